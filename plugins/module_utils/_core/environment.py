@@ -1,0 +1,108 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: what one look in one namespace knows beside its sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from .cgroups import Cgroups, mount_point
+from .host import Host
+from .namespaces import Namespace
+from .owners import Owners, Process, find_owners
+from .wire import route
+from .wire.netlink import Connection
+
+
+class Environment:
+    """Interfaces, addresses, cgroups and owners of one moment: asked for when first needed, then
+    kept, so that every socket of one look is judged by the same facts.
+
+    open_route gives the rtnetlink connection of the namespace. What it raises passes through.
+    """
+
+    def __init__(
+        self, host: Host, namespace: Namespace, open_route: Callable[[], Connection]
+    ) -> None:
+        self.host = host
+        self.namespace = namespace
+        self.cgroups = Cgroups(mount_point(host.proc))
+        self._open_route = open_route
+        self._links: tuple[route.Link, ...] | None = None
+        self._addresses: tuple[route.Address, ...] | None = None
+        self._held: frozenset[bytes] | None = None
+        self._names: dict[int, str] | None = None
+        self._users: dict[int, str | None] = {}
+        self._owners: Owners | None = None
+
+    @property
+    def links(self) -> tuple[route.Link, ...]:
+        if self._links is None:
+            self._links = tuple(route.links(self._open_route()))
+        return self._links
+
+    @property
+    def addresses(self) -> tuple[route.Address, ...]:
+        if self._addresses is None:
+            self._addresses = tuple(route.addresses(self._open_route()))
+        return self._addresses
+
+    def interface_index(self, name: str) -> int | None:
+        """None: there is no such interface."""
+        for link in self.links:
+            if link.name == name:
+                return link.ifindex
+        return None
+
+    def interface_name(self, index: int) -> str | None:
+        """None: there is no such interface."""
+        if self._names is None:
+            self._names = {link.ifindex: link.name for link in self.links}
+        return self._names.get(index)
+
+    def interface_addresses(self, name: str) -> frozenset[bytes] | None:
+        """The addresses, of 4 or 16 bytes, that an interface holds.
+
+        None, which means unknown and never matches: no such interface, or one without an address.
+        """
+        index = self.interface_index(name)
+        if index is None:
+            return None
+        held = frozenset(each.address for each in self.addresses if each.ifindex == index)
+        return held or None
+
+    @property
+    def local_addresses(self) -> frozenset[bytes]:
+        """The addresses, of 4 or 16 bytes, that any interface of the namespace holds."""
+        if self._held is None:
+            self._held = frozenset(each.address for each in self.addresses)
+        return self._held
+
+    def cgroup_ids(self, path: str) -> frozenset[int] | None:
+        """The ids of a cgroup and all below it; None: no such cgroup (unknown)."""
+        return self.cgroups.ids(path)
+
+    def cgroup_path(self, identifier: int) -> str | None:
+        return self.cgroups.path(identifier)
+
+    def user_name(self, uid: int) -> str | None:
+        if uid not in self._users:
+            self._users[uid] = self.host.user_name(uid)
+        return self._users[uid]
+
+    def load_owners(self, inodes: Collection[int]) -> Owners:
+        """Find who holds these sockets, in one walk over the processes; kept for this look."""
+        self._owners = find_owners(self.host.proc, inodes)
+        return self._owners
+
+    @property
+    def owners(self) -> Owners | None:
+        """None: nobody has asked for owners in this look."""
+        return self._owners
+
+    def processes(self, inode: int) -> tuple[Process, ...] | None:
+        """The processes that hold a socket; None where that is not known."""
+        if not inode or self._owners is None:
+            return None
+        return self._owners.of(inode) or None

@@ -1,0 +1,122 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: what can go wrong, as typed values.
+
+words.describe makes sentences of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Union
+
+PathStep = Union[str, int]
+
+
+class SocketsError(Exception):
+    """Base of every error that the core raises on purpose."""
+
+
+class InputError(SocketsError):
+    """A value that the user gave cannot be taken.
+
+    path: keys and list indexes that lead to the value, outermost first.
+    problem, allowed: short phrases without path and value.
+    """
+
+    def __init__(self, path: Sequence[PathStep], value: object, problem: str, allowed: str) -> None:
+        super().__init__(tuple(path), value, problem, allowed)
+        self.path = tuple(path)
+        self.value = value
+        self.problem = problem
+        self.allowed = allowed
+
+
+class NetlinkError(SocketsError):
+    """The kernel answered an operation with an errno."""
+
+    def __init__(self, operation: str, errno: int) -> None:
+        super().__init__(operation, errno)
+        self.operation = operation
+        self.errno = errno
+
+
+class NetlinkTimeout(SocketsError):
+    """The kernel did not finish its answer in so many seconds."""
+
+    def __init__(self, operation: str, seconds: float) -> None:
+        super().__init__(operation, seconds)
+        self.operation = operation
+        self.seconds = seconds
+
+
+class MalformedMessage(SocketsError):
+    """Bytes from the kernel that are not what its headers promise."""
+
+    def __init__(self, what: str, detail: str) -> None:
+        super().__init__(what, detail)
+        self.what = what
+        self.detail = detail
+
+
+class DumpInterrupted(SocketsError):
+    """The kernel's tables changed (NLM_F_DUMP_INTR) or overran the buffer during every attempt."""
+
+    def __init__(self, operation: str, attempts: int) -> None:
+        super().__init__(operation, attempts)
+        self.operation = operation
+        self.attempts = attempts
+
+
+class HandlerMissing(SocketsError):
+    """The kernel has no socket diag handler for the protocol (its dump ends with ENOENT)."""
+
+    def __init__(self, protocol: str) -> None:
+        super().__init__(protocol)
+        self.protocol = protocol
+
+
+class BytecodeTooLong(SocketsError):
+    """A filter that does not fit one attribute, or whose jump does not fit its u16."""
+
+    def __init__(self, length: int, limit: int) -> None:
+        super().__init__(length, limit)
+        self.length = length
+        self.limit = limit
+
+
+class NamespaceNotFound(SocketsError):
+    """There is no network namespace of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class NamespaceDenied(SocketsError):
+    """The network namespace is there, but may not be entered."""
+
+    def __init__(self, name: str, errno: int) -> None:
+        super().__init__(name, errno)
+        self.name = name
+        self.errno = errno
+
+
+class ProtectFileError(SocketsError):
+    """A file of the protect directory cannot be obeyed, so nothing may be destroyed."""
+
+    def __init__(self, file: str, problem: str, allowed: str) -> None:
+        super().__init__(file, problem, allowed)
+        self.file = file
+        self.problem = problem
+        self.allowed = allowed
+
+
+class EngineUnavailable(SocketsError):
+    """The engine that was asked for cannot work here."""
+
+    def __init__(self, engine: str, why: str) -> None:
+        super().__init__(engine, why)
+        self.engine = engine
+        self.why = why

@@ -1,0 +1,237 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the record of a socket: always the same keys, null for unknown."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from .subject import Subject
+from .wire import inet_diag
+
+_LITTLE = sys.byteorder == "little"
+_U32 = struct.Struct("=I")
+
+DETAILS = ("info", "memory", "process", "verdicts")
+
+# struct tcpvegas_info, tcp_dctcp_info and tcp_bbr_info, include/uapi/linux/inet_diag.h
+_CONGESTION_LAYOUTS: tuple[tuple[int, str, struct.Struct, tuple[str, ...]], ...] = (
+    (
+        inet_diag.VEGASINFO,
+        "vegas",
+        struct.Struct("=IIII"),
+        ("enabled", "rttcnt", "rtt", "minrtt"),
+    ),
+    (
+        inet_diag.DCTCPINFO,
+        "dctcp",
+        struct.Struct("=HHIII"),
+        ("enabled", "ce_state", "alpha", "ab_ecn", "ab_tot"),
+    ),
+    (
+        inet_diag.BBRINFO,
+        "bbr",
+        struct.Struct("=IIIII"),
+        ("bw_lo", "bw_hi", "min_rtt", "pacing_gain", "cwnd_gain"),
+    ),
+)
+# SK_MEMINFO_*, include/uapi/linux/sock_diag.h
+_MEMORY = (
+    "rmem_alloc",
+    "rcvbuf",
+    "wmem_alloc",
+    "sndbuf",
+    "fwd_alloc",
+    "wmem_queued",
+    "optmem",
+    "backlog",
+    "drops",
+)
+# struct inet_diag_sockopt: bit fields in two bytes, from the low end on little-endian machines.
+_OPTIONS = (
+    "recverr",
+    "is_icsk",
+    "freebind",
+    "hdrincl",
+    "mc_loop",
+    "transparent",
+    "mc_all",
+    "nodefrag",
+    "bind_address_no_port",
+    "recverr_rfc4884",
+    "defer_connect",
+)
+
+
+RECORD_KEYS = (
+    "protocol",
+    "family",
+    "mapped",
+    "state",
+    "local",
+    "local_port",
+    "remote",
+    "remote_port",
+    "device",
+    "uid",
+    "user",
+    "inode",
+    "cookie",
+    "mark",
+    "cgroup",
+    "timer",
+    "timer_ms",
+    "retransmits",
+    "send_queue",
+    "recv_queue",
+    "idle_ms",
+    "namespace",
+    "processes",
+    "stuck",
+    "stranded",
+    "superseded",
+    "congestion",
+    "congestion_info",
+    "tos",
+    "tclass",
+    "class_id",
+    "shutdown",
+    "ulp",
+    "v6only",
+    "options",
+    "memory",
+    "tcp_info",
+)
+
+
+def extensions(details: Collection[str], *, clocks: bool = True) -> int:
+    """The idiag_ext bits that records with these details need. clocks: fill idle_ms."""
+    wanted = [inet_diag.CONG, inet_diag.TOS, inet_diag.TCLASS, inet_diag.SHUTDOWN]
+    if clocks or "info" in details or "verdicts" in details:
+        wanted += [inet_diag.INFO]
+    if "info" in details:
+        wanted += [inet_diag.VEGASINFO]
+    if "memory" in details:
+        wanted += [inet_diag.SKMEMINFO]
+    return inet_diag.extension_bits(wanted)
+
+
+def record(subject: Subject, details: Collection[str] = ()) -> dict[str, Any]:
+    """The record of one socket, with every one of RECORD_KEYS.
+
+    details: which of DETAILS to fill; what was not asked for is null. Milliseconds and bytes,
+    except in tcp_info, whose numbers are the kernel's.
+    """
+    sock = subject.sock
+    attributes = subject.attributes
+    byte = _BYTES.get
+    shutdown = attributes.get(inet_diag.SHUTDOWN)
+    return {
+        "protocol": sock.protocol,
+        "family": subject.family,
+        "mapped": subject.mapped,
+        "state": subject.state,
+        "local": subject.local,
+        "local_port": sock.sport,
+        "remote": subject.remote,
+        "remote_port": sock.dport,
+        "device": subject.device,
+        "uid": subject.uid,
+        "user": subject.user,
+        "inode": sock.inode,
+        "cookie": subject.cookie_hex,
+        "mark": subject.mark,
+        "cgroup": subject.cgroup,
+        "timer": subject.timer,
+        "timer_ms": subject.timer_ms,
+        "retransmits": sock.retrans,
+        "send_queue": sock.wqueue,
+        "recv_queue": sock.rqueue,
+        "idle_ms": subject.idle_ms,
+        "namespace": subject.environment.namespace.label,
+        "processes": _processes(subject) if "process" in details else None,
+        "stuck": None,
+        "stranded": None,
+        "superseded": None,
+        "congestion": subject.congestion,
+        "congestion_info": _congestion_info(attributes) if "info" in details else None,
+        "tos": byte(attributes.get(inet_diag.TOS)),
+        "tclass": byte(attributes.get(inet_diag.TCLASS)),
+        "class_id": subject.class_id,
+        "shutdown": _SHUTDOWN.get(shutdown),
+        "ulp": subject.ulp,
+        "v6only": _FLAG.get(attributes.get(inet_diag.SKV6ONLY)),
+        "options": _options(attributes.get(inet_diag.SOCKOPT)),
+        "memory": _memory(attributes) if "memory" in details else None,
+        "tcp_info": subject.tcp_info if "info" in details else None,
+    }
+
+
+def sort_key(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Records are in the order of namespace, protocol, local, remote."""
+    return (
+        entry["namespace"],
+        entry["protocol"],
+        entry["local"],
+        entry["local_port"],
+        entry["remote"],
+        entry["remote_port"],
+        entry["cookie"],
+    )
+
+
+_BYTES: Mapping[bytes | None, int | None] = {bytes((value,)): value for value in range(256)}
+_FLAG: dict[bytes | None, bool | None] = {b"\0": False, b"\1": True}
+# sk_shutdown: RCV_SHUTDOWN 1, SEND_SHUTDOWN 2 (include/net/sock.h)
+_SHUTDOWN: dict[bytes | None, str | None] = {
+    b"\0": "none",
+    b"\1": "receive",
+    b"\2": "send",
+    b"\3": "both",
+}
+
+
+def _processes(subject: Subject) -> list[dict[str, Any]] | None:
+    held = subject.processes
+    return None if held is None else [process._asdict() for process in held]
+
+
+def _congestion_info(attributes: Mapping[int, bytes]) -> dict[str, Any] | None:
+    for number, name, layout, fields in _CONGESTION_LAYOUTS:
+        raw = attributes.get(number)
+        if raw is not None and len(raw) >= layout.size:
+            return {"algorithm": name, **dict(zip(fields, layout.unpack_from(raw)))}
+    return None
+
+
+def _memory(attributes: Mapping[int, bytes]) -> dict[str, int] | None:
+    raw = attributes.get(inet_diag.SKMEMINFO)
+    if raw is None:
+        return None
+    return dict(zip(_MEMORY, (value for (value,) in _U32.iter_unpack(raw[: len(raw) & ~3]))))
+
+
+def _options(raw: bytes | None) -> list[str] | None:
+    """The names of the options that are set."""
+    if raw is None:
+        return None
+    options = _OPTION_SETS.get(raw)
+    if options is None:
+        options = _OPTION_SETS[raw] = _decoded_options(raw)
+    return list(options)
+
+
+_OPTION_SETS: dict[bytes, tuple[str, ...]] = {}
+
+
+def _decoded_options(raw: bytes) -> tuple[str, ...]:
+    found: list[str] = []
+    for index, name in enumerate(_OPTIONS):
+        at, bit = divmod(index, 8)
+        if at < len(raw) and raw[at] >> (bit if _LITTLE else 7 - bit) & 1:
+            found.append(name)
+    return tuple(found)

@@ -1,0 +1,246 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: inet socket diag messages (include/uapi/linux/inet_diag.h)."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .. import vocabulary
+from ..errors import HandlerMissing, MalformedMessage, NetlinkError
+from . import attributes
+from .netlink import Connection, Decode
+
+# include/uapi/linux/sock_diag.h
+SOCK_DIAG_BY_FAMILY = 20
+SOCK_DESTROY = 21
+
+# Request attributes.
+REQ_BYTECODE = 1
+REQ_PROTOCOL = 3
+
+# Extensions: of a request, bit 1 << (n - 1) of idiag_ext asks for attribute n. Those above 8 come
+# unasked, where the socket and the caller's privileges give them.
+MEMINFO = 1
+INFO = 2
+VEGASINFO = 3
+CONG = 4
+TOS = 5
+TCLASS = 6
+SKMEMINFO = 7
+SHUTDOWN = 8
+SKV6ONLY = 11
+DCTCPINFO = 9
+LOCALS = 12
+PEERS = 13
+MARK = 15
+BBRINFO = 16
+CLASS_ID = 17
+MD5SIG = 18
+ULP_INFO = 19
+SK_BPF_STORAGES = 20
+CGROUP_ID = 21
+SOCKOPT = 22
+
+ANY_STATE = 0xFFFFFFFF
+ULP_NAME = 1  # INET_ULP_INFO_NAME, nested in ULP_INFO
+
+_REQUEST = struct.Struct("=BBBxI")
+_PORTS_AND_ADDRESSES = struct.Struct("!HH16s16s")
+_INTERFACE_AND_COOKIE = struct.Struct("=III")
+# struct inet_diag_msg, 72 bytes. Ports are big endian on the wire: read natively, then swapped.
+_MESSAGE = struct.Struct("=BBBBHH16s16sIIIIIIII")
+_EMPTY_SOCKID = b"\0" * 48
+_RAW_PROTOCOL_MAX = 255
+
+
+class Sock(NamedTuple):
+    """One socket as the kernel dumped it: struct inet_diag_msg, and its protocol's name.
+
+    family: AF_INET or AF_INET6. src, dst: 16 bytes, an IPv4 address in the first four.
+    cookie: 64 bits, SO_COOKIE. expires: milliseconds. attributes: raw netlink attributes.
+    """
+
+    protocol: str
+    family: int
+    state: int
+    timer: int
+    retrans: int
+    sport: int
+    dport: int
+    src: bytes
+    dst: bytes
+    ifindex: int
+    cookie: int
+    expires: int
+    rqueue: int
+    wqueue: int
+    uid: int
+    inode: int
+    attributes: bytes
+
+
+def extension_bits(extensions: Sequence[int]) -> int:
+    """The idiag_ext byte that asks for these attributes (numbers up to 8)."""
+    bits = 0
+    for extension in extensions:
+        bits |= 1 << (extension - 1)
+    return bits
+
+
+def _request(protocol: str, family: int, extensions: int, pad: int, states: int) -> bytes:
+    number = vocabulary.PROTOCOLS[protocol]
+    head = _REQUEST.pack(family, min(number, _RAW_PROTOCOL_MAX), extensions, states)
+    return head[:3] + bytes((pad,)) + head[4:] if pad else head
+
+
+def _protocol_attribute(protocol: str) -> bytes:
+    """Protocols that do not fit the request's u8 (MPTCP) go in an attribute."""
+    number = vocabulary.PROTOCOLS[protocol]
+    if number <= _RAW_PROTOCOL_MAX:
+        return b""
+    return attributes.encode(REQ_PROTOCOL, struct.pack("=I", number))
+
+
+def dump_request(
+    protocol: str,
+    family: int,
+    states: int = ANY_STATE,
+    extensions: int = 0,
+    bytecode: bytes = b"",
+) -> bytes:
+    """struct inet_diag_req_v2 and its attributes, for a dump."""
+    request = _request(protocol, family, extensions, 0, states) + _EMPTY_SOCKID
+    request += _protocol_attribute(protocol)
+    if bytecode:
+        request += attributes.encode(REQ_BYTECODE, bytecode)
+    return request
+
+
+def _decoder(protocol: str) -> Decode[Sock]:
+    unpack = _MESSAGE.unpack_from
+    size = _MESSAGE.size
+    ntohs = socket.ntohs
+    make = Sock._make
+
+    def decode(buffer: bytearray, offset: int, end: int) -> Sock:
+        body = offset + size
+        if body > end:
+            raise MalformedMessage("a socket diag message", f"{end - offset} bytes of {size}")
+        (
+            family,
+            state,
+            timer,
+            retrans,
+            sport,
+            dport,
+            src,
+            dst,
+            ifindex,
+            cookie_low,
+            cookie_high,
+            expires,
+            rqueue,
+            wqueue,
+            uid,
+            inode,
+        ) = unpack(buffer, offset)
+        return make(
+            (
+                protocol,
+                family,
+                state,
+                timer,
+                retrans,
+                ntohs(sport),
+                ntohs(dport),
+                src,
+                dst,
+                ifindex,
+                cookie_high << 32 | cookie_low,
+                expires,
+                rqueue,
+                wqueue,
+                uid,
+                inode,
+                bytes(buffer[body:end]),
+            )
+        )
+
+    return decode
+
+
+def dump(
+    connection: Connection,
+    protocol: str,
+    family: int,
+    states: int = ANY_STATE,
+    extensions: int = 0,
+    bytecode: bytes = b"",
+) -> list[Sock]:
+    """The sockets of one protocol and family in these states that the bytecode accepts.
+
+    Raises HandlerMissing, and what Connection.dump raises.
+    """
+    try:
+        return connection.dump(
+            f"list {protocol} sockets",
+            SOCK_DIAG_BY_FAMILY,
+            dump_request(protocol, family, states, extensions, bytecode),
+            _decoder(protocol),
+        )
+    except NetlinkError as error:
+        if error.errno == errno.ENOENT:
+            raise HandlerMissing(protocol) from error
+        raise
+
+
+def sockid(sock: Sock) -> bytes:
+    """struct inet_diag_sockid, 48 bytes: what names one socket exactly."""
+    return _PORTS_AND_ADDRESSES.pack(
+        sock.sport, sock.dport, sock.src, sock.dst
+    ) + _INTERFACE_AND_COOKIE.pack(sock.ifindex, sock.cookie & 0xFFFFFFFF, sock.cookie >> 32)
+
+
+def destroy_request(sock: Sock) -> bytes:
+    """The payload of a SOCK_DESTROY for exactly this socket, its cookie included.
+
+    A raw socket's inner protocol, its local port in a dump, goes where the request has padding
+    (sdiag_raw_protocol of struct inet_diag_req_raw).
+    """
+    inner = sock.sport & 0xFF if sock.protocol == "raw" else 0
+    return (
+        _request(sock.protocol, sock.family, 0, inner, ANY_STATE)
+        + sockid(sock)
+        + _protocol_attribute(sock.protocol)
+    )
+
+
+def destroy(connection: Connection, socks: Sequence[Sock]) -> list[int]:
+    """Ask the kernel to destroy each; the errno that answers each, 0 for an acknowledgement.
+
+    An acknowledgement alone proves nothing for UDP, and ENOENT does not prove that the socket is
+    gone: look again. Raises what Connection.execute raises.
+    """
+    return connection.execute(
+        "destroy sockets", SOCK_DESTROY, [destroy_request(sock) for sock in socks]
+    )
+
+
+def probe_destroy(connection: Connection, protocol: str, family: int) -> int:
+    """The errno of destroying no socket at all: an all-zero sockid with the cookie {0, 0}.
+
+    It harms nothing and takes no privilege. ENOENT: the kernel can destroy (or has no handler for
+    the protocol: a dump tells); EOPNOTSUPP: it cannot.
+    """
+    payload = (
+        _request(protocol, family, 0, 0, ANY_STATE) + _EMPTY_SOCKID + _protocol_attribute(protocol)
+    )
+    return connection.execute(
+        f"ask whether {protocol} sockets can be destroyed", SOCK_DESTROY, [payload]
+    )[0]

@@ -1,0 +1,269 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the netlink transport: dumps and batches of requests.
+
+Headers and flags are those of include/uapi/linux/netlink.h; how a dump ends and fails is that of
+net/netlink/af_netlink.c (netlink_dump).
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+from ..errors import DumpInterrupted, MalformedMessage, NetlinkError, NetlinkTimeout
+
+NETLINK_ROUTE = 0
+NETLINK_SOCK_DIAG = 4
+
+_NLMSG_ERROR = 2
+_NLMSG_DONE = 3
+_NLMSG_OVERRUN = 4
+_NLMSG_MIN_TYPE = 16
+_NLM_F_REQUEST = 0x1
+_NLM_F_MULTI = 0x2
+_NLM_F_ACK = 0x4
+_NLM_F_DUMP_INTR = 0x10
+_NLM_F_DUMP = 0x300
+
+_HEADER = struct.Struct("=IHHII")
+_ERRNO = struct.Struct("=i")
+
+# The kernel fills at most 32 KiB per datagram of a dump (netlink_dump); an acknowledgement that
+# quotes its request is far smaller.
+_RECEIVE_BUFFER = 64 * 1024
+_SOCKET_BUFFER = 4 * 1024 * 1024
+_DUMP_ATTEMPTS = 5
+
+# Requests a send. 128 quoted errors fit the default receive buffer even where it cannot be raised.
+BATCH = 128
+
+T = TypeVar("T")
+Decode = Callable[[bytearray, int, int], T]
+
+
+class NetlinkSocket(Protocol):
+    """What the transport asks of a socket; socket.socket has it, and so has a fake kernel's."""
+
+    def send(self, data: bytes, /) -> int: ...
+
+    def recv_into(self, buffer: bytearray, nbytes: int = 0, flags: int = 0, /) -> int: ...
+
+    def getsockname(self) -> Any: ...
+
+    def settimeout(self, value: float | None, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def open_netlink(protocol: int) -> socket.socket:
+    """A netlink socket in the caller's network namespace. Raises OSError."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
+        sock.bind((0, 0))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class _Overrun(Exception):
+    """Answers were lost (ENOBUFS, NLMSG_OVERRUN)."""
+
+
+class Connection:
+    """One netlink socket, used for one question at a time.
+
+    An answer is whole or an error: what was lost, cut off or interrupted is never passed for less.
+    """
+
+    def __init__(self, sock: NetlinkSocket, *, timeout: float = 10.0) -> None:
+        self._sock = sock
+        self._timeout = timeout
+        self._port = int(sock.getsockname()[0])
+        self._sequence = itertools.count(1)
+        self._buffer = bytearray(_RECEIVE_BUFFER)
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def dump(self, operation: str, kind: int, payload: bytes, decode: Decode[T]) -> list[T]:
+        """Ask for a dump; decode(buffer, offset, end) is called for each message's payload.
+
+        Begins anew where the kernel says that its tables changed meanwhile or that it lost
+        messages. Raises NetlinkError (also for an error in the payload of NLMSG_DONE, where
+        pyroute2 and iproute2 before 4.20 saw an empty list), NetlinkTimeout, DumpInterrupted and
+        MalformedMessage; what decode raises passes through.
+        """
+        for _attempt in range(_DUMP_ATTEMPTS):
+            sequence = next(self._sequence)
+            self._send(
+                operation,
+                _HEADER.pack(
+                    len(payload) + 16, kind, _NLM_F_REQUEST | _NLM_F_DUMP, sequence, self._port
+                )
+                + payload,
+            )
+            try:
+                found = self._collect(operation, kind, sequence, decode)
+            except _Overrun:
+                self._drain()
+                continue
+            if found is not None:
+                return found
+        raise DumpInterrupted(operation, _DUMP_ATTEMPTS)
+
+    def _collect(
+        self, operation: str, kind: int, sequence: int, decode: Decode[T]
+    ) -> list[T] | None:
+        """The dump's messages, or None where it was interrupted."""
+        found: list[T] = []
+        append = found.append
+        buffer = self._buffer
+        interrupted = False
+        deadline = time.monotonic() + self._timeout
+        while True:
+            size = self._receive(operation, deadline)
+            for what, flags, answered, offset, end in self._messages(size):
+                if answered != sequence:
+                    continue
+                if flags & _NLM_F_DUMP_INTR:
+                    interrupted = True
+                if what >= _NLMSG_MIN_TYPE:
+                    append(decode(buffer, offset, end))
+                    if not flags & _NLM_F_MULTI:
+                        return None if interrupted else found
+                elif what == _NLMSG_DONE:
+                    failure = _errno_of(buffer, offset, end) if end > offset else 0
+                    if failure and failure != errno.EINTR:
+                        raise NetlinkError(operation, failure)
+                    return None if interrupted or failure else found
+                elif what == _NLMSG_ERROR:
+                    failure = _errno_of(buffer, offset, end)
+                    if failure:
+                        raise NetlinkError(operation, failure)
+                elif what == _NLMSG_OVERRUN:
+                    raise _Overrun
+
+    def execute(self, operation: str, kind: int, payloads: Sequence[bytes]) -> list[int]:
+        """Send requests, many to a datagram; the errno that answers each, 0 for none.
+
+        Only the last of a batch asks for an acknowledgement: errors come without asking, matched
+        by sequence number, and the kernel works through a datagram in order. Where answers were
+        lost, every request of that batch without one has ENOBUFS: what became of it is not known.
+        Raises NetlinkTimeout, NetlinkError and MalformedMessage.
+        """
+        answers: list[int] = []
+        for start in range(0, len(payloads), BATCH):
+            answers += self._execute_batch(operation, kind, payloads[start : start + BATCH])
+        return answers
+
+    def _execute_batch(self, operation: str, kind: int, payloads: Sequence[bytes]) -> list[int]:
+        first = next(self._sequence)
+        count = len(payloads)
+        self._sequence = itertools.count(first + count)
+        last = first + count - 1
+        parts: list[bytes] = []
+        for sequence, payload in enumerate(payloads, first):
+            flags = _NLM_F_REQUEST | (_NLM_F_ACK if sequence == last else 0)
+            parts.append(_HEADER.pack(len(payload) + 16, kind, flags, sequence, self._port))
+            parts.append(payload)
+            parts.append(b"\0" * (-len(payload) % 4))
+        self._send(operation, b"".join(parts))
+        answers = [0] * count
+        answered_at: set[int] = set()
+        deadline = time.monotonic() + self._timeout
+        try:
+            while True:
+                size = self._receive(operation, deadline)
+                for what, _flags, answered, offset, end in self._messages(size):
+                    if what == _NLMSG_OVERRUN:
+                        raise _Overrun
+                    if what != _NLMSG_ERROR or not first <= answered <= last:
+                        continue
+                    answers[answered - first] = _errno_of(self._buffer, offset, end)
+                    answered_at.add(answered)
+                    if answered == last:
+                        return answers
+        except _Overrun:
+            self._drain()
+            return [
+                answers[index] if first + index in answered_at else errno.ENOBUFS
+                for index in range(count)
+            ]
+
+    def _messages(self, size: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """(type, flags, sequence, payload's offset and end) of each message for this socket."""
+        unpack = _HEADER.unpack_from
+        buffer = self._buffer
+        port = self._port
+        offset = 0
+        while offset + 16 <= size:
+            length, what, flags, sequence, to_port = unpack(buffer, offset)
+            end = offset + length
+            if length < 16 or end > size:
+                raise MalformedMessage(
+                    "a netlink message", f"length {length} at offset {offset} of {size} bytes"
+                )
+            if to_port == port:
+                yield what, flags, sequence, offset + 16, end
+            offset = (end + 3) & ~3
+
+    def _send(self, operation: str, data: bytes) -> None:
+        try:
+            self._sock.settimeout(self._timeout)
+            sent = self._sock.send(data)
+        except socket.timeout as error:
+            raise NetlinkTimeout(operation, self._timeout) from error
+        except OSError as error:
+            raise NetlinkError(operation, error.errno or errno.EIO) from error
+        if sent != len(data):
+            raise NetlinkError(operation, errno.EMSGSIZE)
+
+    def _receive(self, operation: str, deadline: float) -> int:
+        """Fill the buffer with one datagram; its size. Raises _Overrun where some were lost."""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise NetlinkTimeout(operation, self._timeout)
+        try:
+            self._sock.settimeout(left)
+            # With MSG_TRUNC the kernel tells the datagram's whole size (recv(2)).
+            size = self._sock.recv_into(self._buffer, 0, socket.MSG_TRUNC)
+        except socket.timeout as error:
+            raise NetlinkTimeout(operation, self._timeout) from error
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                raise _Overrun from error
+            raise NetlinkError(operation, error.errno or errno.EIO) from error
+        if size > len(self._buffer):
+            raise MalformedMessage(
+                "a netlink datagram", f"{size} bytes, over the buffer's {len(self._buffer)}"
+            )
+        if size < 16:
+            raise MalformedMessage("a netlink datagram", f"{size} bytes, less than a header")
+        return size
+
+    def _drain(self) -> None:
+        """Throw away what still waits, so that the next question begins clean."""
+        self._sock.settimeout(0.0)
+        for _datagram in range(100_000):
+            try:
+                self._sock.recv_into(self._buffer, 0, socket.MSG_TRUNC)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    return
+
+
+def _errno_of(buffer: bytearray, offset: int, end: int) -> int:
+    """The errno, as a positive number, that opens an NLMSG_ERROR or NLMSG_DONE payload."""
+    if end - offset < _ERRNO.size:
+        raise MalformedMessage("a netlink error", f"{end - offset} bytes, no room for an errno")
+    (code,) = _ERRNO.unpack_from(buffer, offset)
+    return -int(code)

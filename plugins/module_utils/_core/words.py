@@ -1,0 +1,138 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the one place where typed errors become sentences."""
+
+from __future__ import annotations
+
+import errno as errno_names
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import errors
+
+
+def path_text(path: Sequence[errors.PathStep]) -> str:
+    """``("match", "any", 0, "remote")`` as ``match.any[0].remote``."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{step}" if text else step
+    return text
+
+
+def errno_text(number: int) -> str:
+    """``1`` as ``EPERM (Operation not permitted)``."""
+    name = errno_names.errorcode.get(number, f"errno {number}")
+    return f"{name} ({os.strerror(number)})"
+
+
+def _shown(value: object, limit: int = 120) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def _input(error: errors.InputError) -> str:
+    where = path_text(error.path)
+    start = f"{where}: " if where else ""
+    return f"{start}{_shown(error.value)}: {error.problem}. Allowed: {error.allowed}."
+
+
+def _netlink(error: errors.NetlinkError) -> str:
+    text = f"The kernel refused to {error.operation}: {errno_text(error.errno)}."
+    if error.errno in (errno_names.EPERM, errno_names.EACCES):
+        return (
+            f"{text} It takes CAP_NET_ADMIN in the user namespace that owns the network "
+            "namespace: run with become, or as root."
+        )
+    return text
+
+
+def _timeout(error: errors.NetlinkTimeout) -> str:
+    return (
+        f"The kernel did not finish answering within {error.seconds:g} s when asked to "
+        f"{error.operation}. Nothing is known about the sockets; run it again."
+    )
+
+
+def _malformed(error: errors.MalformedMessage) -> str:
+    return (
+        f"The kernel's answer could not be read: {error.what}: {error.detail}. "
+        "Nothing was done on the strength of it; please report this with the kernel's version."
+    )
+
+
+def _interrupted(error: errors.DumpInterrupted) -> str:
+    return (
+        f"The kernel could not {error.operation} in one piece in {error.attempts} attempts, "
+        "because its tables kept changing. Run it again."
+    )
+
+
+def _handler(error: errors.HandlerMissing) -> str:
+    module = {"tcp": "tcp_diag", "mptcp": "mptcp_diag", "raw": "raw_diag"}.get(
+        error.protocol, "udp_diag"
+    )
+    return (
+        f"This kernel cannot list {error.protocol} sockets: it has no socket diag handler for "
+        f"them. Load the module {module} (modprobe {module}), or leave {error.protocol} out of "
+        "the selector."
+    )
+
+
+def _too_long(error: errors.BytecodeTooLong) -> str:
+    return (
+        f"The filter takes {error.length} bytes of kernel bytecode, over the limit of "
+        f"{error.limit}. Select by fewer or wider prefixes."
+    )
+
+
+def _no_namespace(error: errors.NamespaceNotFound) -> str:
+    return (
+        f"There is no network namespace {_shown(error.name)} on this host. Allowed: current, "
+        "all, pid:N of a running process, or a name that `ip netns list` shows."
+    )
+
+
+def _denied_namespace(error: errors.NamespaceDenied) -> str:
+    return (
+        f"The network namespace {_shown(error.name)} may not be entered: "
+        f"{errno_text(error.errno)}. It takes CAP_SYS_ADMIN: run with become, or as root."
+    )
+
+
+def _protect_file(error: errors.ProtectFileError) -> str:
+    return (
+        f"The protection file {error.file} cannot be obeyed: {error.problem}. Nothing was "
+        f"destroyed. Allowed: {error.allowed}."
+    )
+
+
+def _engine(error: errors.EngineUnavailable) -> str:
+    return f"The engine {_shown(error.engine)} cannot work here: {error.why}."
+
+
+_SENTENCES: dict[type[errors.SocketsError], Callable[[Any], str]] = {
+    errors.InputError: _input,
+    errors.NetlinkError: _netlink,
+    errors.NetlinkTimeout: _timeout,
+    errors.MalformedMessage: _malformed,
+    errors.DumpInterrupted: _interrupted,
+    errors.HandlerMissing: _handler,
+    errors.BytecodeTooLong: _too_long,
+    errors.NamespaceNotFound: _no_namespace,
+    errors.NamespaceDenied: _denied_namespace,
+    errors.ProtectFileError: _protect_file,
+    errors.EngineUnavailable: _engine,
+}
+
+
+def describe(error: errors.SocketsError) -> str:
+    """One or two sentences: what was asked, what is wrong, what to do."""
+    for kind in type(error).__mro__:
+        if kind in _SENTENCES:
+            return _SENTENCES[kind](error)
+    return str(error)
