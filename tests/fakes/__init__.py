@@ -1,0 +1,69 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A kernel of bytes: what stands above a netlink socket is tested on it without root.
+
+It is written from the kernel's headers and sources, and shares nothing with the code under test.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from typing import Any
+
+from . import faults
+from .model import (
+    Abilities,
+    FakeAddress,
+    FakeLink,
+    FakeNamespace,
+    FakeSocket,
+)
+from .netlink import FakeNetlinkSocket
+
+__all__ = [
+    "Abilities",
+    "FakeAddress",
+    "FakeKernel",
+    "FakeLink",
+    "FakeNamespace",
+    "FakeNetlinkSocket",
+    "FakeSocket",
+    "faults",
+]
+
+
+class FakeKernel:
+    """Namespaces by label; the one called "current" is there from the start.
+
+    abilities: shared by all namespaces, to be changed at will.
+    opened: every netlink socket handed out, so that a test can see whether all were closed.
+    """
+
+    def __init__(self, abilities: Abilities | None = None) -> None:
+        self.abilities = abilities or Abilities()
+        self.namespaces: dict[str, FakeNamespace] = {}
+        self.opened: list[FakeNetlinkSocket] = []
+        self._cookies = itertools.count(1)
+        self._ports = itertools.count(4242)
+        self.current = self.namespace("current")
+
+    def namespace(self, label: str) -> FakeNamespace:
+        """The namespace of that label, made where it is not there yet."""
+        if label not in self.namespaces:
+            identity = (4, 4_026_531_840 + len(self.namespaces))
+            self.namespaces[label] = FakeNamespace(label, identity, self._cookies)
+        return self.namespaces[label]
+
+    def open(self, namespace: Any, protocol: int) -> FakeNetlinkSocket:
+        """A netlink socket inside the namespace, which is a label or something that has one."""
+        label = namespace if isinstance(namespace, str) else namespace.label
+        if label not in self.namespaces:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), label)
+        sock = FakeNetlinkSocket(
+            self.namespaces[label], self.abilities, protocol, next(self._ports)
+        )
+        self.opened.append(sock)
+        return sock

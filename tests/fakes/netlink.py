@@ -1,0 +1,212 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A netlink socket of the fake kernel: framing, acknowledgements, dumps in parts, time-outs.
+
+After net/netlink/af_netlink.c (netlink_rcv_skb, netlink_ack, netlink_dump). Nothing blocks: where
+the real socket would wait for ever, this one times out at once, or fails the test.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Sequence
+
+from . import rtnetlink, sock_diag
+from .model import Abilities, FakeNamespace, Item
+
+NETLINK_ROUTE = 0
+NETLINK_SOCK_DIAG = 4
+
+HEADER = struct.Struct("=IHHII")
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+F_REQUEST, F_MULTI, F_ACK, F_DUMP_INTR, F_CAPPED = 0x1, 0x2, 0x4, 0x10, 0x100
+F_DUMP = 0x300
+
+_FIRST_PART = 3776  # NLMSG_GOODSIZE with pages of 4 KiB
+_LARGEST_PART = 32768 - 320
+_ACK_TRUESIZE = 768
+_SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
+
+
+def message(kind: int, flags: int, sequence: int, port: int, payload: bytes) -> bytes:
+    """One netlink message, padded."""
+    header = HEADER.pack(len(payload) + 16, kind, flags, sequence, port)
+    return header + payload + bytes(-len(payload) % 4)
+
+
+class FakeNetlinkSocket:
+    """What socket.socket(AF_NETLINK, SOCK_RAW, protocol) gives, inside the fake namespace."""
+
+    def __init__(
+        self, namespace: FakeNamespace, abilities: Abilities, protocol: int, port: int
+    ) -> None:
+        self._namespace = namespace
+        self._abilities = abilities
+        self._protocol = protocol
+        self._port = port
+        self._queue: deque[Item] = deque()
+        self._timeout: float | None = None
+        self._capped = False
+        self.closed = False
+        self.sends = 0
+
+    def getsockname(self) -> tuple[int, int]:
+        return self._port, 0
+
+    def settimeout(self, value: float | None) -> None:
+        self._timeout = value
+
+    def gettimeout(self) -> float | None:
+        return self._timeout
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        if (level, option) == (_SOL_NETLINK, _NETLINK_CAP_ACK):
+            self._capped = bool(value)
+
+    def fileno(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        self.closed = True
+        self._queue.clear()
+
+    def __enter__(self) -> FakeNetlinkSocket:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def send(self, data: bytes, flags: int = 0) -> int:
+        """Hand the kernel a datagram of requests; it works on them before this returns."""
+        self._check_open()
+        self.sends += 1
+        answers: list[Item] = []
+        offset = 0
+        while len(data) - offset >= 16:
+            length, kind, bits, sequence, _port = HEADER.unpack_from(data, offset)
+            if length < 16 or length > len(data) - offset:
+                break
+            if bits & F_REQUEST and kind >= 16:
+                request = bytes(data[offset : offset + length])
+                answers += self._answer(request, kind, bits, sequence)
+            offset += (length + 3) & ~3
+        answers = self._fitting(answers)
+        if self._namespace.faults and answers:
+            answers = self._namespace.faults.popleft()(answers)
+        self._queue.extend(answers)
+        return len(data)
+
+    def recv_into(self, buffer: bytearray, nbytes: int = 0, flags: int = 0) -> int:
+        """One datagram, cut to the buffer; its whole size where flags has MSG_TRUNC."""
+        self._check_open()
+        if not self._queue:
+            self._would_block(flags)
+        item = self._queue[0] if flags & socket.MSG_PEEK else self._queue.popleft()
+        if isinstance(item, OSError):
+            if flags & socket.MSG_PEEK:
+                self._queue.popleft()
+            raise item
+        room = min(nbytes or len(buffer), len(buffer))
+        part = item[:room]
+        memoryview(buffer)[: len(part)] = part
+        return len(item) if flags & socket.MSG_TRUNC else len(part)
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        buffer = bytearray(bufsize)
+        return bytes(buffer[: self.recv_into(buffer, 0, flags & ~socket.MSG_TRUNC)])
+
+    def _would_block(self, flags: int) -> None:
+        if self._timeout is None and not flags & socket.MSG_DONTWAIT:
+            raise AssertionError("a receive that would wait for ever: nothing was asked")
+        if self._timeout == 0 or flags & socket.MSG_DONTWAIT:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        raise socket.timeout("timed out")
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    def _answer(self, request: bytes, kind: int, flags: int, sequence: int) -> list[Item]:
+        payload = request[16:]
+        self._namespace.requests.append((kind, payload))
+        if self._namespace.before_request is not None:
+            self._namespace.before_request(kind, payload)
+        try:
+            if self._protocol == NETLINK_SOCK_DIAG:
+                answer = self._sock_diag(kind, flags, sequence, payload)
+            elif self._protocol == NETLINK_ROUTE:
+                answer = self._route(kind, flags, sequence, payload)
+            else:
+                raise sock_diag.Refused(errno.EOPNOTSUPP)
+        except sock_diag.Refused as refusal:
+            return [self._acknowledge(request, sequence, refusal.code)]
+        if flags & F_ACK and not flags & F_DUMP:
+            answer.append(self._acknowledge(request, sequence, 0))
+        return answer
+
+    def _sock_diag(self, kind: int, flags: int, sequence: int, payload: bytes) -> list[Item]:
+        if kind == sock_diag.DESTROY:
+            sock_diag.destroy(self._namespace, self._abilities, payload)
+            return []
+        if kind != sock_diag.BY_FAMILY:
+            raise sock_diag.Refused(errno.EINVAL)
+        if not flags & F_DUMP:
+            found = sock_diag.one(self._namespace, self._abilities, payload)
+            return [message(sock_diag.BY_FAMILY, 0, sequence, self._port, found)]
+        try:
+            payloads = sock_diag.dump(self._namespace, self._abilities, payload)
+        except sock_diag.DumpFailed as failure:
+            return [self._done(sequence, failure.code)]
+        parts = self._parts(sock_diag.BY_FAMILY, sequence, payloads)
+        # inet_diag_dump says how much it wrote, so that NLMSG_DONE comes in a datagram of its own.
+        return [*parts, self._done(sequence, 0)]
+
+    def _route(self, kind: int, flags: int, sequence: int, payload: bytes) -> list[Item]:
+        dumped = rtnetlink.dump(self._namespace, kind, payload) if flags & F_DUMP else None
+        if dumped is None:
+            raise sock_diag.Refused(errno.EOPNOTSUPP)
+        parts = self._parts(dumped[0], sequence, dumped[1])
+        done = self._done(sequence, 0)
+        return [*parts[:-1], parts[-1] + done] if parts else [done]
+
+    def _parts(self, kind: int, sequence: int, payloads: Sequence[bytes]) -> list[bytes]:
+        """Datagrams of several messages each, as netlink_dump fills them."""
+        parts: list[bytes] = []
+        room = 0
+        for payload in payloads:
+            each = message(kind, F_MULTI, sequence, self._port, payload)
+            if not parts or len(each) > room:
+                room = _LARGEST_PART if parts else _FIRST_PART
+                parts.append(b"")
+            parts[-1] += each
+            room -= len(each)
+        return parts
+
+    def _done(self, sequence: int, code: int) -> bytes:
+        return message(NLMSG_DONE, F_MULTI, sequence, self._port, struct.pack("=i", -code))
+
+    def _acknowledge(self, request: bytes, sequence: int, code: int) -> bytes:
+        """An error quotes the whole request, unless NETLINK_CAP_ACK is set; success its header."""
+        quoted = code and not self._capped
+        payload = struct.pack("=i", -code) + (request if quoted else request[:16])
+        return message(NLMSG_ERROR, 0 if quoted else F_CAPPED, sequence, self._port, payload)
+
+    def _fitting(self, answers: list[Item]) -> list[Item]:
+        """Acknowledgements that the receive buffer cannot hold are lost, and ENOBUFS tells so."""
+        room = self._abilities.receive_buffer // _ACK_TRUESIZE
+        short = [each for each in answers if _is_error(each)]
+        if len(short) <= room:
+            return answers
+        lost = {id(each) for each in short[room:]}
+        kept = [each for each in answers if id(each) not in lost]
+        return [OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS)), *kept]
+
+
+def _is_error(item: Item) -> bool:
+    return isinstance(item, bytes) and HEADER.unpack_from(item)[1] == NLMSG_ERROR

@@ -1,0 +1,222 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the kernel answers on NETLINK_SOCK_DIAG, after net/core/sock_diag.c and net/ipv4/inet_diag.c,
+tcp_diag.c, udp_diag.c, raw_diag.c, net/mptcp/mptcp_diag.c and net/ipv4/tcp.c (tcp_abort).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+
+from . import bytecode, lookup, model, records
+from .model import Abilities, FakeNamespace, FakeSocket
+
+BY_FAMILY = 20
+DESTROY = 21
+_REQUEST = struct.Struct("=BBBBI")
+_REQUEST_LENGTH = 56
+_REQ_BYTECODE = 1
+_REQ_PROTOCOL = 3
+_NOCOOKIE = 0xFFFFFFFF_FFFFFFFF
+_MAX_FAMILY = 46
+_MAX_PROTOCOL = 263
+
+
+class Refused(Exception):
+    """The request is answered with an errno."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Request:
+    """A struct inet_diag_req_v2 with its attributes. Raises Refused."""
+
+    def __init__(self, payload: bytes, abilities: Abilities) -> None:
+        if len(payload) < 2:
+            raise Refused(errno.EINVAL)
+        self.family = payload[0]
+        if self.family >= _MAX_FAMILY:
+            raise Refused(errno.EINVAL)
+        if self.family not in (socket.AF_INET, socket.AF_INET6):
+            raise Refused(errno.ENOENT)
+        if len(payload) < _REQUEST_LENGTH:
+            raise Refused(errno.EINVAL)
+        _family, self.protocol, self.extensions, self.pad, self.states = _REQUEST.unpack_from(
+            payload
+        )
+        sport, dport, src, dst = struct.unpack_from("!HH16s16s", payload, 8)
+        ifindex, low, high = struct.unpack_from("=III", payload, 44)
+        self.cookie = high << 32 | low
+        size = 4 if self.family == socket.AF_INET else 16
+        self.tuple = lookup.Tuple(self.family, src[:size], sport, dst[:size], dport, ifindex)
+        self.bytecode: bytes | None = None
+        for kind, value in _attributes(payload[_REQUEST_LENGTH:]):
+            if kind == _REQ_BYTECODE:
+                self.bytecode = value
+            elif kind == _REQ_PROTOCOL and abilities.protocol_attribute:
+                if len(value) != 4:
+                    raise Refused(errno.EINVAL)
+                (self.protocol,) = struct.unpack("=I", value)
+        self.handled = self.protocol < _MAX_PROTOCOL and self.protocol in abilities.handlers
+
+
+def _attributes(raw: bytes) -> Iterator[tuple[int, bytes]]:
+    """nla_for_each_attr: ends quietly at the first that does not fit."""
+    offset = 0
+    while offset + 4 <= len(raw):
+        length, kind = struct.unpack_from("=HH", raw, offset)
+        if length < 4 or offset + length > len(raw):
+            return
+        yield kind & 0x3FFF, raw[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
+def dump(namespace: FakeNamespace, abilities: Abilities, payload: bytes) -> list[bytes]:
+    """The payloads of a dump. Raises Refused before it starts, DumpFailed at its end."""
+    request = Request(payload, abilities)
+    if request.bytecode is not None:
+        refusal = bytecode.audit(
+            request.bytecode, privileged=abilities.privileged, unknown=abilities.unknown_ops
+        )
+        if refusal:
+            raise Refused(refusal)
+    if not request.handled:
+        raise DumpFailed(errno.ENOENT)
+    return [
+        records.encode(each, abilities, request.extensions)
+        for each in namespace.sockets
+        if _in_dump(each, request, abilities)
+    ]
+
+
+class DumpFailed(Exception):
+    """The dump started; its NLMSG_DONE carries the errno."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def _in_dump(sock: FakeSocket, request: Request, abilities: Abilities) -> bool:
+    if sock.protocol != request.protocol or sock.family != request.family:
+        return False
+    if sock.state == model.BOUND_INACTIVE and not abilities.reports_bound_inactive:
+        return False
+    states = request.states
+    if states & 1 << model.SYN_RECV:
+        states |= 1 << model.NEW_SYN_RECV
+    # raw_diag_dump does not look at the states.
+    if sock.protocol != model.RAW and not states & 1 << sock.state:
+        return False
+    wanted = request.tuple
+    if wanted.local_port not in (0, sock.local_port):
+        return False
+    if wanted.remote_port and (
+        wanted.remote_port != sock.remote_port or sock.state == model.LISTEN
+    ):
+        return False
+    return request.bytecode is None or bytecode.run(request.bytecode, _entry(sock))
+
+
+def _entry(sock: FakeSocket) -> bytecode.Entry:
+    full = sock.state not in (model.TIME_WAIT, model.NEW_SYN_RECV)
+    return bytecode.Entry(
+        family=sock.family,
+        src=sock.src.ljust(16, b"\0"),
+        dst=sock.dst.ljust(16, b"\0"),
+        sport=sock.local_port,
+        dport=sock.remote_port,
+        # A mini socket has no userlocks, which reads as a port that the kernel chose.
+        autobound=not sock.explicit_port or not full,
+        ifindex=sock.ifindex,
+        mark=0 if sock.state == model.TIME_WAIT else sock.mark or 0,
+        cgroup=(sock.cgroup_id or 0) if full else 0,
+    )
+
+
+def one(namespace: FakeNamespace, abilities: Abilities, payload: bytes) -> bytes:
+    """The payload that answers an exact look-up. Raises Refused."""
+    request = Request(payload, abilities)
+    found = _find(namespace, request, exact_dump=True)
+    return records.encode(found, abilities, request.extensions)
+
+
+def destroy(namespace: FakeNamespace, abilities: Abilities, payload: bytes) -> None:
+    """Abort the socket that the request finds. Raises Refused."""
+    request = Request(payload, abilities)
+    if not request.handled:
+        raise Refused(errno.ENOENT)
+    if not abilities.destroys or request.protocol == model.MPTCP:
+        raise Refused(errno.EOPNOTSUPP)
+    sock = _find(namespace, request)
+    if not abilities.privileged:
+        raise Refused(errno.EPERM)
+    if sock.errno:
+        raise Refused(sock.errno)
+    if sock.state == model.TIME_WAIT and not abilities.destroys_time_wait:
+        raise Refused(errno.EOPNOTSUPP)
+    if sock.immortal:
+        return
+    _abort(namespace, sock)
+
+
+def _find(namespace: FakeNamespace, request: Request, *, exact_dump: bool = False) -> FakeSocket:
+    if not request.handled:
+        raise Refused(errno.ENOENT)
+    wanted = request.tuple
+    stale = errno.ENOENT
+    if request.protocol == model.TCP:
+        found = lookup.find_tcp(namespace.sockets, wanted)
+    elif request.protocol == model.MPTCP:
+        # mptcp_diag_dump_one looks for the token in the cookie's lower half.
+        found = None
+    elif request.protocol == model.RAW:
+        found = lookup.find_raw(namespace.sockets, request.pad, wanted)
+        if found is not None:
+            return found
+    else:
+        if exact_dump:
+            # udp_dump_one takes src for the packet's source: the socket's remote end.
+            stale = errno.ESTALE
+            wanted = lookup.Tuple(
+                wanted.family,
+                wanted.remote,
+                wanted.remote_port,
+                wanted.local,
+                wanted.local_port,
+                wanted.ifindex,
+            )
+        found = lookup.find_udp(namespace.sockets, request.protocol, wanted)
+    if found is None:
+        raise Refused(errno.ENOENT)
+    if request.cookie not in (_NOCOOKIE, found.cookie):
+        raise Refused(stale)
+    return found
+
+
+def _abort(namespace: FakeNamespace, sock: FakeSocket) -> None:
+    """tcp_abort; udp_abort and raw_abort, which disconnect (__udp_disconnect)."""
+    sock.errors.append(errno.ECONNABORTED)
+    namespace.destroyed.append(sock.cookie)
+    if sock.protocol == model.TCP and sock.explicit_port and sock.inode:
+        # tcp_set_state keeps a port that the application bound, until it closes the descriptor.
+        sock.state = model.BOUND_INACTIVE
+    elif sock.protocol in (model.TCP, model.RAW) or not sock.explicit_port:
+        namespace.remove(sock)
+    else:
+        sock.dst = bytes(len(sock.dst))
+        sock.remote = None
+        sock.remote_port = 0
+        sock.state = model.CLOSE
+        sock.ifindex = 0
+        if not sock.explicit_address:
+            sock.src = bytes(len(sock.src))
+            sock.local = "0.0.0.0" if sock.family == socket.AF_INET else "::"
+    if sock.on_destroy is not None:
+        sock.on_destroy(namespace, sock)
