@@ -1,0 +1,171 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: which processes hold a socket.
+
+A descriptor of a socket is a link ``socket:[INODE]`` in /proc/PID/fd (proc_pid_fd(5)). Reading
+those of another process takes the right to trace it (PTRACE_MODE_READ_FSCREDS): root with
+CAP_SYS_PTRACE has it for all.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
+
+_GONE = (errno.ENOENT, errno.ESRCH)
+
+# Units that processes are in (systemd.unit(5)); slices only group them.
+_UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap")
+
+
+class Process(NamedTuple):
+    """A process that holds a socket. unit: its systemd unit, None where it is in none."""
+
+    pid: int
+    comm: str
+    unit: str | None
+
+
+class Owners:
+    """Who holds the sockets that were asked for.
+
+    readable is False where the descriptors of at least one process could not be read: then a
+    socket without a holder may have one that is not seen.
+    """
+
+    __slots__ = ("_holders", "readable")
+
+    def __init__(self, holders: Mapping[int, tuple[Process, ...]], readable: bool) -> None:
+        self._holders = holders
+        self.readable = readable
+
+    def of(self, inode: int) -> tuple[Process, ...]:
+        """The processes that hold the socket with this inode, by pid."""
+        return self._holders.get(inode, ())
+
+
+def find_owners(proc: str, inodes: Collection[int] | None) -> Owners:
+    """The processes that hold the sockets with these inodes (None: all sockets).
+
+    Every process is asked, since a socket may be held by several. Command and unit are read only
+    for those that hold one.
+    """
+    if inodes is not None:
+        inodes = {inode for inode in inodes if inode}
+        if not inodes:
+            return Owners({}, True)
+    names = None if inodes is None else {link_of(inode) for inode in inodes}
+    pids: dict[str, list[int]] = {}
+    readable = True
+    for pid in process_numbers(proc):
+        links = descriptor_links(proc, pid)
+        if links is None:
+            readable = False
+            continue
+        for link in set(filter(_is_socket, links)) if names is None else names.intersection(links):
+            pids.setdefault(link, []).append(pid)
+    # Most sockets have the same holders as many others: one tuple serves them all.
+    described: dict[tuple[int, ...], tuple[Process, ...]] = {}
+    holders: dict[int, tuple[Process, ...]] = {}
+    for link, numbers in pids.items():
+        key = tuple(numbers)
+        if key not in described:
+            described[key] = tuple(
+                process for process in (describe(proc, pid) for pid in key) if process is not None
+            )
+        if described[key]:
+            holders[int(link[8:-1])] = described[key]
+    return Owners(holders, readable)
+
+
+def process_numbers(proc: str) -> list[int]:
+    """The processes there are, in ascending order."""
+    return sorted(int(name) for name in os.listdir(proc) if name.isdigit())
+
+
+def link_of(inode: int) -> str:
+    """What a descriptor of this socket links to (sockfs_dname)."""
+    return f"socket:[{inode}]"
+
+
+def _is_socket(link: str) -> bool:
+    return link.startswith("socket:[")
+
+
+def descriptor_links(proc: str, pid: int) -> list[str] | None:
+    """What the descriptors of a process link to: empty if it has ended, None if unreadable."""
+    try:
+        directory = os.open(f"{proc}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        return [] if error.errno in _GONE else None
+    try:
+        return _links(directory)
+    except OSError as error:
+        return [] if error.errno in _GONE else None
+    finally:
+        os.close(directory)
+
+
+def _links(directory: int) -> list[str]:
+    """What the links in an open /proc/PID/fd lead to.
+
+    Since Linux 6.2 the directory's size is the number of descriptors (proc_pid_fd(5)), before it
+    was 0. Most often they are 0 to n - 1: trying those saves listing them, a quarter of the time.
+    """
+    read = partial(os.readlink, dir_fd=directory)
+    with suppress(FileNotFoundError):
+        count = os.fstat(directory).st_size
+        if count:
+            return list(map(read, map(str, range(count))))
+    names = os.listdir(directory)
+    with suppress(FileNotFoundError):
+        return list(map(read, names))
+    # Descriptors are being closed meanwhile.
+    links: list[str] = []
+    for name in names:
+        with suppress(FileNotFoundError):
+            links.append(read(name))
+    return links
+
+
+def describe(proc: str, pid: int) -> Process | None:
+    """The command and unit of a process; None where it has ended."""
+    comm = _read(f"{proc}/{pid}/comm")
+    if not comm:
+        return None
+    return Process(pid, comm.rstrip("\n"), unit_of(_read(f"{proc}/{pid}/cgroup")))
+
+
+def _read(file: str) -> str:
+    try:
+        with open(file, "rb") as stream:
+            return stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def unit_of(cgroups: str) -> str | None:
+    """The innermost systemd unit in the text of /proc/PID/cgroup (cgroups(7)); None: none.
+
+    The line of the unified hierarchy (``0::``) counts before the one of systemd's own hierarchy
+    in cgroup v1. Slices are not taken: they group units. A process of ``foo.service`` that a
+    user's manager started is in foo.service, not in user@1000.service.
+    """
+    paths: dict[str, str] = {}
+    for line in cgroups.splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            paths["unified"] = path
+        elif controllers == "name=systemd":
+            paths["systemd"] = path
+    for hierarchy in ("unified", "systemd"):
+        for part in reversed(paths.get(hierarchy, "").split("/")):
+            if part.endswith(_UNIT_SUFFIXES):
+                return part
+    return None
