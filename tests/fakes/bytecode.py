@@ -38,9 +38,7 @@ class Entry(NamedTuple):
     cgroup: int = 0
 
 
-def audit(
-    program: bytes, *, privileged: bool = True, unknown: frozenset[int] = frozenset()
-) -> int:
+def audit(program: bytes, *, privileged: bool = True, unknown: frozenset[int] = frozenset()) -> int:
     """0, or the errno that the kernel refuses the program with."""
     total = len(program)
     if total < 4:
@@ -154,5 +152,5 @@ def _same(one: bytes, other: bytes, bits: int) -> bool:
     if not bits:
         return True
     size = (bits + 7) // 8
-    shift = size * 8 - bits
-    return int.from_bytes(one[:size], "big") >> shift == int.from_bytes(other[:size], "big") >> shift
+    differing = int.from_bytes(one[:size], "big") ^ int.from_bytes(other[:size], "big")
+    return not differing >> (size * 8 - bits)

@@ -78,9 +78,7 @@ def find_udp(sockets: Iterable[FakeSocket], protocol: int, wanted: Tuple) -> Fak
     return None
 
 
-def find_raw(
-    sockets: Iterable[FakeSocket], raw_protocol: int, wanted: Tuple
-) -> FakeSocket | None:
+def find_raw(sockets: Iterable[FakeSocket], raw_protocol: int, wanted: Tuple) -> FakeSocket | None:
     """raw_sock_get: the first raw socket that a packet would reach; nobody looks at the cookie."""
     for each in sockets:
         if (

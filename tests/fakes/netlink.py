@@ -82,7 +82,7 @@ class FakeNetlinkSocket:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
-    def send(self, data: bytes, flags: int = 0) -> int:
+    def send(self, data: bytes) -> int:
         """Hand the kernel a datagram of requests; it works on them before this returns."""
         self._check_open()
         self.sends += 1
@@ -143,8 +143,8 @@ class FakeNetlinkSocket:
             elif self._protocol == NETLINK_ROUTE:
                 answer = self._route(kind, flags, sequence, payload)
             else:
-                raise sock_diag.Refused(errno.EOPNOTSUPP)
-        except sock_diag.Refused as refusal:
+                raise sock_diag.RequestError(errno.EOPNOTSUPP)
+        except sock_diag.RequestError as refusal:
             return [self._acknowledge(request, sequence, refusal.code)]
         if flags & F_ACK and not flags & F_DUMP:
             answer.append(self._acknowledge(request, sequence, 0))
@@ -155,13 +155,13 @@ class FakeNetlinkSocket:
             sock_diag.destroy(self._namespace, self._abilities, payload)
             return []
         if kind != sock_diag.BY_FAMILY:
-            raise sock_diag.Refused(errno.EINVAL)
+            raise sock_diag.RequestError(errno.EINVAL)
         if not flags & F_DUMP:
             found = sock_diag.one(self._namespace, self._abilities, payload)
             return [message(sock_diag.BY_FAMILY, 0, sequence, self._port, found)]
         try:
             payloads = sock_diag.dump(self._namespace, self._abilities, payload)
-        except sock_diag.DumpFailed as failure:
+        except sock_diag.DumpError as failure:
             return [self._done(sequence, failure.code)]
         parts = self._parts(sock_diag.BY_FAMILY, sequence, payloads)
         # inet_diag_dump says how much it wrote, so that NLMSG_DONE comes in a datagram of its own.
@@ -170,7 +170,7 @@ class FakeNetlinkSocket:
     def _route(self, kind: int, flags: int, sequence: int, payload: bytes) -> list[Item]:
         dumped = rtnetlink.dump(self._namespace, kind, payload) if flags & F_DUMP else None
         if dumped is None:
-            raise sock_diag.Refused(errno.EOPNOTSUPP)
+            raise sock_diag.RequestError(errno.EOPNOTSUPP)
         parts = self._parts(dumped[0], sequence, dumped[1])
         done = self._done(sequence, 0)
         return [*parts[:-1], parts[-1] + done] if parts else [done]

@@ -44,36 +44,25 @@ _SOCKID_TAIL = struct.Struct("=III")
 _HEAD = struct.Struct("=BBBB")
 _TAIL = struct.Struct("=IIIII")
 
-# struct tcp_info of include/uapi/linux/tcp.h: (name, struct code); window scales share a byte.
-INFO_FIELDS = (
-    [(name, "B") for name in ("state", "ca_state", "retransmits", "probes", "backoff", "options")]
-    + [("wscale", "B"), ("delivery_rate_app_limited", "B")]
-    + [
-        (name, "I")
-        for name in (
-            "rto ato snd_mss rcv_mss unacked sacked lost retrans fackets last_data_sent "
-            "last_ack_sent last_data_recv last_ack_recv pmtu rcv_ssthresh rtt rttvar snd_ssthresh "
-            "snd_cwnd advmss reordering rcv_rtt rcv_space total_retrans"
-        ).split()
-    ]
-    + [(n, "Q") for n in "pacing_rate max_pacing_rate bytes_acked bytes_received".split()]
-    + [
-        (name, "I")
-        for name in (
-            "segs_out segs_in notsent_bytes min_rtt data_segs_in data_segs_out"
-        ).split()
-    ]
-    + [(n, "Q") for n in "delivery_rate busy_time rwnd_limited sndbuf_limited".split()]
-    + [(n, "I") for n in "delivered delivered_ce".split()]
-    + [(n, "Q") for n in "bytes_sent bytes_retrans".split()]
-    + [
-        (name, "I")
-        for name in (
-            "dsack_dups reord_seen rcv_ooopack snd_wnd rcv_wnd rehash"
-        ).split()
-    ]
-    + [("total_rto", "H"), ("total_rto_recoveries", "H"), ("total_rto_time", "I")]
+# struct tcp_info of include/uapi/linux/tcp.h, by width; the two window scales share a byte.
+_INFO_WIDTHS = (
+    ("B", "state ca_state retransmits probes backoff options wscale delivery_rate_app_limited"),
+    (
+        "I",
+        """rto ato snd_mss rcv_mss unacked sacked lost retrans fackets last_data_sent last_ack_sent
+        last_data_recv last_ack_recv pmtu rcv_ssthresh rtt rttvar snd_ssthresh snd_cwnd advmss
+        reordering rcv_rtt rcv_space total_retrans""",
+    ),
+    ("Q", "pacing_rate max_pacing_rate bytes_acked bytes_received"),
+    ("I", "segs_out segs_in notsent_bytes min_rtt data_segs_in data_segs_out"),
+    ("Q", "delivery_rate busy_time rwnd_limited sndbuf_limited"),
+    ("I", "delivered delivered_ce"),
+    ("Q", "bytes_sent bytes_retrans"),
+    ("I", "dsack_dups reord_seen rcv_ooopack snd_wnd rcv_wnd rehash"),
+    ("H", "total_rto total_rto_recoveries"),
+    ("I", "total_rto_time"),
 )
+INFO_FIELDS = [(name, code) for code, names in _INFO_WIDTHS for name in names.split()]
 _INFO = struct.Struct("=" + "".join(code for _name, code in INFO_FIELDS))
 
 

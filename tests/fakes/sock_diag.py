@@ -1,8 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the kernel answers on NETLINK_SOCK_DIAG, after net/core/sock_diag.c and net/ipv4/inet_diag.c,
-tcp_diag.c, udp_diag.c, raw_diag.c, net/mptcp/mptcp_diag.c and net/ipv4/tcp.c (tcp_abort).
+"""What the kernel answers on NETLINK_SOCK_DIAG.
+
+After net/core/sock_diag.c, net/ipv4/inet_diag.c, tcp_diag.c, udp_diag.c, raw_diag.c, tcp.c
+(tcp_abort), udp.c (udp_abort) and net/mptcp/mptcp_diag.c.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ _MAX_FAMILY = 46
 _MAX_PROTOCOL = 263
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """The request is answered with an errno."""
 
     def __init__(self, code: int) -> None:
@@ -35,18 +37,18 @@ class Refused(Exception):
 
 
 class Request:
-    """A struct inet_diag_req_v2 with its attributes. Raises Refused."""
+    """A struct inet_diag_req_v2 with its attributes. Raises RequestError."""
 
     def __init__(self, payload: bytes, abilities: Abilities) -> None:
         if len(payload) < 2:
-            raise Refused(errno.EINVAL)
+            raise RequestError(errno.EINVAL)
         self.family = payload[0]
         if self.family >= _MAX_FAMILY:
-            raise Refused(errno.EINVAL)
+            raise RequestError(errno.EINVAL)
         if self.family not in (socket.AF_INET, socket.AF_INET6):
-            raise Refused(errno.ENOENT)
+            raise RequestError(errno.ENOENT)
         if len(payload) < _REQUEST_LENGTH:
-            raise Refused(errno.EINVAL)
+            raise RequestError(errno.EINVAL)
         _family, self.protocol, self.extensions, self.pad, self.states = _REQUEST.unpack_from(
             payload
         )
@@ -61,7 +63,7 @@ class Request:
                 self.bytecode = value
             elif kind == _REQ_PROTOCOL and abilities.protocol_attribute:
                 if len(value) != 4:
-                    raise Refused(errno.EINVAL)
+                    raise RequestError(errno.EINVAL)
                 (self.protocol,) = struct.unpack("=I", value)
         self.handled = self.protocol < _MAX_PROTOCOL and self.protocol in abilities.handlers
 
@@ -78,16 +80,16 @@ def _attributes(raw: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def dump(namespace: FakeNamespace, abilities: Abilities, payload: bytes) -> list[bytes]:
-    """The payloads of a dump. Raises Refused before it starts, DumpFailed at its end."""
+    """The payloads of a dump. Raises RequestError before it starts, DumpError at its end."""
     request = Request(payload, abilities)
     if request.bytecode is not None:
         refusal = bytecode.audit(
             request.bytecode, privileged=abilities.privileged, unknown=abilities.unknown_ops
         )
         if refusal:
-            raise Refused(refusal)
+            raise RequestError(refusal)
     if not request.handled:
-        raise DumpFailed(errno.ENOENT)
+        raise DumpError(errno.ENOENT)
     return [
         records.encode(each, abilities, request.extensions)
         for each in namespace.sockets
@@ -95,7 +97,7 @@ def dump(namespace: FakeNamespace, abilities: Abilities, payload: bytes) -> list
     ]
 
 
-class DumpFailed(Exception):
+class DumpError(Exception):
     """The dump started; its NLMSG_DONE carries the errno."""
 
     def __init__(self, code: int) -> None:
@@ -141,26 +143,26 @@ def _entry(sock: FakeSocket) -> bytecode.Entry:
 
 
 def one(namespace: FakeNamespace, abilities: Abilities, payload: bytes) -> bytes:
-    """The payload that answers an exact look-up. Raises Refused."""
+    """The payload that answers an exact look-up. Raises RequestError."""
     request = Request(payload, abilities)
     found = _find(namespace, request, exact_dump=True)
     return records.encode(found, abilities, request.extensions)
 
 
 def destroy(namespace: FakeNamespace, abilities: Abilities, payload: bytes) -> None:
-    """Abort the socket that the request finds. Raises Refused."""
+    """Abort the socket that the request finds. Raises RequestError."""
     request = Request(payload, abilities)
     if not request.handled:
-        raise Refused(errno.ENOENT)
+        raise RequestError(errno.ENOENT)
     if not abilities.destroys or request.protocol == model.MPTCP:
-        raise Refused(errno.EOPNOTSUPP)
+        raise RequestError(errno.EOPNOTSUPP)
     sock = _find(namespace, request)
     if not abilities.privileged:
-        raise Refused(errno.EPERM)
+        raise RequestError(errno.EPERM)
     if sock.errno:
-        raise Refused(sock.errno)
+        raise RequestError(sock.errno)
     if sock.state == model.TIME_WAIT and not abilities.destroys_time_wait:
-        raise Refused(errno.EOPNOTSUPP)
+        raise RequestError(errno.EOPNOTSUPP)
     if sock.immortal:
         return
     _abort(namespace, sock)
@@ -168,7 +170,7 @@ def destroy(namespace: FakeNamespace, abilities: Abilities, payload: bytes) -> N
 
 def _find(namespace: FakeNamespace, request: Request, *, exact_dump: bool = False) -> FakeSocket:
     if not request.handled:
-        raise Refused(errno.ENOENT)
+        raise RequestError(errno.ENOENT)
     wanted = request.tuple
     stale = errno.ENOENT
     if request.protocol == model.TCP:
@@ -194,9 +196,9 @@ def _find(namespace: FakeNamespace, request: Request, *, exact_dump: bool = Fals
             )
         found = lookup.find_udp(namespace.sockets, request.protocol, wanted)
     if found is None:
-        raise Refused(errno.ENOENT)
+        raise RequestError(errno.ENOENT)
     if request.cookie not in (_NOCOOKIE, found.cookie):
-        raise Refused(stale)
+        raise RequestError(stale)
     return found
 
 
