@@ -112,7 +112,7 @@ class Connection:
                 + payload,
             )
             try:
-                found = self._collect(operation, kind, sequence, decode)
+                found = self._collect(operation, sequence, decode)
             except _Overrun:
                 self._drain()
                 continue
@@ -120,9 +120,7 @@ class Connection:
                 return found
         raise DumpInterrupted(operation, _DUMP_ATTEMPTS)
 
-    def _collect(
-        self, operation: str, kind: int, sequence: int, decode: Decode[T]
-    ) -> list[T] | None:
+    def _collect(self, operation: str, sequence: int, decode: Decode[T]) -> list[T] | None:
         """The dump's messages, or None where it was interrupted."""
         found: list[T] = []
         append = found.append
