@@ -1,0 +1,399 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real sockets in each state, brought there by real clients and servers.
+
+Each function opens what it needs between the two namespaces of a Pair and gives a Held: the socket
+that is in that state, and those around it. Nothing but timers of the kernel moves it from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from . import proc_net
+from .topology import LabNamespace, Pair
+from .waiting import until
+
+SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
+IPPROTO_MPTCP = 262
+IPPROTO_UDPLITE = 136
+_UNUSED_PORT = itertools.count(20_001)
+
+ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE = range(1, 8)
+CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = range(8, 12)
+
+
+@dataclass
+class Held:
+    """The socket in question, held in its state.
+
+    where: its namespace. target: the application's descriptor; None for one that has no
+    application. peer: the other end's descriptor. others: listeners and the like.
+    cookie: SO_COOKIE, read while there was a descriptor; None where there never was one.
+    """
+
+    where: LabNamespace
+    local: tuple[str, int]
+    remote: tuple[str, int]
+    target: socket.socket | None = None
+    peer: socket.socket | None = None
+    others: list[socket.socket] = field(default_factory=list)
+    cookie: int | None = None
+
+    def close(self) -> None:
+        """Close all descriptors, with a reset where there is a connection: no TIME_WAIT is left."""
+        for sock in (self.target, self.peer, *self.others):
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    linger_reset(sock)
+                sock.close()
+
+
+def cookie_of(sock: socket.socket) -> int:
+    return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8), "little")
+
+
+def linger_reset(sock: socket.socket) -> None:
+    """Let close() send a reset."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+
+
+def _name(address: tuple[object, ...]) -> tuple[str, int]:
+    return str(address[0]), int(str(address[1]))
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _mapped(address: str, mapped: bool) -> str:
+    return f"::ffff:{address}" if mapped else address
+
+
+def wait_for(where: LabNamespace, state: int, local: tuple[str, int], remote: int = 0) -> None:
+    """Until /proc/net/tcp shows that local end (and remote port, unless 0) in the state."""
+
+    def shown() -> bool:
+        return any(
+            (line.state, line.local, line.local_port) == (state, *local)
+            and remote in (0, line.remote_port)
+            for line in proc_net.read(where)
+        )
+
+    until(shown, f"{local} in state {state}")
+
+
+def listener(
+    where: LabNamespace,
+    address: str,
+    port: int = 0,
+    *,
+    protocol: int = 0,
+    options: Iterable[tuple[int, int, int]] = (),
+) -> socket.socket:
+    """A TCP (or MPTCP) listener; port 0: the next of our own."""
+    sock = where.socket(_family(address), socket.SOCK_STREAM, protocol)
+    for option in options:
+        sock.setsockopt(*option)
+    sock.bind((address, port or next(_UNUSED_PORT)))
+    sock.listen(64)
+    return sock
+
+
+def listening(pair: Pair, *, v6: bool = False) -> Held:
+    sock = listener(pair.server, pair.server6 if v6 else pair.server4)
+    local = _name(sock.getsockname())
+    return Held(pair.server, local, ("::" if v6 else "0.0.0.0", 0), sock, cookie=cookie_of(sock))
+
+
+def _connected(
+    pair: Pair,
+    *,
+    v6: bool = False,
+    mapped: bool = False,
+    protocol: int = 0,
+    server_options: Iterable[tuple[int, int, int]] = (),
+    client_options: Iterable[tuple[int, int, int]] = (),
+) -> tuple[socket.socket, socket.socket, socket.socket]:
+    """(client, accepted, listener)."""
+    address = pair.server6 if v6 else pair.server4
+    if mapped:
+        listens = pair.server.socket(socket.AF_INET6, socket.SOCK_STREAM, protocol)
+        listens.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listens.bind(("::", next(_UNUSED_PORT)))
+        listens.listen(16)
+    else:
+        listens = listener(pair.server, address, protocol=protocol, options=server_options)
+    family = socket.AF_INET6 if v6 or mapped else socket.AF_INET
+    client = pair.client.socket(family, socket.SOCK_STREAM, protocol)
+    for option in client_options:
+        client.setsockopt(*option)
+    client.connect((_mapped(address, mapped), listens.getsockname()[1]))
+    accepted, _address = listens.accept()
+    accepted.settimeout(5)
+    return client, accepted, listens
+
+
+def _held(
+    where: LabNamespace, target: socket.socket, peer: socket.socket, *others: socket.socket
+) -> Held:
+    return Held(
+        where,
+        _name(target.getsockname()),
+        _name(target.getpeername()),
+        target,
+        peer,
+        list(others),
+        cookie_of(target),
+    )
+
+
+def established(pair: Pair, *, v6: bool = False, mapped: bool = False) -> Held:
+    """The client's end of a connection without a byte under way."""
+    client, accepted, listens = _connected(pair, v6=v6, mapped=mapped)
+    return _held(pair.client, client, accepted, listens)
+
+
+def established_server(pair: Pair, *, v6: bool = False) -> Held:
+    """The server's end of a connection."""
+    client, accepted, listens = _connected(pair, v6=v6)
+    return _held(pair.server, accepted, client, listens)
+
+
+def syn_sent(pair: Pair, *, v6: bool = False) -> Held:
+    """A client whose SYN nobody answers."""
+    address = (pair.silent6 if v6 else pair.silent, 7)
+    client = pair.client.socket(_family(address[0]), socket.SOCK_STREAM)
+    client.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        client.connect(address)
+    return Held(pair.client, _name(client.getsockname()), address, client, cookie=cookie_of(client))
+
+
+def new_syn_recv(pair: Pair, *, v6: bool = False) -> Held:
+    """The server's end of a half-open connection: TCP_DEFER_ACCEPT keeps it so until data comes."""
+    listens = listener(
+        pair.server,
+        pair.server6 if v6 else pair.server4,
+        options=[(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)],
+    )
+    client = pair.client.socket(listens.family, socket.SOCK_STREAM)
+    client.connect(listens.getsockname())
+    local, remote = _name(listens.getsockname()), _name(client.getsockname())
+    wait_for(pair.server, SYN_RECV, local, remote[1])
+    return Held(pair.server, local, remote, None, client, [listens])
+
+
+def _fill(sock: socket.socket, peer: socket.socket) -> int:
+    """Send until the peer, which does not read, has shut its window; bytes sent."""
+    sent = 0
+    sock.settimeout(0)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sent += sock.send(bytes(65536))
+    # Once more, after what was under way has arrived.
+    until(lambda: _unread(peer) > 0, "the peer's receive queue fills")
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sent += sock.send(bytes(65536))
+    sock.settimeout(5)
+    return sent
+
+
+def _unread(sock: socket.socket) -> int:
+    return len(sock.recv(65536, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+
+
+_SMALL = [
+    (socket.SOL_SOCKET, socket.SO_RCVBUF, 8192),
+    (socket.SOL_SOCKET, socket.SO_SNDBUF, 65536),
+]
+
+
+def zero_window(pair: Pair) -> Held:
+    """The client's end, full of data that the server does not read; the persist timer runs."""
+    client, accepted, listens = _connected(pair, server_options=_SMALL, client_options=_SMALL)
+    _fill(client, accepted)
+    return _held(pair.client, client, accepted, listens)
+
+
+def fin_wait_1_orphan(pair: Pair) -> Held:
+    """Closed by its application with data that the peer has no window for."""
+    held = zero_window(pair)
+    assert held.target is not None
+    held.target.close()
+    held.target = None
+    wait_for(pair.client, FIN_WAIT1, held.local, held.remote[1])
+    return held
+
+
+def fin_wait_2(pair: Pair) -> Held:
+    """The client has said that it is done, the server has not."""
+    client, accepted, listens = _connected(pair)
+    held = _held(pair.client, client, accepted, listens)
+    client.shutdown(socket.SHUT_WR)
+    wait_for(pair.client, FIN_WAIT2, held.local, held.remote[1])
+    return held
+
+
+def fin_wait_2_orphan(pair: Pair) -> Held:
+    """The client is gone; the server has not said that it is done."""
+    held = fin_wait_2(pair)
+    assert held.target is not None
+    held.target.close()
+    held.target = None
+    return held
+
+
+def close_wait(pair: Pair) -> Held:
+    """The server's end, after the client said that it is done."""
+    client, accepted, listens = _connected(pair)
+    held = _held(pair.server, accepted, client, listens)
+    client.shutdown(socket.SHUT_WR)
+    wait_for(pair.server, CLOSE_WAIT, held.local, held.remote[1])
+    return held
+
+
+def last_ack(pair: Pair) -> Held:
+    """The server's end: the client is done, the server closed too, but its FIN waits for window."""
+    client, accepted, listens = _connected(pair, server_options=_SMALL, client_options=_SMALL)
+    held = _held(pair.server, accepted, client, listens)
+    client.shutdown(socket.SHUT_WR)
+    wait_for(pair.server, CLOSE_WAIT, held.local, held.remote[1])
+    _fill(accepted, client)
+    accepted.close()
+    held.target = None
+    wait_for(pair.server, LAST_ACK, held.local, held.remote[1])
+    return held
+
+
+def closing(pair: Pair) -> Held:
+    """The client's end: both said that they are done, the client's FIN still waits for window."""
+    held = zero_window(pair)
+    assert held.target is not None
+    assert held.peer is not None
+    held.target.shutdown(socket.SHUT_WR)
+    held.peer.shutdown(socket.SHUT_WR)
+    wait_for(pair.client, CLOSING, held.local, held.remote[1])
+    return held
+
+
+def time_wait(pair: Pair, *, v6: bool = False) -> Held:
+    """The client's end after both have closed, the client first."""
+    client, accepted, listens = _connected(pair, v6=v6)
+    held = _held(pair.client, client, accepted, listens)
+    client.close()
+    assert accepted.recv(1) == b""
+    accepted.close()
+    held.target = held.peer = None
+    wait_for(pair.client, TIME_WAIT, held.local, held.remote[1])
+    return held
+
+
+def bound_inactive(pair: Pair) -> Held:
+    """Bound, and neither listening nor connected."""
+    sock = pair.client.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.bind((pair.client4, next(_UNUSED_PORT)))
+    local = _name(sock.getsockname())
+    return Held(pair.client, local, ("0.0.0.0", 0), sock, cookie=cookie_of(sock))
+
+
+def _datagram(
+    pair: Pair, protocol: int, *, explicit: bool, v6: bool = False, mapped: bool = False
+) -> Held:
+    client_address = _mapped(pair.client6 if v6 else pair.client4, mapped)
+    server_address = pair.server6 if v6 else pair.server4
+    peer = pair.server.socket(_family(server_address), socket.SOCK_DGRAM, protocol)
+    peer.bind((server_address, next(_UNUSED_PORT)))
+    sock = pair.client.socket(_family(client_address), socket.SOCK_DGRAM, protocol)
+    if explicit:
+        sock.bind((client_address, next(_UNUSED_PORT)))
+    sock.connect((_mapped(server_address, mapped), peer.getsockname()[1]))
+    return _held_datagram(pair.client, sock, peer)
+
+
+def _held_datagram(where: LabNamespace, sock: socket.socket, peer: socket.socket) -> Held:
+    return Held(
+        where,
+        _name(sock.getsockname()),
+        _name(sock.getpeername()),
+        sock,
+        peer,
+        cookie=cookie_of(sock),
+    )
+
+
+def udp_explicit(pair: Pair, *, v6: bool = False, mapped: bool = False) -> Held:
+    """Connected, on a port that the application chose; the peer is not connected."""
+    return _datagram(pair, 0, explicit=True, v6=v6, mapped=mapped)
+
+
+def udp_autobound(pair: Pair, *, v6: bool = False) -> Held:
+    """Connected, on a port that the kernel chose."""
+    return _datagram(pair, 0, explicit=False, v6=v6)
+
+
+def udp_unconnected(pair: Pair, *, v6: bool = False) -> Held:
+    """Bound, without a remote."""
+    address = pair.client6 if v6 else pair.client4
+    sock = pair.client.socket(_family(address), socket.SOCK_DGRAM)
+    sock.bind((address, next(_UNUSED_PORT)))
+    local = _name(sock.getsockname())
+    return Held(pair.client, local, ("::" if v6 else "0.0.0.0", 0), sock, cookie=cookie_of(sock))
+
+
+def udplite_connected(pair: Pair, *, v6: bool = False) -> Held:
+    return _datagram(pair, IPPROTO_UDPLITE, explicit=True, v6=v6)
+
+
+def reuseport(pair: Pair, kind: socket.SocketKind, count: int) -> list[socket.socket]:
+    """So many sockets of one SO_REUSEPORT group on the server; stream sockets listen."""
+    port = next(_UNUSED_PORT)
+    group: list[socket.socket] = []
+    for _each in range(count):
+        sock = pair.server.socket(socket.AF_INET, kind)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((pair.server4, port))
+        if kind == socket.SOCK_STREAM:
+            sock.listen(8)
+        group.append(sock)
+    return group
+
+
+def mptcp(pair: Pair) -> Held:
+    """The client's end of an MPTCP connection. Raises OSError where the kernel has none."""
+    for where in (pair.client, pair.server):
+        where.sysctl("mptcp/enabled", 1)
+    client, accepted, listens = _connected(pair, protocol=IPPROTO_MPTCP)
+    # The handshake is complete, and the connection no fallback, when data was acknowledged.
+    client.sendall(b"hello")
+    assert accepted.recv(5) == b"hello"
+    return _held(pair.client, client, accepted, listens)
+
+
+def raw(pair: Pair) -> Held:
+    """A raw socket for ICMP, connected."""
+    sock = pair.client.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    sock.connect((pair.server4, 0))
+    return Held(pair.client, (pair.client4, 1), (pair.server4, 0), sock, cookie=cookie_of(sock))
+
+
+# Every TCP state that can be held, by ss's name.
+TCP_STATES: dict[str, Callable[[Pair], Held]] = {
+    "established": established,
+    "syn-sent": syn_sent,
+    "syn-recv": new_syn_recv,
+    "fin-wait-1": fin_wait_1_orphan,
+    "fin-wait-2": fin_wait_2,
+    "time-wait": time_wait,
+    "close-wait": close_wait,
+    "last-ack": last_ack,
+    "listening": listening,
+    "closing": closing,
+}
