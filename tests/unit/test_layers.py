@@ -1,0 +1,274 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Imports point down only: the table says what each layer may import, all else is an error."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COLLECTION = ("ansible_collections", "linuxnet", "sockets")
+UTILS = "plugins.module_utils."
+
+
+class Layer(NamedTuple):
+    """Where a layer's files lie, which layers they may import, and what from outside."""
+
+    members: tuple[str, ...]
+    layers: frozenset[str]
+    outside: frozenset[str]
+    relative_only: bool = False
+
+
+def names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def core(members: str, layers: str, *outside: str) -> Layer:
+    places = tuple(f"{UTILS}_core.{name}" for name in members.split())
+    return Layer(places, names(layers), frozenset({"stdlib", *outside}), relative_only=True)
+
+
+LAYERS = {
+    # What the rest is said in: names, numbers, errors.
+    "foundation": core("errors vocabulary protocols", "foundation"),
+    "words": core("words", "foundation"),
+    "wire": core("wire", "wire foundation"),
+    # What is on this machine: namespaces, processes, interfaces, one socket.
+    "world": core("namespaces owners cgroups host environment subject", "world wire foundation"),
+    "selector": core("selector", "selector world wire foundation"),
+    "look": core("look record support", "look selector world wire foundation"),
+    "agent": core(
+        "agent",
+        "agent jobs look selector world wire words foundation",
+        "pyroute2",
+        "jsonschema",
+    ),
+    # Everything else in the core: guard, engines, destroy, drain, policy.
+    "jobs": Layer(
+        (f"{UTILS}_core",),
+        names("jobs look selector world wire words foundation"),
+        frozenset({"stdlib"}),
+        relative_only=True,
+    ),
+    "_module": Layer(
+        (f"{UTILS}_module",),
+        names("_module jobs look selector world wire words foundation"),
+        frozenset({"stdlib", "ansible.module_utils"}),
+    ),
+    "modules": Layer(
+        ("plugins.modules",),
+        frozenset({"_module"}),
+        frozenset({"__future__", "ansible.module_utils.basic"}),
+    ),
+    "action": Layer(
+        ("plugins.action",),
+        names("action _module jobs look selector world wire words foundation"),
+        frozenset({"stdlib", "ansible"}),
+    ),
+    "doc_fragments": Layer(("plugins.doc_fragments",), frozenset(), frozenset({"__future__"})),
+}
+
+
+class Import(NamedTuple):
+    importer: str
+    line: int
+    target: str
+    relative: bool
+
+
+def module_name(path: Path, root: Path) -> str:
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def is_within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def layer_of(name: str) -> str | None:
+    """The layer whose member is the longest prefix of the name; None for what is not ours."""
+    found = [
+        (len(member), layer)
+        for layer, rule in LAYERS.items()
+        for member in rule.members
+        if is_within(name, member)
+    ]
+    return max(found)[1] if found else None
+
+
+def imports_of(path: Path, root: Path) -> Iterator[Import]:
+    """Every import of a file, wherever it stands; `from x import y` is x.y if that is a module."""
+    name = module_name(path, root)
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                target = as_it_lies(alias.name.split("."))
+                yield Import(name, node.lineno, ".".join(target), relative=False)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module.split(".") if node.module else []
+            if node.level:
+                base = package[: len(package) - node.level + 1] + base
+            base = as_it_lies(base)
+            for alias in node.names:
+                target = [*base, alias.name]
+                stem = root.joinpath(*target)
+                is_module = stem.is_dir() or stem.with_suffix(".py").is_file()
+                found = target if is_module or not base else base
+                yield Import(name, node.lineno, ".".join(found), relative=bool(node.level))
+        elif isinstance(node, ast.Call) and is_import_call(node.func):
+            yield Import(name, node.lineno, "a name computed at run time", relative=False)
+
+
+def as_it_lies(name: list[str]) -> list[str]:
+    """Strip what Ansible puts before the names of our own modules."""
+    return name[3:] if tuple(name[:3]) == COLLECTION else name
+
+
+def is_import_call(function: ast.expr) -> bool:
+    return ast.unparse(function).split(".")[-1] in ("__import__", "import_module")
+
+
+def is_allowed_outside(target: str, allowed: frozenset[str]) -> bool:
+    if any(is_within(target, name) for name in allowed):
+        return True
+    return "stdlib" in allowed and target.split(".")[0] in sys.stdlib_module_names
+
+
+def violation(found: Import) -> str | None:
+    importer = layer_of(found.importer)
+    if importer is None:
+        return "a file of no layer: give it one in the table"
+    rule = LAYERS[importer]
+    target = found.target
+    layer = layer_of(target)
+    if layer is None:
+        allowed = is_allowed_outside(target, rule.outside)
+        return None if allowed else f"{importer} may not import {target}"
+    if layer not in rule.layers:
+        return f"{importer} may not import {layer} ({target})"
+    if rule.relative_only and not found.relative:
+        return f"{importer} imports its own package by relative imports only ({target})"
+    return None
+
+
+def violations(root: Path) -> list[str]:
+    """`file:line: what is wrong` for each import below plugins/ that the table does not allow."""
+    found = []
+    for path in sorted(root.glob("plugins/**/*.py")):
+        if path.name == "__init__.py" and not path.read_text(encoding="utf-8").strip():
+            continue
+        for each in imports_of(path, root):
+            problem = violation(each)
+            if problem:
+                found.append(f"{path.relative_to(root)}:{each.line}: {problem}")
+    return found
+
+
+def test_imports_point_down_only() -> None:
+    assert violations(ROOT) == []
+
+
+def test_every_layer_named_in_the_table_is_there() -> None:
+    named = {name for rule in LAYERS.values() for name in rule.layers}
+    assert named <= set(LAYERS)
+
+
+CORE = "plugins/module_utils/_core"
+MODULE = "plugins/module_utils/_module"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "problem"),
+    [
+        (f"{CORE}/destroy.py", "import yaml", "jobs may not import yaml"),
+        (
+            f"{CORE}/destroy.py",
+            "from ansible.errors import X",
+            "jobs may not import ansible.errors",
+        ),
+        (f"{CORE}/destroy.py", "def f():\n    import salt.utils", "jobs may not import salt.utils"),
+        (
+            f"{CORE}/destroy.py",
+            "from .._module import run",
+            f"jobs may not import _module ({UTILS}_module.run)",
+        ),
+        (
+            f"{CORE}/destroy.py",
+            f"from ansible_collections.linuxnet.sockets.{UTILS}_core import look",
+            f"jobs imports its own package by relative imports only ({UTILS}_core.look)",
+        ),
+        (
+            f"{CORE}/destroy.py",
+            "from importlib import import_module\nimport_module('yaml')",
+            "jobs may not import a name computed at run time",
+        ),
+        (
+            f"{CORE}/destroy.py",
+            "__import__('yaml')",
+            "jobs may not import a name computed at run time",
+        ),
+        (f"{CORE}/wire/route.py", "from ..host import Host", "wire may not import world"),
+        (f"{CORE}/wire/route.py", "from .. import look", "wire may not import look"),
+        (
+            f"{CORE}/selector/tree.py",
+            "import typing\nif typing.TYPE_CHECKING:\n    from .. import guard",
+            "selector may not import jobs",
+        ),
+        (f"{CORE}/look.py", "from .agent.loop import run", "look may not import agent"),
+        (f"{CORE}/look.py", "import pyroute2", "look may not import pyroute2"),
+        (f"{MODULE}/run.py", "import requests", "_module may not import requests"),
+        (f"{MODULE}/run.py", "from .._core.agent import loop", "_module may not import agent"),
+        (
+            "plugins/modules/socket_destroy.py",
+            f"from ansible_collections.linuxnet.sockets.{UTILS}_core.look import find",
+            "modules may not import look",
+        ),
+        ("plugins/modules/socket_destroy.py", "import json", "modules may not import json"),
+        ("plugins/filter/age.py", "import json", "a file of no layer"),
+    ],
+)
+def test_an_import_that_points_up_is_found(
+    tmp_path: Path, file: str, text: str, problem: str
+) -> None:
+    for name in ("_core/look.py", "_core/host.py", "_core/guard/watch.py", "_core/agent/loop.py"):
+        neighbour = tmp_path / "plugins/module_utils" / name
+        neighbour.parent.mkdir(parents=True, exist_ok=True)
+        neighbour.write_text("", encoding="utf-8")
+    (tmp_path / MODULE).mkdir()
+    (tmp_path / MODULE / "run.py").write_text("", encoding="utf-8")
+    planted = tmp_path / file
+    planted.parent.mkdir(parents=True, exist_ok=True)
+    planted.write_text(f"from __future__ import annotations\n{text}\n", encoding="utf-8")
+
+    found = [line for line in violations(tmp_path) if "__future__" not in line]
+
+    assert any(line.startswith(f"{file}:") and problem in line for line in found), found
+
+
+def test_imports_that_point_down_are_let_through(tmp_path: Path) -> None:
+    allowed = {
+        f"{CORE}/wire/netlink.py": "import socket\nfrom ..errors import NetlinkError",
+        f"{CORE}/look.py": "from collections.abc import Iterable\nfrom .wire import netlink",
+        f"{CORE}/agent/loop.py": "import pyroute2\nfrom .. import look",
+        f"{MODULE}/run.py": "from ansible.module_utils.basic import AnsibleModule\n"
+        "from .._core.look import find",
+        "plugins/modules/socket_destroy.py": (
+            "from ansible.module_utils.basic import AnsibleModule\n"
+            f"from ansible_collections.linuxnet.sockets.{UTILS}_module.run import run"
+        ),
+    }
+    for file, text in allowed.items():
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"from __future__ import annotations\n{text}\n", encoding="utf-8")
+
+    assert violations(tmp_path) == []

@@ -1,0 +1,77 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The wheel is the core, whole, importable as linuxnet_sockets without anything else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CORE = ROOT / "plugins" / "module_utils" / "_core"
+PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+
+# All but the agent, which imports its dependencies.
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+sys.path.insert(0, sys.argv[1])
+import linuxnet_sockets
+for found in pkgutil.walk_packages(linuxnet_sockets.__path__, "linuxnet_sockets."):
+    if not found.name.startswith("linuxnet_sockets.agent"):
+        importlib.import_module(found.name)
+        print(found.name)
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    offline = ["--no-deps", "--no-index", "--no-build-isolation"]
+    subprocess.run([*PIP, "wheel", *offline, "--wheel-dir", folder, ROOT], check=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_the_core_as_it_lies(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {
+            name.split("/", 1)[1]: archive.read(name)
+            for name in archive.namelist()
+            if name.startswith("linuxnet_sockets/")
+        }
+
+    assert packed == {str(path.relative_to(CORE)): path.read_bytes() for path in CORE.rglob("*.py")}
+
+
+def test_the_wheel_needs_nothing_but_python(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (
+            archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA")
+        )
+
+    required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:")]
+
+    assert "Name: linuxnet-sockets" in metadata.splitlines()
+    assert required
+    assert all("extra == 'agent'" in line for line in required)
+
+
+def test_the_installed_wheel_imports_without_site_packages(wheel: Path, tmp_path: Path) -> None:
+    install = ["install", "--no-deps", "--no-index", "--target", tmp_path, wheel]
+    subprocess.run([*PIP, *install], check=True)
+
+    # -I -S: neither the environment, nor this directory, nor site-packages.
+    ran = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", IMPORT_ALL, tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert "linuxnet_sockets.wire.netlink" in ran.stdout.splitlines()
