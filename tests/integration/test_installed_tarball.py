@@ -20,7 +20,7 @@ BIN = Path(sys.executable).parent
 
 
 def run(*command: object, **variables: str) -> str:
-    """Run a command of Ansible's with none of the caller's Ansible settings; its standard output."""
+    """Standard output of a command of Ansible, run with none of the caller's settings for it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     ran = subprocess.run(
         [BIN / str(command[0]), *command[1:]],
@@ -46,8 +46,10 @@ def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Environment of an Ansible that knows the installed tarball, and not the checkout."""
     folder = tmp_path_factory.mktemp("installed")
+    config = folder / "ansible.cfg"
+    config.touch()
     settings = {
-        "ANSIBLE_CONFIG": "/dev/null",
+        "ANSIBLE_CONFIG": str(config),
         "ANSIBLE_HOME": str(folder / "home"),
         "ANSIBLE_COLLECTIONS_PATH": str(folder),
         "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
