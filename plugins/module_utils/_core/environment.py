@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 from .cgroups import Cgroups, mount_point
 from .host import Host
@@ -35,6 +36,8 @@ class Environment:
         self._names: dict[int, str] | None = None
         self._users: dict[int, str | None] = {}
         self._owners: Owners | None = None
+        # Kept by record.py: fields that most sockets of one look share, by their raw attributes.
+        self.settings: dict[tuple[bytes | None, ...], tuple[Any, ...]] = {}
 
     @property
     def links(self) -> tuple[route.Link, ...]:

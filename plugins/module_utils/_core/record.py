@@ -14,31 +14,27 @@ from .subject import Subject
 from .wire import inet_diag
 
 _LITTLE = sys.byteorder == "little"
-_U32 = struct.Struct("=I")
 
 DETAILS = ("info", "memory", "process", "verdicts")
 
 # struct tcpvegas_info, tcp_dctcp_info and tcp_bbr_info, include/uapi/linux/inet_diag.h
-_CONGESTION_LAYOUTS: tuple[tuple[int, str, struct.Struct, tuple[str, ...]], ...] = (
-    (
-        inet_diag.VEGASINFO,
+_CONGESTION_LAYOUTS: Mapping[int, tuple[str, struct.Struct, tuple[str, ...]]] = {
+    inet_diag.VEGASINFO: (
         "vegas",
         struct.Struct("=IIII"),
         ("enabled", "rttcnt", "rtt", "minrtt"),
     ),
-    (
-        inet_diag.DCTCPINFO,
+    inet_diag.DCTCPINFO: (
         "dctcp",
         struct.Struct("=HHIII"),
         ("enabled", "ce_state", "alpha", "ab_ecn", "ab_tot"),
     ),
-    (
-        inet_diag.BBRINFO,
+    inet_diag.BBRINFO: (
         "bbr",
         struct.Struct("=IIIII"),
         ("bw_lo", "bw_hi", "min_rtt", "pacing_gain", "cwnd_gain"),
     ),
-)
+}
 # SK_MEMINFO_*, include/uapi/linux/sock_diag.h
 _MEMORY = (
     "rmem_alloc",
@@ -127,9 +123,19 @@ def record(subject: Subject, details: Collection[str] = ()) -> dict[str, Any]:
     except in tcp_info, whose numbers are the kernel's.
     """
     sock = subject.sock
-    attributes = subject.attributes
-    byte = _BYTES.get
-    shutdown = attributes.get(inet_diag.SHUTDOWN)
+    (
+        mark,
+        cgroup,
+        congestion,
+        tos,
+        tclass,
+        class_id,
+        shutdown,
+        ulp,
+        v6only,
+        options,
+    ) = _settings(subject)
+    info = "info" in details
     return {
         "protocol": sock.protocol,
         "family": subject.family,
@@ -144,8 +150,8 @@ def record(subject: Subject, details: Collection[str] = ()) -> dict[str, Any]:
         "user": subject.user,
         "inode": sock.inode,
         "cookie": subject.cookie_hex,
-        "mark": subject.mark,
-        "cgroup": subject.cgroup,
+        "mark": mark,
+        "cgroup": cgroup,
         "timer": subject.timer,
         "timer_ms": subject.timer_ms,
         "retransmits": sock.retrans,
@@ -157,18 +163,54 @@ def record(subject: Subject, details: Collection[str] = ()) -> dict[str, Any]:
         "stuck": None,
         "stranded": None,
         "superseded": None,
-        "congestion": subject.congestion,
-        "congestion_info": _congestion_info(attributes) if "info" in details else None,
-        "tos": byte(attributes.get(inet_diag.TOS)),
-        "tclass": byte(attributes.get(inet_diag.TCLASS)),
-        "class_id": subject.class_id,
-        "shutdown": _SHUTDOWN.get(shutdown),
-        "ulp": subject.ulp,
-        "v6only": _FLAG.get(attributes.get(inet_diag.SKV6ONLY)),
-        "options": _options(attributes.get(inet_diag.SOCKOPT)),
-        "memory": _memory(attributes) if "memory" in details else None,
-        "tcp_info": subject.tcp_info if "info" in details else None,
+        "congestion": congestion,
+        "congestion_info": _congestion_info(subject.attributes) if info else None,
+        "tos": tos,
+        "tclass": tclass,
+        "class_id": class_id,
+        "shutdown": shutdown,
+        "ulp": ulp,
+        "v6only": v6only,
+        "options": options,
+        "memory": _memory(subject.attributes) if "memory" in details else None,
+        "tcp_info": subject.tcp_info if info else None,
     }
+
+
+# What a socket is set to, as against what it is doing: the same for most sockets of one look.
+_SETTINGS = (
+    inet_diag.MARK,
+    inet_diag.CGROUP_ID,
+    inet_diag.CONG,
+    inet_diag.TOS,
+    inet_diag.TCLASS,
+    inet_diag.CLASS_ID,
+    inet_diag.SHUTDOWN,
+    inet_diag.ULP_INFO,
+    inet_diag.SKV6ONLY,
+    inet_diag.SOCKOPT,
+)
+
+
+def _settings(subject: Subject) -> tuple[Any, ...]:
+    attributes = subject.attributes
+    remembered = subject.environment.settings
+    raw = tuple(map(attributes.get, _SETTINGS))
+    found = remembered.get(raw)
+    if found is None:
+        found = remembered[raw] = (
+            subject.mark,
+            subject.cgroup,
+            subject.congestion,
+            _BYTES.get(attributes.get(inet_diag.TOS)),
+            _BYTES.get(attributes.get(inet_diag.TCLASS)),
+            subject.class_id,
+            _SHUTDOWN.get(attributes.get(inet_diag.SHUTDOWN)),
+            subject.ulp,
+            _FLAG.get(attributes.get(inet_diag.SKV6ONLY)),
+            _options(attributes.get(inet_diag.SOCKOPT)),
+        )
+    return found
 
 
 def sort_key(entry: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -201,10 +243,10 @@ def _processes(subject: Subject) -> list[dict[str, Any]] | None:
 
 
 def _congestion_info(attributes: Mapping[int, bytes]) -> dict[str, Any] | None:
-    for number, name, layout, fields in _CONGESTION_LAYOUTS:
-        raw = attributes.get(number)
-        if raw is not None and len(raw) >= layout.size:
-            return {"algorithm": name, **dict(zip(fields, layout.unpack_from(raw)))}
+    for number in attributes.keys() & _CONGESTION_LAYOUTS.keys():
+        name, layout, fields = _CONGESTION_LAYOUTS[number]
+        if len(attributes[number]) >= layout.size:
+            return {"algorithm": name, **dict(zip(fields, layout.unpack_from(attributes[number])))}
     return None
 
 
@@ -212,26 +254,17 @@ def _memory(attributes: Mapping[int, bytes]) -> dict[str, int] | None:
     raw = attributes.get(inet_diag.SKMEMINFO)
     if raw is None:
         return None
-    return dict(zip(_MEMORY, (value for (value,) in _U32.iter_unpack(raw[: len(raw) & ~3]))))
+    count = len(raw) // 4
+    return dict(zip(_MEMORY, struct.unpack_from(f"={count}I", raw)))
 
 
 def _options(raw: bytes | None) -> list[str] | None:
     """The names of the options that are set."""
     if raw is None:
         return None
-    options = _OPTION_SETS.get(raw)
-    if options is None:
-        options = _OPTION_SETS[raw] = _decoded_options(raw)
-    return list(options)
-
-
-_OPTION_SETS: dict[bytes, tuple[str, ...]] = {}
-
-
-def _decoded_options(raw: bytes) -> tuple[str, ...]:
     found: list[str] = []
     for index, name in enumerate(_OPTIONS):
         at, bit = divmod(index, 8)
         if at < len(raw) and raw[at] >> (bit if _LITTLE else 7 - bit) & 1:
             found.append(name)
-    return tuple(found)
+    return found

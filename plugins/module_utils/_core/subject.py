@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import struct
 from collections.abc import Mapping
@@ -85,11 +86,11 @@ class Subject:
 
     @property
     def local(self) -> str:
-        return address_text(self.local_address)
+        return _text(self.sock.family, self.sock.src)
 
     @property
     def remote(self) -> str:
-        return address_text(self.remote_address)
+        return _text(self.sock.family, self.sock.dst)
 
     @property
     def local_port(self) -> int:
@@ -257,6 +258,11 @@ def _plain(family: int, address: bytes) -> bytes:
     if address[:12] == _MAPPED:
         return address[12:]
     return address
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _text(family: int, address: bytes) -> str:
+    return address_text(_plain(family, address))
 
 
 def address_text(address: bytes) -> str:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from typing import NamedTuple
 
 from ..errors import MalformedMessage
 
@@ -19,21 +21,52 @@ def encode(kind: int, value: bytes) -> bytes:
     return _HEADER.pack(len(value) + 4, kind) + value + b"\0" * (-len(value) % 4)
 
 
+class _Layout(NamedTuple):
+    """Where the attributes lie in a run of bytes: mostly where the last socket's lay."""
+
+    unpack: Callable[[bytes], tuple[bytes, ...]]
+    headers: tuple[bytes, ...]
+    kinds: tuple[int, ...]
+
+
+_layouts: dict[int, _Layout] = {}
+_MOST_LAYOUTS = 256
+
+
 def parse(raw: bytes) -> dict[int, bytes]:
     """The attributes by type; of a type that comes twice, the last.
 
     Raises MalformedMessage where a length does not fit into what is left.
     """
+    layout = _layouts.get(len(raw))
+    if layout is not None:
+        parts = layout.unpack(raw)
+        if parts[::2] == layout.headers:
+            return dict(zip(layout.kinds, parts[1::2]))
+    return _walk(raw)
+
+
+def _walk(raw: bytes) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
+    headers: list[bytes] = []
+    kinds: list[int] = []
+    form = ""
     offset = 0
     end = len(raw)
-    unpack = _HEADER.unpack_from
-    while offset + 4 <= end:
-        length, kind = unpack(raw, offset)
-        if length < 4 or offset + length > end:
+    while offset + _HEADER.size <= end:
+        length, kind = _HEADER.unpack_from(raw, offset)
+        if length < _HEADER.size or offset + length > end:
             raise MalformedMessage(
                 "a netlink attribute", f"length {length} at offset {offset} of {end} bytes"
             )
-        found[kind & _KIND_MASK] = raw[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
+        following = min((offset + length + 3) & ~3, end)
+        form += f"4s{length - 4}s{following - offset - length}x"
+        headers.append(raw[offset : offset + 4])
+        kinds.append(kind & _KIND_MASK)
+        found[kinds[-1]] = raw[offset + 4 : offset + length]
+        offset = following
+    if len(_layouts) >= _MOST_LAYOUTS:
+        _layouts.clear()
+    form += f"{end - offset}x"
+    _layouts[end] = _Layout(struct.Struct("=" + form).unpack, tuple(headers), tuple(kinds))
     return found

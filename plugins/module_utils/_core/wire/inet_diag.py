@@ -128,7 +128,7 @@ def _decoder(protocol: str) -> Decode[Sock]:
     ntohs = socket.ntohs
     make = Sock._make
 
-    def decode(buffer: bytearray, offset: int, end: int) -> Sock:
+    def decode(datagram: bytes, offset: int, end: int) -> Sock:
         body = offset + size
         if body > end:
             raise MalformedMessage("a socket diag message", f"{end - offset} bytes of {size}")
@@ -149,7 +149,7 @@ def _decoder(protocol: str) -> Decode[Sock]:
             wqueue,
             uid,
             inode,
-        ) = unpack(buffer, offset)
+        ) = unpack(datagram, offset)
         return make(
             (
                 protocol,
@@ -168,7 +168,7 @@ def _decoder(protocol: str) -> Decode[Sock]:
                 wqueue,
                 uid,
                 inode,
-                bytes(buffer[body:end]),
+                datagram[body:end],
             )
         )
 

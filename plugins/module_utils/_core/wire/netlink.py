@@ -45,7 +45,7 @@ _DUMP_ATTEMPTS = 5
 BATCH = 128
 
 T = TypeVar("T")
-Decode = Callable[[bytearray, int, int], T]
+Decode = Callable[[bytes, int, int], T]
 
 
 class NetlinkSocket(Protocol):
@@ -90,12 +90,13 @@ class Connection:
         self._port = int(sock.getsockname()[0])
         self._sequence = itertools.count(1)
         self._buffer = bytearray(_RECEIVE_BUFFER)
+        self._view = memoryview(self._buffer)
 
     def close(self) -> None:
         self._sock.close()
 
     def dump(self, operation: str, kind: int, payload: bytes, decode: Decode[T]) -> list[T]:
-        """Ask for a dump; decode(buffer, offset, end) is called for each message's payload.
+        """Ask for a dump; decode(datagram, offset, end) is called for each message's payload.
 
         Begins anew where the kernel says that its tables changed meanwhile or that it lost
         messages. Raises NetlinkError (also for an error in the payload of NLMSG_DONE, where
@@ -124,27 +125,26 @@ class Connection:
         """The dump's messages, or None where it was interrupted."""
         found: list[T] = []
         append = found.append
-        buffer = self._buffer
         interrupted = False
         deadline = time.monotonic() + self._timeout
         while True:
-            size = self._receive(operation, deadline)
-            for what, flags, answered, offset, end in self._messages(size):
+            datagram = self._receive(operation, deadline)
+            for what, flags, answered, offset, end in self._messages(datagram):
                 if answered != sequence:
                     continue
                 if flags & _NLM_F_DUMP_INTR:
                     interrupted = True
                 if what >= _NLMSG_MIN_TYPE:
-                    append(decode(buffer, offset, end))
+                    append(decode(datagram, offset, end))
                     if not flags & _NLM_F_MULTI:
                         return None if interrupted else found
                 elif what == _NLMSG_DONE:
-                    failure = _errno_of(buffer, offset, end) if end > offset else 0
+                    failure = _errno_of(datagram, offset, end) if end > offset else 0
                     if failure and failure != errno.EINTR:
                         raise NetlinkError(operation, failure)
                     return None if interrupted or failure else found
                 elif what == _NLMSG_ERROR:
-                    failure = _errno_of(buffer, offset, end)
+                    failure = _errno_of(datagram, offset, end)
                     if failure:
                         raise NetlinkError(operation, failure)
                 elif what == _NLMSG_OVERRUN:
@@ -180,13 +180,13 @@ class Connection:
         deadline = time.monotonic() + self._timeout
         try:
             while True:
-                size = self._receive(operation, deadline)
-                for what, _flags, answered, offset, end in self._messages(size):
+                datagram = self._receive(operation, deadline)
+                for what, _flags, answered, offset, end in self._messages(datagram):
                     if what == _NLMSG_OVERRUN:
                         raise _Overrun
                     if what != _NLMSG_ERROR or not first <= answered <= last:
                         continue
-                    answers[answered - first] = _errno_of(self._buffer, offset, end)
+                    answers[answered - first] = _errno_of(datagram, offset, end)
                     answered_at.add(answered)
                     if answered == last:
                         return answers
@@ -197,14 +197,14 @@ class Connection:
                 for index in range(count)
             ]
 
-    def _messages(self, size: int) -> Iterator[tuple[int, int, int, int, int]]:
+    def _messages(self, datagram: bytes) -> Iterator[tuple[int, int, int, int, int]]:
         """(type, flags, sequence, payload's offset and end) of each message for this socket."""
         unpack = _HEADER.unpack_from
-        buffer = self._buffer
         port = self._port
+        size = len(datagram)
         offset = 0
         while offset + 16 <= size:
-            length, what, flags, sequence, to_port = unpack(buffer, offset)
+            length, what, flags, sequence, to_port = unpack(datagram, offset)
             end = offset + length
             if length < 16 or end > size:
                 raise MalformedMessage(
@@ -225,8 +225,8 @@ class Connection:
         if sent != len(data):
             raise NetlinkError(operation, errno.EMSGSIZE)
 
-    def _receive(self, operation: str, deadline: float) -> int:
-        """Fill the buffer with one datagram; its size. Raises _Overrun where some were lost."""
+    def _receive(self, operation: str, deadline: float) -> bytes:
+        """One datagram. Raises _Overrun where some were lost."""
         left = deadline - time.monotonic()
         if left <= 0:
             raise NetlinkTimeout(operation, self._timeout)
@@ -246,7 +246,7 @@ class Connection:
             )
         if size < 16:
             raise MalformedMessage("a netlink datagram", f"{size} bytes, less than a header")
-        return size
+        return bytes(self._view[:size])
 
     def _drain(self) -> None:
         """Throw away what still waits, so that the next question begins clean."""
@@ -259,9 +259,9 @@ class Connection:
                     return
 
 
-def _errno_of(buffer: bytearray, offset: int, end: int) -> int:
+def _errno_of(datagram: bytes, offset: int, end: int) -> int:
     """The errno, as a positive number, that opens an NLMSG_ERROR or NLMSG_DONE payload."""
     if end - offset < _ERRNO.size:
         raise MalformedMessage("a netlink error", f"{end - offset} bytes, no room for an errno")
-    (code,) = _ERRNO.unpack_from(buffer, offset)
+    (code,) = _ERRNO.unpack_from(datagram, offset)
     return -int(code)

@@ -63,11 +63,11 @@ class Address(NamedTuple):
     flags: int
 
 
-def _link(buffer: bytearray, offset: int, end: int) -> Link:
+def _link(datagram: bytes, offset: int, end: int) -> Link:
     if end - offset < _LINK.size:
         raise MalformedMessage("a link message", f"{end - offset} bytes of {_LINK.size}")
-    _family, _kind, index, flags, _change = _LINK.unpack_from(buffer, offset)
-    found = attributes.parse(bytes(buffer[offset + _LINK.size : end]))
+    _family, _kind, index, flags, _change = _LINK.unpack_from(datagram, offset)
+    found = attributes.parse(datagram[offset + _LINK.size : end])
     name = found.get(_IFLA_IFNAME)
     if name is None:
         raise MalformedMessage("a link message", f"interface {index} has no name")
@@ -82,13 +82,13 @@ def links(connection: Connection) -> list[Link]:
     return connection.dump("list interfaces", RTM_GETLINK, payload, _link)
 
 
-def _address(buffer: bytearray, offset: int, end: int) -> Address | None:
+def _address(datagram: bytes, offset: int, end: int) -> Address | None:
     if end - offset < _ADDRESS.size:
         raise MalformedMessage("an address message", f"{end - offset} bytes of {_ADDRESS.size}")
-    family, prefix_length, flags, scope, index = _ADDRESS.unpack_from(buffer, offset)
+    family, prefix_length, flags, scope, index = _ADDRESS.unpack_from(datagram, offset)
     if family not in (socket.AF_INET, socket.AF_INET6):
         return None
-    found = attributes.parse(bytes(buffer[offset + _ADDRESS.size : end]))
+    found = attributes.parse(datagram[offset + _ADDRESS.size : end])
     address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS)
     if address is None or len(address) != (4 if family == socket.AF_INET else 16):
         raise MalformedMessage("an address message", f"no address of family {family}")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Callable
+from typing import NamedTuple
 
 _BYTES = ("state", "ca_state", "retransmits", "probes", "backoff", "options")
 # u32 each, from offset 8.
@@ -76,30 +78,51 @@ _TAIL = (
     ("accecn_opt_seen", "H"),
 )
 
-_BITS_AT = 6  # two bytes of bit fields
-_WIDTH = {"Q": 8, "I": 4, "H": 2}
+_WIDTH = {"Q": 8, "I": 4, "H": 2, "B": 1}
+_LITTLE = sys.byteorder == "little"
+_BITS_AT = 6  # two bytes of bit fields follow the first six
+_BIT_FIELDS = ("snd_wscale", "rcv_wscale", "delivery_rate_app_limited", "fastopen_client_fail")
 
 
-def _layout(length: int) -> tuple[struct.Struct, tuple[str, ...]]:
-    """What a struct tcp_info of so many bytes holds, fields that are cut off left out."""
-    formats = ""
+def _scales(byte: int) -> tuple[int, int]:
+    # C lays bit fields out from the low end on little-endian machines, else from the high end.
+    return (byte & 0xF, byte >> 4) if _LITTLE else (byte >> 4, byte & 0xF)
+
+
+def _flags(byte: int) -> tuple[int, int]:
+    return (byte & 1, byte >> 1 & 3) if _LITTLE else (byte >> 7, byte >> 5 & 3)
+
+
+_SCALES = tuple(map(_scales, range(256)))
+_FLAGS = tuple(map(_flags, range(256)))
+
+
+class _Layout(NamedTuple):
+    unpack: Callable[[bytes], tuple[int, ...]]
+    names: tuple[str, ...]
+
+
+def _layout(length: int) -> _Layout:
+    """What a struct tcp_info of so many bytes holds; a field that is cut off is left out."""
+    form = "="
     names: list[str] = []
     offset = 0
     for name, code in (
-        *((name, "B") for name in (*_BYTES, "window_scales", "flags")),
+        *((name, "B") for name in (*_BYTES, "", "")),
         *((name, "I") for name in _WORDS),
         *_TAIL,
     ):
-        offset += _WIDTH.get(code, 1)
+        offset += _WIDTH[code]
         if offset > length:
             break
-        formats += code
+        form += code
         names.append(name)
-    return struct.Struct("=" + formats), tuple(names)
+    if len(names) > _BITS_AT + 1:
+        names[_BITS_AT : _BITS_AT + 2] = _BIT_FIELDS
+    return _Layout(struct.Struct(form).unpack_from, tuple(names))
 
 
-_LAYOUTS: dict[int, tuple[struct.Struct, tuple[str, ...]]] = {}
-_LITTLE = sys.byteorder == "little"
+_layouts: dict[int, _Layout] = {}
 
 
 def decode(raw: bytes) -> dict[str, int]:
@@ -109,26 +132,11 @@ def decode(raw: bytes) -> dict[str, int]:
     are microseconds; last_* and total_rto_time are milliseconds; rates are bytes a second; unacked,
     sacked, lost and retrans count segments.
     """
-    length = len(raw)
-    layout = _LAYOUTS.get(length)
+    layout = _layouts.get(len(raw))
     if layout is None:
-        layout = _LAYOUTS[length] = _layout(length)
-    unpacker, names = layout
-    fields = dict(zip(names, unpacker.unpack_from(raw)))
-    if length > _BITS_AT + 1:
-        scales = fields.pop("window_scales")
-        flags = fields.pop("flags")
-        # C lays bit fields out from the low end on little-endian machines, else from the high end.
-        if _LITTLE:
-            fields["snd_wscale"] = scales & 0xF
-            fields["rcv_wscale"] = scales >> 4
-            fields["delivery_rate_app_limited"] = flags & 1
-            fields["fastopen_client_fail"] = flags >> 1 & 3
-        else:
-            fields["snd_wscale"] = scales >> 4
-            fields["rcv_wscale"] = scales & 0xF
-            fields["delivery_rate_app_limited"] = flags >> 7
-            fields["fastopen_client_fail"] = flags >> 5 & 3
-    else:
-        fields.pop("window_scales", None)
-    return fields
+        layout = _layouts[len(raw)] = _layout(len(raw))
+    values = layout.unpack(raw)
+    if len(values) > _BITS_AT + 1:
+        values = values[:6] + _SCALES[values[6]] + _FLAGS[values[7]] + values[8:]
+        return dict(zip(layout.names, values))
+    return dict(zip(layout.names[:_BITS_AT], values))
