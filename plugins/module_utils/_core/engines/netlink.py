@@ -1,0 +1,151 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: destroys sockets by SOCK_DESTROY of NETLINK_SOCK_DIAG."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Sequence
+
+from .. import outcomes, support, vocabulary
+from ..errors import NetlinkError, NetlinkTimeout
+from ..look import View
+from ..subject import Subject
+from ..wire import bytecode, inet_diag
+from .base import EngineAnswer
+
+# A batch of answers that is lost costs the certainty about that batch alone.
+_CHUNK = 4096
+
+_ACKNOWLEDGED = EngineAnswer(acknowledged=True)
+_ANSWERS = {
+    0: _ACKNOWLEDGED,
+    # Answers that do not fit the receive buffer are lost after the sockets were destroyed.
+    errno.ENOBUFS: _ACKNOWLEDGED,
+    # Gone, or the look-up found another socket: one of the same SO_REUSEPORT group, for one.
+    errno.ENOENT: EngineAnswer(acknowledged=False),
+    errno.EPERM: EngineAnswer(acknowledged=False, refusal=outcomes.NOT_PERMITTED),
+    errno.EBUSY: EngineAnswer(acknowledged=False, refusal=outcomes.BUSY),
+}
+_FAILED = EngineAnswer(acknowledged=False, refusal=outcomes.SURVIVED)
+
+_UDP = frozenset({"udp", "udplite"})
+_CLOSING = frozenset({vocabulary.FIN_WAIT_1, vocabulary.CLOSING, vocabulary.LAST_ACK})
+# "tcp: fix forever orphan socket caused by tcp_abort"; before, tcp_abort emptied an orphan's send
+# queue and left it to timers that do nothing about an empty queue. Stable kernels that have the
+# fix too cannot be told by their number.
+_ORPHANS_END = (6, 11)
+# Before, tcp_abort answered EOPNOTSUPP for TIME_WAIT.
+_TIME_WAIT_ENDS = (6, 0)
+_RELEASE = re.compile(r"(\d+)\.(\d+)")
+
+
+class NetlinkEngine:
+    """The kernel's own way; it needs CAP_NET_ADMIN over the namespace."""
+
+    name = "netlink"
+
+    def declines(self, view: View, subjects: Sequence[Subject]) -> list[str | None]:
+        """What this engine leaves alone.
+
+        MPTCP subflows: killing one does not end its connection. Orphans that an old kernel would
+        make immortal. Datagram sockets without a remote on a port of their own: an abort takes
+        nothing but the remote from them (udp_abort, __udp_disconnect).
+        """
+        release = _release(view.host.release)
+        orphans = release < _ORPHANS_END
+        bound = _bound(view, subjects)
+        found: list[str | None] = []
+        for subject in subjects:
+            sock = subject.sock
+            outcome: str | None = None
+            if sock.protocol == "tcp":
+                if b"mptcp" in sock.attributes and subject.ulp == "mptcp":
+                    outcome = outcomes.UNSUPPORTED_PROTOCOL
+                elif orphans and sock.state in _CLOSING and not sock.inode and sock.wqueue:
+                    outcome = outcomes.KERNEL_DEFECT
+            elif sock.cookie in bound and not subject.has_remote:
+                outcome = outcomes.ALREADY_GONE
+            found.append(outcome)
+        return found
+
+    def forecast(self, view: View, subjects: Sequence[Subject]) -> list[str]:
+        supported = support.support(view)
+        may = support.may_destroy(view)
+        bound = _bound(view, subjects)
+        time_wait = _release(view.host.release) >= _TIME_WAIT_ENDS
+        found: list[str] = []
+        for subject in subjects:
+            sock = subject.sock
+            if supported[sock.protocol].verdict != support.SUPPORTED:
+                outcome = _without_support(supported[sock.protocol].verdict)
+            elif subject.state_number == vocabulary.BOUND_INACTIVE:
+                # The look-up by addresses never finds it.
+                outcome = outcomes.SURVIVED
+            elif not may:
+                outcome = outcomes.NOT_PERMITTED
+            elif sock.state == vocabulary.TIME_WAIT and not time_wait:
+                outcome = outcomes.KERNEL_WITHOUT_DESTROY
+            elif sock.cookie in bound:
+                outcome = outcomes.DISCONNECTED
+            else:
+                outcome = outcomes.DESTROYED
+            found.append(outcome)
+        return found
+
+    def destroy(self, view: View, subjects: Sequence[Subject]) -> list[EngineAnswer]:
+        """Where an answer did not come in time, nothing more is sent."""
+        numbers: list[int] = []
+        try:
+            for start in range(0, len(subjects), _CHUNK):
+                socks = [subject.sock for subject in subjects[start : start + _CHUNK]]
+                numbers += inet_diag.destroy(view.diag, socks)
+        except NetlinkTimeout:
+            numbers += [errno.ENOBUFS] * (len(subjects) - len(numbers))
+        except NetlinkError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            numbers += [errno.ENOBUFS] * (len(subjects) - len(numbers))
+        known = _ANSWERS
+        answers = [known.get(number, _FAILED) for number in numbers]
+        if errno.EOPNOTSUPP in numbers:
+            supported = support.support(view)
+            for index, number in enumerate(numbers):
+                if number == errno.EOPNOTSUPP:
+                    verdict = supported[subjects[index].protocol].verdict
+                    answers[index] = EngineAnswer(
+                        acknowledged=False, refusal=_without_support(verdict)
+                    )
+        return answers
+
+
+def _without_support(verdict: str) -> str:
+    """The outcome where the kernel cannot destroy.
+
+    A protocol that it can destroy in general, in this state only for a kernel that is younger.
+    """
+    if verdict in (support.BUILT_WITHOUT, support.SUPPORTED):
+        return outcomes.KERNEL_WITHOUT_DESTROY
+    return outcomes.UNSUPPORTED_PROTOCOL
+
+
+def _release(text: str) -> tuple[int, int]:
+    """The first two numbers of uname -r; (0, 0) where there are none."""
+    match = _RELEASE.match(text)
+    return (int(match.group(1)), int(match.group(2))) if match else (0, 0)
+
+
+def _bound(view: View, subjects: Sequence[Subject]) -> frozenset[int]:
+    """The cookies of UDP sockets whose port was chosen by the application (SOCK_BINDPORT_LOCK)."""
+    cookies: set[int] = set()
+    for protocol, family in {
+        (subject.sock.protocol, subject.sock.family)
+        for subject in subjects
+        if subject.sock.protocol in _UDP
+    }:
+        chosen = bytecode.negation(bytecode.auto())
+        for sock in inet_diag.dump(view.diag, protocol, family, bytecode=chosen):
+            cookies.add(sock.cookie)
+    return frozenset(cookies)

@@ -1,0 +1,125 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: which sockets are held by whom, as far as the guard must know."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+
+from ..environment import Environment
+from ..owners import descriptor_links, link_of, process_numbers
+from .reason import (
+    CONTROL_CONNECTION,
+    KERNEL,
+    OWNER_UNREADABLE,
+    SSH_SESSIONS,
+    Reason,
+)
+
+# The listening daemon and, since OpenSSH 9.8, the programs of a session; and dropbear.
+SSH_PROGRAMS = frozenset({"sshd", "sshd-session", "sshd-auth", "dropbear"})
+_DELETED = " (deleted)"
+
+
+def reasons_by_owner(
+    environment: Environment,
+    inodes: Collection[int],
+    switches: Collection[str],
+    ancestors: Sequence[int],
+) -> dict[int, Reason]:
+    """Why sockets with these inodes, none of them 0, are spared for the sake of who holds them.
+
+    Descriptors are read of the ancestors and of ssh's processes; then, where it matters whether
+    anybody holds a socket at all, of other processes until all sockets are found.
+    """
+    proc = environment.host.proc
+    names = {link_of(inode): inode for inode in inodes}
+    found: dict[int, Reason] = {}
+    unseen = set(names)
+    unreadable: list[int] = []
+    read: set[int] = set()
+
+    def held(pid: int) -> set[str]:
+        read.add(pid)
+        links = descriptor_links(proc, pid)
+        if links is None:
+            unreadable.append(pid)
+            return set()
+        hers = unseen.intersection(links)
+        unseen.difference_update(hers)
+        return hers
+
+    if CONTROL_CONNECTION in switches:
+        for pid in ancestors:
+            for name in held(pid):
+                found[names[name]] = Reason(
+                    CONTROL_CONNECTION, f"held by process {pid}, from which this one descends"
+                )
+    if SSH_SESSIONS in switches:
+        for pid in process_numbers(proc):
+            program = _ssh_program(proc, pid)
+            if program is not None and pid not in read:
+                for name in held(pid):
+                    found[names[name]] = Reason(SSH_SESSIONS, f"held by {program}, process {pid}")
+    if SSH_SESSIONS not in switches and KERNEL not in switches:
+        return found
+    if environment.owners is not None:
+        owners = environment.owners
+        unseen.difference_update([name for name in unseen if owners.of(names[name])])
+    for pid in _others(environment, read):
+        if not unseen:
+            break
+        held(pid)
+    if unreadable:
+        if SSH_SESSIONS in switches:
+            detail = f"the descriptors of {_count(len(unreadable), 'process')} cannot be read"
+            found.update((names[name], Reason(OWNER_UNREADABLE, detail)) for name in unseen)
+    elif KERNEL in switches:
+        found.update(
+            (names[name], Reason(KERNEL, "no visible process holds it")) for name in unseen
+        )
+    return found
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}es"
+
+
+def _ssh_program(proc: str, pid: int) -> str | None:
+    """The name under which a process is one of ssh's, by its program or its command."""
+    try:
+        program = os.path.basename(os.readlink(f"{proc}/{pid}/exe"))
+    except OSError:
+        program = ""
+    # Replaced by an upgrade while it runs.
+    program = program.removesuffix(_DELETED)
+    if program in SSH_PROGRAMS:
+        return program
+    try:
+        with open(f"{proc}/{pid}/comm", "rb", buffering=0) as stream:
+            command = os.fsdecode(stream.read().rstrip(b"\n"))
+    except OSError:
+        return None
+    return command if command in SSH_PROGRAMS else None
+
+
+def _others(environment: Environment, read: Collection[int]) -> Iterator[int]:
+    """The processes not yet read; first those in the sockets' own namespace, most likely theirs."""
+    proc = environment.host.proc
+    identity = environment.namespace.identity
+    elsewhere: list[int] = []
+    for pid in process_numbers(proc):
+        if pid in read:
+            continue
+        try:
+            status = os.stat(f"{proc}/{pid}/ns/net")
+        except OSError:
+            elsewhere.append(pid)
+            continue
+        if (status.st_dev, status.st_ino) == identity:
+            yield pid
+        else:
+            elsewhere.append(pid)
+    yield from elsewhere

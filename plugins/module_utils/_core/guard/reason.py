@@ -1,0 +1,35 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: why a socket is spared, as typed values."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+CONTROL_CONNECTION = "control_connection"
+SSH_SESSIONS = "ssh_sessions"
+OWNER_UNREADABLE = "owner_unreadable"
+LOOPBACK = "loopback"
+LISTENERS = "listeners"
+UNCONNECTED = "unconnected"
+KERNEL = "kernel"
+SELECTOR = "selector"
+
+RULES = (
+    CONTROL_CONNECTION,
+    SSH_SESSIONS,
+    OWNER_UNREADABLE,
+    LOOPBACK,
+    LISTENERS,
+    UNCONNECTED,
+    KERNEL,
+    SELECTOR,
+)
+
+
+class Reason(NamedTuple):
+    """The first rule that spares a socket, and what made it apply, where that is not plain."""
+
+    rule: str
+    detail: str | None = None

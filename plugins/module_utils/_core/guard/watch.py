@@ -1,0 +1,159 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the guard over the sockets of one look in one namespace."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from functools import cached_property
+
+from .. import vocabulary
+from ..environment import Environment
+from ..selector.parse import Selector
+from ..subject import Subject
+from . import control
+from .holders import reasons_by_owner
+from .reason import (
+    CONTROL_CONNECTION,
+    KERNEL,
+    LISTENERS,
+    LOOPBACK,
+    SELECTOR,
+    SSH_SESSIONS,
+    UNCONNECTED,
+    Reason,
+)
+
+_LISTENING_STATES = frozenset({vocabulary.LISTENING, vocabulary.BOUND_INACTIVE})
+_DATAGRAM = frozenset(vocabulary.PROTOCOLS) - vocabulary.STREAMS
+_OWNER_RULES = frozenset({CONTROL_CONNECTION, SSH_SESSIONS, KERNEL})
+_LOOPBACK_6 = socket.inet_pton(socket.AF_INET6, "::1")
+_UNSPECIFIED = (bytes(4), bytes(16))
+
+
+class Watch:
+    """Says of sockets why they are spared: cheap rules first, and who holds them last."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        switches: frozenset[str],
+        selectors: Sequence[tuple[str, Selector]],
+    ) -> None:
+        self._environment = environment
+        self._switches = switches
+        self._selectors = [(source, each.bind(environment)) for source, each in selectors]
+        self._by_addresses: dict[tuple[int, bytes, bytes], Reason | None] = {}
+
+    @cached_property
+    def _ancestors(self) -> list[int]:
+        host = self._environment.host
+        return control.ancestors(host.proc, host.pid)
+
+    @cached_property
+    def _ssh_connections(self) -> frozenset[control.Ends]:
+        if CONTROL_CONNECTION not in self._switches:
+            return frozenset()
+        return control.ssh_connections(self._environment.host, self._ancestors)
+
+    def reason(self, subject: Subject) -> Reason | None:
+        """Why this socket is spared; None: it is not."""
+        return self.reasons([subject])[0]
+
+    def reasons(self, subjects: Sequence[Subject]) -> list[Reason | None]:
+        """For each socket why it is spared, or None. Many at once cost far less than one by one."""
+        found = self._without_owners(subjects)
+        if self._switches & _OWNER_RULES:
+            undecided = {
+                subject.sock.inode
+                for subject, reason in zip(subjects, found)
+                if reason is None and subject.sock.inode
+            }
+            if undecided:
+                owned = reasons_by_owner(
+                    self._environment, undecided, self._switches, self._ancestors
+                )
+                if owned:
+                    found = [
+                        owned.get(subject.sock.inode) if reason is None else reason
+                        for subject, reason in zip(subjects, found)
+                    ]
+        return found
+
+    def _without_owners(self, subjects: Sequence[Subject]) -> list[Reason | None]:
+        """What addresses, ports, states and selectors say. 20,000 sockets pass through here."""
+        control_ports = self._control_ports()
+        loopback = LOOPBACK in self._switches
+        listeners = _LISTENING_STATES if LISTENERS in self._switches else frozenset[int]()
+        unconnected = _DATAGRAM if UNCONNECTED in self._switches else frozenset[str]()
+        selectors = self._selectors
+        by_addresses = self._by_addresses
+        found: list[Reason | None] = []
+        for subject in subjects:
+            sock = subject.sock
+            reason: Reason | None = None
+            if sock.sport in control_ports or sock.dport in control_ports:
+                reason = self._control(subject)
+            if reason is None and loopback:
+                key = (sock.family, sock.src, sock.dst)
+                if key not in by_addresses:
+                    by_addresses[key] = self._loopback(subject)
+                reason = by_addresses[key]
+            if reason is None and subject.state_number in listeners:
+                reason = Reason(LISTENERS)
+            if reason is None and sock.protocol in unconnected and not subject.has_remote:
+                reason = Reason(UNCONNECTED)
+            if reason is None and selectors:
+                reason = self._selected(subject)
+            found.append(reason)
+        return found
+
+    def _control_ports(self) -> frozenset[int]:
+        """A socket of the control path has one of these ports at one end."""
+        if CONTROL_CONNECTION not in self._switches:
+            return frozenset()
+        return control.SALT_PORTS | {ends[1] for ends in self._ssh_connections}
+
+    def _control(self, subject: Subject) -> Reason | None:
+        if subject.protocol not in vocabulary.STREAMS:
+            return None
+        for port in (subject.remote_port, subject.local_port):
+            if port in control.SALT_PORTS:
+                return Reason(CONTROL_CONNECTION, f"port {port} is Salt's")
+        ends = (
+            subject.local_address,
+            subject.local_port,
+            subject.remote_address,
+            subject.remote_port,
+        )
+        if ends in self._ssh_connections:
+            return Reason(CONTROL_CONNECTION, "the ssh connection by which this was asked for")
+        return None
+
+    def _loopback(self, subject: Subject) -> Reason | None:
+        local, remote = subject.local_address, subject.remote_address
+        if _is_loopback(local) or _is_loopback(remote):
+            return Reason(LOOPBACK, "one end is a loopback address")
+        if local in _UNSPECIFIED or remote in _UNSPECIFIED:
+            return None
+        held = self._environment.local_addresses
+        if local == remote or (local in held and remote in held):
+            return Reason(LOOPBACK, "both ends are on this host")
+        return None
+
+    def _selected(self, subject: Subject) -> Reason | None:
+        for source, matches in self._selectors:
+            verdict = matches(subject)
+            if verdict is None:
+                return Reason(SELECTOR, f"{source}, undecided: in doubt it lives")
+            if verdict:
+                return Reason(SELECTOR, source)
+        return None
+
+
+def _is_loopback(address: bytes) -> bool:
+    """127.0.0.0/8 (v4-mapped too) or ::1; the address has 4 or 16 bytes."""
+    return address[0] == 127 if len(address) == 4 else address == _LOOPBACK_6

@@ -1,0 +1,81 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: a fresh look at sockets that were asked to go."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Collection, Iterable
+
+from . import vocabulary
+from .errors import NetlinkError
+from .look import View
+from .subject import Subject
+from .wire import bytecode, inet_diag
+from .wire.inet_diag import Sock
+
+# So many ports are cheaper to compare in the kernel than sockets are to carry over.
+_MOST_PORTS = 32
+
+_STATES = vocabulary.state_mask(vocabulary.ALL_STATES)
+_BOUND_INACTIVE = 1 << vocabulary.BOUND_INACTIVE
+
+
+def still_there(view: View, subjects: Iterable[Subject]) -> dict[int, Sock]:
+    """Those of the sockets that exist at this moment, by cookie, as they are now.
+
+    A TCP socket that was destroyed and keeps its port until the application closes it shows up
+    as bound and inactive; as a connection, or listener, it is gone.
+    """
+    groups: dict[tuple[str, int], dict[int, Sock]] = {}
+    for subject in subjects:
+        sock = subject.sock
+        groups.setdefault((sock.protocol, sock.family), {})[sock.cookie] = sock
+    found: dict[int, Sock] = {}
+    for (protocol, family), before in groups.items():
+        streams = protocol in vocabulary.STREAMS
+        states = _STATES
+        if streams and any(sock.state == vocabulary.CLOSED for sock in before.values()):
+            states |= _BOUND_INACTIVE
+        for now in _dump(view, protocol, family, states, _by_ports(protocol, before.values())):
+            was = before.get(now.cookie)
+            if was is None:
+                continue
+            if streams and now.state == vocabulary.CLOSED and was.state != vocabulary.CLOSED:
+                continue
+            found[now.cookie] = now
+    return found
+
+
+def _dump(view: View, protocol: str, family: int, states: int, program: bytes) -> list[Sock]:
+    try:
+        return inet_diag.dump(view.diag, protocol, family, states, bytecode=program)
+    except NetlinkError as error:
+        if error.errno != errno.EINVAL or not program:
+            raise
+        return inet_diag.dump(view.diag, protocol, family, states)
+
+
+def _by_ports(protocol: str, socks: Collection[Sock]) -> bytes:
+    """A filter for the ports of these sockets, or none where they are many.
+
+    A living socket keeps its local port; a datagram socket may lose its remote one.
+    """
+    choices: list[tuple[set[int], Callable[[int], bytes]]] = [
+        ({sock.sport for sock in socks}, _local)
+    ]
+    if protocol in vocabulary.STREAMS:
+        choices.append(({sock.dport for sock in socks}, _remote))
+    ports, block = min(choices, key=lambda choice: len(choice[0]))
+    if len(ports) > _MOST_PORTS:
+        return bytecode.ACCEPT
+    return bytecode.disjunction([block(port) for port in sorted(ports)])
+
+
+def _local(port: int) -> bytes:
+    return bytecode.sport_eq(port, exact=False)
+
+
+def _remote(port: int) -> bytes:
+    return bytecode.dport_eq(port, exact=False)
