@@ -134,7 +134,7 @@ def as_it_lies(name: list[str]) -> list[str]:
 
 
 def is_import_call(function: ast.expr) -> bool:
-    return ast.unparse(function).split(".")[-1] in ("__import__", "import_module")
+    return ast.unparse(function).rpartition(".")[2] in ("__import__", "import_module")
 
 
 def is_allowed_outside(target: str, allowed: frozenset[str]) -> bool:
