@@ -81,6 +81,8 @@ class FakeSocket:
             self.dst = bytes(len(self.src))
         else:
             self.dst = ipaddress.ip_address(self.remote).packed
+        if self.protocol == RAW:
+            self.local_port = self.raw_protocol  # inet_num
         if len(self.src) != len(self.dst):
             raise ValueError("local and remote of different families")
         if self.explicit_port is None:

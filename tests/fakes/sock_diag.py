@@ -159,6 +159,9 @@ def destroy(namespace: FakeNamespace, abilities: Abilities, payload: bytes) -> N
     sock = _find(namespace, request)
     if not abilities.privileged:
         raise RequestError(errno.EPERM)
+    if request.protocol == model.UDPLITE:
+        # A handler, but no diag_destroy in udplite_prot.
+        raise RequestError(errno.EOPNOTSUPP)
     if sock.errno:
         raise RequestError(sock.errno)
     if sock.state == model.TIME_WAIT and not abilities.destroys_time_wait:
@@ -212,8 +215,10 @@ def _abort(namespace: FakeNamespace, sock: FakeSocket) -> None:
     elif sock.protocol in (model.TCP, model.RAW) or not sock.explicit_port:
         namespace.remove(sock)
     else:
-        sock.dst = bytes(len(sock.dst))
-        sock.remote = None
+        # sk_v6_daddr stays as it was.
+        if sock.family == socket.AF_INET:
+            sock.dst = bytes(4)
+            sock.remote = None
         sock.remote_port = 0
         sock.state = model.CLOSE
         sock.ifindex = 0

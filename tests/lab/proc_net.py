@@ -15,7 +15,7 @@ from .topology import LabNamespace
 
 
 class Line(NamedTuple):
-    """One line of /proc/net/tcp, udp and their like. Queues in bytes, state as the kernel counts."""
+    """One line of /proc/net/tcp and its like. Queues in bytes, state as the kernel counts."""
 
     local: str
     local_port: int

@@ -136,8 +136,7 @@ def _connected(
         client.setsockopt(*option)
     client.connect((_mapped(address, mapped), listens.getsockname()[1]))
     accepted, _address = listens.accept()
-    accepted.settimeout(5)
-    return client, accepted, listens
+    return client, pair.server.keep(accepted), listens
 
 
 def _held(
@@ -352,14 +351,16 @@ def udplite_connected(pair: Pair, *, v6: bool = False) -> Held:
     return _datagram(pair, IPPROTO_UDPLITE, explicit=True, v6=v6)
 
 
-def reuseport(pair: Pair, kind: socket.SocketKind, count: int) -> list[socket.socket]:
-    """So many sockets of one SO_REUSEPORT group on the server; stream sockets listen."""
+def reuseport(
+    where: LabNamespace, address: str, kind: socket.SocketKind, count: int
+) -> list[socket.socket]:
+    """So many sockets of one SO_REUSEPORT group; stream sockets listen."""
     port = next(_UNUSED_PORT)
     group: list[socket.socket] = []
     for _each in range(count):
-        sock = pair.server.socket(socket.AF_INET, kind)
+        sock = where.socket(_family(address), kind)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind((pair.server4, port))
+        sock.bind((address, port))
         if kind == socket.SOCK_STREAM:
             sock.listen(8)
         group.append(sock)

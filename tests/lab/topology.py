@@ -90,7 +90,10 @@ class LabNamespace:
 
     def socket(self, *arguments: Any) -> socket.socket:
         """socket.socket(*arguments) made inside; closed at the end, if it still is open."""
-        sock = self.run(socket.socket, *arguments)
+        return self.keep(self.run(socket.socket, *arguments))
+
+    def keep(self, sock: socket.socket) -> socket.socket:
+        """Close this one too at the end; what it does takes at most five seconds."""
         sock.settimeout(5)
         self._resources.callback(sock.close)
         return sock

@@ -1,0 +1,381 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What destroying a socket does to the application and to its peer, state by state."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from linuxnet_sockets.errors import HandlerMissing
+from linuxnet_sockets.wire import inet_diag
+from tests.kernel.conftest import Diag
+from tests.lab import proc_net, states
+from tests.lab.states import Held
+from tests.lab.topology import Lab, Pair
+from tests.lab.waiting import until
+
+
+def _error(operation: Callable[[], object]) -> int:
+    """The errno that the operation fails with."""
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the caller compares the errno
+        operation()
+    assert caught.value.errno is not None
+    return caught.value.errno
+
+
+def _kill(held: Held, diag: Diag) -> None:
+    """Destroy the held socket, alone; it is gone afterwards."""
+    look = diag(held.where)
+    sock = look.of(held)
+    assert look.destroy(sock) == [0]
+    assert not look.alive(sock)
+
+
+@pytest.mark.parametrize("v6", [False, True], ids=["inet", "inet6"])
+@pytest.mark.parametrize("receives", [True, False], ids=["recv", "send"])
+def test_established(pair: Pair, diag: Diag, v6: bool, receives: bool) -> None:
+    held = states.established(pair, v6=v6)
+    assert held.target is not None
+    assert held.peer is not None
+    target, peer = held.target, held.peer
+
+    _kill(held, diag)
+
+    first = (lambda: target.recv(1)) if receives else (lambda: target.send(b"x"))
+    assert _error(first) == errno.ECONNABORTED
+    assert target.recv(1) == b""
+    assert _error(lambda: target.send(b"x")) == errno.EPIPE
+    assert _error(lambda: peer.recv(1)) == errno.ECONNRESET
+
+
+def test_established_mapped(pair: Pair, diag: Diag) -> None:
+    held = states.established(pair, mapped=True)
+    assert held.target is not None
+    assert held.peer is not None
+
+    _kill(held, diag)
+
+    assert _error(lambda: held.target.recv(1)) == errno.ECONNABORTED
+    assert _error(lambda: held.peer.recv(1)) == errno.ECONNRESET
+
+
+def test_a_blocked_receive_wakes(pair: Pair, diag: Diag) -> None:
+    held = states.established(pair)
+    assert held.target is not None
+    blocked = held.where.start(held.target.recv, 1)
+    time.sleep(0.05)
+    assert not blocked.done()
+
+    _kill(held, diag)
+
+    assert _error(lambda: blocked.result(timeout=5)) == errno.ECONNABORTED
+
+
+def test_other_connections_live(pair: Pair, diag: Diag) -> None:
+    held, other = states.established(pair), states.established(pair)
+    assert other.target is not None
+    assert other.peer is not None
+
+    _kill(held, diag)
+
+    other.target.sendall(b"ping")
+    assert other.peer.recv(4) == b"ping"
+
+
+@pytest.mark.parametrize("v6", [False, True], ids=["inet", "inet6"])
+def test_syn_sent_by_a_blocked_connect(pair: Pair, diag: Diag, v6: bool) -> None:
+    address = pair.silent6 if v6 else pair.silent
+    sock = pair.client.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_STREAM)
+    sock.settimeout(None)
+    connecting = pair.client.start(sock.connect, (address, 7))
+    look = diag(pair.client)
+    (half,) = until(lambda: look.all(states=1 << states.SYN_SENT), "a socket in SYN_SENT")
+
+    assert look.destroy(half) == [0]
+
+    assert _error(lambda: connecting.result(timeout=5)) == errno.ECONNABORTED
+    assert not look.alive(half)
+
+
+def test_listen(pair: Pair, diag: Diag) -> None:
+    held = states.listening(pair)
+    assert held.target is not None
+    held.target.setblocking(False)
+    poll = select.poll()
+    poll.register(held.target, select.POLLIN)
+    assert poll.poll(0) == []
+
+    _kill(held, diag)
+
+    # Again and again, and ready all the time: a daemon that just tries again may spin.
+    for _attempt in range(3):
+        ((_descriptor, events),) = poll.poll(0)
+        assert events == select.POLLIN | select.POLLERR | select.POLLHUP
+        assert _error(held.target.accept) == errno.EINVAL
+
+
+def test_a_destroyed_listener_keeps_its_port(pair: Pair, diag: Diag) -> None:
+    """Its cookie still shows among the bound ones, as closed: no proof that it lives."""
+    held = states.listening(pair)
+    look = diag(held.where)
+    sock = look.of(held)
+
+    assert look.destroy(sock) == [0]
+
+    shown = [each for each in look.all() if each.cookie == sock.cookie]
+    assert [each.state for each in shown] in ([], [states.CLOSE])
+    assert look.destroy(sock) == [errno.ENOENT]
+
+
+@pytest.mark.parametrize("v6", [False, True], ids=["inet", "inet6"])
+def test_new_syn_recv(pair: Pair, diag: Diag, v6: bool) -> None:
+    held = states.new_syn_recv(pair, v6=v6)
+    (listens,) = held.others
+    look = diag(held.where)
+    sock = look.of(held)
+    assert (sock.state, sock.uid, sock.inode) == (states.SYN_RECV, 0, 0)
+
+    assert look.destroy(sock) == [0]
+
+    assert not look.alive(sock)
+    # Silently: the client, which thinks that it is connected, hears nothing of it.
+    assert held.peer is not None
+    held.peer.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        held.peer.recv(1)
+    assert any(each.inode == _inode(listens) for each in look.all())
+
+
+def _inode(sock: socket.socket) -> int:
+    return os.fstat(sock.fileno()).st_ino
+
+
+@pytest.mark.parametrize("v6", [False, True], ids=["inet", "inet6"])
+def test_time_wait(pair: Pair, diag: Diag, v6: bool) -> None:
+    held = states.time_wait(pair, v6=v6)
+    look = diag(held.where)
+    sock = look.of(held)
+    assert (sock.state, sock.uid, sock.inode, sock.timer) == (states.TIME_WAIT, 0, 0, 3)
+
+    assert look.destroy(sock) == [0]
+
+    assert not look.alive(sock)
+    assert not [line for line in proc_net.read(held.where) if line.local_port == held.local[1]]
+
+
+@pytest.mark.parametrize(
+    ("make", "state"),
+    [
+        (states.fin_wait_1_orphan, states.FIN_WAIT1),
+        (states.last_ack, states.LAST_ACK),
+        (states.fin_wait_2_orphan, states.FIN_WAIT2),
+    ],
+)
+def test_orphans(pair: Pair, diag: Diag, make: Callable[[Pair], Held], state: int) -> None:
+    held = make(pair)
+    look = diag(held.where)
+    sock = look.of(held)
+    assert (sock.state, sock.inode) == (state, 0)
+
+    assert look.destroy(sock) == [0]
+
+    assert not look.alive(sock)
+
+
+def test_an_orphan_resets_its_peer(pair: Pair, diag: Diag) -> None:
+    held = states.fin_wait_1_orphan(pair)
+    assert held.peer is not None
+    peer = held.peer
+
+    _kill(held, diag)
+
+    def drained() -> bool:
+        while peer.recv(65536):
+            pass
+        return True
+
+    assert _error(drained) == errno.ECONNRESET
+
+
+@pytest.mark.parametrize(
+    ("make", "state"),
+    [
+        (states.fin_wait_2, states.FIN_WAIT2),
+        (states.close_wait, states.CLOSE_WAIT),
+        (states.closing, states.CLOSING),
+        (states.zero_window, states.ESTABLISHED),
+    ],
+)
+def test_owned_sockets_that_close_or_wait(
+    pair: Pair, diag: Diag, make: Callable[[Pair], Held], state: int
+) -> None:
+    held = make(pair)
+    look = diag(held.where)
+    sock = look.of(held)
+    assert sock.state == state
+    assert sock.inode == _inode(held.target)  # type: ignore[arg-type]
+
+    _kill(held, diag)
+
+    ends = (held.local[1], held.remote[1])
+    seen = [(line.local_port, line.remote_port) for line in proc_net.read(held.where)]
+    assert ends not in seen
+
+
+def test_a_zero_window_connection_ends_for_its_sender(pair: Pair, diag: Diag) -> None:
+    held = states.zero_window(pair)
+    assert held.target is not None
+    blocked = held.where.start(held.target.send, b"x")
+    time.sleep(0.05)
+    assert not blocked.done()
+
+    _kill(held, diag)
+
+    assert _error(lambda: blocked.result(timeout=5)) in (errno.ECONNABORTED, errno.EPIPE)
+
+
+def test_mptcp_cannot_be_destroyed(pair: Pair, diag: Diag) -> None:
+    try:
+        held = states.mptcp(pair)
+    except OSError as error:
+        pytest.skip(f"this kernel has no MPTCP: {error}")
+    assert held.target is not None
+    assert held.peer is not None
+    look = diag(held.where)
+    msk = look.of(held, "mptcp")
+
+    assert look.destroy(msk) == [errno.EOPNOTSUPP]
+
+    (subflow,) = [each for each in look.all("tcp") if each.sport == msk.sport]
+    assert subflow.cookie != msk.cookie
+    assert look.destroy(subflow) == [0]
+    assert look.alive(msk)
+    assert look.of(held, "mptcp").state == states.ESTABLISHED
+
+
+@pytest.mark.parametrize("v6", [False, True], ids=["inet", "inet6"])
+def test_udp_on_an_explicit_port_is_disconnected_and_goes_on(
+    pair: Pair, diag: Diag, v6: bool
+) -> None:
+    held = states.udp_explicit(pair, v6=v6)
+    assert held.target is not None
+    assert held.peer is not None
+    look = diag(held.where)
+    sock = look.of(held, "udp")
+    assert (sock.state, sock.dport) == (states.ESTABLISHED, held.remote[1])
+
+    assert look.destroy(sock) == [0]
+
+    after = look.of(held, "udp")
+    assert (after.cookie, after.sport) == (sock.cookie, sock.sport)
+    # The remote address of an IPv6 socket stays in its record: __udp_disconnect clears the port,
+    # and of the addresses the IPv4 one.
+    assert (after.state, after.dport, any(after.dst)) == (states.CLOSE, 0, v6)
+    assert _error(lambda: held.target.recv(1)) == errno.ECONNABORTED
+    held.peer.sendto(b"x", held.local)
+    assert held.target.recv(1) == b"x"
+
+
+def test_udp_on_a_port_of_the_kernels_receives_no_more(pair: Pair, diag: Diag) -> None:
+    held = states.udp_autobound(pair)
+    assert held.target is not None
+    assert held.peer is not None
+    look = diag(held.where)
+    sock = look.of(held, "udp")
+
+    assert look.destroy(sock) == [0]
+
+    assert not look.alive(sock)
+    assert _error(lambda: held.target.recv(1)) == errno.ECONNABORTED
+    with contextlib.suppress(ConnectionRefusedError):
+        held.peer.sendto(b"x", held.local)
+    held.target.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        held.target.recv(1)
+
+
+def test_udp_without_remote_says_done_and_stays(pair: Pair, diag: Diag) -> None:
+    held = states.udp_unconnected(pair)
+    look = diag(held.where)
+    sock = look.of(held, "udp")
+
+    assert look.destroy(sock) == [0]
+
+    assert look.of(held, "udp")._replace(attributes=b"") == sock._replace(attributes=b"")
+
+
+def test_udplite_cannot_be_destroyed(pair: Pair, diag: Diag) -> None:
+    """There is a handler, so the empty probe says ENOENT; but the protocol has no diag_destroy."""
+    held = states.udplite_connected(pair)
+    look = diag(held.where)
+    sock = look.of(held, "udplite")
+
+    assert inet_diag.probe_destroy(look.connection, "udplite", socket.AF_INET) == errno.ENOENT
+    assert look.destroy(sock) == [errno.EOPNOTSUPP]
+
+    assert look.of(held, "udplite") == sock
+
+
+def test_udp_reuseport_never_converges(pair: Pair, diag: Diag) -> None:
+    group = states.reuseport(pair.server, pair.server4, socket.SOCK_DGRAM, 4)
+    cookies = {states.cookie_of(sock) for sock in group}
+    look = diag(pair.server)
+    for _pass in range(3):
+        found = [each for each in look.all("udp") if each.cookie in cookies]
+        assert len(found) == 4
+        assert sorted(look.destroy(*found)) == [0, errno.ENOENT, errno.ENOENT, errno.ENOENT]
+
+
+def test_tcp_reuseport_listeners_need_several_passes(lab: Lab, diag: Diag) -> None:
+    """How many depends on a hash seeded by the namespace: 1 to 9 of 16 were seen."""
+    passes: list[int] = []
+    for role in ("a", "b", "c", "d"):
+        where = lab.namespace(role)
+        group = states.reuseport(where, "127.0.0.1", socket.SOCK_STREAM, 16)
+        cookies = {states.cookie_of(sock) for sock in group}
+        look = diag(where)
+        passes.append(0)
+        while found := look.all(states=1 << states.LISTEN):
+            assert {each.cookie for each in found} <= cookies
+            answers = look.destroy(*found)
+            assert 0 in answers
+            assert set(answers) <= {0, errno.ENOENT}
+            passes[-1] += 1
+    assert 1 < max(passes) <= 16
+
+
+def test_bound_inactive_is_not_found(pair: Pair, diag: Diag) -> None:
+    held = states.bound_inactive(pair)
+    look = diag(held.where)
+    found = [each for each in look.all() if each.cookie == held.cookie]
+    if not found:
+        pytest.skip("this kernel does not list bound-inactive sockets (Linux 6.8 does)")
+
+    assert found[0].state == states.CLOSE
+    assert look.destroy(found[0]) == [errno.ENOENT]
+    assert held.target is not None
+    held.target.listen(1)
+
+
+def test_raw(pair: Pair, diag: Diag) -> None:
+    held = states.raw(pair)
+    look = diag(held.where)
+    try:
+        (sock,) = [each for each in look.all("raw") if each.cookie == held.cookie]
+    except HandlerMissing:
+        pytest.skip("this kernel has no diag handler for raw sockets (CONFIG_INET_RAW_DIAG)")
+    assert sock.sport == socket.IPPROTO_ICMP
+
+    assert look.destroy(sock) == [0]
+
+    assert held.target is not None
+    assert _error(lambda: held.target.recv(1)) == errno.ECONNABORTED
