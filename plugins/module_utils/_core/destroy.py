@@ -37,6 +37,7 @@ class Order:
 
     selector: parsed for the role "destroy". pace_per_second: at most so many a second; None for
     as fast as it goes. engine: a name of engines.registry. check: tell, and touch nothing.
+    extensions: more bits of idiag_ext to ask for, so that the results' records are full.
     """
 
     selector: Selector
@@ -46,6 +47,7 @@ class Order:
     pace_per_second: float | None = None
     engine: str = "netlink"
     check: bool = False
+    extensions: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def _plan(host: Host, namespace: Namespace, order: Order) -> _Plan:
         subjects = find(
             view,
             order.selector,
-            extensions=order.guard.extensions,
+            extensions=order.guard.extensions | order.extensions,
             owners=order.guard.needs_owners,
             environment=environment,
         )

@@ -92,6 +92,11 @@ def find(
         subjects = _with_owners(subjects, selector, environment)
     matches = selector.bind(environment)
     found = [subject for subject in subjects if matches(subject)]
+    for subject in found:
+        if subject.ifindex:
+            # Asked while the view is open, so that records can be made when it is closed.
+            environment.interface_name(subject.ifindex)
+            break
     if owners and environment.owners is None:
         environment.load_owners({subject.inode for subject in found} - {0})
     return found

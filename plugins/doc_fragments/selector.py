@@ -1,0 +1,53 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or
+https://www.gnu.org/licenses/gpl-3.0.txt) # SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  match:
+    description:
+      - A selector, which says which sockets are meant. Its keys are ANDed, and a list under a key
+        is ORed. An empty list, a nested empty selector, V(null) and an empty string are refused at
+        any depth, so that an emptied template never means everything.
+      - A key is true, false or unknown for a socket. Unknown is what the kernel does not say, may
+        not say to this user, or what is meaningless for that socket. Only true matches, also under
+        C(not).
+      - C(not) takes one selector, C(any) and C(all) take lists of selectors. They nest.
+      - C(protocol) is one or more of V(tcp), V(udp), V(udplite), V(raw) and V(mptcp). It is V(tcp)
+        where the selector does not say.
+      - C(family) is V(inet) or V(inet6).
+      - C(state) takes the names of C(ss), V(established), V(syn-sent), V(syn-recv), V(fin-wait-1),
+        V(fin-wait-2), V(time-wait), V(closed), V(close-wait), V(last-ack), V(listening), V(closing)
+        and V(bound-inactive), and the groups V(connected), V(synchronized), V(bucket), V(big) and
+        V(all). Where the selector does not say, it is what plain C(ss) shows, which is all but
+        V(listening), V(closed), V(time-wait) and V(syn-recv). A UDP or raw socket is V(connected)
+        when it has a remote address.
+      - C(local) and C(remote) take an address, a prefix, V(address:port), V([v6]:port), or
+        V(interface:NAME) for any address of an interface in the socket's own network namespace.
+        Names of hosts are not looked up.
+      - C(local_port) and C(remote_port) take a port, a range such as V(8000-8100), or the name of a
+        service as the target knows it.
+      - C(device) is the interface that a socket is bound to.
+      - C(mark) is a value, or V(value/mask). The kernel tells marks to users with C(CAP_NET_ADMIN)
+        only.
+      - C(user) is the name or the number of a user of the target, or a range of numbers.
+      - C(cgroup) is a path below the cgroup v2 mount. It means every socket made in that cgroup or
+        below it, and so the sockets of a systemd unit.
+      - C(process) is the name of a command and C(pid) the number of a process, that holds the
+        socket.
+      - C(idle) is a duration without any data in either direction, at least. While data is
+        unacknowledged, only what was received counts. TCP has this clock.
+      - C(send_queue), C(recv_queue), C(unacked), C(retransmits), C(rtt) and other numbers of the
+        kernel's are compared in one string, V(">0"), V(">= 3") or V("> 200ms < 5s"). All of its
+        comparisons must hold.
+      - C(congestion) is the name of the congestion control algorithm.
+      - C(expression) is a filter in the language of C(ss), with its C(state) and C(exclude).
+      - Durations are V(90s), V(5m), V(1500ms) or a number of seconds. Numbers may be strings, as
+        templates make them.
+      - IPv4 prefixes match sockets of IPv6 that carry IPv4 (v4-mapped), IPv6 prefixes do not.
+    type: dict
+"""

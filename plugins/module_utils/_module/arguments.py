@@ -1,0 +1,69 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the parts that the modules' argument specs are built from.
+
+Each stands for the documentation fragment of the same name; sanity tests compare them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._core.engines.registry import NAMES as ENGINES
+from .._core.guard.options import SWITCHES
+from .._core.record import DETAILS
+from .summary import GROUP_KEYS
+
+Spec = dict[str, Any]
+
+# Verdicts are not told yet.
+OFFERED_DETAILS = tuple(detail for detail in DETAILS if detail != "verdicts")
+
+
+def selector(*, required: bool) -> Spec:
+    match: Spec = {"type": "dict"}
+    if required:
+        match["required"] = True
+    else:
+        match["default"] = {}
+    return {"match": match}
+
+
+def namespaces() -> Spec:
+    return {"namespaces": {"type": "list", "elements": "str", "default": ["current"]}}
+
+
+def limit(default: int = 1000) -> Spec:
+    return {"limit": {"type": "int", "default": default}}
+
+
+def details() -> Spec:
+    return {
+        "details": {
+            "type": "list",
+            "elements": "str",
+            "choices": list(OFFERED_DETAILS),
+            "default": [],
+        }
+    }
+
+
+def group_by() -> Spec:
+    return {"group_by": {"type": "str", "choices": list(GROUP_KEYS)}}
+
+
+def guard() -> Spec:
+    rules: Spec = {rule: {"type": "bool", "default": True} for rule in SWITCHES}
+    selectors: Spec = {"selectors": {"type": "list", "elements": "dict", "default": []}}
+    return {
+        "protect": {"type": "dict", "options": {**rules, **selectors}},
+        "max_sockets": {"type": "str"},
+    }
+
+
+def engine() -> Spec:
+    return {
+        "engine": {"type": "str", "choices": list(ENGINES), "default": "netlink"},
+        "pace": {"type": "str"},
+    }

@@ -1,0 +1,124 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the work of socket_diag_facts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from .._core.errors import InputError
+from .._core.host import Host
+from .._core.look import find
+from .._core.namespaces import resolve
+from .._core.selector.parse import parse_selector
+from .._core.subject import Subject
+from .._core.support import may_destroy, support
+from .._core.vocabulary import CLOSED, LISTENING
+from .info import open_each
+from .run import Answer, Request
+from .summary import first
+
+MAX_LIMIT = 200
+MAX_PEERS = 20
+MAX_COMMANDS = 5
+
+_DATAGRAMS = frozenset({"udp", "udplite"})
+
+
+def gather(request: Request, host: Host) -> Answer:
+    """Facts whose size does not grow with the number of sockets, and that hold no cookies."""
+    limit = _checked_limit(request.options["limit"])
+    asked = request.options["namespaces"]
+    # In this role a selector has no defaults: every protocol that the kernel lists.
+    selector = parse_selector({"state": "all"}, names=host, role="protect")
+    totals: Counter[tuple[str, str]] = Counter()
+    peers: Counter[str] = Counter()
+    listeners: list[Subject] = []
+    looked_at: list[dict[str, Any]] = []
+    protocols: dict[str, Any] = {}
+    for view in open_each(
+        host, resolve(asked, proc=host.proc, directories=host.netns_directories), asked
+    ):
+        found = find(view, selector)
+        totals.update((subject.protocol, subject.state) for subject in found)
+        peers.update(subject.remote for subject in found if subject.has_remote)
+        listeners += filter(listens, found)
+        looked_at.append(
+            {
+                "name": view.namespace.label,
+                "may_destroy": may_destroy(view),
+                "sockets": len(found),
+            }
+        )
+        # The kernel is one: what it supports does not depend on the namespace.
+        protocols = protocols or {
+            protocol: verdict._asdict() for protocol, verdict in support(view).items()
+        }
+    facts = {
+        "kernel": host.release,
+        "support": protocols,
+        "may_destroy": all(each["may_destroy"] for each in looked_at),
+        "namespaces": looked_at[:limit],
+        "namespaces_total": len(looked_at),
+        "totals": _nested(totals),
+        "listeners": _listeners(first(listeners, limit)),
+        "listeners_total": len(listeners),
+        "peers": [
+            {"remote": remote, "sockets": count}
+            for remote, count in peers.most_common(min(limit, MAX_PEERS))
+        ],
+        "peers_total": len(peers),
+    }
+    return Answer({"changed": False, "ansible_facts": {"socket_diag": facts}})
+
+
+def _checked_limit(value: int) -> int:
+    if not 0 <= value <= MAX_LIMIT:
+        raise InputError(
+            ("limit",), value, "too large for facts", f"a number from 0 to {MAX_LIMIT}"
+        )
+    return value
+
+
+def listens(subject: Subject) -> bool:
+    """What `ss -l` shows: listening, or a datagram socket that takes from everyone."""
+    state = subject.state_number
+    return state == LISTENING or (
+        state == CLOSED and subject.protocol in _DATAGRAMS and subject.local_port != 0
+    )
+
+
+def _nested(totals: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    nested: dict[str, dict[str, int]] = {}
+    for (protocol, state), count in sorted(totals.items()):
+        nested.setdefault(protocol, {})[state] = count
+    return nested
+
+
+def _listeners(subjects: list[Subject]) -> list[dict[str, Any]]:
+    environments = {id(subject.environment): subject.environment for subject in subjects}
+    for environment in environments.values():
+        environment.load_owners(
+            {subject.inode for subject in subjects if subject.environment is environment} - {0}
+        )
+    return [
+        {
+            "namespace": subject.environment.namespace.label,
+            "protocol": subject.protocol,
+            "local": subject.local,
+            "local_port": subject.local_port,
+            "uid": subject.uid,
+            "user": subject.user,
+            "processes": _commands(subject),
+        }
+        for subject in subjects
+    ]
+
+
+def _commands(subject: Subject) -> list[str] | None:
+    held = subject.processes
+    if held is None:
+        return None
+    return sorted({process.comm for process in held})[:MAX_COMMANDS]

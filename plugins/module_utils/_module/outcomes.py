@@ -1,0 +1,139 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: what became of sockets, as lists, as a diff and as a sentence."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from typing import Any
+
+from .._core import outcomes
+from .._core.destroy import Report
+from .._core.limits import Excess
+from .._core.outcomes import Result
+from .._core.record import record
+from .._core.subject import Subject
+from .summary import order
+
+# What to do about the outcomes that fail a task.
+_ADVICE = {
+    outcomes.SURVIVED: (
+        "the kernel took the request, but they are still there: run it again, and see what holds "
+        "them with socket_diag_info"
+    ),
+    outcomes.BUSY: "the kernel does not let go of them while a thread waits on them: run it again",
+    outcomes.NOT_PERMITTED: (
+        "it takes CAP_NET_ADMIN in the user namespace that owns the network namespace: run with "
+        "become, or as root"
+    ),
+    outcomes.UNSUPPORTED_PROTOCOL: (
+        "the kernel cannot destroy sockets of this kind: leave their protocol out, or end the "
+        "process that holds them"
+    ),
+    outcomes.KERNEL_WITHOUT_DESTROY: (
+        "this kernel was built without CONFIG_INET_DIAG_DESTROY, or is too old for their state: "
+        "use one that has it"
+    ),
+}
+
+
+def lists(results: Iterable[Result], limit: int) -> dict[str, list[dict[str, Any]]]:
+    """destroyed, skipped and survivors, each in the order of records, and at most so many."""
+    sorted_out: dict[str, list[Result]] = {"destroyed": [], "skipped": [], "survivors": []}
+    for result in results:
+        sorted_out[_list_of(result.outcome)].append(result)
+    return {
+        name: [_entry(result) for result in _first(members, limit)]
+        for name, members in sorted_out.items()
+    }
+
+
+def _list_of(outcome: str) -> str:
+    if outcome in outcomes.CHANGING:
+        return "destroyed"
+    return "survivors" if outcome in outcomes.FAILING else "skipped"
+
+
+def _first(results: Iterable[Result], limit: int) -> list[Result]:
+    return heapq.nsmallest(limit, results, key=lambda result: order(result.subject))
+
+
+def _entry(result: Result) -> dict[str, Any]:
+    reason = result.reason
+    return {
+        **record(result.subject),
+        "outcome": result.outcome,
+        "engine": result.engine,
+        "reason": None if reason is None else reason.rule,
+        "reason_detail": None if reason is None else reason.detail,
+    }
+
+
+def diff(results: Iterable[Result], limit: int) -> dict[str, str]:
+    """The sockets that change, one on a line, before and after."""
+    changed = [result for result in results if result.outcome in outcomes.CHANGING]
+    shown = _first(changed, limit)
+    before = [_line(result.subject, connected=True) for result in shown]
+    after = [
+        _line(result.subject, connected=False)
+        for result in shown
+        if result.outcome == outcomes.DISCONNECTED
+    ]
+    if len(changed) > len(shown):
+        before.append(f"and {len(changed) - len(shown)} more")
+    return {"before": _text(before), "after": _text(after)}
+
+
+def _text(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _line(subject: Subject, *, connected: bool) -> str:
+    words = [subject.protocol]
+    if connected:
+        words.append(subject.state)
+    words.append(_endpoint(subject.local, subject.local_port))
+    if connected and subject.has_remote:
+        words += ["->", _endpoint(subject.remote, subject.remote_port)]
+    if subject.uid is not None:
+        words.append(f"user {subject.user or subject.uid}")
+    words += [f"namespace {subject.environment.namespace.label}", f"sk:{subject.cookie_hex}"]
+    return " ".join(words)
+
+
+def _endpoint(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def failure(report: Report) -> str | None:
+    """What failed and what to do; None where nothing did."""
+    if report.excess is not None:
+        return _excess(report.excess)
+    if not report.failed:
+        return None
+    counts = report.counts
+    parts = [
+        f"{counts[outcome]} {outcome} ({_ADVICE[outcome]})"
+        for outcome in outcomes.OUTCOMES
+        if outcome in outcomes.FAILING and outcome in counts
+    ]
+    failed = sum(counts[outcome] for outcome in outcomes.FAILING if outcome in counts)
+    return (
+        f"{failed} of the {report.matched} selected sockets could not be destroyed: "
+        f"{'; '.join(parts)}. They are listed in survivors."
+    )
+
+
+def _excess(excess: Excess) -> str:
+    limit = excess.limit
+    if limit.share is not None:
+        allowed = f"{limit.share:.0%} of the {excess.population} unprotected ones"
+    else:
+        allowed = str(limit.number)
+    return (
+        f"{excess.count} sockets would be destroyed, but max_sockets allows {allowed}: none was "
+        "touched. They are listed in survivors. If they are meant, raise max_sockets; if not, "
+        "narrow the selector."
+    )

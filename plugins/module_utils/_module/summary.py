@@ -1,0 +1,111 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: sockets in the order of records, and counts of them."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .._core.subject import Subject
+
+# With group_by, at most so many values get a count of their own.
+MAX_GROUPS = 1000
+
+UNKNOWN = "unknown"
+
+
+def order(subject: Subject) -> tuple[Any, ...]:
+    """The same order as record.sort_key gives, without making the record."""
+    sock = subject.sock
+    return (
+        subject.environment.namespace.label,
+        sock.protocol,
+        subject.local,
+        sock.sport,
+        subject.remote,
+        sock.dport,
+        subject.cookie_hex,
+    )
+
+
+def first(subjects: Iterable[Subject], limit: int) -> list[Subject]:
+    """The first so many in the order of records."""
+    return heapq.nsmallest(limit, subjects, key=order)
+
+
+def _namespace(subject: Subject) -> str:
+    return subject.environment.namespace.label
+
+
+def _processes(subject: Subject) -> str | None:
+    """The commands that hold the socket, each once: a socket counts once whoever shares it."""
+    held = subject.processes
+    return ", ".join(sorted({process.comm for process in held})) if held else None
+
+
+def _same(key: str) -> Callable[[Subject], Any]:
+    def read(subject: Subject) -> Any:
+        return getattr(subject, key)
+
+    return read
+
+
+# The keys of a record that sockets can share, and how each is read.
+GROUP_KEYS: dict[str, Callable[[Subject], Any]] = {
+    **{
+        key: _same(key)
+        for key in (
+            "protocol",
+            "family",
+            "mapped",
+            "state",
+            "local",
+            "local_port",
+            "remote",
+            "remote_port",
+            "device",
+            "uid",
+            "user",
+            "mark",
+            "cgroup",
+            "timer",
+            "retransmits",
+            "congestion",
+            "ulp",
+        )
+    },
+    "namespace": _namespace,
+    "processes": _processes,
+}
+
+
+def counts(subjects: Iterable[Subject], key: str) -> dict[str, int]:
+    """How many sockets have each value of a record's key, the most frequent first."""
+    counted = Counter(map(GROUP_KEYS[key], subjects))
+    named = ((_name(value), count) for value, count in counted.items())
+    return dict(sorted(named, key=lambda item: (-item[1], item[0])))
+
+
+def _name(value: object) -> str:
+    if value is None:
+        return UNKNOWN
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def summary(subjects: list[Subject], group_by: str | None) -> dict[str, Any]:
+    """Counts by state, protocol and namespace, and by one more key if asked.
+
+    other: how many sockets have none of the MAX_GROUPS most frequent values of that key.
+    """
+    result: dict[str, Any] = {
+        key: counts(subjects, key) for key in ("state", "protocol", "namespace")
+    }
+    if group_by is not None:
+        groups = list(counts(subjects, group_by).items())
+        result[group_by] = dict(groups[:MAX_GROUPS])
+        result["other"] = sum(count for _, count in groups[MAX_GROUPS:])
+    return result
