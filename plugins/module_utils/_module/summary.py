@@ -107,5 +107,5 @@ def summary(subjects: list[Subject], group_by: str | None) -> dict[str, Any]:
     if group_by is not None:
         groups = list(counts(subjects, group_by).items())
         result[group_by] = dict(groups[:MAX_GROUPS])
-        result["other"] = sum(count for _, count in groups[MAX_GROUPS:])
+        result["other"] = sum(count for _value, count in groups[MAX_GROUPS:])
     return result
