@@ -10,7 +10,7 @@ from typing import Any
 
 from .cgroups import Cgroups, mount_point
 from .host import Host
-from .namespaces import Namespace
+from .namespaces import Namespace, inside
 from .owners import Owners, Process, find_owners
 from .wire import route
 from .wire.netlink import Connection
@@ -37,7 +37,7 @@ class Environment:
         self._users: dict[int, str | None] = {}
         self._owners: Owners | None = None
         # Kept by record.py: fields that most sockets of one look share, by their raw attributes.
-        self.settings: dict[tuple[bytes | None, ...], tuple[Any, ...]] = {}
+        self.settings: dict[tuple[bytes | None, ...], dict[str, Any]] = {}
 
     @property
     def links(self) -> tuple[route.Link, ...]:
@@ -81,6 +81,25 @@ class Environment:
         if self._held is None:
             self._held = frozenset(each.address for each in self.addresses)
         return self._held
+
+    @property
+    def local_port_range(self) -> tuple[int, int] | None:
+        """First and last of the ports that the kernel chooses from (ip_local_port_range).
+
+        None: it cannot be read.
+        """
+        file = f"{self.host.proc}/sys/net/ipv4/ip_local_port_range"
+
+        def read() -> str:
+            # proc(5) shows the values of the reading thread's network namespace.
+            with open(file, encoding="ascii") as lines:
+                return lines.read()
+
+        try:
+            first, last = inside(self.namespace, read).split()
+            return int(first), int(last)
+        except (OSError, ValueError):
+            return None
 
     def cgroup_ids(self, path: str) -> frozenset[int] | None:
         """The ids of a cgroup and all below it; None: no such cgroup (unknown)."""

@@ -18,7 +18,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from .errors import InputError, NamespaceDenied, NamespaceNotFound, NetlinkError, PathStep
 from .wire import netlink
@@ -39,6 +39,7 @@ _DENIED = (errno.EACCES, errno.EPERM)
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 Identity = tuple[int, int]
+T = TypeVar("T")
 
 
 class Namespace(NamedTuple):
@@ -248,25 +249,33 @@ def open_netlink(namespace: Namespace, protocol: int) -> socket.socket:
     it did when it was resolved (a pid that was used again), the namespace is not found.
     Raises NamespaceNotFound, NamespaceDenied and NetlinkError.
     """
+    return inside(namespace, lambda: _open_here(protocol))
+
+
+def inside(namespace: Namespace, work: Callable[[], T]) -> T:
+    """What work() returns when it is called in a thread that is in the namespace.
+
+    What it raises is raised here; beside that NamespaceNotFound and NamespaceDenied.
+    """
     path = namespace.path
     if path is None or namespace.identity == _current("/proc").identity:
-        return _open_here(protocol)
-    opened: list[socket.socket] = []
+        return work()
+    done: list[T] = []
     failed: list[BaseException] = []
 
-    def work() -> None:
+    def enter_and_work() -> None:
         try:
             _enter(namespace.label, path, namespace.identity)
-            opened.append(_open_here(protocol))
+            done.append(work())
         except BaseException as error:  # noqa: BLE001 - it is raised again in the calling thread
             failed.append(error)
 
-    thread = threading.Thread(target=work, name="enter-namespace", daemon=True)
+    thread = threading.Thread(target=enter_and_work, name="enter-namespace", daemon=True)
     thread.start()
     thread.join()
     if failed:
         raise failed[0]
-    return opened[0]
+    return done[0]
 
 
 def _open_here(protocol: int) -> socket.socket:

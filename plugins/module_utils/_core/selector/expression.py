@@ -1,0 +1,272 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the filter language of ss(8), into the nodes of a selector.
+
+Read as ss reads it (misc/ssfilter.y and misc/ss.c of iproute2): words stand between blanks, a
+backslash takes the next character as it is, words for states come first, and `and`, `or` and
+nothing between two conditions bind equally, from left to right, whatever the manual page says.
+A host name is not looked up, and families other than inet and inet6 are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .. import vocabulary
+from ..errors import InputError
+from . import ss_words, values
+from .addresses import EndpointIn, Host
+from .leaves import (
+    Autobound,
+    CgroupIs,
+    Constant,
+    DeviceIs,
+    FamilyIs,
+    MarkIs,
+    PortIn,
+    StateIs,
+)
+from .ss_words import HostWord
+from .states import parse_state
+from .tree import All, Any, Node, Not
+from .values import PORT_MAX, Names, Path
+
+ALLOWED = (
+    "a filter of ss(8), such as: state established ( dport = :443 or sport = :443 ) and not dst "
+    "10.0.0.0/8"
+)
+_OPERATORS = {
+    **dict.fromkeys((">=", "ge", "geq"), ">="),
+    **dict.fromkeys(("<=", "le", "leq"), "<="),
+    **dict.fromkeys(("!=", "ne", "neq"), "!="),
+    **dict.fromkeys(("=", "==", "eq"), "="),
+    **dict.fromkeys((">", "gt"), ">"),
+    **dict.fromkeys(("<", "lt"), "<"),
+}
+_NOT = ("!", "not")
+_AND = ("&", "&&", "and")
+_OR = ("|", "||", "or")
+_STATE_WORDS = ("state", "exclude", "excl")
+_PREDICATES = ("dst", "src", "dport", "sport", "dev", "fwmark", "cgroup", "autobound")
+_RESERVED = frozenset({*_OPERATORS, *_NOT, *_AND, *_OR, "(", ")", *_PREDICATES})
+_DEPTH = 64
+
+
+class _Word(NamedTuple):
+    text: str
+    position: int
+
+
+def parse_expression(value: object, path: Path, names: Names) -> Node:
+    """Raises InputError that names the word and where it stands."""
+    return _Parser(values.text(value, path, ALLOWED), value, path, names).whole()
+
+
+def _words(written: str) -> list[_Word]:
+    words: list[_Word] = []
+    position = 0
+    while position < len(written):
+        if written[position].isspace():
+            position += 1
+            continue
+        start, text = position, ""
+        while position < len(written) and not written[position].isspace():
+            if written[position] == "\\" and position + 1 < len(written):
+                position += 1
+            text += written[position]
+            position += 1
+        words.append(_Word(text, start))
+    return words
+
+
+class _Parser:
+    def __init__(self, written: str, value: object, path: Path, names: Names) -> None:
+        self.value = value
+        self.path = path
+        self.names = names
+        self.words = _words(written)
+        self.end = len(written)
+        self.next = 0
+        self.depth = 0
+        self.families: list[str] = []
+
+    def whole(self) -> Node:
+        nodes: list[Node] = []
+        states = self._states()
+        if states is not None:
+            nodes.append(StateIs(self.path, self.value, states))
+        if self._peek() is not None:
+            nodes.append(self._list())
+            word = self._peek()
+            if word is not None:
+                raise self._refusal(word, "closes a parenthesis that is not open")
+        families = set(self.families)
+        if len(families) > 1:
+            raise InputError(
+                self.path,
+                self.value,
+                "mixes inet: and inet6:, of which ss obeys the last alone",
+                "one of them, or the key family",
+            )
+        nodes += [FamilyIs(self.path, self.value, {family}) for family in families]
+        return nodes[0] if len(nodes) == 1 else All(tuple(nodes))
+
+    def _peek(self) -> _Word | None:
+        return self.words[self.next] if self.next < len(self.words) else None
+
+    def _take(self, wanted: str) -> _Word:
+        word = self._peek()
+        if word is None:
+            problem = f"ends at character {self.end}, where {wanted} is missing"
+            raise InputError(self.path, self.value, problem, ALLOWED)
+        self.next += 1
+        return word
+
+    def _operand(self, wanted: str) -> _Word:
+        word = self._take(wanted)
+        if word.text in _RESERVED:
+            raise self._refusal(word, f"stands where {wanted} is missing")
+        return word
+
+    def _refusal(self, word: _Word, problem: str, allowed: str = ALLOWED) -> InputError:
+        where = f"`{word.text}` at character {word.position + 1}"
+        return InputError(self.path, self.value, f"{where} {problem}", allowed)
+
+    def _states(self) -> frozenset[int] | None:
+        """`state NAME` adds to those before; `exclude NAME` takes away, from all if it is first."""
+        states: frozenset[int] | None = None
+        while True:
+            word = self._peek()
+            if word is None or word.text not in _STATE_WORDS:
+                return states
+            self.next += 1
+            name = self._take("a state")
+            try:
+                named = parse_state(name.text, self.path)
+            except InputError as error:
+                hint = " (write `state` before each)" if "," in name.text else ""
+                raise self._refusal(name, f"is {error.problem}{hint}", error.allowed) from error
+            if word.text == "state":
+                states = named if states is None else states | named
+            else:
+                states = (vocabulary.GROUPS["all"] if states is None else states) - named
+            if not states:
+                raise self._refusal(name, "leaves no state")
+
+    def _list(self) -> Node:
+        node = self._condition()
+        while True:
+            word = self._peek()
+            if word is None or word.text == ")":
+                return node
+            if word.text in _OR:
+                self.next += 1
+                node = Any((node, self._condition()))
+            else:
+                if word.text in _AND:
+                    self.next += 1
+                node = All((node, self._condition()))
+
+    def _condition(self) -> Node:
+        word = self._take("a condition")
+        self.depth += 1
+        if self.depth > _DEPTH:
+            raise self._refusal(word, "is nested too deeply")
+        node = self._one(word)
+        self.depth -= 1
+        return node
+
+    def _one(self, word: _Word) -> Node:
+        text = word.text
+        if text == "(":
+            node = self._list()
+            self._take("a closing parenthesis")
+            return node
+        if text in _NOT:
+            return Not(self._condition())
+        if text in ("dst", "src"):
+            return self._host(remote=text == "dst")
+        if text in ("dport", "sport"):
+            return self._port(remote=text == "dport")
+        if text in ("dev", "fwmark", "cgroup"):
+            return self._equal_or_not(text)
+        if text == "autobound":
+            return Autobound(self.path, self.value)
+        raise self._refusal(word, self._unknown(text))
+
+    @staticmethod
+    def _unknown(text: str) -> str:
+        if text in _STATE_WORDS:
+            return "must stand at the beginning of the filter"
+        if text not in _RESERVED and any(sign in text for sign in "()=<>!"):
+            return "is no condition: signs and parentheses stand between blanks"
+        return f"is no condition{values.near(text, _PREDICATES)}"
+
+    def _operator(self, allowed: tuple[str, ...]) -> str:
+        """The operator in front of an operand; none means =."""
+        word = self._peek()
+        operator = _OPERATORS.get(word.text) if word is not None else None
+        if word is None or operator is None:
+            return "="
+        if operator not in allowed:
+            raise self._refusal(word, "cannot compare this", f"{' or '.join(allowed)}, or nothing")
+        self.next += 1
+        return operator
+
+    def _read(self, wanted: str, reader: Callable[[str], HostWord]) -> HostWord:
+        word = self._operand(wanted)
+        try:
+            host = reader(word.text)
+        except ss_words.Unreadable as error:
+            raise self._refusal(word, error.problem, error.allowed) from error
+        if host.family is not None:
+            self.families.append(host.family)
+        return host
+
+    def _host(self, *, remote: bool) -> Node:
+        self._operator(("=",))
+        host = self._read("a host", lambda text: ss_words.read_host(text, self.names))
+        if host.prefix is not None:
+            end = Host(host.prefix, host.port)
+            return EndpointIn(self.path, self.value, remote=remote, hosts=[end], as_ss=True)
+        if host.port is not None:
+            return self._ports(remote, host.port, host.port)
+        return Constant(self.path, self.value, answer=True)
+
+    def _port(self, *, remote: bool) -> Node:
+        operator = self._operator(("=", "!=", "<", "<=", ">", ">="))
+        host = self._read("a port", lambda text: ss_words.read_port(text, self.names))
+        port = host.port
+        if port is None:
+            if operator != "=":
+                word = self.words[self.next - 1]
+                raise self._refusal(word, f"is any port, which {operator} cannot compare")
+            return Constant(self.path, self.value, answer=True)
+        if operator in ("=", "!="):
+            node = self._ports(remote, port, port)
+        elif operator in (">=", "<"):
+            node = self._ports(remote, port, PORT_MAX)
+        else:
+            node = self._ports(remote, 0, port)
+        return Not(node) if operator in ("!=", "<", ">") else node
+
+    def _ports(self, remote: bool, first: int, last: int) -> Node:
+        return PortIn(self.path, self.value, remote=remote, ranges=[(first, last)])
+
+    def _equal_or_not(self, predicate: str) -> Node:
+        operator = self._operator(("=", "!="))
+        word = self._operand({"dev": "an interface", "fwmark": "a mark"}.get(predicate, "a path"))
+        node: Node
+        if predicate == "dev":
+            node = DeviceIs(self.path, self.value, [word.text], numeric=True)
+        elif predicate == "cgroup":
+            node = CgroupIs(self.path, self.value, word.text, below=False)
+        else:
+            try:
+                pair = ss_words.read_mark(word.text)
+            except ss_words.Unreadable as error:
+                raise self._refusal(word, error.problem, error.allowed) from error
+            node = MarkIs(self.path, self.value, [pair])
+        return Not(node) if operator == "!=" else node

@@ -1,0 +1,424 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the conditions of a selector, addresses and numbers apart."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+from .. import vocabulary
+from ..wire import bytecode, inet_diag
+from . import filters
+from .filters import ACCEPT, REJECT, Condition, Filter
+from .tree import ALL_PROTOCOLS, Leaf, Possible, Target
+from .values import PORT_MAX, Path
+
+if TYPE_CHECKING:
+    from ..environment import Environment
+    from ..subject import Subject
+    from .tree import Bound
+
+# TASK_COMM_LEN (include/linux/sched.h) less the end of the string.
+_COMM_BYTES = 15
+# More ids than this are cheaper to compare in Python.
+_CGROUP_CONDITIONS = 32
+_TABLE = PORT_MAX + 1
+
+
+def _constant(value: bool) -> tuple[Filter, Filter]:
+    return (ACCEPT, REJECT) if value else (REJECT, ACCEPT)
+
+
+class Constant(Leaf):
+    """The same for every socket: `dst *`."""
+
+    restricts = False
+
+    def __init__(self, path: Path, value: object, answer: bool) -> None:
+        super().__init__(path, value)
+        self.answer = answer
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        return self.answer
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        return self.answer, not self.answer
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:  # noqa: ARG002
+        return _constant(self.answer)
+
+
+class ProtocolIs(Leaf):
+    restricts = False
+
+    def __init__(self, path: Path, value: object, protocols: Collection[str]) -> None:
+        super().__init__(path, value)
+        self.protocols = frozenset(protocols)
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        protocols = self.protocols
+        if protocols == ALL_PROTOCOLS:
+            return True
+        return lambda subject: subject.protocol in protocols
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        return protocol in self.protocols, protocol not in self.protocols
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:
+        return _constant(target.protocol in self.protocols)
+
+
+class FamilyIs(Leaf):
+    restricts = False
+
+    def __init__(self, path: Path, value: object, families: Collection[str]) -> None:
+        super().__init__(path, value)
+        self.families = frozenset(families)
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        families = self.families
+        if len(families) == len(vocabulary.FAMILIES):
+            return True
+        return lambda subject: subject.family in families
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        return family in self.families, family not in self.families
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:
+        return _constant(target.family in self.families)
+
+
+class StateIs(Leaf):
+    """states: as vocabulary.STATES numbers them.
+
+    Sockets of the other protocols than TCP and MPTCP are established where they have a remote, and
+    closed where they have none.
+    """
+
+    def __init__(self, path: Path, value: object, states: Collection[int]) -> None:
+        super().__init__(path, value)
+        self.states = frozenset(states)
+        if not self.states & {vocabulary.ESTABLISHED, vocabulary.CLOSED}:
+            self.meaning = vocabulary.STREAMS
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        states = self.states
+        if states.issuperset(vocabulary.STATES.values()):
+            return True
+        return lambda subject: subject.state_number in states
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        return state in self.states, state not in self.states
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:  # noqa: ARG002
+        # The dump's own mask of states filters them.
+        return ACCEPT, ACCEPT
+
+
+class PortIn(Leaf):
+    """ranges: (first, last) each."""
+
+    def __init__(
+        self, path: Path, value: object, *, remote: bool, ranges: Iterable[tuple[int, int]]
+    ) -> None:
+        super().__init__(path, value)
+        self.remote = remote
+        self.ranges = _merged(ranges)
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        table = bytearray(_TABLE)
+        for first, last in self.ranges:
+            table[first : last + 1] = b"\1" * (last + 1 - first)
+        if self.remote:
+            return lambda subject: table[subject.remote_port] == 1
+        return lambda subject: table[subject.local_port] == 1
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:
+        accepted = filters.any_of(
+            self._range(first, last, target.exact_ops) for first, last in self.ranges
+        )
+        return accepted, filters.negation(accepted)
+
+    def _range(self, first: int, last: int, exact: bool) -> Filter:
+        if first == last:
+            equal = bytecode.dport_eq if self.remote else bytecode.sport_eq
+            return Condition(equal(first, exact=exact))
+        above = bytecode.dport_ge if self.remote else bytecode.sport_ge
+        below = bytecode.dport_le if self.remote else bytecode.sport_le
+        parts: list[Filter] = []
+        if first > 0:
+            parts.append(Condition(above(first)))
+        if last < PORT_MAX:
+            parts.append(Condition(below(last)))
+        return filters.all_of(parts)
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return tuple(merged)
+
+
+class Autobound(Leaf):
+    """The kernel chose the local port: the word of ss(8), and as ss does it.
+
+    The kernel alone knows it (SOCK_BINDPORT_LOCK) and does not print it, so its filter decides.
+    Beside that ss asks that the port lies in ip_local_port_range. A socket for which the two differ
+    is dumped neither for true nor for false.
+    """
+
+    def bind(self, environment: Environment) -> Bound:
+        ports = environment.local_port_range
+        if ports is None:
+            return None
+        first, last = ports
+        return lambda subject: first <= subject.local_port <= last
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:  # noqa: ARG002
+        chosen = Condition(bytecode.auto())
+        return chosen, filters.negation(chosen)
+
+
+class DeviceIs(Leaf):
+    """The interface that a socket is bound to.
+
+    Unknown for every socket where it is not true and one of the names belongs to no interface.
+    numeric: a number that is no interface's name is its index (as ss takes it).
+    """
+
+    needs = frozenset({"links"})
+
+    def __init__(
+        self, path: Path, value: object, names: Collection[str], *, numeric: bool = False
+    ) -> None:
+        super().__init__(path, value)
+        self.names = tuple(names)
+        self.numeric = numeric
+
+    def _resolved(self, environment: Environment) -> tuple[frozenset[int], bool]:
+        """The indexes, and whether all names have one."""
+        indexes = [self._index(name, environment) for name in self.names]
+        return frozenset(index for index in indexes if index is not None), None not in indexes
+
+    def _index(self, name: str, environment: Environment) -> int | None:
+        index = environment.interface_index(name)
+        if index is None and self.numeric and name.isdigit() and name.isascii():
+            return int(name)
+        return index
+
+    def bind(self, environment: Environment) -> Bound:
+        indexes, whole = self._resolved(environment)
+        if not indexes:
+            return None
+        otherwise = False if whole else None
+        return lambda subject: True if subject.ifindex in indexes else otherwise
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:
+        indexes, whole = self._resolved(target.environment)
+        accepted = filters.any_of(Condition(bytecode.device(index)) for index in sorted(indexes))
+        return accepted, filters.negation(accepted) if whole else REJECT
+
+
+class MarkIs(Leaf):
+    """pairs: (value, mask) each. The kernel tells the mark to callers with CAP_NET_ADMIN alone, and
+    refuses a filter by it to others, so it is compared here."""
+
+    needs = frozenset({"mark"})
+    cost = 1
+
+    def __init__(self, path: Path, value: object, pairs: Collection[tuple[int, int]]) -> None:
+        super().__init__(path, value)
+        self.pairs = tuple(pairs)
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        pairs = self.pairs
+
+        def test(subject: Subject) -> bool | None:
+            mark = subject.mark
+            if mark is None:
+                return None
+            return any(mark & mask == value for value, mask in pairs)
+
+        return test
+
+
+class UserIs(Leaf):
+    """ranges: (first, last) of uids each. Unknown where the kernel names no owner."""
+
+    def __init__(self, path: Path, value: object, ranges: Iterable[tuple[int, int]]) -> None:
+        super().__init__(path, value)
+        self.ranges = _merged(ranges)
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        ranges = self.ranges
+
+        def test(subject: Subject) -> bool | None:
+            uid = subject.uid
+            if uid is None:
+                return None
+            return any(first <= uid <= last for first, last in ranges)
+
+        return test
+
+
+class CgroupIs(Leaf):
+    """A cgroup v2 and, unless below is False, everything below it, as of the socket's creation.
+
+    Unknown where there is no such cgroup, for sockets without one (TIME_WAIT, half-open), and for
+    those whose cgroup is gone, since its place in the tree is forgotten.
+    """
+
+    needs = frozenset({"cgroups"})
+    cost = 2
+
+    def __init__(self, path: Path, value: object, cgroup: str, *, below: bool = True) -> None:
+        super().__init__(path, value)
+        self.cgroup = cgroup
+        self.below = below
+
+    def _ids(self, environment: Environment) -> frozenset[int] | None:
+        ids = environment.cgroup_ids(self.cgroup)
+        if ids is None or self.below:
+            return ids
+        return frozenset({min(ids, key=lambda each: len(environment.cgroup_path(each) or ""))})
+
+    def bind(self, environment: Environment) -> Bound:
+        ids = self._ids(environment)
+        if ids is None:
+            return None
+        # By id, so that a cgroup's path is asked for once and not for each socket in it.
+        answers: dict[int, bool | None] = dict.fromkeys(ids, True)
+
+        def test(subject: Subject) -> bool | None:
+            identifier = subject.cgroup_id
+            if not identifier:
+                return None
+            if identifier not in answers:
+                gone = environment.cgroup_path(identifier) is None
+                answers[identifier] = None if gone else False
+            return answers[identifier]
+
+        return test
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:
+        ids = self._ids(target.environment)
+        if ids is None:
+            return REJECT, REJECT
+        if not target.exact_ops or len(ids) > _CGROUP_CONDITIONS:
+            return ACCEPT, ACCEPT
+        accepted = filters.any_of(Condition(bytecode.cgroup(each)) for each in sorted(ids))
+        return accepted, filters.negation(accepted)
+
+
+class _Owned(Leaf):
+    """By the processes that hold a socket. Not true for any of those that are visible, it is false
+    only where every process could be looked into."""
+
+    needs = frozenset({"owners"})
+    cost = 2
+
+    def bind(self, environment: Environment) -> Bound:
+        holds = self.holds
+
+        def test(subject: Subject) -> bool | None:
+            processes = subject.processes
+            if processes is None:
+                return None
+            if any(holds(process.pid, process.comm) for process in processes):
+                return True
+            owners = environment.owners
+            return False if owners is not None and owners.readable else None
+
+        return test
+
+    def holds(self, pid: int, comm: str) -> bool:
+        raise NotImplementedError
+
+
+class ProcessIs(_Owned):
+    """names: of commands, as the kernel has them: cut after 15 bytes."""
+
+    def __init__(self, path: Path, value: object, names: Collection[str]) -> None:
+        super().__init__(path, value)
+        self.names = frozenset(
+            name.encode(errors="surrogateescape")[:_COMM_BYTES].decode(errors="surrogateescape")
+            for name in names
+        )
+
+    def holds(self, pid: int, comm: str) -> bool:  # noqa: ARG002
+        return comm in self.names
+
+
+class PidIs(_Owned):
+    def __init__(self, path: Path, value: object, pids: Collection[int]) -> None:
+        super().__init__(path, value)
+        self.pids = frozenset(pids)
+
+    def holds(self, pid: int, comm: str) -> bool:  # noqa: ARG002
+        return pid in self.pids
+
+
+class IdleFor(Leaf):
+    """No data either way for at least so many milliseconds."""
+
+    meaning = frozenset({"tcp"})
+    needs = frozenset({"info"})
+    extensions = (inet_diag.INFO,)
+    cost = 2
+
+    def __init__(self, path: Path, value: object, least_ms: int) -> None:
+        super().__init__(path, value)
+        self.least_ms = least_ms
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        least = self.least_ms
+
+        def test(subject: Subject) -> bool | None:
+            idle = subject.idle_ms
+            return None if idle is None else idle >= least
+
+        return test
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        known = protocol in self.meaning and state not in CLOCKLESS
+        return known, known
+
+
+class CongestionIs(Leaf):
+    """The congestion control algorithm's name."""
+
+    meaning = vocabulary.STREAMS
+    needs = frozenset({"congestion"})
+    extensions = (inet_diag.CONG,)
+    cost = 1
+
+    def __init__(self, path: Path, value: object, names: Collection[str]) -> None:
+        super().__init__(path, value)
+        self.names = frozenset(names)
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        names = self.names
+
+        def test(subject: Subject) -> bool | None:
+            congestion = subject.congestion
+            return None if congestion is None else congestion in names
+
+        return test
+
+
+# States whose sockets have no clocks and no counters: struct tcp_info does not come with them, or
+# is another one's (tcp_get_info, net/ipv4/tcp.c: of a listener it describes the backlog).
+CLOCKLESS = frozenset(
+    {
+        vocabulary.TIME_WAIT,
+        vocabulary.CLOSED,
+        vocabulary.LISTENING,
+        vocabulary.BOUND_INACTIVE,
+    }
+)

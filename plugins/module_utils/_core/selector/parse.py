@@ -1,0 +1,165 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: from what a user wrote to a selector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .. import vocabulary
+from ..errors import InputError
+from . import tree, values
+from .keys import FOREIGN, KEYS
+from .leaves import Autobound, ProtocolIs, StateIs
+from .selection import Selector
+from .tree import All, Any, Leaf, Node, Not
+from .values import Names, Path
+
+__all__ = ["Names", "Selector", "parse_selector"]
+
+_NESTING = ("not", "any", "all")
+_DEPTH = 32
+_MAPPING = f"a mapping with one or more of the keys: {', '.join((*KEYS, *_NESTING))}"
+_BRANCHES = "a list of selectors, each a mapping"
+ROLES = ("find", "destroy", "protect")
+
+
+def parse_selector(
+    value: object, *, names: Names, path: Path = ("match",), role: str = "find"
+) -> Selector:
+    """Read a selector.
+
+    role: what it is for. find, destroy: protocol and state have defaults where no key in the tree
+    says them; destroy: a key must restrict it beyond protocol and family, or state be written out.
+    protect: no defaults, so it covers every protocol and state.
+    Raises InputError with the path of what is wrong.
+    """
+    if role not in ROLES:
+        raise ValueError(f"no such role: {role}")
+    path = tuple(path)
+    written: list[Node] = []
+    if not (role == "find" and isinstance(value, Mapping) and not value):
+        written.append(_mapping(value, path, names, 0))
+    leaves = [leaf for node in written for leaf in tree.leaves(node)]
+    if role == "protect":
+        _refuse_autobound(leaves)
+    else:
+        if not any(isinstance(leaf, StateIs) for leaf in leaves):
+            written.insert(0, StateIs((), None, vocabulary.DEFAULT_STATES))
+        if not any(isinstance(leaf, ProtocolIs) for leaf in leaves):
+            written.insert(0, ProtocolIs((), None, ["tcp"]))
+    root = written[0] if len(written) == 1 else All(tuple(written))
+    _refuse_meaningless(root, frozenset(vocabulary.PROTOCOLS))
+    if role == "destroy" and not _restricts(root, negated=False):
+        raise InputError(
+            path,
+            value,
+            "restricts the sockets by protocol and family at most",
+            "at least one more key that holds for every branch, or state written out (state: all)",
+        )
+    return Selector(root)
+
+
+def _mapping(value: object, path: Path, names: Names, depth: int) -> Node:
+    if not isinstance(value, Mapping):
+        hint = ": several selectors go under any" if isinstance(value, (list, tuple)) else ""
+        problem = "empty" if value == "" else values.kind(value) + hint
+        raise InputError(path, value, problem, _MAPPING)
+    if not value:
+        raise InputError(path, value, "an empty selector", _MAPPING)
+    if depth > _DEPTH:
+        raise InputError(path, "...", f"nested more than {_DEPTH} deep", "a flatter selector")
+    nodes = [_key(key, under, path, names, depth) for key, under in value.items()]
+    return nodes[0] if len(nodes) == 1 else All(tuple(nodes))
+
+
+def _key(key: object, value: object, path: Path, names: Names, depth: int) -> Node:
+    if not isinstance(key, str):
+        raise InputError(path, key, f"a key that is {values.kind(key)}", _MAPPING)
+    at = (*path, str(key))
+    if key == "not":
+        return Not(_mapping(value, at, names, depth + 1))
+    if key in ("any", "all"):
+        branches = _branches(value, at, names, depth + 1)
+        return Any(branches) if key == "any" else All(branches)
+    if key not in KEYS:
+        raise InputError(at, value, f"no such key{_meant(key)}", _MAPPING)
+    entry = KEYS[key]
+    if value is None or isinstance(value, Mapping):
+        raise InputError(at, value, values.kind(value), entry.allowed)
+    return entry.parse(value, at, names)
+
+
+def _branches(value: object, path: Path, names: Names, depth: int) -> tuple[Node, ...]:
+    if not isinstance(value, (list, tuple)):
+        problem = "empty" if value == "" else values.kind(value)
+        raise InputError(path, value, problem, _BRANCHES)
+    found = values.items(value, path, _BRANCHES)
+    return tuple(_mapping(item, at, names, depth) for at, item in found)
+
+
+def _meant(key: str) -> str:
+    word = key.strip().lower().replace("-", "_").replace(" ", "_")
+    if word in KEYS or word in _NESTING:
+        return f" (did you mean {word}?)"
+    if word in FOREIGN:
+        return f" (did you mean {FOREIGN[word]}?)"
+    return values.near(word, (*KEYS, *_NESTING))
+
+
+def _refuse_autobound(leaves: list[Leaf]) -> None:
+    for leaf in leaves:
+        if isinstance(leaf, Autobound):
+            raise InputError(
+                leaf.path,
+                leaf.value,
+                "uses autobound, which only a kernel filter can tell",
+                "local_port with a range, to protect sockets",
+            )
+
+
+def _refuse_meaningless(node: Node, protocols: frozenset[str]) -> None:
+    """Refuse a key that can never be known for the protocols that its branch leaves.
+
+    protocols: those for which the rest of the tree lets this node matter.
+    """
+    if isinstance(node, Leaf):
+        if protocols and not protocols & node.meaning:
+            raise InputError(
+                node.path,
+                node.value,
+                f"means nothing for {' and '.join(sorted(protocols))} sockets",
+                f"with protocol {' or '.join(sorted(node.meaning))}",
+            )
+        return
+    if isinstance(node, Not):
+        _refuse_meaningless(node.child, protocols)
+        return
+    for child in node.children:
+        left = protocols
+        if isinstance(node, All):
+            others = [other for other in node.children if other is not child]
+            left = frozenset(name for name in protocols if _admit(others, name))
+        _refuse_meaningless(child, left)
+
+
+def _admit(nodes: list[Node], protocol: str) -> bool:
+    """All of the nodes may be true for a socket of the protocol, their other keys aside."""
+
+    def leaf_possible(leaf: Leaf) -> tree.Possible:
+        if isinstance(leaf, ProtocolIs):
+            return protocol in leaf.protocols, protocol not in leaf.protocols
+        return True, True
+
+    return all(tree.possible(node, leaf_possible)[0] for node in nodes)
+
+
+def _restricts(node: Node, *, negated: bool) -> bool:
+    """Every way for the node to be true (false, if negated) goes through a restricting key."""
+    if isinstance(node, Leaf):
+        return node.restricts and bool(node.path)
+    if isinstance(node, Not):
+        return _restricts(node.child, negated=not negated)
+    found = [_restricts(child, negated=negated) for child in node.children]
+    return any(found) if isinstance(node, All) is not negated else all(found)

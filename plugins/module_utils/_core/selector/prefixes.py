@@ -1,0 +1,96 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: sets of prefixes and ports that many sockets are looked up in."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+# ::ffff:0:0/96 (RFC 4291, section 2.5.5.2)
+MAPPED = b"\0" * 10 + b"\xff\xff"
+MAPPED_LENGTH = 8 * len(MAPPED)
+
+
+class Prefix(NamedTuple):
+    """address: 4 or 16 bytes; length: in bits; bits of the address beyond it do not count."""
+
+    address: bytes
+    length: int
+
+    @property
+    def size(self) -> int:
+        return 8 * len(self.address)
+
+    def shifted(self) -> int:
+        return int.from_bytes(self.address, "big") >> (self.size - self.length)
+
+    def covers_mapped(self) -> bool:
+        """An IPv6 prefix that every v4-mapped address lies in."""
+        return self.length <= MAPPED_LENGTH and contains(self, MAPPED + b"\0" * 4)
+
+    def inside_mapped(self) -> bool:
+        """An IPv6 prefix of v4-mapped addresses alone."""
+        return self.length >= MAPPED_LENGTH and self.address.startswith(MAPPED)
+
+
+def contains(prefix: Prefix, address: bytes) -> bool:
+    if len(address) != len(prefix.address):
+        return False
+    number = int.from_bytes(address, "big")
+    return number >> (prefix.size - prefix.length) == prefix.shifted()
+
+
+class PrefixSet:
+    """Prefixes of one address size. A look-up costs as many steps as there are lengths."""
+
+    def __init__(self) -> None:
+        self._whole: set[bytes] = set()
+        self._by_shift: dict[int, set[int]] = {}
+
+    def add(self, prefix: Prefix) -> None:
+        if prefix.length == prefix.size:
+            self._whole.add(prefix.address)
+        else:
+            shift = prefix.size - prefix.length
+            self._by_shift.setdefault(shift, set()).add(prefix.shifted())
+
+    def __contains__(self, address: bytes) -> bool:
+        if address in self._whole:
+            return True
+        if not self._by_shift:
+            return False
+        number = int.from_bytes(address, "big")
+        return any(number >> shift in values for shift, values in self._by_shift.items())
+
+    def __bool__(self) -> bool:
+        return bool(self._whole or self._by_shift)
+
+
+class AddressSet:
+    """Prefixes of both families, as sockets are compared with them.
+
+    IPv4 prefixes hold IPv4 and v4-mapped addresses. An IPv6 prefix holds v4-mapped ones where it
+    lies inside ::ffff:0:0/96; with wide also where it covers that (as ss compares).
+    """
+
+    def __init__(self) -> None:
+        self._four = PrefixSet()
+        self._six = PrefixSet()
+        self._mapped = PrefixSet()
+
+    def add(self, prefix: Prefix, *, wide: bool = False) -> None:
+        if prefix.size == 32:
+            self._four.add(prefix)
+        elif prefix.inside_mapped():
+            self._mapped.add(Prefix(prefix.address[12:], prefix.length - MAPPED_LENGTH))
+        else:
+            self._six.add(prefix)
+            if wide and prefix.covers_mapped():
+                self._mapped.add(Prefix(b"\0" * 4, 0))
+
+    def holds(self, address: bytes, six: bool) -> bool:
+        """address: 4 bytes for IPv4 and v4-mapped. six: the socket is an AF_INET6 one."""
+        if len(address) == 4:
+            return address in self._four or (six and address in self._mapped)
+        return address in self._six

@@ -1,0 +1,81 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: a parsed selector, and what others may ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Optional
+
+from .. import vocabulary
+from ..wire import inet_diag
+from . import filters, tree
+from .leaves import ProtocolIs
+from .tree import Node, Target
+
+if TYPE_CHECKING:
+    from ..environment import Environment
+    from ..subject import Subject
+
+    Matches = Callable[[Subject], Optional[bool]]
+
+
+class Selector:
+    """Which sockets are meant: true, false or unknown (None) for each.
+
+    protocols, families: those of which a socket can match at all. names_protocol: the user wrote
+    the protocol. needs: out of info, owners, addresses, links, cgroups, mark, congestion.
+    extensions: bits of idiag_ext that a dump must ask for.
+    """
+
+    def __init__(self, root: Node) -> None:
+        self.root = root
+        leaves = list(tree.leaves(root))
+        self.names_protocol = any(isinstance(leaf, ProtocolIs) and leaf.path for leaf in leaves)
+        self.needs = frozenset().union(*(leaf.needs for leaf in leaves))
+        numbers = {number for leaf in leaves for number in leaf.extensions}
+        self.extensions = inet_diag.extension_bits(sorted(numbers))
+        self._states: dict[str, int] = {}
+        families: set[str] = set()
+        for protocol in vocabulary.PROTOCOLS:
+            found = {
+                (family, state)
+                for family in vocabulary.FAMILIES
+                for state in vocabulary.STATES.values()
+                if self._possible(protocol, family, state)
+            }
+            if found:
+                self._states[protocol] = vocabulary.state_mask({state for _, state in found})
+                families |= {family for family, _ in found}
+        self.protocols = tuple(self._states)
+        self.families = tuple(family for family in vocabulary.FAMILIES if family in families)
+
+    def _possible(self, protocol: str, family: str, state: int) -> bool:
+        true, _ = tree.possible(self.root, lambda leaf: leaf.possible(protocol, family, state))
+        return true
+
+    def states(self, protocol: str) -> int:
+        """The idiag_states bits of the states in which a socket of the protocol can match."""
+        return self._states.get(protocol, 0)
+
+    def programs(
+        self, environment: Environment, protocol: str, family: str, *, exact_ops: bool = True
+    ) -> list[bytes]:
+        """Kernel filters of which each matching socket is accepted by one at least.
+
+        []: nothing can match. [b""]: nothing to filter by. Several: too long for one, or split; the
+        same socket may be accepted by more than one. exact_ops False: without the ops that
+        Linux 5.4 does not know.
+        """
+        target = Target(environment, protocol, family, exact_ops)
+        accepted, _ = tree.node_filters(self.root, target)
+        return filters.programs(accepted)
+
+    def bind(self, environment: Environment) -> Matches:
+        """The test of one look: names of interfaces and cgroups mean what they mean now."""
+        bound = tree.bind(self.root, environment)
+        if bound is None or bound is True or bound is False:
+            constant = bound
+            return lambda _subject: constant
+        return bound

@@ -1,0 +1,192 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the tree that a selector is parsed into.
+
+A node is true, false or unknown (None) for a socket; all, any and not follow Kleene's logic.
+It can be asked three things: a test of subjects (bind); what it can be at all for a protocol, a
+family and a state (possible); and which sockets the kernel must send for it (filters).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, Optional, Union
+
+from .. import vocabulary
+from . import filters
+from .filters import Filter
+from .values import Path
+
+if TYPE_CHECKING:
+    from ..environment import Environment
+    from ..subject import Subject
+
+    Test = Callable[[Subject], Optional[bool]]
+    # A test, or what it gives for every subject.
+    Bound = Union[bool, None, Test]
+
+# (may be true, may be false)
+Possible = tuple[bool, bool]
+ALL_PROTOCOLS = frozenset(vocabulary.PROTOCOLS)
+
+
+class Target(NamedTuple):
+    """What one filter is for. exact_ops: the ops that Linux 5.4 lacks may be used."""
+
+    environment: Environment
+    protocol: str
+    family: str
+    exact_ops: bool
+
+
+class Leaf:
+    """One condition that a user wrote.
+
+    path, value: what was written. restricts: it says which sockets are meant, beyond their protocol
+    and family. meaning: the protocols for whose sockets it can be known. needs, extensions: what a
+    look must provide (extensions by attribute number).
+    """
+
+    restricts = True
+    meaning: frozenset[str] = ALL_PROTOCOLS
+    needs: frozenset[str] = frozenset()
+    extensions: tuple[int, ...] = ()
+    # What a test costs, so that cheap ones come first: 0 a field, 1 an attribute, 2 a table.
+    cost = 0
+
+    def __init__(self, path: Path, value: object) -> None:
+        self.path = path
+        self.value = value
+
+    def bind(self, environment: Environment) -> Bound:
+        raise NotImplementedError
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        """What it can be for such sockets; (False, False): never known."""
+        known = protocol in self.meaning
+        return known, known
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:
+        """A filter that accepts every socket for which it is true, and one for false."""
+        if target.protocol in self.meaning:
+            return filters.ACCEPT, filters.ACCEPT
+        return filters.REJECT, filters.REJECT
+
+
+class Not(NamedTuple):
+    child: Node
+
+
+class All(NamedTuple):
+    children: tuple[Node, ...]
+
+
+class Any(NamedTuple):
+    children: tuple[Node, ...]
+
+
+Node = Union[Leaf, Not, All, Any]
+
+
+def leaves(node: Node) -> Iterator[Leaf]:
+    if isinstance(node, Leaf):
+        yield node
+    elif isinstance(node, Not):
+        yield from leaves(node.child)
+    else:
+        for child in node.children:
+            yield from leaves(child)
+
+
+def possible(node: Node, leaf: Callable[[Leaf], Possible]) -> Possible:
+    """What the tree can be, given what each leaf can be."""
+    if isinstance(node, Leaf):
+        return leaf(node)
+    if isinstance(node, Not):
+        true, false = possible(node.child, leaf)
+        return false, true
+    answers = [possible(child, leaf) for child in node.children]
+    if isinstance(node, All):
+        return all(true for true, _ in answers), any(false for _, false in answers)
+    return any(true for true, _ in answers), all(false for _, false in answers)
+
+
+def node_filters(node: Node, target: Target) -> tuple[Filter, Filter]:
+    """A filter that accepts every socket for which the tree is true, and one for false.
+
+    Both may accept more. So a condition that the kernel tests only roughly, or not at all, stays
+    right under not: there the filter for false is taken, which is rough in the other direction.
+    """
+    if isinstance(node, Leaf):
+        return node.filters(target)
+    if isinstance(node, Not):
+        true, false = node_filters(node.child, target)
+        return false, true
+    pairs = [node_filters(child, target) for child in node.children]
+    trues = (true for true, _ in pairs)
+    falses = (false for _, false in pairs)
+    if isinstance(node, All):
+        return filters.all_of(trues), filters.any_of(falses)
+    return filters.any_of(trues), filters.all_of(falses)
+
+
+def _cost(node: Node) -> int:
+    return max((leaf.cost for leaf in leaves(node)), default=0)
+
+
+def bind(node: Node, environment: Environment) -> Bound:
+    """The tree as one test; parts that are the same for every subject are folded away."""
+    if isinstance(node, Leaf):
+        return node.bind(environment)
+    if isinstance(node, Not):
+        return _negation(bind(node.child, environment))
+    decides = isinstance(node, Any)
+    tests: list[Test] = []
+    unknown = False
+    for child in sorted(node.children, key=_cost):
+        bound = bind(child, environment)
+        if bound is None:
+            unknown = True
+        elif bound is True or bound is False:
+            if bound is decides:
+                return decides
+        else:
+            tests.append(bound)
+    if not tests:
+        return None if unknown else not decides
+    return _chain(tests, decides, unknown)
+
+
+def _negation(bound: Bound) -> Bound:
+    if bound is None:
+        return None
+    if bound is True or bound is False:
+        return not bound
+    test = bound
+
+    def negated(subject: Subject) -> bool | None:
+        value = test(subject)
+        return None if value is None else not value
+
+    return negated
+
+
+def _chain(tests: list[Test], decides: bool, unknown: bool) -> Test:
+    """Any of the tests (decides True) or all of them (False), in Kleene's logic."""
+    if len(tests) == 1 and not unknown:
+        return tests[0]
+    otherwise = None if unknown else not decides
+    sequence = tuple(tests)
+
+    def chained(subject: Subject) -> bool | None:
+        result = otherwise
+        for test in sequence:
+            value = test(subject)
+            if value is decides:
+                return decides
+            if value is None:
+                result = None
+        return result
+
+    return chained
