@@ -1,0 +1,127 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A made-up machine: the fake kernel's sockets, and a /proc with the processes that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from linuxnet_sockets.guard.options import Guard, parse_guard
+from linuxnet_sockets.guard.reason import Reason
+from linuxnet_sockets.host import Host
+from linuxnet_sockets.look import View
+from linuxnet_sockets.namespaces import Namespace
+from linuxnet_sockets.subject import Subject
+from linuxnet_sockets.wire import inet_diag
+from tests.fakes import FakeKernel, FakeSocket
+
+LOCAL = "192.0.2.1"
+SECOND_LOCAL = "192.0.2.129"
+REMOTE = "198.51.100.7"
+LOCAL6 = "2001:db8::1"
+REMOTE6 = "2001:db8:1::7"
+
+# The process that asks, and the shell that started it.
+ASKING, SHELL = 900, 800
+
+
+class Machine:
+    """Sockets with an inode belong to process 500, an ordinary one, unless said otherwise."""
+
+    def __init__(self, base: Path) -> None:
+        self.kernel = FakeKernel()
+        self.sockets = self.kernel.current
+        self.sockets.link(2, "eth0", f"{LOCAL}/25", f"{LOCAL6}/64")
+        self.sockets.link(3, "eth1", f"{SECOND_LOCAL}/25")
+        self.proc = base / "proc"
+        self.files = base / "protect.d"
+        self.environ: dict[str, str] = {}
+        self.process(1, comm="systemd")
+        self.process(SHELL, comm="bash")
+        self.process(ASKING, comm="python3", parent=SHELL)
+        self.process(500, comm="app")
+
+    @property
+    def host(self) -> Host:
+        return Host(
+            proc=str(self.proc),
+            protect_directory=str(self.files),
+            environ=self.environ,
+            pid=ASKING,
+            release="6.18.0",
+            open_netlink=self.kernel.open,
+        )
+
+    @property
+    def namespace(self) -> Namespace:
+        return Namespace("current", None, self.sockets.identity)
+
+    def process(
+        self,
+        pid: int,
+        *,
+        comm: str = "app",
+        program: str | None = None,
+        parent: int = 1,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        base = self.proc / str(pid)
+        (base / "fd").mkdir(parents=True)
+        (base / "comm").write_text(f"{comm}\n")
+        (base / "stat").write_text(f"{pid} ({comm}) S {parent if pid > 1 else 0} 1 1 0\n")
+        variables = [f"{name}={value}" for name, value in (environ or {}).items()]
+        (base / "environ").write_text("\0".join(variables))
+        (base / "exe").symlink_to(program or f"/usr/bin/{comm}")
+
+    def hold(self, pid: int, *sockets: FakeSocket) -> None:
+        """Give a process a descriptor of each socket."""
+        for sock in sockets:
+            directory = self.proc / str(pid) / "fd"
+            (directory / str(len(list(directory.iterdir())))).symlink_to(f"socket:[{sock.inode}]")
+
+    def add(self, sock: FakeSocket, holder: int | None = 500) -> FakeSocket:
+        self.sockets.add(sock)
+        if holder is not None and sock.inode:
+            self.hold(holder, sock)
+        return sock
+
+    def guard(self, value: object = None) -> Guard:
+        return parse_guard(value, names=self.host, files=str(self.files))
+
+    def reasons(self, guard: Guard, *sockets: FakeSocket) -> list[Reason | None]:
+        """What the guard says of sockets of the fake kernel, in one look."""
+        with View(self.host, self.namespace) as view:
+            environment = view.environment()
+            listed = {
+                sock.cookie: Subject(sock, environment)
+                for protocol in ("tcp", "udp", "udplite", "mptcp")
+                for family in (2, 10)
+                for sock in inet_diag.dump(view.diag, protocol, family, extensions=guard.extensions)
+            }
+            subjects = [listed[each.cookie] for each in sockets]
+            if guard.needs_owners:
+                environment.load_owners([subject.inode for subject in subjects])
+            return guard.watch(environment).reasons(subjects)
+
+    def reason(self, guard: Guard, sock: FakeSocket) -> Reason | None:
+        return self.reasons(guard, sock)[0]
+
+    def rule(self, sock: FakeSocket, **switches: bool) -> str | None:
+        """The rule that spares a socket, under a guard with these switches."""
+        reason = self.reason(self.guard(switches), sock)
+        return None if reason is None else reason.rule
+
+
+def connection(
+    local: str = LOCAL,
+    local_port: int = 40_000,
+    remote: str = REMOTE,
+    remote_port: int = 443,
+    **fields: int,
+) -> FakeSocket:
+    """An established TCP connection that nothing protects, unless a field says otherwise."""
+    return FakeSocket(
+        local=local, local_port=local_port, remote=remote, remote_port=remote_port, **fields
+    )

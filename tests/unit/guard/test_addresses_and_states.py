@@ -1,0 +1,155 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What addresses, ports and states say: each rule spares, does not spare, and can be left out."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes import FakeSocket
+from tests.fakes.model import (
+    BOUND_INACTIVE,
+    CLOSE,
+    ESTABLISHED,
+    LISTEN,
+    MPTCP,
+    TIME_WAIT,
+    UDP,
+    UDPLITE,
+)
+from tests.unit.guard.machine import (
+    LOCAL,
+    LOCAL6,
+    REMOTE,
+    REMOTE6,
+    SECOND_LOCAL,
+    Machine,
+    connection,
+)
+
+
+def test_an_ordinary_connection_is_not_spared(machine: Machine) -> None:
+    for sock in (connection(), connection(LOCAL6, 1, REMOTE6, 2), connection(state=TIME_WAIT)):
+        assert machine.rule(machine.add(sock)) is None
+
+
+LOOPBACK = [
+    connection("127.0.0.1", 1, "127.0.0.1", 2),
+    connection("127.9.9.9", 1, "127.0.0.1", 2),
+    connection("::1", 1, "::1", 2),
+    connection("::ffff:127.0.0.1", 1, "::ffff:127.0.0.2", 2),
+    # Both ends local, on one interface, on two, and mapped.
+    connection(LOCAL, 1, LOCAL, 2),
+    connection(LOCAL, 1, SECOND_LOCAL, 2),
+    connection(f"::ffff:{LOCAL}", 1, f"::ffff:{SECOND_LOCAL}", 2),
+    connection(LOCAL6, 1, LOCAL6, 2),
+    # Both ends the same address, which nobody holds (any more).
+    connection("203.0.113.5", 1, "203.0.113.5", 2),
+    connection("127.0.0.1", 1, "127.0.0.1", 2, state=TIME_WAIT),
+    FakeSocket(protocol=UDP, local="127.0.0.1", local_port=5, remote="127.0.0.1", remote_port=6),
+]
+
+
+@pytest.mark.parametrize("sock", LOOPBACK, ids=lambda sock: f"{sock.local}-{sock.remote}")
+def test_loopback(machine: Machine, sock: FakeSocket) -> None:
+    machine.add(sock)
+    assert machine.rule(sock) == "loopback"
+    assert machine.rule(sock, loopback=False) is None
+
+
+@pytest.mark.parametrize(
+    "sock",
+    [
+        connection(LOCAL, 1, "128.0.0.1", 2),
+        # 7f is 127 only in IPv4.
+        connection("7f00::1", 1, "7f00::2", 2),
+        connection("203.0.113.5", 1, LOCAL, 2),
+    ],
+    ids=lambda sock: f"{sock.local}-{sock.remote}",
+)
+def test_not_loopback(machine: Machine, sock: FakeSocket) -> None:
+    assert machine.rule(machine.add(sock)) is None
+
+
+LISTENERS = [
+    FakeSocket(local="0.0.0.0", local_port=443, state=LISTEN),
+    FakeSocket(local="::", local_port=443, state=LISTEN),
+    FakeSocket(local=LOCAL, local_port=443, state=LISTEN),
+    FakeSocket(local=LOCAL, local_port=443, state=BOUND_INACTIVE),
+    FakeSocket(protocol=MPTCP, local=LOCAL, local_port=443, state=LISTEN),
+]
+
+
+@pytest.mark.parametrize("sock", LISTENERS, ids=lambda sock: f"{sock.local}-{sock.state}")
+def test_listeners(machine: Machine, sock: FakeSocket) -> None:
+    machine.add(sock)
+    assert machine.rule(sock) == "listeners"
+    assert machine.rule(sock, listeners=False) is None
+
+
+@pytest.mark.parametrize("protocol", [UDP, UDPLITE])
+def test_unconnected(machine: Machine, protocol: int) -> None:
+    bound = machine.add(FakeSocket(protocol=protocol, local=LOCAL, local_port=53, state=CLOSE))
+    connected = machine.add(
+        FakeSocket(
+            protocol=protocol,
+            local=LOCAL,
+            local_port=54,
+            remote=REMOTE,
+            remote_port=53,
+            state=ESTABLISHED,
+        )
+    )
+    assert machine.rule(bound) == "unconnected"
+    assert machine.rule(bound, unconnected=False) is None
+    assert machine.rule(connected) is None
+
+
+@pytest.mark.parametrize("port", [4505, 4506])
+@pytest.mark.parametrize("end", ["local", "remote"])
+def test_ports_of_salt(machine: Machine, port: int, end: str) -> None:
+    ports = {f"{end}_port": port}
+    sock = machine.add(connection(**ports))
+    datagrams = machine.add(
+        FakeSocket(protocol=UDP, local=LOCAL, local_port=9, remote=REMOTE, remote_port=port)
+    )
+    assert machine.rule(sock) == "control_connection"
+    assert machine.rule(sock, control_connection=False) is None
+    assert machine.rule(machine.add(connection(remote_port=4507))) is None
+    assert machine.rule(datagrams) is None
+
+
+def test_one_look_judges_many_sockets_each_for_itself(machine: Machine) -> None:
+    sockets = [
+        machine.add(connection()),
+        machine.add(connection("127.0.0.1", 1, "127.0.0.1", 2)),
+        machine.add(FakeSocket(local="0.0.0.0", local_port=443, state=LISTEN)),
+        machine.add(connection(local_port=40_001)),
+        machine.add(connection(remote_port=4505)),
+    ]
+    reasons = machine.reasons(machine.guard(), *sockets)
+    assert [None if each is None else each.rule for each in reasons] == [
+        None,
+        "loopback",
+        "listeners",
+        None,
+        "control_connection",
+    ]
+
+
+def test_every_switch_off_spares_nothing(machine: Machine) -> None:
+    off = dict.fromkeys(
+        (
+            "control_connection",
+            "ssh_sessions",
+            "loopback",
+            "listeners",
+            "unconnected",
+            "kernel",
+        ),
+        False,
+    )
+    machine.environ["SSH_CONNECTION"] = f"{REMOTE} 443 {LOCAL} 40000"
+    sockets = [machine.add(each, holder=None) for each in (connection(), *LOOPBACK, *LISTENERS)]
+    assert machine.reasons(machine.guard(off), *sockets) == [None] * len(sockets)

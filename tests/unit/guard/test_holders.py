@@ -1,0 +1,134 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who holds a socket decides last: ssh's processes, nobody that can be seen, nobody at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from linuxnet_sockets.guard import holders
+from tests.fakes.model import SYN_RECV, TIME_WAIT
+from tests.unit.guard.machine import LOCAL, REMOTE, Machine, connection
+
+
+def unreadable(monkeypatch: pytest.MonkeyPatch, *pids: int) -> None:
+    """These processes' descriptors may not be read, whoever runs the test."""
+    read = holders.descriptor_links
+
+    def refuse(proc: str, pid: int) -> list[str] | None:
+        return None if pid in pids else read(proc, pid)
+
+    monkeypatch.setattr(holders, "descriptor_links", refuse)
+
+
+@pytest.mark.parametrize(
+    ("comm", "program"),
+    [
+        ("sshd", "/usr/sbin/sshd"),
+        ("sshd-session", "/usr/lib/openssh/sshd-session"),
+        ("sshd-auth", "/usr/lib/openssh/sshd-auth"),
+        ("dropbear", "/usr/sbin/dropbear"),
+        # Told by its command alone, or by its program alone, also when an upgrade replaced it.
+        ("sshd", "/usr/bin/busybox"),
+        ("renamed", "/usr/sbin/sshd"),
+        ("renamed", "/usr/sbin/sshd (deleted)"),
+    ],
+)
+def test_sockets_of_ssh(machine: Machine, comm: str, program: str) -> None:
+    machine.process(600, comm=comm, program=program)
+    # A forwarded leg: neither end is the ssh connection itself.
+    sock = machine.add(connection(remote_port=5432), holder=600)
+    assert machine.rule(sock) == "ssh_sessions"
+    assert machine.rule(sock, ssh_sessions=False) is None
+
+
+@pytest.mark.parametrize("comm", ["ssh", "sshd2", "sshfs", "my-sshd", "app"])
+def test_others_are_not_ssh(machine: Machine, comm: str) -> None:
+    machine.process(600, comm=comm)
+    assert machine.rule(machine.add(connection(), holder=600)) is None
+
+
+def test_a_socket_shared_with_ssh_is_spared(machine: Machine) -> None:
+    machine.process(600, comm="sshd")
+    sock = machine.add(connection())
+    machine.hold(600, sock)
+    assert machine.rule(sock) == "ssh_sessions"
+
+
+def test_owner_that_cannot_be_read(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.process(600)
+    machine.process(601)
+    hidden, seen = machine.add(connection(), holder=600), machine.add(connection(local_port=2))
+    unreadable(monkeypatch, 600, 601)
+    reason, other = machine.reasons(machine.guard(), hidden, seen)
+    assert reason is not None
+    assert reason == ("owner_unreadable", "the descriptors of 2 processes cannot be read")
+    assert other is None
+    # Whether the kernel itself holds it is not known either.
+    assert machine.rule(hidden, ssh_sessions=False) is None
+    assert machine.rule(hidden, kernel=False) == "owner_unreadable"
+
+
+def test_socket_without_owner_is_never_unreadable(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreadable(monkeypatch, 1, 500)
+    for state in (TIME_WAIT, SYN_RECV):
+        assert machine.rule(machine.add(connection(state=state, inode=0))) is None
+
+
+def test_held_by_the_kernel(machine: Machine) -> None:
+    sock = machine.add(connection(remote_port=2049), holder=None)
+    assert machine.rule(sock) == "kernel"
+    assert machine.rule(sock, kernel=False) is None
+    assert machine.rule(machine.add(connection())) is None
+
+
+def test_orphans_are_not_held_by_the_kernel(machine: Machine) -> None:
+    assert machine.rule(machine.add(connection(inode=0), holder=None)) is None
+
+
+def test_descriptors_are_read_no_longer_than_needed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    read = holders.descriptor_links
+
+    def note(proc: str, pid: int) -> list[str] | None:
+        asked.append(pid)
+        return read(proc, pid)
+
+    monkeypatch.setattr(holders, "descriptor_links", note)
+    machine.process(501)
+    sock = machine.add(connection())
+    assert machine.rule(sock, control_connection=False) is None
+    assert 500 in asked
+    assert 501 not in asked
+    # With both rules off that ask whether anybody holds it, only the ancestors are read.
+    asked.clear()
+    assert machine.rule(sock, ssh_sessions=False, kernel=False) is None
+    assert 500 not in asked
+    # What an address decides needs nobody's descriptors.
+    asked.clear()
+    assert machine.rule(machine.add(connection("127.0.0.1", 1, "127.0.0.1", 2))) == "loopback"
+    assert asked == []
+
+
+def test_owners_that_the_look_knows_already_are_not_looked_for_again(machine: Machine) -> None:
+    sock = machine.add(connection())
+    guard = machine.guard({"selectors": [{"process": "elsewhere"}]})
+    assert guard.needs_owners
+    assert machine.reason(guard, sock) is None
+
+
+def test_detail_names_the_holder(machine: Machine) -> None:
+    machine.process(600, comm="sshd")
+    reason = machine.reason(machine.guard(), machine.add(connection(), holder=600))
+    assert reason == ("ssh_sessions", "held by sshd, process 600")
+    came = machine.add(connection(LOCAL, 22, REMOTE, 50000))
+    machine.environ["SSH_CONNECTION"] = f"{REMOTE} 50000 {LOCAL} 22"
+    assert machine.reason(machine.guard(), came) == (
+        "control_connection",
+        "the ssh connection by which this was asked for",
+    )

@@ -1,0 +1,205 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guard as the user writes it: switches, selectors, and the host's own files."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from linuxnet_sockets.errors import InputError, ProtectFileError
+from linuxnet_sockets.guard.options import SWITCHES
+from linuxnet_sockets.guard.reason import RULES
+from tests.fakes.model import TIME_WAIT, UDP
+from tests.unit.guard.machine import LOCAL, REMOTE, FakeSocket, Machine, connection
+
+
+def write(machine: Machine, name: str, content: object) -> str:
+    machine.files.mkdir(exist_ok=True)
+    file = machine.files / name
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    return str(file)
+
+
+def test_everything_is_on_unless_said_otherwise(machine: Machine) -> None:
+    for value in (None, {}, {"selectors": None, "loopback": None}, {"selectors": []}):
+        guard = machine.guard(value)
+        assert all(getattr(guard, name) for name in SWITCHES)
+        assert guard.selectors == ()
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_each_switch_turns_off_itself_alone(machine: Machine, name: str) -> None:
+    guard = machine.guard({name: False})
+    assert [each for each in SWITCHES if not getattr(guard, each)] == [name]
+
+
+def test_each_switch_is_a_rule() -> None:
+    assert set(SWITCHES) < set(RULES)
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ({"loopbak": True}, ("protect", "loopbak")),
+        ({"loopback": "yes"}, ("protect", "loopback")),
+        ({"kernel": 0}, ("protect", "kernel")),
+        ({"selectors": {"remote": REMOTE}}, ("protect", "selectors")),
+        ({"selectors": "tcp"}, ("protect", "selectors")),
+        ({"selectors": [{"remote": REMOTE}, {"remote": "x.y"}]}, ("protect", "selectors", 1)),
+        ({"selectors": [{"remot": REMOTE}]}, ("protect", "selectors", 0)),
+        ({"selectors": [{}]}, ("protect", "selectors", 0)),
+        ({"selectors": [None]}, ("protect", "selectors", 0)),
+        ([], ("protect",)),
+        (True, ("protect",)),
+    ],
+)
+def test_mistakes_are_refused_with_their_place(
+    machine: Machine, value: object, path: tuple[Any, ...]
+) -> None:
+    with pytest.raises(InputError) as caught:
+        machine.guard(value)
+    assert caught.value.path[: len(path)] == path
+
+
+def test_own_selectors(machine: Machine) -> None:
+    guard = machine.guard({"selectors": [{"remote_port": 1}, {"remote": "198.51.100.0/24"}]})
+    assert machine.reason(guard, machine.add(connection())) == ("selector", "protect.selectors[1]")
+    assert machine.reason(guard, machine.add(connection(remote="203.0.113.9"))) is None
+
+
+def test_selectors_have_no_defaults(machine: Machine) -> None:
+    # Plain TCP in the usual states is what a selector finds; it protects every protocol and state.
+    guard = machine.guard({"selectors": [{"remote": REMOTE}], "unconnected": False})
+    datagrams = FakeSocket(protocol=UDP, local=LOCAL, local_port=1, remote=REMOTE, remote_port=53)
+    for sock in (datagrams, connection(state=TIME_WAIT)):
+        reason = machine.reason(guard, machine.add(sock))
+        assert reason is not None
+        assert reason.rule == "selector"
+
+
+def test_in_doubt_it_lives(machine: Machine) -> None:
+    # The interface does not exist, so nobody knows its addresses.
+    guard = machine.guard({"selectors": [{"local": "interface:wg7"}]})
+    assert machine.reason(guard, machine.add(connection())) == (
+        "selector",
+        "protect.selectors[0], undecided: in doubt it lives",
+    )
+
+
+def test_selector_for_a_process(machine: Machine) -> None:
+    guard = machine.guard({"selectors": [{"process": "app"}]})
+    mine, other = machine.add(connection()), machine.add(connection(local_port=2), holder=None)
+    machine.process(501, comm="other")
+    machine.hold(501, other)
+    reasons = machine.reasons(guard, mine, other)
+    assert [None if each is None else each.rule for each in reasons] == ["selector", None]
+
+
+def test_selector_that_needs_tcp_info_asks_for_it(machine: Machine) -> None:
+    guard = machine.guard({"selectors": [{"protocol": "tcp", "rtt": ">1s"}]})
+    assert guard.extensions
+    slow = connection()
+    slow.tcp_info = {"rtt": 2_000_000}
+    fast = connection(local_port=2)
+    fast.tcp_info = {"rtt": 2_000}
+    reasons = machine.reasons(guard, machine.add(slow), machine.add(fast))
+    assert [None if each is None else each.rule for each in reasons] == ["selector", None]
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ({"remote": REMOTE}, ""),
+        ([{"remote_port": 1}, {"remote": REMOTE}], "[1]"),
+        ({"selectors": [{"remote": REMOTE}]}, "[0]"),
+    ],
+)
+def test_files_of_the_host(machine: Machine, content: object, place: str) -> None:
+    file = write(machine, "50-database.json", content)
+    reason = machine.reason(machine.guard(), machine.add(connection()))
+    assert reason == ("selector", f"{file}{place}")
+    assert machine.reason(machine.guard(), machine.add(connection(remote="203.0.113.9"))) is None
+
+
+def test_files_are_obeyed_whatever_is_switched_off(machine: Machine) -> None:
+    write(machine, "all.json", [{"remote": REMOTE}])
+    off = dict.fromkeys(SWITCHES, False)
+    assert machine.rule(machine.add(connection()), **off) == "selector"
+
+
+def test_no_directory_protects_nothing(machine: Machine) -> None:
+    assert not machine.files.exists()
+    assert machine.guard().selectors == ()
+
+
+def test_empty_lists_in_files_protect_nothing(machine: Machine) -> None:
+    write(machine, "a.json", [])
+    write(machine, "b.json", {"selectors": []})
+    assert machine.guard().selectors == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.json~", ".a.json.swp", "a.json.dpkg-old", "a.json.rpmsave", "README", "README.md", "#a#"],
+)
+def test_what_is_left_lying_about_is_not_read(machine: Machine, name: str) -> None:
+    write(machine, name, "nonsense")
+    assert machine.guard().selectors == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.json", "{", "not valid JSON"),
+        ("a.json", "", "not valid JSON"),
+        ("a.json", '{"remote": "192.0.2.1", "remote": "192.0.2.2"}', "comes twice"),
+        ("a.json", '"tcp"', "neither a mapping nor a list"),
+        ("a.json", "null", "neither a mapping nor a list"),
+        ("a.json", {"selectors": {"remote": REMOTE}}, "selectors is not a list"),
+        ("a.json", {}, ""),
+        ("a.json", [{"remote": REMOTE}, {"remote": "300.1.1.1"}], "selector 1"),
+        ("a.json", [{"remote": []}], "selector 0"),
+        ("a.json", {"remot": REMOTE}, "remot"),
+        ("a.yml", "- remote: 192.0.2.1", "YAML"),
+        ("a.yaml", "- remote: 192.0.2.1", "YAML"),
+        ("a.conf", "remote=192.0.2.1", "not named *.json"),
+        ("a", "[]", "not named *.json"),
+    ],
+)
+def test_a_file_that_cannot_be_obeyed_stops_everything(
+    machine: Machine, name: str, content: object, problem: str
+) -> None:
+    write(machine, "00-good.json", {"remote": REMOTE})
+    file = write(machine, name, content)
+    with pytest.raises(ProtectFileError) as caught:
+        machine.guard()
+    assert caught.value.file == file
+    assert problem in caught.value.problem
+    assert caught.value.allowed
+
+
+def test_directory_that_is_none(machine: Machine) -> None:
+    machine.files.write_text("")
+    with pytest.raises(ProtectFileError) as caught:
+        machine.guard()
+    assert caught.value.file == str(machine.files)
+
+
+def test_file_that_cannot_be_opened(machine: Machine) -> None:
+    machine.files.mkdir()
+    (machine.files / "gone.json").symlink_to("/does/not/exist")
+    with pytest.raises(ProtectFileError) as caught:
+        machine.guard()
+    assert "No such file" in caught.value.problem
+
+
+def test_file_that_is_no_text(machine: Machine) -> None:
+    machine.files.mkdir()
+    (machine.files / "a.json").write_bytes(b'{"remote": "\xff"}')
+    with pytest.raises(ProtectFileError) as caught:
+        machine.guard()
+    assert "not valid JSON" in caught.value.problem
