@@ -1,7 +1,8 @@
 #!/usr/bin/python
 
 # Copyright: linuxnet.sockets contributors
-# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt) # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 
 from __future__ import annotations
 
@@ -46,9 +47,6 @@ attributes:
         the meantime. Those are other sockets, and they are destroyed.
 options:
   match:
-    description:
-      - For this module the selector must hold a key that restricts beyond C(protocol) and
-        C(family), or say C(state).
     required: true
   pace:
     description:
@@ -206,7 +204,7 @@ destroyed:
       uid: 33
       user: www-data
       inode: 48213
-      cookie: 3e9
+      cookie: "3e9"
       send_queue: 18432
       recv_queue: 0
       idle_ms: 301500
@@ -240,7 +238,7 @@ skipped:
       local_port: 22
       remote: 10.20.0.1
       remote_port: 51022
-      cookie: 3ea
+      cookie: "3ea"
       outcome: protected
       engine: null
       reason: control_connection

@@ -1,7 +1,8 @@
 #!/usr/bin/python
 
 # Copyright: linuxnet.sockets contributors
-# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt) # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 
 from __future__ import annotations
 
@@ -152,7 +153,7 @@ sockets:
       uid: 104
       user: postgres
       inode: 48213
-      cookie: 3e9
+      cookie: "3e9"
       mark: 0
       cgroup: /system.slice/postgresql.service
       timer: "on"
