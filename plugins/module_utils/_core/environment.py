@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, Optional
 
 from .cgroups import Cgroups, mount_point
 from .host import Host
@@ -14,6 +14,18 @@ from .namespaces import Namespace, inside
 from .owners import Owners, Process, find_owners
 from .wire import route
 from .wire.netlink import Connection
+
+
+class _UserNames(dict[int, Optional[str]]):
+    """The names of uids, each asked for once."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__()
+        self._host = host
+
+    def __missing__(self, uid: int) -> str | None:
+        self[uid] = name = self._host.user_name(uid)
+        return name
 
 
 class Environment:
@@ -34,7 +46,7 @@ class Environment:
         self._addresses: tuple[route.Address, ...] | None = None
         self._held: frozenset[bytes] | None = None
         self._names: dict[int, str] | None = None
-        self._users: dict[int, str | None] = {}
+        self._users = _UserNames(host)
         self._owners: Owners | None = None
         # Kept by record.py: fields that most sockets of one look share, by their raw attributes.
         self.settings: dict[tuple[bytes | None, ...], dict[str, Any]] = {}
@@ -109,8 +121,6 @@ class Environment:
         return self.cgroups.path(identifier)
 
     def user_name(self, uid: int) -> str | None:
-        if uid not in self._users:
-            self._users[uid] = self.host.user_name(uid)
         return self._users[uid]
 
     def load_owners(self, inodes: Collection[int]) -> Owners:

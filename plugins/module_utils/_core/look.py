@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from . import vocabulary
 from .environment import Environment
@@ -17,6 +18,8 @@ from .selector.parse import Selector
 from .subject import Subject
 from .wire import inet_diag
 from .wire.netlink import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Connection
+
+T = TypeVar("T")
 
 
 class View:
@@ -78,72 +81,105 @@ def find(
     """
     if environment is None:
         environment = view.environment()
-    socks: list[inet_diag.Sock] = []
-    for protocol in selector.protocols:
-        try:
-            for name in selector.families:
-                socks += _listed(view, selector, environment, protocol, name, extensions)
-        except HandlerMissing:
-            if selector.names_protocol:
-                raise
-            view.unlisted.add(protocol)
-    subjects = [Subject(sock, environment) for sock in socks]
-    if "owners" in selector.needs:
-        subjects = _with_owners(subjects, selector, environment)
-    matches = selector.bind(environment)
-    found = [subject for subject in subjects if matches(subject)]
-    for subject in found:
-        if subject.ifindex:
-            # Asked while the view is open, so that records can be made when it is closed.
-            environment.interface_name(subject.ifindex)
-            break
+    found = find_as(_unchanged, view, selector, environment, extensions=extensions)
     if owners and environment.owners is None:
         environment.load_owners({subject.inode for subject in found} - {0})
     return found
 
 
-def _with_owners(
-    subjects: list[Subject], selector: Selector, environment: Environment
-) -> list[Subject]:
-    """Those that may match once their owners are known; only their owners are looked for."""
+def _unchanged(subject: Subject) -> Subject:
+    return subject
+
+
+def find_as(
+    make: Callable[[Subject], T | None],
+    view: View,
+    selector: Selector,
+    environment: Environment,
+    *,
+    extensions: int = 0,
+) -> list[T]:
+    """As find, but of each socket only what `make` makes of it is kept, and nothing of None: for
+    totals and records of very many sockets. `make` may be called again for the same socket.
+    """
     matches = selector.bind(environment)
-    possible = [subject for subject in subjects if matches(subject) is not False]
+    needs_owners = "owners" in selector.needs
+
+    def judged(sock: inet_diag.Sock) -> Subject | None:
+        subject = Subject(sock, environment)
+        verdict = matches(subject)
+        return subject if verdict or (needs_owners and verdict is None) else None
+
+    def made(sock: inet_diag.Sock) -> T | None:
+        subject = Subject(sock, environment)
+        return make(subject) if matches(subject) else None
+
+    if not needs_owners:
+        return _each_listed(made, view, selector, environment, extensions)
+    # Only for those that may match once their owners are known are the owners looked for.
+    possible = _each_listed(judged, view, selector, environment, extensions)
     environment.load_owners({subject.inode for subject in possible} - {0})
-    return possible
+    matches = selector.bind(environment)
+    found = (make(subject) for subject in possible if matches(subject))
+    return [item for item in found if item is not None]
+
+
+def _each_listed(
+    make: Callable[[inet_diag.Sock], T | None],
+    view: View,
+    selector: Selector,
+    environment: Environment,
+    extensions: int,
+) -> list[T]:
+    made: list[T] = []
+    for protocol in selector.protocols:
+        try:
+            for family in selector.families:
+                made += _listed(make, view, selector, environment, protocol, family, extensions)
+        except HandlerMissing:
+            if selector.names_protocol:
+                raise
+            view.unlisted.add(protocol)
+    return made
 
 
 def _listed(
+    make: Callable[[inet_diag.Sock], T | None],
     view: View,
     selector: Selector,
     environment: Environment,
     protocol: str,
     family: str,
     extensions: int,
-) -> list[inet_diag.Sock]:
-    """What the kernel's filter leaves: at least every socket for which the selector is true."""
-    number = vocabulary.FAMILIES[family]
-    states = selector.states(protocol)
-    wanted = selector.extensions | extensions
+) -> list[T]:
+    """What is made of those that the kernel's filter leaves: at least of every socket for which
+    the selector is true, and of each once."""
+    asked = (
+        view.diag,
+        protocol,
+        vocabulary.FAMILIES[family],
+        selector.states(protocol),
+        selector.extensions | extensions,
+    )
     for programs in _programs(selector, environment, protocol, family):
-        dumps: list[list[inet_diag.Sock]] = []
         try:
-            for program in programs:
-                dumps.append(inet_diag.dump(view.diag, protocol, number, states, wanted, program))
+            if len(programs) == 1:
+                return inet_diag.dump_as(make, *asked, programs[0])
+            listed = [sock for program in programs for sock in inet_diag.dump(*asked, program)]
         except NetlinkError as error:
-            # An op that this kernel does not know, or may not be used by this caller
+            # An op that this kernel does not know, or that this caller may not use
             # (inet_diag_bc_audit): filter less in the kernel.
             if error.errno not in (errno.EINVAL, errno.EPERM) or not any(programs):
                 raise
             continue
-        if len(dumps) == 1:
-            return dumps[0]
-        return list({sock.cookie: sock for dump in dumps for sock in dump}.values())
+        once = {sock.cookie: sock for sock in listed}
+        return [item for item in map(make, once.values()) if item is not None]
     raise AssertionError("the last attempt filters nothing in the kernel")
 
 
 def _programs(
     selector: Selector, environment: Environment, protocol: str, family: str
-) -> Iterator[Collection[bytes]]:
+) -> Iterator[list[bytes]]:
     """The filters to try, the best first, none at all last."""
     yield selector.programs(environment, protocol, family)
     yield selector.programs(environment, protocol, family, exact_ops=False)

@@ -123,58 +123,33 @@ def record(subject: Subject, details: Collection[str] = ()) -> dict[str, Any]:
     except in tcp_info, whose numbers are the kernel's.
     """
     sock = subject.sock
-    (
-        mark,
-        cgroup,
-        congestion,
-        tos,
-        tclass,
-        class_id,
-        shutdown,
-        ulp,
-        v6only,
-        options,
-    ) = _settings(subject)
-    info = "info" in details
-    return {
-        "protocol": sock.protocol,
-        "family": subject.family,
-        "mapped": subject.mapped,
-        "state": subject.state,
-        "local": subject.local,
-        "local_port": sock.sport,
-        "remote": subject.remote,
-        "remote_port": sock.dport,
-        "device": subject.device,
-        "uid": subject.uid,
-        "user": subject.user,
-        "inode": sock.inode,
-        "cookie": subject.cookie_hex,
-        "mark": mark,
-        "cgroup": cgroup,
-        "timer": subject.timer,
-        "timer_ms": subject.timer_ms,
-        "retransmits": sock.retrans,
-        "send_queue": sock.wqueue,
-        "recv_queue": sock.rqueue,
-        "idle_ms": subject.idle_ms,
-        "namespace": subject.environment.namespace.label,
-        "processes": _processes(subject) if "process" in details else None,
-        "stuck": None,
-        "stranded": None,
-        "superseded": None,
-        "congestion": congestion,
-        "congestion_info": _congestion_info(subject.attributes) if info else None,
-        "tos": tos,
-        "tclass": tclass,
-        "class_id": class_id,
-        "shutdown": shutdown,
-        "ulp": ulp,
-        "v6only": v6only,
-        "options": options,
-        "memory": _memory(subject.attributes) if "memory" in details else None,
-        "tcp_info": subject.tcp_info if info else None,
-    }
+    entry = _settings(subject).copy()
+    entry["protocol"] = sock.protocol
+    entry["family"], entry["mapped"], entry["local"], entry["remote"] = subject.ends
+    entry["state"] = subject.state
+    entry["local_port"] = sock.sport
+    entry["remote_port"] = sock.dport
+    entry["inode"] = sock.inode
+    entry["cookie"] = subject.cookie_hex
+    entry["retransmits"] = sock.retrans
+    entry["send_queue"] = sock.wqueue
+    entry["recv_queue"] = sock.rqueue
+    entry["idle_ms"] = subject.idle_ms
+    entry["uid"] = subject.uid
+    entry["user"] = subject.user
+    if sock.ifindex:
+        entry["device"] = subject.device
+    if sock.timer:
+        entry["timer"] = subject.timer
+        entry["timer_ms"] = subject.timer_ms
+    if "info" in details:
+        entry["tcp_info"] = subject.tcp_info
+        entry["congestion_info"] = _congestion_info(subject.attributes)
+    if "memory" in details:
+        entry["memory"] = _memory(subject.attributes)
+    if "process" in details:
+        entry["processes"] = _processes(subject)
+    return entry
 
 
 # What a socket is set to, as against what it is doing: the same for most sockets of one look.
@@ -192,24 +167,25 @@ _SETTINGS = (
 )
 
 
-def _settings(subject: Subject) -> tuple[Any, ...]:
+def _settings(subject: Subject) -> dict[str, Any]:
+    """A record in which only the settings are filled in: every other begins as a copy of it."""
     attributes = subject.attributes
     remembered = subject.environment.settings
     raw = tuple(map(attributes.get, _SETTINGS))
     found = remembered.get(raw)
     if found is None:
-        found = remembered[raw] = (
-            subject.mark,
-            subject.cgroup,
-            subject.congestion,
-            _BYTES.get(attributes.get(inet_diag.TOS)),
-            _BYTES.get(attributes.get(inet_diag.TCLASS)),
-            subject.class_id,
-            _SHUTDOWN.get(attributes.get(inet_diag.SHUTDOWN)),
-            subject.ulp,
-            _FLAG.get(attributes.get(inet_diag.SKV6ONLY)),
-            _options(attributes.get(inet_diag.SOCKOPT)),
-        )
+        found = remembered[raw] = dict.fromkeys(RECORD_KEYS)
+        found["namespace"] = subject.environment.namespace.label
+        found["mark"] = subject.mark
+        found["cgroup"] = subject.cgroup
+        found["congestion"] = subject.congestion
+        found["tos"] = _BYTES.get(attributes.get(inet_diag.TOS))
+        found["tclass"] = _BYTES.get(attributes.get(inet_diag.TCLASS))
+        found["class_id"] = subject.class_id
+        found["shutdown"] = _SHUTDOWN.get(attributes.get(inet_diag.SHUTDOWN))
+        found["ulp"] = subject.ulp
+        found["v6only"] = _FLAG.get(attributes.get(inet_diag.SKV6ONLY))
+        found["options"] = _options(attributes.get(inet_diag.SOCKOPT))
     return found
 
 
@@ -243,10 +219,12 @@ def _processes(subject: Subject) -> list[dict[str, Any]] | None:
 
 
 def _congestion_info(attributes: Mapping[int, bytes]) -> dict[str, Any] | None:
-    for number in attributes.keys() & _CONGESTION_LAYOUTS.keys():
-        name, layout, fields = _CONGESTION_LAYOUTS[number]
-        if len(attributes[number]) >= layout.size:
-            return {"algorithm": name, **dict(zip(fields, layout.unpack_from(attributes[number])))}
+    for number in _CONGESTION_LAYOUTS:
+        if number in attributes:
+            name, layout, fields = _CONGESTION_LAYOUTS[number]
+            raw = attributes[number]
+            if len(raw) >= layout.size:
+                return {"algorithm": name, **dict(zip(fields, layout.unpack_from(raw)))}
     return None
 
 

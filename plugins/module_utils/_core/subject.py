@@ -50,17 +50,20 @@ class Subject:
         return self.sock.protocol
 
     @property
+    def ends(self) -> tuple[str, bool, str, str]:
+        """(family, mapped, local, remote)"""
+        sock = self.sock
+        return _ends(sock.family, sock.src, sock.dst)
+
+    @property
     def family(self) -> str:
         """inet or inet6; a v4-mapped socket is inet6."""
-        return _FAMILY_NAMES[self.sock.family]
+        return self.ends[0]
 
     @property
     def mapped(self) -> bool:
         """An AF_INET6 socket that carries IPv4."""
-        sock = self.sock
-        return sock.family == socket.AF_INET6 and (
-            sock.src[:12] == _MAPPED or sock.dst[:12] == _MAPPED
-        )
+        return self.ends[1]
 
     @property
     def state_number(self) -> int:
@@ -72,7 +75,10 @@ class Subject:
 
     @property
     def state(self) -> str:
-        return vocabulary.STATE_NAMES[self.state_number]
+        sock = self.sock
+        if sock.state == vocabulary.CLOSED:
+            return vocabulary.STATE_NAMES[self.state_number]
+        return vocabulary.STATE_NAMES[sock.state]
 
     @property
     def local_address(self) -> bytes:
@@ -86,11 +92,11 @@ class Subject:
 
     @property
     def local(self) -> str:
-        return _text(self.sock.family, self.sock.src)
+        return self.ends[2]
 
     @property
     def remote(self) -> str:
-        return _text(self.sock.family, self.sock.dst)
+        return self.ends[3]
 
     @property
     def local_port(self) -> int:
@@ -261,8 +267,14 @@ def _plain(family: int, address: bytes) -> bytes:
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _text(family: int, address: bytes) -> str:
-    return address_text(_plain(family, address))
+def _ends(family: int, src: bytes, dst: bytes) -> tuple[str, bool, str, str]:
+    mapped = family == socket.AF_INET6 and _MAPPED in (src[:12], dst[:12])
+    return (
+        _FAMILY_NAMES[family],
+        mapped,
+        address_text(_plain(family, src)),
+        address_text(_plain(family, dst)),
+    )
 
 
 def address_text(address: bytes) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 from .. import vocabulary
 from ..errors import HandlerMissing, MalformedMessage, NetlinkError
@@ -57,6 +57,8 @@ _INTERFACE_AND_COOKIE = struct.Struct("=III")
 _MESSAGE = struct.Struct("=BBBBHH16s16sIIIIIIII")
 _EMPTY_SOCKID = b"\0" * 48
 _RAW_PROTOCOL_MAX = 255
+
+T = TypeVar("T")
 
 
 class Sock(NamedTuple):
@@ -122,13 +124,14 @@ def dump_request(
     return request
 
 
-def _decoder(protocol: str) -> Decode[Sock]:
+def _decoder(protocol: str, make: Callable[[Sock], T | None]) -> Decode[T]:
     unpack = _MESSAGE.unpack_from
     size = _MESSAGE.size
     ntohs = socket.ntohs
-    make = Sock._make
+    # As Sock._make, without its Python frame.
+    new = tuple.__new__
 
-    def decode(datagram: bytes, offset: int, end: int) -> Sock:
+    def decode(datagram: bytes, offset: int, end: int) -> T | None:
         body = offset + size
         if body > end:
             raise MalformedMessage("a socket diag message", f"{end - offset} bytes of {size}")
@@ -150,7 +153,8 @@ def _decoder(protocol: str) -> Decode[Sock]:
             uid,
             inode,
         ) = unpack(datagram, offset)
-        return make(
+        sock = new(
+            Sock,
             (
                 protocol,
                 family,
@@ -169,8 +173,9 @@ def _decoder(protocol: str) -> Decode[Sock]:
                 uid,
                 inode,
                 datagram[body:end],
-            )
+            ),
         )
+        return make(sock)
 
     return decode
 
@@ -187,12 +192,33 @@ def dump(
 
     Raises HandlerMissing, and what Connection.dump raises.
     """
+    return dump_as(_unchanged, connection, protocol, family, states, extensions, bytecode)
+
+
+def _unchanged(sock: Sock) -> Sock:
+    return sock
+
+
+def dump_as(
+    make: Callable[[Sock], T | None],
+    connection: Connection,
+    protocol: str,
+    family: int,
+    states: int = ANY_STATE,
+    extensions: int = 0,
+    bytecode: bytes = b"",
+) -> list[T]:
+    """As dump, but of each socket only what `make` makes of it is kept, and nothing of None.
+
+    The memory is that of what is kept, not that of what the kernel lists. A dump that was
+    interrupted begins anew, so `make` should count nothing by itself.
+    """
     try:
         return connection.dump(
             f"list {protocol} sockets",
             SOCK_DIAG_BY_FAMILY,
             dump_request(protocol, family, states, extensions, bytecode),
-            _decoder(protocol),
+            _decoder(protocol, make),
         )
     except NetlinkError as error:
         if error.errno == errno.ENOENT:

@@ -10,12 +10,14 @@ net/netlink/af_netlink.c (netlink_dump).
 from __future__ import annotations
 
 import errno
+import gc
 import itertools
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from contextlib import contextmanager
+from typing import Any, Optional, Protocol, TypeVar
 
 from ..errors import DumpInterrupted, MalformedMessage, NetlinkError, NetlinkTimeout
 
@@ -45,7 +47,7 @@ _DUMP_ATTEMPTS = 5
 BATCH = 128
 
 T = TypeVar("T")
-Decode = Callable[[bytes, int, int], T]
+Decode = Callable[[bytes, int, int], Optional[T]]
 
 
 class NetlinkSocket(Protocol):
@@ -74,6 +76,18 @@ def open_netlink(protocol: int) -> socket.socket:
     return sock
 
 
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """A dump makes many objects and no cycles: collecting would take as long again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class _Overrun(Exception):
     """Answers were lost (ENOBUFS, NLMSG_OVERRUN)."""
 
@@ -96,13 +110,18 @@ class Connection:
         self._sock.close()
 
     def dump(self, operation: str, kind: int, payload: bytes, decode: Decode[T]) -> list[T]:
-        """Ask for a dump; decode(datagram, offset, end) is called for each message's payload.
+        """Ask for a dump; decode(datagram, offset, end) is called for each message's payload, and
+        what it makes is kept unless it is None.
 
         Begins anew where the kernel says that its tables changed meanwhile or that it lost
         messages. Raises NetlinkError (also for an error in the payload of NLMSG_DONE, where
         pyroute2 and iproute2 before 4.20 saw an empty list), NetlinkTimeout, DumpInterrupted and
         MalformedMessage; what decode raises passes through.
         """
+        with _collector_paused():
+            return self._dump(operation, kind, payload, decode)
+
+    def _dump(self, operation: str, kind: int, payload: bytes, decode: Decode[T]) -> list[T]:
         for _attempt in range(_DUMP_ATTEMPTS):
             sequence = next(self._sequence)
             self._send(
@@ -135,7 +154,9 @@ class Connection:
                 if flags & _NLM_F_DUMP_INTR:
                     interrupted = True
                 if what >= _NLMSG_MIN_TYPE:
-                    append(decode(datagram, offset, end))
+                    item = decode(datagram, offset, end)
+                    if item is not None:
+                        append(item)
                     if not flags & _NLM_F_MULTI:
                         return None if interrupted else found
                 elif what == _NLMSG_DONE:

@@ -78,7 +78,7 @@ _TAIL = (
     ("accecn_opt_seen", "H"),
 )
 
-_WIDTH = {"Q": 8, "I": 4, "H": 2, "B": 1}
+_WIDTH = {"Q": 8, "I": 4, "H": 2, "B": 1, "xx": 2}
 _LITTLE = sys.byteorder == "little"
 _BITS_AT = 6  # two bytes of bit fields follow the first six
 _BIT_FIELDS = ("snd_wscale", "rcv_wscale", "delivery_rate_app_limited", "fastopen_client_fail")
@@ -100,6 +100,8 @@ _FLAGS = tuple(map(_flags, range(256)))
 class _Layout(NamedTuple):
     unpack: Callable[[bytes], tuple[int, ...]]
     names: tuple[str, ...]
+    # A dict with these names: a copy of it need not grow again and again while it is filled.
+    empty: dict[str, int]
 
 
 def _layout(length: int) -> _Layout:
@@ -108,7 +110,8 @@ def _layout(length: int) -> _Layout:
     names: list[str] = []
     offset = 0
     for name, code in (
-        *((name, "B") for name in (*_BYTES, "", "")),
+        *((name, "B") for name in _BYTES),
+        ("", "xx"),
         *((name, "I") for name in _WORDS),
         *_TAIL,
     ):
@@ -116,10 +119,11 @@ def _layout(length: int) -> _Layout:
         if offset > length:
             break
         form += code
-        names.append(name)
-    if len(names) > _BITS_AT + 1:
-        names[_BITS_AT : _BITS_AT + 2] = _BIT_FIELDS
-    return _Layout(struct.Struct(form).unpack_from, tuple(names))
+        if name:
+            names.append(name)
+    if length >= _BITS_AT + 2:
+        names += _BIT_FIELDS
+    return _Layout(struct.Struct(form).unpack_from, tuple(names), dict.fromkeys(names, 0))
 
 
 _layouts: dict[int, _Layout] = {}
@@ -136,7 +140,8 @@ def decode(raw: bytes) -> dict[str, int]:
     if layout is None:
         layout = _layouts[len(raw)] = _layout(len(raw))
     values = layout.unpack(raw)
-    if len(values) > _BITS_AT + 1:
-        values = values[:6] + _SCALES[values[6]] + _FLAGS[values[7]] + values[8:]
-        return dict(zip(layout.names, values))
-    return dict(zip(layout.names[:_BITS_AT], values))
+    if len(raw) >= _BITS_AT + 2:
+        values += _SCALES[raw[_BITS_AT]] + _FLAGS[raw[_BITS_AT + 1]]
+    fields = layout.empty.copy()
+    fields.update(zip(layout.names, values))
+    return fields
