@@ -1,5 +1,6 @@
 # Copyright: linuxnet.sockets contributors
-# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or
+https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 from __future__ import annotations
@@ -41,12 +42,13 @@ options:
         socket.
       - C(idle) is a duration without any data in either direction, at least. While data is
         unacknowledged, only what was received counts. TCP has this clock.
-      - These numbers are compared in one string such as V(">0"), V(">= 3") or V("> 200ms < 5s"), all
-        of whose comparisons must hold. Bytes are C(send_queue), C(recv_queue), C(notsent),
+      - These numbers are compared in one string such as V(">0"), V(">= 3") or V("> 200ms < 5s"),
+        all of whose comparisons must hold. Bytes are C(send_queue), C(recv_queue), C(notsent),
         C(bytes_sent), C(bytes_acked) and C(bytes_received), and may have V(k), V(M) or V(G) behind
         them. Durations are C(rtt), C(rttvar), C(min_rtt), C(rto), C(last_sent), C(last_received)
         and C(last_ack). Counts are C(retransmits), C(total_retransmits), C(unacked), C(lost),
-        C(backoff), C(probes) and C(cwnd). Only the queues have a meaning beyond TCP.
+        C(backoff), C(probes) and C(cwnd). The queues have a meaning for every protocol, the others
+        for TCP.
       - C(congestion) is the name of the congestion control algorithm.
       - C(expression) is a filter in the language of C(ss), with its C(state) and C(exclude).
       - Durations are V(90s), V(5m), V(1500ms) or a number of seconds. Numbers may be strings, as
