@@ -1,0 +1,159 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The figures that the collection promises, beside ss(8) in the same run: `make bench`.
+
+Runs in a network namespace of its own, and ends with status 1 where a promise is not kept.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import tests.conftest  # noqa: F401  (maps the core to linuxnet_sockets)
+
+# isort: split
+from linuxnet_sockets import destroy, host, look, namespaces, record
+from linuxnet_sockets.guard.options import parse_guard
+from linuxnet_sockets.selector.parse import Selector, parse_selector
+from tests.bench import measure, population
+
+_INSIDE = "LINUXNET_SOCKETS_BENCH_INSIDE"
+_ROUNDS = 7
+_DESTROY_ROUNDS = 5
+_CONNECTIONS = 20_000
+_WANTED = "10.66.0.0/24"
+_OTHERS = "10.64.0.0/16"
+
+
+def main() -> int:
+    if _INSIDE not in os.environ:
+        return _enter()
+    population.prepare_namespace()
+    here = host.Host()
+    comparisons: list[measure.Comparison] = []
+    with population.connections(_CONNECTIONS, {"10.66.0.1": 100}):
+        print(f"{2 * _CONNECTIONS} established sockets; medians of {_ROUNDS}, taken in turns")
+        comparisons += (_find(here), _records(here))
+        _memory(here)
+    comparisons.append(_destroy(here))
+    print()
+    for comparison in comparisons:
+        print(comparison.line())
+    return 0 if all(comparison.kept for comparison in comparisons) else 1
+
+
+def _enter() -> int:
+    """Run again in a network namespace of one's own (and, not as root, a user namespace)."""
+    user = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+    command = ("unshare", *user, "--net", sys.executable, str(Path(__file__).resolve()))
+    return subprocess.run(command, check=False, env={**os.environ, _INSIDE: "1"}).returncode
+
+
+def _view(here: host.Host) -> look.View:
+    return look.View(here, namespaces.resolve(["current"])[0])
+
+
+def _find(here: host.Host) -> measure.Comparison:
+    selector = parse_selector({"remote": _WANTED}, names=here)
+
+    def ours() -> None:
+        with _view(here) as view:
+            found = look.find(view, selector)
+        _expect(len(found), 100)
+
+    ss = ("ss", "-Htn", "dst", _WANTED)
+    own, other = measure.alternate(ours, lambda: measure.run_quietly(*ss), _ROUNDS)
+    return measure.Comparison("find 100 of 40,000 by remote prefix", " ".join(ss), own, other, 1.0)
+
+
+def _make_records(here: host.Host) -> int:
+    """Every socket's record, tcp_info included, one after the other, as ss prints its lines."""
+    selector = parse_selector({}, names=here)
+    details = ("info",)
+    count = 0
+    with _view(here) as view:
+
+        def receive(subject: look.Subject) -> None:
+            nonlocal count
+            count += "rtt" in record.record(subject, details)["tcp_info"]
+
+        look.find_as(
+            receive, view, selector, view.environment(), extensions=record.extensions(details)
+        )
+    return count
+
+
+def _records(here: host.Host) -> measure.Comparison:
+    def ours() -> None:
+        _expect(_make_records(here), 2 * _CONNECTIONS)
+
+    ss = ("ss", "-Htni")
+    own, other = measure.alternate(ours, lambda: measure.run_quietly(*ss), _ROUNDS)
+    return measure.Comparison("40,000 records with tcp_info", " ".join(ss), own, other, 2.0)
+
+
+def _memory(here: host.Host) -> None:
+    def kept() -> None:
+        with _view(here) as view:
+            _expect(len(look.find(view, _all(here))), 2 * _CONNECTIONS)
+
+    for name, action in (
+        ("one record after the other", lambda: _make_records(here)),
+        ("all 40,000 kept as subjects", kept),
+    ):
+        before, peak = measure.peak_memory_mb(action)
+        print(f"memory, {name}: {peak:.0f} MiB at most, {before:.0f} MiB before")
+
+
+def _all(here: host.Host) -> Selector:
+    return parse_selector({}, names=here)
+
+
+def _destroy(here: host.Host) -> measure.Comparison:
+    """20,000 clients, each time made anew; both ends are local here, so that rule alone is off."""
+
+    def ours() -> None:
+        order = destroy.Order(
+            selector=parse_selector({"remote": _OTHERS}, names=here, role="destroy"),
+            namespaces=namespaces.resolve(["current"]),
+            guard=parse_guard({"loopback": False}, names=here, files=None),
+        )
+        report = destroy.destroy(here, order)
+        _expect(report.counts, {"destroyed": _CONNECTIONS})
+
+    ss = ("ss", "-K", "-Htn", "dst", _OTHERS)
+    own = [_with_fresh_connections(ours) for _round in range(_DESTROY_ROUNDS)]
+    other = [
+        _with_fresh_connections(lambda: measure.run_quietly(*ss))
+        for _round in range(_DESTROY_ROUNDS)
+    ]
+    return measure.Comparison(
+        "20,000 destroyed and verified, guard on",
+        " ".join(ss),
+        statistics.median(own),
+        statistics.median(other),
+        0.8,
+    )
+
+
+def _with_fresh_connections(action: Callable[[], None]) -> float:
+    with population.connections(_CONNECTIONS, {}):
+        return measure.seconds(action)
+
+
+def _expect(found: object, wanted: object) -> None:
+    if found != wanted:
+        raise SystemExit(f"the bench measured something else: {found} instead of {wanted}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
