@@ -18,6 +18,7 @@ from .wire import inet_diag, tcp_info
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 _NOWHERE = b"\0" * 16
+_CLOCKLESS = (vocabulary.SYN_SENT, vocabulary.SYN_RECV, vocabulary.LISTENING)
 _FAMILY_NAMES = {number: name for name, number in vocabulary.FAMILIES.items()}
 _U32 = struct.Struct("=I")
 _U64 = struct.Struct("=Q")
@@ -222,10 +223,11 @@ class Subject:
         """Milliseconds without data either way.
 
         With data unacknowledged only what was received counts, since each retransmission resets
-        the sending clock. None: no clock (not TCP, a listener, or struct tcp_info did not come).
+        the sending clock. None: no clock (not TCP, a listener, struct tcp_info did not come, or the
+        handshake is not done: till then both clocks count from the boot of the machine).
         """
         info = self.tcp_info
-        if info is None or self.sock.state == vocabulary.LISTENING:
+        if info is None or self.sock.state in _CLOCKLESS:
             return None
         received = info.get("last_data_recv")
         if received is None:

@@ -61,6 +61,8 @@ class EndpointIn(Leaf):
     is never false, since ss and the kernel disagree on what it means for the other family.
     """
 
+    exact = True
+
     def __init__(
         self,
         path: Path,
@@ -88,9 +90,9 @@ class EndpointIn(Leaf):
         whole = True
         for host in self.hosts:
             if host.interface is None:
-                assert host.prefix is not None
-                whole = whole and not (self.as_ss and host.prefix.length == 0)
-                resolved.append(_Resolved(host.prefix, host.port, None))
+                if host.prefix is not None:
+                    whole = whole and not (self.as_ss and host.prefix.length == 0)
+                    resolved.append(_Resolved(host.prefix, host.port, None))
                 continue
             index = environment.interface_index(host.interface)
             if host.prefix is not None and index is not None:
@@ -119,8 +121,8 @@ class EndpointIn(Leaf):
         only = sets.get((None, None)) if len(sets) == 1 else None
         if only is not None:
             return self._any_port(only, otherwise)
-        ports = any(port is not None for port, _ in sets)
-        links = any(ifindex is not None for _, ifindex in sets)
+        ports = any(port is not None for port, _ifindex in sets)
+        links = any(ifindex is not None for _port, ifindex in sets)
         remote = self.remote
 
         def test(subject: Subject) -> bool | None:

@@ -14,7 +14,7 @@ from .. import vocabulary
 from ..errors import InputError
 from ..wire import inet_diag
 from . import values
-from .leaves import CLOCKLESS
+from .leaves import WITHOUT_CLOCKS, WITHOUT_INFO
 from .tree import ALL_PROTOCOLS, Leaf, Possible
 from .values import Path
 
@@ -40,7 +40,7 @@ class Quantity(NamedTuple):
     field: str
     unit: str
     protocols: frozenset[str] = _TCP
-    stateless: frozenset[int] = CLOCKLESS
+    stateless: frozenset[int] = WITHOUT_INFO
     info: bool = True
     scale: int = 1
     never: tuple[int, ...] = ()
@@ -48,8 +48,6 @@ class Quantity(NamedTuple):
 
 
 _LISTENING = frozenset({vocabulary.LISTENING})
-# No segment with data, and no acknowledgement, has come or gone yet.
-_UNSYNCHRONIZED = CLOCKLESS | {vocabulary.SYN_SENT, vocabulary.SYN_RECV}
 _UNMEASURED = 2**32 - 1
 
 QUANTITIES = {
@@ -70,13 +68,13 @@ QUANTITIES = {
     "rttvar": Quantity("rttvar", "duration", unless="rtt"),
     "min_rtt": Quantity("min_rtt", "duration", never=(0, _UNMEASURED)),
     "rto": Quantity("rto", "duration"),
-    "last_sent": Quantity("last_data_sent", "duration", stateless=_UNSYNCHRONIZED, scale=1000),
-    "last_received": Quantity("last_data_recv", "duration", stateless=_UNSYNCHRONIZED, scale=1000),
-    "last_ack": Quantity("last_ack_recv", "duration", stateless=_UNSYNCHRONIZED, scale=1000),
+    "last_sent": Quantity("last_data_sent", "duration", stateless=WITHOUT_CLOCKS, scale=1000),
+    "last_received": Quantity("last_data_recv", "duration", stateless=WITHOUT_CLOCKS, scale=1000),
+    "last_ack": Quantity("last_ack_recv", "duration", stateless=WITHOUT_CLOCKS, scale=1000),
 }
 
 _UNITS: dict[str, tuple[Callable[[object, Path], int], str]] = {
-    "count": (lambda value, path: values.integer(value, path), values.COUNT),
+    "count": (values.integer, values.COUNT),
     "size": (values.parse_size, values.SIZE),
     "duration": (values.parse_duration_us, values.DURATION),
 }

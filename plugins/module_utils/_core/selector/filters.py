@@ -94,13 +94,16 @@ def assemble(filter_: Filter) -> bytes:
     return bytecode.disjunction(blocks)
 
 
-def programs(filter_: Filter) -> list[bytes]:
+def programs(filter_: Filter, *, whole: bool = False) -> list[bytes]:
     """Programs of which each accepted socket is accepted by one at least.
 
-    []: nothing can be accepted. [b""]: everything may be.
+    []: nothing can be accepted. [b""]: everything may be. whole: just this filter, in one program;
+    raises BytecodeTooLong.
     """
     if filter_ == REJECT:
         return []
+    if whole:
+        return [assemble(filter_)]
     split = _split(filter_, bytecode.MAX_LENGTH)
     if len(split) > MAX_PROGRAMS:
         return [b""]

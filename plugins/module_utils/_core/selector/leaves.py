@@ -26,6 +26,20 @@ _COMM_BYTES = 15
 _CGROUP_CONDITIONS = 32
 _TABLE = PORT_MAX + 1
 
+# States without counters and clocks: struct tcp_info does not come with their sockets, or tells of
+# something else (of a listener's backlog: tcp_get_info, net/ipv4/tcp.c).
+WITHOUT_INFO = frozenset(
+    {
+        vocabulary.TIME_WAIT,
+        vocabulary.CLOSED,
+        vocabulary.LISTENING,
+        vocabulary.BOUND_INACTIVE,
+    }
+)
+# Before the handshake is done last_data_sent, last_data_recv and last_ack_recv count from the boot
+# of the machine.
+WITHOUT_CLOCKS = WITHOUT_INFO | {vocabulary.SYN_SENT, vocabulary.SYN_RECV}
+
 
 def _constant(value: bool) -> tuple[Filter, Filter]:
     return (ACCEPT, REJECT) if value else (REJECT, ACCEPT)
@@ -35,6 +49,7 @@ class Constant(Leaf):
     """The same for every socket: `dst *`."""
 
     restricts = False
+    exact = True
 
     def __init__(self, path: Path, value: object, answer: bool) -> None:
         super().__init__(path, value)
@@ -52,6 +67,7 @@ class Constant(Leaf):
 
 class ProtocolIs(Leaf):
     restricts = False
+    exact = True
 
     def __init__(self, path: Path, value: object, protocols: Collection[str]) -> None:
         super().__init__(path, value)
@@ -72,6 +88,7 @@ class ProtocolIs(Leaf):
 
 class FamilyIs(Leaf):
     restricts = False
+    exact = True
 
     def __init__(self, path: Path, value: object, families: Collection[str]) -> None:
         super().__init__(path, value)
@@ -119,6 +136,8 @@ class StateIs(Leaf):
 
 class PortIn(Leaf):
     """ranges: (first, last) each."""
+
+    exact = True
 
     def __init__(
         self, path: Path, value: object, *, remote: bool, ranges: Iterable[tuple[int, int]]
@@ -173,6 +192,8 @@ class Autobound(Leaf):
     is dumped neither for true nor for false.
     """
 
+    exact = True
+
     def bind(self, environment: Environment) -> Bound:
         ports = environment.local_port_range
         if ports is None:
@@ -192,6 +213,7 @@ class DeviceIs(Leaf):
     numeric: a number that is no interface's name is its index (as ss takes it).
     """
 
+    exact = True
     needs = frozenset({"links"})
 
     def __init__(
@@ -386,7 +408,7 @@ class IdleFor(Leaf):
         return test
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
-        known = protocol in self.meaning and state not in CLOCKLESS
+        known = protocol in self.meaning and state not in WITHOUT_CLOCKS
         return known, known
 
 
@@ -410,15 +432,3 @@ class CongestionIs(Leaf):
             return None if congestion is None else congestion in names
 
         return test
-
-
-# States whose sockets have no clocks and no counters: struct tcp_info does not come with them, or
-# is another one's (tcp_get_info, net/ipv4/tcp.c: of a listener it describes the backlog).
-CLOCKLESS = frozenset(
-    {
-        vocabulary.TIME_WAIT,
-        vocabulary.CLOSED,
-        vocabulary.LISTENING,
-        vocabulary.BOUND_INACTIVE,
-    }
-)

@@ -43,7 +43,7 @@ def parse_selector(
         written.append(_mapping(value, path, names, 0))
     leaves = [leaf for node in written for leaf in tree.leaves(node)]
     if role == "protect":
-        _refuse_autobound(leaves)
+        _refuse_unfiltered(leaves)
     else:
         if not any(isinstance(leaf, StateIs) for leaf in leaves):
             written.insert(0, StateIs((), None, vocabulary.DEFAULT_STATES))
@@ -51,6 +51,7 @@ def parse_selector(
             written.insert(0, ProtocolIs((), None, ["tcp"]))
     root = written[0] if len(written) == 1 else All(tuple(written))
     _refuse_meaningless(root, frozenset(vocabulary.PROTOCOLS))
+    _refuse_undecided(root, negated=False)
     if role == "destroy" and not _restricts(root, negated=False):
         raise InputError(
             path,
@@ -108,15 +109,40 @@ def _meant(key: str) -> str:
     return values.near(word, (*KEYS, *_NESTING))
 
 
-def _refuse_autobound(leaves: list[Leaf]) -> None:
+def _refuse_unfiltered(leaves: list[Leaf]) -> None:
+    """What is protected is judged without a filter of its own."""
     for leaf in leaves:
         if isinstance(leaf, Autobound):
             raise InputError(
                 leaf.path,
                 leaf.value,
-                "uses autobound, which only a kernel filter can tell",
+                "autobound, which only a filter of the kernel can tell",
                 "local_port with a range, to protect sockets",
             )
+
+
+def _refuse_undecided(node: Node, *, negated: bool) -> None:
+    """Refuse autobound where the kernel's filter would not decide it.
+
+    Only that filter can. It does for a tree of which it can test every leaf, and for each part of a
+    conjunction by itself.
+    """
+    leaves = list(tree.leaves(node))
+    asking = [leaf for leaf in leaves if isinstance(leaf, Autobound)]
+    if not asking or all(leaf.exact for leaf in leaves):
+        return
+    if isinstance(node, Not):
+        _refuse_undecided(node.child, negated=not negated)
+    elif isinstance(node, All) is not negated and not isinstance(node, Leaf):
+        for child in node.children:
+            _refuse_undecided(child, negated=negated)
+    else:
+        raise InputError(
+            asking[0].path,
+            asking[0].value,
+            "autobound, which only a filter of the kernel can tell, beside what none can",
+            "autobound joined by and, or with addresses, ports and devices alone",
+        )
 
 
 def _refuse_meaningless(node: Node, protocols: frozenset[str]) -> None:

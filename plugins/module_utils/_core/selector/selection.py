@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Optional
 from .. import vocabulary
 from ..wire import inet_diag
 from . import filters, tree
-from .leaves import ProtocolIs
+from .leaves import Autobound, ProtocolIs
 from .tree import Node, Target
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Selector:
         leaves = list(tree.leaves(root))
         self.names_protocol = any(isinstance(leaf, ProtocolIs) and leaf.path for leaf in leaves)
         self.needs = frozenset().union(*(leaf.needs for leaf in leaves))
+        self._kernel_decides = any(isinstance(leaf, Autobound) for leaf in leaves)
         numbers = {number for leaf in leaves for number in leaf.extensions}
         self.extensions = inet_diag.extension_bits(sorted(numbers))
         self._states: dict[str, int] = {}
@@ -46,13 +47,13 @@ class Selector:
                 if self._possible(protocol, family, state)
             }
             if found:
-                self._states[protocol] = vocabulary.state_mask({state for _, state in found})
-                families |= {family for family, _ in found}
+                self._states[protocol] = vocabulary.state_mask({state for _family, state in found})
+                families |= {family for family, _state in found}
         self.protocols = tuple(self._states)
         self.families = tuple(family for family in vocabulary.FAMILIES if family in families)
 
     def _possible(self, protocol: str, family: str, state: int) -> bool:
-        true, _ = tree.possible(self.root, lambda leaf: leaf.possible(protocol, family, state))
+        true, _false = tree.possible(self.root, lambda leaf: leaf.possible(protocol, family, state))
         return true
 
     def states(self, protocol: str) -> int:
@@ -66,10 +67,10 @@ class Selector:
 
         []: nothing can match. [b""]: nothing to filter by. Several: too long for one, or split; the
         same socket may be accepted by more than one. exact_ops False: without the ops that
-        Linux 5.4 does not know.
+        Linux 5.4 does not know. Raises BytecodeTooLong with autobound, which Python cannot test.
         """
         target = Target(environment, protocol, family, exact_ops)
-        accepted, _ = tree.node_filters(self.root, target)
+        accepted, _rejected = tree.node_filters(self.root, target)
         return filters.programs(accepted)
 
     def bind(self, environment: Environment) -> Matches:

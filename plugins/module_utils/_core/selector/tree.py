@@ -44,11 +44,13 @@ class Leaf:
     """One condition that a user wrote.
 
     path, value: what was written. restricts: it says which sockets are meant, beyond their protocol
-    and family. meaning: the protocols for whose sockets it can be known. needs, extensions: what a
-    look must provide (extensions by attribute number).
+    and family. exact: the kernel's filter tells just what the test tells. meaning: the protocols
+    for whose sockets it can be known. needs, extensions: what a look must provide (extensions by
+    attribute number).
     """
 
     restricts = True
+    exact = False
     meaning: frozenset[str] = ALL_PROTOCOLS
     needs: frozenset[str] = frozenset()
     extensions: tuple[int, ...] = ()
@@ -108,8 +110,8 @@ def possible(node: Node, leaf: Callable[[Leaf], Possible]) -> Possible:
         return false, true
     answers = [possible(child, leaf) for child in node.children]
     if isinstance(node, All):
-        return all(true for true, _ in answers), any(false for _, false in answers)
-    return any(true for true, _ in answers), all(false for _, false in answers)
+        return all(true for true, _false in answers), any(false for _true, false in answers)
+    return any(true for true, _false in answers), all(false for _true, false in answers)
 
 
 def node_filters(node: Node, target: Target) -> tuple[Filter, Filter]:
@@ -124,8 +126,8 @@ def node_filters(node: Node, target: Target) -> tuple[Filter, Filter]:
         true, false = node_filters(node.child, target)
         return false, true
     pairs = [node_filters(child, target) for child in node.children]
-    trues = (true for true, _ in pairs)
-    falses = (false for _, false in pairs)
+    trues = (true for true, _false in pairs)
+    falses = (false for _true, false in pairs)
     if isinstance(node, All):
         return filters.all_of(trues), filters.any_of(falses)
     return filters.any_of(trues), filters.all_of(falses)

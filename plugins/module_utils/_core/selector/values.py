@@ -197,14 +197,13 @@ def parse_port(value: object, path: Path, names: Names, allowed: str = PORT) -> 
     if not isinstance(value, str) or _DIGITS.fullmatch(value.strip()):
         return integer(value, path, allowed, high=PORT_MAX)
     name = text(value, path, allowed)
-    ports = {names.service_port(name, protocol) for protocol in ("tcp", "udp")} - {None}
+    named = [names.service_port(name, protocol) for protocol in ("tcp", "udp")]
+    ports = {port for port in named if port is not None}
     if not ports:
         raise InputError(path, value, "neither a port nor a service known here", allowed)
     if len(ports) > 1:
         raise InputError(path, value, "one port for TCP and another for UDP", allowed)
-    (port,) = ports
-    assert port is not None
-    return port
+    return ports.pop()
 
 
 def parse_range(value: object, path: Path, allowed: str, high: int) -> tuple[int, int] | None:
