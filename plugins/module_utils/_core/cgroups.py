@@ -35,7 +35,7 @@ class Cgroups:
     def path(self, identifier: int) -> str | None:
         """The path of an id; None where there is no such cgroup any more."""
         if self._paths is None:
-            self._paths = dict(self._walk("/")) if self._mount else {}
+            self._paths = dict(_walk(self._mount, "/")) if self._mount else {}
         return self._paths.get(identifier)
 
     def ids(self, path: str) -> frozenset[int] | None:
@@ -45,23 +45,23 @@ class Cgroups:
         wanted = "/" + "/".join(step for step in path.split("/") if step not in ("", "."))
         if ".." in wanted.split("/"):
             return None
-        return frozenset(identifier for identifier, _path in self._walk(wanted)) or None
+        return frozenset(identifier for identifier, _path in _walk(self._mount, wanted)) or None
 
-    def _walk(self, top: str) -> list[tuple[int, str]]:
-        assert self._mount is not None
-        found: list[tuple[int, str]] = []
-        waiting = [top]
-        while waiting:
-            path = waiting.pop()
-            directory = self._mount + path
-            try:
-                found.append((os.stat(directory).st_ino, path))
-                with os.scandir(directory) as entries:
-                    waiting += [
-                        f"{path.rstrip('/')}/{entry.name}"
-                        for entry in entries
-                        if entry.is_dir(follow_symlinks=False)
-                    ]
-            except OSError:
-                continue
-        return found
+
+def _walk(mount: str, top: str) -> list[tuple[int, str]]:
+    found: list[tuple[int, str]] = []
+    waiting = [top]
+    while waiting:
+        path = waiting.pop()
+        directory = mount + path
+        try:
+            found.append((os.stat(directory).st_ino, path))
+            with os.scandir(directory) as entries:
+                waiting += [
+                    f"{path.rstrip('/')}/{entry.name}"
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False)
+                ]
+        except OSError:
+            continue
+    return found

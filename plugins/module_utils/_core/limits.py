@@ -22,8 +22,7 @@ class MaxSockets(NamedTuple):
         """Whether so many sockets may go; a number does not look at the population."""
         if self.number is not None:
             return count <= self.number
-        assert self.share is not None
-        return count <= self.share * population
+        return self.share is not None and count <= self.share * population
 
 
 class Excess(NamedTuple):

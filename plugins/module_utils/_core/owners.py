@@ -158,8 +158,8 @@ def unit_of(cgroups: str) -> str | None:
     """
     paths: dict[str, str] = {}
     for line in cgroups.splitlines():
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
+        number, _colon, rest = line.partition(":")
+        controllers, _colon, path = rest.partition(":")
         if number == "0" and not controllers:
             paths["unified"] = path
         elif controllers == "name=systemd":
