@@ -82,6 +82,11 @@ def find(
     if environment is None:
         environment = view.environment()
     found = find_as(_unchanged, view, selector, environment, extensions=extensions)
+    for subject in found:
+        if subject.ifindex:
+            # Asked while the view is open, so that records can be made when it is closed.
+            environment.interface_name(subject.ifindex)
+            break
     if owners and environment.owners is None:
         environment.load_owners({subject.inode for subject in found} - {0})
     return found
@@ -137,7 +142,7 @@ def _each_listed(
             for family in selector.families:
                 made += _listed(make, view, selector, environment, protocol, family, extensions)
         except HandlerMissing:
-            if selector.names_protocol:
+            if protocol in selector.named_protocols:
                 raise
             view.unlisted.add(protocol)
     return made

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._core.errors import InputError
 from .._core.host import Host
-from .._core.look import find
+from .._core.look import find_as
 from .._core.namespaces import resolve
 from .._core.selector.parse import parse_selector
 from .._core.subject import Subject
@@ -41,10 +41,10 @@ def gather(request: Request, host: Host) -> Answer:
     for view in open_each(
         host, resolve(asked, proc=host.proc, directories=host.netns_directories), asked
     ):
-        found = find(view, selector)
-        totals.update((subject.protocol, subject.state) for subject in found)
-        peers.update(subject.remote for subject in found if subject.has_remote)
-        listeners += filter(listens, found)
+        found = find_as(_seen, view, selector, view.environment())
+        totals.update((seen.protocol, seen.state) for seen in found)
+        peers.update(seen.remote for seen in found if seen.remote is not None)
+        listeners += (seen.listener for seen in found if seen.listener is not None)
         looked_at.append(
             {
                 "name": view.namespace.label,
@@ -72,6 +72,24 @@ def gather(request: Request, host: Host) -> Answer:
         "peers_total": len(peers),
     }
     return Answer({"changed": False, "ansible_facts": {"socket_diag": facts}})
+
+
+class _Seen(NamedTuple):
+    """What the facts take of one socket; remote and listener are None where there is none."""
+
+    protocol: str
+    state: str
+    remote: str | None
+    listener: Subject | None
+
+
+def _seen(subject: Subject) -> _Seen:
+    return _Seen(
+        subject.protocol,
+        subject.state,
+        subject.remote if subject.has_remote else None,
+        subject if listens(subject) else None,
+    )
 
 
 def _checked_limit(value: int) -> int:

@@ -24,15 +24,17 @@ if TYPE_CHECKING:
 class Selector:
     """Which sockets are meant: true, false or unknown (None) for each.
 
-    protocols, families: those of which a socket can match at all. names_protocol: the user wrote
-    the protocol. needs: out of info, owners, addresses, links, cgroups, mark, congestion.
-    extensions: bits of idiag_ext that a dump must ask for.
+    protocols, families: those of which a socket can match at all. named_protocols: those that the
+    user wrote, as against what `not` leaves. needs: out of info, owners, addresses, links, cgroups,
+    mark, congestion. extensions: bits of idiag_ext that a dump must ask for.
     """
 
     def __init__(self, root: Node) -> None:
         self.root = root
         leaves = list(tree.leaves(root))
-        self.names_protocol = any(isinstance(leaf, ProtocolIs) and leaf.path for leaf in leaves)
+        self.named_protocols: frozenset[str] = frozenset().union(
+            *(leaf.protocols for leaf in leaves if isinstance(leaf, ProtocolIs) and leaf.path)
+        )
         self.needs = frozenset().union(*(leaf.needs for leaf in leaves))
         self._kernel_decides = any(isinstance(leaf, Autobound) for leaf in leaves)
         numbers = {number for leaf in leaves for number in leaf.extensions}

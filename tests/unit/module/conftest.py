@@ -1,0 +1,35 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugins.module_utils._module.run import Answer, Request
+from plugins.module_utils._module.run import Work as Work
+from tests.unit.guard.machine import Machine
+
+
+class Target(Machine):
+    """A made-up machine on which modules do their work; a task gives what it would return."""
+
+    def __init__(self, base: Path) -> None:
+        super().__init__(base)
+        own = self.proc / "thread-self" / "ns"
+        own.mkdir(parents=True)
+        (own / "net").write_text("")
+
+    def task(
+        self, work: Work, defaults: dict[str, Any], *, check: bool = False, diff: bool = False
+    ) -> Answer:
+        answer = work(Request(defaults, check, diff), self.host)
+        assert [each for each in self.kernel.opened if not each.closed] == []
+        return answer
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    return Target(tmp_path)

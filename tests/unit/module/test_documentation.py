@@ -1,0 +1,114 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The documentation that users read says what the code takes and gives.
+
+That option by option the argument spec equals the documentation is sanity's validate-modules.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from plugins.module_utils._core import outcomes, record
+from plugins.module_utils._core.engines import registry
+from plugins.module_utils._core.guard import reason
+from plugins.module_utils._core.selector.keys import KEYS
+from plugins.module_utils._core.support import BUILT_WITHOUT, HANDLER_MISSING, SUPPORTED
+from plugins.module_utils._module import arguments
+from plugins.module_utils._module.summary import GROUP_KEYS
+
+PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
+MODULES = sorted((PLUGINS / "modules").glob("*.py"))
+
+
+def blocks(path: Path) -> dict[str, Any]:
+    """DOCUMENTATION, EXAMPLES and RETURN of a module, or DOCUMENTATION of a fragment."""
+    return {
+        node.targets[0].id: yaml.safe_load(node.value.value)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Constant)
+    }
+
+
+def module(name: str) -> dict[str, Any]:
+    return blocks(PLUGINS / "modules" / f"{name}.py")
+
+
+def fragment(name: str) -> dict[str, Any]:
+    return blocks(PLUGINS / "doc_fragments" / f"{name}.py")["DOCUMENTATION"]["options"]
+
+
+def text(description: Any) -> str:
+    return description if isinstance(description, str) else "\n".join(description)
+
+
+def test_the_record_is_documented_key_by_key_in_its_order() -> None:
+    documented = module("socket_diag_info")["RETURN"]["sockets"]["contains"]
+
+    assert tuple(documented) == record.RECORD_KEYS
+    (sample,) = module("socket_diag_info")["RETURN"]["sockets"]["sample"]
+    assert tuple(sample) == record.RECORD_KEYS
+
+
+def test_every_key_of_a_selector_is_documented() -> None:
+    described = text(fragment("selector")["match"]["description"])
+
+    assert [key for key in (*KEYS, "not", "any", "all") if f"C({key})" not in described] == []
+
+
+def test_every_outcome_is_documented_and_those_that_fail_come_last() -> None:
+    described = text(module("socket_destroy")["RETURN"]["outcomes"]["description"])
+    found = sorted(outcomes.OUTCOMES, key=lambda outcome: described.index(f"V({outcome})"))
+
+    assert set(found[-6:]) == outcomes.FAILING
+    assert "last six" in described
+
+
+def test_every_rule_of_the_guard_can_be_switched() -> None:
+    switches = set(reason.RULES) - {reason.OWNER_UNREADABLE, reason.SELECTOR}
+
+    assert set(fragment("guard")["protect"]["suboptions"]) == {*switches, "selectors"}
+    assert set(arguments.guard()["protect"]["options"]) == {*switches, "selectors"}
+
+
+def test_verdicts_on_support_are_documented() -> None:
+    facts = module("socket_diag_facts")["RETURN"]["ansible_facts"]["contains"]["socket_diag"]
+    described = facts["contains"]["support"]["contains"]["tcp"]["contains"]["verdict"]
+
+    for verdict in (SUPPORTED, BUILT_WITHOUT, HANDLER_MISSING):
+        assert f"V({verdict})" in text(described["description"])
+
+
+def test_choices_are_what_the_core_offers() -> None:
+    info = module("socket_diag_info")["DOCUMENTATION"]["options"]
+
+    assert set(info["group_by"]["choices"]) == set(GROUP_KEYS) <= set(record.RECORD_KEYS)
+    assert set(info["details"]["choices"]) == set(record.DETAILS) - {"verdicts"}
+    engines = module("socket_destroy")["DOCUMENTATION"]["options"]["engine"]["choices"]
+    assert sorted(engines) == sorted(registry.NAMES)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_the_examples_use_options_that_there_are(path: Path) -> None:
+    found = blocks(path)
+    options = dict(found["DOCUMENTATION"].get("options", {}))
+    for name in found["DOCUMENTATION"]["extends_documentation_fragment"]:
+        file = name.removeprefix("linuxnet.sockets.").partition(".")[0]
+        options.update(fragment(file))
+
+    used = [
+        task.get(f"linuxnet.sockets.{path.stem}") or {}
+        for task in found["EXAMPLES"]
+        if f"linuxnet.sockets.{path.stem}" in task
+    ]
+
+    assert used
+    assert all(set(each) <= set(options) for each in used)
