@@ -50,13 +50,15 @@ SOCKOPT = 22
 ANY_STATE = 0xFFFFFFFF
 ULP_NAME = 1  # INET_ULP_INFO_NAME, nested in ULP_INFO
 
-_REQUEST = struct.Struct("=BBBxI")
-_PORTS_AND_ADDRESSES = struct.Struct("!HH16s16s")
-_INTERFACE_AND_COOKIE = struct.Struct("=III")
-# struct inet_diag_msg, 72 bytes. Ports are big endian on the wire: read natively, then swapped.
+# struct inet_diag_req_v2, 56 bytes: family, protocol, idiag_ext, pad, idiag_states, then struct
+# inet_diag_sockid. Ports are big endian on the wire, here and in a message: read and written
+# natively, and swapped.
+_REQUEST = struct.Struct("=BBBBIHH16s16sIII")
+_NOWHERE = b"\0" * 16
+# struct inet_diag_msg, 72 bytes.
 _MESSAGE = struct.Struct("=BBBBHH16s16sIIIIIIII")
-_EMPTY_SOCKID = b"\0" * 48
 _RAW_PROTOCOL_MAX = 255
+_htons = socket.htons
 
 T = TypeVar("T")
 
@@ -95,10 +97,12 @@ def extension_bits(extensions: Sequence[int]) -> int:
     return bits
 
 
-def _request(protocol: str, family: int, extensions: int, pad: int, states: int) -> bytes:
-    number = vocabulary.PROTOCOLS[protocol]
-    head = _REQUEST.pack(family, min(number, _RAW_PROTOCOL_MAX), extensions, states)
-    return head[:3] + bytes((pad,)) + head[4:] if pad else head
+def _request_of_none(protocol: str, family: int, extensions: int, states: int) -> bytes:
+    """A request whose sockid is all zero."""
+    number = min(vocabulary.PROTOCOLS[protocol], _RAW_PROTOCOL_MAX)
+    return _REQUEST.pack(
+        family, number, extensions, 0, states, 0, 0, _NOWHERE, _NOWHERE, 0, 0, 0
+    ) + _protocol_attribute(protocol)
 
 
 def _protocol_attribute(protocol: str) -> bytes:
@@ -117,8 +121,7 @@ def dump_request(
     bytecode: bytes = b"",
 ) -> bytes:
     """struct inet_diag_req_v2 and its attributes, for a dump."""
-    request = _request(protocol, family, extensions, 0, states) + _EMPTY_SOCKID
-    request += _protocol_attribute(protocol)
+    request = _request_of_none(protocol, family, extensions, states)
     if bytecode:
         request += attributes.encode(REQ_BYTECODE, bytecode)
     return request
@@ -226,25 +229,28 @@ def dump_as(
         raise
 
 
-def sockid(sock: Sock) -> bytes:
-    """struct inet_diag_sockid, 48 bytes: what names one socket exactly."""
-    return _PORTS_AND_ADDRESSES.pack(
-        sock.sport, sock.dport, sock.src, sock.dst
-    ) + _INTERFACE_AND_COOKIE.pack(sock.ifindex, sock.cookie & 0xFFFFFFFF, sock.cookie >> 32)
-
-
 def destroy_request(sock: Sock) -> bytes:
     """The payload of a SOCK_DESTROY for exactly this socket, its cookie included.
 
     A raw socket's inner protocol, its local port in a dump, goes where the request has padding
     (sdiag_raw_protocol of struct inet_diag_req_raw).
     """
-    inner = sock.sport & 0xFF if sock.protocol == "raw" else 0
-    return (
-        _request(sock.protocol, sock.family, 0, inner, ANY_STATE)
-        + sockid(sock)
-        + _protocol_attribute(sock.protocol)
+    protocol = sock.protocol
+    request = _REQUEST.pack(
+        sock.family,
+        min(vocabulary.PROTOCOLS[protocol], _RAW_PROTOCOL_MAX),
+        0,
+        sock.sport & 0xFF if protocol == "raw" else 0,
+        ANY_STATE,
+        _htons(sock.sport),
+        _htons(sock.dport),
+        sock.src,
+        sock.dst,
+        sock.ifindex,
+        sock.cookie & 0xFFFFFFFF,
+        sock.cookie >> 32,
     )
+    return request if protocol != "mptcp" else request + _protocol_attribute(protocol)
 
 
 def destroy(connection: Connection, socks: Sequence[Sock]) -> list[int]:
@@ -264,9 +270,7 @@ def probe_destroy(connection: Connection, protocol: str, family: int) -> int:
     It harms nothing and takes no privilege. ENOENT: the kernel can destroy (or has no handler for
     the protocol: a dump tells); EOPNOTSUPP: it cannot.
     """
-    payload = (
-        _request(protocol, family, 0, 0, ANY_STATE) + _EMPTY_SOCKID + _protocol_attribute(protocol)
-    )
+    payload = _request_of_none(protocol, family, 0, ANY_STATE)
     return connection.execute(
         f"ask whether {protocol} sockets can be destroyed", SOCK_DESTROY, [payload]
     )[0]

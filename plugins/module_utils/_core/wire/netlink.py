@@ -190,11 +190,13 @@ class Connection:
         self._sequence = itertools.count(first + count)
         last = first + count - 1
         parts: list[bytes] = []
+        pack = _HEADER.pack
+        port = self._port
         for sequence, payload in enumerate(payloads, first):
-            flags = _NLM_F_REQUEST | (_NLM_F_ACK if sequence == last else 0)
-            parts.append(_HEADER.pack(len(payload) + 16, kind, flags, sequence, self._port))
-            parts.append(payload)
-            parts.append(b"\0" * (-len(payload) % 4))
+            flags = _NLM_F_REQUEST if sequence < last else _NLM_F_REQUEST | _NLM_F_ACK
+            parts += (pack(len(payload) + 16, kind, flags, sequence, port), payload)
+            if len(payload) & 3:
+                parts.append(b"\0" * (-len(payload) % 4))
         self._send(operation, b"".join(parts))
         answers = [0] * count
         answered_at: set[int] = set()
