@@ -16,7 +16,7 @@ from .engines.base import Engine
 from .look import View
 from .subject import Subject
 from .verify import still_there
-from .vocabulary import STREAMS
+from .vocabulary import ESTABLISHED, STREAMS
 from .wire.inet_diag import Sock
 
 _MOST_PASSES = 256
@@ -64,7 +64,10 @@ def run_passes(view: View, engine: Engine, subjects: Sequence[Subject]) -> list[
 
 
 def _disconnected(before: Sock, now: Sock) -> bool:
-    """Whether a datagram socket that is still there has lost the remote that it had."""
-    if before.protocol in STREAMS:
+    """Whether a datagram socket that is still there has lost the remote that it had.
+
+    Its state says so (__udp_disconnect); the address of an IPv6 remote stays in the record.
+    """
+    if before.protocol in STREAMS or before.state != ESTABLISHED:
         return False
-    return (before.dport, before.dst) != (now.dport, now.dst)
+    return now.state != ESTABLISHED or (before.dport, before.dst) != (now.dport, now.dst)

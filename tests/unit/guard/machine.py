@@ -15,7 +15,7 @@ from linuxnet_sockets.look import View
 from linuxnet_sockets.namespaces import Namespace
 from linuxnet_sockets.subject import Subject
 from linuxnet_sockets.wire import inet_diag
-from tests.fakes import FakeKernel, FakeSocket
+from tests.fakes import FakeKernel, FakeNetlinkSocket, FakeSocket
 
 LOCAL = "192.0.2.1"
 SECOND_LOCAL = "192.0.2.129"
@@ -38,6 +38,8 @@ class Machine:
         self.proc = base / "proc"
         self.files = base / "protect.d"
         self.environ: dict[str, str] = {}
+        self.release = "6.18.0"
+        self.now = 0.0
         self.process(1, comm="systemd")
         self.process(SHELL, comm="bash")
         self.process(ASKING, comm="python3", parent=SHELL)
@@ -50,13 +52,21 @@ class Machine:
             protect_directory=str(self.files),
             environ=self.environ,
             pid=ASKING,
-            release="6.18.0",
-            open_netlink=self.kernel.open,
+            release=self.release,
+            open_netlink=self.open,
+            monotonic=lambda: self.now,
+            sleep=self.sleep,
         )
 
     @property
     def namespace(self) -> Namespace:
         return Namespace("current", None, self.sockets.identity)
+
+    def open(self, namespace: Namespace, protocol: int) -> FakeNetlinkSocket:
+        return self.kernel.open(namespace, protocol)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
     def process(
         self,

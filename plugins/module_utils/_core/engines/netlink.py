@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Sequence
 
 from .. import outcomes, support, vocabulary
-from ..errors import NetlinkError, NetlinkTimeout
+from ..errors import HandlerMissing, NetlinkError, NetlinkTimeout
 from ..look import View
 from ..subject import Subject
 from ..wire import bytecode, inet_diag
@@ -31,7 +32,10 @@ _ANSWERS = {
 }
 _FAILED = EngineAnswer(acknowledged=False, refusal=outcomes.SURVIVED)
 
-_UDP = frozenset({"udp", "udplite"})
+# raw_diag_destroy takes the first socket that the addresses fit, and does not look at the cookie.
+_WITHOUT_COOKIE = "raw"
+# Its handler finds a socket, and then udplite_prot has no diag_destroy.
+_WITHOUT_ABORT = "udplite"
 _CLOSING = frozenset({vocabulary.FIN_WAIT_1, vocabulary.CLOSING, vocabulary.LAST_ACK})
 # "tcp: fix forever orphan socket caused by tcp_abort"; before, tcp_abort emptied an orphan's send
 # queue and left it to timers that do nothing about an empty queue. Stable kernels that have the
@@ -50,23 +54,27 @@ class NetlinkEngine:
     def declines(self, view: View, subjects: Sequence[Subject]) -> list[str | None]:
         """What this engine leaves alone.
 
-        MPTCP subflows: killing one does not end its connection. Orphans that an old kernel would
-        make immortal. Datagram sockets without a remote on a port of their own: an abort takes
-        nothing but the remote from them (udp_abort, __udp_disconnect).
+        MPTCP subflows: killing one does not end its connection. Raw sockets: the kernel does not
+        compare their cookies, so it might hit another. Orphans that an old kernel would make
+        immortal. UDP sockets without a remote on a port of their own: an abort takes nothing but
+        the remote from them (udp_abort, __udp_disconnect).
         """
         release = _release(view.host.release)
         orphans = release < _ORPHANS_END
         bound = _bound(view, subjects)
+        subflows = _subflows(view, subjects)
         found: list[str | None] = []
         for subject in subjects:
             sock = subject.sock
             outcome: str | None = None
             if sock.protocol == "tcp":
-                if b"mptcp" in sock.attributes and subject.ulp == "mptcp":
+                if sock.cookie in subflows:
                     outcome = outcomes.UNSUPPORTED_PROTOCOL
                 elif orphans and sock.state in _CLOSING and not sock.inode and sock.wqueue:
                     outcome = outcomes.KERNEL_DEFECT
-            elif sock.cookie in bound and not subject.has_remote:
+            elif sock.protocol == _WITHOUT_COOKIE:
+                outcome = outcomes.UNSUPPORTED_PROTOCOL
+            elif sock.cookie in bound and sock.state != vocabulary.ESTABLISHED:
                 outcome = outcomes.ALREADY_GONE
             found.append(outcome)
         return found
@@ -79,13 +87,16 @@ class NetlinkEngine:
         found: list[str] = []
         for subject in subjects:
             sock = subject.sock
-            if supported[sock.protocol].verdict != support.SUPPORTED:
-                outcome = _without_support(supported[sock.protocol].verdict)
+            verdict = supported[sock.protocol].verdict
+            if verdict != support.SUPPORTED:
+                outcome = _unable(verdict, subject)
             elif subject.state_number == vocabulary.BOUND_INACTIVE:
                 # The look-up by addresses never finds it.
                 outcome = outcomes.SURVIVED
             elif not may:
                 outcome = outcomes.NOT_PERMITTED
+            elif sock.protocol == _WITHOUT_ABORT:
+                outcome = outcomes.UNSUPPORTED_PROTOCOL
             elif sock.state == vocabulary.TIME_WAIT and not time_wait:
                 outcome = outcomes.KERNEL_WITHOUT_DESTROY
             elif sock.cookie in bound:
@@ -116,17 +127,16 @@ class NetlinkEngine:
                 if number == errno.EOPNOTSUPP:
                     verdict = supported[subjects[index].protocol].verdict
                     answers[index] = EngineAnswer(
-                        acknowledged=False, refusal=_without_support(verdict)
+                        acknowledged=False, refusal=_unable(verdict, subjects[index])
                     )
         return answers
 
 
-def _without_support(verdict: str) -> str:
-    """The outcome where the kernel cannot destroy.
-
-    A protocol that it can destroy in general, in this state only for a kernel that is younger.
-    """
-    if verdict in (support.BUILT_WITHOUT, support.SUPPORTED):
+def _unable(verdict: str, subject: Subject) -> str:
+    """The outcome where the kernel has no way to destroy a socket of this protocol and state."""
+    if verdict == support.BUILT_WITHOUT:
+        return outcomes.KERNEL_WITHOUT_DESTROY
+    if verdict == support.SUPPORTED and subject.sock.state == vocabulary.TIME_WAIT:
         return outcomes.KERNEL_WITHOUT_DESTROY
     return outcomes.UNSUPPORTED_PROTOCOL
 
@@ -139,13 +149,40 @@ def _release(text: str) -> tuple[int, int]:
 
 def _bound(view: View, subjects: Sequence[Subject]) -> frozenset[int]:
     """The cookies of UDP sockets whose port was chosen by the application (SOCK_BINDPORT_LOCK)."""
-    cookies: set[int] = set()
-    for protocol, family in {
-        (subject.sock.protocol, subject.sock.family)
-        for subject in subjects
-        if subject.sock.protocol in _UDP
-    }:
-        chosen = bytecode.negation(bytecode.auto())
-        for sock in inet_diag.dump(view.diag, protocol, family, bytecode=chosen):
-            cookies.add(sock.cookie)
-    return frozenset(cookies)
+    families = {subject.sock.family for subject in subjects if subject.sock.protocol == "udp"}
+    chosen = bytecode.negation(bytecode.auto())
+    return frozenset(
+        sock.cookie
+        for family in families
+        for sock in inet_diag.dump(view.diag, "udp", family, bytecode=chosen)
+    )
+
+
+def _subflows(view: View, subjects: Sequence[Subject]) -> frozenset[int]:
+    """The cookies of the TCP sockets that carry MPTCP connections.
+
+    The kernel names a socket's upper layer only along with struct tcp_info (inet_sk_diag_fill),
+    which costs more than all else; so first whether there is an MPTCP connection at all.
+    """
+    families = {subject.sock.family for subject in subjects if subject.sock.protocol == "tcp"}
+    if not families or not _has_mptcp(view):
+        return frozenset()
+    environment = view.environment()
+    extensions = inet_diag.extension_bits([inet_diag.INFO])
+    return frozenset(
+        sock.cookie
+        for family in families
+        for sock in inet_diag.dump(view.diag, "tcp", family, extensions=extensions)
+        if b"mptcp" in sock.attributes and Subject(sock, environment).ulp == "mptcp"
+    )
+
+
+def _has_mptcp(view: View) -> bool:
+    """Whether there may be MPTCP connections in the namespace."""
+    try:
+        return any(
+            inet_diag.dump(view.diag, "mptcp", family) for family in vocabulary.FAMILIES.values()
+        )
+    except HandlerMissing:
+        # Without mptcp_diag they cannot be listed; a kernel without MPTCP has none.
+        return os.path.isdir(f"{view.host.proc}/sys/net/mptcp")

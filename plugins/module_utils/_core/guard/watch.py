@@ -89,6 +89,7 @@ class Watch:
         loopback = LOOPBACK in self._switches
         listeners = _LISTENING_STATES if LISTENERS in self._switches else frozenset[int]()
         unconnected = _DATAGRAM if UNCONNECTED in self._switches else frozenset[str]()
+        connected = vocabulary.ESTABLISHED
         selectors = self._selectors
         by_addresses = self._by_addresses
         found: list[Reason | None] = []
@@ -104,7 +105,8 @@ class Watch:
                 reason = by_addresses[key]
             if reason is None and subject.state_number in listeners:
                 reason = Reason(LISTENERS)
-            if reason is None and sock.protocol in unconnected and not subject.has_remote:
+            # The kernel leaves the address of a remote that an IPv6 socket no longer has.
+            if reason is None and sock.protocol in unconnected and sock.state != connected:
                 reason = Reason(UNCONNECTED)
             if reason is None and selectors:
                 reason = self._selected(subject)
