@@ -133,7 +133,7 @@ def _excess(excess: Excess) -> str:
     else:
         allowed = str(limit.number)
     return (
-        f"{excess.count} sockets would be destroyed, but max_sockets allows {allowed}: none was "
+        f"{excess.selected} sockets would be destroyed, but max_sockets allows {allowed}: none was "
         "touched. They are listed in survivors. If they are meant, raise max_sockets; if not, "
         "narrow the selector."
     )

@@ -1,0 +1,229 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+
+from plugins.module_utils._core import outcomes
+from plugins.module_utils._core.errors import InputError
+from plugins.module_utils._core.record import RECORD_KEYS
+from plugins.module_utils._module.destroy import work
+from plugins.module_utils._module.outcomes import _ADVICE
+from plugins.module_utils._module.run import Answer
+from tests.fakes import FakeSocket
+from tests.fakes.model import LISTEN, UDP
+from tests.unit.guard.machine import LOCAL, LOCAL6, REMOTE, REMOTE6, connection
+from tests.unit.module.conftest import Target
+
+ALL = {"state": "all", "protocol": ["tcp", "udp"]}
+
+
+def destroy(target: Target, *, check: bool = False, diff: bool = False, **options: Any) -> Answer:
+    defaults = {
+        "match": {"state": "all"},
+        "namespaces": ["current"],
+        "protect": None,
+        "max_sockets": None,
+        "pace": None,
+        "engine": "netlink",
+        "limit": 1000,
+    }
+    return target.task(work, {**defaults, **options}, check=check, diff=diff)
+
+
+def udp(port: int, *, remote: str | None = REMOTE) -> FakeSocket:
+    return FakeSocket(
+        protocol=UDP, local=LOCAL, local_port=port, remote=remote, remote_port=53 if remote else 0
+    )
+
+
+def test_nothing_to_do_is_no_failure(target: Target) -> None:
+    answer = destroy(target, diff=True)
+
+    assert answer.failure is None
+    assert answer.result == {
+        "changed": False,
+        "matched": 0,
+        "outcomes": {},
+        "engine": "netlink",
+        "destroyed": [],
+        "skipped": [],
+        "survivors": [],
+        "truncated": False,
+        "diff": {"before": "", "after": ""},
+    }
+
+
+def test_each_socket_is_in_the_list_of_its_outcome(target: Target) -> None:
+    gone = target.add(connection())
+    target.add(FakeSocket(local=LOCAL, local_port=22, state=LISTEN))
+    held = target.add(connection(local_port=9, errno=errno.EPERM))
+
+    answer = destroy(target)
+    result = answer.result
+
+    assert result["changed"]
+    assert result["matched"] == 3
+    assert result["outcomes"] == {"destroyed": 1, "protected": 1, "not_permitted": 1}
+    (entry,) = result["destroyed"]
+    assert entry["cookie"] == f"{gone.cookie:x}"
+    assert (entry["outcome"], entry["engine"], entry["reason"]) == ("destroyed", "netlink", None)
+    (entry,) = result["skipped"]
+    assert (entry["outcome"], entry["engine"], entry["reason"]) == ("protected", None, "listeners")
+    (entry,) = result["survivors"]
+    assert (entry["outcome"], entry["cookie"]) == ("not_permitted", f"{held.cookie:x}")
+    assert answer.failure is not None
+    assert answer.failure.startswith("1 of the 3 selected sockets could not be destroyed: ")
+    assert "CAP_NET_ADMIN" in answer.failure
+
+
+def test_an_entry_is_the_record_and_four_keys(target: Target) -> None:
+    target.add(connection(tcp_info={"last_data_recv": 70, "last_data_sent": 50}))
+
+    (entry,) = destroy(target).result["destroyed"]
+
+    assert set(entry) == {*RECORD_KEYS, "outcome", "engine", "reason", "reason_detail"}
+    assert entry["state"] == "established"
+    assert entry["idle_ms"] == 50
+
+
+def test_check_mode_names_the_very_cookies_and_touches_nothing(target: Target) -> None:
+    for port in (1, 2, 3):
+        target.add(connection(local_port=port))
+    target.add(udp(7))
+
+    plan = destroy(target, check=True, diff=True, match=ALL)
+    assert target.sockets.destroyed == []
+    done = destroy(target, diff=True, match=ALL)
+
+    assert [each["cookie"] for each in plan.result["destroyed"]] == [
+        each["cookie"] for each in done.result["destroyed"]
+    ]
+    assert plan.result["outcomes"] == done.result["outcomes"]
+    assert plan.result["diff"] == done.result["diff"]
+    assert plan.result["changed"]
+
+
+def test_the_diff_shows_what_changes_and_no_more(target: Target) -> None:
+    one = target.add(connection(local_port=1, uid=33))
+    six = target.add(FakeSocket(local=LOCAL6, local_port=2, remote=REMOTE6, remote_port=443))
+    stays = target.add(udp(7))
+    target.add(FakeSocket(local=LOCAL, local_port=22, state=LISTEN))
+
+    diff = destroy(target, diff=True, match=ALL).result["diff"]
+
+    assert diff["before"].splitlines() == [
+        f"tcp established 192.0.2.1:1 -> {REMOTE}:443 user www-data {_tail(one)}",
+        f"tcp established [{LOCAL6}]:2 -> [{REMOTE6}]:443 user root {_tail(six)}",
+        f"udp established 192.0.2.1:7 -> {REMOTE}:53 user root {_tail(stays)}",
+    ]
+    assert diff["after"] == f"udp 192.0.2.1:7 user root {_tail(stays)}\n"
+
+
+def _tail(sock: FakeSocket) -> str:
+    return f"namespace current sk:{sock.cookie:x}"
+
+
+def test_no_diff_unless_asked(target: Target) -> None:
+    target.add(connection())
+
+    assert "diff" not in destroy(target).result
+
+
+def test_lists_are_cut_and_counts_are_not(target: Target) -> None:
+    for port in range(1, 8):
+        target.add(connection(local_port=port))
+
+    result = destroy(target, limit=2, diff=True).result
+
+    assert [each["local_port"] for each in result["destroyed"]] == [1, 2]
+    assert result["truncated"]
+    assert result["outcomes"] == {"destroyed": 7}
+    assert result["diff"]["before"].splitlines()[2:] == ["and 5 more"]
+
+
+def test_a_second_run_changes_nothing(target: Target) -> None:
+    target.add(connection())
+    target.add(udp(7))
+
+    first, second = (destroy(target, match=ALL) for _run in range(2))
+
+    assert first.result["changed"]
+    assert not second.result["changed"]
+    assert second.failure is None
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_too_many_are_a_plan(target: Target, check: bool) -> None:
+    for port in range(1, 5):
+        target.add(connection(local_port=port))
+
+    answer = destroy(target, max_sockets="3", check=check)
+
+    assert target.sockets.destroyed == []
+    assert answer.result["outcomes"] == {"limit": 4}
+    assert len(answer.result["survivors"]) == 4
+    assert answer.failure is not None
+    assert "4 sockets would be destroyed, but max_sockets allows 3" in answer.failure
+
+
+def test_a_share_that_is_too_much_says_of_what(target: Target) -> None:
+    for port in range(1, 5):
+        target.add(connection(local_port=port))
+
+    answer = destroy(target, match={"local_port": "1-2"}, max_sockets="25%")
+
+    assert answer.failure is not None
+    assert "max_sockets allows 25% of the 4 unprotected ones" in answer.failure
+    assert destroy(target, match={"local_port": "1-2"}, max_sockets="50%").failure is None
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({"match": {}}, ("match",)),
+        ({"match": {"protocol": "tcp"}}, ("match",)),
+        ({"match": {"remote": []}}, ("match", "remote")),
+        ({"match": {"not": {}}}, ("match", "not")),
+        ({"match": {"any": []}}, ("match", "any")),
+        ({"match": {"remote_port": 70000}}, ("match", "remote_port")),
+        ({"match": {"remot": "192.0.2.1"}}, ("match", "remot")),
+        ({"match": {"remote": "192.0.2"}}, ("match", "remote")),
+        ({"max_sockets": ""}, ("max_sockets",)),
+        ({"max_sockets": "many"}, ("max_sockets",)),
+        ({"pace": "fast"}, ("pace",)),
+        ({"pace": "0/s"}, ("pace",)),
+        ({"limit": -1}, ("limit",)),
+        ({"namespaces": []}, ("namespaces",)),
+        ({"protect": {"selectors": [{}]}}, ("protect", "selectors", 0)),
+    ],
+)
+def test_what_cannot_be_understood_destroys_nothing(
+    target: Target, options: dict[str, Any], path: tuple[str | int, ...]
+) -> None:
+    target.add(connection())
+
+    with pytest.raises(InputError) as caught:
+        destroy(target, **options)
+
+    assert caught.value.path == path
+    assert target.sockets.destroyed == []
+
+
+def test_advice_is_there_for_every_outcome_that_fails() -> None:
+    assert set(_ADVICE) == outcomes.FAILING - {outcomes.LIMIT}
+
+
+def test_a_kernel_that_cannot_destroy(target: Target) -> None:
+    target.add(connection())
+    target.kernel.abilities.destroys = False
+
+    for check in (True, False):
+        answer = destroy(target, check=check)
+        assert answer.result["outcomes"] == {"kernel_without_destroy": 1}
+        assert answer.failure is not None
+        assert "CONFIG_INET_DIAG_DESTROY" in answer.failure

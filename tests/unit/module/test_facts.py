@@ -1,0 +1,117 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import ipaddress
+import json
+from typing import Any
+
+import pytest
+
+from plugins.module_utils._core.errors import InputError
+from plugins.module_utils._module.facts import gather
+from tests.fakes import FakeSocket
+from tests.fakes.model import CLOSE, LISTEN, UDP
+from tests.unit.guard.machine import LOCAL, REMOTE, connection
+from tests.unit.module.conftest import Target
+
+CACHEABLE = 64 * 1024
+
+
+def facts(target: Target, limit: int = 50) -> dict[str, Any]:
+    answer = target.task(gather, {"namespaces": ["current"], "limit": limit})
+    assert set(answer.result) == {"changed", "ansible_facts"}
+    assert set(answer.result["ansible_facts"]) == {"socket_diag"}
+    return answer.result["ansible_facts"]["socket_diag"]
+
+
+def test_totals_count_every_protocol_and_state(target: Target) -> None:
+    target.add(connection())
+    target.add(connection(local_port=2))
+    target.add(FakeSocket(local=LOCAL, local_port=22, state=LISTEN))
+    target.add(FakeSocket(protocol=UDP, local=LOCAL, local_port=53, state=CLOSE))
+
+    found = facts(target)
+
+    assert found["totals"] == {
+        "tcp": {"established": 2, "listening": 1},
+        "udp": {"closed": 1},
+    }
+    assert found["kernel"] == "6.18.0"
+
+
+def test_listeners_say_who_holds_them(target: Target) -> None:
+    target.add(connection())
+    target.add(FakeSocket(local=LOCAL, local_port=22, state=LISTEN))
+    target.add(FakeSocket(protocol=UDP, local=LOCAL, local_port=53, state=CLOSE), holder=None)
+
+    found = facts(target)
+
+    assert [
+        (each["protocol"], each["local_port"], each["processes"]) for each in found["listeners"]
+    ] == [("tcp", 22, ["app"]), ("udp", 53, None)]
+    assert found["listeners_total"] == 2
+
+
+def test_peers_are_counted_the_busiest_first(target: Target) -> None:
+    for number in range(30):
+        for port in range(1 + (number == 7)):
+            target.add(connection(remote=f"198.51.100.{number}", remote_port=80 + port))
+
+    found = facts(target)
+
+    assert found["peers"][0] == {"remote": "198.51.100.7", "sockets": 2}
+    assert (len(found["peers"]), found["peers_total"]) == (20, 30)
+
+
+def test_support_and_rights_are_the_kernels_own_answers(target: Target) -> None:
+    found = facts(target)
+    assert found["support"]["tcp"]["verdict"] == "supported"
+    assert found["support"]["mptcp"]["verdict"] == "no_destroy_handler"
+    assert found["support"]["raw"] == {
+        "verdict": "handler_missing",
+        "how": "a dump ends with ENOENT",
+        "module": "raw_diag",
+    }
+    assert found["may_destroy"]
+
+    target.kernel.abilities.privileged = False
+    target.kernel.abilities.destroys = False
+    found = facts(target)
+    assert found["support"]["tcp"]["verdict"] == "built_without"
+    assert not found["may_destroy"]
+    assert found["namespaces"] == [{"name": "current", "may_destroy": False, "sockets": 0}]
+
+
+def test_many_sockets_make_no_large_facts(target: Target) -> None:
+    first = int(ipaddress.ip_address("2001:db8:ffff:ffff:ffff:ffff:1000:1000"))
+    for number in range(3000):
+        address = str(ipaddress.ip_address(first + number))
+        target.sockets.add(
+            FakeSocket(local=address, local_port=50_000, remote=address, remote_port=50_001),
+            FakeSocket(local=address, local_port=50_000, state=LISTEN, uid=4_000_000_000 + number),
+        )
+
+    found = facts(target, limit=200)
+
+    assert found["listeners_total"] == found["peers_total"] == 3000
+    assert len(found["listeners"]) == 200
+    assert len(json.dumps(found)) < CACHEABLE
+
+
+def test_facts_hold_nothing_that_names_a_single_socket(target: Target) -> None:
+    sock = target.add(FakeSocket(local=LOCAL, local_port=22, state=LISTEN, cookie=0xABCDEF123))
+    target.add(connection(remote=REMOTE))
+
+    text = json.dumps(facts(target))
+
+    assert "abcdef123" not in text
+    assert str(sock.inode) not in text
+
+
+@pytest.mark.parametrize("limit", [-1, 201])
+def test_a_limit_that_is_no_limit_is_refused(target: Target, limit: int) -> None:
+    with pytest.raises(InputError) as caught:
+        facts(target, limit)
+    assert caught.value.path == ("limit",)
