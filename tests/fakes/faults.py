@@ -65,12 +65,13 @@ def done_with(code: int) -> Fault:
 
 
 def strangers(*, sequence: bool = False, port: bool = False) -> Fault:
-    """Before the answers come the same for another request, or for another socket."""
+    """Before the answers come such as are for another request, or for another socket."""
 
     def mark(header: tuple[int, ...], body: bytes) -> tuple[tuple[int, ...], bytes]:
         length, kind, flags, number, to_port = header
         number = (number + 1000) & 0xFFFFFFFF if sequence else number
-        return (length, kind, flags, number, to_port ^ 0x5A5A if port else to_port), body
+        other = bytes(byte ^ 0xFF for byte in body) if kind >= 16 else body
+        return (length, kind, flags, number, to_port ^ 0x5A5A if port else to_port), other
 
     return lambda answers: [*_messages(answers, mark), *answers]
 

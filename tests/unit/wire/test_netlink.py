@@ -179,20 +179,20 @@ def test_strangers_do_not_hold_us_up_for_ever() -> None:
 
 
 _WORDS = st.one_of(
-    st.binary(max_size=120),
+    st.binary(max_size=40),
     st.builds(
         message,
         st.sampled_from([0, 1, NLMSG_ERROR, NLMSG_DONE, 4, _BY_FAMILY, 0xFFFF]),
-        st.integers(0, 0xFFFF),
-        st.integers(0, 3),
-        st.sampled_from([0, 1, 4242, 4243]),
+        st.one_of(st.sampled_from([0, 2]), st.integers(0, 0xFFFF)),
+        st.sampled_from([1, 1, 2, 3, 0]),
+        st.sampled_from([4242, 4242, 4242, 0, 4243]),
         st.binary(max_size=90),
     ),
 )
 _DATAGRAMS = st.lists(st.lists(_WORDS, max_size=4).map(b"".join), max_size=5)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(_DATAGRAMS)
 def test_a_dump_out_of_any_bytes(datagrams: list[bytes]) -> None:
     """A list whose every element came with our sequence number and port, or a typed error."""
@@ -204,13 +204,17 @@ def test_a_dump_out_of_any_bytes(datagrams: list[bytes]) -> None:
         found = connection.dump("list", _BY_FAMILY, _REQUEST, _body)
     except SocketsError:
         return
-    ours = [
-        body
-        for each in datagrams
-        for kind, sequence, port, body in _messages(each)
-        if kind >= 16 and 1 <= sequence <= 5 and port == 4242
-    ]
-    assert all(body in ours for body in found)
+    # Which of its five attempts succeeded is not known, but all of it came for one of them.
+    assert any(
+        found
+        == [
+            body
+            for each in datagrams
+            for kind, sequence, port, body in _messages(each)
+            if kind >= 16 and sequence == attempt and port == 4242
+        ][: len(found)]
+        for attempt in range(1, 6)
+    )
 
 
 def _messages(datagram: bytes) -> list[tuple[int, int, int, bytes]]:
