@@ -18,7 +18,8 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import tests.conftest  # noqa: F401  (maps the core to linuxnet_sockets)
+# For what it does: it maps the core to linuxnet_sockets.
+import tests.conftest  # noqa: F401  # pylint: disable=unused-import
 
 # isort: split
 from linuxnet_sockets import destroy, host, look, namespaces, record

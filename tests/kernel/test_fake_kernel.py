@@ -195,8 +195,7 @@ def test_a_socket_before_and_after(
             rqueue=real.rqueue,
             wqueue=real.wqueue,
             uid=real.uid,
-            explicit_port=(make is not states.udp_autobound
-            and protocol != "tcp")
+            explicit_port=(make is not states.udp_autobound and protocol != "tcp")
             or make is states.listening,
         )
     )

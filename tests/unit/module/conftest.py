@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils._module.run import Answer, Request
-from plugins.module_utils._module.run import Work as Work
+from plugins.module_utils._module.run import Answer, Request, Work
 from tests.unit.guard.machine import Machine
 
 
