@@ -1,0 +1,86 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A process beside the test that holds a connection, so that the test itself does not."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tests.lab.states import listener
+from tests.lab.topology import LabNamespace, Pair
+
+# Connects, tells its own port, its cookie and its pid, and holds on until it is spoken to. With a
+# name it takes that for its command (PR_SET_NAME).
+_PROGRAM = """
+import ctypes, os, socket, sys
+address, port, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+if name:
+    ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)
+sock = socket.create_connection((address, port))
+cookie = int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, 57, 8), sys.byteorder)
+print(sock.getsockname()[1], cookie, os.getpid(), flush=True)
+sys.stdin.readline()
+try:
+    sock.sendall(b"still here")
+    print("alive", flush=True)
+except OSError as error:
+    print(error.errno, flush=True)
+sys.stdin.readline()
+"""
+
+
+class Holder(NamedTuple):
+    """The process's end of a connection to the pair's server."""
+
+    process: subprocess.Popen[str]
+    port: int
+    remote_port: int
+    cookie: int
+    pid: int
+
+    def alive(self) -> bool:
+        """Whether the process can still send."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline() == "alive\n"
+
+
+@contextlib.contextmanager
+def holder(pair: Pair, *, name: str = "") -> Iterator[Holder]:
+    """A process in the client's namespace that is connected to the server."""
+    listens = listener(pair.server, pair.server4)
+    port = listens.getsockname()[1]
+    process = _start(pair.client, pair.server4, port, name)
+    try:
+        accepted, _address = listens.accept()
+        pair.server.keep(accepted)
+        assert process.stdout is not None
+        own_port, cookie, pid = map(int, process.stdout.readline().split())
+        yield Holder(process, own_port, port, cookie, pid)
+    finally:
+        process.terminate()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+def _start(where: LabNamespace, address: str, port: int, name: str) -> subprocess.Popen[str]:
+    return where.spawn(
+        sys.executable,
+        "-c",
+        _PROGRAM,
+        address,
+        str(port),
+        name,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
