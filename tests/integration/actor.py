@@ -1,0 +1,211 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A process that holds real sockets: a client or a server as a test asks for it.
+
+It is no ancestor of the Ansible that is under test, so its sockets are not protected as the
+control connection's. Commands and answers are lines of JSON on standard input and output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
+_KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+_PROTOCOLS = {"mptcp": 262, "udplite": 136}
+
+
+class Actor:
+    """The test's side: starts the process by `spawn`, which gets a command line and pipes."""
+
+    def __init__(self, spawn: Callable[..., subprocess.Popen[str]], *prefix: str) -> None:
+        self._process = spawn(
+            *prefix,
+            sys.executable,
+            str(Path(__file__)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        self.pid: int = self._ask("pid")
+
+    def _ask(self, command: str, **arguments: Any) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"do": command, **arguments}) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, f"the actor ended during {command} {arguments}"
+        answer = json.loads(line)
+        assert "error" not in answer, answer["error"]
+        return answer["answer"]
+
+    def become(self, *, name: str | None = None, uid: int | None = None) -> None:
+        """Be called so (comm), and another user, from now on. Raises AssertionError."""
+        self._ask("become", name=name, uid=uid)
+
+    def listen(self, address: str, port: int = 0, **options: Any) -> dict[str, Any]:
+        """A server that accepts whatever comes and keeps it; {number, cookie, port}."""
+        return self._ask("listen", address=address, port=port, **options)
+
+    def connect(
+        self, address: str, port: int, count: int = 1, **options: Any
+    ) -> list[dict[str, Any]]:
+        """Clients; {number, cookie, port} of each. kind, source, device, mark, wait."""
+        return self._ask("connect", address=address, port=port, count=count, **options)
+
+    def fill(self, number: int) -> int:
+        """Send until nothing more is taken; the bytes sent."""
+        return self._ask("fill", number=number)
+
+    def state(self, *numbers: int) -> list[str]:
+        """What a receive says now: open, closed, or the name of an errno."""
+        return self._ask("state", numbers=numbers)
+
+    def close(self, *numbers: int) -> None:
+        """Close with a reset, so that nothing of a connection is left."""
+        self._ask("close", numbers=numbers)
+
+
+class _Sockets:
+    def __init__(self) -> None:
+        self.held: list[socket.socket] = []
+        self.accepted: list[socket.socket] = []
+
+    def pid(self) -> int:
+        return int(Path("/proc/self/stat").read_text().split()[0])
+
+    def become(self, name: str | None, uid: int | None) -> None:
+        if name is not None:
+            Path("/proc/self/comm").write_text(name)
+        if uid is not None:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+
+    def listen(
+        self, address: str, port: int, kind: str = "tcp", mapped: bool = False
+    ) -> dict[str, Any]:
+        sock = self._socket(address, kind)
+        if mapped:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.bind((address, port))
+        if kind in ("tcp", "mptcp"):
+            sock.listen(4096)
+            threading.Thread(target=self._accept, args=(sock,), daemon=True).start()
+        return self._keep(sock)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                self.accepted.append(listener.accept()[0])
+            except OSError:
+                return
+
+    def connect(
+        self,
+        address: str,
+        port: int,
+        count: int,
+        kind: str = "tcp",
+        source: tuple[str, int] | None = None,
+        device: str | None = None,
+        mark: int | None = None,
+        wait: bool = True,
+    ) -> list[dict[str, Any]]:
+        made = []
+        for _each in range(count):
+            sock = self._socket(address, kind)
+            if device is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+            if mark is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            if source is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind(tuple(source))
+            sock.setblocking(wait)
+            with contextlib.suppress(BlockingIOError):
+                sock.connect((address, port))
+            sock.setblocking(True)
+            made.append(self._keep(sock))
+        return made
+
+    def _socket(self, address: str, kind: str) -> socket.socket:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        protocol = _PROTOCOLS.get(kind, 0)
+        base = _KINDS.get(kind) or (socket.SOCK_STREAM if kind == "mptcp" else socket.SOCK_DGRAM)
+        return socket.socket(family, base, protocol)
+
+    def _keep(self, sock: socket.socket) -> dict[str, Any]:
+        self.held.append(sock)
+        cookie = int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
+        return {
+            "number": len(self.held) - 1,
+            "cookie": f"{cookie:x}",
+            "port": sock.getsockname()[1],
+        }
+
+    def fill(self, number: int) -> int:
+        sock, sent = self.held[number], 0
+        sock.setblocking(False)
+        try:
+            while True:
+                sent += sock.send(bytes(65536))
+        except BlockingIOError:
+            return sent
+        finally:
+            sock.setblocking(True)
+
+    def state(self, numbers: list[int]) -> list[str]:
+        return [_state(self.held[number]) for number in numbers]
+
+    def close(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self.held[number].setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, (1).to_bytes(4, sys.byteorder) + bytes(4)
+            )
+            self.held[number].close()
+
+
+def _state(sock: socket.socket) -> str:
+    try:
+        return "open" if sock.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) else "closed"
+    except BlockingIOError:
+        return "open"
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+
+
+def main() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
+    sockets = _Sockets()
+    for line in sys.stdin:
+        request = json.loads(line)
+        command = getattr(sockets, request.pop("do"))
+        try:
+            answer = {"answer": command(**request)}
+        except OSError as error:
+            answer = {"error": f"{request}: {error}"}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

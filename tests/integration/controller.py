@@ -1,0 +1,141 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the checkout's modules through Ansible itself, inside a namespace, and gives the results."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.lab.topology import LabNamespace
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+Result = dict[str, Any]
+
+
+def task(
+    module: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    check: bool = False,
+    diff: bool = False,
+    **keywords: Any,
+) -> dict[str, Any]:
+    """A task of a playbook; a module of ours without a dot. It may fail, its result comes back."""
+    name = module if "." in module else f"linuxnet.sockets.{module}"
+    return {
+        name: dict(options or {}),
+        "check_mode": check,
+        "diff": diff,
+        "ignore_errors": True,
+        **keywords,
+    }
+
+
+class Controller:
+    """An Ansible that runs in a namespace. base: a folder of the test's for its files."""
+
+    def __init__(self, where: LabNamespace, base: Path) -> None:
+        self.where = where
+        self.base = base
+        self._runs = 0
+
+    def play(
+        self,
+        *tasks: dict[str, Any],
+        prefix: Sequence[str] = (),
+        inventory: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+        **keywords: Any,
+    ) -> list[Result]:
+        """The result of each task, in their order.
+
+        prefix: a command that runs the whole of it. inventory: hosts, of which just one is played.
+        variables: more of the environment. keywords: of the play.
+        """
+        self._runs += 1
+        results = self.base / f"results-{self._runs}.json"
+        names = [f"result_{number}" for number in range(len(tasks))]
+        play = {
+            "hosts": "all",
+            "gather_facts": False,
+            "tasks": [
+                *({"register": name, **each} for name, each in zip(names, tasks, strict=True)),
+                {
+                    "ansible.builtin.copy": {
+                        "dest": str(results),
+                        "content": "{{ [" + ", ".join(names) + "] | to_json }}",
+                        "mode": "0600",
+                    },
+                    "delegate_to": "localhost",
+                    "become": False,
+                    "check_mode": False,
+                    "diff": False,
+                    "vars": {
+                        "ansible_connection": "local",
+                        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+                        "ansible_remote_tmp": str(self.base / "local"),
+                    },
+                },
+            ],
+            **keywords,
+        }
+        playbook = self.base / f"play-{self._runs}.yml"
+        playbook.write_text(yaml.safe_dump([play], sort_keys=False))
+        output = self.run(
+            "ansible-playbook",
+            "-i",
+            str(inventory or ROOT / "tools" / "inventory.yml"),
+            str(playbook),
+            prefix=prefix,
+            variables=variables,
+        )
+        assert results.exists(), output
+        return json.loads(results.read_text())
+
+    def run(
+        self,
+        command: str,
+        *arguments: str,
+        prefix: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+        check: bool = True,
+    ) -> str:
+        """What a command of Ansible's prints, errors behind it."""
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")
+        }
+        kept.pop("SSH_CONNECTION", None)
+        done = subprocess.run(
+            [*self.where.command(*prefix, str(BIN / command)), *arguments],
+            cwd=ROOT,
+            env={
+                **kept,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_PIPELINING": "true",
+                "ANSIBLE_NOCOLOR": "true",
+                **(variables or {}),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0 or not check, done.stdout
+        return done.stdout
+
+
+def cookies(entries: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {entry["cookie"] for entry in entries}
