@@ -9,6 +9,7 @@ at, since nobody needs privileges for those.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -132,6 +133,40 @@ def test_all_tolerates_processes_that_end(machine: Machine) -> None:
     machine.process(5, net="no-such-type")
     (machine.process(6, net="uts") / "mountinfo").unlink()
     assert [each.label for each in machine.resolve("all")] == ["current", "pid:6"]
+
+
+def netlink_table(base: Path, inode: int) -> None:
+    (base / "net").mkdir()
+    (base / "net" / "netlink").write_text(
+        "sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode\n"
+        f"ffff 4 0 00000000 0 0 0 2 0 {inode + 1}\n"
+        "ffff 0 77 00000000 0 0 0 2 0 5\n"
+        f"ffff 0 0 00000000 0 0 0 2 0 {inode}\n"
+    )
+
+
+@pytest.mark.parametrize(("inode", "seen"), [(100, True), (200, True), (300, False)])
+def test_process_that_hides_its_namespace(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, inode: int, seen: bool
+) -> None:
+    netlink_table(machine.proc / "thread-self", 100)
+    netlink_table(machine.process(5, net="uts"), 200)
+    netlink_table(machine.process(6, net="ipc"), inode)
+    stat = os.stat
+
+    def hiding(path: str) -> os.stat_result:
+        if path.startswith(f"{machine.proc}/6/ns"):
+            raise PermissionError(errno.EACCES, "hidden", path)
+        return stat(path)
+
+    monkeypatch.setattr(namespaces.os, "stat", hiding)
+    if seen:
+        # It is in one that is known anyway.
+        assert [each.label for each in machine.resolve("all")] == ["current", "pid:5"]
+    else:
+        with pytest.raises(errors.NamespaceDenied) as caught:
+            machine.resolve("all")
+        assert (caught.value.name, caught.value.errno) == ("pid:6", errno.EACCES)
 
 
 def mount(machine: Machine, table: Path, kind: str, at: Path, *, inode: int | None = None) -> None:

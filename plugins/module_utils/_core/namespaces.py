@@ -17,7 +17,7 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from .errors import InputError, NamespaceDenied, NamespaceNotFound, NetlinkError, PathStep
@@ -153,20 +153,7 @@ def _network_namespace(file: str, device: int) -> Identity | None:
 def _all(proc: str, directories: Sequence[str]) -> list[Namespace]:
     current = _current(proc)
     device = current.identity[0]
-    processes: dict[Identity, int] = {}
-    mount_tables: dict[Identity, int] = {}
-    for pid in sorted(int(name) for name in os.listdir(proc) if name.isdigit()):
-        base = f"{proc}/{pid}/ns"
-        try:
-            net = os.stat(f"{base}/net")
-            mounts = os.stat(f"{base}/mnt")
-        except OSError as error:
-            # The process has ended, or is a zombie that has no namespaces any more.
-            if error.errno in _GONE:
-                continue
-            raise NamespaceDenied(f"{_PID}{pid}", error.errno or errno.EIO) from error
-        processes.setdefault((net.st_dev, net.st_ino), pid)
-        mount_tables.setdefault((mounts.st_dev, mounts.st_ino), pid)
+    processes, mount_tables = _of_processes(proc)
     found = {current.identity: current}
     for namespace in (
         *sorted(_in_directories(directories, device)),
@@ -174,10 +161,60 @@ def _all(proc: str, directories: Sequence[str]) -> list[Namespace]:
             Namespace(f"{_PID}{pid}", f"{proc}/{pid}/ns/net", identity)
             for identity, pid in sorted(processes.items(), key=lambda item: item[1])
         ),
-        *sorted(_mounted(proc, mount_tables.values(), device)),
+        *sorted(_mounted(proc, mount_tables, device)),
     ):
         found.setdefault(namespace.identity, namespace)
     return list(found.values())
+
+
+def _of_processes(proc: str) -> tuple[dict[Identity, int], list[int]]:
+    """The network namespaces that processes are in, each with the lowest pid; and one pid for each
+    mount namespace.
+
+    Some processes hide their namespaces even from root. That is no loss where they are in one that
+    is known anyway; else NamespaceDenied is raised, since the answer would not be whole.
+    """
+    processes: dict[Identity, int] = {}
+    mount_tables: dict[Identity, int] = {}
+    hidden: dict[int, int] = {}
+    for pid in sorted(int(name) for name in os.listdir(proc) if name.isdigit()):
+        base = f"{proc}/{pid}/ns"
+        try:
+            net = os.stat(f"{base}/net")
+            mounts = os.stat(f"{base}/mnt")
+        except OSError as error:
+            # Else the process has ended, or is a zombie that has no namespaces any more.
+            if error.errno not in _GONE:
+                hidden[pid] = error.errno or errno.EIO
+            continue
+        processes.setdefault((net.st_dev, net.st_ino), pid)
+        mount_tables.setdefault((mounts.st_dev, mounts.st_ino), pid)
+    if hidden:
+        known = {_fingerprint(proc, str(pid)) for pid in ("thread-self", *processes.values())}
+        for pid, number in hidden.items():
+            fingerprint = _fingerprint(proc, str(pid))
+            if fingerprint is not None and fingerprint not in known:
+                raise NamespaceDenied(f"{_PID}{pid}", number)
+    return processes, list(mount_tables.values())
+
+
+def _fingerprint(proc: str, process: str) -> bytes | None:
+    """What tells the network namespace of a process from others, open to everybody; None: gone.
+
+    The kernel's own rtnetlink socket of a namespace: its inode, in the last column of the line
+    for protocol 0 and port 0 (netlink_native_seq_show).
+    """
+    try:
+        with open(f"{proc}/{process}/net/netlink", "rb") as table:
+            for line in table:
+                fields = line.split()
+                if fields[1:3] == [b"0", b"0"]:
+                    return fields[-1]
+    except OSError as error:
+        # A zombie's is EINVAL (get_proc_task_net).
+        if error.errno in (*_GONE, errno.EINVAL):
+            return None
+    return b"unknown"
 
 
 def _in_directories(directories: Sequence[str], device: int) -> Iterator[Namespace]:
@@ -200,7 +237,7 @@ def _in_directories(directories: Sequence[str], device: int) -> Iterator[Namespa
                 yield Namespace(name, file, identity)
 
 
-def _mounted(proc: str, pids: Iterable[int], device: int) -> Iterator[Namespace]:
+def _mounted(proc: str, pids: Sequence[int], device: int) -> Iterator[Namespace]:
     """The network namespaces in the mount tables of these processes (proc_pid_mountinfo(5)).
 
     A mount that is not in the caller's own mount namespace is reached through /proc/PID/root.

@@ -1,0 +1,228 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every network namespace of the host is found once, entered without a trace, and let go."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pyroute2 import netns
+
+from linuxnet_sockets import namespaces
+from linuxnet_sockets.errors import NamespaceNotFound
+from linuxnet_sockets.host import Host
+from linuxnet_sockets.look import View, find
+from linuxnet_sockets.namespaces import Namespace
+from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.wire.netlink import NETLINK_SOCK_DIAG
+from tests.kernel.asking import ask
+from tests.lab import states
+from tests.lab.topology import Lab, LabNamespace
+from tests.lab.waiting import until
+
+
+@pytest.fixture
+def whole_host() -> None:
+    """Only root of the machine itself sees the namespaces of all processes."""
+    if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
+        pytest.skip("the namespaces of other users' processes may not be seen: not real root")
+
+
+def identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def found(path: str) -> list[Namespace]:
+    """What `all` says of the namespace to which the path leads."""
+    wanted = identity(path)
+    return [each for each in namespaces.resolve(["all"]) if each.identity == wanted]
+
+
+@contextlib.contextmanager
+def process(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that says when it is ready and ends with its input."""
+    script = "echo ready; read _line"
+    started = subprocess.Popen(
+        [*words, "/bin/sh", "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert started.stdout is not None
+        assert started.stdout.readline() == "ready\n"
+        yield started
+    finally:
+        started.communicate(timeout=10)
+
+
+def test_named(lab: Lab) -> None:
+    where = lab.namespace("named")
+    (namespace,) = namespaces.resolve([where.name])
+    assert namespace == (where.name, where.path, identity(where.path))
+
+
+@pytest.mark.usefixtures("whole_host")
+def test_all_has_each_once(lab: Lab) -> None:
+    where = lab.namespace("named")
+    with process(*where.command("env")), process("unshare", "--net") as container:
+        everything = namespaces.resolve(["all"])
+        identities = [each.identity for each in everything]
+        assert len(identities) == len(set(identities))
+        assert everything[0] == ("current", None, identity("/proc/self/ns/net"))
+        assert [each.label for each in found(where.path)] == [where.name]
+        label = f"pid:{container.pid}"
+        assert [each.label for each in found(f"/proc/{container.pid}/ns/net")] == [label]
+
+
+@pytest.mark.usefixtures("whole_host")
+def test_container_with_its_own_mounts_and_processes() -> None:
+    with process("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child") as container:
+        child = Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text().split()[0]
+        (namespace,) = found(f"/proc/{child}/ns/net")
+        assert namespace.label == f"pid:{container.pid}"
+        with namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG) as sock:
+            assert sock.getsockname()[0]
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Bind a namespace to a file of the test's own, as container engines do."""
+    with contextlib.ExitStack() as stack:
+
+        def mount(source: str) -> Path:
+            at = tmp_path / "bound here"
+            at.touch()
+            subprocess.run(["mount", "--bind", source, str(at)], check=True)
+            stack.callback(subprocess.run, ["umount", str(at)], check=True)
+            return at
+
+        yield mount
+
+
+@pytest.mark.usefixtures("whole_host")
+def test_mount_without_a_process(mounted: Callable[[str], Path]) -> None:
+    with process("unshare", "--net") as container:
+        at = mounted(f"/proc/{container.pid}/ns/net")
+    (namespace,) = found(str(at))
+    assert namespace == (str(at), str(at), identity(str(at)))
+    assert namespaces.resolve([str(at)]) == [namespace]
+
+
+@pytest.mark.usefixtures("whole_host")
+def test_mount_that_only_another_mount_namespace_has(tmp_path: Path) -> None:
+    at = tmp_path / "inner"
+    at.touch()
+    script = (
+        f"unshare --net sh -c 'mount --bind /proc/self/ns/net {at}'; stat -L -c '%d %i' {at}; "
+        "read _line"
+    )
+    with subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as engine:
+        try:
+            assert engine.stdout is not None
+            device, inode = map(int, engine.stdout.readline().split())
+            (namespace,) = [
+                each for each in namespaces.resolve(["all"]) if each.identity == (device, inode)
+            ]
+            assert str(namespace.path).endswith(f"/root{at}")
+            with namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG) as sock:
+                assert sock.getsockname()[0]
+        finally:
+            engine.communicate("\n", timeout=10)
+
+
+@pytest.mark.usefixtures("whole_host")
+def test_all_finds_no_other_types() -> None:
+    with process("unshare", "--uts", "--ipc") as other:
+        kinds = {identity(f"/proc/{other.pid}/ns/{kind}") for kind in ("uts", "ipc", "mnt")}
+        assert kinds.isdisjoint(each.identity for each in namespaces.resolve(["all"]))
+
+
+def test_a_look_is_of_that_namespace_and_leaves_the_caller_where_it_is(lab: Lab) -> None:
+    where = lab.namespace("elsewhere")
+    listens = states.listener(where, "127.0.0.1")
+    before = identity("/proc/thread-self/ns/net")
+    threads = threading.active_count()
+    with View(Host(), *namespaces.resolve([where.name])) as view:
+        selector = parse_selector({"state": "listening"}, names=view.host)
+        cookies = [subject.cookie for subject in find(view, selector)]
+    assert cookies == [states.cookie_of(listens)]
+    assert identity("/proc/thread-self/ns/net") == before
+    assert threading.active_count() == threads
+
+
+def test_deleted_namespace_is_not_pinned(lab: Lab) -> None:
+    stays = lab.namespace("stays")
+    goes = LabNamespace("goes")
+    try:
+        ifname, _peer = lab.wire(stays, goes)
+        (namespace,) = namespaces.resolve([goes.name])
+        with View(Host(), namespace) as view:
+            find(view, parse_selector({"state": "all"}, names=view.host))
+            assert view.environment().local_addresses
+    finally:
+        goes.close()
+    with stays.route() as route:
+        # The kernel takes a veth pair down with the namespace of its other end.
+        until(lambda: not route.link_lookup(ifname=ifname), "the other end of the wire to go")
+    with pytest.raises(NamespaceNotFound):
+        namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG)
+
+
+def test_name_that_was_used_again_is_another_namespace(lab: Lab) -> None:
+    name = lab.namespace("keeps-pyroute2-busy").name + "-again"
+    netns.create(name)
+    try:
+        (first,) = namespaces.resolve([name])
+        # Something else keeps the first alive, so that the second cannot get its number.
+        pin = os.open(str(first.path), os.O_RDONLY)
+        try:
+            netns.remove(name)
+            netns.create(name)
+            with pytest.raises(NamespaceNotFound):
+                namespaces.open_netlink(first, NETLINK_SOCK_DIAG)
+        finally:
+            os.close(pin)
+    finally:
+        netns.remove(name)
+
+
+def test_what_is_no_namespace(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    for name in (str(plain), "/proc/self/ns/mnt", "lns-never-made", "pid:4194305"):
+        with pytest.raises(NamespaceNotFound):
+            namespaces.resolve([name])
+
+
+def test_without_the_right_to_enter(lab: Lab) -> None:
+    where = lab.namespace("closed")
+    answer = ask({"state": "all"}, [where.name], without=["sys_admin"])
+    assert answer["error"] == "NamespaceDenied"
+    assert answer["arguments"][0] == where.name
+
+
+def test_all_without_the_right_to_see_all_is_refused() -> None:
+    with process("unshare", "--net"):
+        assert ask(None, ["all"], without=["sys_ptrace"])["error"] == "NamespaceDenied"
+
+
+def test_own_namespace_takes_no_privilege() -> None:
+    own = f"pid:{os.getpid()}"
+    (namespace,) = namespaces.resolve([own])
+    with namespaces.open_netlink(namespace, socket.NETLINK_ROUTE) as sock:
+        assert sock.getsockname()[0]
