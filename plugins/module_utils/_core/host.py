@@ -20,12 +20,14 @@ from .wire.netlink import NetlinkSocket
 class Host:
     """Where the core looks and what it calls. The defaults are this machine; tests replace them.
 
+    root: what stands before /boot, /lib and /usr/lib.
     open_netlink(namespace, netlink protocol) opens a socket inside a namespace.
     environ: the environment of the process that was asked (for SSH_CONNECTION); pid: that process.
     release: the kernel's, as uname -r prints it.
     """
 
     proc: str = "/proc"
+    root: str = ""
     netns_directories: tuple[str, ...] = namespaces.DIRECTORIES
     protect_directory: str = "/etc/linuxnet-sockets/protect.d"
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)

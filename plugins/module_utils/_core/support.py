@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from . import vocabulary
 from .errors import HandlerMissing, NetlinkError
+from .host import Host
+from .kernel_config import module_available
 from .look import View
 from .wire import bytecode, inet_diag
 
@@ -18,6 +20,13 @@ SUPPORTED = "supported"
 BUILT_WITHOUT = "built_without"
 NO_DESTROY_HANDLER = "no_destroy_handler"
 HANDLER_MISSING = "handler_missing"
+NOT_PERMITTED = "not_permitted"
+
+# Why a caller is not permitted.
+NO_CAPABILITY = "no_capability"
+FOREIGN_USER_NAMESPACE = "foreign_user_namespace"
+
+CAP_NET_ADMIN = 12  # include/uapi/linux/capability.h
 
 # The module that brings a protocol's diag handler, and the option that it is built by
 # (net/ipv4/Kconfig, net/mptcp/Kconfig).
@@ -35,16 +44,20 @@ class ProtocolSupport(NamedTuple):
 
     verdict: supported; built_without (no CONFIG_INET_DIAG_DESTROY); no_destroy_handler (the
     protocol has none, whatever the configuration); handler_missing (its sockets cannot even be
-    listed: `module` would bring the handler). how: the answers that say so.
+    listed: `module` would bring the handler); not_permitted (the kernel can, this caller may not:
+    `reason` is no_capability or foreign_user_namespace). how: the answers that say so.
+    module_available: whether this kernel's modules hold `module`; None where that is not known.
     """
 
     verdict: str
     how: str
-    module: str | None
+    module: str | None = None
+    module_available: bool | None = None
+    reason: str | None = None
 
 
 def support(view: View) -> dict[str, ProtocolSupport]:
-    """The verdict for every protocol. Harmless, and open to every caller."""
+    """What the kernel can do, for every protocol. Harmless, and open to every caller."""
     found: dict[str, ProtocolSupport] = {}
     destroyers: set[str] = set()
     for protocol in vocabulary.PROTOCOLS:
@@ -63,15 +76,49 @@ def support(view: View) -> dict[str, ProtocolSupport]:
 def _protocol(view: View, protocol: str) -> ProtocolSupport:
     listed = _can_list(view, protocol)
     if not listed:
-        return ProtocolSupport(HANDLER_MISSING, "a dump ends with ENOENT", MODULES[protocol])
+        host = view.host
+        module = MODULES[protocol]
+        return ProtocolSupport(
+            HANDLER_MISSING,
+            "a dump ends with ENOENT",
+            module,
+            module_available(host.root, host.release, module),
+        )
     answer = inet_diag.probe_destroy(view.diag, protocol, socket.AF_INET)
     if answer in (0, errno.ENOENT):
-        return ProtocolSupport(SUPPORTED, "destroying no socket is answered with ENOENT", None)
+        return ProtocolSupport(SUPPORTED, "destroying no socket is answered with ENOENT")
     if answer == errno.EOPNOTSUPP:
-        return ProtocolSupport(
-            BUILT_WITHOUT, "destroying no socket is answered with EOPNOTSUPP", None
-        )
+        return ProtocolSupport(BUILT_WITHOUT, "destroying no socket is answered with EOPNOTSUPP")
     raise NetlinkError(f"ask whether {protocol} sockets can be destroyed", answer)
+
+
+def support_for_caller(view: View) -> dict[str, ProtocolSupport]:
+    """As support, but where the kernel can and this caller may not, the verdict says so."""
+    found = support(view)
+    if may_destroy(view):
+        return found
+    if has_capability(view.host, CAP_NET_ADMIN):
+        reason = FOREIGN_USER_NAMESPACE
+        why = "the caller's user namespace does not own the network namespace"
+    else:
+        reason = NO_CAPABILITY
+        why = "the caller has no CAP_NET_ADMIN"
+    how = f"a filter by mark is answered with EPERM, and {why}"
+    return {
+        protocol: verdict._replace(verdict=NOT_PERMITTED, reason=reason, how=how)
+        if verdict.verdict == SUPPORTED
+        else verdict
+        for protocol, verdict in found.items()
+    }
+
+
+def has_capability(host: Host, capability: int) -> bool:
+    """Whether it is in the caller's effective set, in the user namespace that it is in."""
+    with open(f"{host.proc}/self/status", encoding="ascii", errors="replace") as lines:
+        for line in lines:
+            if line.startswith("CapEff:"):
+                return bool(int(line.split()[1], 16) >> capability & 1)
+    return False
 
 
 def _can_list(view: View, protocol: str) -> bool:
