@@ -224,7 +224,7 @@ def _port(colon: str, port: str, value: object, path: Path, names: Names) -> int
     try:
         return values.parse_port(port, path, names)
     except InputError as error:
-        raise InputError(path, value, f"its port is {error.problem}", error.allowed) from error
+        raise values.of_whole(error, value, "its port is ") from error
 
 
 def _link(name: str, value: object, path: Path) -> str:
@@ -243,9 +243,11 @@ def _prefix(address: str, length: str | None, value: object, path: Path) -> Pref
         raise InputError(path, value, f"not an address{hint}", ENDPOINT) from error
     if length is None:
         return Prefix(parsed.packed, parsed.max_prefixlen)
-    bits = values.integer(
-        length, path, f"a prefix length from 0 to {parsed.max_prefixlen}", high=parsed.max_prefixlen
-    )
+    allowed = f"a prefix length from 0 to {parsed.max_prefixlen}"
+    try:
+        bits = values.integer(length, path, allowed, high=parsed.max_prefixlen)
+    except InputError as error:
+        raise values.of_whole(error, value, "its prefix length is ") from error
     network = ipaddress.ip_network((parsed.packed, bits), strict=False)
     if network.network_address != parsed:
         raise InputError(

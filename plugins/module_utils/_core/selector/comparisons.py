@@ -150,7 +150,7 @@ def parse(name: str, value: object, path: Path) -> Compares:
         f"and {what}"
     )
     if not isinstance(value, str):
-        number = _number(parse_number, value, path, allowed)
+        number = parse_number(value, path)
         return Compares(path, value, quantity, Bounds(number, number, frozenset()))
     written = values.text(value, path, allowed)
     low, high, but = 0, float("inf"), set()
@@ -159,7 +159,11 @@ def parse(name: str, value: object, path: Path) -> Compares:
         term = _TERM.match(written, position)
         if term is None or (term[1] is None and term[0] != written):
             raise InputError(path, value, "cannot be read as comparisons", allowed)
-        number = _number(parse_number, term[2], path, allowed)
+        try:
+            number = parse_number(term[2], path)
+        except InputError as error:
+            problem = f"compares with {term[2]}: {error.problem}"
+            raise InputError(path, value, problem, allowed) from error
         operator = term[1] or "="
         if operator == "!=":
             but.add(number)
@@ -175,12 +179,3 @@ def parse(name: str, value: object, path: Path) -> Compares:
     if low > high or (low == high and low in but):
         raise InputError(path, value, "holds for no number", allowed)
     return Compares(path, value, quantity, Bounds(low, high, frozenset(but)))
-
-
-def _number(
-    parse_number: Callable[[object, Path], int], value: object, path: Path, allowed: str
-) -> int:
-    try:
-        return parse_number(value, path)
-    except InputError as error:
-        raise InputError(path, value, error.problem, allowed) from error

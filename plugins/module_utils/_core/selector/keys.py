@@ -124,7 +124,7 @@ def _mark_pair(path: Path, value: object) -> tuple[int, int]:
 def _mark_number(text: str, value: object, path: Path) -> int:
     written = text.strip().lower()
     try:
-        if not written.isascii() or not written.isalnum() or len(written) > 10:
+        if not written.isascii() or not written.isalnum() or len(written) > 20:
             raise ValueError
         number = int(written, 16 if written.startswith("0x") else 10)
     except ValueError:

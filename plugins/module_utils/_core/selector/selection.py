@@ -73,7 +73,7 @@ class Selector:
         """
         target = Target(environment, protocol, family, exact_ops)
         accepted, _rejected = tree.node_filters(self.root, target)
-        return filters.programs(accepted)
+        return filters.programs(accepted, whole=self._kernel_decides)
 
     def bind(self, environment: Environment) -> Matches:
         """The test of one look: names of interfaces and cgroups mean what they mean now."""

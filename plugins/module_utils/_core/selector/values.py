@@ -78,6 +78,11 @@ def text(value: object, path: Path, allowed: str) -> str:
     return stripped
 
 
+def of_whole(error: InputError, value: object, where: str = "") -> InputError:
+    """The error of a part of a value, as one of the whole value."""
+    return InputError(error.path, value, where + error.problem, error.allowed)
+
+
 def items(value: object, path: Path, allowed: str) -> Iterator[tuple[Path, object]]:
     """The elements of a list with their paths, or the one value that stands for a list of one."""
     if not isinstance(value, (list, tuple)):
@@ -212,8 +217,11 @@ def parse_range(value: object, path: Path, allowed: str, high: int) -> tuple[int
         match = re.fullmatch(r"([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?", value.strip())
         if match is None:
             return None
-        first = integer(match[1], path, allowed, high=high)
-        last = integer(match[2], path, allowed, high=high) if match[2] else first
+        try:
+            first = integer(match[1], path, allowed, high=high)
+            last = integer(match[2], path, allowed, high=high) if match[2] else first
+        except InputError as error:
+            raise of_whole(error, value) from error
         if last < first:
             raise InputError(path, value, "a range that ends before it begins", allowed)
         return first, last

@@ -1,0 +1,175 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filter language of ss(8): what is read, in which order, and where it is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from linuxnet_sockets.errors import InputError
+from linuxnet_sockets.selector.parse import parse_selector
+
+from .world import Names, World, facts, subject
+
+
+def matches(expression: str, **given: Any) -> bool | None:
+    world: Any = World()
+    selector = parse_selector({"expression": expression, "protocol": "tcp"}, names=Names())
+    return selector.bind(world)(subject(facts(**given), world))
+
+
+def refused(expression: str) -> str:
+    with pytest.raises(InputError) as caught:
+        parse_selector({"expression": expression}, names=Names())
+    assert caught.value.path == ("match", "expression")
+    assert caught.value.value == expression
+    assert caught.value.allowed
+    return caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("expression", "true"),
+    [
+        ("dport = :443", True),
+        ("dport 443", True),
+        ("dport == :https", True),
+        ("dport eq 0x1bb", True),
+        ("dport ne :443", False),
+        ("dport > :442 dport lt 444", True),
+        ("dport >= :444", False),
+        ("sport geq :40000 and sport leq :40000", True),
+        ("sport = *", True),
+        ("dst 192.0.2.7", True),
+        ("dst = 192.0.2.7:443", True),
+        ("dst 192.0.2.7:80", False),
+        ("dst 192.0.2/24", True),
+        ("dst 192.0.2.0/255.255.255.0", True),
+        ("dst 192", False),
+        ("dst 192/8", True),
+        ("dst all", True),
+        ("dst *:443", True),
+        ("dst :443", True),
+        ("dst inet:192.0.2.7", True),
+        ("dst inet6:[::1]", False),
+        ("src 10.0.0.1 and dst 192.0.2.7", True),
+        ("src 10.0.0.1 & dst 192.0.2.8", False),
+        ("src 10.0.0.9 | dst 192.0.2.7", True),
+        ("src 10.0.0.9 || dst 192.0.2.7", True),
+        ("! src 10.0.0.9", True),
+        ("not ! src 10.0.0.9", False),
+        ("not ( src 10.0.0.9 or dst 192.0.2.7 )", False),
+        ("state established", True),
+        ("state ESTABLISHED state listening", True),
+        ("state connected exclude established", False),
+        ("excl established", False),
+        ("exclude listening dst 192.0.2.7", True),
+        ("dev eth0", False),
+        ("dev != eth0", True),
+        ("dev 0", True),
+        ("fwmark = 0x10/0xf0", True),
+        ("fwmark != 0x11", False),
+        ("fwmark 021", True),
+        ("cgroup = /a", False),
+        ("cgroup /a/b", True),
+        ("sport \\= :40000", True),
+        ("src\n10.0.0.1\tand\r\ndst 192.0.2.7", True),
+    ],
+)
+def test_conditions(expression: str, true: bool) -> None:
+    assert matches(expression, mark=0x11, cgroup=12) is true
+
+
+def test_and_and_or_bind_equally_from_left_to_right() -> None:
+    # As ss does: ( dport 443 or src 10.0.0.9 ) and src 10.0.0.9
+    assert matches("dport = :443 or src 10.0.0.9 and src 10.0.0.9") is False
+    assert matches("dport = :443 or ( src 10.0.0.9 and src 10.0.0.9 )") is True
+    assert matches("src 10.0.0.9 and src 10.0.0.9 or dport = :443") is True
+    assert matches("src 10.0.0.9 src 10.0.0.9 or dport = :443") is True
+
+
+def test_ipv6_hosts_and_mapped_sockets() -> None:
+    mapped = {"family": "inet6", "local": "10.0.0.1", "remote": "192.0.2.7"}
+    six = {"family": "inet6", "local": "2001:db8::1", "remote": "2001:db8::9"}
+    assert matches("dst 192.0.2.0/24", **mapped) is True
+    assert matches("dst ::/0", **mapped) is True
+    assert matches("dst [::ffff:0:0/96]", **mapped) is True
+    assert matches("dst [::ffff:192.0.2.7]:443", **mapped) is True
+    assert matches("dst [::ffff:0:0/96]", **six) is False
+    assert matches("dst [2001:db8::/32]:443", **six) is True
+    assert matches("dst 2001:db8::9:443", **six) is True
+    assert matches("dst 2001:db8::/32", **mapped) is False
+
+
+def test_a_backslash_takes_the_next_character() -> None:
+    world: Any = World()
+    world.cgroup_ids = lambda path: frozenset({13}) if path == "/with blank" else None
+    selector = parse_selector({"expression": "cgroup /with\\ blank"}, names=Names())
+    assert selector.bind(world)(subject(facts(cgroup=13), world)) is True
+
+
+@pytest.mark.parametrize(
+    ("expression", "problem"),
+    [
+        ("dst", "ends at character 3, where a host is missing"),
+        ("dport =", "ends at character 7, where a port is missing"),
+        ("( dport = :80", "where a closing parenthesis is missing"),
+        ("dport = :80 )", "`)` at character 13 closes a parenthesis that is not open"),
+        ("( )", "`)` at character 3 is no condition"),
+        ("dport = :80 or", "ends at character 14, where a condition is missing"),
+        ("or dport = :80", "`or` at character 1 is no condition"),
+        ("dport = :80 and and sport = :80", "`and` at character 17 is no condition"),
+        ("dport = and", "`and` at character 9 stands where a port is missing"),
+        ("(dport = :80)", "`(dport` at character 1 is no condition: signs and parentheses stand"),
+        ("dport=:80", "`dport=:80` at character 1 is no condition: signs"),
+        ("dports = :80", "did you mean dport?"),
+        ("dst != 10.0.0.1", "`!=` at character 5 cannot compare this"),
+        ("dev > eth0", "`>` at character 5 cannot compare this"),
+        ("dport = :70000", "`:70000` at character 9 has a port that is outside 0 to 65535"),
+        ("dport = :nosuch", "has a port that is neither a port nor a service"),
+        ("dport > *", "`*` at character 9 is any port, which > cannot compare"),
+        ("dst host.example", "`host.example` at character 5 has no address that can be read"),
+        ("dst 10.0.0.256", "no address that can be read"),
+        ("dst ::1", "no address that can be read"),
+        ("dst [::1", "no closing bracket"),
+        ("dst 10.0.0.0/33", "prefix length"),
+        ("dst 10.0.0.0/255.0.255.0", "prefix length"),
+        ("dst inet6:10.0.0.1", "is no inet6 address"),
+        ("dst unix:/tmp/x", "is of the family unix"),
+        ("src vsock:3:80", "is of the family vsock"),
+        ("dst inet:10.0.0.1 or dst inet6:[::1]", "mixes inet: and inet6:"),
+        ("fwmark = x", "`x` at character 10 is no mark"),
+        ("fwmark = 0x1ffffffff", "is no mark"),
+        ("fwmark = 1/", "is no mark"),
+        ("state", "ends at character 5, where a state is missing"),
+        ("state nosuch", "`nosuch` at character 7 is no such state"),
+        ("state new-syn-recv", "is no such state"),
+        ("state established,listening", "(write `state` before each)"),
+        ("state closed exclude closed", "`closed` at character 22 leaves no state"),
+        ("dport = :80 state established", "`state` at character 13 must stand at the beginning"),
+        ("! " * 80 + "dport = :80", "nested too deeply"),
+        ("( " * 80 + "dport = :80" + " )" * 80, "nested too deeply"),
+    ],
+)
+def test_what_is_wrong_and_where(expression: str, problem: str) -> None:
+    assert problem in refused(expression)
+
+
+_WORDS = (
+    "dst src dport sport dev fwmark cgroup autobound state exclude established = != > < >= <= "
+    "and or not ! & | ( ) :80 10.0.0.1 [::1]:80 * eth0 0x10/1 /a x \\ [ ] : / inet: 70000"
+)
+
+
+@given(st.lists(st.sampled_from(_WORDS.split()), max_size=12).map(" ".join) | st.text(max_size=40))
+@settings(max_examples=500, deadline=None)
+def test_anything_is_a_selector_or_an_error(expression: str) -> None:
+    world: Any = World()
+    with contextlib.suppress(InputError):
+        selector = parse_selector({"expression": expression}, names=Names())
+        assert selector.bind(world)(subject(facts(), world)) in (True, False, None)

@@ -1,0 +1,115 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Kernel filters for large selectors: split, or rough, but never too narrow."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import socket
+from typing import Any
+
+import pytest
+
+from linuxnet_sockets.errors import BytecodeTooLong
+from linuxnet_sockets.selector.filters import MAX_PROGRAMS
+from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.wire.bytecode import MAX_LENGTH
+from tests.fakes import bytecode
+
+from .world import Names, World, facts, sixteen, subject
+
+
+def _programs(selector: Any, protocol: str = "tcp", family: str = "inet", **options: Any) -> Any:
+    world: Any = World()
+    return parse_selector(selector, names=Names()).programs(world, protocol, family, **options)
+
+
+def _entry(remote: str, port: int = 443, local: str = "10.0.0.1") -> bytecode.Entry:
+    return bytecode.Entry(
+        int(socket.AF_INET), sixteen("inet", local), sixteen("inet", remote), 40000, port
+    )
+
+
+def _accepted(programs: list[bytes], entry: bytecode.Entry) -> bool:
+    return any(bytecode.run(program, entry) for program in programs)
+
+
+def _hosts(count: int) -> list[str]:
+    return [str(ipaddress.IPv4Address(0x0B000000 + 3 * number)) for number in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 100, 3270, 3500, 10_000])
+def test_thousands_of_hosts_in_as_many_programs_as_it_takes(count: int) -> None:
+    hosts = _hosts(count)
+    programs = _programs({"remote": hosts, "remote_port": 443})
+    assert len(programs) == -(-count * 20 // MAX_LENGTH)
+    for program in programs:
+        assert len(program) <= MAX_LENGTH
+        assert bytecode.audit(program, privileged=False) == 0
+    for host in random.Random(7).sample(hosts, min(count, 20)):
+        assert _accepted(programs, _entry(host))
+        assert not _accepted(programs, _entry(host, port=444))
+    assert not _accepted(programs, _entry("11.255.0.1"))
+
+
+def test_more_than_the_kernel_should_compare_is_left_to_python() -> None:
+    assert _programs({"remote": _hosts(MAX_PROGRAMS * 3500)}) == [b""]
+
+
+def test_thousands_of_hosts_under_not_accept_too_much_rather_than_too_little() -> None:
+    hosts = _hosts(5000)
+    programs = _programs({"not": {"remote": hosts}, "local": "10.0.0.0/8"})
+    assert [bytecode.audit(program, privileged=False) for program in programs] == [0]
+    assert _accepted(programs, _entry("11.255.0.1"))
+    assert not _accepted(programs, _entry("11.255.0.1", local="12.0.0.1"))
+    world: Any = World()
+    test = parse_selector({"not": {"remote": hosts}}, names=Names()).bind(world)
+    for host in hosts[::100]:
+        assert test(subject(facts(remote=host), world)) is False
+
+
+def test_what_python_cannot_test_again_is_never_left_to_it() -> None:
+    assert len(_programs({"remote": _hosts(3000), "expression": "autobound"})) == 1
+    with pytest.raises(BytecodeTooLong):
+        _programs({"remote": _hosts(4000), "expression": "autobound"})
+
+
+def test_nothing_can_match_or_nothing_to_filter() -> None:
+    assert _programs({"protocol": "udp"}) == []
+    assert _programs({"remote": "2001:db8::/32"}) == []
+    assert _programs({"local": "interface:nowhere0"}) == []
+    assert _programs({}) == [b""]
+    assert _programs({"user": "alice"}) == [b""]
+    assert _programs({"local_port": "0-65535"}) == [b""]
+    assert _programs({"any": [{"user": "alice"}, {"local_port": 22}]}) == [b""]
+
+
+def test_kernels_without_the_exact_ops_get_none_of_them() -> None:
+    selector = {"local_port": [22, "80-90"], "remote_port": 443, "cgroup": "/a"}
+    new = {bytecode.S_EQ, bytecode.D_EQ, bytecode.CGROUP_COND}
+    (newest,) = _programs(selector)
+    assert bytecode.audit(newest, privileged=False) == 0
+    assert bytecode.audit(newest, privileged=False, unknown=frozenset(new)) != 0
+    (older,) = _programs(selector, exact_ops=False)
+    assert bytecode.audit(older, privileged=False, unknown=frozenset(new)) == 0
+
+
+def test_a_large_set_of_prefixes_is_looked_up_and_not_walked() -> None:
+    world: Any = World()
+    hosts = _hosts(20_000)
+    test = parse_selector({"remote": [*hosts, "192.0.2.0/24"]}, names=Names()).bind(world)
+
+    class Counted(int):
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Counted.compared += 1
+            return int.__eq__(self, int(other))  # type: ignore[call-overload]
+
+        __hash__ = int.__hash__
+
+    assert test(subject(facts(remote=hosts[-1]), world)) is True
+    assert test(subject(facts(remote="192.0.2.9"), world)) is True
+    assert test(subject(facts(remote="192.0.3.9"), world)) is False

@@ -1,0 +1,416 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a selector may look like, what is refused, and with which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from linuxnet_sockets import vocabulary
+from linuxnet_sockets.errors import InputError
+from linuxnet_sockets.selector.keys import FOREIGN, KEYS
+from linuxnet_sockets.selector.parse import Selector, parse_selector
+from linuxnet_sockets.words import describe
+
+from .world import Names, World, facts, subject
+
+
+def parse(value: object, role: str = "find") -> Selector:
+    return parse_selector(value, names=Names(), role=role)
+
+
+def refused(value: object, role: str = "find") -> InputError:
+    with pytest.raises(InputError) as caught:
+        parse(value, role)
+    return caught.value
+
+
+def matches(value: object, **given: Any) -> bool | None:
+    world: Any = World()
+    return parse(value).bind(world)(subject(facts(**given), world))
+
+
+def test_nothing_said_means_what_plain_ss_shows() -> None:
+    selector = parse({})
+    assert selector.protocols == ("tcp",)
+    assert selector.states("tcp") == vocabulary.state_mask(vocabulary.DEFAULT_STATES)
+    assert selector.states("udp") == 0
+    assert selector.named_protocols == frozenset()
+
+
+@pytest.mark.parametrize(
+    "nested",
+    [
+        {"not": {"state": "listening"}},
+        {"any": [{"local_port": 22}, {"state": "listening"}]},
+        {"all": [{"not": {"any": [{"state": "time-wait"}]}}]},
+        {"expression": "state listening sport = :22"},
+        {"not": {"expression": "exclude established"}},
+    ],
+)
+def test_a_state_anywhere_takes_the_default_away(nested: object) -> None:
+    selector = parse({"all": [nested, {"local": "10.0.0.0/8"}]})
+    assert matches({"any": [nested, {"local": "10.0.0.0/8"}]}, state="time-wait") is True
+    assert selector.protocols == ("tcp",)
+
+
+def test_a_protocol_anywhere_takes_the_default_away() -> None:
+    selector = parse({"not": {"any": [{"protocol": "tcp"}, {"protocol": "mptcp"}]}})
+    assert selector.protocols == ("udp", "udplite", "raw")
+    assert selector.named_protocols == {"tcp", "mptcp"}
+
+
+def test_without_a_word_about_them_a_protecting_selector_covers_all() -> None:
+    selector = parse({"remote": "10.0.0.53"}, "protect")
+    assert selector.protocols == tuple(vocabulary.PROTOCOLS)
+    assert selector.states("tcp") == vocabulary.state_mask(vocabulary.STATES.values())
+    assert selector.named_protocols == frozenset()
+
+
+EMPTY: list[Any] = [
+    *({key: []} for key in KEYS),
+    *({key: None} for key in KEYS),
+    *({key: ""} for key in KEYS),
+    *({key: "   "} for key in KEYS),
+    *({key: {}} for key in KEYS),
+    *({key: [None]} for key in KEYS),
+    *({key: [""]} for key in KEYS),
+    *({key: [[]]} for key in KEYS),
+    *({key: [{}]} for key in KEYS),
+    *({key: value} for key in ("any", "all") for value in ([], None, "", {}, [{}], [None], [""])),
+    *({"not": value} for value in ({}, None, "", [], [{}], "x")),
+]
+
+
+@pytest.mark.parametrize("role", ["find", "destroy", "protect"])
+@pytest.mark.parametrize("emptied", EMPTY, ids=repr)
+def test_what_an_emptied_template_leaves_is_refused_at_any_depth(emptied: Any, role: str) -> None:
+    (key,) = emptied
+    good = {"remote": "10.0.0.1"}
+    for path, selector in (
+        ((), emptied),
+        ((), {**good, **emptied}) if key != "remote" else ((), emptied),
+        (("not",), {"not": emptied}),
+        (("any", 1), {"any": [good, emptied]}),
+        (("all", 1, "not", "any", 0), {"all": [good, {"not": {"any": [emptied]}}], **good}),
+    ):
+        error = refused(selector, role)
+        assert error.path[: len(path) + 2] == ("match", *path, key)
+
+
+@pytest.mark.parametrize("value", [None, "", [], [{}], "tcp", 5, True, [{"protocol": "tcp"}]])
+@pytest.mark.parametrize("role", ["find", "destroy", "protect"])
+def test_a_selector_is_a_mapping(value: object, role: str) -> None:
+    assert refused(value, role).path == ("match",)
+
+
+@pytest.mark.parametrize("role", ["destroy", "protect"])
+def test_an_empty_selector_is_good_for_finding_alone(role: str) -> None:
+    assert refused({}, role).problem == "an empty selector"
+
+
+@pytest.mark.parametrize("key", [True, False, None, 5, 1.5])
+def test_a_key_that_is_no_word(key: object) -> None:
+    error = refused({"any": [{key: "x"}]})
+    assert error.path == ("match", "any", 0)
+    assert error.value is key
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("remote_prot", "remote_port"), ("Remote", "remote"), ("local-port", "local_port")]
+    + [("anny", "any"), ("NOT", "not"), ("send-queue", "send_queue"), *FOREIGN.items()],
+)
+def test_a_misspelt_key_names_the_right_one(key: str, meant: str) -> None:
+    error = refused({"not": {key: "x"}})
+    assert error.path == ("match", "not", key)
+    assert f"did you mean {meant}?" in error.problem
+    assert meant in error.allowed
+
+
+@pytest.mark.parametrize("key", ["stuck", "stranded", "superseded"])
+def test_keys_that_are_not_in_the_table(key: str) -> None:
+    assert refused({key: "x"}).problem.startswith("no such key")
+
+
+def test_every_foreign_name_leads_to_a_key() -> None:
+    assert set(FOREIGN.values()) <= {*KEYS, "any", "all"}
+    assert not FOREIGN.keys() & KEYS.keys()
+
+
+BAD: list[tuple[str, Any, str]] = [
+    ("protocol", "tpc", "did you mean tcp?"),
+    ("protocol", "sctp", "no such protocol"),
+    ("family", "ipv4", "no such family"),
+    ("state", "listen", "did you mean listening?"),
+    ("state", "new-syn-recv", "no such state"),
+    ("state", True, "boolean"),
+    ("local", "host.example", "host names are not looked up"),
+    ("local", "10.0.0.256", "not an address"),
+    ("local", "010.0.0.1", "not an address"),
+    ("local", "10.0.0", "not an address"),
+    ("local", 10.0, "a number"),
+    ("local", "10.0.0.1/33", "its prefix length is outside 0 to 32"),
+    ("local", "10.0.0.1/", "its prefix length is empty"),
+    ("local", "10.0.0.1/24", "bits set beyond its prefix length"),
+    ("local", "2001:db8::1/32", "bits set beyond its prefix length"),
+    ("local", "10.0.0.1:", "its port is empty"),
+    ("local", "10.0.0.1:70000", "its port is outside"),
+    ("local", "10.0.0.1:80-90", "its port is neither"),
+    ("local", "[::1", "no closing bracket"),
+    ("local", "[::1]80", "behind the bracket"),
+    ("local", "*:80", "not an address"),
+    ("local", "interface:", "names no interface"),
+    ("local", "interface:a/b", "names no interface"),
+    ("local", "interface:sixteencharacter", "names no interface"),
+    ("local", "interface:eth0:70000", "its port is outside"),
+    ("local", "2001:db8::1%eth0", "not a link-local address"),
+    ("local", "10.0.0.1%eth0", "not a link-local address"),
+    ("local", "fe80::1%", "names no interface"),
+    ("remote_port", 70000, "outside 0 to 65535"),
+    ("remote_port", -1, "outside 0 to 65535"),
+    ("remote_port", "8100-8000", "ends before it begins"),
+    ("remote_port", "80-70000", "outside"),
+    ("remote_port", "nosuch", "neither a port nor a service"),
+    ("remote_port", True, "boolean"),
+    ("remote_port", 80.5, "a number"),
+    ("remote_port", "9" * 25, "neither a port"),
+    ("device", "eth0/1", "cannot be"),
+    ("device", 3, "a number"),
+    ("mark", "0xfffffffff", "wider than 32 bits"),
+    ("mark", 2**32, "outside"),
+    ("mark", "x", "no mark"),
+    ("mark", "0x11/0x0f", "leaves out"),
+    ("mark", "1/", "no mark"),
+    ("user", "nobody-here", "no user of this machine"),
+    ("user", 2**32 - 1, "outside"),
+    ("user", "60000-1000", "ends before it begins"),
+    ("user", -1, "outside"),
+    ("cgroup", "/a/../b", "climbs"),
+    ("process", 1234, "a number"),
+    ("pid", "nginx", "not a whole number"),
+    ("pid", 0, "outside"),
+    ("idle", "0", "shorter than 1 ms"),
+    ("idle", "50d", "longer than"),
+    ("idle", "5 minutes", "cannot be read"),
+    ("idle", ["5m"], "a list"),
+    ("send_queue", ">", "cannot be read"),
+    ("send_queue", "> 5 6", "cannot be read"),
+    ("send_queue", "5 > 3", "cannot be read"),
+    ("send_queue", "=> 5", "cannot be read"),
+    ("send_queue", "> 5 <= 5", "holds for no number"),
+    ("send_queue", "= 5 != 5", "holds for no number"),
+    ("send_queue", "< 0", "holds for no number"),
+    ("send_queue", True, "boolean"),
+    ("retransmits", "> 1.5", "not a whole number"),
+    ("retransmits", "> 1k", "not a whole number"),
+    ("rtt", "> 5 parsecs", "cannot be read"),
+    ("rtt", float("nan"), "cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "problem"), BAD)
+def test_a_bad_value_is_refused_with_its_path(key: str, value: Any, problem: str) -> None:
+    error = refused({"any": [{"not": {key: value}}]})
+    assert error.path == ("match", "any", 0, "not", key)
+    assert error.value is value
+    assert problem in error.problem
+    assert error.allowed
+    if key != "idle":
+        listed = refused({"any": [{"not": {key: [value]}}]})
+        assert listed.path == ("match", "any", 0, "not", key, 0)
+        assert problem in listed.problem
+
+
+@pytest.mark.parametrize("value", [error for error in BAD if error[0] == "local"], ids=repr)
+def test_both_ends_are_read_alike(value: tuple[str, Any, str]) -> None:
+    assert value[2] in refused({"remote": value[1]}).problem
+
+
+def test_an_error_becomes_a_sentence_with_path_value_and_remedy() -> None:
+    text = describe(refused({"any": [{"remote": ["10.0.0.0/8", "192.0.2.1/24"]}]}))
+    assert text == (
+        "match.any[0].remote[1]: '192.0.2.1/24': has bits set beyond its prefix length. "
+        "Allowed: 192.0.2.0/24 for the whole network, or 192.0.2.1 for the one address."
+    )
+
+
+def test_nesting_without_end_is_refused() -> None:
+    endless: dict[str, Any] = {}
+    endless["not"] = endless
+    assert "deep" in refused(endless).problem
+
+
+def test_the_path_begins_where_the_caller_says() -> None:
+    with pytest.raises(InputError) as caught:
+        parse_selector({"x": 1}, names=Names(), path=("rules", 2, "match"))
+    assert caught.value.path == ("rules", 2, "match", "x")
+
+
+def test_an_unknown_role_is_a_mistake_of_the_program() -> None:
+    with pytest.raises(ValueError, match="no such role"):
+        parse({}, "burn")
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"protocol": "tcp"},
+        {"protocol": ["tcp", "udp"], "family": "inet"},
+        {"not": {"protocol": "udp"}},
+        {"any": [{"remote": "10.0.0.1"}, {"protocol": "udp"}]},
+        {"any": [{"remote": "10.0.0.1"}, {"any": [{"family": "inet"}]}]},
+        {"not": {"all": [{"remote": "10.0.0.1"}, {"family": "inet"}]}},
+        {"not": {"not": {"family": "inet"}}},
+        {"expression": "dst *"},
+        {"expression": "dst inet:*"},
+        {"expression": "dst 10.0.0.1 or sport *"},
+    ],
+)
+def test_to_destroy_takes_more_than_protocol_and_family(selector: Any) -> None:
+    parse(selector)
+    assert refused(selector, "destroy").path == ("match",)
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"remote": "10.0.0.1"},
+        {"state": "all"},
+        {"protocol": "tcp", "state": "listening"},
+        {"not": {"remote": "10.0.0.1"}},
+        {"protocol": "udp", "not": {"remote": "10.0.0.1"}},
+        {"any": [{"remote": "10.0.0.1"}, {"protocol": "udp", "local_port": 53}]},
+        {"any": [{"family": "inet"}, {"family": "inet6"}], "user": "alice"},
+        {"not": {"any": [{"remote": "10.0.0.1"}, {"family": "inet"}]}},
+        {"not": {"not": {"remote": "10.0.0.1"}}},
+        {"expression": "state established"},
+        {"expression": "dst 10.0.0.1 sport *"},
+        {"send_queue": ">0"},
+    ],
+)
+def test_what_restricts_enough_to_destroy(selector: Any) -> None:
+    parse(selector, "destroy")
+
+
+@pytest.mark.parametrize(
+    ("selector", "path", "sockets"),
+    [
+        ({"protocol": "udp", "idle": "5m"}, ("idle",), "udp"),
+        ({"protocol": ["udp", "raw"], "rtt": ">1s"}, ("rtt",), "raw and udp"),
+        ({"protocol": "mptcp", "unacked": ">0"}, ("unacked",), "mptcp"),
+        ({"protocol": "udp", "retransmits": ">0"}, ("retransmits",), "udp"),
+        ({"protocol": "udp", "congestion": "bbr"}, ("congestion",), "udp"),
+        ({"protocol": "udp", "state": "listening"}, ("state",), "udp"),
+        ({"protocol": "udp", "not": {"idle": "5m"}}, ("not", "idle"), "udp"),
+        (
+            {"any": [{"protocol": "tcp"}, {"protocol": "udp", "idle": "5m"}]},
+            ("any", 1, "idle"),
+            "udp",
+        ),
+        ({"not": {"protocol": ["tcp", "mptcp"]}, "idle": "1s"}, ("idle",), "raw and udp"),
+    ],
+)
+def test_a_key_that_can_never_have_meaning(selector: Any, path: Any, sockets: str) -> None:
+    error = refused(selector)
+    assert error.path == ("match", *path)
+    assert f"means nothing for {sockets}" in error.problem.replace("udp and udplite", "udp")
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"protocol": ["tcp", "udp"], "idle": "5m"},
+        {"any": [{"protocol": "udp"}, {"idle": "5m"}]},
+        {"protocol": "udp", "state": ["established", "listening"]},
+        {"protocol": "udp", "state": "connected"},
+        {"protocol": "udp", "send_queue": ">0"},
+        {"protocol": "mptcp", "retransmits": ">0"},
+    ],
+)
+def test_a_key_that_has_meaning_for_some_of_the_protocols(selector: Any) -> None:
+    parse(selector)
+
+
+def test_autobound_only_where_the_kernel_decides_it() -> None:
+    for good in (
+        {"expression": "autobound"},
+        {"expression": "not ( autobound or dst 10.0.0.1 )", "user": "alice"},
+        {"not": {"expression": "autobound"}, "idle": "5m"},
+    ):
+        parse(good)
+    for bad in (
+        {"any": [{"user": "alice"}, {"expression": "autobound"}]},
+        {"not": {"expression": "autobound", "user": "alice"}},
+        {"expression": "autobound or fwmark = 1"},
+    ):
+        assert "autobound" in refused(bad).problem
+    assert "autobound" in refused({"expression": "autobound"}, "protect").problem
+
+
+def test_numbers_as_strings_are_numbers() -> None:
+    for key, one, other in (
+        ("local_port", 5000, "5000"),
+        ("user", 33, "33"),
+        ("pid", 7, " 7 "),
+        ("mark", 16, "0x10"),
+        ("send_queue", 5, "5"),
+        ("send_queue", 2048, "2k"),
+        ("rtt", 2, "2s"),
+    ):
+        for number in (4, 5, 7, 16, 33, 2048, 5000):
+            given: dict[str, Any] = {
+                "local_port": number,
+                "uid": number,
+                "processes": [(number, "x")],
+                "mark": number,
+                "send_queue": number,
+            }
+            assert matches({key: one}, **given) is matches({key: other}, **given)
+
+
+def test_a_misspelt_interface_under_not_matches_nothing() -> None:
+    for wrong in (
+        {"local": "interface:wg00"},
+        {"remote": "interface:wg00:443"},
+        {"local": ["interface:wg00", "192.0.2.0/24"]},
+        {"local": "interface:tun0"},
+        {"device": "wg00"},
+        {"device": ["wg00", "eth0"]},
+        {"local": "fe80::1%wg00"},
+        {"expression": "dev = wg00"},
+        {"cgroup": "/nowhere"},
+    ):
+        assert matches({"not": wrong}) is None
+        assert matches({"not": {"not": wrong}}) is None
+
+
+def test_needs_and_extensions_are_asked_for_where_they_are_used() -> None:
+    selector = parse({"any": [{"local": "interface:wg0"}, {"not": {"idle": "5m"}}]})
+    assert selector.needs == {"addresses", "links", "info"}
+    assert selector.extensions == 1 << (2 - 1)
+    selector = parse({"congestion": "bbr", "process": "x", "mark": 1, "cgroup": "/a"})
+    assert selector.needs == {"congestion", "owners", "mark", "cgroups"}
+    assert selector.extensions == 1 << (4 - 1)
+    assert parse({"local_port": 22}).needs == frozenset()
+
+
+def test_states_and_families_that_cannot_match_are_not_dumped() -> None:
+    selector = parse({"remote": "2001:db8::/32", "state": ["established", "time-wait"]})
+    assert selector.families == ("inet6",)
+    assert selector.states("tcp") == 1 << 1 | 1 << 6
+    assert parse({"idle": "5m", "state": "all"}).states("tcp") & 1 << 10 == 0
+    nested = parse({"any": [{"state": "listening", "local_port": 22}, {"state": "syn-recv"}]})
+    assert nested.states("tcp") == 1 << 10 | 1 << 3 | 1 << 12
+    assert parse({"not": {"family": "inet"}}).families == ("inet6",)
+    assert parse({"all": [{"protocol": "tcp"}, {"not": {"protocol": "tcp"}}]}).protocols == ()
+
+
+def test_a_selector_that_is_the_same_for_all_is_no_test_any_more() -> None:
+    world: Any = World()
+    bound = parse({"not": {"local": "interface:nowhere0"}}, "protect").bind(world)
+    assert bound(subject(facts())) is None
+    assert parse({"expression": "dst *"}, "protect").bind(world)(subject(facts())) is True

@@ -1,0 +1,109 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Generated selectors over generated sockets mean what the naive reference says."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from linuxnet_sockets.errors import InputError
+from linuxnet_sockets.selector.parse import Selector, parse_selector
+from tests.fakes import bytecode
+
+from . import generated, reference
+from .world import STATES, Names, sixteen, subject, world_of
+
+_FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
+_REFUSED = ("means nothing for", "autobound, which only a filter of the kernel can tell")
+
+
+def _parsed(selector: Mapping[str, Any], role: str = "find") -> Selector:
+    """A selector may be refused for what it combines, and for nothing else."""
+    try:
+        return parse_selector(selector, names=Names(), role=role)
+    except InputError as error:
+        if error.problem.startswith(_REFUSED):
+            assume(False)
+        raise
+
+
+def _entry(facts: Mapping[str, Any]) -> bytecode.Entry:
+    family = facts["family"]
+    return bytecode.Entry(
+        family=_FAMILIES[family],
+        src=sixteen(family, facts["local"]),
+        dst=sixteen(family, facts["remote"]),
+        sport=facts["local_port"],
+        dport=facts["remote_port"],
+        autobound=facts["autobound"],
+        ifindex=facts["ifindex"],
+        mark=facts["mark"] or 0,
+        cgroup=facts["cgroup"] or 0,
+    )
+
+
+def _dumped(selector: Selector, facts: Mapping[str, Any], exact_ops: bool) -> bool:
+    """Whether the kernel would send the socket for the selector."""
+    protocol, family = facts["protocol"], facts["family"]
+    if protocol not in selector.protocols or family not in selector.families:
+        return False
+    if not selector.states(protocol) >> STATES[facts["state"]] & 1:
+        return False
+    environment: Any = world_of(facts)
+    programs = selector.programs(environment, protocol, family, exact_ops=exact_ops)
+    for program in programs:
+        assert not program or bytecode.audit(program, privileged=False) == 0
+    entry = _entry(facts)
+    return any(not program or bytecode.run(program, entry) for program in programs)
+
+
+@given(generated.selectors(expressions=False), generated.sockets())
+@settings(max_examples=600, deadline=None)
+@example({"not": {"remote": "::/0"}}, generated.facts(family="inet6"))
+@example({"not": {"remote": "interface:nowhere0"}}, generated.facts())
+@example({"not": {"device": "nowhere0"}}, generated.facts())
+def test_the_test_in_python_agrees_with_the_reference(
+    selector: dict[str, Any], facts: dict[str, Any]
+) -> None:
+    world: Any = world_of(facts)
+    matches = _parsed(selector).bind(world)
+    assert matches(subject(facts, world)) is reference.truth(selector, facts)
+
+
+@given(generated.selectors(expressions=False), generated.sockets())
+@settings(max_examples=300, deadline=None)
+def test_without_defaults_a_protecting_selector_covers_every_protocol_and_state(
+    selector: dict[str, Any], facts: dict[str, Any]
+) -> None:
+    world: Any = world_of(facts)
+    matches = _parsed(selector, role="protect").bind(world)
+    assert matches(subject(facts, world)) is reference.truth(selector, facts, defaults=False)
+
+
+@given(generated.selectors(), generated.sockets(), st.booleans())
+@settings(max_examples=800, deadline=None)
+def test_filter_and_test_together_find_just_what_is_true(
+    selector: dict[str, Any], facts: dict[str, Any], exact_ops: bool
+) -> None:
+    parsed = _parsed(selector)
+    world: Any = world_of(facts)
+    found = _dumped(parsed, facts, exact_ops) and parsed.bind(world)(subject(facts, world))
+    assert (found is True) is (reference.truth(selector, facts) is True)
+
+
+@given(generated.filters(exact=True), generated.sockets())
+@settings(max_examples=600, deadline=None)
+def test_filters_of_ss_select_what_ss_would(
+    expression: reference.Expression, facts: dict[str, Any]
+) -> None:
+    selector = {"expression": expression, "protocol": ["tcp", "udp", "mptcp"]}
+    parsed = _parsed(selector)
+    world: Any = world_of(facts)
+    found = _dumped(parsed, facts, True) and parsed.bind(world)(subject(facts, world))
+    assert (found is True) is (reference.truth(selector, facts) is True)

@@ -1,0 +1,218 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A small world in which selectors mean something, and sockets in it, for tests.
+
+A socket is a plain mapping, as a person would write it down; subject() makes of it what the core
+sees. Nothing here uses the code that is tested, but for the layout of a dumped socket.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from linuxnet_sockets.owners import Process
+from linuxnet_sockets.subject import Subject
+from linuxnet_sockets.wire.inet_diag import Sock
+
+STATES = {
+    "established": 1,
+    "syn-sent": 2,
+    "syn-recv": 3,
+    "fin-wait-1": 4,
+    "fin-wait-2": 5,
+    "time-wait": 6,
+    "closed": 7,
+    "close-wait": 8,
+    "last-ack": 9,
+    "listening": 10,
+    "closing": 11,
+    "bound-inactive": 13,
+}
+INTERFACES: dict[str, tuple[int, tuple[str, ...]]] = {
+    "lo": (1, ("127.0.0.1", "::1")),
+    "eth0": (2, ("10.0.0.1", "2001:db8::1", "fe80::1")),
+    "wg0": (3, ("10.1.0.1", "fe80::1")),
+    "tun0": (4, ()),
+}
+CGROUPS = {1: "/", 11: "/a", 12: "/a/b", 13: "/ab"}
+USERS = {"root": 0, "www-data": 33, "alice": 1000}
+SERVICES = {
+    ("http", "tcp"): 80,
+    ("https", "tcp"): 443,
+    ("domain", "udp"): 53,
+    ("domain", "tcp"): 53,
+}
+PORT_RANGE = (32768, 60999)
+
+# Attributes of a dumped socket (include/uapi/linux/inet_diag.h).
+_INFO, _CONG, _MARK, _CGROUP_ID = 2, 4, 15, 21
+# struct tcp_info (include/uapi/linux/tcp.h): offset and format of some of its fields.
+_INFO_LENGTH = 248
+_INFO_FIELDS = {
+    "probes": (3, "B"),
+    "backoff": (4, "B"),
+    "rto": (8, "I"),
+    "unacked": (24, "I"),
+    "lost": (32, "I"),
+    "last_data_sent": (44, "I"),
+    "last_data_recv": (52, "I"),
+    "last_ack_recv": (56, "I"),
+    "rtt": (68, "I"),
+    "rttvar": (72, "I"),
+    "snd_cwnd": (80, "I"),
+    "total_retrans": (100, "I"),
+    "bytes_acked": (120, "Q"),
+    "bytes_received": (128, "Q"),
+    "notsent_bytes": (144, "I"),
+    "min_rtt": (148, "I"),
+    "bytes_sent": (200, "Q"),
+}
+INFO_FIELDS = tuple(_INFO_FIELDS)
+
+
+class Names:
+    """Users and services of this world."""
+
+    def user_id(self, name: str) -> int | None:
+        return USERS.get(name)
+
+    def service_port(self, name: str, protocol: str) -> int | None:
+        return SERVICES.get((name, protocol))
+
+
+class World:
+    """Stands for the environment of one look. holders: by inode, (pid, command) each."""
+
+    local_port_range = PORT_RANGE
+
+    def __init__(
+        self, holders: Mapping[int, list[tuple[int, str]]] | None = None, readable: bool = True
+    ) -> None:
+        self.holders = holders or {}
+        self.owners = SimpleNamespace(readable=readable)
+
+    def interface_index(self, name: str) -> int | None:
+        return INTERFACES[name][0] if name in INTERFACES else None
+
+    def interface_addresses(self, name: str) -> frozenset[bytes] | None:
+        if name not in INTERFACES:
+            return None
+        return frozenset(ipaddress.ip_address(each).packed for each in INTERFACES[name][1]) or None
+
+    def cgroup_ids(self, path: str) -> frozenset[int] | None:
+        wanted = "/" + path.strip("/")
+        below = wanted.rstrip("/") + "/"
+        return (
+            frozenset(
+                number
+                for number, each in CGROUPS.items()
+                if each == wanted or each.startswith(below)
+            )
+            or None
+        )
+
+    def cgroup_path(self, identifier: int) -> str | None:
+        return CGROUPS.get(identifier)
+
+    def processes(self, inode: int) -> tuple[Process, ...] | None:
+        return tuple(Process(pid, comm, None) for pid, comm in self.holders.get(inode, ())) or None
+
+
+def sixteen(family: str, address: str) -> bytes:
+    """An address as inet_diag carries it; an IPv4 one of an inet6 socket as v4-mapped."""
+    packed = ipaddress.ip_address(address).packed
+    if len(packed) == 16:
+        return packed
+    return packed.ljust(16, b"\0") if family == "inet" else bytes(10) + b"\xff\xff" + packed
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    length = 4 + len(value)
+    return struct.pack("=HH", length, kind) + value + bytes(-length % 4)
+
+
+def _attributes(facts: Mapping[str, Any]) -> bytes:
+    raw = b""
+    if facts.get("info") is not None:
+        info = bytearray(_INFO_LENGTH)
+        for name, value in facts["info"].items():
+            offset, code = _INFO_FIELDS[name]
+            struct.pack_into("=" + code, info, offset, value)
+        raw += _attribute(_INFO, bytes(info))
+    if facts.get("congestion") is not None:
+        raw += _attribute(_CONG, facts["congestion"].encode() + b"\0")
+    if facts.get("mark") is not None:
+        raw += _attribute(_MARK, struct.pack("=I", facts["mark"]))
+    if facts.get("cgroup") is not None:
+        raw += _attribute(_CGROUP_ID, struct.pack("=Q", facts["cgroup"]))
+    return raw
+
+
+DEFAULTS: dict[str, Any] = {
+    "protocol": "tcp",
+    "family": "inet",
+    "state": "established",
+    "local": "10.0.0.1",
+    "local_port": 40000,
+    "remote": "192.0.2.7",
+    "remote_port": 443,
+    "ifindex": 0,
+    "uid": 1000,
+    "inode": 7,
+    "retransmits": 0,
+    "send_queue": 0,
+    "recv_queue": 0,
+    "mark": None,
+    "cgroup": None,
+    "info": None,
+    "congestion": None,
+    "processes": None,
+    "readable": True,
+    "autobound": True,
+}
+
+
+def facts(**given: Any) -> dict[str, Any]:
+    """A socket as plain facts; what is not given is an established connection's."""
+    assert not given.keys() - DEFAULTS.keys(), given.keys() - DEFAULTS.keys()
+    return {**DEFAULTS, **given}
+
+
+def sock(facts: Mapping[str, Any], cookie: int = 1) -> Sock:
+    """As the kernel dumps it: a TCP socket that is only bound says that it is closed."""
+    number = STATES[facts["state"]]
+    return Sock(
+        protocol=facts["protocol"],
+        family=int(socket.AF_INET if facts["family"] == "inet" else socket.AF_INET6),
+        state=7 if number == 13 else number,
+        timer=1 if facts["retransmits"] else 0,
+        retrans=facts["retransmits"],
+        sport=facts["local_port"],
+        dport=facts["remote_port"],
+        src=sixteen(facts["family"], facts["local"]),
+        dst=sixteen(facts["family"], facts["remote"]),
+        ifindex=facts["ifindex"],
+        cookie=cookie,
+        expires=0,
+        rqueue=facts["recv_queue"],
+        wqueue=facts["send_queue"],
+        uid=facts["uid"],
+        inode=facts["inode"],
+        attributes=_attributes(facts),
+    )
+
+
+def world_of(facts: Mapping[str, Any]) -> World:
+    holders = {facts["inode"]: facts["processes"]} if facts["processes"] and facts["inode"] else {}
+    return World(holders, facts["readable"])
+
+
+def subject(facts: Mapping[str, Any], world: World | None = None) -> Subject:
+    environment: Any = world or world_of(facts)
+    return Subject(sock(facts), environment)
