@@ -98,6 +98,7 @@ def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    import tests.conftest  # noqa: F401 - it makes the core importable
+    # For what it does: it makes the core importable.
+    import tests.conftest  # noqa: F401  # pylint: disable=unused-import
 
     json.dump(_answer(json.loads(sys.argv[1])), sys.stdout)
