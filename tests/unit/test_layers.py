@@ -42,7 +42,9 @@ LAYERS = {
     "words": core("words", "foundation"),
     "wire": core("wire", "wire foundation"),
     # What is on this machine: namespaces, processes, interfaces, one socket.
-    "world": core("namespaces owners cgroups host environment subject", "world wire foundation"),
+    "world": core(
+        "namespaces owners cgroups kernel_config host environment subject", "world wire foundation"
+    ),
     "selector": core("selector", "selector world wire foundation"),
     "look": core("look record support", "look selector world wire foundation"),
     "agent": core(
@@ -68,10 +70,15 @@ LAYERS = {
         frozenset({"_module"}),
         frozenset({"__future__", "ansible.module_utils.basic"}),
     ),
+    # What runs on the controller.
     "action": Layer(
         ("plugins.action",),
-        names("action _module jobs look selector world wire words foundation"),
+        names("plugin_utils _module jobs look selector world wire words foundation"),
         frozenset({"stdlib", "ansible"}),
+    ),
+    "filter": Layer(("plugins.filter",), names("plugin_utils"), frozenset({"stdlib", "ansible"})),
+    "plugin_utils": Layer(
+        ("plugins.plugin_utils",), names("plugin_utils"), frozenset({"stdlib", "ansible"})
     ),
     "doc_fragments": Layer(("plugins.doc_fragments",), frozenset(), frozenset({"__future__"})),
 }
@@ -233,7 +240,7 @@ MODULE = "plugins/module_utils/_module"
             "modules may not import look",
         ),
         ("plugins/modules/socket_destroy.py", "import json", "modules may not import json"),
-        ("plugins/filter/age.py", "import json", "a file of no layer"),
+        ("plugins/lookup/age.py", "import json", "a file of no layer"),
     ],
 )
 def test_an_import_that_points_up_is_found(
