@@ -193,16 +193,16 @@ def _of_processes(proc: str) -> tuple[dict[Identity, int], list[int]]:
         known = {_fingerprint(proc, str(pid)) for pid in ("thread-self", *processes.values())}
         for pid, number in hidden.items():
             fingerprint = _fingerprint(proc, str(pid))
-            if fingerprint is not None and fingerprint not in known:
+            if fingerprint is not None and fingerprint not in known - {b""}:
                 raise NamespaceDenied(f"{_PID}{pid}", number)
     return processes, list(mount_tables.values())
 
 
 def _fingerprint(proc: str, process: str) -> bytes | None:
-    """What tells the network namespace of a process from others, open to everybody; None: gone.
+    """What tells the network namespace of a process from others, open to everybody.
 
-    The kernel's own rtnetlink socket of a namespace: its inode, in the last column of the line
-    for protocol 0 and port 0 (netlink_native_seq_show).
+    None: the process is gone. Empty: it cannot be told. It is the inode of the kernel's own
+    rtnetlink socket: the last column for protocol 0 and port 0 (netlink_native_seq_show).
     """
     try:
         with open(f"{proc}/{process}/net/netlink", "rb") as table:
@@ -214,7 +214,7 @@ def _fingerprint(proc: str, process: str) -> bytes | None:
         # A zombie's is EINVAL (get_proc_task_net).
         if error.errno in (*_GONE, errno.EINVAL):
             return None
-    return b"unknown"
+    return b""
 
 
 def _in_directories(directories: Sequence[str], device: int) -> Iterator[Namespace]:
