@@ -15,6 +15,7 @@ from linuxnet_sockets import namespaces
 from linuxnet_sockets.wire import inet_diag
 from linuxnet_sockets.wire.netlink import NETLINK_SOCK_DIAG, Connection
 from tests.lab import topology
+from tests.lab.crowd import gather
 from tests.lab.states import Held
 from tests.lab.topology import Lab, LabNamespace, Pair
 
@@ -47,6 +48,14 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture
 def pair(lab: Lab) -> Pair:
     return Pair(lab)
+
+
+@pytest.fixture(scope="module")
+def crowd() -> Iterator[Pair]:
+    """Sockets of every kind; tests of a module share it and leave it as it is."""
+    with topology.pair() as filled:
+        gather(filled)
+        yield filled
 
 
 Diag = Callable[[LabNamespace], "Sockets"]

@@ -1,0 +1,135 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The core's view of sockets against pyroute2's, in every state and protocol."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from linuxnet_sockets.wire import attributes, inet_diag, tcp_info
+from tests.kernel.conftest import Diag
+from tests.lab.topology import LabNamespace, Pair
+from tests.oracles import pyroute2_diag
+
+_PROTOCOLS = {"tcp": 6, "udp": 17, "udplite": 136}
+_FAMILIES = [socket.AF_INET, socket.AF_INET6]
+# What runs by itself: ages and times left.
+_CLOCKS = {
+    "tcpi_last_data_sent",
+    "tcpi_last_data_recv",
+    "tcpi_last_ack_recv",
+    "tcpi_busy_time",
+    "tcpi_rwnd_limited",
+    "tcpi_sndbuf_limited",
+}
+
+
+def _text(family: int, address: bytes) -> str:
+    return socket.inet_ntop(family, address[:4] if family == socket.AF_INET else address)
+
+
+def _ours(sock: inet_diag.Sock) -> dict[str, Any]:
+    found = attributes.parse(sock.attributes)
+    entry: dict[str, Any] = {
+        "idiag_family": sock.family,
+        "idiag_state": sock.state,
+        "idiag_timer": sock.timer,
+        "idiag_retrans": sock.retrans,
+        "idiag_sport": sock.sport,
+        "idiag_dport": sock.dport,
+        "idiag_src": _text(sock.family, sock.src),
+        "idiag_dst": _text(sock.family, sock.dst),
+        "idiag_if": sock.ifindex,
+        "idiag_cookie": sock.cookie,
+        "idiag_rqueue": sock.rqueue,
+        "idiag_wqueue": sock.wqueue,
+        "idiag_uid": sock.uid,
+        "idiag_inode": sock.inode,
+    }
+    numbers = {
+        "INET_DIAG_SHUTDOWN": inet_diag.SHUTDOWN,
+        "INET_DIAG_CLASS_ID": inet_diag.CLASS_ID,
+        "INET_DIAG_CGROUP_ID": inet_diag.CGROUP_ID,
+    }
+    for name, number in numbers.items():
+        if number in found:
+            entry[name] = int.from_bytes(found[number], "little")
+    if inet_diag.CONG in found:
+        entry["INET_DIAG_CONG"] = found[inet_diag.CONG].rstrip(b"\0").decode()
+    for name, number in (
+        ("INET_DIAG_MARK", inet_diag.MARK),
+        ("INET_DIAG_SKMEMINFO", inet_diag.SKMEMINFO),
+        ("INET_DIAG_TOS", inet_diag.TOS),
+        ("INET_DIAG_TCLASS", inet_diag.TCLASS),
+    ):
+        if number in found:
+            entry[name] = found[number].hex(":")
+    if sock.protocol == "tcp" and inet_diag.INFO in found:
+        decoded = tcp_info.decode(found[inet_diag.INFO])
+        entry["INET_DIAG_INFO"] = {f"tcpi_{name}": value for name, value in decoded.items()}
+    return entry
+
+
+def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    found = [
+        f"{name}: {value!r}, pyroute2 {theirs.get(name)!r}"
+        for name, value in mine.items()
+        if name != "INET_DIAG_INFO" and theirs.get(name) != value
+    ]
+    info = theirs.get("INET_DIAG_INFO")
+    if info is None:
+        return found if "INET_DIAG_INFO" not in mine else [*found, "no INET_DIAG_INFO"]
+    ours = mine.get("INET_DIAG_INFO", {})
+    for name, value in info.items():
+        # Theirs has the two bit fields of one byte in one number.
+        if name == "tcpi_delivery_rate_app_limited":
+            value &= 1
+        if name in _CLOCKS:
+            if not value <= ours.get(name, -1) <= value + 2_000_000:
+                found.append(f"{name}: {ours.get(name)}, pyroute2 {value} before")
+        elif ours.get(name) != value:
+            found.append(f"{name}: {ours.get(name)}, pyroute2 {value}")
+    return found
+
+
+def _look(where: LabNamespace, diag: Diag, protocol: str, family: int) -> dict[str, list[str]]:
+    theirs = {
+        entry["idiag_cookie"]: entry
+        for entry in pyroute2_diag.show(where, family, _PROTOCOLS[protocol])
+    }
+    ours = {
+        sock.cookie: _ours(sock)
+        for sock in diag(where).all(protocol, inet_diag.ANY_STATE, 0xFF)
+        if sock.family == family
+    }
+    found = {
+        str(theirs.get(cookie, ours.get(cookie))): ["seen by one alone"]
+        for cookie in ours.keys() ^ theirs.keys()
+    }
+    for cookie in ours.keys() & theirs.keys():
+        differing = _differences(ours[cookie], theirs[cookie])
+        if differing:
+            found[str(theirs[cookie])] = differing
+    assert theirs or protocol == "udplite"
+    return found
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+@pytest.mark.parametrize("family", _FAMILIES)
+@pytest.mark.parametrize("protocol", list(_PROTOCOLS))
+def test_the_same_sockets_field_by_field(
+    crowd: Pair, diag: Diag, protocol: str, family: int, side: str
+) -> None:
+    """Looked at again where a timer fired between the looks; what is wrong stays wrong."""
+    differing: dict[str, list[str]] = {}
+    for _attempt in range(5):
+        differing = _look(getattr(crowd, side), diag, protocol, family)
+        if not differing:
+            return
+        time.sleep(0.05)
+    pytest.fail("\n".join(f"{line}\n    {text}" for line, text in differing.items()))

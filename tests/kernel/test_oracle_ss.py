@@ -1,0 +1,212 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The core's records against what ss prints of the same sockets, in every state and protocol."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from linuxnet_sockets import namespaces, record
+from linuxnet_sockets.host import Host
+from linuxnet_sockets.look import View
+from linuxnet_sockets.subject import Subject
+from linuxnet_sockets.wire import inet_diag
+from tests.lab import proc_net, states
+from tests.lab.topology import LabNamespace, Pair
+from tests.oracles import compare, ss
+
+_SELECTION = {"tcp": "-t", "udp": "-u", "mptcp": "-M"}
+# As ss -a: all but the bound ones that are not connected, which this ss does not know.
+_STATES = inet_diag.ANY_STATE & ~(1 << 13)
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("ss", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is None,
+    reason="ss (iproute2) is not installed",
+)
+
+
+def _records(where: LabNamespace, protocol: str) -> dict[str, dict[str, Any]]:
+    """Every socket of the namespace as a record with all details, by its cookie."""
+    (namespace,) = namespaces.resolve([where.name])
+    details = record.DETAILS
+    with View(Host(), namespace) as view:
+        environment = view.environment()
+        socks = [
+            sock
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for sock in inet_diag.dump(
+                view.diag, protocol, family, _STATES, record.extensions(details)
+            )
+        ]
+        found = [record.record(Subject(sock, environment), details) for sock in socks]
+    assert len({entry["cookie"] for entry in found}) == len(found)
+    return {entry["cookie"]: entry for entry in found}
+
+
+def _differences(where: LabNamespace, protocol: str) -> dict[str, list[str]]:
+    before = _records(where, protocol)
+    shown = ss.show(where, _SELECTION[protocol])
+    after = _records(where, protocol)
+    found: dict[str, list[str]] = {}
+    cookies = {str(each.cookie) for each in shown}
+    if set(before) != cookies or set(after) != cookies:
+        found["sockets"] = sorted(cookies ^ (set(before) | set(after)))
+    for each in shown:
+        cookie = str(each.cookie)
+        if cookie in before and cookie in after:
+            differing = compare.compare(before[cookie], each, after[cookie])
+            if differing:
+                found[each.line] = differing
+    return found
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+@pytest.mark.parametrize("protocol", list(_SELECTION))
+def test_the_same_sockets_field_by_field(crowd: Pair, protocol: str, side: str) -> None:
+    """Looked at again where a timer fired between the looks; what is wrong stays wrong."""
+    where: LabNamespace = getattr(crowd, side)
+    differing: dict[str, list[str]] = {}
+    for _attempt in range(5):
+        differing = _differences(where, protocol)
+        if not differing:
+            return
+        time.sleep(0.05)
+    pytest.fail("\n".join(f"{line}\n    {text}" for line, text in differing.items()))
+
+
+def test_every_state_was_among_them(crowd: Pair) -> None:
+    seen = {
+        entry["state"]
+        for where in (crowd.client, crowd.server)
+        for entry in _records(where, "tcp").values()
+    }
+    assert seen == set(states.TCP_STATES)
+
+
+def test_every_kind_of_field_was_among_them(crowd: Pair) -> None:
+    """The comparison saw each thing that ss can print here at least once other than empty."""
+    shown = [
+        each
+        for where in (crowd.client, crowd.server)
+        for selection in _SELECTION.values()
+        for each in ss.show(where, selection)
+    ]
+    values = {name for each in shown for name in each.values}
+    assert values >= {"fwmark", "tos", "tclass", "class_id", "v6only", "cgroup", "ino", "sk"}
+    assert values >= {"unacked", "notsent", "busy", "rwnd_limited", "backoff", "ato", "rcv_rtt"}
+    assert {each.timer for each in shown} >= {None, "on", "timewait", "persist"}
+    assert {each.shutdown for each in shown} == {None, "none", "receive", "send", "both"}
+    assert any(each.mapped for each in shown)
+    assert any(each.device for each in shown)
+    assert any(each.ulp == "mptcp" for each in shown) or not os.path.exists("/proc/sys/net/mptcp")
+    assert any(each.congestion_info for each in shown) or not any(
+        each.congestion == "bbr" for each in shown
+    )
+
+
+def test_udplite_as_proc_shows_it(crowd: Pair) -> None:
+    """ss does not list UDP-Lite; /proc/net/udplite does."""
+    for where in (crowd.client, crowd.server):
+        ours = {
+            (entry["local"], entry["local_port"], entry["remote"], entry["remote_port"])
+            + (entry["inode"], entry["uid"])
+            for entry in _records(where, "udplite").values()
+        }
+        theirs = {
+            (line.local, line.local_port, line.remote, line.remote_port, line.inode, line.uid)
+            for line in proc_net.read(where, "udplite")
+        }
+        assert ours == theirs
+        assert len(ours) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "mask"),
+    [
+        ("established", 1 << 1),
+        ("listening", 1 << 10),
+        ("time-wait", 1 << 6),
+        ("syn-recv", 1 << 3 | 1 << 12),
+        ("fin-wait-2", 1 << 5),
+    ],
+)
+def test_states_as_ss_filters_them(crowd: Pair, state: str, mask: int) -> None:
+    for where in (crowd.client, crowd.server):
+        output = where.output("ss", "-H", "-O", "-n", "-e", "-t", "state", state)
+        theirs = {ss.parse(line, state).cookie for line in output.splitlines()}
+        (namespace,) = namespaces.resolve([where.name])
+        with View(Host(), namespace) as view:
+            ours = {
+                f"{sock.cookie:x}"
+                for family in (socket.AF_INET, socket.AF_INET6)
+                for sock in inet_diag.dump(view.diag, "tcp", family, mask)
+            }
+        assert ours == theirs
+
+
+def _perturbed(entry: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The record with one thing changed, for each thing that ss tells too."""
+    other = {"protocol", "family", "namespace", "processes", "user", "idle_ms", "stuck"}
+    other |= {"stranded", "superseded", "timer_ms", "tcp_info", "congestion_info", "memory"}
+    for name, value in entry.items():
+        if name in other or (value is None and name not in ("mark", "device", "timer")):
+            continue
+        if isinstance(value, bool):
+            yield name, {**entry, name: not value}
+        elif isinstance(value, list):
+            yield name, {**entry, name: [*value, "nodefrag"]}
+        elif isinstance(value, int) or value is None:
+            yield name, {**entry, name: (value or 0) + 1}
+        else:
+            yield name, {**entry, name: value + "0"}
+    for inner in ("tcp_info", "memory", "congestion_info"):
+        for name in entry[inner] or ():
+            if (inner == "tcp_info" and name not in compare.FIELDS) or name == "algorithm":
+                continue
+            # Enough to be seen behind what ss rounds: milliseconds out of microseconds. A threshold
+            # above 65535 is none to ss.
+            value = 7 if name == "snd_ssthresh" else entry[inner][name] * 2 + 100_000
+            changed = {**entry[inner], name: value}
+            yield f"{inner}.{name}", {**entry, inner: changed}
+
+
+def test_the_comparison_would_notice(crowd: Pair) -> None:
+    """Every field that is compared: changed in an otherwise equal record, it is found."""
+    noticed: set[str] = set()
+    passed: set[str] = set()
+    for protocol, selection in _SELECTION.items():
+        shown = {each.cookie: each for each in ss.show(crowd.client, selection)}
+        for cookie, entry in _records(crowd.client, protocol).items():
+            usual = compare.compare(entry, shown[cookie], entry)
+            for name, changed in _perturbed(entry):
+                differing = compare.compare(changed, shown[cookie], changed)
+                (noticed if set(differing) - set(usual) else passed).add(name)
+    assert noticed >= {f"tcp_info.{name}" for name in compare.FIELDS}
+    assert noticed >= set(record.RECORD_KEYS) - _NOT_SHOWN
+    assert not passed - noticed
+
+
+# Not from the kernel's diag message, or not told by ss; the numbers inside are compared one by one.
+_NOT_SHOWN = {
+    "protocol",
+    "family",
+    "namespace",
+    "processes",
+    "user",
+    "idle_ms",
+    "stuck",
+    "stranded",
+    "superseded",
+    "timer_ms",
+    "tcp_info",
+    "congestion_info",
+    "memory",
+}
