@@ -22,6 +22,10 @@ BIN = Path(sys.executable).parent
 
 Result = dict[str, Any]
 
+# A command that runs another with processes of its own: those of the machine may hide their
+# namespaces and descriptors, even from root.
+ALONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+
 
 def task(
     module: str,

@@ -16,7 +16,7 @@ import pytest
 from plugins.module_utils._core.record import RECORD_KEYS
 from tests.integration.actor import Actor
 from tests.integration.conftest import StartActor
-from tests.integration.controller import Controller, Result, cookies, task
+from tests.integration.controller import ALONE, Controller, Result, cookies, task
 from tests.lab.topology import Lab, Pair
 
 NOBODY = 65534
@@ -232,10 +232,9 @@ def test_the_same_connection_in_two_namespaces_is_two_sockets(
     results = controller.play(
         *(task("socket_diag_info", {"match": match, "namespaces": names}) for names in ways)
     )
-    # With processes of its own: those of the machine may be in namespaces that are closed to us.
     results += controller.play(
         task("socket_diag_info", {"match": match, "namespaces": ["all"]}),
-        prefix=["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"],
+        prefix=ALONE,
     )
 
     assert [result["msg"] for result in results if result["failed"]] == []
