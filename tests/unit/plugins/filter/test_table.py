@@ -1,0 +1,257 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Records as a table: what each column says, how it fits, and the filter as Ansible runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plugins.plugin_utils._columns import COLUMNS, address_text, duration_text, size_text
+from plugins.plugin_utils._table import TableError, table
+
+ROOT = Path(__file__).resolve().parents[4]
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    return {
+        "protocol": "tcp",
+        "state": "established",
+        "local": "192.0.2.10",
+        "local_port": 48134,
+        "remote": "10.20.3.4",
+        "remote_port": 443,
+        "send_queue": 18432,
+        "recv_queue": 0,
+        "timer": "on",
+        "retransmits": 6,
+        "idle_ms": 301_500,
+        "uid": 33,
+        "user": "www-data",
+        "namespace": "current",
+        "mark": 0,
+        "processes": [{"pid": 912, "comm": "php-fpm", "unit": "php.service"}],
+        **changes,
+    }
+
+
+def cell(column: str, **changes: Any) -> str:
+    return table([record(**changes)], columns=[column], header=False)
+
+
+def test_without_columns_it_shows_those_that_say_something() -> None:
+    one = record(processes=None, user="web", state="last-ack", local="10.0.0.1", local_port=80)
+    other = {**one, "state": "closing", "timer": None, "idle_ms": None}
+
+    lines = table([one, other]).splitlines()
+
+    assert " ".join(lines[0].split()) == ("PROTO STATE LOCAL REMOTE SEND-Q RECV-Q TIMER IDLE OWNER")
+    assert lines[1:] == [
+        "─" * 90,
+        "tcp    last-ack  10.0.0.1:80  10.20.3.4:443  18.0 KiB       0  retransmit x6  5m01s  web",
+        "tcp    closing   10.0.0.1:80  10.20.3.4:443  18.0 KiB       0  -                  -  web",
+    ]
+
+
+def test_a_column_in_which_nothing_is_known_is_left_out() -> None:
+    header = table([record(timer=None, processes=None, uid=None, user=None)]).splitlines()[0]
+
+    assert header.split() == ["PROTO", "STATE", "LOCAL", "REMOTE", "SEND-Q", "RECV-Q", "IDLE"]
+
+
+def test_namespaces_are_named_where_there_are_several() -> None:
+    alone = table([record(), record()])
+    several = table([record(), record(namespace="blue")])
+
+    assert "NAMESPACE" not in alone
+    assert [line.split()[0] for line in several.splitlines()[2:]] == ["current", "blue"]
+
+
+def test_outcomes_are_shown_of_what_was_destroyed() -> None:
+    shown = table([record(outcome="protected", reason="loopback")], width=160).splitlines()
+
+    assert shown[0].split()[-2:] == ["OUTCOME", "REASON"]
+    assert shown[2].split()[-2:] == ["protected", "loopback"]
+
+
+def test_no_records_give_the_titles_alone() -> None:
+    assert table([], columns=["local", "remote"]).splitlines() == ["LOCAL  REMOTE", "─" * 13]
+    assert table([], header=False) == ""
+
+
+@pytest.mark.parametrize(
+    ("column", "changes", "expected"),
+    [
+        ("remote", {"remote": "2001:db8::1"}, "[2001:db8::1]:443"),
+        ("remote", {"remote": "0.0.0.0", "remote_port": 0}, "0.0.0.0:*"),
+        ("remote", {"remote": None}, "-"),
+        ("send_queue", {"state": "listening", "send_queue": 4096}, "4096"),
+        ("send_queue", {"send_queue": None}, "-"),
+        ("timer", {"timer": "persist", "retransmits": 0}, "persist"),
+        ("timer", {"timer": "keepalive", "retransmits": 2}, "keepalive x2"),
+        ("retransmits", {}, "6"),
+        ("processes", {"processes": []}, "-"),
+        ("processes", {"processes": ["nginx", "sshd"]}, "nginx +1"),
+        ("unit", {}, "php.service"),
+        ("user", {"user": None}, "uid 33"),
+        ("user", {"user": None, "uid": None}, "-"),
+        ("owner", {"processes": None}, "www-data"),
+        ("owner", {}, "php-fpm[912] php.service www-data"),
+        ("mark", {"mark": 0}, "0"),
+        ("mapped", {"mapped": False}, "no"),
+        ("options", {"options": ["recverr", "mc_all"]}, "recverr, mc_all"),
+        ("tcp_info.rtt", {"tcp_info": {"rtt": 181}}, "181"),
+        ("tcp_info.rtt", {"tcp_info": None}, "-"),
+        ("timer_ms", {"timer_ms": 4120}, "4.1s"),
+    ],
+)
+def test_what_a_column_says(column: str, changes: dict[str, Any], expected: str) -> None:
+    assert cell(column, **changes).strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (0, "0"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1024 * 1024 - 1, "1.0 MiB"),
+        (5 * 1024**4, "5.0 TiB"),
+    ],
+)
+def test_sizes(count: int, expected: str) -> None:
+    assert size_text(count) == expected
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "expected"),
+    [
+        (0, "0ms"),
+        (999, "999ms"),
+        (1000, "1.0s"),
+        (59_999, "59.9s"),
+        (60_000, "1m00s"),
+        (3_599_999, "59m59s"),
+        (3_600_000, "1h00m"),
+        (86_399_999, "23h59m"),
+        (86_400_000, "1d00h"),
+    ],
+)
+def test_durations(milliseconds: int, expected: str) -> None:
+    assert duration_text(milliseconds) == expected
+
+
+def test_an_address_without_a_port() -> None:
+    assert address_text("2001:db8::1", None) == "[2001:db8::1]"
+
+
+def test_numbers_stand_on_the_right_and_text_on_the_left() -> None:
+    columns = ["send_queue", "mark", "state"]
+    lines = table([record(mark=7), record(send_queue=0, mark=1234)], columns=columns).splitlines()
+
+    assert lines[2:] == ["18.0 KiB     7  established", "       0  1234  established"]
+
+
+def test_what_is_too_wide_is_cut_and_says_so() -> None:
+    v6 = "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff"
+    (line,) = table([record(remote=v6)], width=100, header=False).splitlines()
+
+    assert len(line) <= 100
+    assert "192.0.2.10:48134" in line
+    assert "…" in line
+    assert "]:443" in line
+
+
+def test_a_process_cannot_write_to_the_terminal() -> None:
+    named = [{"pid": 1, "comm": "a\x1b[2J\nb", "unit": None}]
+
+    assert cell("processes", processes=named) == "a?[2J?b[1]"
+
+
+@pytest.mark.parametrize(
+    ("records", "options", "message"),
+    [
+        ({"sockets": []}, {}, "a list of records is needed, not a mapping; its key `sockets`"),
+        ("tcp", {}, "a list of records is needed, not str"),
+        (None, {}, "a list of records is needed, not NoneType"),
+        ([record(), "tcp"], {}, "record 1 is str, not a mapping"),
+        ([record()], {"columns": []}, "columns: [] is not a list of names"),
+        ([record()], {"columns": "state"}, "columns: 'state' is not a list of names"),
+        ([record()], {"columns": ["state", 3]}, "columns[1]: 3 is not a name"),
+        ([record()], {"columns": ["stat"]}, "columns[0]: the records have no 'stat'; there is: "),
+        ([record()], {"width": 19}, "width: 19 is not a number of characters of 20 or more"),
+        ([record()], {"width": "100"}, "width: '100' is not a number of characters"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(
+    records: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TableError) as refused:
+        table(records, **options)
+
+    assert str(refused.value).startswith(message)
+
+
+_VALUES = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text())
+_RECORDS = st.fixed_dictionaries({}, optional=dict.fromkeys(record(), _VALUES))
+
+
+@given(st.lists(_RECORDS), st.integers(20, 200))
+def test_whatever_the_values_each_record_is_one_line_that_fits(
+    records: list[dict[str, Any]], width: int
+) -> None:
+    shown = table(records, width=width)
+    named = table(records, columns=sorted(COLUMNS), width=width, header=False)
+
+    assert len(shown.split("\n")) == len(records) + 2
+    assert all(len(line) <= width for line in f"{shown}\n{named}".split("\n"))
+
+
+def templated(expression: str, records: object) -> subprocess.CompletedProcess[str]:
+    """What Ansible makes of the expression, with the collection from the checkout."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    return subprocess.run(
+        [
+            Path(sys.executable).with_name("ansible"),
+            "localhost",
+            "-m",
+            "ansible.builtin.debug",
+            "-a",
+            json.dumps({"msg": "{{ " + expression + " }}"}),
+            "-e",
+            json.dumps({"records": records}),
+        ],
+        cwd=ROOT,
+        env={**kept, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "true"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_ansible_finds_the_filter_and_shows_its_lines() -> None:
+    ran = templated("records | linuxnet.sockets.table(['remote', 'owner'], width=60)", [record()])
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    lines = [line.strip() for line in ran.stdout.splitlines()]
+    assert "REMOTE         OWNER" in lines
+    assert "10.20.3.4:443  php-fpm[912] php.service www-data" in lines
+
+
+def test_ansible_tells_what_is_wrong() -> None:
+    ran = templated("records | linuxnet.sockets.table(['stat'])", [record()])
+
+    assert ran.returncode != 0
+    assert "linuxnet.sockets.table: columns[0]: the records have no 'stat'" in (
+        ran.stdout + ran.stderr
+    )
