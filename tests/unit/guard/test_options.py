@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,3 +204,9 @@ def test_file_that_is_no_text(machine: Machine) -> None:
     with pytest.raises(ProtectFileError) as caught:
         machine.guard()
     assert "not valid JSON" in caught.value.problem
+
+
+def test_the_manual_explains_each_rule() -> None:
+    manual = Path(__file__).parents[3] / "docs" / "docsite" / "rst" / "guard.rst"
+    text = manual.read_text()
+    assert [name for name in (*RULES, *SWITCHES) if f"``{name}``" not in text] == []
