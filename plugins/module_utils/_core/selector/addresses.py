@@ -141,14 +141,20 @@ class EndpointIn(Leaf):
         return test
 
     def _any_port(self, addresses: AddressSet, otherwise: bool | None) -> Bound:
-        holds = addresses.holds
-        if self.remote:
-            return lambda subject: (
-                True if holds(subject.remote_address, subject.family == "inet6") else otherwise
-            )
-        return lambda subject: (
-            True if holds(subject.local_address, subject.family == "inet6") else otherwise
-        )
+        # Most sockets of one look share their addresses with others: each is looked up once.
+        answers: dict[tuple[int, bytes], bool | None] = {}
+        remote = self.remote
+
+        def test(subject: Subject) -> bool | None:
+            sock = subject.sock
+            key = (sock.family, sock.dst if remote else sock.src)
+            if key not in answers:
+                address = subject.remote_address if remote else subject.local_address
+                held = addresses.holds(address, subject.family == "inet6")
+                answers[key] = True if held else otherwise
+            return answers[key]
+
+        return test
 
     def filters(self, target: Target) -> tuple[Filter, Filter]:
         resolved, whole = self._resolve(target.environment)
