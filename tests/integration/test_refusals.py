@@ -1,0 +1,251 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong is said, with what to do, and nothing is destroyed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.actor import Actor
+from tests.integration.controller import Controller, Result, task
+from tests.lab.topology import Pair
+
+NOBODY = 65534
+
+
+@pytest.fixture(scope="module")
+def connection(pair: Pair, client: Actor, server: Actor) -> dict[str, Any]:
+    """A connection that every call here would destroy, were it understood; port: the server's."""
+    port = server.listen(pair.server4)["port"]
+    (made,) = client.connect(pair.server4, port)
+    return {**made, "port": port}
+
+
+# match, other options, and what the message has to say.
+REFUSALS: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
+    "an empty selector": ({}, {}, ("match", "empty selector")),
+    "null": (None, {}, ("match", "NoneType")),
+    "an empty string": ("", {}, ("match",)),
+    "a list": ([{"state": "all"}], {}, ("match",)),
+    "protocol alone": ({"protocol": "tcp"}, {}, ("match", "state: all")),
+    "family alone": ({"family": ["inet", "inet6"]}, {}, ("match", "state: all")),
+    "an empty list": ({"remote": []}, {}, ("match.remote", "empty list")),
+    "a null under a key": ({"remote": None}, {}, ("match.remote", "null")),
+    "an empty string under a key": ({"remote": ""}, {}, ("match.remote", "empty")),
+    "an empty string in a list": ({"remote": ["192.0.2.2", ""]}, {}, ("match.remote[1]",)),
+    "any of nothing": ({"any": []}, {}, ("match.any", "empty list")),
+    "any of an empty one": ({"any": [{"state": "all"}, {}]}, {}, ("match.any[1]", "empty")),
+    "not of nothing": ({"state": "all", "not": {}}, {}, ("match.not", "empty")),
+    "not of null": ({"state": "all", "not": None}, {}, ("match.not", "null")),
+    "deep": (
+        {"all": [{"not": {"any": [{"state": "all"}, {"remote": []}]}}]},
+        {},
+        ("match.all[0].not.any[1].remote",),
+    ),
+    "a typo in a key": ({"remot": "192.0.2.2"}, {}, ("match.remot", "did you mean remote")),
+    "another tool's key": ({"dport": 80}, {}, ("match.dport", "remote_port")),
+    "a bad address": ({"remote": "192.0.2.256"}, {}, ("match.remote", "192.0.2.256")),
+    "a host's name": ({"remote": "localhost"}, {}, ("match.remote", "localhost")),
+    "a bad prefix": ({"remote": "192.0.2.0/33"}, {}, ("match.remote", "192.0.2.0/33")),
+    "a port of 70000": ({"remote_port": 70000}, {}, ("match.remote_port", "70000", "65535")),
+    "an unknown service": ({"remote_port": "no-such"}, {}, ("match.remote_port", "no-such")),
+    "an unknown user": ({"user": "no-such-user"}, {}, ("match.user", "no-such-user")),
+    "an unknown state": ({"state": "listen"}, {}, ("match.state", "did you mean listening")),
+    "a bad comparison": ({"send_queue": "many"}, {}, ("match.send_queue", "many")),
+    "a bad duration": ({"idle": "5 fortnights"}, {}, ("match.idle", "90s")),
+    "a meaningless key": ({"protocol": "udp", "idle": 5}, {}, ("match.idle", "udp")),
+    "a bad expression": ({"expression": "dport = "}, {}, ("match.expression",)),
+    "a missing namespace": (
+        {"state": "all"},
+        {"namespaces": ["current", "no-such-namespace"]},
+        ("no-such-namespace", "ip netns list"),
+    ),
+    "a process that is gone": ({"state": "all"}, {"namespaces": ["pid:4194999"]}, ("pid:4194999",)),
+    "no namespace": ({"state": "all"}, {"namespaces": []}, ("namespaces",)),
+    "a bad limit": ({"state": "all"}, {"max_sockets": "some"}, ("max_sockets", "25%")),
+    "a bad pace": ({"state": "all"}, {"pace": "fast"}, ("pace", "100/s")),
+    "no engine": ({"state": "all"}, {"engine": "magic"}, ("engine", "netlink")),
+    "a negative limit": ({"state": "all"}, {"limit": -1}, ("limit",)),
+    "an option's typo": ({"state": "all"}, {"max_socket": 1}, ("max_socket", "max_sockets")),
+    "a rule's typo": ({"state": "all"}, {"protect": {"loopbak": False}}, ("loopbak", "loopback")),
+    "a rule that is null": ({"state": "all"}, {"protect": {"loopback": None}}, ("loopback",)),
+    "a bad protection": (
+        {"state": "all"},
+        {"protect": {"selectors": [{"remote": "10.0.0.0/99"}]}},
+        ("protect.selectors[0].remote", "10.0.0.0/99"),
+    ),
+    "an emptied protection": (
+        {"state": "all"},
+        {"protect": {"selectors": [{"remote": []}]}},
+        ("protect.selectors[0].remote", "empty list"),
+    ),
+}
+# What lies in the selector or the namespace, the other module refuses alike.
+OF_DESTROY_ALONE = ("an empty selector", "protocol alone", "family alone")
+SHARED = [
+    what
+    for what, (_match, options, _said) in REFUSALS.items()
+    if set(options) <= {"namespaces"} and what not in OF_DESTROY_ALONE
+]
+
+
+@pytest.mark.parametrize("module", ["socket_destroy", "socket_diag_info"])
+def test_refusals(
+    connection: dict[str, Any],
+    client: Actor,
+    controller: Controller,
+    module: str,
+) -> None:
+    names = list(REFUSALS) if module == "socket_destroy" else SHARED
+    refusals = {what: REFUSALS[what] for what in names}
+    results = controller.play(
+        *(task(module, {"match": match, **options}) for match, options, _said in refusals.values())
+    )
+
+    for (what, (_match, _options, said)), result in zip(refusals.items(), results, strict=True):
+        assert result["failed"], what
+        assert not result["changed"], what
+        assert "Traceback" not in json.dumps(result), what
+        for words in said:
+            assert words in result["msg"], (what, result["msg"])
+    assert client.state(connection["number"]) == ["open"]
+
+
+def test_without_a_selector(
+    connection: dict[str, Any], client: Actor, controller: Controller
+) -> None:
+    (result,) = controller.play(task("socket_destroy"))
+
+    assert "match" in result["msg"]
+    assert client.state(connection["number"]) == ["open"]
+
+
+@pytest.fixture
+def less_privileged(tmp_path: Path) -> Any:
+    """Makes an interpreter that runs a module's Python with fewer rights, by setpriv's options."""
+
+    def interpreter(*options: str) -> str:
+        wrapper = tmp_path / "python"
+        python = os.path.realpath(sys.executable)
+        wrapper.write_text(f'#!/bin/sh\nexec setpriv {" ".join(options)} {python} "$@"\n')
+        wrapper.chmod(0o755)
+        return str(wrapper)
+
+    return interpreter
+
+
+def _refused(results: list[Result]) -> None:
+    for result in results:
+        assert result["failed"]
+        assert not result["changed"]
+        assert result["outcomes"] == {"not_permitted": 1}
+        assert len(result["survivors"]) == 1
+        assert "CAP_NET_ADMIN" in result["msg"]
+        assert "become" in result["msg"]
+
+
+def test_root_without_the_right_to(
+    connection: dict[str, Any], client: Actor, controller: Controller, less_privileged: Any
+) -> None:
+    python = less_privileged("--bounding-set=-net_admin", "--inh-caps=-net_admin")
+    match = {"remote_port": connection["port"]}
+    check, real, found, facts = controller.play(
+        task("socket_destroy", {"match": match}, check=True),
+        task("socket_destroy", {"match": match}),
+        task("socket_diag_info", {"match": match}),
+        task("socket_diag_facts"),
+        vars={"ansible_python_interpreter": python},
+    )
+
+    _refused([check, real])
+    assert found["matched"] == 1
+    assert found["sockets"][0]["mark"] is None
+    assert facts["ansible_facts"]["socket_diag"]["may_destroy"] is False
+    assert client.state(connection["number"]) == ["open"]
+
+
+def test_nobody(
+    connection: dict[str, Any],
+    pair: Pair,
+    client: Actor,
+    controller: Controller,
+    less_privileged: Any,
+) -> None:
+    if not _has_uid(NOBODY):
+        pytest.skip(f"this user namespace has no uid {NOBODY}")
+    python = less_privileged(f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    match = {"remote_port": connection["port"]}
+    unreadable, check, real, elsewhere, found = controller.play(
+        task("socket_destroy", {"match": match}),
+        task("socket_destroy", {"match": match, "protect": _HELD_BY_WHOMEVER}, check=True),
+        task("socket_destroy", {"match": match, "protect": _HELD_BY_WHOMEVER}),
+        task("socket_destroy", {"match": match, "namespaces": [pair.server.name]}),
+        task("socket_diag_info", {"match": match, "details": ["process"]}),
+        vars={
+            "ansible_python_interpreter": python,
+            "ansible_remote_tmp": tempfile.gettempdir(),
+        },
+    )
+
+    assert unreadable["skipped"][0]["reason"] == "owner_unreadable"
+    _refused([check, real])
+    assert elsewhere["failed"]
+    assert "CAP_SYS_ADMIN" in elsewhere["msg"]
+    assert found["matched"] == 1
+    assert found["sockets"][0]["processes"] is None
+    assert client.state(connection["number"]) == ["open"]
+
+
+_HELD_BY_WHOMEVER = {"ssh_sessions": False, "kernel": False}
+
+
+def _has_uid(uid: int) -> bool:
+    for line in Path("/proc/self/uid_map").read_text().splitlines():
+        inside, _outside, count = map(int, line.split())
+        if inside <= uid < inside + count:
+            return True
+    return False
+
+
+def test_protection_files(
+    connection: dict[str, Any],
+    client: Actor,
+    controller: Controller,
+    pair: Pair,
+    tmp_path: Path,
+) -> None:
+    """On an /etc of our own, laid over the machine's."""
+    files = tmp_path / "etc" / "linuxnet-sockets" / "protect.d"
+    files.mkdir(parents=True)
+    (tmp_path / "work").mkdir()
+    overlay = f"lowerdir=/etc,upperdir={tmp_path}/etc,workdir={tmp_path}/work"
+    prefix = (
+        "unshare",
+        "--mount",
+        "sh",
+        "-ec",
+        f'mount -t overlay -o {overlay} overlay /etc; exec "$@"',
+        "sh",
+    )
+    destroy = task("socket_destroy", {"match": {"remote_port": connection["port"]}})
+
+    (files / "10-backends.json").write_text(json.dumps({"remote": pair.server4}))
+    (spared,) = controller.play(destroy, prefix=prefix)
+    assert spared["outcomes"] == {"protected": 1}
+    assert spared["skipped"][0]["reason"] == "selector"
+    assert "10-backends.json" in spared["skipped"][0]["reason_detail"]
+
+    (files / "20-broken.json").write_text('{"remote": ')
+    (broken,) = controller.play(destroy, prefix=prefix)
+    assert broken["failed"]
+    assert "20-broken.json" in broken["msg"]
+    assert "Nothing was destroyed" in broken["msg"]
+    assert client.state(connection["number"]) == ["open"]
