@@ -15,7 +15,11 @@ from collections.abc import Callable
 
 import pytest
 
+from linuxnet_sockets import namespaces
 from linuxnet_sockets.errors import HandlerMissing
+from linuxnet_sockets.host import Host
+from linuxnet_sockets.look import View
+from linuxnet_sockets.subject import Subject
 from linuxnet_sockets.wire import inet_diag
 from tests.kernel.conftest import Diag
 from tests.lab import proc_net, states
@@ -280,6 +284,11 @@ def test_udp_on_an_explicit_port_is_disconnected_and_goes_on(
     # The remote address of an IPv6 socket stays in its record: __udp_disconnect clears the port,
     # and of the addresses the IPv4 one.
     assert (after.state, after.dport, any(after.dst)) == (states.CLOSE, 0, v6)
+    (namespace,) = namespaces.resolve([held.where.name])
+    with View(Host(), namespace) as view:
+        environment = view.environment()
+        assert Subject(sock, environment).has_remote
+        assert not Subject(after, environment).has_remote
     assert _error(lambda: held.target.recv(1)) == errno.ECONNABORTED
     held.peer.sendto(b"x", held.local)
     assert held.target.recv(1) == b"x"

@@ -17,7 +17,6 @@ from .wire import attributes as wire_attributes
 from .wire import inet_diag, tcp_info
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
-_NOWHERE = b"\0" * 16
 _CLOCKLESS = (vocabulary.SYN_SENT, vocabulary.SYN_RECV, vocabulary.LISTENING)
 _FAMILY_NAMES = {number: name for name, number in vocabulary.FAMILIES.items()}
 _U32 = struct.Struct("=I")
@@ -110,7 +109,15 @@ class Subject:
 
     @property
     def has_remote(self) -> bool:
-        return self.sock.dport != 0 or self.sock.dst != _NOWHERE
+        """Connected, or on the way there.
+
+        Datagram and raw sockets say so by their state: an IPv6 one that was disconnected keeps the
+        address in its record (__udp_disconnect), and a raw one has no port.
+        """
+        sock = self.sock
+        if sock.protocol in vocabulary.STREAMS:
+            return sock.dport != 0
+        return sock.state != vocabulary.CLOSED
 
     @property
     def ifindex(self) -> int:

@@ -27,6 +27,8 @@ from tests.fakes import FakeKernel, FakeSocket, faults
 from tests.fakes.netlink import NLMSG_DONE, NLMSG_ERROR, message
 
 _BY_FAMILY, _DESTROY = 20, 21
+NLMSG_OVERRUN = 4
+_PORT = 4242  # of the first socket that a fake kernel hands out
 _COUNT = 500
 _REQUEST = struct.pack("=BBBBI", 2, 6, 0, 0, 0xFFFFFFFF) + bytes(48)
 
@@ -139,6 +141,21 @@ def test_a_datagram_longer_than_the_buffer(kernel: FakeKernel, connection: Conne
         _dump(connection)
 
 
+def test_an_overrun_told_in_band() -> None:
+    kernel = _populated(3)
+    kernel.current.faults.append(faults.raw(message(NLMSG_OVERRUN, 0, 1, _PORT, b"")))
+    connection = Connection(kernel.open("current", NETLINK_SOCK_DIAG), timeout=0.2)
+    assert _dump(connection) == _cookies(kernel)
+
+
+def test_a_single_message_is_an_answer_of_its_own() -> None:
+    """Without NLM_F_MULTI nothing follows, no NLMSG_DONE either."""
+    kernel = FakeKernel()
+    kernel.current.faults.append(faults.raw(message(_BY_FAMILY, 0, 1, _PORT, bytes(72))))
+    connection = Connection(kernel.open("current", NETLINK_SOCK_DIAG), timeout=0.2)
+    assert _dump(connection) == [0]
+
+
 def test_another_error_of_the_socket(kernel: FakeKernel, connection: Connection) -> None:
     kernel.current.faults.append(faults.failing(errno.EIO, at=1))
     with pytest.raises(NetlinkError) as caught:
@@ -185,7 +202,7 @@ _WORDS = st.one_of(
         st.sampled_from([0, 1, NLMSG_ERROR, NLMSG_DONE, 4, _BY_FAMILY, 0xFFFF]),
         st.one_of(st.sampled_from([0, 2]), st.integers(0, 0xFFFF)),
         st.sampled_from([1, 1, 2, 3, 0]),
-        st.sampled_from([4242, 4242, 4242, 0, 4243]),
+        st.sampled_from([_PORT, _PORT, _PORT, 0, 4243]),
         st.binary(max_size=90),
     ),
 )
@@ -211,7 +228,7 @@ def test_a_dump_out_of_any_bytes(datagrams: list[bytes]) -> None:
             body
             for each in datagrams
             for kind, sequence, port, body in _messages(each)
-            if kind >= 16 and sequence == attempt and port == 4242
+            if kind >= 16 and sequence == attempt and port == _PORT
         ][: len(found)]
         for attempt in range(1, 6)
     )
@@ -244,7 +261,7 @@ def test_answers_out_of_any_bytes(datagrams: list[bytes], count: int) -> None:
         (sequence, -struct.unpack_from("=i", body)[0])
         for each in datagrams
         for kind, sequence, port, body in _messages(each)
-        if kind == NLMSG_ERROR and port == 4242 and len(body) >= 4
+        if kind == NLMSG_ERROR and port == _PORT and len(body) >= 4
     }
     for sequence, answer in enumerate(answers, 1):
         assert answer in (0, errno.ENOBUFS) or (sequence, answer) in told

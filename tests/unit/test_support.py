@@ -1,0 +1,87 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a kernel can do for a caller, told from its answers alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from linuxnet_sockets import support
+from linuxnet_sockets.host import Host
+from linuxnet_sockets.look import View
+from linuxnet_sockets.namespaces import Namespace
+from tests.fakes import Abilities, FakeKernel, FakeSocket
+from tests.fakes.bytecode import CGROUP_COND
+
+_EVERY = frozenset({6, 17, 136, 255, 262})
+
+
+def _view(abilities: Abilities) -> View:
+    kernel = FakeKernel(abilities)
+    kernel.current.add(
+        FakeSocket(local="0.0.0.0", local_port=22, state=10),
+        FakeSocket(protocol=17, local="0.0.0.0", local_port=53, state=7),
+        FakeSocket(protocol=136, local="0.0.0.0", local_port=53, state=7),
+        FakeSocket(protocol=255, raw_protocol=1, local="0.0.0.0", state=7),
+        FakeSocket(protocol=262, local="0.0.0.0", local_port=22, state=10),
+    )
+    host = Host(open_netlink=kernel.open, release="6.12.0")
+    return View(host, Namespace("current", None, kernel.current.identity))
+
+
+def _verdicts(abilities: Abilities) -> dict[str, str]:
+    with _view(abilities) as view:
+        before = list(_kernel(view).current.sockets)
+        found = {name: each.verdict for name, each in support.support(view).items()}
+        assert _kernel(view).current.sockets == before
+    return found
+
+
+def _kernel(view: View) -> FakeKernel:
+    owner = view.host.open_netlink.__self__  # type: ignore[attr-defined]
+    assert isinstance(owner, FakeKernel)
+    return owner
+
+
+def test_a_kernel_with_everything() -> None:
+    assert _verdicts(Abilities(handlers=_EVERY)) == {
+        "tcp": support.SUPPORTED,
+        "udp": support.SUPPORTED,
+        # The probe says ENOENT, as for those that can be destroyed.
+        "udplite": support.NO_DESTROY_HANDLER,
+        "raw": support.SUPPORTED,
+        "mptcp": support.NO_DESTROY_HANDLER,
+    }
+
+
+def test_a_kernel_built_without() -> None:
+    assert set(_verdicts(Abilities(handlers=_EVERY, destroys=False)).values()) == {
+        support.BUILT_WITHOUT
+    }
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(6, "tcp"), (17, "udp"), (136, "udplite"), (255, "raw"), (262, "mptcp")]
+)
+def test_a_missing_handler_is_told_from_a_missing_socket(number: int, name: str) -> None:
+    with _view(Abilities(handlers=_EVERY - {number})) as view:
+        found = support.support(view)
+    missing = [each for each, how in found.items() if how.verdict == support.HANDLER_MISSING]
+    assert missing == [name]
+    assert found[name].module == support.MODULES[name]
+
+
+def test_an_old_kernel_that_does_not_know_mptcp() -> None:
+    found = _verdicts(Abilities(protocol_attribute=False, unknown_ops=frozenset({CGROUP_COND})))
+    assert found["mptcp"] == support.HANDLER_MISSING
+    assert found["tcp"] == support.SUPPORTED
+
+
+@pytest.mark.parametrize("privileged", [True, False])
+def test_whether_the_caller_may(privileged: bool) -> None:
+    with _view(Abilities(privileged=privileged)) as view:
+        assert support.may_destroy(view) is privileged
+        verdicts = {name: each.verdict for name, each in support.support_for_caller(view).items()}
+    assert (verdicts["tcp"] == support.NOT_PERMITTED) is not privileged
+    assert verdicts["mptcp"] == support.NO_DESTROY_HANDLER
