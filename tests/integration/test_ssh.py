@@ -1,0 +1,173 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A play that destroys everything to the controller's own address, over a real ssh connection."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.integration.actor import Actor
+from tests.integration.controller import Controller, Result, cookies, task
+from tests.lab.topology import LabNamespace, Pair
+from tests.lab.waiting import until
+
+PORT = 2022
+
+
+@dataclass
+class Ssh:
+    """An sshd in one namespace, and how Ansible gets to it from the other."""
+
+    inventory: Path
+    variables: dict[str, str]
+    log: Path
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    assert found, f"{name} is not installed"
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A short path, since that of a unix socket may have 108 bytes."""
+    with tempfile.TemporaryDirectory(prefix="lns-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def ssh(pair: Pair, folder: Path) -> Ssh:
+    for name in ("host", "user"):
+        subprocess.run(
+            [tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)],
+            check=True,
+        )
+    log = folder / "sshd.log"
+    settings = {
+        "ListenAddress": pair.server4,
+        "Port": PORT,
+        "HostKey": folder / "host",
+        "PidFile": "none",
+        "AuthorizedKeysFile": folder / "user.pub",
+        "PermitRootLogin": "prohibit-password",
+        "PasswordAuthentication": "no",
+        "StrictModes": "no",
+        # Without PAM, sshd turns a locked account away.
+        "UsePAM": "yes" if _locked("root") else "no",
+    }
+    config = folder / "sshd_config"
+    config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    Path("/run/sshd").mkdir(exist_ok=True)
+    # By its full path, since sshd runs itself again.
+    pair.server.spawn(tool("sshd"), "-D", "-f", str(config), "-E", str(log))
+    until(lambda: _answers(pair.client, pair.server4), f"sshd listens: {log}")
+    public = " ".join((folder / "host.pub").read_text().split()[:2])
+    (folder / "known_hosts").write_text(f"[{pair.server4}]:{PORT} {public}\n")
+    inventory = folder / "inventory.yml"
+    options = {
+        "UserKnownHostsFile": folder / "known_hosts",
+        "StrictHostKeyChecking": "yes",
+        "IdentitiesOnly": "yes",
+    }
+    words = " ".join(f"-o {name}={value}" for name, value in options.items())
+    target = {
+        "ansible_host": pair.server4,
+        "ansible_port": PORT,
+        "ansible_user": "root",
+        "ansible_ssh_private_key_file": str(folder / "user"),
+        "ansible_ssh_common_args": f"-F none {words}",
+        "ansible_python_interpreter": sys.executable,
+        "ansible_remote_tmp": str(folder / "remote"),
+    }
+    inventory.write_text(yaml.safe_dump({"all": {"hosts": {"target": target}}}))
+    return Ssh(inventory, {"ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "cp")}, log)
+
+
+def _locked(user: str) -> bool:
+    shadow = Path("/etc/shadow")
+    if not os.access(shadow, os.R_OK):
+        return False
+    lines = (line.split(":") for line in shadow.read_text().splitlines())
+    return any(fields[0] == user and fields[1].startswith("!") for fields in lines)
+
+
+def _answers(where: LabNamespace, address: str) -> bool:
+    def connect() -> bool:
+        try:
+            with socket.create_connection((address, PORT), 1) as connection:
+                return connection.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+    return where.run(connect)
+
+
+PERSISTENT = "-o ControlMaster=auto -o ControlPersist=4s"
+ONE_EACH = "-o ControlMaster=no -o ControlPath=none"
+
+
+BECOME = "sudo" if shutil.which("sudo") else "su"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "become"),
+    [(PERSISTENT, None), (PERSISTENT, BECOME), (ONE_EACH, None)],
+    ids=["one connection for all tasks", BECOME, "one connection for each task"],
+)
+def test_the_play_finishes(
+    pair: Pair,
+    client: Actor,
+    server: Actor,
+    controller: Controller,
+    ssh: Ssh,
+    arguments: str,
+    become: str | None,
+) -> None:
+    near = client.listen(pair.client4)["port"]
+    (bystander,) = server.connect(pair.client4, near)
+    to_controller = {"remote": pair.client4, "state": "all"}
+    sessions: dict[str, Any] = {"local_port": PORT, "state": "established"}
+
+    before, plan, done, after, again = controller.play(
+        task("socket_diag_info", {"match": sessions}),
+        task("socket_destroy", {"match": to_controller}, check=True),
+        task("socket_destroy", {"match": to_controller}),
+        task("socket_diag_info", {"match": sessions}),
+        # The connection of this very task is spared even where ssh's others are not.
+        task("socket_destroy", {"match": to_controller, "protect": {"ssh_sessions": False}}),
+        inventory=ssh.inventory,
+        variables={**ssh.variables, "ANSIBLE_SSH_ARGS": arguments},
+        **({"become": True, "become_method": become} if become else {}),
+    )
+
+    for result in (before, plan, done, after, again):
+        assert not result["failed"], (result, ssh.log.read_text())
+    assert server.state(bystander["number"]) == ["ECONNABORTED"]
+    for result in (plan, done):
+        assert bystander["cookie"] in cookies(result["destroyed"])
+    assert _ours(done) >= 1
+    assert {entry["reason"] for entry in done["skipped"]} <= {"control_connection", "ssh_sessions"}
+    assert _ours(again) >= 1
+    if arguments == PERSISTENT:
+        # One connection for all tasks, and it has lived.
+        assert cookies(before["sockets"]) == cookies(after["sockets"]) != set()
+        assert cookies(before["sockets"]) == cookies(done["skipped"])
+
+
+def _ours(result: Result) -> int:
+    """How many sockets were spared as the control connection."""
+    return [entry["reason"] for entry in result["skipped"]].count("control_connection")
