@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A test with hypothesis does not fail for being slow: the machine may be busy with other things."""
+"""Tests with hypothesis do not fail for being slow: the machine may be busy with other things."""
 
 from __future__ import annotations
 
