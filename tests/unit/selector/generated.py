@@ -84,7 +84,6 @@ def sockets(draw: st.DrawFn) -> dict[str, Any]:
         processes=draw(
             st.sampled_from([None, [(100, "nginx")], [(100, "nginx"), (200, "systemd-resolve")]])
         ),
-        readable=draw(st.booleans()),
         autobound=draw(st.booleans()),
     )
 

@@ -198,9 +198,7 @@ def _cgroup(value: Any, facts: Mapping[str, Any], below: bool = True) -> float:
 def _held(facts: Mapping[str, Any], position: int, wanted: Any) -> float:
     if not facts["processes"] or not facts["inode"]:
         return UNKNOWN
-    if any(process[position] == wanted for process in facts["processes"]):
-        return 1
-    return 0 if facts["readable"] else UNKNOWN
+    return any(process[position] == wanted for process in facts["processes"])
 
 
 def _process(value: Any, facts: Mapping[str, Any]) -> float:

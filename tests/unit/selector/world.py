@@ -13,7 +13,6 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
 from linuxnet_sockets.owners import Process
@@ -54,7 +53,7 @@ PORT_RANGE = (32768, 60999)
 _INFO, _CONG, _MARK, _CGROUP_ID = 2, 4, 15, 21
 # struct tcp_info (include/uapi/linux/tcp.h): offset and format of some of its fields.
 _INFO_LENGTH = 248
-_INFO_FIELDS = {
+TCP_INFO = {
     "probes": (3, "B"),
     "backoff": (4, "B"),
     "rto": (8, "I"),
@@ -73,7 +72,6 @@ _INFO_FIELDS = {
     "min_rtt": (148, "I"),
     "bytes_sent": (200, "Q"),
 }
-INFO_FIELDS = tuple(_INFO_FIELDS)
 
 
 class Names:
@@ -91,11 +89,8 @@ class World:
 
     local_port_range = PORT_RANGE
 
-    def __init__(
-        self, holders: Mapping[int, list[tuple[int, str]]] | None = None, readable: bool = True
-    ) -> None:
+    def __init__(self, holders: Mapping[int, list[tuple[int, str]]] | None = None) -> None:
         self.holders = holders or {}
-        self.owners = SimpleNamespace(readable=readable)
 
     def interface_index(self, name: str) -> int | None:
         return INTERFACES[name][0] if name in INTERFACES else None
@@ -142,7 +137,7 @@ def _attributes(facts: Mapping[str, Any]) -> bytes:
     if facts.get("info") is not None:
         info = bytearray(_INFO_LENGTH)
         for name, value in facts["info"].items():
-            offset, code = _INFO_FIELDS[name]
+            offset, code = TCP_INFO[name]
             struct.pack_into("=" + code, info, offset, value)
         raw += _attribute(_INFO, bytes(info))
     if facts.get("congestion") is not None:
@@ -173,7 +168,6 @@ DEFAULTS: dict[str, Any] = {
     "info": None,
     "congestion": None,
     "processes": None,
-    "readable": True,
     "autobound": True,
 }
 
@@ -210,7 +204,7 @@ def sock(facts: Mapping[str, Any], cookie: int = 1) -> Sock:
 
 def world_of(facts: Mapping[str, Any]) -> World:
     holders = {facts["inode"]: facts["processes"]} if facts["processes"] and facts["inode"] else {}
-    return World(holders, facts["readable"])
+    return World(holders)
 
 
 def subject(facts: Mapping[str, Any], world: World | None = None) -> Subject:

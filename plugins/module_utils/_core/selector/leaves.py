@@ -339,23 +339,20 @@ class CgroupIs(Leaf):
 
 
 class _Owned(Leaf):
-    """By the processes that hold a socket. Not true for any of those that are visible, it is false
-    only where every process could be looked into."""
+    """By the processes that hold a socket, as far as this caller may see them; unknown where it
+    sees none."""
 
     needs = frozenset({"owners"})
     cost = 2
 
-    def bind(self, environment: Environment) -> Bound:
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
         holds = self.holds
 
         def test(subject: Subject) -> bool | None:
             processes = subject.processes
             if processes is None:
                 return None
-            if any(holds(process.pid, process.comm) for process in processes):
-                return True
-            owners = environment.owners
-            return False if owners is not None and owners.readable else None
+            return any(holds(process.pid, process.comm) for process in processes)
 
         return test
 

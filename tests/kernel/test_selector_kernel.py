@@ -1,0 +1,309 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Selectors on the real kernel: what is found is what the reference says of an unfiltered dump."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import HealthCheck, assume, example, given, settings
+
+from linuxnet_sockets import namespaces, vocabulary
+from linuxnet_sockets.errors import HandlerMissing, InputError
+from linuxnet_sockets.host import Host
+from linuxnet_sockets.look import View, find
+from linuxnet_sockets.selector.parse import Selector, parse_selector
+from linuxnet_sockets.wire import inet_diag
+from tests.kernel import selector_crowd
+from tests.kernel.selector_crowd import Crowd
+from tests.lab.topology import Lab, LabNamespace
+from tests.unit.selector import generated, reference, world
+from tests.unit.selector.world import Names
+
+_SLOW_FIXTURE = HealthCheck.function_scoped_fixture
+_EXTENSIONS = inet_diag.extension_bits([inet_diag.INFO, inet_diag.CONG])
+_REFUSED = ("means nothing for", "autobound, which only a filter of the kernel can tell")
+
+
+@pytest.fixture(scope="module")
+def crowd() -> Iterator[Crowd]:
+    with Lab() as lab:
+        made = Crowd(lab)
+        with (
+            patch.dict(world.INTERFACES, made.interfaces(), clear=True),
+            patch.dict(world.CGROUPS, selector_crowd.cgroups(), clear=True),
+        ):
+            yield made
+
+
+@pytest.fixture(scope="module")
+def view(crowd: Crowd) -> Iterator[View]:
+    (namespace,) = namespaces.resolve([crowd.host.name])
+    with View(Host(), namespace) as opened:
+        yield opened
+
+
+def _parsed(selector: Mapping[str, Any]) -> Selector:
+    try:
+        return parse_selector(selector, names=Names())
+    except InputError as error:
+        if error.problem.startswith(_REFUSED):
+            assume(False)
+        raise
+
+
+def _unfiltered(view: View) -> dict[int, inet_diag.Sock]:
+    """Every socket of the namespace, by cookie."""
+    socks: list[inet_diag.Sock] = []
+    for protocol in ("tcp", "udp", "udplite", "mptcp"):
+        # A kernel may lack one of the last two.
+        with contextlib.suppress(HandlerMissing):
+            for family in vocabulary.FAMILIES.values():
+                socks += inet_diag.dump(
+                    view.diag, protocol, family, inet_diag.ANY_STATE, _EXTENSIONS
+                )
+    return {sock.cookie: sock for sock in socks}
+
+
+def _true(selector: Mapping[str, Any], socks: Mapping[int, inet_diag.Sock]) -> set[int]:
+    own = selector_crowd.own_inodes()
+    return {
+        cookie
+        for cookie, sock in socks.items()
+        if reference.truth(selector, selector_crowd.facts_of(sock, own)) is True
+    }
+
+
+def _found(view: View, selector: Selector) -> list[int]:
+    try:
+        return [subject.cookie for subject in find(view, selector)]
+    except HandlerMissing:
+        # A protocol was named that this kernel cannot list.
+        assume(False)
+        raise
+
+
+def test_there_is_a_crowd(view: View) -> None:
+    socks = _unfiltered(view)
+    assert len(socks) >= 200
+    kinds = {(sock.protocol, sock.family, sock.state) for sock in socks.values()}
+    tcp4 = {state for protocol, family, state in kinds if (protocol, family) == ("tcp", 2)}
+    assert tcp4 >= {1, 5, 6, 7, 8, 10}
+    assert {("tcp", 10, 1), ("tcp", 10, 10), ("udp", 2, 7), ("udp", 10, 1)} <= kinds
+
+
+@given(selector=generated.selectors(expressions=False))
+@settings(max_examples=120, deadline=None, suppress_health_check=[_SLOW_FIXTURE])
+@example(selector={"remote": "0.0.0.0/0", "state": "all"})
+@example(selector={"not": {"remote": "::/0"}, "state": "all"})
+@example(selector={"local": ["interface:eth0", "interface:wg0"], "state": "all"})
+@example(selector={"not": {"local": "interface:nowhere0"}})
+@example(selector={"process": "pytest", "not": {"pid": os.getpid()}})
+def test_what_is_found_is_what_the_reference_says(view: View, selector: dict[str, Any]) -> None:
+    parsed = _parsed(selector)
+    before = _unfiltered(view)
+    found = _found(view, parsed)
+    after = _unfiltered(view)
+    assert len(found) == len(set(found))
+    # Clocks run on, and sockets in TIME_WAIT end: what changed meanwhile may be either.
+    sure = before.keys() & after.keys()
+    one, other = _true(selector, before) & sure, _true(selector, after) & sure
+    assert one & other <= set(found)
+    assert set(found) & sure <= one | other
+
+
+@given(selector=generated.selectors(expressions=False))
+@settings(max_examples=60, deadline=None, suppress_health_check=[_SLOW_FIXTURE])
+def test_older_ops_and_no_filter_at_all_find_the_same(view: View, selector: dict[str, Any]) -> None:
+    assume("idle" not in repr(selector))
+    assume("last_" not in repr(selector))
+    parsed = _parsed(selector)
+    exact = set(_found(view, parsed))
+
+    class Older(Selector):
+        def programs(self, *arguments: Any, **options: Any) -> list[bytes]:
+            return super().programs(*arguments, **{**options, "exact_ops": False})
+
+    class Unfiltered(Selector):
+        def programs(self, *arguments: Any, **options: Any) -> list[bytes]:  # noqa: ARG002
+            return [b""]
+
+    assert set(_found(view, Older(parsed.root))) == exact
+    assert set(_found(view, Unfiltered(parsed.root))) == exact
+
+
+def _ss(host: LabNamespace, *filter_words: str) -> set[int]:
+    """The cookies of the TCP and UDP sockets that ss prints."""
+    printed = host.output("ss", "-H", "-O", "-n", "-e", "-a", "-t", "-u", *filter_words)
+    cookies = [
+        word.removeprefix("sk:")
+        for line in printed.splitlines()
+        for word in line.split()
+        if word.startswith("sk:")
+    ]
+    assert len(cookies) == len(printed.splitlines())
+    return {int(cookie, 16) for cookie in cookies}
+
+
+def _as_ss(view: View, host: LabNamespace, expression: reference.Expression | str) -> None:
+    """Compare what the expression finds with what ss prints, sockets that ended aside."""
+    selector: dict[str, Any] = {"expression": expression, "protocol": ["tcp", "udp"]}
+    if not expression.startswith(("state", "excl")):
+        selector["state"] = "all"
+    parsed = parse_selector(selector, names=Host())
+    before = _unfiltered(view)
+    printed = _ss(host, *expression.split())
+    found = set(_found(view, parsed))
+    lasting = before.keys() & _unfiltered(view).keys()
+    # ss 6.5 and later also lists sockets that are only bound with -a; they are not meant by "all".
+    lasting -= {
+        cookie for cookie, sock in before.items() if (sock.protocol, sock.state) == ("tcp", 7)
+    }
+    assert found & lasting == printed & lasting
+
+
+@given(expression=generated.filters(exact=True))
+@settings(max_examples=150, deadline=None, suppress_health_check=[_SLOW_FIXTURE])
+def test_an_expression_finds_what_ss_prints(
+    view: View, crowd: Crowd, expression: reference.Expression
+) -> None:
+    # ss does not compile a filter with dev, so the kernel's half of the rest is missing there. And
+    # where its two halves disagree in two ways at once, it may show what is neither true nor false.
+    assume("dev" not in expression)
+    assume("autobound" not in expression or "/0" not in expression)
+    _as_ss(view, crowd.host, expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "dev = eth0",
+        "dev != eth0 and dport = :443",
+        "dev wg0 or sport = :22",
+        "fwmark = 0x10",
+        "fwmark = 0x10/0x10",
+        "not fwmark = 0/0x1",
+        "fwmark != 020",
+        "dst inet:10.0.0.2",
+        "not dst inet:10.0.0.2",
+        "src inet6:[2001:db8::1]",
+        "dport inet:443",
+        "autobound",
+        "! autobound",
+        "state connected exclude established",
+        "state syn-sent state time-wait",
+        "state all dport = :https",
+        "exclude connected",
+        "sport = :ssh",
+        "dst 10/8 or dst 192.0.2.0/255.255.255.0 and dport = :80",
+        "( dport > :80 and dport < 8000 ) or ! ( sport >= :1024 )",
+        "dst [::]/0",
+        "src [fe80::]/10",
+    ],
+)
+def test_chosen_expressions_find_what_ss_prints(view: View, crowd: Crowd, expression: str) -> None:
+    if expression.endswith(("/0", "/10")):
+        # ss wants the length within the brackets, or none of them.
+        expression = expression.replace("[", "").replace("]", "")
+    _as_ss(view, crowd.host, expression)
+    assert _ss(crowd.host, *expression.split()) or expression.startswith("state syn-sent")
+
+
+def test_a_misspelt_interface_under_not_finds_nothing(view: View) -> None:
+    for wrong in (
+        {"local": "interface:eth00"},
+        {"device": "eth00"},
+        {"remote": "interface:eth00:443"},
+        {"local": "fe80::1%eth00"},
+        {"cgroup": "/no/such"},
+    ):
+        assert _found(view, parse_selector({"not": wrong, "state": "all"}, names=Names())) == []
+
+
+def test_an_interface_without_an_address_is_unknown(view: View) -> None:
+    for selector in ({"local": "interface:tun0"}, {"not": {"local": "interface:tun0"}}):
+        assert _found(view, parse_selector(selector, names=Names())) == []
+
+
+def test_an_address_of_an_interface_is_resolved_at_every_look(view: View, crowd: Crowd) -> None:
+    selector = parse_selector({"local": "interface:tun0"}, names=Names())
+    assert _found(view, selector) == []
+    crowd.host.address("tun0", "10.0.0.1/32")
+    with crowd.host.route() as route:
+        (index,) = route.link_lookup(ifname="tun0")
+        try:
+            assert _found(view, selector)
+        finally:
+            route.addr("del", index=index, address="10.0.0.1", prefixlen=32)
+    assert _found(view, selector) == []
+
+
+def test_thousands_of_hosts_are_split_and_found(view: View) -> None:
+    hosts = [f"11.{high}.{low}.1" for high in range(40) for low in range(250)]
+    wanted = parse_selector({"remote": [*hosts, "10.0.0.2"]}, names=Names())
+    plain = parse_selector({"remote": "10.0.0.2"}, names=Names())
+    view_environment = view.environment()
+    assert len(wanted.programs(view_environment, "tcp", "inet")) == 4
+    found = _found(view, wanted)
+    assert found
+    assert sorted(found) == sorted(_found(view, plain))
+    spared = _found(view, parse_selector({"not": {"remote": [*hosts, "10.0.0.2"]}}, names=Names()))
+    rest = _found(view, parse_selector({"not": {"remote": "10.0.0.2"}}, names=Names()))
+    assert sorted(spared) == sorted(rest)
+
+
+@pytest.mark.needs_root
+def test_cgroups_by_the_place_where_the_socket_was_made(view: View, crowd: Crowd) -> None:
+    with open("/proc/self/mountinfo", encoding="ascii") as lines:
+        mounts = [line.split()[4] for line in lines if " - cgroup2 " in line]
+    if not mounts:
+        pytest.skip("no cgroup v2 mount here")
+    with open("/proc/self/cgroup", encoding="ascii") as lines:
+        (home,) = [line.strip()[3:] for line in lines if line.startswith("0::")]
+    name = f"lns-{os.getpid()}"
+    outer = Path(mounts[0], name)
+    inner = outer / "inner"
+    made: dict[str, socket.socket] = {}
+    try:
+        inner.mkdir(parents=True)
+    except OSError as error:
+        pytest.skip(f"no cgroup can be made here: {error}")
+    try:
+        for where in (outer, inner):
+            (where / "cgroup.procs").write_text(str(os.getpid()))
+            made[where.name], _other = crowd.connect(("10.0.0.2", 443))
+    finally:
+        Path(mounts[0] + home, "cgroup.procs").write_text(str(os.getpid()))
+    cookies = {key: _cookie(sock) for key, sock in made.items()}
+    both = set(cookies.values())
+
+    def found(selector: Mapping[str, Any]) -> set[int]:
+        return set(_found(view, parse_selector(selector, names=Names()))) & both
+
+    assert found({"cgroup": f"/{name}"}) == both
+    assert found({"cgroup": f"{name}/inner/"}) == {cookies["inner"]}
+    assert found({"not": {"cgroup": f"/{name}/inner"}}) == {cookies[name]}
+    assert found({"expression": f"cgroup = /{name}"}) == {cookies[name]}
+    assert found({"expression": f"cgroup != /{name}"}) == {cookies["inner"]}
+    assert found({"cgroup": f"/{name}/nowhere"}) == set()
+    assert _ss(crowd.host, "cgroup", f"/{name}") & both == {cookies[name]}
+    inner.rmdir()
+    # Where a cgroup that is gone had its place is not known any more.
+    assert found({"cgroup": f"/{name}"}) == {cookies[name]}
+    assert found({"not": {"cgroup": f"/{name}"}}) == set()
+    outer.rmdir()
+    assert found({"not": {"cgroup": "/"}}) == set()
+
+
+def _cookie(sock: socket.socket) -> int:
+    raw = sock.getsockopt(socket.SOL_SOCKET, 57, 8)  # SO_COOKIE
+    return int(struct.unpack("=Q", raw)[0])
