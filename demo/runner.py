@@ -1,0 +1,95 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the demo's playbook on web, and shows what Ansible says while it says it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.lab.topology import LabNamespace
+
+HERE = Path(__file__).resolve().parent
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_PADDING = re.compile(r"(?<=\S) +(?=\S)|\s+$")
+_RECAP = re.compile(r"^web\s*: (.*)$", re.MULTILINE)
+# Of ansible's own time: nothing in the playbook waits.
+_SECONDS = 120
+
+
+class Run(NamedTuple):
+    """What Ansible said, without colours, and its counts: ok, changed, failed, ..."""
+
+    output: str
+    counts: dict[str, int]
+
+
+def settings(folder: str, *, colour: bool) -> dict[str, str]:
+    """The environment of an Ansible that knows nothing of the caller's settings for it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    return {
+        **kept,
+        "ANSIBLE_CONFIG": str(HERE.parent / "ansible.cfg"),
+        "ANSIBLE_HOME": f"{folder}/home",
+        "ANSIBLE_LOCAL_TEMP": f"{folder}/local",
+        "ANSIBLE_REMOTE_TMP": f"{folder}/remote",
+        "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false",
+        "ANSIBLE_DEPRECATION_WARNINGS": "false",
+        "ANSIBLE_NOCOWS": "true",
+        "ANSIBLE_FORCE_COLOR" if colour else "ANSIBLE_NOCOLOR": "true",
+        # Ansible wants UTF-8, whatever the caller's locale is.
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+def play(
+    where: LabNamespace, folder: str, show: Callable[[str], None], *, colour: bool = False
+) -> Run:
+    """Run it inside the namespace; folder is for Ansible's own files, show gets what to print."""
+    program = str(Path(sys.executable).with_name("ansible-playbook"))
+    process = subprocess.Popen(
+        where.command(program, "-i", str(HERE / "inventory.yml"), str(HERE / "playbook.yml")),
+        cwd=HERE.parent,
+        env=settings(folder, colour=colour),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A group of its own, which can be ended with all that Ansible started.
+        start_new_session=True,
+    )
+    lines = []
+    try:
+        for line in process.stdout or ():
+            if lines or line.strip():
+                lines.append(_COLOURS.sub("", line))
+                # The recap is padded wider than most terminals.
+                show(_PADDING.sub(" ", line) if _RECAP.match(lines[-1]) else line)
+        process.wait(timeout=_SECONDS)
+    finally:
+        _end(process)
+    output = "".join(lines)
+    found = _RECAP.search(output)
+    words = found.group(1).split() if found else []
+    counts = dict(word.split("=", 1) for word in words)
+    return Run(output, {name: int(count) for name, count in counts.items()})
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End the whole group, if it has not ended by itself."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=5)
+    if process.stdout is not None:
+        process.stdout.close()
