@@ -22,17 +22,18 @@ from tests.lab.topology import Lab, missing
 
 WAIT_SECONDS = 7
 _INDENT = "   "
+_DEEPER = "     "
 _COOKIE = re.compile(r"\bsk:([0-9a-f]+)")
 
 SCENE = f"""\
 Seven small hosts, each a network namespace of its own that will be thrown away. One of them,
 web, runs the five programs of a shop. They hold 15 TCP connections to the other hosts:
 
-  checkout  6 to db       {address4("db")}     questions and answers all the time
-  sessions  3 to cache    {address4("cache")}     a pool: open, in order, and idle
-  logship   3 to logs     {address4("logs")}     a stream of log lines
+  checkout  6 to db       {address4("db")}    questions and answers all the time
+  sessions  3 to cache    {address4("cache")}    a pool: open, in order, and idle
+  logship   3 to logs     {address4("logs")}    a stream of log lines
   reports   2 to replica  {address6("replica")}  questions and answers, over IPv6
-  mailer    1 to mail     {address4("mail")}     waits for the next mail
+  mailer    1 to mail     {address4("mail")}    waits for the next mail
 """
 MISHAPS = """\
   logs     hangs: it reads no more, so the log lines pile up on web
@@ -54,7 +55,7 @@ class Teller:
         self._print(f"\n\x1b[1m{title}\x1b[0m\n" if self.colour else f"\n{title}\n")
 
     def say(self, text: str = "", indent: str = _INDENT) -> None:
-        self._print(textwrap.indent(text.rstrip("\n"), indent))
+        self._print(textwrap.indent(text.rstrip(), indent))
 
     def wait(self, seconds: int, why: str) -> None:
         self._print(f"{_INDENT}{why} ", end="")
@@ -107,7 +108,7 @@ def tell_what_programs_said(teller: Teller, connections: Sequence[Connection]) -
         said = sorted({text for each in mine for text in each.said})
         where = names.get(mine[0].remote[0])
         then = f"so it connected to {where}" if where else "so it closed its end at last"
-        teller.say(f"{app:8}  {len(mine)} x {'; '.join(said) or 'nothing'}, {then}", _INDENT * 2)
+        teller.say(f"{app:8}  {len(mine)} x {'; '.join(said) or 'nothing'}, {then}", _DEEPER)
 
 
 def story(scene: Scene, teller: Teller, verdict: Verdict, folder: str) -> None:
@@ -162,8 +163,8 @@ def story(scene: Scene, teller: Teller, verdict: Verdict, folder: str) -> None:
     )
     busy, pool = alive(scene)
     answers = sum(each.done for each in busy) - counted
-    teller.say(f"checkout  6 x nothing: {answers} answers since the playbook began", _INDENT * 2)
-    teller.say("sessions  3 x nothing: asked just now, and each connection answered", _INDENT * 2)
+    teller.say(f"checkout  noticed nothing: {answers} answers since the playbook began", _DEEPER)
+    teller.say("sessions  noticed nothing: asked just now, and all 3 connections answered", _DEEPER)
     verdict.check(
         "the busy and the idle connections that were in order noticed nothing and answer",
         answers > 0

@@ -66,13 +66,13 @@ def play(
         # A group of its own, which can be ended with all that Ansible started.
         start_new_session=True,
     )
-    lines = []
+    lines: list[str] = []
     try:
         for line in process.stdout or ():
-            if lines or line.strip():
+            if line.strip() or (lines and not _RECAP.search(lines[-1])):
                 lines.append(_COLOURS.sub("", line))
                 # The recap is padded wider than most terminals.
-                show(_PADDING.sub(" ", line) if _RECAP.match(lines[-1]) else line)
+                show(_PADDING.sub(" ", line) if _RECAP.search(lines[-1]) else line)
         process.wait(timeout=_SECONDS)
     finally:
         _end(process)
