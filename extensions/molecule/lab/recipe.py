@@ -1,0 +1,70 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a root file system of the lab consists of. All of it is data, so that a digest names it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+
+USER = "ops"
+
+PACKAGES = (
+    "dbus",
+    "iproute2",
+    "kmod",
+    "libpam-systemd",
+    "openssh-server",
+    "procps",
+    "python3",
+    "sudo",
+    "systemd-sysv",
+)
+
+# Units for hardware, consoles and the world outside, which such a host does not have.
+MASKED_UNITS = (
+    "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "console-getty.service",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "fstrim.timer",
+    "getty.target",
+    "systemd-timesyncd.service",
+)
+
+# Shell commands; "$1" is the root file system in the making.
+HOOKS = (
+    f'chroot "$1" useradd --create-home --shell /bin/bash {USER}',
+    f'echo "{USER} ALL=(ALL) NOPASSWD: ALL" >"$1/etc/sudoers.d/{USER}"',
+    f'chmod 440 "$1/etc/sudoers.d/{USER}"',
+    # Each host gets a key of its own when it boots.
+    'rm -f "$1"/etc/ssh/ssh_host_*',
+    'printf "UseDNS no\\nMaxStartups 100:30:200\\n" >"$1/etc/ssh/sshd_config.d/lab.conf"',
+    ': >"$1/etc/machine-id"',
+    ': >"$1/etc/resolv.conf"',
+    'chroot "$1" systemctl --quiet mask ' + " ".join(MASKED_UNITS),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How mmdebstrap makes one root file system."""
+
+    suite: str
+    variant: str = "minbase"
+    packages: tuple[str, ...] = PACKAGES
+    hooks: tuple[str, ...] = HOOKS
+
+    @property
+    def digest(self) -> str:
+        """Names the recipe: another one makes another root file system."""
+        canonical = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+# Debian 11, 12 and 13: Python 3.9, 3.11 and 3.13.
+RECIPES = {suite: Recipe(suite) for suite in ("bullseye", "bookworm", "trixie")}
