@@ -141,13 +141,13 @@ class EndpointIn(Leaf):
         return test
 
     def _any_port(self, addresses: AddressSet, otherwise: bool | None) -> Bound:
-        # Most sockets of one look share their addresses with others: each is looked up once.
-        answers: dict[tuple[int, bytes], bool | None] = {}
+        """Many sockets share an address: each one is looked up once."""
+        answers: dict[tuple[bytes, int], bool | None] = {}
         remote = self.remote
 
         def test(subject: Subject) -> bool | None:
             sock = subject.sock
-            key = (sock.family, sock.dst if remote else sock.src)
+            key = (sock.dst if remote else sock.src, sock.family)
             if key not in answers:
                 address = subject.remote_address if remote else subject.local_address
                 held = addresses.holds(address, subject.family == "inet6")
