@@ -68,7 +68,16 @@ def test_the_tarball_holds_what_a_user_needs_and_no_more(tarball: Path) -> None:
 
     assert plugins <= names
     assert {"README.md", "COPYING", "CHANGELOG.md", "meta/runtime.yml"} <= names
-    assert not tops & {".build", ".ci", ".git", ".venv", "Makefile", "requirements", "tools"}
+    assert not tops & {
+        ".build",
+        ".ci",
+        ".git",
+        ".venv",
+        "Makefile",
+        "demo",
+        "requirements",
+        "tools",
+    }
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
 
 

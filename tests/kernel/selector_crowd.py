@@ -184,7 +184,7 @@ class Crowd:
                     sock.connect(remote)
 
     def _states(self) -> None:
-        for _ in range(3):
+        for _each in range(3):
             _sock, other = self.connect(("10.0.0.2", 443))
             other.shutdown(socket.SHUT_WR)  # the host's end: CLOSE_WAIT
             sock, _other = self.connect(("10.0.0.2", 443))
@@ -199,7 +199,7 @@ class Crowd:
             listener.bind(("10.0.0.2", 8443))
             listener.listen(5)
             self.listeners[8443] = listener
-            for _ in range(3):
+            for _each in range(3):
                 self.connect(("10.0.0.2", 8443), protocol=IPPROTO_MPTCP)
 
     def interfaces(self) -> dict[str, tuple[int, tuple[str, ...]]]:
