@@ -291,11 +291,14 @@ def test_cgroups_by_the_place_where_the_socket_was_made(view: View, crowd: Crowd
 
     assert found({"cgroup": f"/{name}"}) == both
     assert found({"cgroup": f"{name}/inner/"}) == {cookies["inner"]}
+    assert found({"cgroup": str(inner)}) == {cookies["inner"]}
     assert found({"not": {"cgroup": f"/{name}/inner"}}) == {cookies[name]}
     assert found({"expression": f"cgroup = /{name}"}) == {cookies[name]}
     assert found({"expression": f"cgroup != /{name}"}) == {cookies["inner"]}
     assert found({"cgroup": f"/{name}/nowhere"}) == set()
+    assert found({"expression": f"cgroup {outer}"}) == {cookies[name]}
     assert _ss(crowd.host, "cgroup", f"/{name}") & both == {cookies[name]}
+    assert _ss(crowd.host, "cgroup", str(outer)) & both == {cookies[name]}
     inner.rmdir()
     # Where a cgroup that is gone had its place is not known any more.
     assert found({"cgroup": f"/{name}"}) == {cookies[name]}

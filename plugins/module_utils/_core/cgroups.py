@@ -39,9 +39,14 @@ class Cgroups:
         return self._paths.get(identifier)
 
     def ids(self, path: str) -> frozenset[int] | None:
-        """The ids of the cgroup and everything below it; None where there is no such cgroup."""
+        """The ids of the cgroup and everything below it; None where there is no such cgroup.
+
+        The path may have the mount point in front, as ss(8) takes it.
+        """
         if not self._mount:
             return None
+        if f"{path}/".startswith(f"{self._mount}/"):
+            path = path[len(self._mount) :]
         wanted = "/" + "/".join(step for step in path.split("/") if step not in ("", "."))
         if ".." in wanted.split("/"):
             return None

@@ -1,0 +1,60 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The manual's page about selectors says of every key what the code does."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from linuxnet_sockets import vocabulary
+from linuxnet_sockets.selector.comparisons import QUANTITIES
+from linuxnet_sockets.selector.keys import KEYS
+from linuxnet_sockets.selector.parse import parse_selector
+
+_PAGE = Path(__file__).parents[3] / "docs" / "docsite" / "rst" / "selectors.rst"
+_TEXT = _PAGE.read_text(encoding="utf-8")
+
+
+class Anyone:
+    """Every user exists, and no service."""
+
+    def user_id(self, name: str) -> int | None:
+        return 1000 + len(name)
+
+    def service_port(self, name: str, protocol: str) -> int | None:  # noqa: ARG002
+        return None
+
+
+def _examples() -> list[Any]:
+    (block,) = re.findall(r"code-block:: yaml\+jinja\n\n(.*?)\n\n\S", _TEXT, re.DOTALL)
+    parts = textwrap.dedent(block).split("\n\n")
+    return [yaml.safe_load(part)["match"] for part in parts]
+
+
+@pytest.mark.parametrize("match", _examples(), ids=repr)
+def test_the_examples_are_good_enough_to_destroy_by(match: Any) -> None:
+    parse_selector(match, names=Anyone(), role="destroy")
+
+
+def test_every_key_is_described_once() -> None:
+    rows = re.findall(r"^  \* - (``.*)$", _TEXT, re.MULTILINE)
+    described = [key for row in rows for key in re.findall(r"``(\w+)``", row)]
+    assert sorted(described) == sorted([*KEYS, "not", "any", "all"])
+
+
+def test_every_state_and_group_is_named() -> None:
+    for name in (*vocabulary.STATES, *vocabulary.GROUPS):
+        assert f"``{name}``" in _TEXT
+
+
+def test_the_unit_of_every_number_is_right() -> None:
+    rows = re.findall(r"^  \* - (``.*)\n    - (\w+)$", _TEXT, re.MULTILINE)
+    units = {key: unit for row, unit in rows for key in re.findall(r"``(\w+)``", row)}
+    assert units == {name: quantity.unit for name, quantity in QUANTITIES.items()}
