@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -207,14 +208,15 @@ def left_behind(scene: Scene) -> list[str]:
     ]
 
 
-def main() -> int:
-    reason = missing()
+def demo(interrupts: Interrupts) -> int:
+    """The whole of it; the exit status. However it ends, what was made is taken down."""
+    with interrupts.held():
+        reason = missing()
     if reason is not None:
         print(f"demo: {reason}", file=sys.stderr)
         return 77
     teller, verdict = Teller(), Verdict()
     began = time.monotonic()
-    interrupts = Interrupts()
     folder = tempfile.mkdtemp(prefix="linuxnet-sockets-demo-")
     lab = Lab()
     scene = None
@@ -224,9 +226,6 @@ def main() -> int:
             scene = Scene(lab)
             scene.open()
         story(scene, teller, verdict, folder)
-    except Interrupted as interrupted:
-        print(f"\ndemo: {interrupted}; taking everything down", file=sys.stderr)
-        return 128 + interrupted.number
     finally:
         with interrupts.held():
             if scene is not None:
@@ -246,6 +245,17 @@ def main() -> int:
         return 0
     teller.say("Something did NOT go as told: see the lines that say NO.")
     return 1
+
+
+def main() -> int:
+    try:
+        return demo(Interrupts())
+    except Interrupted as interrupted:
+        print(f"\ndemo: ended by {interrupted}; everything is taken down", file=sys.stderr)
+        return 128 + interrupted.number
+    except (AssertionError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+        print(f"\ndemo: it could not go on: {error}; everything is taken down", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -44,4 +44,5 @@ class Interrupts:
         finally:
             self._held = False
         if self._pending:
-            raise Interrupted(self._pending)
+            number, self._pending = self._pending, 0
+            raise Interrupted(number)
