@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -665,3 +666,17 @@ def test_only_outcomes_of_the_closed_list(machine: Machine) -> None:
     report = run(machine, match, protect={"kernel": False})
     assert report.matched == sum(report.counts.values())
     assert set(report.counts) <= set(OUTCOMES)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(machine: Machine, enabled: bool) -> None:
+    machine.add(connection())
+    seen: list[bool] = []
+    machine.sockets.before_request = lambda _kind, _payload: seen.append(gc.isenabled())
+    (gc.enable if enabled else gc.disable)()
+    try:
+        run(machine)
+        assert not any(seen)
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()

@@ -10,14 +10,11 @@ CAP_SYS_PTRACE has it for all.
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
-
-_GONE = (errno.ENOENT, errno.ESRCH)
 
 # Units that processes are in (systemd.unit(5)); slices only group them.
 _UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap")
@@ -79,7 +76,7 @@ def find_owners(proc: str, inodes: Collection[int] | None) -> Owners:
                 process for process in (describe(proc, pid) for pid in key) if process is not None
             )
         if described[key]:
-            holders[int(link[8:-1])] = described[key]
+            holders[inode_of(link)] = described[key]
     return Owners(holders, readable)
 
 
@@ -93,6 +90,11 @@ def link_of(inode: int) -> str:
     return f"socket:[{inode}]"
 
 
+def inode_of(link: str) -> int:
+    """The inode of the socket that a link names."""
+    return int(link[len("socket:[") : -1])
+
+
 def _is_socket(link: str) -> bool:
     return link.startswith("socket:[")
 
@@ -100,37 +102,61 @@ def _is_socket(link: str) -> bool:
 def descriptor_links(proc: str, pid: int) -> list[str] | None:
     """What the descriptors of a process link to: empty if it has ended, None if unreadable."""
     try:
-        directory = os.open(f"{proc}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        return [] if error.errno in _GONE else None
-    try:
-        return _links(directory)
-    except OSError as error:
-        return [] if error.errno in _GONE else None
-    finally:
-        os.close(directory)
+        with Descriptors(proc, pid) as descriptors:
+            return descriptors.all()
+    except PermissionError:
+        return None
 
 
-def _links(directory: int) -> list[str]:
-    """What the links in an open /proc/PID/fd lead to.
+class Descriptors:
+    """The open /proc/PID/fd of a process. Raises PermissionError where it may not be read.
 
-    Since Linux 6.2 the directory's size is the number of descriptors (proc_pid_fd(5)), before it
-    was 0. Most often they are 0 to n - 1: trying those saves listing them, a quarter of the time.
+    count: how many descriptors there are, 0 where the kernel does not say: the directory's size,
+    since Linux 6.2 (proc_pid_fd(5)).
     """
-    read = partial(os.readlink, dir_fd=directory)
-    with suppress(FileNotFoundError):
-        count = os.fstat(directory).st_size
-        if count:
-            return list(map(read, map(str, range(count))))
-    names = os.listdir(directory)
-    with suppress(FileNotFoundError):
-        return list(map(read, names))
-    # Descriptors are being closed meanwhile.
-    links: list[str] = []
-    for name in names:
-        with suppress(FileNotFoundError):
-            links.append(read(name))
-    return links
+
+    __slots__ = ("_directory", "_read", "count")
+
+    def __init__(self, proc: str, pid: int) -> None:
+        self._directory: int | None = None
+        self.count = 0
+        with suppress(FileNotFoundError, ProcessLookupError):
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            self._directory = os.open(f"{proc}/{pid}/fd", flags)
+            self.count = os.fstat(self._directory).st_size
+        self._read = partial(os.readlink, dir_fd=self._directory)
+
+    def __enter__(self) -> Descriptors:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._directory is not None:
+            os.close(self._directory)
+
+    def some(self, numbers: Iterable[int]) -> list[str] | None:
+        """What these descriptors link to; None where one of them is not there."""
+        try:
+            return list(map(self._read, map(str, numbers)))
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+
+    def all(self) -> list[str]:
+        """What all descriptors link to; none where the process has ended.
+
+        Most often they have the numbers 0 to count - 1: trying those saves listing them, a quarter
+        of the time.
+        """
+        if self._directory is None:
+            return []
+        links = self.some(range(self.count)) if self.count else None
+        if links is None:
+            links = []
+            with suppress(FileNotFoundError, ProcessLookupError):
+                for name in os.listdir(self._directory):
+                    # It may be closed meanwhile.
+                    with suppress(FileNotFoundError):
+                        links.append(self._read(name))
+        return links
 
 
 def describe(proc: str, pid: int) -> Process | None:

@@ -5,21 +5,34 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+
 import pytest
 
-from linuxnet_sockets.guard import holders
+from linuxnet_sockets import owners
+from linuxnet_sockets.guard import holding
+from tests.fakes import FakeSocket
 from tests.fakes.model import SYN_RECV, TIME_WAIT
 from tests.unit.guard.machine import LOCAL, REMOTE, Machine, connection
 
 
-def unreadable(monkeypatch: pytest.MonkeyPatch, *pids: int) -> None:
-    """These processes' descriptors may not be read, whoever runs the test."""
-    read = holders.descriptor_links
+class Reading:
+    """Notes whose descriptors are read; those of some processes may not be, whoever runs this."""
 
-    def refuse(proc: str, pid: int) -> list[str] | None:
-        return None if pid in pids else read(proc, pid)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *hidden: int) -> None:
+        self.asked: list[int] = []
+        reads = self
 
-    monkeypatch.setattr(holders, "descriptor_links", refuse)
+        class Watched(owners.Descriptors):
+            def __init__(self, proc: str, pid: int) -> None:
+                reads.asked.append(pid)
+                if pid in hidden:
+                    raise PermissionError
+                super().__init__(proc, pid)
+
+        monkeypatch.setattr(owners, "Descriptors", Watched)
+        monkeypatch.setattr(holding, "Descriptors", Watched)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +73,7 @@ def test_owner_that_cannot_be_read(machine: Machine, monkeypatch: pytest.MonkeyP
     machine.process(600)
     machine.process(601)
     hidden, seen = machine.add(connection(), holder=600), machine.add(connection(local_port=2))
-    unreadable(monkeypatch, 600, 601)
+    Reading(monkeypatch, 600, 601)
     reason, other = machine.reasons(machine.guard(), hidden, seen)
     assert reason is not None
     assert reason == ("owner_unreadable", "the descriptors of 2 processes cannot be read")
@@ -73,7 +86,7 @@ def test_owner_that_cannot_be_read(machine: Machine, monkeypatch: pytest.MonkeyP
 def test_socket_without_owner_is_never_unreadable(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unreadable(monkeypatch, 1, 500)
+    Reading(monkeypatch, 1, 500)
     for state in (TIME_WAIT, SYN_RECV):
         assert machine.rule(machine.add(connection(state=state, inode=0))) is None
 
@@ -92,27 +105,20 @@ def test_orphans_are_not_held_by_the_kernel(machine: Machine) -> None:
 def test_descriptors_are_read_no_longer_than_needed(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
-    read = holders.descriptor_links
-
-    def note(proc: str, pid: int) -> list[str] | None:
-        asked.append(pid)
-        return read(proc, pid)
-
-    monkeypatch.setattr(holders, "descriptor_links", note)
+    reading = Reading(monkeypatch)
     machine.process(501)
     sock = machine.add(connection())
     assert machine.rule(sock, control_connection=False) is None
-    assert 500 in asked
-    assert 501 not in asked
+    assert 500 in reading.asked
+    assert 501 not in reading.asked
     # With both rules off that ask whether anybody holds it, only the ancestors are read.
-    asked.clear()
+    reading.asked.clear()
     assert machine.rule(sock, ssh_sessions=False, kernel=False) is None
-    assert 500 not in asked
+    assert 500 not in reading.asked
     # What an address decides needs nobody's descriptors.
-    asked.clear()
+    reading.asked.clear()
     assert machine.rule(machine.add(connection("127.0.0.1", 1, "127.0.0.1", 2))) == "loopback"
-    assert asked == []
+    assert reading.asked == []
 
 
 def test_owners_that_the_look_knows_already_are_not_looked_for_again(machine: Machine) -> None:
@@ -132,3 +138,66 @@ def test_detail_names_the_holder(machine: Machine) -> None:
         "control_connection",
         "the ssh connection by which this was asked for",
     )
+
+
+def many(machine: Machine, monkeypatch: pytest.MonkeyPatch, count: int) -> list[FakeSocket]:
+    """A process with so many descriptors, of which the odd ones are sockets of connections.
+
+    The size of its directory tells how many, as that of the real /proc does.
+    """
+    machine.process(700)
+    directory = machine.proc / "700" / "fd"
+    sockets = []
+    for number in range(count):
+        if number % 2:
+            sock = connection(local_port=number)
+            machine.sockets.add(sock)
+            machine.hold(700, sock)
+            sockets.append(sock)
+        else:
+            (directory / str(number)).symlink_to(f"socket:[{90_000 + number}]")
+    start = owners.Descriptors.__init__
+
+    def counted(self: owners.Descriptors, proc: str, pid: int) -> None:
+        start(self, proc, pid)
+        self.count = len(os.listdir(f"{proc}/{pid}/fd"))
+
+    monkeypatch.setattr(owners.Descriptors, "__init__", counted)
+    return sockets
+
+
+def test_of_many_descriptors_the_promising_are_read_first(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sockets = many(machine, monkeypatch, 1100)
+    read: list[str] = []
+    some = owners.Descriptors.some
+
+    def note(self: owners.Descriptors, numbers: Iterable[int]) -> list[str] | None:
+        links = some(self, numbers)
+        read.extend(links or ())
+        return links
+
+    monkeypatch.setattr(owners.Descriptors, "some", note)
+    assert machine.reasons(machine.guard(), *sockets) == [None] * len(sockets)
+    others = {link for link in read if int(link[8:-1]) >= 90_000}
+    assert 0 < len(others) < 60
+
+
+def test_of_many_descriptors_all_are_read_where_one_is_not_found(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sockets = many(machine, monkeypatch, 1100)
+    nowhere = machine.add(connection(local_port=2), holder=None)
+    reasons = machine.reasons(machine.guard(), nowhere, *sockets)
+    assert [None if each is None else each.rule for each in reasons] == ["kernel"] + [None] * 550
+
+
+def test_of_many_descriptors_with_gaps(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    sockets = many(machine, monkeypatch, 1100)
+    directory = machine.proc / "700" / "fd"
+    # Two are closed, one of them where the sample looks, and one has a high number.
+    (directory / "0").unlink()
+    (directory / "2").unlink()
+    (directory / "1099").rename(directory / "5000")
+    assert machine.reasons(machine.guard(), *sockets) == [None] * len(sockets)

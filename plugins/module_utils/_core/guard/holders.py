@@ -9,7 +9,8 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 
 from ..environment import Environment
-from ..owners import descriptor_links, link_of, process_numbers
+from ..owners import descriptor_links, inode_of, link_of, process_numbers
+from .holding import remove_held
 from .reason import (
     CONTROL_CONNECTION,
     KERNEL,
@@ -35,51 +36,45 @@ def reasons_by_owner(
     anybody holds a socket at all, of other processes until all sockets are found.
     """
     proc = environment.host.proc
-    names = {link_of(inode): inode for inode in inodes}
     found: dict[int, Reason] = {}
-    unseen = set(names)
+    unseen = set(map(link_of, inodes))
     unreadable: list[int] = []
     read: set[int] = set()
 
-    def held(pid: int) -> set[str]:
+    def spare(pid: int, reason: Reason) -> None:
+        """For everything that the process holds."""
         read.add(pid)
         links = descriptor_links(proc, pid)
         if links is None:
             unreadable.append(pid)
-            return set()
-        hers = unseen.intersection(links)
-        unseen.difference_update(hers)
-        return hers
+            return
+        held = unseen.intersection(links)
+        unseen.difference_update(held)
+        found.update(dict.fromkeys(map(inode_of, held), reason))
 
     if CONTROL_CONNECTION in switches:
         for pid in ancestors:
-            for name in held(pid):
-                found[names[name]] = Reason(
-                    CONTROL_CONNECTION, f"held by process {pid}, from which this one descends"
-                )
+            detail = f"held by process {pid}, from which this one descends"
+            spare(pid, Reason(CONTROL_CONNECTION, detail))
     if SSH_SESSIONS in switches:
         for pid in process_numbers(proc):
             program = _ssh_program(proc, pid)
             if program is not None and pid not in read:
-                for name in held(pid):
-                    found[names[name]] = Reason(SSH_SESSIONS, f"held by {program}, process {pid}")
+                spare(pid, Reason(SSH_SESSIONS, f"held by {program}, process {pid}"))
     if SSH_SESSIONS not in switches and KERNEL not in switches:
         return found
     if environment.owners is not None:
         owners = environment.owners
-        unseen.difference_update([name for name in unseen if owners.of(names[name])])
-    for pid in _others(environment, read):
-        if not unseen:
-            break
-        held(pid)
-    if unreadable:
+        unseen.difference_update([name for name in unseen if owners.of(inode_of(name))])
+    hidden = len(unreadable) + remove_held(proc, _others(environment, read), unseen)
+    if hidden:
         if SSH_SESSIONS in switches:
-            detail = f"the descriptors of {_count(len(unreadable), 'process')} cannot be read"
-            found.update((names[name], Reason(OWNER_UNREADABLE, detail)) for name in unseen)
+            detail = f"the descriptors of {_count(hidden, 'process')} cannot be read"
+            reason = Reason(OWNER_UNREADABLE, detail)
+            found.update(dict.fromkeys(map(inode_of, unseen), reason))
     elif KERNEL in switches:
-        found.update(
-            (names[name], Reason(KERNEL, "no visible process holds it")) for name in unseen
-        )
+        reason = Reason(KERNEL, "no visible process holds it")
+        found.update(dict.fromkeys(map(inode_of, unseen), reason))
     return found
 
 
