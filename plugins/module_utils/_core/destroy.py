@@ -9,10 +9,9 @@ Nothing is taken from an answer alone: an outcome is what a fresh look shows.
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from . import outcomes, vocabulary
@@ -31,6 +30,7 @@ from .passes import run_passes
 from .selector.parse import Selector
 from .subject import Subject
 from .wire import inet_diag
+from .wire.netlink import collector_paused
 
 
 @dataclass(frozen=True)
@@ -114,20 +114,8 @@ def destroy(host: Host, order: Order) -> Report:
     """
     engine = engine_named(order.engine)
     # An order that takes its time leaves the collector to its work.
-    with _collector_paused() if order.pace_per_second is None else nullcontext():
+    with collector_paused() if order.pace_per_second is None else nullcontext():
         return _destroy(host, order, engine)
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Nothing here makes cycles, and with many sockets a tenth of the time went into the search."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _destroy(host: Host, order: Order, engine: Engine) -> Report:

@@ -77,8 +77,8 @@ def open_netlink(protocol: int) -> socket.socket:
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
-    """A dump makes many objects and no cycles: collecting would take as long again."""
+def collector_paused() -> Iterator[None]:
+    """For making many objects and no cycles: collecting in between would take as long again."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -118,7 +118,7 @@ class Connection:
         pyroute2 and iproute2 before 4.20 saw an empty list), NetlinkTimeout, DumpInterrupted and
         MalformedMessage; what decode raises passes through.
         """
-        with _collector_paused():
+        with collector_paused():
             return self._dump(operation, kind, payload, decode)
 
     def _dump(self, operation: str, kind: int, payload: bytes, decode: Decode[T]) -> list[T]:
