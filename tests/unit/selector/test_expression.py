@@ -93,6 +93,16 @@ def test_and_and_or_bind_equally_from_left_to_right() -> None:
     assert matches("src 10.0.0.9 src 10.0.0.9 or dport = :443") is True
 
 
+def test_long_filters_and_deep_ones() -> None:
+    hosts = " or ".join(f"dst 10.{number // 250}.{number % 250}.1" for number in range(5000))
+    assert matches(hosts, remote="10.19.249.1") is True
+    assert matches(hosts, remote="10.20.0.1") is False
+    assert matches("dst 10.0.0.9 or src 10.0.0.1 and " * 8 + "dport = :443") is True
+    assert "too many changes" in refused("dst 10.0.0.9 or src 10.0.0.1 and " * 2000 + "sport = :1")
+    deepest = "( dport = :1 or src 10.0.0.1 and " * 15 + "dport = :443" + " )" * 15
+    assert matches(deepest) is True
+
+
 def test_ipv6_hosts_and_mapped_sockets() -> None:
     mapped = {"family": "inet6", "local": "10.0.0.1", "remote": "192.0.2.7"}
     six = {"family": "inet6", "local": "2001:db8::1", "remote": "2001:db8::9"}

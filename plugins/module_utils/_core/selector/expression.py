@@ -51,7 +51,7 @@ _OR = ("|", "||", "or")
 _STATE_WORDS = ("state", "exclude", "excl")
 _PREDICATES = ("dst", "src", "dport", "sport", "dev", "fwmark", "cgroup", "autobound")
 _RESERVED = frozenset({*_OPERATORS, *_NOT, *_AND, *_OR, "(", ")", *_PREDICATES})
-_DEPTH = 64
+_DEPTH = 16
 
 
 class _Word(NamedTuple):
@@ -156,18 +156,24 @@ class _Parser:
                 raise self._refusal(name, "leaves no state")
 
     def _list(self) -> Node:
-        node = self._condition()
+        """Conditions up to a closing parenthesis or the end."""
+        nodes = [self._condition()]
+        joined_by: type[All | Any] = All
+        depth = 0
         while True:
             word = self._peek()
             if word is None or word.text == ")":
-                return node
-            if word.text in _OR:
+                return nodes[0] if len(nodes) == 1 else joined_by(tuple(nodes))
+            wanted: type[All | Any] = Any if word.text in _OR else All
+            if word.text in _OR or word.text in _AND:
                 self.next += 1
-                node = Any((node, self._condition()))
-            else:
-                if word.text in _AND:
-                    self.next += 1
-                node = All((node, self._condition()))
+            if len(nodes) > 1 and wanted is not joined_by:
+                depth += 1
+                if depth > _DEPTH:
+                    raise self._refusal(word, "is one of too many changes between and and or")
+                nodes = [joined_by(tuple(nodes))]
+            joined_by = wanted
+            nodes.append(self._condition())
 
     def _condition(self) -> Node:
         word = self._take("a condition")
