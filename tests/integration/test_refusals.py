@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.integration.actor import Actor
-from tests.integration.controller import Controller, Result, task
+from tests.integration.controller import Controller, Result, has_uid, task
 from tests.lab.topology import Pair
 
 NOBODY = 65534
@@ -179,7 +179,7 @@ def test_nobody(
     controller: Controller,
     less_privileged: Any,
 ) -> None:
-    if not _has_uid(NOBODY):
+    if not has_uid(NOBODY):
         pytest.skip(f"this user namespace has no uid {NOBODY}")
     python = less_privileged(f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
     match = {"remote_port": connection["port"]}
@@ -205,14 +205,6 @@ def test_nobody(
 
 
 _HELD_BY_WHOMEVER = {"ssh_sessions": False, "kernel": False}
-
-
-def _has_uid(uid: int) -> bool:
-    for line in Path("/proc/self/uid_map").read_text().splitlines():
-        inside, _outside, count = map(int, line.split())
-        if inside <= uid < inside + count:
-            return True
-    return False
 
 
 def test_protection_files(
