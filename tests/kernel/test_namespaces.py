@@ -17,7 +17,9 @@ import pytest
 from pyroute2 import netns
 
 from linuxnet_sockets import namespaces
+from linuxnet_sockets.destroy import Order, destroy
 from linuxnet_sockets.errors import NamespaceNotFound
+from linuxnet_sockets.guard.options import Guard
 from linuxnet_sockets.host import Host
 from linuxnet_sockets.look import View, find
 from linuxnet_sockets.namespaces import Namespace
@@ -62,13 +64,14 @@ def process(*words: str) -> Iterator[subprocess.Popen[str]]:
         assert started.stdout.readline() == "ready\n"
         yield started
     finally:
-        started.communicate(timeout=10)
+        if started.poll() is None:
+            started.communicate(timeout=10)
 
 
 def test_named(lab: Lab) -> None:
     where = lab.namespace("named")
     (namespace,) = namespaces.resolve([where.name])
-    assert namespace == (where.name, where.path, identity(where.path))
+    assert namespace == (where.name, where.path, identity(where.path), True)
 
 
 @pytest.mark.usefixtures("whole_host")
@@ -78,7 +81,7 @@ def test_all_has_each_once(lab: Lab) -> None:
         everything = namespaces.resolve(["all"])
         identities = [each.identity for each in everything]
         assert len(identities) == len(set(identities))
-        assert everything[0] == ("current", None, identity("/proc/self/ns/net"))
+        assert everything[0] == ("current", None, identity("/proc/self/ns/net"), True)
         assert [each.label for each in found(where.path)] == [where.name]
         label = f"pid:{container.pid}"
         assert [each.label for each in found(f"/proc/{container.pid}/ns/net")] == [label]
@@ -114,8 +117,8 @@ def test_mount_without_a_process(mounted: Callable[[str], Path]) -> None:
     with process("unshare", "--net") as container:
         at = mounted(f"/proc/{container.pid}/ns/net")
     (namespace,) = found(str(at))
-    assert namespace == (str(at), str(at), identity(str(at)))
-    assert namespaces.resolve([str(at)]) == [namespace]
+    assert namespace == (str(at), str(at), identity(str(at)), False)
+    assert namespaces.resolve([str(at)]) == [namespace._replace(asked=True)]
 
 
 @pytest.mark.usefixtures("whole_host")
@@ -143,6 +146,30 @@ def test_mount_that_only_another_mount_namespace_has(tmp_path: Path) -> None:
                 assert sock.getsockname()[0]
         finally:
             engine.communicate("\n", timeout=10)
+
+
+@pytest.mark.usefixtures("whole_host")
+def test_container_whose_first_process_ends(lab: Lab) -> None:
+    where = lab.namespace("shared")
+    with process("unshare", "--net") as first:
+        entered = ("nsenter", f"--net=/proc/{first.pid}/ns/net")
+        with process(*entered) as second:
+            (namespace,) = found(f"/proc/{second.pid}/ns/net")
+            lowest = min(first, second, key=lambda each: each.pid)
+            assert namespace.label == f"pid:{lowest.pid}"
+            lowest.communicate(timeout=10)
+            # The other one is still in it.
+            with namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG) as sock:
+                assert sock.getsockname()[0]
+            with pytest.raises(NamespaceNotFound):
+                namespaces.open_netlink(namespace._replace(asked=True), NETLINK_SOCK_DIAG)
+    # Nobody is in it any more: an order for all passes over it.
+    with pytest.raises(NamespaceNotFound):
+        namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG)
+    host = Host()
+    selector = parse_selector({"state": "all"}, names=host, role="destroy")
+    spaces = [namespace, *namespaces.resolve([where.name])]
+    assert destroy(host, Order(selector, spaces, Guard())).results == []
 
 
 @pytest.mark.usefixtures("whole_host")

@@ -43,6 +43,8 @@ def test_anything_else_is_refused_with_its_place(value: object) -> None:
         (MaxSockets(share=0.25), 1, 4, True),
         (MaxSockets(share=0.25), 2, 4, False),
         (MaxSockets(share=0.25), 1, 3, False),
+        (MaxSockets(share=0.29), 29, 100, True),
+        (MaxSockets(share=0.29), 30, 100, False),
         (MaxSockets(share=1.0), 7, 7, True),
         (MaxSockets(share=0.0), 0, 0, True),
     ],

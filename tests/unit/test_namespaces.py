@@ -65,7 +65,7 @@ def test_current_has_no_path(machine: Machine) -> None:
 def test_name_is_looked_for_in_the_directories(machine: Machine) -> None:
     (machine.directory / "blue").symlink_to(f"{OWN}/net")
     (found,) = machine.resolve("blue")
-    assert found == ("blue", f"{machine.directory}/blue", identity("net"))
+    assert found == ("blue", f"{machine.directory}/blue", identity("net"), True)
 
 
 def test_absolute_path_is_a_name(machine: Machine) -> None:
@@ -75,7 +75,7 @@ def test_absolute_path_is_a_name(machine: Machine) -> None:
 def test_process_by_number(machine: Machine) -> None:
     machine.process(7, net="uts")
     assert machine.resolve("pid:7") == [
-        ("pid:7", f"{machine.proc}/7/ns/net", identity("uts")),
+        ("pid:7", f"{machine.proc}/7/ns/net", identity("uts"), True),
     ]
 
 
@@ -184,7 +184,7 @@ def test_all_finds_mounts_without_a_process(machine: Machine, tmp_path: Path) ->
     table = machine.process(9)
     at = tmp_path / "docker" / "a name"
     mount(machine, table, "uts", at)
-    assert machine.resolve("all")[1:] == [(str(at), str(at), identity("uts"))]
+    assert machine.resolve("all")[1:] == [(str(at), str(at), identity("uts"), False)]
 
 
 def test_all_finds_mounts_in_other_mount_namespaces(machine: Machine) -> None:
@@ -192,7 +192,7 @@ def test_all_finds_mounts_in_other_mount_namespaces(machine: Machine) -> None:
     table = machine.process(9, mounts="user")
     at = machine.proc / "9" / "root" / "run" / "hidden"
     mount(machine, table, "uts", at)
-    assert machine.resolve("all")[1:] == [(str(at), str(at), identity("uts"))]
+    assert machine.resolve("all")[1:] == [(str(at), str(at), identity("uts"), False)]
 
 
 def test_all_passes_over_mounts_that_lie_below_others(machine: Machine, tmp_path: Path) -> None:

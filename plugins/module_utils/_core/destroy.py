@@ -109,8 +109,9 @@ def destroy(host: Host, order: Order) -> Report:
 
     With order.check the same plan is made, and each outcome is what is to be expected.
     Raises what find raises, EngineUnavailable, and for a namespace that cannot be entered
-    NamespaceNotFound or NamespaceDenied, all before anything is destroyed. After that only a
-    kernel whose answers cannot be read, or do not come, ends it early.
+    NamespaceNotFound or NamespaceDenied, all before anything is destroyed; one that `all` found
+    and that is gone by now is left out. After that only a kernel whose answers cannot be read, or
+    do not come, ends it early.
     """
     engine = engine_named(order.engine)
     # An order that takes its time leaves the collector to its work.
@@ -119,7 +120,13 @@ def destroy(host: Host, order: Order) -> Report:
 
 
 def _destroy(host: Host, order: Order, engine: Engine) -> Report:
-    plans = [_plan(host, namespace, order) for namespace in order.namespaces]
+    plans: list[_Plan] = []
+    for namespace in order.namespaces:
+        try:
+            plans.append(_plan(host, namespace, order))
+        except NamespaceNotFound:
+            if namespace.asked:
+                raise
     unlisted = frozenset().union(*(plan.unlisted for plan in plans))
     excess = _excess(order.max_sockets, plans)
     if excess is not None:

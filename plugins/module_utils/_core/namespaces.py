@@ -18,6 +18,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from .errors import InputError, NamespaceDenied, NamespaceNotFound, NetlinkError, PathStep
@@ -45,12 +46,14 @@ T = TypeVar("T")
 class Namespace(NamedTuple):
     """One network namespace: how the user calls it, the file that leads to it, what it is.
 
-    path is None for the caller's own. identity: st_dev and st_ino of the nsfs file.
+    path is None for the caller's own. identity: st_dev and st_ino of the nsfs file. asked: whether
+    it was asked for by that name; else `all` found it, and it may be gone by the time of a look.
     """
 
     label: str
     path: str | None
     identity: Identity
+    asked: bool = True
 
 
 def resolve(
@@ -158,7 +161,7 @@ def _all(proc: str, directories: Sequence[str]) -> list[Namespace]:
     for namespace in (
         *sorted(_in_directories(directories, device)),
         *(
-            Namespace(f"{_PID}{pid}", f"{proc}/{pid}/ns/net", identity)
+            Namespace(f"{_PID}{pid}", f"{proc}/{pid}/ns/net", identity, asked=False)
             for identity, pid in sorted(processes.items(), key=lambda item: item[1])
         ),
         *sorted(_mounted(proc, mount_tables, device)),
@@ -234,7 +237,7 @@ def _in_directories(directories: Sequence[str], device: int) -> Iterator[Namespa
                     continue
                 raise NamespaceDenied(name, error.errno or errno.EIO) from error
             if identity is not None:
-                yield Namespace(name, file, identity)
+                yield Namespace(name, file, identity, asked=False)
 
 
 def _mounted(proc: str, pids: Sequence[int], device: int) -> Iterator[Namespace]:
@@ -264,7 +267,8 @@ def _mounted(proc: str, pids: Sequence[int], device: int) -> Iterator[Namespace]
                 continue
             # Another file system may be mounted over it.
             if status.st_dev == device and b"net:[%d]" % status.st_ino == fields[3]:
-                yield Namespace(root + mount, root + mount, (status.st_dev, status.st_ino))
+                identity = status.st_dev, status.st_ino
+                yield Namespace(root + mount, root + mount, identity, asked=False)
 
 
 def _mount_namespace(proc: str, process: str) -> Identity | None:
@@ -283,7 +287,8 @@ def open_netlink(namespace: Namespace, protocol: int) -> socket.socket:
     """A netlink socket of this protocol inside the namespace; the caller closes it.
 
     While it is open it keeps the namespace alive. Where the file leads to another namespace than
-    it did when it was resolved (a pid that was used again), the namespace is not found.
+    it did when it was resolved (a pid that was used again), the namespace is not found; one that
+    `all` found is looked for once more, since other processes may still be in it.
     Raises NamespaceNotFound, NamespaceDenied and NetlinkError.
     """
     return inside(namespace, lambda: _open_here(protocol))
@@ -297,17 +302,38 @@ def inside(namespace: Namespace, work: Callable[[], T]) -> T:
     path = namespace.path
     if path is None or namespace.identity == _current("/proc").identity:
         return work()
+    try:
+        return _enter_and_work(namespace, path, work)
+    except NamespaceNotFound:
+        other = None if namespace.asked else _of_another_process("/proc", namespace.identity)
+        if other is None:
+            raise
+        return _enter_and_work(namespace, other, work)
+
+
+def _of_another_process(proc: str, identity: Identity) -> str | None:
+    for pid in os.listdir(proc):
+        if pid.isdigit():
+            file = f"{proc}/{pid}/ns/net"
+            with suppress(OSError):
+                status = os.stat(file)
+                if (status.st_dev, status.st_ino) == identity:
+                    return file
+    return None
+
+
+def _enter_and_work(namespace: Namespace, path: str, work: Callable[[], T]) -> T:
     done: list[T] = []
     failed: list[BaseException] = []
 
-    def enter_and_work() -> None:
+    def in_thread() -> None:
         try:
             _enter(namespace.label, path, namespace.identity)
             done.append(work())
         except BaseException as error:  # noqa: BLE001 - it is raised again in the calling thread
             failed.append(error)
 
-    thread = threading.Thread(target=enter_and_work, name="enter-namespace", daemon=True)
+    thread = threading.Thread(target=in_thread, name="enter-namespace", daemon=True)
     thread.start()
     thread.join()
     if failed:
