@@ -18,9 +18,9 @@ from .. import vocabulary
 from ..errors import InputError
 from . import ss_words, values
 from .addresses import EndpointIn, Host
+from .holders import CgroupIs
 from .leaves import (
     Autobound,
-    CgroupIs,
     Constant,
     DeviceIs,
     FamilyIs,

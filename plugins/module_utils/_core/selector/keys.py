@@ -19,19 +19,16 @@ from . import comparisons, values
 from .addresses import ENDPOINT, EndpointIn, parse_device, parse_host
 from .expression import ALLOWED as EXPRESSION
 from .expression import parse_expression
+from .holders import CgroupIs, PidIs, ProcessIs, UserIs
 from .leaves import (
-    CgroupIs,
     CongestionIs,
     DeviceIs,
     FamilyIs,
     IdleFor,
     MarkIs,
-    PidIs,
     PortIn,
-    ProcessIs,
     ProtocolIs,
     StateIs,
-    UserIs,
 )
 from .states import NAMES as STATES
 from .states import parse_state

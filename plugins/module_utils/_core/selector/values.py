@@ -10,7 +10,7 @@ Numbers may come as strings, because templates make strings of them. A boolean i
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from difflib import get_close_matches
 from typing import Protocol
 
@@ -227,3 +227,14 @@ def parse_range(value: object, path: Path, allowed: str, high: int) -> tuple[int
         return first, last
     number = integer(value, path, allowed, high=high)
     return number, number
+
+
+def merged(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Ranges (first, last) in order, those that touch as one."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return tuple(joined)
