@@ -21,7 +21,7 @@ options:
     description:
       - A list of records, such as RV(linuxnet.sockets.socket_diag_info#module:sockets),
         RV(linuxnet.sockets.socket_destroy#module:destroyed),
-        RV(linuxnet.sockets.socket_destroy#module:skipped) or
+        RV(linuxnet.sockets.socket_destroy#module:spared) or
         RV(linuxnet.sockets.socket_destroy#module:survivors).
     type: list
     elements: dict

@@ -226,7 +226,7 @@ destroyed:
     reason_detail:
       description: What made that rule apply, where that is not plain.
       type: str
-skipped:
+spared:
   description: The sockets that were spared, or gone already, at most O(limit), with the same keys.
   returned: always, unless the task could not be understood or the kernel not be asked
   type: list

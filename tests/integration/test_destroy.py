@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,7 +165,7 @@ def test_each_rule_of_the_guard(pair: Pair, client: Actor, controller: Controlle
         destroy(to_own, protect=mine),
     )
     spared += controller.play(destroy(to_kernel, protect={"unconnected": False}), prefix=ALONE)
-    assert [result["skipped"][0]["reason"] for result in spared] == [
+    assert [result["spared"][0]["reason"] for result in spared] == [
         "listeners",
         "unconnected",
         "loopback",
@@ -187,6 +188,38 @@ def test_each_rule_of_the_guard(pair: Pair, client: Actor, controller: Controlle
 
     assert [result["changed"] for result in gone] == [True] * 4
     assert looped.states == own.states == {ABORTED}
+
+
+def test_what_is_spared_does_not_hide_what_changed(
+    pair: Pair,
+    client: Actor,
+    ports: tuple[int, int],
+    controller: Controller,
+    tmp_path: Path,
+) -> None:
+    """Ansible takes a result with anything in `skipped` for a task that did not run."""
+    listener = client.listen(pair.client4)
+    made = Connections(client, client.connect(pair.server4, ports[0]))
+    told = tmp_path / "told"
+
+    done, tests = controller.play(
+        {**destroy({"state": ["listening", "established"]}), "notify": "Tell"},
+        task(
+            "ansible.builtin.debug",
+            {"msg": "{{ [result_0 is changed, result_0 is skipped, result_0 is failed] }}"},
+        ),
+        handlers=[
+            {
+                "name": "Tell",
+                "ansible.builtin.copy": {"dest": str(told), "content": "", "mode": "0600"},
+            }
+        ],
+    )
+
+    assert listener["cookie"] in cookies(done["spared"])
+    assert made.cookies <= cookies(done["destroyed"])
+    assert tests["msg"] == [True, False, False]
+    assert told.exists()
 
 
 def test_limits_pace_and_lists(

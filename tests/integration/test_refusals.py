@@ -195,7 +195,7 @@ def test_nobody(
         },
     )
 
-    assert unreadable["skipped"][0]["reason"] == "owner_unreadable"
+    assert unreadable["spared"][0]["reason"] == "owner_unreadable"
     _refused([check, real])
     assert elsewhere["failed"]
     assert "CAP_SYS_ADMIN" in elsewhere["msg"]
@@ -232,8 +232,8 @@ def test_protection_files(
     (files / "10-backends.json").write_text(json.dumps({"remote": pair.server4}))
     (spared,) = controller.play(destroy, prefix=prefix)
     assert spared["outcomes"] == {"protected": 1}
-    assert spared["skipped"][0]["reason"] == "selector"
-    assert "10-backends.json" in spared["skipped"][0]["reason_detail"]
+    assert spared["spared"][0]["reason"] == "selector"
+    assert "10-backends.json" in spared["spared"][0]["reason_detail"]
 
     (files / "20-broken.json").write_text('{"remote": ')
     (broken,) = controller.play(destroy, prefix=prefix)

@@ -162,14 +162,14 @@ def test_the_play_finishes(
     for result in (plan, done):
         assert bystander["cookie"] in cookies(result["destroyed"])
     assert _ours(done) >= 1
-    assert {entry["reason"] for entry in done["skipped"]} <= {"control_connection", "ssh_sessions"}
+    assert {entry["reason"] for entry in done["spared"]} <= {"control_connection", "ssh_sessions"}
     assert _ours(again) >= 1
     if arguments == PERSISTENT:
         # One connection for all tasks, and it has lived.
         assert cookies(before["sockets"]) == cookies(after["sockets"]) != set()
-        assert cookies(before["sockets"]) == cookies(done["skipped"])
+        assert cookies(before["sockets"]) == cookies(done["spared"])
 
 
 def _ours(result: Result) -> int:
     """How many sockets were spared as the control connection."""
-    return [entry["reason"] for entry in result["skipped"]].count("control_connection")
+    return [entry["reason"] for entry in result["spared"]].count("control_connection")

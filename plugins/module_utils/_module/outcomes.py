@@ -40,8 +40,8 @@ _ADVICE = {
 
 
 def lists(results: Iterable[Result], limit: int) -> dict[str, list[dict[str, Any]]]:
-    """destroyed, skipped and survivors, each in the order of records, and at most so many."""
-    sorted_out: dict[str, list[Result]] = {"destroyed": [], "skipped": [], "survivors": []}
+    """destroyed, spared and survivors, each in the order of records, and at most so many."""
+    sorted_out: dict[str, list[Result]] = {"destroyed": [], "spared": [], "survivors": []}
     for result in results:
         sorted_out[_list_of(result.outcome)].append(result)
     return {
@@ -53,7 +53,7 @@ def lists(results: Iterable[Result], limit: int) -> dict[str, list[dict[str, Any
 def _list_of(outcome: str) -> str:
     if outcome in outcomes.CHANGING:
         return "destroyed"
-    return "survivors" if outcome in outcomes.FAILING else "skipped"
+    return "survivors" if outcome in outcomes.FAILING else "spared"
 
 
 def _first(results: Iterable[Result], limit: int) -> list[Result]:
