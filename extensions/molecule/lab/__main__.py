@@ -49,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("name", nargs="?", help="the lab's name")
     which.add_argument("--all", action="store_true", help="every lab of this machine")
 
+    act.add_argument("--missing-ok", action="store_true", help="a lab that is not there is down")
+
     act = acts.add_parser("list", help="the labs of this machine")
     act.set_defaults(act=_list)
 
@@ -91,7 +93,7 @@ def _up(places: Places, options: argparse.Namespace) -> None:
 def _down(places: Places, options: argparse.Namespace) -> None:
     if options.all:
         labs.down_all(places)
-    else:
+    elif options.name in registry.names(places) or not options.missing_ok:
         labs.down(places, options.name)
 
 

@@ -24,7 +24,8 @@ PACKAGES = (
     "systemd-sysv",
 )
 
-# Units for hardware, consoles and the world outside, which such a host does not have.
+# Units for hardware, consoles and the world outside, which such a host does not have, and for file
+# systems through which it would reach into the kernel that the machine shares with it.
 MASKED_UNITS = (
     "apt-daily-upgrade.timer",
     "apt-daily.timer",
@@ -33,6 +34,10 @@ MASKED_UNITS = (
     "e2scrub_all.timer",
     "fstrim.timer",
     "getty.target",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
     "systemd-timesyncd.service",
 )
 

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from . import cgroups
@@ -26,7 +28,6 @@ def claim(places: Places, name: str | None) -> tuple[str, int]:
 
     The lab lives as long as a process holds that descriptor.
     """
-    places.run.mkdir(mode=0o755, parents=True, exist_ok=True)
     name = name or secrets.token_hex(4)
     directory = places.lab(name)
     with _registry(places):
@@ -80,11 +81,10 @@ def description(places: Places, name: str) -> dict[str, Any]:
     return found
 
 
-def remove(places: Places, name: str) -> None:
+def clear(places: Places, name: str) -> None:
     """Take away everything of a lab. Done again, or half done before, it finds less to do."""
-    directory = places.lab(name)
-    cgroups.remove(name)
-    remove_tree(directory, below=places.run)
+    with _registry(places):
+        _remove(places, name)
 
 
 def reap(places: Places) -> list[str]:
@@ -94,14 +94,40 @@ def reap(places: Places) -> list[str]:
         with _registry(places):
             for name in names(places):
                 if not alive(places, name):
-                    remove(places, name)
+                    _remove(places, name)
                     reaped.append(name)
     return reaped
 
 
+def _remove(places: Places, name: str) -> None:
+    cgroups.remove(name)
+    remove_tree(places.lab(name), below=places.run)
+
+
 @contextmanager
 def _registry(places: Places) -> Iterator[None]:
-    """Nobody makes a directory while somebody else judges which ones are left over."""
-    with open(places.run / ".lock", "w", encoding="ascii") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    """Nobody makes a directory while somebody else judges which ones are left over.
+
+    The last one out removes the place itself.
+    """
+    lock = places.run / ".lock"
+    while True:
+        places.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError), open(lock, "w", encoding="ascii") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if not _is_at(handle.fileno(), lock):
+                continue  # it was removed while we waited for it
+            try:
+                yield
+            finally:
+                if not names(places):
+                    lock.unlink()
+                    places.run.rmdir()
+            return
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

@@ -31,7 +31,7 @@ def make(places: Places, recipe: Recipe, say: Callable[[str], None]) -> Path:
     """The root file system of ``recipe``, made if it is not there yet.
 
     It gets its name when it is whole. What an interrupted making left is removed by the next one,
-    and so are those of other recipes for the same suite. Raises LabError.
+    and so are those of other recipes for the same suite that no lab uses. Raises LabError.
     """
     path = path_of(places, recipe)
     if path.is_dir():
@@ -44,16 +44,33 @@ def make(places: Places, recipe: Recipe, say: Callable[[str], None]) -> Path:
     with _alone(places.cache / f"{recipe.suite}.lock") as lock:
         if path.is_dir():
             return path
-        # An older recipe's one may be in use by a lab that is up: its mounts keep their files only
-        # while these exist. So just what nobody can have booted goes now.
-        for leftover in places.cache.glob(f"{recipe.suite}-*{_MAKING}"):
-            remove_tree(leftover, below=places.cache)
+        for other in places.cache.glob(f"{recipe.suite}-*"):
+            if other.name.endswith(_MAKING) or _unused(other):
+                remove_tree(other, below=places.cache)
         say(f"making the root file system of {recipe.suite} (once; about half a minute)")
         making = places.cache / f"{path.name}{_MAKING}"
         _mmdebstrap(recipe, making, lock)
         (making / MARKER).write_text(f"{recipe.digest}\n", encoding="ascii")
         making.rename(path)
     return path
+
+
+def use(path: Path) -> int:
+    """Keep ``path`` from being removed, until the last process that holds the descriptor ends."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def _unused(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 @contextmanager

@@ -18,12 +18,11 @@ import signal
 import sys
 from pathlib import Path
 
-from . import access, cgroups, keeper, registry, syscalls
+from . import access, cgroups, keeper, registry, rootfs, syscalls
 from .errors import LabError
 from .places import Places, remove_tree
 from .plan import Plan, hosts_of
 from .recipe import RECIPES
-from .rootfs import path_of
 
 
 def plan_of(places: Places, name: str, wanted: list[str]) -> Plan:
@@ -35,7 +34,7 @@ def plan_of(places: Places, name: str, wanted: list[str]) -> Plan:
         directory=places.lab(name),
         cgroup=cgroups.of_lab(name),
         hosts=hosts,
-        rootfs={suite: path_of(places, RECIPES[suite]) for suite in suites},
+        rootfs={suite: rootfs.path_of(places, RECIPES[suite]) for suite in suites},
         digests={suite: RECIPES[suite].digest for suite in suites},
     )
 
@@ -60,6 +59,8 @@ def main() -> None:
         os.write(status, str(error).encode())
         return
     try:
+        for path in plan.rootfs.values():
+            rootfs.use(path)
         access.make_keys(plan)
         # Its write end is held here alone: however this process ends, the keeper is told.
         keeper_leash, hold = os.pipe()
@@ -80,7 +81,7 @@ def main() -> None:
     except (LabError, OSError) as error:
         os.write(status, str(error).encode())
     finally:
-        registry.remove(places, name)
+        registry.clear(places, name)
 
 
 def _start_keeper(plan: Plan, leash: int, report: int, close: list[int]) -> int:
