@@ -82,10 +82,14 @@ ansible_facts:
               verdict: supported
               how: destroying no socket is answered with ENOENT
               module: null
+              module_available: null
+              reason: null
             raw:
               verdict: handler_missing
               how: a dump ends with ENOENT
               module: raw_diag
+              module_available: true
+              reason: null
           contains:
             tcp:
               description: Of TCP. The keys V(udp), V(udplite), V(raw) and V(mptcp) are alike.
@@ -97,15 +101,50 @@ ansible_facts:
                     - V(built_without), the kernel was built without C(CONFIG_INET_DIAG_DESTROY).
                     - V(no_destroy_handler), no kernel like this one can destroy sockets of the
                       protocol.
+                    - V(no_cookie_check), the kernel can destroy sockets of the protocol, but not
+                      be told which one is meant, so M(linuxnet.sockets.socket_destroy) leaves them
+                      alone. Raw sockets, where there is a handler.
                     - V(handler_missing), they cannot be listed either. A kernel module would bring
                       the handler.
+                    - V(not_permitted), the kernel can, but not for this user.
                   type: str
                 how:
-                  description: The kernel's answer that says so.
+                  description: The kernel's answers that say so.
                   type: str
                 module:
                   description: The kernel module to load, where one is missing.
                   type: str
+                module_available:
+                  description: Whether that module is among those of this kernel. Null where nothing
+                    is missing, and where it is not known, as in a container.
+                  type: bool
+                reason:
+                  description:
+                    - Why it is V(not_permitted), else null.
+                    - V(no_capability), the module ran without C(CAP_NET_ADMIN), as it does without
+                      C(become).
+                    - V(foreign_user_namespace), it ran as root of a user namespace that does not
+                      own the network namespace, as in a rootless container in the host's network.
+                  type: str
+        kernel_config:
+          description: What the kernel was built with, where its configuration can be read.
+          type: dict
+          sample:
+            source: /boot/config-6.12.48
+            options:
+              CONFIG_INET_DIAG: m
+              CONFIG_INET_TCP_DIAG: m
+              CONFIG_INET_UDP_DIAG: m
+              CONFIG_INET_RAW_DIAG: m
+              CONFIG_INET_MPTCP_DIAG: m
+              CONFIG_INET_DIAG_DESTROY: y
+          contains:
+            source:
+              description: The file that was read. Null where there is none.
+              type: str
+            options:
+              description: V(y), built in, V(m), a module, V(n), left out, or null, not known.
+              type: dict
         may_destroy:
           description:
             - Whether the user that the module ran as may destroy sockets in every namespace that

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from linuxnet_sockets import support
@@ -17,7 +19,7 @@ from tests.fakes.bytecode import CGROUP_COND
 _EVERY = frozenset({6, 17, 136, 255, 262})
 
 
-def _view(abilities: Abilities) -> View:
+def _view(abilities: Abilities, proc: str = "/proc") -> View:
     kernel = FakeKernel(abilities)
     kernel.current.add(
         FakeSocket(local="0.0.0.0", local_port=22, state=10),
@@ -26,7 +28,7 @@ def _view(abilities: Abilities) -> View:
         FakeSocket(protocol=255, raw_protocol=1, local="0.0.0.0", state=7),
         FakeSocket(protocol=262, local="0.0.0.0", local_port=22, state=10),
     )
-    host = Host(open_netlink=kernel.open, release="6.12.0")
+    host = Host(open_netlink=kernel.open, release="6.12.0", proc=proc)
     return View(host, Namespace("current", None, kernel.current.identity))
 
 
@@ -50,7 +52,8 @@ def test_a_kernel_with_everything() -> None:
         "udp": support.SUPPORTED,
         # The probe says ENOENT, as for those that can be destroyed.
         "udplite": support.NO_DESTROY_HANDLER,
-        "raw": support.SUPPORTED,
+        # It could, but not the very socket that was meant.
+        "raw": support.NO_COOKIE_CHECK,
         "mptcp": support.NO_DESTROY_HANDLER,
     }
 
@@ -85,3 +88,54 @@ def test_whether_the_caller_may(privileged: bool) -> None:
         verdicts = {name: each.verdict for name, each in support.support_for_caller(view).items()}
     assert (verdicts["tcp"] == support.NOT_PERMITTED) is not privileged
     assert verdicts["mptcp"] == support.NO_DESTROY_HANDLER
+
+
+_EVERYTHING, _NOTHING = "000001ffffffffff", "0000000000000000"
+
+
+def _for_caller(
+    proc: Path, effective: str | None, *, privileged: bool, destroys: bool = True
+) -> dict[str, tuple[str, str | None]]:
+    """Verdict and reason of each protocol, to a caller with these effective capabilities."""
+    (proc / "self").mkdir(parents=True)
+    if effective is not None:
+        (proc / "self" / "status").write_text(f"Name:\tpython3\nCapEff:\t{effective}\n")
+    abilities = Abilities(handlers=_EVERY, privileged=privileged, destroys=destroys)
+    with _view(abilities, proc=str(proc)) as view:
+        return {
+            name: (each.verdict, each.reason)
+            for name, each in support.support_for_caller(view).items()
+        }
+
+
+def test_three_ways_of_being_unable_are_three_answers(tmp_path: Path) -> None:
+    unprivileged = _for_caller(tmp_path / "a", _NOTHING, privileged=False)
+    foreign = _for_caller(tmp_path / "b", _EVERYTHING, privileged=False)
+    built_without = _for_caller(tmp_path / "c", _EVERYTHING, privileged=True, destroys=False)
+
+    assert unprivileged["tcp"] == (support.NOT_PERMITTED, support.NO_CAPABILITY)
+    assert foreign["tcp"] == (support.NOT_PERMITTED, support.FOREIGN_USER_NAMESPACE)
+    assert built_without["tcp"] == (support.BUILT_WITHOUT, None)
+    answers = (unprivileged, foreign, built_without)
+    assert len({answer["udp"] for answer in answers}) == 3
+    assert support.SUPPORTED not in {
+        verdict for answer in answers for verdict, _reason in answer.values()
+    }
+
+
+def test_a_kernel_that_cannot_is_not_blamed_on_the_caller(tmp_path: Path) -> None:
+    found = _for_caller(tmp_path, _NOTHING, privileged=False, destroys=False)
+    assert set(found.values()) == {(support.BUILT_WITHOUT, None)}
+
+
+@pytest.mark.parametrize("effective", [None, "", "what"])
+def test_no_reason_is_made_up(tmp_path: Path, effective: str | None) -> None:
+    found = _for_caller(tmp_path, effective, privileged=False)
+    assert found["tcp"] == (support.NOT_PERMITTED, None)
+
+
+def test_the_right_is_told_without_any_handler() -> None:
+    with _view(Abilities(handlers=frozenset())) as view:
+        assert support.may_destroy(view)
+        found = {each.verdict for each in support.support_for_caller(view).values()}
+    assert found == {support.HANDLER_MISSING}

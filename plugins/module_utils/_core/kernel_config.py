@@ -24,13 +24,14 @@ OPTIONS = (
     "CONFIG_INET_DIAG_DESTROY",
 )
 
-_LINE = re.compile(r"^(?:(CONFIG_\w+)=(\S+)|# (CONFIG_\w+) is not set)$", re.MULTILINE)
+_LINE = re.compile(r"^(?:(CONFIG_\w+)=([ymn])|# (CONFIG_\w+) is not set)$", re.MULTILINE)
 _MOST_BYTES = 4 * 1024 * 1024
 
 
 class KernelConfig(NamedTuple):
-    """source: the file that was read, None where none could be. options: y, m or n for each of
-    OPTIONS; None where the source says nothing of it, or there is no source."""
+    """source: the file that was read, None where none is a configuration that can be read.
+    options: y, m or n for each of OPTIONS; None where the source says nothing of it, or there is
+    no source."""
 
     source: str | None
     options: dict[str, str | None]
@@ -50,7 +51,7 @@ def read_config(proc: str, root: str, release: str) -> KernelConfig:
     """The configuration out of the first source that can be read."""
     for source in sources(proc, root, release):
         text = _read(source)
-        if text is not None:
+        if text is not None and _LINE.search(text):
             return KernelConfig(source, parse(text))
     return KernelConfig(None, dict.fromkeys(OPTIONS))
 
@@ -80,7 +81,7 @@ def module_available(root: str, release: str, module: str) -> bool | None:
 
     The lists are modules.dep and modules.builtin (depmod(8)).
     """
-    wanted = re.compile(rf"/{re.escape(module)}\.ko(?:\.\w+)?(?::|$)", re.MULTILINE)
+    wanted = re.compile(rf"^[^\s:]*/{re.escape(module)}\.ko(?:\.\w+)?(?::|$)", re.MULTILINE)
     readable = False
     for name in ("modules.dep", "modules.builtin"):
         for prefix in ("/lib/modules", "/usr/lib/modules"):

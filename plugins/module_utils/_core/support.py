@@ -20,6 +20,7 @@ SUPPORTED = "supported"
 BUILT_WITHOUT = "built_without"
 NO_DESTROY_HANDLER = "no_destroy_handler"
 HANDLER_MISSING = "handler_missing"
+NO_COOKIE_CHECK = "no_cookie_check"
 NOT_PERMITTED = "not_permitted"
 
 # Why a caller is not permitted.
@@ -42,15 +43,21 @@ MODULES = {
 # probe, finding no socket, does not get to see (sock_diag_destroy, net/ipv4/udplite.c).
 _WITHOUT_ABORT = frozenset({"udplite"})
 
+# Their handler takes the first socket that the addresses fit, whatever cookie was asked for
+# (raw_diag_destroy): it might be another one than was selected.
+_WITHOUT_COOKIE = frozenset({"raw"})
+
 
 class ProtocolSupport(NamedTuple):
     """What SOCK_DESTROY can do to one protocol's sockets.
 
     verdict: supported; built_without (no CONFIG_INET_DIAG_DESTROY); no_destroy_handler (the
-    protocol has none, whatever the configuration); handler_missing (its sockets cannot even be
-    listed: `module` would bring the handler); not_permitted (the kernel can, this caller may not:
-    `reason` is no_capability or foreign_user_namespace). how: the answers that say so.
-    module_available: whether this kernel's modules hold `module`; None where that is not known.
+    protocol has none, whatever the configuration); no_cookie_check (the kernel would destroy, but
+    it cannot be told which socket: the netlink engine declines); handler_missing (its sockets
+    cannot even be listed: `module` would bring the handler); not_permitted (the kernel can, this
+    caller may not: `reason` is no_capability or foreign_user_namespace, None where it is not
+    known). how: the answers that say so. module_available: whether this kernel's modules hold
+    `module`; None where that is not known.
     """
 
     verdict: str
@@ -66,7 +73,7 @@ def support(view: View) -> dict[str, ProtocolSupport]:
     destroyers: set[str] = set()
     for protocol in vocabulary.PROTOCOLS:
         found[protocol] = verdict = _protocol(view, protocol)
-        if verdict.verdict == SUPPORTED:
+        if verdict.verdict not in (BUILT_WITHOUT, HANDLER_MISSING):
             destroyers.add(protocol)
     # One option builds every protocol's handler: where one can destroy, another that cannot was
     # not left out by the configuration.
@@ -94,6 +101,12 @@ def _protocol(view: View, protocol: str) -> ProtocolSupport:
             return ProtocolSupport(
                 NO_DESTROY_HANDLER, "there is a handler, but a socket found is not aborted"
             )
+        if protocol in _WITHOUT_COOKIE:
+            return ProtocolSupport(
+                NO_COOKIE_CHECK,
+                "destroying no socket is answered with ENOENT, but the handler takes the first "
+                "socket that the addresses fit, whatever its cookie",
+            )
         return ProtocolSupport(SUPPORTED, "destroying no socket is answered with ENOENT")
     if answer == errno.EOPNOTSUPP:
         return ProtocolSupport(BUILT_WITHOUT, "destroying no socket is answered with EOPNOTSUPP")
@@ -105,13 +118,15 @@ def support_for_caller(view: View) -> dict[str, ProtocolSupport]:
     found = support(view)
     if may_destroy(view):
         return found
-    if has_capability(view.host, CAP_NET_ADMIN):
+    how = "a filter by mark is answered with EPERM"
+    capable = has_capability(view.host, CAP_NET_ADMIN)
+    reason = None
+    if capable:
         reason = FOREIGN_USER_NAMESPACE
-        why = "the caller's user namespace does not own the network namespace"
-    else:
+        how += ", and the caller's user namespace does not own the network namespace"
+    elif capable is not None:
         reason = NO_CAPABILITY
-        why = "the caller has no CAP_NET_ADMIN"
-    how = f"a filter by mark is answered with EPERM, and {why}"
+        how += ", and the caller has no CAP_NET_ADMIN"
     return {
         protocol: verdict._replace(verdict=NOT_PERMITTED, reason=reason, how=how)
         if verdict.verdict == SUPPORTED
@@ -120,13 +135,19 @@ def support_for_caller(view: View) -> dict[str, ProtocolSupport]:
     }
 
 
-def has_capability(host: Host, capability: int) -> bool:
-    """Whether it is in the caller's effective set, in the user namespace that it is in."""
-    with open(f"{host.proc}/self/status", encoding="ascii", errors="replace") as lines:
-        for line in lines:
-            if line.startswith("CapEff:"):
-                return bool(int(line.split()[1], 16) >> capability & 1)
-    return False
+def has_capability(host: Host, capability: int) -> bool | None:
+    """Whether it is in the caller's effective set, in the user namespace that it is in.
+
+    None where /proc does not say.
+    """
+    try:
+        with open(f"{host.proc}/self/status", encoding="ascii", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("CapEff:"):
+                    return bool(int(line.split()[1], 16) >> capability & 1)
+    except (OSError, ValueError, IndexError):
+        return None
+    return None
 
 
 def _can_list(view: View, protocol: str) -> bool:
@@ -150,4 +171,7 @@ def may_destroy(view: View) -> bool:
         if error.errno == errno.EPERM:
             return False
         raise
+    except HandlerMissing:
+        # The filter is judged before the handler is looked for.
+        return True
     return True

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from .._core.errors import InputError
 from .._core.host import Host
+from .._core.kernel_config import read_config
 from .._core.look import find_as
 from .._core.namespaces import resolve
 from .._core.selector.parse import parse_selector
 from .._core.subject import Subject
-from .._core.support import may_destroy, support
+from .._core.support import may_destroy, support_for_caller
 from .._core.vocabulary import CLOSED, LISTENING
 from .info import open_each
 from .run import Answer, Request
@@ -38,6 +39,7 @@ def gather(request: Request, host: Host) -> Answer:
     listeners: list[Subject] = []
     looked_at: list[dict[str, Any]] = []
     protocols: dict[str, Any] = {}
+    permitted = True
     for view in open_each(
         host, resolve(asked, proc=host.proc, directories=host.netns_directories), asked
     ):
@@ -45,21 +47,26 @@ def gather(request: Request, host: Host) -> Answer:
         totals.update((seen.protocol, seen.state) for seen in found)
         peers.update(seen.remote for seen in found if seen.remote is not None)
         listeners += (seen.listener for seen in found if seen.listener is not None)
+        may = may_destroy(view)
         looked_at.append(
             {
                 "name": view.namespace.label,
-                "may_destroy": may_destroy(view),
+                "may_destroy": may,
                 "sockets": len(found),
             }
         )
-        # The kernel is one: what it supports does not depend on the namespace.
-        protocols = protocols or {
-            protocol: verdict._asdict() for protocol, verdict in support(view).items()
-        }
+        # The kernel is one; what the caller may differs. The first namespace that bars it tells.
+        if not protocols or (permitted and not may):
+            protocols = {
+                protocol: verdict._asdict()
+                for protocol, verdict in support_for_caller(view).items()
+            }
+        permitted = permitted and may
     facts = {
         "kernel": host.release,
         "support": protocols,
-        "may_destroy": all(each["may_destroy"] for each in looked_at),
+        "kernel_config": read_config(host.proc, host.root, host.release)._asdict(),
+        "may_destroy": permitted,
         "namespaces": looked_at[:limit],
         "namespaces_total": len(looked_at),
         "totals": _nested(totals),

@@ -36,6 +36,7 @@ class Machine:
         self.sockets.link(2, "eth0", f"{LOCAL}/25", f"{LOCAL6}/64")
         self.sockets.link(3, "eth1", f"{SECOND_LOCAL}/25")
         self.proc = base / "proc"
+        self.root = base / "root"
         self.files = base / "protect.d"
         self.environ: dict[str, str] = {}
         self.release = "6.18.0"
@@ -49,6 +50,7 @@ class Machine:
     def host(self) -> Host:
         return Host(
             proc=str(self.proc),
+            root=str(self.root),
             protect_directory=str(self.files),
             environ=self.environ,
             pid=ASKING,

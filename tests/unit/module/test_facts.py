@@ -73,7 +73,10 @@ def test_support_and_rights_are_the_kernels_own_answers(target: Target) -> None:
         "verdict": "handler_missing",
         "how": "a dump ends with ENOENT",
         "module": "raw_diag",
+        "module_available": None,
+        "reason": None,
     }
+    assert found["kernel_config"]["source"] is None
     assert found["may_destroy"]
 
     target.kernel.abilities.privileged = False
@@ -82,6 +85,45 @@ def test_support_and_rights_are_the_kernels_own_answers(target: Target) -> None:
     assert found["support"]["tcp"]["verdict"] == "built_without"
     assert not found["may_destroy"]
     assert found["namespaces"] == [{"name": "current", "may_destroy": False, "sockets": 0}]
+
+
+def test_the_configuration_and_the_modules_are_read_where_they_lie(target: Target) -> None:
+    modules = target.root / "lib" / "modules" / target.release
+    modules.mkdir(parents=True)
+    (modules / "modules.dep").write_text(
+        "kernel/net/ipv4/raw_diag.ko.xz: kernel/net/inet_diag.ko\n"
+    )
+    (modules / "config").write_text("CONFIG_INET_RAW_DIAG=m\n# CONFIG_INET_MPTCP_DIAG is not set\n")
+
+    found = facts(target)
+
+    assert found["support"]["raw"]["module_available"] is True
+    assert found["kernel_config"]["source"] == str(modules / "config")
+    options = found["kernel_config"]["options"]
+    assert options["CONFIG_INET_RAW_DIAG"] == "m"
+    assert options["CONFIG_INET_MPTCP_DIAG"] == "n"
+    assert options["CONFIG_INET_DIAG_DESTROY"] is None
+
+
+@pytest.mark.parametrize(
+    ("effective", "reason"),
+    [("0000000000000000", "no_capability"), ("000001ffffffffff", "foreign_user_namespace")],
+)
+def test_what_the_caller_may_not_is_not_supported(
+    target: Target, effective: str, reason: str
+) -> None:
+    (target.proc / "self").mkdir()
+    (target.proc / "self" / "status").write_text(f"Name:\tpython3\nCapEff:\t{effective}\n")
+    target.kernel.abilities.privileged = False
+
+    found = facts(target)
+
+    assert (found["support"]["tcp"]["verdict"], found["support"]["tcp"]["reason"]) == (
+        "not_permitted",
+        reason,
+    )
+    assert found["support"]["raw"]["verdict"] == "handler_missing"
+    assert not found["may_destroy"]
 
 
 def test_many_sockets_make_no_large_facts(target: Target) -> None:
