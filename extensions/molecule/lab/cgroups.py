@@ -29,7 +29,7 @@ def mount_point() -> Path:
     """Where this machine has mounted cgroup v2. Raises LabError if it has not."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
-            before, _, after = line.partition(" - ")
+            before, _dash, after = line.partition(" - ")
             if after.split(" ", 1)[0] == "cgroup2":
                 return Path(before.split(" ")[4])
     raise LabError("the lab needs cgroup v2, which this machine has not mounted")

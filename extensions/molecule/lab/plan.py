@@ -88,7 +88,7 @@ def hosts_of(wanted: list[str]) -> tuple[Host, ...]:
     """``NAME=SUITE`` each, as hosts. Raises LabError for what the lab does not have."""
     hosts: list[Host] = []
     for number, item in enumerate(wanted, start=1):
-        name, _, suite = item.partition("=")
+        name, _equals, suite = item.partition("=")
         if suite not in RECIPES:
             raise LabError(f"host {item!r}: write NAME=SUITE; the suites are {', '.join(RECIPES)}")
         if host_name(name) in [host.name for host in hosts] or name == "controller":
