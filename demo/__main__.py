@@ -22,6 +22,7 @@ from demo.scene import HEALTHY, STUCK, Connection, Scene, address4, address6
 from tests.lab.topology import Lab, missing
 
 WAIT_SECONDS = 7
+SPARE = (address4("spare"), address6("spare"))
 _INDENT = "   "
 _DEEPER = "     "
 _COOKIE = re.compile(r"\bsk:([0-9a-f]+)")
@@ -103,13 +104,13 @@ def kernel_knows(scene: Scene) -> set[str]:
 
 
 def tell_what_programs_said(teller: Teller, connections: Sequence[Connection]) -> None:
-    names = {address(host): host for host in ("db", "spare") for address in (address4, address6)}
     for app in STUCK:
         mine = of(connections, [app])
         said = sorted({text for each in mine for text in each.said})
-        where = names.get(mine[0].remote[0])
-        then = f"so it connected to {where}" if where else "so it closed its end at last"
-        teller.say(f"{app:8}  {len(mine)} x {'; '.join(said) or 'nothing'}, {then}", _DEEPER)
+        moved = mine[0].remote[0] in SPARE
+        then = "so it connected to spare" if moved else "so it closed its end at last"
+        heard = f"{len(mine)} x {'; '.join(said)}, {then}" if said else "noticed nothing"
+        teller.say(f"{app:8}  {heard}", _DEEPER)
 
 
 def story(scene: Scene, teller: Teller, verdict: Verdict, folder: str) -> None:
@@ -159,8 +160,7 @@ def story(scene: Scene, teller: Teller, verdict: Verdict, folder: str) -> None:
     )
     verdict.check(
         f"{len(after)} of them went to a spare host by themselves, and work again",
-        len(after) == 5
-        and all(each.remote[0] in (address4("spare"), address6("spare")) for each in after),
+        len(after) == 5 and all(each.remote[0] in SPARE for each in after),
     )
     busy, pool = alive(scene)
     answers = sum(each.done for each in busy) - counted
