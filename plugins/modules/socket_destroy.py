@@ -58,14 +58,19 @@ options:
       - How sockets are destroyed.
       - V(netlink) asks the kernel by C(SOCK_DESTROY). It needs a kernel that was built with
         C(CONFIG_INET_DIAG_DESTROY).
-      - V(auto) takes the first engine that can do it, which is V(netlink).
+      - V(pidfd) borrows the descriptor of a process that holds the socket, and disconnects it
+        (C(pidfd_getfd), Linux 5.6 or later). It works on kernels that were built without that, and
+        on MPTCP. It needs the right to trace that process (C(CAP_SYS_PTRACE)), and cannot reach a
+        socket that no process holds.
+      - V(auto) takes V(netlink), and V(pidfd) for each socket that the former cannot destroy.
     type: str
     choices:
       - auto
       - netlink
+      - pidfd
     default: netlink
 requirements:
-  - Linux 5.4 or later that was built with C(CONFIG_INET_DIAG_DESTROY).
+  - Linux 5.4 or later that was built with C(CONFIG_INET_DIAG_DESTROY), or O(engine=pidfd).
     M(linuxnet.sockets.socket_diag_facts) tells.
   - C(CAP_NET_ADMIN) in the user namespace that owns the network namespace
   - Python 3.9 or later
@@ -73,7 +78,7 @@ notes:
   - A UDP socket on a port that its application chose loses its remote address, but stays bound and
     goes on receiving. Its outcome is V(disconnected).
   - The subflow of an MPTCP connection is not destroyed alone, because the connection would live on.
-    Its outcome is V(unsupported_protocol).
+    With V(netlink) its outcome is V(unsupported_protocol); V(pidfd) ends the whole connection.
 seealso:
   - module: linuxnet.sockets.socket_diag_info
   - module: linuxnet.sockets.socket_diag_facts
@@ -221,10 +226,10 @@ destroyed:
       description: The engine that took it on.
       type: str
     reason:
-      description: The rule of O(protect) that spared it.
+      description: Why it was left alone, such as the rule of O(protect) that spared it.
       type: str
     reason_detail:
-      description: What made that rule apply, where that is not plain.
+      description: What that reason rests on, where it is not plain.
       type: str
 spared:
   description: The sockets that were spared, or gone already, at most O(limit), with the same keys.

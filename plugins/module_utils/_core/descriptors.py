@@ -70,8 +70,46 @@ def available() -> bool:
     return _getfd(-1, -1) != -errno.ENOSYS
 
 
-def borrow(descriptor: Descriptor) -> socket.socket:
-    """A descriptor of one's own for what the other process's descriptor refers to at this moment.
+class Borrowed:
+    """A descriptor of one's own for another process's socket; a context manager that closes it."""
+
+    def __init__(self, borrowed: socket.socket) -> None:
+        self._socket = borrowed
+
+    def __enter__(self) -> Borrowed:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._socket.close()
+
+    def cookie(self) -> int:
+        """The socket's cookie, by which socket diag names it too. Raises OSError."""
+        raw = self._socket.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, _COOKIE.size)
+        (cookie,) = _COOKIE.unpack(raw)
+        return int(cookie)
+
+    def remote_port(self) -> int | None:
+        """The port that the socket is connected to; None where it is not."""
+        try:
+            name = self._socket.getpeername()
+        except OSError:
+            return None
+        return int(name[1])
+
+    def disconnect(self) -> int:
+        """connect() to no address: a TCP peer gets a RST, and whoever holds the socket an error.
+
+        The errno, 0 for success; EBUSY while a thread waits on the socket, on some kernels.
+        """
+        address = struct.pack("=H14x", socket.AF_UNSPEC)
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.connect(self._socket.fileno(), address, len(address)) == 0:
+            return 0
+        return ctypes.get_errno()
+
+
+def borrow(descriptor: Descriptor) -> Borrowed:
+    """What the other process's descriptor refers to at this moment.
 
     Raises OSError: ESRCH or EBADF where the process or the descriptor is gone, ENOTSOCK where it
     is no socket any more, EPERM where the process may not be traced, ENOSYS before Linux 5.6.
@@ -84,29 +122,10 @@ def borrow(descriptor: Descriptor) -> socket.socket:
     if number < 0:
         raise OSError(-number, os.strerror(-number))
     try:
-        return socket.socket(fileno=number)
+        return Borrowed(socket.socket(fileno=number))
     except OSError:
         os.close(number)
         raise
-
-
-def cookie_of(borrowed: socket.socket) -> int:
-    """The socket's cookie, by which socket diag names it too. Raises OSError."""
-    raw = borrowed.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, _COOKIE.size)
-    (cookie,) = _COOKIE.unpack(raw)
-    return int(cookie)
-
-
-def disconnect(borrowed: socket.socket) -> int:
-    """connect() to no address: a TCP peer gets a RST, and whoever holds the socket an error.
-
-    The errno, 0 for success; EBUSY while a thread waits on the socket, on some kernels.
-    """
-    address = struct.pack("=H14x", socket.AF_UNSPEC)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.connect(borrowed.fileno(), address, len(address)) == 0:
-        return 0
-    return ctypes.get_errno()
 
 
 def _getfd(process: int, number: int) -> int:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from . import outcomes, vocabulary
 from .engines.base import Engine
-from .engines.registry import engine_named
+from .engines.registry import engines_named
 from .errors import HandlerMissing, NamespaceDenied, NamespaceNotFound
 from .guard.options import Guard
 from .guard.reason import Reason
@@ -113,13 +113,13 @@ def destroy(host: Host, order: Order) -> Report:
     and that is gone by now is left out. After that only a kernel whose answers cannot be read, or
     do not come, ends it early.
     """
-    engine = engine_named(order.engine)
+    engines = engines_named(order.engine)
     # An order that takes its time leaves the collector to its work.
     with collector_paused() if order.pace_per_second is None else nullcontext():
-        return _destroy(host, order, engine)
+        return _destroy(host, order, engines)
 
 
-def _destroy(host: Host, order: Order, engine: Engine) -> Report:
+def _destroy(host: Host, order: Order, engines: Sequence[Engine]) -> Report:
     plans: list[_Plan] = []
     for namespace in order.namespaces:
         try:
@@ -135,7 +135,7 @@ def _destroy(host: Host, order: Order, engine: Engine) -> Report:
     pace = Pace(order.pace_per_second, monotonic=host.monotonic, sleep=host.sleep)
     results: list[Result] = []
     for plan in plans:
-        results += _carry_out(host, plan, engine, pace, check=order.check)
+        results += _carry_out(host, plan, engines, pace, check=order.check)
     return Report(results, None, unlisted)
 
 
@@ -198,39 +198,73 @@ def _results(plan: _Plan, outcome: str, engine: str | None) -> list[Result]:
     ]
 
 
-def _carry_out(host: Host, plan: _Plan, engine: Engine, pace: Pace, *, check: bool) -> list[Result]:
+def _carry_out(
+    host: Host, plan: _Plan, engines: Sequence[Engine], pace: Pace, *, check: bool
+) -> list[Result]:
     unprotected = plan.unprotected
     if not unprotected:
         return _results(plan, outcomes.PROTECTED, None)
     try:
         with View(host, plan.namespace) as view:
-            decided = _decide(view, unprotected, engine, pace, check=check)
+            decided = _decide(view, unprotected, engines, pace, check=check)
     except NamespaceNotFound:
         # It went away since the look; what is in it, if it lives on, cannot be reached.
-        return _results(plan, outcomes.SURVIVED, engine.name)
+        return _results(plan, outcomes.SURVIVED, engines[0].name)
     except NamespaceDenied:
-        return _results(plan, outcomes.NOT_PERMITTED, engine.name)
-    outcome = iter(decided)
-    name = engine.name
+        return _results(plan, outcomes.NOT_PERMITTED, engines[0].name)
+    if len(decided) == len(plan.subjects):
+        return decided
+    result = iter(decided)
     return [
-        Result(subject, next(outcome), None, name)
-        if reason is None
-        else Result(subject, outcomes.PROTECTED, reason)
+        next(result) if reason is None else Result(subject, outcomes.PROTECTED, reason)
         for subject, reason in zip(plan.subjects, plan.reasons)
     ]
 
 
+# What one engine cannot do, and another may.
+_FOR_THE_NEXT = frozenset({outcomes.UNSUPPORTED_PROTOCOL, outcomes.KERNEL_WITHOUT_DESTROY})
+
+
 def _decide(
-    view: View, subjects: list[Subject], engine: Engine, pace: Pace, *, check: bool
-) -> list[str]:
-    """The outcome of each of these sockets, none of which is spared."""
+    view: View,
+    subjects: Sequence[Subject],
+    engines: Sequence[Engine],
+    pace: Pace,
+    *,
+    check: bool,
+) -> list[Result]:
+    """The result of each of these sockets, none of which is spared.
+
+    The engines are tried one after the other; where the last leaves a socket alone, what the one
+    before it said stands.
+    """
+    results = _by_engine(view, subjects, engines[0], pace, check=check)
+    for engine in engines[1:]:
+        left = [index for index, each in enumerate(results) if each.outcome in _FOR_THE_NEXT]
+        again = _by_engine(view, [subjects[index] for index in left], engine, pace, check=check)
+        for index, result in zip(left, again):
+            if result.engine is not None:
+                results[index] = result
+    return results
+
+
+def _by_engine(
+    view: View, subjects: Sequence[Subject], engine: Engine, pace: Pace, *, check: bool
+) -> list[Result]:
+    """Results by one engine; `engine` is None in those of sockets that it left alone."""
+    if not subjects:
+        return []
     declined = engine.declines(view, subjects)
-    taken = [subject for subject, outcome in zip(subjects, declined) if outcome is None]
+    taken = [subject for subject, each in zip(subjects, declined) if each is None]
     found: list[str] = []
     if check:
         found = engine.forecast(view, taken)
     else:
         for part in pace.slices(taken):
             found += run_passes(view, engine, part)
-    outcome = iter(found)
-    return [next(outcome) if each is None else each for each in declined]
+    name = engine.name
+    done = (Result(subject, outcome, None, name) for subject, outcome in zip(taken, found))
+    return [
+        next(done) if each is None else Result(subject, each.outcome, each.reason)
+        for subject, each in zip(subjects, declined)
+    ]

@@ -262,6 +262,20 @@ class Subject:
         return name.rstrip(b"\0").decode("ascii", "replace") or None
 
     @property
+    def mptcp_token(self) -> int | None:
+        """The local token of an MPTCP connection, or of the one that a TCP subflow carries.
+
+        None for other sockets, and for listeners, which have no token yet.
+        """
+        if self.sock.protocol == "mptcp":
+            # struct mptcp_info, include/uapi/linux/mptcp.h: six bytes, two of padding, flags, token
+            info = self.attributes.get(inet_diag.INFO, b"")
+            return _number(info[12:16], _U32) or None
+        ulp = wire_attributes.parse(self.attributes.get(inet_diag.ULP_INFO, b""))
+        subflow = wire_attributes.parse(ulp.get(inet_diag.ULP_MPTCP, b""))
+        return _number(subflow.get(inet_diag.SUBFLOW_TOKEN_LOC), _U32) or None
+
+    @property
     def processes(self) -> tuple[Process, ...] | None:
         """Who holds the socket; None where that is not known, or nobody asked."""
         return self.environment.processes(self.sock.inode)

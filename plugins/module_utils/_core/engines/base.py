@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from ..guard.reason import Reason
 from ..look import View
 from ..subject import Subject
 
@@ -23,14 +24,22 @@ class EngineAnswer(NamedTuple):
     refusal: str | None = None
 
 
+class Declined(NamedTuple):
+    """A socket that an engine leaves alone. outcome: what stands if no other engine takes it on.
+    reason: why, where the outcome does not say it."""
+
+    outcome: str
+    reason: Reason | None = None
+
+
 class Engine(Protocol):
     """One way of destroying sockets of one namespace."""
 
     @property
     def name(self) -> str: ...
 
-    def declines(self, view: View, subjects: Sequence[Subject]) -> list[str | None]:
-        """For each socket the outcome with which this engine leaves it alone, or None."""
+    def declines(self, view: View, subjects: Sequence[Subject]) -> list[Declined | None]:
+        """For each socket None, or that this engine leaves it alone. Touches nothing."""
 
     def forecast(self, view: View, subjects: Sequence[Subject]) -> list[str]:
         """For each socket that is not declined the outcome to expect; touches nothing."""

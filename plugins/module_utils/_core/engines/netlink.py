@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 from collections.abc import Sequence
 
 from .. import outcomes, support, vocabulary
-from ..errors import HandlerMissing, NetlinkError, NetlinkTimeout
+from ..errors import NetlinkError, NetlinkTimeout
 from ..look import View
 from ..subject import Subject
-from ..wire import bytecode, inet_diag
-from .base import EngineAnswer
+from ..wire import inet_diag
+from . import kinds
+from .base import Declined, EngineAnswer
 
 # A batch of answers that is lost costs the certainty about that batch alone.
 _CHUNK = 4096
@@ -51,7 +51,7 @@ class NetlinkEngine:
 
     name = "netlink"
 
-    def declines(self, view: View, subjects: Sequence[Subject]) -> list[str | None]:
+    def declines(self, view: View, subjects: Sequence[Subject]) -> list[Declined | None]:
         """What this engine leaves alone.
 
         MPTCP subflows: killing one does not end its connection. Raw sockets: the kernel does not
@@ -59,11 +59,12 @@ class NetlinkEngine:
         immortal. UDP sockets without a remote on a port of their own: an abort takes nothing but
         the remote from them (udp_abort, __udp_disconnect).
         """
-        release = _release(view.host.release)
-        orphans = release < _ORPHANS_END
-        bound = _bound(view, subjects)
-        subflows = _subflows(view, subjects)
-        found: list[str | None] = []
+        orphans = _release(view.host.release) < _ORPHANS_END
+        bound = kinds.bound_datagrams(view, subjects)
+        subflows = kinds.subflows(view, subjects)
+        if not orphans and not subflows and {each.sock.protocol for each in subjects} == {"tcp"}:
+            return [None] * len(subjects)
+        found: list[Declined | None] = []
         for subject in subjects:
             sock = subject.sock
             outcome: str | None = None
@@ -76,13 +77,13 @@ class NetlinkEngine:
                 outcome = outcomes.UNSUPPORTED_PROTOCOL
             elif sock.cookie in bound and sock.state != vocabulary.ESTABLISHED:
                 outcome = outcomes.ALREADY_GONE
-            found.append(outcome)
+            found.append(None if outcome is None else Declined(outcome))
         return found
 
     def forecast(self, view: View, subjects: Sequence[Subject]) -> list[str]:
         supported = support.support(view)
         may = support.may_destroy(view)
-        bound = _bound(view, subjects)
+        bound = kinds.bound_datagrams(view, subjects)
         time_wait = _release(view.host.release) >= _TIME_WAIT_ENDS
         found: list[str] = []
         for subject in subjects:
@@ -119,6 +120,8 @@ class NetlinkEngine:
             if error.errno != errno.ENOBUFS:
                 raise
             numbers += [errno.ENOBUFS] * (len(subjects) - len(numbers))
+        if not any(numbers):
+            return [_ACKNOWLEDGED] * len(numbers)
         known = _ANSWERS
         answers = [known.get(number, _FAILED) for number in numbers]
         if errno.EOPNOTSUPP in numbers:
@@ -145,44 +148,3 @@ def _release(text: str) -> tuple[int, int]:
     """The first two numbers of uname -r; (0, 0) where there are none."""
     match = _RELEASE.match(text)
     return (int(match.group(1)), int(match.group(2))) if match else (0, 0)
-
-
-def _bound(view: View, subjects: Sequence[Subject]) -> frozenset[int]:
-    """The cookies of UDP sockets whose port was chosen by the application (SOCK_BINDPORT_LOCK)."""
-    families = {subject.sock.family for subject in subjects if subject.sock.protocol == "udp"}
-    chosen = bytecode.negation(bytecode.auto())
-    return frozenset(
-        sock.cookie
-        for family in families
-        for sock in inet_diag.dump(view.diag, "udp", family, bytecode=chosen)
-    )
-
-
-def _subflows(view: View, subjects: Sequence[Subject]) -> frozenset[int]:
-    """The cookies of the TCP sockets that carry MPTCP connections.
-
-    The kernel names a socket's upper layer only along with struct tcp_info (inet_sk_diag_fill),
-    which costs more than all else; so first whether there is an MPTCP connection at all.
-    """
-    families = {subject.sock.family for subject in subjects if subject.sock.protocol == "tcp"}
-    if not families or not _has_mptcp(view):
-        return frozenset()
-    environment = view.environment()
-    extensions = inet_diag.extension_bits([inet_diag.INFO])
-    return frozenset(
-        sock.cookie
-        for family in families
-        for sock in inet_diag.dump(view.diag, "tcp", family, extensions=extensions)
-        if b"mptcp" in sock.attributes and Subject(sock, environment).ulp == "mptcp"
-    )
-
-
-def _has_mptcp(view: View) -> bool:
-    """Whether there may be MPTCP connections in the namespace."""
-    try:
-        return any(
-            inet_diag.dump(view.diag, "mptcp", family) for family in vocabulary.FAMILIES.values()
-        )
-    except HandlerMissing:
-        # Without mptcp_diag they cannot be listed; a kernel without MPTCP has none.
-        return os.path.isdir(f"{view.host.proc}/sys/net/mptcp")

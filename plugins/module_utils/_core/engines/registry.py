@@ -5,19 +5,27 @@
 
 from __future__ import annotations
 
+from ..descriptors import available
 from ..errors import EngineUnavailable
 from .base import Engine
 from .netlink import NetlinkEngine
+from .pidfd import PidfdEngine
 
 AUTO = "auto"
-_ENGINES = {NetlinkEngine.name: NetlinkEngine}
-NAMES = (AUTO, *_ENGINES)
+NAMES = (AUTO, NetlinkEngine.name, PidfdEngine.name)
 
 
-def engine_named(name: str) -> Engine:
-    """`auto` is the first engine that can do it. Raises EngineUnavailable."""
+def engines_named(name: str) -> tuple[Engine, ...]:
+    """The engines to try, one after the other: `auto` is netlink, then pidfd where there is one.
+
+    Raises EngineUnavailable.
+    """
+    if name == NetlinkEngine.name:
+        return (NetlinkEngine(),)
+    if name == PidfdEngine.name:
+        if not available():
+            raise EngineUnavailable(name, "this kernel has no pidfd_getfd (Linux 5.6 has)")
+        return (PidfdEngine(),)
     if name == AUTO:
-        name = NetlinkEngine.name
-    if name not in _ENGINES:
-        raise EngineUnavailable(name, f"there is no such engine; there are {', '.join(NAMES)}")
-    return _ENGINES[name]()
+        return (NetlinkEngine(), PidfdEngine()) if available() else (NetlinkEngine(),)
+    raise EngineUnavailable(name, f"there is no such engine; there are {', '.join(NAMES)}")

@@ -1,0 +1,57 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: kinds of sockets that engines must know apart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from .. import vocabulary
+from ..errors import HandlerMissing
+from ..look import View
+from ..subject import Subject
+from ..wire import bytecode, inet_diag
+
+
+def bound_datagrams(view: View, subjects: Sequence[Subject]) -> frozenset[int]:
+    """The cookies of UDP sockets whose port was chosen by the application (SOCK_BINDPORT_LOCK)."""
+    families = {subject.sock.family for subject in subjects if subject.sock.protocol == "udp"}
+    chosen = bytecode.negation(bytecode.auto())
+    return frozenset(
+        sock.cookie
+        for family in families
+        for sock in inet_diag.dump(view.diag, "udp", family, bytecode=chosen)
+    )
+
+
+def subflows(view: View, subjects: Sequence[Subject]) -> dict[int, int]:
+    """The TCP sockets that carry MPTCP connections: by cookie, the connection's token.
+
+    The kernel names a socket's upper layer only along with struct tcp_info (inet_sk_diag_fill),
+    which costs more than all else; so first whether there is an MPTCP connection at all.
+    """
+    families = {subject.sock.family for subject in subjects if subject.sock.protocol == "tcp"}
+    if not families or not _has_mptcp(view):
+        return {}
+    environment = view.environment()
+    extensions = inet_diag.extension_bits([inet_diag.INFO])
+    carriers = (
+        Subject(sock, environment)
+        for family in families
+        for sock in inet_diag.dump(view.diag, "tcp", family, extensions=extensions)
+        if b"mptcp" in sock.attributes
+    )
+    return {each.cookie: each.mptcp_token or 0 for each in carriers if each.ulp == "mptcp"}
+
+
+def _has_mptcp(view: View) -> bool:
+    """Whether there may be MPTCP connections in the namespace."""
+    try:
+        return any(
+            inet_diag.dump(view.diag, "mptcp", family) for family in vocabulary.FAMILIES.values()
+        )
+    except HandlerMissing:
+        # Without mptcp_diag they cannot be listed; a kernel without MPTCP has none.
+        return os.path.isdir(f"{view.host.proc}/sys/net/mptcp")
