@@ -272,3 +272,29 @@ def test_an_mptcp_subflow_is_not_killed_alone(
         assert "unsupported_protocol" in result["msg"]
     assert cookies(whole["survivors"]) == made.cookies
     assert made.states == {"open"}
+
+    (borrowed,) = controller.play(
+        destroy({"remote_port": port, "protocol": ["tcp", "mptcp"]}, engine="auto")
+    )
+    assert not borrowed["failed"]
+    assert {entry["engine"] for entry in borrowed["destroyed"]} == {"pidfd"}
+    assert made.cookies <= cookies(borrowed["destroyed"])
+    assert "open" not in made.states
+
+
+def test_through_the_owner(
+    pair: Pair, client: Actor, ports: tuple[int, int], controller: Controller
+) -> None:
+    made = Connections(client, client.connect(pair.server4, ports[0], 3))
+    match = {"remote": f"{pair.server4}:{ports[0]}"}
+
+    plan, done, again = controller.play(
+        destroy(match, engine="pidfd", check=True),
+        destroy(match, engine="pidfd"),
+        destroy(match, engine="pidfd"),
+    )
+
+    assert cookies(plan["destroyed"]) == cookies(done["destroyed"]) == made.cookies
+    assert {entry["engine"] for entry in done["destroyed"]} == {"pidfd"}
+    assert (again["changed"], again["matched"]) == (False, 0)
+    assert "open" not in made.states

@@ -29,12 +29,12 @@ _ADVICE = {
         "become, or as root"
     ),
     outcomes.UNSUPPORTED_PROTOCOL: (
-        "the kernel cannot destroy sockets of this kind: leave their protocol out, or end the "
-        "process that holds them"
+        "the kernel cannot destroy sockets of this kind: leave their protocol out, try "
+        "engine: auto, or end the process that holds them"
     ),
     outcomes.KERNEL_WITHOUT_DESTROY: (
         "this kernel was built without CONFIG_INET_DIAG_DESTROY, or is too old for their state: "
-        "use one that has it"
+        "try engine: auto, or use a kernel that has it"
     ),
 }
 
