@@ -1,0 +1,230 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the real kernel answers about its own abilities, and that asking it harms nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from linuxnet_sockets import kernel_config, namespaces, support
+from linuxnet_sockets.host import Host
+from linuxnet_sockets.look import View
+from tests.kernel.conftest import Diag, Sockets
+from tests.lab import states
+from tests.lab.topology import LabNamespace, Pair
+
+_ROOT = Path(__file__).parents[2]
+CONNECTIONS = 1000
+TIMES = 10_000
+
+_HOST = Host()
+_CONFIG = kernel_config.read_config(_HOST.proc, _HOST.root, _HOST.release).options
+
+
+def _view(where: LabNamespace) -> View:
+    (namespace,) = namespaces.resolve([where.name])
+    return View(_HOST, namespace)
+
+
+def _told(option: str, value: str) -> None:
+    """Skip where this kernel was built otherwise; one whose configuration is hidden is asked."""
+    if _CONFIG[option] not in (value, None):
+        pytest.skip(f"this kernel has {option}={_CONFIG[option]}")
+
+
+def test_tcp_and_udp_are_supported(pair: Pair) -> None:
+    _told("CONFIG_INET_DIAG_DESTROY", "y")
+    with _view(pair.client) as view:
+        for found in (support.support(view), support.support_for_caller(view)):
+            for protocol in ("tcp", "udp"):
+                assert found[protocol] == support.ProtocolSupport(
+                    support.SUPPORTED, "destroying no socket is answered with ENOENT"
+                )
+
+
+def test_a_missing_raw_handler_names_its_module(pair: Pair) -> None:
+    _told("CONFIG_INET_RAW_DIAG", "n")
+    with _view(pair.client) as view:
+        raw = support.support(view)["raw"]
+    assert (raw.verdict, raw.module) == (support.HANDLER_MISSING, "raw_diag")
+    assert raw.module_available is not True
+
+
+def test_mptcp_has_no_destroy_handler(pair: Pair) -> None:
+    _told("CONFIG_INET_MPTCP_DIAG", "y")
+    with _view(pair.client) as view:
+        found = support.support(view)["mptcp"]
+    assert found.verdict == support.NO_DESTROY_HANDLER
+    assert "EOPNOTSUPP" in found.how
+
+
+def test_udplite_is_found_and_not_aborted(pair: Pair, diag: Diag) -> None:
+    """The probe alone would call it supported: a socket that is there gives another answer."""
+    try:
+        held = states.udplite_connected(pair)
+    except OSError as error:
+        pytest.skip(f"this kernel has no UDP-Lite: {error}")
+    with _view(pair.client) as view:
+        assert support.support(view)["udplite"].verdict == support.NO_DESTROY_HANDLER
+
+    sockets = diag(held.where)
+    sock = sockets.of(held, "udplite")
+    assert sockets.destroy(sock) == [errno.EOPNOTSUPP]
+    assert sockets.alive(sock)
+
+
+@pytest.fixture
+def descriptors() -> Iterator[None]:
+    """As many descriptors as this process may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 3 * CONNECTIONS:
+        pytest.skip(f"no more than {hard} descriptors for a process")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 3 * CONNECTIONS), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("descriptors")
+def test_asking_ten_thousand_times_destroys_nothing(pair: Pair, diag: Diag) -> None:
+    ends = _connections(pair)
+    pair.client.socket(socket.AF_INET, socket.SOCK_DGRAM).bind(("", 0))
+    states.udp_explicit(pair)
+    states.udp_explicit(pair, v6=True)
+    with pair.client.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+        sockets = diag(pair.client)
+        protocols = [name for name in ("tcp", "udp", "mptcp") if _listed(pair, name)]
+        before = _fates(sockets, protocols)
+        assert len(before) > CONNECTIONS
+
+        with _view(pair.client) as view:
+            first = support.support_for_caller(view)
+            for _ in range(TIMES):
+                assert support.support_for_caller(view) == first
+
+        assert _fates(sockets, protocols) == before
+        assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+    for number, (mine, theirs) in enumerate(ends):
+        text = str(number).encode()
+        mine.sendall(text)
+        assert theirs.recv(16) == text
+        theirs.sendall(text)
+        assert mine.recv(16) == text
+
+
+def _fates(sockets: Sockets, protocols: list[str]) -> set[tuple[int, int, int, bytes]]:
+    """What an abort would change: state, and a datagram socket's remote end."""
+    return {
+        (sock.cookie, sock.state, sock.dport, sock.dst)
+        for name in protocols
+        for sock in sockets.all(name)
+    }
+
+
+def _listed(pair: Pair, protocol: str) -> bool:
+    with _view(pair.client) as view:
+        return support.support(view)[protocol].verdict != support.HANDLER_MISSING
+
+
+def _connections(pair: Pair) -> list[tuple[socket.socket, socket.socket]]:
+    listener = pair.server.socket()
+    listener.bind((pair.server4, 0))
+    listener.listen(CONNECTIONS)
+    ends = []
+    for _ in range(CONNECTIONS):
+        mine = pair.client.socket()
+        mine.connect(listener.getsockname())
+        theirs, _address = listener.accept()
+        ends.append((mine, pair.server.keep(theirs)))
+    return ends
+
+
+_ASKING = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import tests.conftest
+from linuxnet_sockets import support
+from linuxnet_sockets.host import Host
+from linuxnet_sockets.look import View
+from linuxnet_sockets.namespaces import resolve
+host = Host()
+with View(host, resolve(["current"])[0]) as view:
+    print(json.dumps({
+        "may": support.may_destroy(view),
+        "kernel": {name: each._asdict() for name, each in support.support(view).items()},
+        "caller": {name: each._asdict() for name, each in support.support_for_caller(view).items()},
+    }))
+"""
+
+CALLERS = {
+    "nobody": (
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
+        support.NO_CAPABILITY,
+    ),
+    "root without the capability": (
+        ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"],
+        support.NO_CAPABILITY,
+    ),
+    "root of a user namespace that does not own this network namespace": (
+        ["unshare", "--user", "--map-root-user"],
+        support.FOREIGN_USER_NAMESPACE,
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "reason"), CALLERS.values(), ids=CALLERS)
+def test_who_may_not_is_told_why(pair: Pair, diag: Diag, words: list[str], reason: str) -> None:
+    program = [sys.executable, "-c", f"open({__file__!r})"]
+    refused = subprocess.run([*words, *program], capture_output=True, text=True, check=False)
+    if refused.returncode:
+        pytest.skip(f"{words[0]} cannot do it here: {refused.stderr.strip()}")
+    held = states.established(pair)
+    sock = diag(held.where).of(held)
+
+    found = _asked_as(pair, words)
+
+    assert found["may"] is False
+    # Anyone may ask what the kernel can; what the caller may is another question.
+    for protocol, kernel in found["kernel"].items():
+        caller = found["caller"][protocol]
+        if kernel["verdict"] == support.SUPPORTED:
+            assert (caller["verdict"], caller["reason"]) == (support.NOT_PERMITTED, reason)
+            assert "EPERM" in caller["how"]
+        else:
+            assert caller == kernel
+    assert found["kernel"]["tcp"]["verdict"] == support.SUPPORTED
+    assert diag(held.where).alive(sock)
+
+
+def _asked_as(pair: Pair, words: list[str]) -> dict[str, Any]:
+    answer = json.loads(pair.client.output(*words, sys.executable, "-B", "-c", _ASKING, str(_ROOT)))
+    assert isinstance(answer, dict)
+    return answer
+
+
+def test_in_a_user_namespace_that_owns_the_network_namespace_all_is_well() -> None:
+    words = ["unshare", "--user", "--map-root-user", "--net"]
+    refused = subprocess.run([*words, "true"], capture_output=True, text=True, check=False)
+    if refused.returncode:
+        pytest.skip(f"no user namespaces for this user: {refused.stderr.strip()}")
+    done = subprocess.run(
+        [*words, sys.executable, "-B", "-c", _ASKING, str(_ROOT)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    found = json.loads(done.stdout)
+    assert found["may"] is True
+    assert found["caller"] == found["kernel"]
