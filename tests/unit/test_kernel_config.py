@@ -91,7 +91,7 @@ def test_a_huge_one_is_not_read_to_its_end(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "bomb.gz", "wb", compresslevel=1) as stream:
         stream.write(text)
         block = bytes(1 << 20)
-        for _ in range(64):
+        for _each in range(64):
             stream.write(block)
     member = gzip.compress(bytes(1 << 26), compresslevel=1)
     content = (tmp_path / "bomb.gz").read_bytes() + member * 15

@@ -58,9 +58,12 @@ def host_name(name: str) -> str:
 
 
 def require_root() -> None:
-    """Namespaces, mounts and cgroups of our own need root of the machine."""
-    if os.geteuid() != 0:
-        raise LabError("the lab makes hosts out of namespaces and needs root: run it as root")
+    """Mounts and cgroups need root of the machine; that of a user namespace is not enough."""
+    uid_map = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+    if os.geteuid() != 0 or uid_map != ["0", "0", "4294967295"]:
+        raise LabError(
+            "the lab makes hosts out of namespaces and needs root of this machine: run it as root"
+        )
 
 
 def require_rootfs(directory: Path, digest: str, *, inside: bool = False) -> None:

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -74,7 +73,7 @@ def serve(port: int, state: str) -> None:
 
 def connect(host: str, port: int, count: int, state: str) -> None:
     """Talk on ``count`` connections, for ever."""
-    loop([End(socket.create_connection((host, port))) for _ in range(count)], state, None)
+    loop([End(socket.create_connection((host, port))) for _each in range(count)], state, None)
 
 
 def loop(ends: list[End], state: str, listener: socket.socket | None) -> None:
