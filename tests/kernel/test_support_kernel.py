@@ -110,7 +110,7 @@ def test_asking_ten_thousand_times_destroys_nothing(pair: Pair, diag: Diag) -> N
 
         with _view(pair.client) as view:
             first = support.support_for_caller(view)
-            for _ in range(TIMES):
+            for _each in range(TIMES):
                 assert support.support_for_caller(view) == first
 
         assert _fates(sockets, protocols) == before
@@ -142,7 +142,7 @@ def _connections(pair: Pair) -> list[tuple[socket.socket, socket.socket]]:
     listener.bind((pair.server4, 0))
     listener.listen(CONNECTIONS)
     ends = []
-    for _ in range(CONNECTIONS):
+    for _each in range(CONNECTIONS):
         mine = pair.client.socket()
         mine.connect(listener.getsockname())
         theirs, _address = listener.accept()
