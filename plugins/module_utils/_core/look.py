@@ -107,7 +107,8 @@ def find_as(
     """As find, but of each socket only what `make` makes of it is kept, and nothing of None: for
     totals and records of very many sockets. `make` may be called again for the same socket.
     """
-    matches = selector.bind(environment)
+    only = selector.protocols[0] if len(selector.protocols) == 1 else None
+    matches = selector.bind(environment, protocol=only)
     needs_owners = "owners" in selector.needs
 
     def judged(sock: inet_diag.Sock) -> Subject | None:
@@ -124,7 +125,7 @@ def find_as(
     # Only for those that may match once their owners are known are the owners looked for.
     possible = _each_listed(judged, view, selector, environment, extensions)
     environment.load_owners({subject.inode for subject in possible} - {0})
-    matches = selector.bind(environment)
+    matches = selector.bind(environment, protocol=only)
     found = (make(subject) for subject in possible if matches(subject))
     return [item for item in found if item is not None]
 

@@ -28,12 +28,14 @@ def still_there(view: View, subjects: Iterable[Subject]) -> dict[int, Sock]:
     A TCP socket that was destroyed and keeps its port until the application closes it shows up
     as bound and inactive; as a connection, or listener, it is gone.
     """
-    groups: dict[tuple[str, int], dict[int, Sock]] = {}
-    for subject in subjects:
-        sock = subject.sock
-        groups.setdefault((sock.protocol, sock.family), {})[sock.cookie] = sock
+    socks = [subject.sock for subject in subjects]
     found: dict[int, Sock] = {}
-    for (protocol, family), before in groups.items():
+    for protocol, family in sorted({(sock.protocol, sock.family) for sock in socks}):
+        before = {
+            sock.cookie: sock
+            for sock in socks
+            if sock.family == family and sock.protocol == protocol
+        }
         streams = protocol in vocabulary.STREAMS
         states = _STATES
         if streams and any(sock.state == vocabulary.CLOSED for sock in before.values()):

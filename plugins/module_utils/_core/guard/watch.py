@@ -27,6 +27,7 @@ from .reason import (
 )
 
 _LISTENING_STATES = frozenset({vocabulary.LISTENING, vocabulary.BOUND_INACTIVE})
+_LISTENER_LIKE = (vocabulary.LISTENING, vocabulary.CLOSED)  # as the kernel reports them
 _DATAGRAM = frozenset(vocabulary.PROTOCOLS) - vocabulary.STREAMS
 _OWNER_RULES = frozenset({CONTROL_CONNECTION, SSH_SESSIONS, KERNEL})
 _LOOPBACK_6 = socket.inet_pton(socket.AF_INET6, "::1")
@@ -87,8 +88,10 @@ class Watch:
         """What addresses, ports, states and selectors say. 20,000 sockets pass through here."""
         control_ports = self._control_ports()
         loopback = LOOPBACK in self._switches
-        listeners = _LISTENING_STATES if LISTENERS in self._switches else frozenset[int]()
-        unconnected = _DATAGRAM if UNCONNECTED in self._switches else frozenset[str]()
+        states = {subject.sock.state for subject in subjects}
+        protocols = {subject.sock.protocol for subject in subjects}
+        listeners = LISTENERS in self._switches and not states.isdisjoint(_LISTENER_LIKE)
+        unconnected = UNCONNECTED in self._switches and not protocols.isdisjoint(_DATAGRAM)
         connected = vocabulary.ESTABLISHED
         selectors = self._selectors
         by_addresses = self._by_addresses
@@ -103,12 +106,17 @@ class Watch:
                 if key not in by_addresses:
                     by_addresses[key] = self._loopback(subject)
                 reason = by_addresses[key]
-            if reason is None and subject.state_number in listeners:
+            if listeners and reason is None and subject.state_number in _LISTENING_STATES:
                 reason = Reason(LISTENERS)
             # The kernel leaves the address of a remote that an IPv6 socket no longer has.
-            if reason is None and sock.protocol in unconnected and sock.state != connected:
+            if (
+                unconnected
+                and reason is None
+                and sock.protocol in _DATAGRAM
+                and sock.state != connected
+            ):
                 reason = Reason(UNCONNECTED)
-            if reason is None and selectors:
+            if selectors and reason is None:
                 reason = self._selected(subject)
             found.append(reason)
         return found

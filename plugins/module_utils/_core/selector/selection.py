@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Optional
 from .. import vocabulary
 from ..wire import inet_diag
 from . import filters, tree
-from .leaves import Autobound, ProtocolIs
+from .leaves import Autobound, Constant, ProtocolIs
 from .tree import Node, Target
 
 if TYPE_CHECKING:
@@ -75,9 +75,18 @@ class Selector:
         accepted, _rejected = tree.node_filters(self.root, target)
         return filters.programs(accepted, whole=self._kernel_decides)
 
-    def bind(self, environment: Environment) -> Matches:
-        """The test of one look: names of interfaces and cgroups mean what they mean now."""
-        bound = tree.bind(self.root, environment)
+    def bind(self, environment: Environment, *, protocol: str | None = None) -> Matches:
+        """The test of one look: names of interfaces and cgroups mean what they mean now.
+
+        protocol: the test is for its sockets alone, and need not ask each for it.
+        """
+
+        def settled(leaf: tree.Leaf) -> tree.Leaf:
+            if protocol is not None and isinstance(leaf, ProtocolIs):
+                return Constant(leaf.path, leaf.value, protocol in leaf.protocols)
+            return leaf
+
+        bound = tree.bind(tree.replaced(self.root, settled), environment)
         if bound is None or bound is True or bound is False:
             constant = bound
             return lambda _subject: constant

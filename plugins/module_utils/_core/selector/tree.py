@@ -101,6 +101,15 @@ def leaves(node: Node) -> Iterator[Leaf]:
             yield from leaves(child)
 
 
+def replaced(node: Node, leaf: Callable[[Leaf], Leaf]) -> Node:
+    """The same tree with other leaves."""
+    if isinstance(node, Leaf):
+        return leaf(node)
+    if isinstance(node, Not):
+        return Not(replaced(node.child, leaf))
+    return type(node)(tuple(replaced(child, leaf) for child in node.children))
+
+
 def possible(node: Node, leaf: Callable[[Leaf], Possible]) -> Possible:
     """What the tree can be, given what each leaf can be."""
     if isinstance(node, Leaf):

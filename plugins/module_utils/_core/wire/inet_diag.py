@@ -62,6 +62,7 @@ _NOWHERE = b"\0" * 16
 # struct inet_diag_msg, 72 bytes.
 _MESSAGE = struct.Struct("=BBBBHH16s16sIIIIIIII")
 _RAW_PROTOCOL_MAX = 255
+_NUMBERS = {name: min(number, _RAW_PROTOCOL_MAX) for name, number in vocabulary.PROTOCOLS.items()}
 _htons = socket.htons
 
 T = TypeVar("T")
@@ -103,7 +104,7 @@ def extension_bits(extensions: Sequence[int]) -> int:
 
 def _request_of_none(protocol: str, family: int, extensions: int, states: int) -> bytes:
     """A request whose sockid is all zero."""
-    number = min(vocabulary.PROTOCOLS[protocol], _RAW_PROTOCOL_MAX)
+    number = _NUMBERS[protocol]
     return _REQUEST.pack(
         family, number, extensions, 0, states, 0, 0, _NOWHERE, _NOWHERE, 0, 0, 0
     ) + _protocol_attribute(protocol)
@@ -242,7 +243,7 @@ def destroy_request(sock: Sock) -> bytes:
     protocol = sock.protocol
     request = _REQUEST.pack(
         sock.family,
-        min(vocabulary.PROTOCOLS[protocol], _RAW_PROTOCOL_MAX),
+        _NUMBERS[protocol],
         0,
         sock.sport & 0xFF if protocol == "raw" else 0,
         ANY_STATE,
