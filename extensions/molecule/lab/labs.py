@@ -45,6 +45,7 @@ def up(
     status, status_there = os.pipe()
     leash_there, leash = os.pipe()
     orders = {
+        "lock": lock,
         "run": str(places.run),
         "cache": str(places.cache),
         "name": name,
@@ -83,12 +84,13 @@ def down(places: Places, name: str, seconds: float = 30.0) -> None:
     if name not in registry.names(places):
         raise LabError(f"there is no lab {lab_name(name)}; see: lab list")
     deadline = time.monotonic() + seconds
-    while registry.alive(places, name):
-        # The keeper is in there: its warden sees it end, and clears up.
-        cgroups.kill(name)
-        if time.monotonic() > deadline:
-            raise LabError(f"lab {name} does not end; see {places.lab(name)}/warden.log")
-        time.sleep(0.02)
+    with registry.watch(places, name) as alive:
+        while alive():
+            # The keeper is in there: its warden sees it end, clears up, and ends too.
+            cgroups.kill(name)
+            if time.monotonic() > deadline:
+                raise LabError(f"lab {name} does not end; see {places.lab(name)}/warden.log")
+            time.sleep(0.02)
     registry.reap(places)
 
 

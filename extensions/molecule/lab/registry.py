@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,18 +47,32 @@ def names(places: Places) -> list[str]:
     return sorted(entry.name for entry in places.run.iterdir() if entry.is_dir())
 
 
-def alive(places: Places, name: str) -> bool:
-    """Whether somebody keeps the lab up, or is bringing it up or down."""
+@contextmanager
+def watch(places: Places, name: str) -> Iterator[Callable[[], bool]]:
+    """Ask whether a process of the lab's is left; also after the lab's directory has gone."""
     try:
         lock = os.open(places.lab(name) / _LOCK, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False
+        yield lambda: False
+        return
+    try:
+        yield lambda: _held(lock)
+    finally:
+        os.close(lock)
+
+
+def alive(places: Places, name: str) -> bool:
+    """Whether somebody keeps the lab up, or is bringing it up or down."""
+    with watch(places, name) as held:
+        return held()
+
+
+def _held(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    finally:
-        os.close(lock)
+    fcntl.flock(lock, fcntl.LOCK_UN)
     return False
 
 

@@ -48,6 +48,9 @@ def main() -> None:
     orders = json.loads(sys.argv[1])
     places = Places(Path(orders["run"]), Path(orders["cache"]))
     name, status, leash, owner = (orders[key] for key in ("name", "status", "leash", "owner"))
+    for descriptor in (orders["lock"], status, leash, owner):
+        if descriptor is not None:
+            os.set_inheritable(descriptor, False)
     os.chdir("/")
     os.umask(0o022)
     stopped = _stop_signals()
