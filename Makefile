@@ -6,14 +6,14 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint unit integration bench build docs clean
+.PHONY: help setup demo test lint unit integration molecule test-kernels bench build docs clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 # Settings of the caller's own Ansible do not leak into ours.
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
 
 setup: ## everything that the other targets need; quick when it is there already
 	@tools/setup
@@ -22,7 +22,7 @@ demo: ## watch a playbook find stuck connections and destroy just those
 	@tools/setup demo
 	@tools/demo
 
-test: setup ## lint, unit and integration tests
+test: setup ## lint, unit and integration tests, and the hosts of molecule
 	@tools/test
 
 lint: setup ## every static check (one: tools/lint NAME)
@@ -33,6 +33,13 @@ unit: setup ## tests that need neither root nor a network
 
 integration: setup ## tests on the real kernel and through Ansible
 	@tools/test integration
+
+molecule: setup ## modules and roles over ssh on Debian 11, 12 and 13 (root only)
+	@tools/test molecule
+
+test-kernels: ## the core's tests on other kernels, emulated (not part of make test)
+	@tools/setup kernels
+	@tools/test-kernels
 
 bench: setup ## speed and memory, side by side with ss
 	@tools/in-userns python tests/bench/run.py

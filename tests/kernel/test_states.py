@@ -22,6 +22,7 @@ from linuxnet_sockets.look import View
 from linuxnet_sockets.subject import Subject
 from linuxnet_sockets.wire import inet_diag
 from tests.kernel.conftest import Diag
+from tests.kernel.releases import stuck_orphan_may_stay, time_wait_stays
 from tests.lab import proc_net, states
 from tests.lab.states import Held
 from tests.lab.topology import Lab, Pair
@@ -163,6 +164,7 @@ def _inode(sock: socket.socket) -> int:
     return os.fstat(sock.fileno()).st_ino
 
 
+@time_wait_stays
 @pytest.mark.parametrize("v6", [False, True], ids=["inet", "inet6"])
 def test_time_wait(pair: Pair, diag: Diag, v6: bool) -> None:
     held = states.time_wait(pair, v6=v6)
@@ -179,9 +181,9 @@ def test_time_wait(pair: Pair, diag: Diag, v6: bool) -> None:
 @pytest.mark.parametrize(
     ("make", "state"),
     [
-        (states.fin_wait_1_orphan, states.FIN_WAIT1),
-        (states.last_ack, states.LAST_ACK),
-        (states.fin_wait_2_orphan, states.FIN_WAIT2),
+        pytest.param(states.fin_wait_1_orphan, states.FIN_WAIT1, marks=stuck_orphan_may_stay),
+        pytest.param(states.last_ack, states.LAST_ACK, marks=stuck_orphan_may_stay),
+        pytest.param(states.fin_wait_2_orphan, states.FIN_WAIT2, marks=time_wait_stays),
     ],
 )
 def test_orphans(pair: Pair, diag: Diag, make: Callable[[Pair], Held], state: int) -> None:
@@ -211,6 +213,7 @@ def test_an_orphan_keeps_its_uid_or_has_none(pair: Pair, diag: Diag) -> None:
         assert Subject(sock, view.environment()).uid in (1234, None)
 
 
+@stuck_orphan_may_stay
 def test_an_orphan_resets_its_peer(pair: Pair, diag: Diag) -> None:
     held = states.fin_wait_1_orphan(pair)
     assert held.peer is not None
@@ -340,7 +343,10 @@ def test_udp_without_remote_says_done_and_stays(pair: Pair, diag: Diag) -> None:
 
 def test_udplite_cannot_be_destroyed(pair: Pair, diag: Diag) -> None:
     """There is a handler, so the empty probe says ENOENT; but the protocol has no diag_destroy."""
-    held = states.udplite_connected(pair)
+    try:
+        held = states.udplite_connected(pair)
+    except OSError as error:
+        pytest.skip(f"this kernel has no UDP-Lite: {error}")
     look = diag(held.where)
     sock = look.of(held, "udplite")
 
