@@ -17,6 +17,7 @@ from .wire.inet_diag import Sock
 
 # So many ports are cheaper to compare in the kernel than sockets are to carry over.
 _MOST_PORTS = 32
+_MOST_FILTERED = 1024
 
 _STATES = vocabulary.state_mask(vocabulary.ALL_STATES)
 _BOUND_INACTIVE = 1 << vocabulary.BOUND_INACTIVE
@@ -64,6 +65,8 @@ def _by_ports(protocol: str, socks: Collection[Sock]) -> bytes:
 
     A living socket keeps its local port; a datagram socket may lose its remote one.
     """
+    if len(socks) > _MOST_FILTERED:
+        return bytecode.ACCEPT
     choices: list[tuple[set[int], Callable[[int], bytes]]] = [
         ({sock.sport for sock in socks}, _local)
     ]

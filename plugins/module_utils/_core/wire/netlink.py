@@ -15,6 +15,7 @@ import itertools
 import socket
 import struct
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Optional, Protocol, TypeVar
@@ -148,7 +149,8 @@ class Connection:
         deadline = time.monotonic() + self._timeout
         while True:
             datagram = self._receive(operation, deadline)
-            for what, flags, answered, offset, end in self._messages(datagram):
+            start = self._take(datagram, sequence, decode, found)
+            for what, flags, answered, offset, end in self._messages(datagram, start):
                 if answered != sequence:
                     continue
                 if flags & _NLM_F_DUMP_INTR:
@@ -171,6 +173,32 @@ class Connection:
                 elif what == _NLMSG_OVERRUN:
                     raise _Overrun
 
+    def _take(self, datagram: bytes, sequence: int, decode: Decode[T], found: list[T]) -> int:
+        """Decode the plain messages of a dump that a datagram begins with, mostly all of it; the
+        offset of the first that is anything else, or not sound."""
+        unpack = _HEADER.unpack_from
+        append = found.append
+        port = self._port
+        size = len(datagram)
+        offset = 0
+        while offset + 16 <= size:
+            length, what, flags, answered, to_port = unpack(datagram, offset)
+            end = offset + length
+            if (
+                answered != sequence
+                or flags != _NLM_F_MULTI
+                or what < _NLMSG_MIN_TYPE
+                or to_port != port
+                or length < 16
+                or end > size
+            ):
+                break
+            item = decode(datagram, offset + 16, end)
+            if item is not None:
+                append(item)
+            offset = (end + 3) & ~3
+        return offset
+
     def execute(self, operation: str, kind: int, payloads: Sequence[bytes]) -> list[int]:
         """Send requests, many to a datagram; the errno that answers each, 0 for none.
 
@@ -180,24 +208,30 @@ class Connection:
         Raises NetlinkTimeout, NetlinkError and MalformedMessage.
         """
         answers: list[int] = []
-        for start in range(0, len(payloads), BATCH):
-            answers += self._execute_batch(operation, kind, payloads[start : start + BATCH])
+        for size, alike in itertools.groupby(payloads, len):
+            if size % 4:
+                raise ValueError(f"a payload of {size} bytes, not a multiple of four")
+            run = list(alike)
+            for start in range(0, len(run), BATCH):
+                answers += self._execute_batch(operation, kind, run[start : start + BATCH])
         return answers
 
     def _execute_batch(self, operation: str, kind: int, payloads: Sequence[bytes]) -> list[int]:
-        first = next(self._sequence)
+        """As execute, for payloads of one length."""
         count = len(payloads)
-        self._sequence = itertools.count(first + count)
+        first = next(self._sequence)
         last = first + count - 1
-        parts: list[bytes] = []
-        pack = _HEADER.pack
-        port = self._port
-        for sequence, payload in enumerate(payloads, first):
-            flags = _NLM_F_REQUEST if sequence < last else _NLM_F_REQUEST | _NLM_F_ACK
-            parts += (pack(len(payload) + 16, kind, flags, sequence, port), payload)
-            if len(payload) & 3:
-                parts.append(b"\0" * (-len(payload) % 4))
-        self._send(operation, b"".join(parts))
+        self._sequence = itertools.count(last + 1)
+        size = _HEADER.size + len(payloads[0])
+        header = _HEADER.pack(size, kind, _NLM_F_REQUEST, 0, self._port)
+        data = bytearray(header + header.join(payloads))
+        # nlmsg_seq is a header's third word: those of all requests are written at one stroke.
+        words = memoryview(data).cast("I")
+        words[2 :: size // 4] = memoryview(array("I", range(first, last + 1)))
+        _HEADER.pack_into(
+            data, size * (count - 1), size, kind, _NLM_F_REQUEST | _NLM_F_ACK, last, self._port
+        )
+        self._send(operation, bytes(data))
         answers = [0] * count
         answered_at: set[int] = set()
         deadline = time.monotonic() + self._timeout
@@ -220,12 +254,13 @@ class Connection:
                 for index in range(count)
             ]
 
-    def _messages(self, datagram: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+    def _messages(
+        self, datagram: bytes, offset: int = 0
+    ) -> Iterator[tuple[int, int, int, int, int]]:
         """(type, flags, sequence, payload's offset and end) of each message for this socket."""
         unpack = _HEADER.unpack_from
         port = self._port
         size = len(datagram)
-        offset = 0
         while offset + 16 <= size:
             length, what, flags, sequence, to_port = unpack(datagram, offset)
             end = offset + length
