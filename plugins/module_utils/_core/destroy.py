@@ -255,7 +255,9 @@ def _by_engine(
     if not subjects:
         return []
     declined = engine.declines(view, subjects)
-    taken = [subject for subject, each in zip(subjects, declined) if each is None]
+    taken = subjects
+    if any(declined):
+        taken = [subject for subject, each in zip(subjects, declined) if each is None]
     found: list[str] = []
     if check:
         found = engine.forecast(view, taken)
@@ -263,7 +265,10 @@ def _by_engine(
         for part in pace.slices(taken):
             found += run_passes(view, engine, part)
     name = engine.name
-    done = (Result(subject, outcome, None, name) for subject, outcome in zip(taken, found))
+    results = [Result(subject, outcome, None, name) for subject, outcome in zip(taken, found)]
+    if taken is subjects:
+        return results
+    done = iter(results)
     return [
         next(done) if each is None else Result(subject, each.outcome, each.reason)
         for subject, each in zip(subjects, declined)

@@ -87,39 +87,43 @@ class Watch:
     def _without_owners(self, subjects: Sequence[Subject]) -> list[Reason | None]:
         """What addresses, ports, states and selectors say. 20,000 sockets pass through here."""
         control_ports = self._control_ports()
-        loopback = LOOPBACK in self._switches
-        states = {subject.sock.state for subject in subjects}
-        protocols = {subject.sock.protocol for subject in subjects}
-        listeners = LISTENERS in self._switches and not states.isdisjoint(_LISTENER_LIKE)
-        unconnected = UNCONNECTED in self._switches and not protocols.isdisjoint(_DATAGRAM)
-        connected = vocabulary.ESTABLISHED
-        selectors = self._selectors
-        by_addresses = self._by_addresses
-        found: list[Reason | None] = []
-        for subject in subjects:
-            sock = subject.sock
-            reason: Reason | None = None
+        socks = [subject.sock for subject in subjects]
+        found: list[Reason | None] = [None] * len(socks)
+        for index, sock in enumerate(socks):
             if sock.sport in control_ports or sock.dport in control_ports:
-                reason = self._control(subject)
-            if reason is None and loopback:
-                key = (sock.family, sock.src, sock.dst)
-                if key not in by_addresses:
-                    by_addresses[key] = self._loopback(subject)
-                reason = by_addresses[key]
-            if listeners and reason is None and subject.state_number in _LISTENING_STATES:
-                reason = Reason(LISTENERS)
-            # The kernel leaves the address of a remote that an IPv6 socket no longer has.
-            if (
-                unconnected
-                and reason is None
-                and sock.protocol in _DATAGRAM
-                and sock.state != connected
-            ):
-                reason = Reason(UNCONNECTED)
-            if selectors and reason is None:
-                reason = self._selected(subject)
-            found.append(reason)
+                found[index] = self._control(subjects[index])
+        if LOOPBACK in self._switches:
+            self._add_loopback(subjects, found)
+        states = {sock.state for sock in socks}
+        if LISTENERS in self._switches and not states.isdisjoint(_LISTENER_LIKE):
+            for index, subject in enumerate(subjects):
+                if found[index] is None and subject.state_number in _LISTENING_STATES:
+                    found[index] = Reason(LISTENERS)
+        if UNCONNECTED in self._switches and states != {vocabulary.ESTABLISHED}:
+            for index, sock in enumerate(socks):
+                # By the state: the kernel leaves the address of a remote that an IPv6 socket no
+                # longer has.
+                if (
+                    found[index] is None
+                    and sock.protocol in _DATAGRAM
+                    and sock.state != vocabulary.ESTABLISHED
+                ):
+                    found[index] = Reason(UNCONNECTED)
+        if self._selectors:
+            for index, subject in enumerate(subjects):
+                if found[index] is None:
+                    found[index] = self._selected(subject)
         return found
+
+    def _add_loopback(self, subjects: Sequence[Subject], found: list[Reason | None]) -> None:
+        by_addresses = self._by_addresses
+        for index, subject in enumerate(subjects):
+            sock = subject.sock
+            key = (sock.family, sock.src, sock.dst)
+            if key not in by_addresses:
+                by_addresses[key] = self._loopback(subject)
+            if by_addresses[key] is not None and found[index] is None:
+                found[index] = by_addresses[key]
 
     def _control_ports(self) -> frozenset[int]:
         """A socket of the control path has one of these ports at one end."""
