@@ -164,11 +164,16 @@ def destroy(namespace: FakeNamespace, abilities: Abilities, payload: bytes) -> N
         raise RequestError(errno.EOPNOTSUPP)
     if sock.errno:
         raise RequestError(sock.errno)
-    if sock.state == model.TIME_WAIT and not abilities.destroys_time_wait:
+    if not abilities.destroys_time_wait and _is_time_wait(sock):
         raise RequestError(errno.EOPNOTSUPP)
     if sock.immortal:
         return
     _abort(namespace, sock)
+
+
+def _is_time_wait(sock: FakeSocket) -> bool:
+    """Also one that says FIN_WAIT_2, with the timer of TIME_WAIT (inet_twsk_diag_fill)."""
+    return sock.state == model.TIME_WAIT or sock.timer == 3
 
 
 def _find(namespace: FakeNamespace, request: Request, *, exact_dump: bool = False) -> FakeSocket:

@@ -401,10 +401,19 @@ def test_kernel_without_destroy(machine: Machine, protocol: str) -> None:
     assert both_ways(machine, sock, match, "kernel_without_destroy").failed
 
 
-def test_kernel_too_old_for_time_wait(machine: Machine) -> None:
+@pytest.mark.parametrize("state", [TIME_WAIT, FIN_WAIT2])
+def test_kernel_too_old_for_time_wait(machine: Machine, state: int) -> None:
+    """FIN_WAIT_2 without an application is TIME_WAIT under another name: its timer says so."""
     machine.kernel.abilities.destroys_time_wait = False
     machine.release = "5.15.0-100-generic"
-    both_ways(machine, connection(state=TIME_WAIT), ALL, "kernel_without_destroy")
+    sock = connection(state=state, timer=3, inode=0)
+    both_ways(machine, sock, ALL, "kernel_without_destroy")
+
+
+def test_kernel_too_old_for_time_wait_destroys_fin_wait_2(machine: Machine) -> None:
+    machine.kernel.abilities.destroys_time_wait = False
+    machine.release = "5.15.0-100-generic"
+    both_ways(machine, connection(state=FIN_WAIT2), ALL, "destroyed")
 
 
 @pytest.mark.parametrize("state", [FIN_WAIT1, CLOSING, LAST_ACK])

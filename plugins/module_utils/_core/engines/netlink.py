@@ -98,7 +98,7 @@ class NetlinkEngine:
                 outcome = outcomes.NOT_PERMITTED
             elif sock.protocol == _WITHOUT_ABORT:
                 outcome = outcomes.UNSUPPORTED_PROTOCOL
-            elif sock.state == vocabulary.TIME_WAIT and not time_wait:
+            elif _is_time_wait(subject) and not time_wait:
                 outcome = outcomes.KERNEL_WITHOUT_DESTROY
             elif sock.cookie in bound:
                 outcome = outcomes.DISCONNECTED
@@ -139,9 +139,18 @@ def _unable(verdict: str, subject: Subject) -> str:
     """The outcome where the kernel has no way to destroy a socket of this protocol and state."""
     if verdict == support.BUILT_WITHOUT:
         return outcomes.KERNEL_WITHOUT_DESTROY
-    if verdict == support.SUPPORTED and subject.sock.state == vocabulary.TIME_WAIT:
+    if verdict == support.SUPPORTED and _is_time_wait(subject):
         return outcomes.KERNEL_WITHOUT_DESTROY
     return outcomes.UNSUPPORTED_PROTOCOL
+
+
+def _is_time_wait(subject: Subject) -> bool:
+    """Whether it is what TIME_WAIT leaves of a socket (struct inet_timewait_sock).
+
+    A socket in FIN_WAIT_2 that its application has closed becomes one too, and says that it is in
+    FIN_WAIT_2; only its timer gives it away (inet_twsk_diag_fill).
+    """
+    return subject.sock.state == vocabulary.TIME_WAIT or subject.timer == "timewait"
 
 
 def _release(text: str) -> tuple[int, int]:
