@@ -1,88 +1,147 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Many real connections inside the bench's own namespace, held by child processes."""
+"""Many real connections from the bench's own namespace to a second one, held by child processes."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# A process may hold this many descriptors for sure, both ends of a connection and some to spare.
-_CONNECTIONS_A_PROCESS = 4_000
-SERVER_PORT = 7_000
-NETWORK = "10.64.0.0/10"  # all of it local, on lo
+# A process may hold this many descriptors for sure, with some to spare.
+_CONNECTIONS_A_PROCESS = 5_000
+_CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+_FIRST_PORT = 7_000
+_HERE = "10.65.0.{}"
+# All of it is local at the far end, so that connections have many remotes.
+_THERE = "10.64.0.0/16"
+_WANTED = "10.66.0.0/24"
+DEFAULT_REMOTE = "10.64.0.1"
 
 
-def prepare_namespace() -> None:
-    """Raise lo and make a whole network local, so that connections have many remotes."""
-    for command in (
-        ("ip", "link", "set", "lo", "up"),
-        ("ip", "route", "add", "local", NETWORK, "dev", "lo"),
-    ):
-        subprocess.run(command, check=True)
-    with open("/proc/sys/net/ipv4/ip_local_port_range", "w", encoding="ascii") as setting:
-        setting.write("10000 65000")
+class FarEnd:
+    """A process in a namespace of its own, at the other end of a veth pair."""
 
+    def __init__(self) -> None:
+        self._pid = _child(_enter_namespace, signal.pause)
+        commands = (
+            "ip link set lo up",
+            f"ip link add near type veth peer name far netns {self._pid}",
+            *(f"ip addr add {_HERE.format(number)}/16 dev near" for number in range(1, 9)),
+            "ip link set near up",
+            f"{self._inside} ip link set lo up",
+            f"{self._inside} ip addr add 10.65.255.1/16 dev far",
+            f"{self._inside} ip link set far up",
+            f"ip route add {_THERE} via 10.65.255.1",
+            f"ip route add {_WANTED} via 10.65.255.1",
+            f"{self._inside} ip route add local {_THERE} dev lo",
+            f"{self._inside} ip route add local {_WANTED} dev lo",
+        )
+        for command in commands:
+            subprocess.run(command.split(), check=True)
+        with open("/proc/sys/net/ipv4/ip_local_port_range", "w", encoding="ascii") as setting:
+            setting.write("10000 65000")
 
-@contextmanager
-def connections(count: int, remotes: dict[str, int]) -> Iterator[None]:
-    """`count` established connections, so twice as many sockets.
+    @property
+    def _inside(self) -> str:
+        return f"nsenter --net=/proc/{self._pid}/ns/net"
 
-    remotes: how many of them go to which address; the rest goes to 10.64.0.1.
-    """
-    targets = [address for address, share in remotes.items() for _each in range(share)]
-    targets += ["10.64.0.1"] * (count - len(targets))
-    holders: list[int] = []
-    try:
-        for start in range(0, count, _CONNECTIONS_A_PROCESS):
-            part = targets[start : start + _CONNECTIONS_A_PROCESS]
-            # A source address of its own for each process: the ports of one would run out.
-            holders.append(_hold(part, f"10.65.0.{len(holders) + 1}", SERVER_PORT + len(holders)))
-        yield
-    finally:
-        for pid in holders:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+    def join(self) -> None:
+        """Move the calling process there."""
+        with open(f"/proc/{self._pid}/ns/net", "rb") as namespace:
+            _check(ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET))
 
+    def close(self) -> None:
+        _end(self._pid)
 
-def _hold(targets: list[str], source: str, port: int) -> int:
-    ready_read, ready_write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
+    @contextmanager
+    def connections(self, count: int, remotes: dict[str, int]) -> Iterator[None]:
+        """`count` established connections, so as many sockets here, and as many there.
+
+        remotes: how many of them go to which address; the rest goes to DEFAULT_REMOTE.
+        """
+        targets = [address for address, share in remotes.items() for _each in range(share)]
+        targets += [DEFAULT_REMOTE] * (count - len(targets))
+        holders: list[int] = []
         try:
-            limit = 2 * len(targets) + 100
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-            held = _connect(targets, source, port)
-            os.write(ready_write, b"1" if held else b"0")
-            signal.pause()
+            for start in range(0, count, _CONNECTIONS_A_PROCESS):
+                part = targets[start : start + _CONNECTIONS_A_PROCESS]
+                number = start // _CONNECTIONS_A_PROCESS
+                port = _FIRST_PORT + number
+                servers: list[socket.socket] = []
+                holders.append(_child(lambda: self._serve(port, len(part), servers), signal.pause))  # noqa: B023
+                held: list[socket.socket] = []
+                # A source address of its own for each process: the ports of one would run out.
+                source = _HERE.format(number + 1)
+                holders.append(_child(lambda: _connect(part, source, port, held), signal.pause))  # noqa: B023
+            yield
         finally:
-            os._exit(1)
-    os.close(ready_write)
-    answer = os.read(ready_read, 1)
-    os.close(ready_read)
-    if answer != b"1":
-        os.waitpid(pid, 0)
-        raise RuntimeError("a process could not make its connections; see its traceback")
-    return pid
+            for pid in holders:
+                _end(pid)
+
+    def _serve(self, port: int, count: int, held: list[socket.socket]) -> None:
+        _raise_limit(count)
+        self.join()
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("0.0.0.0", port))
+        # All that connect wait here, established and without a process that looks at them.
+        with open("/proc/sys/net/core/somaxconn", "w", encoding="ascii") as setting:
+            setting.write(str(2 * count))
+        listener.listen(2 * count)
+        held.append(listener)
 
 
-def _connect(targets: list[str], source: str, port: int) -> list[socket.socket]:
-    held: list[socket.socket] = []
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("0.0.0.0", port))
-    listener.listen(128)
-    held.append(listener)
+def _connect(targets: list[str], source: str, port: int, held: list[socket.socket]) -> None:
+    _raise_limit(len(targets))
     for target in targets:
         client = socket.socket()
         client.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
         client.bind((source, 0))
         client.connect((target, port))
-        held += (client, listener.accept()[0])
-    return held
+        held.append(client)
+
+
+def _raise_limit(count: int) -> None:
+    limit = count + 100
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+
+def _enter_namespace() -> None:
+    _check(ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET))
+
+
+def _check(answer: int) -> None:
+    if answer:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _child(prepare: Callable[[], None], then: Callable[[], object]) -> int:
+    """A child process that has prepared itself, and goes on until it is ended."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            prepare()
+            os.write(write, b"1")
+            then()
+        finally:
+            os._exit(1)
+    os.close(write)
+    ready = os.read(read, 1)
+    os.close(read)
+    if not ready:
+        os.waitpid(pid, 0)
+        raise RuntimeError("a child process could not prepare itself")
+    return pid
+
+
+def _end(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)

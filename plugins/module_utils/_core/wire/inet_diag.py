@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import errno
+import functools
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from .. import vocabulary
 from ..errors import HandlerMissing, MalformedMessage, NetlinkError
 from . import attributes
-from .netlink import Connection, Decode
+from .netlink import Connection, DecodeRun
 
 # include/uapi/linux/sock_diag.h
 SOCK_DIAG_BY_FAMILY = 20
@@ -59,8 +60,10 @@ SUBFLOW_TOKEN_LOC = 2
 # natively, and swapped.
 _REQUEST = struct.Struct("=BBBBIHH16s16sIII")
 _NOWHERE = b"\0" * 16
-# struct inet_diag_msg, 72 bytes.
-_MESSAGE = struct.Struct("=BBBBHH16s16sIIIIIIII")
+# struct nlmsghdr, then struct inet_diag_msg.
+_MESSAGE = "=16xBBBBHH16s16sIIIIIIII"
+_MESSAGE_SIZE = struct.calcsize(_MESSAGE)
+_HEADER_SIZE = 16
 _RAW_PROTOCOL_MAX = 255
 _NUMBERS = {name: min(number, _RAW_PROTOCOL_MAX) for name, number in vocabulary.PROTOCOLS.items()}
 _htons = socket.htons
@@ -132,18 +135,13 @@ def dump_request(
     return request
 
 
-def _decoder(protocol: str, make: Callable[[Sock], T | None]) -> Decode[T]:
-    unpack = _MESSAGE.unpack_from
-    size = _MESSAGE.size
+def _decoder(protocol: str, make: Callable[[Sock], T | None]) -> DecodeRun[T]:
     ntohs = socket.ntohs
     # As Sock._make, without its Python frame.
     new = tuple.__new__
 
-    def decode(datagram: bytes, offset: int, end: int) -> T | None:
-        body = offset + size
-        if body > end:
-            raise MalformedMessage("a socket diag message", f"{end - offset} bytes of {size}")
-        (
+    def decode_run(datagram: bytes, size: int) -> Iterator[T | None]:
+        for (
             family,
             state,
             timer,
@@ -160,32 +158,42 @@ def _decoder(protocol: str, make: Callable[[Sock], T | None]) -> Decode[T]:
             wqueue,
             uid,
             inode,
-        ) = unpack(datagram, offset)
-        sock = new(
-            Sock,
-            (
-                protocol,
-                family,
-                state,
-                timer,
-                retrans,
-                ntohs(sport),
-                ntohs(dport),
-                src,
-                dst,
-                ifindex,
-                cookie_high << 32 | cookie_low,
-                expires,
-                rqueue,
-                wqueue,
-                uid,
-                inode,
-                datagram[body:end],
-            ),
-        )
-        return make(sock)
+            attributes_,
+        ) in _layout(size).iter_unpack(datagram):
+            yield make(
+                new(
+                    Sock,
+                    (
+                        protocol,
+                        family,
+                        state,
+                        timer,
+                        retrans,
+                        ntohs(sport),
+                        ntohs(dport),
+                        src,
+                        dst,
+                        ifindex,
+                        cookie_high << 32 | cookie_low,
+                        expires,
+                        rqueue,
+                        wqueue,
+                        uid,
+                        inode,
+                        attributes_,
+                    ),
+                )
+            )
 
-    return decode
+    return decode_run
+
+
+@functools.lru_cache(maxsize=256)
+def _layout(size: int) -> struct.Struct:
+    """A message of so many bytes, its netlink header included."""
+    if size < _MESSAGE_SIZE:
+        raise MalformedMessage("a socket diag message", f"{size} bytes of {_MESSAGE_SIZE}")
+    return struct.Struct(f"{_MESSAGE}{size - _MESSAGE_SIZE}s")
 
 
 def dump(
@@ -221,12 +229,19 @@ def dump_as(
     The memory is that of what is kept, not that of what the kernel lists. A dump that was
     interrupted begins anew, so `make` should count nothing by itself.
     """
+    decode_run = _decoder(protocol, make)
+
+    def decode(datagram: bytes, offset: int, end: int) -> T | None:
+        start = offset - _HEADER_SIZE
+        return next(iter(decode_run(datagram[start:end], end - start)))
+
     try:
         return connection.dump(
             f"list {protocol} sockets",
             SOCK_DIAG_BY_FAMILY,
             dump_request(protocol, family, states, extensions, bytecode),
-            _decoder(protocol, make),
+            decode,
+            decode_run,
         )
     except NetlinkError as error:
         if error.errno == errno.ENOENT:

@@ -16,7 +16,7 @@ import socket
 import struct
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Optional, Protocol, TypeVar
 
@@ -49,6 +49,7 @@ BATCH = 128
 
 T = TypeVar("T")
 Decode = Callable[[bytes, int, int], Optional[T]]
+DecodeRun = Callable[[bytes, int], Iterable[Optional[T]]]
 
 
 class NetlinkSocket(Protocol):
@@ -110,9 +111,19 @@ class Connection:
     def close(self) -> None:
         self._sock.close()
 
-    def dump(self, operation: str, kind: int, payload: bytes, decode: Decode[T]) -> list[T]:
+    def dump(
+        self,
+        operation: str,
+        kind: int,
+        payload: bytes,
+        decode: Decode[T],
+        decode_run: DecodeRun[T] | None = None,
+    ) -> list[T]:
         """Ask for a dump; decode(datagram, offset, end) is called for each message's payload, and
         what it makes is kept unless it is None.
+
+        decode_run(datagram, size), where there is one, is called instead for a datagram that holds
+        nothing but data messages of one size, headers included; it yields what decode would make.
 
         Begins anew where the kernel says that its tables changed meanwhile or that it lost
         messages. Raises NetlinkError (also for an error in the payload of NLMSG_DONE, where
@@ -120,9 +131,16 @@ class Connection:
         MalformedMessage; what decode raises passes through.
         """
         with collector_paused():
-            return self._dump(operation, kind, payload, decode)
+            return self._dump(operation, kind, payload, decode, decode_run)
 
-    def _dump(self, operation: str, kind: int, payload: bytes, decode: Decode[T]) -> list[T]:
+    def _dump(
+        self,
+        operation: str,
+        kind: int,
+        payload: bytes,
+        decode: Decode[T],
+        decode_run: DecodeRun[T] | None,
+    ) -> list[T]:
         for _attempt in range(_DUMP_ATTEMPTS):
             sequence = next(self._sequence)
             self._send(
@@ -133,7 +151,7 @@ class Connection:
                 + payload,
             )
             try:
-                found = self._collect(operation, sequence, decode)
+                found = self._collect(operation, sequence, decode, decode_run)
             except _Overrun:
                 self._drain()
                 continue
@@ -141,7 +159,13 @@ class Connection:
                 return found
         raise DumpInterrupted(operation, _DUMP_ATTEMPTS)
 
-    def _collect(self, operation: str, sequence: int, decode: Decode[T]) -> list[T] | None:
+    def _collect(
+        self,
+        operation: str,
+        sequence: int,
+        decode: Decode[T],
+        decode_run: DecodeRun[T] | None,
+    ) -> list[T] | None:
         """The dump's messages, or None where it was interrupted."""
         found: list[T] = []
         append = found.append
@@ -149,8 +173,11 @@ class Connection:
         deadline = time.monotonic() + self._timeout
         while True:
             datagram = self._receive(operation, deadline)
-            start = self._take(datagram, sequence, decode, found)
-            for what, flags, answered, offset, end in self._messages(datagram, start):
+            alike = self._alike(datagram, sequence) if decode_run is not None else 0
+            if decode_run is not None and alike:
+                found += [item for item in decode_run(datagram, alike) if item is not None]
+                continue
+            for what, flags, answered, offset, end in self._messages(datagram):
                 if answered != sequence:
                     continue
                 if flags & _NLM_F_DUMP_INTR:
@@ -173,31 +200,28 @@ class Connection:
                 elif what == _NLMSG_OVERRUN:
                     raise _Overrun
 
-    def _take(self, datagram: bytes, sequence: int, decode: Decode[T], found: list[T]) -> int:
-        """Decode the plain messages of a dump that a datagram begins with, mostly all of it; the
-        offset of the first that is anything else, or not sound."""
-        unpack = _HEADER.unpack_from
-        append = found.append
-        port = self._port
-        size = len(datagram)
-        offset = 0
-        while offset + 16 <= size:
-            length, what, flags, answered, to_port = unpack(datagram, offset)
-            end = offset + length
-            if (
-                answered != sequence
-                or flags != _NLM_F_MULTI
-                or what < _NLMSG_MIN_TYPE
-                or to_port != port
-                or length < 16
-                or end > size
-            ):
-                break
-            item = decode(datagram, offset + 16, end)
-            if item is not None:
-                append(item)
-            offset = (end + 3) & ~3
-        return offset
+    def _alike(self, datagram: bytes, sequence: int) -> int:
+        """The size of a dump's messages where a datagram holds nothing else, and all are of one
+        size, as those of like sockets are; else 0. Their headers are compared at one stroke."""
+        if len(datagram) < _HEADER.size:
+            return 0
+        size, what, flags, answered, to_port = _HEADER.unpack_from(datagram)
+        if (
+            size <= _HEADER.size
+            or size % 4
+            or len(datagram) % size
+            or what < _NLMSG_MIN_TYPE
+            or flags != _NLM_F_MULTI
+            or answered != sequence
+            or to_port != self._port
+        ):
+            return 0
+        count = len(datagram) // size
+        words = memoryview(datagram).cast("I")
+        for index, word in enumerate(words[: _HEADER.size // 4].tolist()):
+            if words[index :: size // 4].tolist() != [word] * count:
+                return 0
+        return int(size)
 
     def execute(self, operation: str, kind: int, payloads: Sequence[bytes]) -> list[int]:
         """Send requests, many to a datagram; the errno that answers each, 0 for none.
@@ -254,13 +278,12 @@ class Connection:
                 for index in range(count)
             ]
 
-    def _messages(
-        self, datagram: bytes, offset: int = 0
-    ) -> Iterator[tuple[int, int, int, int, int]]:
+    def _messages(self, datagram: bytes) -> Iterator[tuple[int, int, int, int, int]]:
         """(type, flags, sequence, payload's offset and end) of each message for this socket."""
         unpack = _HEADER.unpack_from
         port = self._port
         size = len(datagram)
+        offset = 0
         while offset + 16 <= size:
             length, what, flags, sequence, to_port = unpack(datagram, offset)
             end = offset + length
