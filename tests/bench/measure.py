@@ -1,7 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Times and memory, side by side in one run."""
+"""Processor time and memory, side by side in one run.
+
+Processor time, of user and kernel together, is what the work takes; the time on the clock is also
+what others on a shared machine take. The work waits for nothing, so on a quiet machine both agree.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +18,28 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 
+class Taken(NamedTuple):
+    """Seconds. cpu: of the processor, in user and kernel mode. wall: on the clock."""
+
+    cpu: float
+    wall: float
+
+    def text(self) -> str:
+        return f"{self.cpu * 1000:7.1f} ms"
+
+
 class Comparison(NamedTuple):
-    """ours, theirs: medians in seconds. ratio: ours over theirs; at most: the promise."""
+    """ours, theirs: medians. at_most: the promise about the ratio of processor times."""
 
     name: str
     peer: str
-    ours: float
-    theirs: float
+    ours: Taken
+    theirs: Taken
     at_most: float
 
     @property
     def ratio(self) -> float:
-        return self.ours / self.theirs
+        return self.ours.cpu / self.theirs.cpu
 
     @property
     def kept(self) -> bool:
@@ -33,27 +47,37 @@ class Comparison(NamedTuple):
 
     def line(self) -> str:
         return (
-            f"{self.name:<46} {self.ours * 1000:8.1f} ms   {self.peer:<28}"
-            f" {self.theirs * 1000:8.1f} ms   ratio {self.ratio:5.2f}"
-            f"   at most {self.at_most:.2f}   {'kept' if self.kept else 'NOT KEPT'}"
+            f"{self.name:<38} {self.ours.text()}   {self.peer:<28} {self.theirs.text()}"
+            f"   ratio {self.ratio:4.2f} (on the clock {self.ours.wall / self.theirs.wall:4.2f})"
+            f"   at most {self.at_most:.2f}: {'kept' if self.kept else 'NOT KEPT'}"
         )
 
 
-def seconds(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def taken(action: Callable[[], object]) -> Taken:
+    """What it takes, in this process and in the children that it waits for."""
+    cpu, wall = _cpu(), time.perf_counter()
     action()
-    return time.perf_counter() - start
+    return Taken(_cpu() - cpu, time.perf_counter() - wall)
+
+
+def _cpu() -> float:
+    used = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def median(times: list[Taken]) -> Taken:
+    return Taken(
+        statistics.median(each.cpu for each in times),
+        statistics.median(each.wall for each in times),
+    )
 
 
 def alternate(
     ours: Callable[[], object], theirs: Callable[[], object], rounds: int
-) -> tuple[float, float]:
+) -> tuple[Taken, Taken]:
     """Medians of both, measured in turns, so that a noisy machine is noisy for both."""
-    taken = [(seconds(ours), seconds(theirs)) for _round in range(rounds)]
-    return (
-        statistics.median(own for own, _other in taken),
-        statistics.median(other for _own, other in taken),
-    )
+    times = [(taken(ours), taken(theirs)) for _round in range(rounds)]
+    return median([own for own, _other in times]), median([other for _own, other in times])
 
 
 def run_quietly(*command: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -133,16 +132,16 @@ def _destroy(here: host.Host, far: population.FarEnd) -> list[measure.Comparison
         "bare": lambda: _destroy_ours(here, _WITHOUT_OWNERS),
         "guarded": lambda: _destroy_ours(here, {}),
     }
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[measure.Taken]] = {name: [] for name in ways}
     for _round in range(_ROUNDS):
         for name, way in ways.items():
             with far.connections(_DOOMED, {}):
-                taken[name].append(measure.seconds(way))
-    medians = {name: statistics.median(times) for name, times in taken.items()}
+                times[name].append(measure.taken(way))
+    medians = {name: measure.median(each) for name, each in times.items()}
     print(
         f"the whole guard, which finds out who holds each of {_DOOMED} sockets: "
-        f"{(medians['guarded'] - medians['bare']) * 1000:.0f} ms more, ratio "
-        f"{medians['guarded'] / medians['ss']:.2f}"
+        f"{(medians['guarded'].cpu - medians['bare'].cpu) * 1000:.0f} ms more, ratio "
+        f"{medians['guarded'].cpu / medians['ss'].cpu:.2f}"
     )
     return [
         measure.Comparison(
