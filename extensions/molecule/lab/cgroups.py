@@ -47,6 +47,10 @@ def create(name: str, hosts: list[str]) -> Path:
         top.mkdir()
     except FileExistsError:
         raise LabError(f"there is a lab {name} on this machine already (cgroup {top})") from None
+    except OSError as error:
+        raise LabError(
+            f"cgroup {top} cannot be made: {error.strerror} (in a container the lab cannot work)"
+        ) from None
     if not (top / "cgroup.kill").exists():
         top.rmdir()
         raise LabError("the lab needs Linux 5.14 or newer (cgroup.kill, to end without a trace)")

@@ -38,7 +38,7 @@ def run(plan: Plan, leash: int, report: int) -> None:
     """Boot the hosts, write READY or what went wrong to ``report``, stay until ``leash`` ends."""
     try:
         _boot_all(plan, leash)
-    except LabError as error:
+    except (LabError, OSError) as error:
         os.write(report, str(error).encode())
         return
     # Hosts that shut themselves down leave no zombie.
