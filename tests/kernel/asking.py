@@ -30,6 +30,7 @@ def ask(
     without: Sequence[str] = (),
     apart: bool = False,
     environ: Mapping[str, str] | None = None,
+    engine: str = "netlink",
 ) -> dict[str, Any]:
     """Run the program; {outcomes: {cookie: name}, rules: {cookie: name}}, or {error: type, ...}.
 
@@ -37,7 +38,13 @@ def ask(
     shall not have, as setpriv(1) writes them. apart: it sees no processes but its own, as in a
     container. environ: more variables.
     """
-    order = {"match": match, "namespaces": list(namespaces), "protect": protect, "check": check}
+    order = {
+        "match": match,
+        "namespaces": list(namespaces),
+        "protect": protect,
+        "check": check,
+        "engine": engine,
+    }
     words = [sys.executable, "-m", "tests.kernel.asking", json.dumps(order)]
     if apart:
         unshare = shutil.which("unshare") or "unshare"
@@ -83,6 +90,7 @@ def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
                 meant,
                 parse_guard(order["protect"], names=host, files=None),
                 check=order["check"],
+                engine=order["engine"],
             ),
         )
     except errors.SocketsError as error:

@@ -141,7 +141,11 @@ class Descriptors:
             return None
 
     def all(self) -> list[str]:
-        """What all descriptors link to; none where the process has ended.
+        """What all descriptors link to; none where the process has ended."""
+        return [link for _number, link in self.numbered()]
+
+    def numbered(self) -> Iterable[tuple[int, str]]:
+        """Each descriptor's number and what it links to; none where the process has ended.
 
         Most often they have the numbers 0 to count - 1: trying those saves listing them, a quarter
         of the time.
@@ -149,14 +153,15 @@ class Descriptors:
         if self._directory is None:
             return []
         links = self.some(range(self.count)) if self.count else None
-        if links is None:
-            links = []
-            with suppress(FileNotFoundError, ProcessLookupError):
-                for name in os.listdir(self._directory):
-                    # It may be closed meanwhile.
-                    with suppress(FileNotFoundError):
-                        links.append(self._read(name))
-        return links
+        if links is not None:
+            return enumerate(links)
+        found: list[tuple[int, str]] = []
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for name in os.listdir(self._directory):
+                # It may be closed meanwhile.
+                with suppress(FileNotFoundError):
+                    found.append((int(name), self._read(name)))
+        return found
 
 
 def describe(proc: str, pid: int) -> Process | None:

@@ -45,10 +45,18 @@ def still_there(view: View, subjects: Iterable[Subject]) -> dict[int, Sock]:
             was = before.get(now.cookie)
             if was is None:
                 continue
-            if streams and now.state == vocabulary.CLOSED and was.state != vocabulary.CLOSED:
+            if streams and was.state != vocabulary.CLOSED and _is_another(was, now):
                 continue
             found[now.cookie] = now
     return found
+
+
+def _is_another(was: Sock, now: Sock) -> bool:
+    """Whether a socket that keeps its cookie is closed, or another connection, by now: its owner
+    may disconnect it and connect it elsewhere."""
+    if now.state == vocabulary.CLOSED:
+        return True
+    return (was.sport, was.dport, was.dst) != (now.sport, now.dport, now.dst)
 
 
 def _dump(view: View, protocol: str, family: int, states: int, program: bytes) -> list[Sock]:

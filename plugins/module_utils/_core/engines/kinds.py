@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from .. import vocabulary
 from ..errors import HandlerMissing
@@ -15,14 +15,21 @@ from ..subject import Subject
 from ..wire import bytecode, inet_diag
 
 
-def bound_datagrams(view: View, subjects: Sequence[Subject]) -> frozenset[int]:
-    """The cookies of UDP sockets whose port was chosen by the application (SOCK_BINDPORT_LOCK)."""
-    families = {subject.sock.family for subject in subjects if subject.sock.protocol == "udp"}
+def bound_datagrams(
+    view: View, subjects: Sequence[Subject], protocols: Collection[str] = ("udp",)
+) -> frozenset[int]:
+    """The cookies of the datagram sockets, of these protocols and of the families that occur,
+    whose port was chosen by the application (SOCK_BINDPORT_LOCK)."""
+    kinds = {
+        (subject.sock.protocol, subject.sock.family)
+        for subject in subjects
+        if subject.sock.protocol in protocols
+    }
     chosen = bytecode.negation(bytecode.auto())
     return frozenset(
         sock.cookie
-        for family in families
-        for sock in inet_diag.dump(view.diag, "udp", family, bytecode=chosen)
+        for protocol, family in kinds
+        for sock in inet_diag.dump(view.diag, protocol, family, bytecode=chosen)
     )
 
 

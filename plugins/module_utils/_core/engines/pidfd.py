@@ -13,24 +13,33 @@ import errno
 from collections.abc import Callable, Mapping, Sequence
 
 from .. import descriptors, outcomes, vocabulary
-from ..descriptors import Descriptor
+from ..descriptors import Borrowed, Descriptor, End
 from ..errors import HandlerMissing
 from ..guard.reason import Reason
 from ..look import View
 from ..subject import Subject
+from ..verify import still_there
 from ..wire import inet_diag
 from ..wire.inet_diag import Sock
 from . import kinds
 from .base import Declined, EngineAnswer
 
-_BUSY_TRIES = 5
-_BUSY_PAUSE = 0.01  # seconds; doubled each time
+_BUSY_PAUSES = (0.01, 0.02, 0.04, 0.08, 0.16)  # seconds
 
 _ACKNOWLEDGED = EngineAnswer(acknowledged=True)
 _MISSED = EngineAnswer(acknowledged=False)
-_BUSY = EngineAnswer(acknowledged=False, refusal=outcomes.BUSY)
 _NOT_PERMITTED = EngineAnswer(acknowledged=False, refusal=outcomes.NOT_PERMITTED)
 _FAILED = EngineAnswer(acknowledged=False, refusal=outcomes.SURVIVED)
+_ANSWERS = {
+    0: _ACKNOWLEDGED,
+    # Some kernels refuse while a thread waits on the socket (tcp_disconnect, 2023).
+    errno.EBUSY: EngineAnswer(acknowledged=False, refusal=outcomes.BUSY),
+    errno.EPERM: _NOT_PERMITTED,
+    # A security module.
+    errno.EACCES: _NOT_PERMITTED,
+    # An upper layer that cannot be undone (tls_disconnect).
+    errno.EOPNOTSUPP: EngineAnswer(acknowledged=False, refusal=outcomes.UNSUPPORTED_PROTOCOL),
+}
 
 _NO_OWNER = Declined(
     outcomes.SURVIVED, Reason("no_owner", "no process holds it, and pidfd goes through its owner")
@@ -43,6 +52,12 @@ _NO_CONNECTION = Declined(
     outcomes.UNSUPPORTED_PROTOCOL,
     Reason("subflow", "the MPTCP connection that it carries is not found"),
 )
+_UNCONNECTED = Declined(
+    outcomes.SURVIVED, Reason("no_connection", "it neither listens nor connects")
+)
+_DATAGRAMS = ("udp", "udplite")
+
+Borrow = Callable[[Descriptor], Borrowed]
 
 
 class PidfdEngine:
@@ -50,17 +65,14 @@ class PidfdEngine:
 
     name = "pidfd"
 
-    def __init__(
-        self,
-        borrow: Callable[[Descriptor], descriptors.Borrowed] = descriptors.borrow,
-    ) -> None:
+    def __init__(self, borrow: Borrow = descriptors.borrow) -> None:
         self._borrow = borrow
 
     def declines(self, view: View, subjects: Sequence[Subject]) -> list[Declined | None]:
-        """What it cannot reach: sockets that no visible process holds, datagram sockets without a
-        remote on a port of their own, and MPTCP subflows whose connection is not found."""
+        """What it cannot reach: sockets that no visible process holds, sockets that have nothing to
+        disconnect, and MPTCP subflows whose connection is not found."""
         targets = _targets(view, subjects)
-        bound = kinds.bound_datagrams(view, subjects)
+        bound = kinds.bound_datagrams(view, subjects, _DATAGRAMS)
         holders = descriptors.find_descriptors(
             view.host.proc, {sock.inode for sock in targets if sock is not None}
         )
@@ -72,10 +84,12 @@ class PidfdEngine:
                 found.append(_NO_CONNECTION)
             elif not target.inode:
                 found.append(_NO_OWNER)
-            elif target.inode not in holders.descriptors:
-                found.append(nobody)
             elif sock.cookie in bound and sock.state != vocabulary.ESTABLISHED:
                 found.append(Declined(outcomes.ALREADY_GONE))
+            elif subject.state_number == vocabulary.BOUND_INACTIVE:
+                found.append(_UNCONNECTED)
+            elif target.inode not in holders.descriptors:
+                found.append(nobody)
             elif sock.protocol == "raw" and not subject.has_remote:
                 found.append(Declined(outcomes.UNSUPPORTED_PROTOCOL))
             else:
@@ -84,7 +98,7 @@ class PidfdEngine:
 
     def forecast(self, view: View, subjects: Sequence[Subject]) -> list[str]:
         """Borrows, compares, and gives back: that alone tells whether it may."""
-        bound = kinds.bound_datagrams(view, subjects)
+        bound = kinds.bound_datagrams(view, subjects, _DATAGRAMS)
         answers = self._each(view, subjects, _touch_nothing)
         found: list[str] = []
         for subject, answer in zip(subjects, answers):
@@ -99,35 +113,33 @@ class PidfdEngine:
         return found
 
     def destroy(self, view: View, subjects: Sequence[Subject]) -> list[EngineAnswer]:
-        pause = view.host.sleep
-
-        def disconnect(borrowed: descriptors.Borrowed) -> int:
-            # Some kernels refuse while a thread waits on the socket (tcp_disconnect, 2023).
-            for attempt in range(_BUSY_TRIES):
-                answer = borrowed.disconnect()
-                if answer != errno.EBUSY:
-                    return answer
-                pause(_BUSY_PAUSE * 2**attempt)
-            return errno.EBUSY
-
-        return self._each(view, subjects, disconnect)
+        """What the kernel is too busy for is tried again, all of it after each pause."""
+        answers = self._each(view, subjects, _disconnect)
+        for pause in _BUSY_PAUSES:
+            busy = [index for index, each in enumerate(answers) if each.refusal == outcomes.BUSY]
+            if not busy:
+                break
+            view.host.sleep(pause)
+            again = self._each(view, [subjects[index] for index in busy], _disconnect)
+            for index, answer in zip(busy, again):
+                answers[index] = answer
+        return answers
 
     def _each(
-        self,
-        view: View,
-        subjects: Sequence[Subject],
-        act: Callable[[descriptors.Borrowed], int],
+        self, view: View, subjects: Sequence[Subject], act: Callable[[Borrowed], int]
     ) -> list[EngineAnswer]:
         """Act on each socket, through any descriptor that is proven to be of this very socket."""
         targets = _targets(view, subjects)
         found = descriptors.find_descriptors(
             view.host.proc, {sock.inode for sock in targets if sock is not None}
         ).descriptors
+        # A raw socket has no port, and is not told what it is connected to (inet_getname).
+        raw = still_there(view, [each for each in subjects if each.protocol == "raw"])
         # Several subflows have one connection: it is acted on once.
         done: dict[tuple[str, int], EngineAnswer] = {}
         answers: list[EngineAnswer] = []
         for target in targets:
-            if target is None:
+            if target is None or (target.protocol == "raw" and _moved(target, raw)):
                 answers.append(_MISSED)
                 continue
             key = (target.protocol, target.cookie)
@@ -137,41 +149,50 @@ class PidfdEngine:
         return answers
 
     def _one(
-        self,
-        sock: Sock,
-        held: Sequence[Descriptor],
-        act: Callable[[descriptors.Borrowed], int],
+        self, sock: Sock, held: Sequence[Descriptor], act: Callable[[Borrowed], int]
     ) -> EngineAnswer:
         answer = _MISSED
         for descriptor in held:
             try:
                 with self._borrow(descriptor) as borrowed:
-                    if borrowed.cookie() != sock.cookie or not _same_remote(borrowed, sock):
-                        # Closed and used anew, or connected anew, since the look.
+                    if not _is_still(borrowed, sock):
                         continue
-                    number = act(borrowed)
+                    return _ANSWERS.get(act(borrowed), _FAILED)
             except PermissionError:
                 answer = _NOT_PERMITTED
-                continue
             except OSError:
                 # The process, or its descriptor, is gone, or no socket any more.
                 continue
-            if number == 0:
-                return _ACKNOWLEDGED
-            if number == errno.EBUSY:
-                return _BUSY
-            return _NOT_PERMITTED if number in (errno.EPERM, errno.EACCES) else _FAILED
         return answer
 
 
-def _touch_nothing(_borrowed: descriptors.Borrowed) -> int:
+def _disconnect(borrowed: Borrowed) -> int:
+    return borrowed.disconnect()
+
+
+def _touch_nothing(_borrowed: Borrowed) -> int:
     return 0
 
 
-def _same_remote(borrowed: descriptors.Borrowed, sock: Sock) -> bool:
-    """A socket keeps its cookie when its owner connects it elsewhere."""
-    remote = borrowed.remote_port()
-    return remote is None or not sock.dport or remote == sock.dport
+def _moved(sock: Sock, present: Mapping[int, Sock]) -> bool:
+    now = present.get(sock.cookie)
+    return now is None or (now.state, now.dst) != (sock.state, sock.dst)
+
+
+def _is_still(borrowed: Borrowed, sock: Sock) -> bool:
+    """Whether a descriptor is of this very socket, and the socket is what it was.
+
+    The descriptor's number may have been used anew since the look. A socket keeps its cookie when
+    its owner disconnects it, or connects it elsewhere.
+    """
+    if borrowed.cookie() != sock.cookie:
+        return False
+    if sock.protocol == "tcp" and borrowed.tcp_state() == vocabulary.CLOSED:
+        return False
+    if sock.protocol in vocabulary.STREAMS and borrowed.local() != End(sock.src, sock.sport):
+        return False
+    remote = End(sock.dst, sock.dport) if sock.dport else None
+    return borrowed.remote(sock.family) == remote
 
 
 def _targets(view: View, subjects: Sequence[Subject]) -> list[Sock | None]:
@@ -183,8 +204,7 @@ def _targets(view: View, subjects: Sequence[Subject]) -> list[Sock | None]:
         sock = subject.sock
         if sock.protocol == "tcp" and sock.cookie in tokens:
             # A listening subflow has no token; its listener has the same inode.
-            token = tokens[sock.cookie]
-            found.append(connections.get(token or -sock.inode))
+            found.append(connections.get(tokens[sock.cookie] or -sock.inode))
         else:
             found.append(sock)
     return found
@@ -198,8 +218,9 @@ def _connections(view: View) -> Mapping[int, Sock]:
     try:
         for family in vocabulary.FAMILIES.values():
             for sock in inet_diag.dump(view.diag, "mptcp", family, extensions=extensions):
-                token = Subject(sock, environment).mptcp_token
-                found[token or -sock.inode] = sock
+                found[Subject(sock, environment).mptcp_token or -sock.inode] = sock
     except HandlerMissing:
         return {}
+    # Without a token and an inode one cannot be told from another.
+    found.pop(0, None)
     return found

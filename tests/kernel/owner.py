@@ -1,0 +1,203 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A process that owns a socket and says, line by line, what it sees of it.
+
+One command a line, one answer a line; an error is told by its name. `blocked` before a command
+waits without a time-out.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from tests.lab.states import cookie_of
+from tests.lab.topology import LabNamespace
+
+_ROOT = Path(__file__).parents[2]
+
+
+class Owner:
+    """The test's side; a context manager that ends the process."""
+
+    def __init__(self, where: LabNamespace) -> None:
+        # A pair for handing descriptors over.
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._process = where.spawn(
+            *(sys.executable, "-m", "tests.kernel.owner", str(theirs.fileno())),
+            cwd=_ROOT,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        theirs.close()
+
+    def __enter__(self) -> Owner:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self.channel.close()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def tell(self, command: str) -> None:
+        """Without waiting for the answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the owner ended"
+        return line.strip()
+
+    def ask(self, command: str) -> str:
+        self.tell(command)
+        return self.answer()
+
+    def connect(self, address: str, port: int) -> int:
+        """The cookie of its new connection."""
+        return int(self.ask(f"connect {address} {port}"))
+
+    def give(self, other: Owner) -> None:
+        """Hand its socket over to another owner too (SCM_RIGHTS)."""
+        self.tell("send_rights")
+        size = array.array("i").itemsize
+        _data, ancillary, _flags, _address = self.channel.recvmsg(1, socket.CMSG_SPACE(size))
+        assert self.answer() == "ok"
+        other.channel.sendmsg([b"x"], ancillary)
+        number = int.from_bytes(ancillary[0][2], sys.byteorder)
+        os.close(number)
+        assert other.ask("receive_rights") == "ok"
+
+
+class _Process:
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._socket = socket.socket()
+        self._more: list[socket.socket] = []
+        self._ends = threading.Event()
+        self._loop: threading.Thread | None = None
+        self._counts = [0, 0, 0]
+        self._children: list[int] = []
+
+    def blocked(self, command: str, *words: str) -> object:
+        self._socket.settimeout(None)
+        return getattr(self, command)(*words)
+
+    def socket(self) -> object:
+        return cookie_of(self._socket)
+
+    def connect(self, address: str, port: str) -> object:
+        self._socket.connect((address, int(port)))
+        return cookie_of(self._socket)
+
+    def listen(self, address: str) -> object:
+        self._socket.bind((address, 0))
+        self._socket.listen()
+        return f"{cookie_of(self._socket)} {self._socket.getsockname()[1]}"
+
+    def accept(self) -> object:
+        self._socket.accept()
+        return "accepted"
+
+    def recv(self) -> object:
+        return self._socket.recv(1)
+
+    def send(self) -> object:
+        return self._socket.send(b"x")
+
+    def many(self, address: str, port: str, count: str) -> object:
+        self._more += [
+            socket.create_connection((address, int(port))) for _each in range(int(count))
+        ]
+        return len(self._more)
+
+    def fork(self, count: str) -> object:
+        """Children that hold what it holds, and wait to be ended."""
+        for _each in range(int(count)):
+            child = os.fork()
+            if not child:
+                # It ends with the pipe through which its parent is spoken to.
+                signal.alarm(60)
+                signal.pause()
+                os._exit(0)
+            self._children.append(child)
+        return "forked"
+
+    def end(self) -> None:
+        for child in self._children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
+    def send_rights(self) -> object:
+        numbers = array.array("i", [self._socket.fileno()])
+        self._channel.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
+        return "ok"
+
+    def receive_rights(self) -> object:
+        size = array.array("i").itemsize
+        _data, ancillary, _flags, _address = self._channel.recvmsg(1, socket.CMSG_SPACE(size))
+        self._socket = socket.socket(fileno=int.from_bytes(ancillary[0][2], sys.byteorder))
+        return "ok"
+
+    def loop(self, address: str, doomed: str, spared: str) -> object:
+        """Connect to one server and close, then to the other, under the same descriptor number."""
+        self._loop = threading.Thread(target=self._turns, args=(address, int(doomed), int(spared)))
+        self._loop.start()
+        return "looping"
+
+    def _turns(self, address: str, doomed: int, spared: int) -> None:
+        while not self._ends.is_set():
+            for which, port in ((1, doomed), (2, spared)):
+                with socket.socket() as sock:
+                    sock.settimeout(5)
+                    try:
+                        sock.connect((address, port))
+                        for _each in range(3):
+                            sock.sendall(b"x")
+                            if not sock.recv(1):
+                                raise ConnectionResetError
+                    except OSError:
+                        self._counts[which] += 1
+            self._counts[0] += 1
+
+    def stop(self) -> object:
+        """How many turns there were, and how often either connection failed."""
+        self._ends.set()
+        assert self._loop is not None
+        self._loop.join()
+        return " ".join(map(str, self._counts))
+
+
+def main() -> None:
+    process = _Process(socket.socket(fileno=int(sys.argv[1])))
+    try:
+        for line in sys.stdin:
+            command, *words = line.split()
+            try:
+                answer = getattr(process, command)(*words)
+            except OSError as error:
+                answer = errno.errorcode[error.errno or 0]
+            sys.stdout.write(f"{answer}\n")
+            sys.stdout.flush()
+    finally:
+        process.end()
+
+
+if __name__ == "__main__":
+    main()
