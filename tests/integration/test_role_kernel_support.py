@@ -1,0 +1,379 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role kernel_support on this kernel, in a network namespace and with an /etc of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from linuxnet_sockets import support
+from linuxnet_sockets.host import Host
+from linuxnet_sockets.kernel_config import read_config
+from linuxnet_sockets.look import View
+from linuxnet_sockets.namespaces import resolve
+from tests.integration.controller import BIN, ROOT
+from tests.lab.topology import Lab, LabNamespace
+
+ROLE = "linuxnet.sockets.kernel_support"
+_FOLDERS = ("sysctl.d", "modules-load.d")
+SYSCTLS = "90-linuxnet-sockets.conf"
+MODULES = "linuxnet-sockets.conf"
+FAIL_FAST = {
+    "tcp_fin_timeout": 30,
+    "tcp_keepalive_intvl": 10,
+    "tcp_keepalive_probes": 6,
+    "tcp_keepalive_time": 60,
+    "tcp_retries2": 8,
+    "tcp_syn_retries": 4,
+}
+RELEASE = os.uname().release
+
+
+class Played(NamedTuple):
+    """What came of a run. changed: (task, item's label) of all that changed."""
+
+    changed: set[tuple[str, str]]
+    failures: list[str]
+    said: str
+    diff: str
+
+    @property
+    def failed(self) -> str:
+        return "\n".join(self.failures)
+
+
+class Target:
+    """This machine as the role sees it: folders of the test stand where the role writes."""
+
+    def __init__(self, where: LabNamespace, base: Path) -> None:
+        self.where = where
+        self.base = base
+        self.etc = base / "etc"
+        for name in _FOLDERS:
+            (self.etc / name).mkdir(parents=True)
+
+    def play(self, *prefix: str, modes: tuple[str, ...] = (), **variables: Any) -> Played:
+        """Run the role; prefix is a command that runs it, modes are options of the playbook's."""
+        extra = ["-e", json.dumps(_named(variables))]
+        return self._run([*modes, *extra], prefix, {"roles": [{"role": ROLE}]})
+
+    def refusals(self, cases: list[dict[str, Any]]) -> list[str]:
+        """Run the role with each of these variables, whatever becomes of the others."""
+        tasks = [
+            {
+                "block": [{"ansible.builtin.include_role": {"name": ROLE}, "vars": _named(case)}],
+                "rescue": [{"ansible.builtin.meta": "noop"}],
+            }
+            for case in cases
+        ]
+        played = self._run([], (), {"tasks": tasks})
+        assert played.changed == set()
+        return played.failures
+
+    def _run(self, options: list[str], prefix: tuple[str, ...], content: dict[str, Any]) -> Played:
+        playbook = self.base / "play.yml"
+        playbook.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, **content}]))
+        mounts = "; ".join(f'mount --bind "{self.etc / name}" /etc/{name}' for name in _FOLDERS)
+        alone = ["unshare", "--mount", "--propagation", "private", "sh", "-ec"]
+        kept = {name: value for name, value in os.environ.items() if name[:8] != "ANSIBLE_"}
+        done = subprocess.run(
+            [
+                *self.where.command(*alone, f'{mounts}; exec "$@"', "sh", *prefix),
+                str(BIN / "ansible-playbook"),
+                *options,
+                *("-i", str(ROOT / "tools" / "inventory.yml"), str(playbook)),
+            ],
+            cwd=ROOT,
+            env={
+                **kept,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+                "ANSIBLE_PIPELINING": "true",
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        try:
+            told = json.loads(done.stdout)
+        except ValueError:
+            raise AssertionError(done.stdout + done.stderr) from None
+        assert told["stats"]["localhost"]["failures"] == (done.returncode != 0)
+        return _played(told)
+
+    def file(self, folder: str, name: str) -> str | None:
+        path = self.etc / folder / name
+        return path.read_text() if path.exists() else None
+
+    def files(self) -> list[str]:
+        return sorted(str(path.relative_to(self.etc)) for path in self.etc.glob("*/*"))
+
+    def sysctls(self) -> dict[str, int]:
+        """Every sysctl of TCP that is one number and that the role knows."""
+        known = yaml.safe_load((ROOT / "roles/kernel_support/vars/main.yml").read_text())
+        base = Path("/proc/sys/net/ipv4")
+        names = sorted(known["kernel_support__allowed"])
+        return self.where.run(lambda: {name: int((base / name).read_text()) for name in names})
+
+
+def _played(told: dict[str, Any]) -> Played:
+    changed: set[tuple[str, str]] = set()
+    failed, said, diffs = [], [], []
+    for task in told["plays"][0]["tasks"]:
+        name = task["task"]["name"].removeprefix("linuxnet.sockets.kernel_support : ")
+        result = task["hosts"].get("localhost", {})
+        for each in result.get("results", [result]):
+            if each.get("changed"):
+                changed.add((name, str(each.get("_ansible_item_label", ""))))
+            if each.get("failed"):
+                failed.append("\n".join([str(each["msg"]), *each.get("argument_errors", [])]))
+            diff = each.get("diff") or []
+            diffs += [part.get("after") for part in (diff if isinstance(diff, list) else [diff])]
+        if task["task"]["name"].endswith("Warn where sockets cannot be destroyed"):
+            said.append(str(result.get("msg", "")))
+    return Played(changed, failed, "\n".join(said), "\n".join(map(str, diffs)))
+
+
+def _named(variables: dict[str, Any]) -> dict[str, Any]:
+    return {f"kernel_support_{name}": value for name, value in variables.items()}
+
+
+@pytest.fixture(scope="module")
+def _folders(_possible: None) -> None:
+    missing = [name for name in _FOLDERS if not Path("/etc", name).is_dir()]
+    if missing:
+        pytest.skip(f"this machine has no /etc/{missing[0]} to stand in for")
+
+
+@pytest.fixture
+def target(_folders: None, tmp_path: Path) -> Iterator[Target]:
+    with Lab() as lab:
+        yield Target(lab.namespace("role"), tmp_path)
+
+
+def test_by_itself_it_changes_nothing(target: Target) -> None:
+    before = target.sysctls()
+    played = target.play(require="ignore", modules=[])
+    assert (played.changed, played.failed) == (set(), "")
+    assert target.sysctls() == before
+    assert target.files() == []
+
+
+@pytest.mark.slow
+def test_what_is_set_is_foretold_kept_and_taken_back(target: Target) -> None:
+    before = target.sysctls()
+    wanted = {"sysctl_profile": "fail-fast", "sysctls": {"tcp_retries2": 9, "tcp_tw_reuse": "1"}}
+    ours = {**FAIL_FAST, "tcp_retries2": 9, "tcp_tw_reuse": 1}
+    assert not ours.items() & before.items()
+
+    foretold = target.play(modes=("--check", "--diff"), **wanted)
+    assert (target.sysctls(), target.files()) == (before, [])
+    first = target.play(**wanted)
+    assert first.failed == ""
+    assert (
+        first.changed
+        == foretold.changed
+        == {
+            ("Write them down for the next boot", ""),
+            *(
+                ("Set them now", f"{name}: {before[name]} -> {value}")
+                for name, value in ours.items()
+            ),
+        }
+    )
+    assert target.sysctls() == {**before, **ours}
+    assert target.files() == [f"sysctl.d/{SYSCTLS}"]
+    written = target.file("sysctl.d", SYSCTLS)
+    assert written is not None
+    assert written in foretold.diff
+    assert _settings(written) == {f"net.ipv4.{name}": str(value) for name, value in ours.items()}
+
+    assert target.play(**wanted).changed == set()
+
+    # One is no longer wanted, and another was changed by hand: that one is set again.
+    target.where.sysctl("ipv4/tcp_fin_timeout", 45)
+    fewer = target.play(sysctl_profile="fail-fast")
+    assert fewer.changed == {
+        ("Put back what was before", f"tcp_tw_reuse: 1 -> {before['tcp_tw_reuse']}"),
+        ("Write them down for the next boot", ""),
+        ("Set them now", "tcp_retries2: 9 -> 8"),
+        ("Set them now", "tcp_fin_timeout: 45 -> 30"),
+    }
+    assert target.sysctls() == {**before, **FAIL_FAST}
+
+    # What somebody else changed since is not the role's to put back.
+    target.where.sysctl("ipv4/tcp_syn_retries", 5)
+    foretold = target.play(modes=("--check",), state="absent")
+    gone = target.play(state="absent")
+    assert gone.failed == ""
+    assert gone.changed == foretold.changed
+    assert target.sysctls() == {**before, "tcp_syn_retries": 5}
+    assert target.files() == []
+    assert target.play(state="absent").changed == set()
+
+
+def _settings(text: str) -> dict[str, str]:
+    """As sysctl.d(5) reads it."""
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return {name: value for name, _equals, value in (line.partition("=") for line in lines)}
+
+
+def test_a_file_of_somebody_else_stays(target: Target) -> None:
+    (target.etc / "sysctl.d" / "50-mine.conf").write_text("net.ipv4.tcp_retries2=12\n")
+    target.play(sysctls={"tcp_retries2": 10})
+    target.play(state="absent")
+    assert target.files() == ["sysctl.d/50-mine.conf"]
+    assert target.file("sysctl.d", "50-mine.conf") == "net.ipv4.tcp_retries2=12\n"
+
+
+REFUSALS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "an unknown sysctl": ({"sysctls": {"tcp_retires2": 3}}, ("tcp_retires2", "tcp_retries2")),
+    "another sysctl": ({"sysctls": {"tcp_rmem": 3}}, ("tcp_rmem", "Supported")),
+    "words for a number": ({"sysctls": {"tcp_retries2": "few"}}, ("tcp_retries2", "int")),
+    "too large": ({"sysctls": {"tcp_retries2": 256}}, ("tcp_retries2", "256", "0 to 255")),
+    "too small": ({"sysctls": {"tcp_syn_retries": 0}}, ("tcp_syn_retries", "1 to 127")),
+    "null": ({"sysctls": {"tcp_retries2": None}}, ("tcp_retries2", "null")),
+    "an unknown profile": ({"sysctl_profile": "fast"}, ("fail-fast", "fast")),
+    "an unknown protocol": ({"protocols": ["sctp"]}, ("sctp", "mptcp")),
+    "an unknown module": ({"modules": ["nf_tables"]}, ("nf_tables", "raw_diag")),
+    "an unknown state": ({"state": "gone"}, ("gone", "absent")),
+}
+
+
+def test_what_makes_no_sense_is_refused(target: Target) -> None:
+    before = target.sysctls()
+    asked = [{"sysctls": {"tcp_retries1": 4}, **case} for case, _words in REFUSALS.values()]
+
+    refused = target.refusals(asked)
+
+    assert len(refused) == len(REFUSALS)
+    for name, message in zip(REFUSALS, refused, strict=True):
+        missing = [word for word in REFUSALS[name][1] if word not in message]
+        assert missing == [], f"{name}: {message}"
+    assert (target.sysctls(), target.files()) == (before, [])
+
+
+def _unable(where: LabNamespace) -> dict[str, str]:
+    """The protocols whose sockets cannot be destroyed, and why."""
+    with View(Host(), resolve([where.name])[0]) as view:
+        answers = support.support_for_caller(view).items()
+        return {name: each.verdict for name, each in answers if each.verdict != support.SUPPORTED}
+
+
+def test_a_protocol_that_cannot_be_destroyed_stops_the_play(target: Target) -> None:
+    protocol, verdict = next(iter(_unable(target.where).items()))
+    before = target.sysctls()
+
+    played = target.play(protocols=["tcp", protocol], sysctls={"tcp_retries1": 4})
+
+    assert played.failed.startswith(f"localhost, Linux {RELEASE}: {protocol} sockets cannot be ")
+    assert "Remedy: " in played.failed
+    assert len(played.failed.splitlines()) == 1, verdict
+    assert (target.sysctls(), target.files()) == (before, [])
+
+
+def test_raw_says_that_the_kernel_was_built_without(target: Target) -> None:
+    if read_config("/proc", "", RELEASE).options["CONFIG_INET_RAW_DIAG"] != "n":
+        pytest.skip("this kernel was not built without CONFIG_INET_RAW_DIAG, as far as is known")
+    played = target.play(protocols=["raw"])
+    assert played.failed == (
+        f"localhost, Linux {RELEASE}: raw sockets cannot be listed or destroyed: the kernel was "
+        "built without CONFIG_INET_RAW_DIAG. Remedy: boot a kernel that has it, or leave raw out "
+        "of kernel_support_protocols."
+    )
+
+
+def test_warn_warns_of_each_and_goes_on(target: Target) -> None:
+    unable = _unable(target.where)
+    played = target.play(
+        protocols=["tcp", "udp", "udplite", "raw", "mptcp"],
+        require="warn",
+        sysctls={"tcp_retries1": 4},
+    )
+    assert played.failed == ""
+    assert played.said.startswith("WARNING: ")
+    assert re.findall(
+        r"^.*?: (\w+) sockets cannot be .*Remedy: .*\.$", played.said, re.MULTILINE
+    ) == [name for name in ("tcp", "udp", "udplite", "raw", "mptcp") if name in unable]
+    assert target.sysctls()["tcp_retries1"] == 4
+
+
+def test_ignore_is_silent(target: Target) -> None:
+    played = target.play(protocols=list(_unable(target.where)), require="ignore")
+    assert (played.failed, played.said) == ("", "")
+
+
+def test_who_may_not_is_told_to_become(target: Target) -> None:
+    dropped = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
+    played = target.play(*dropped)
+    assert "tcp sockets cannot be destroyed: " in played.failed
+    assert "CAP_NET_ADMIN" in played.failed
+    assert 'Remedy: run the role with "become: true".' in played.failed
+
+
+_READ_ONLY = (
+    "unshare",
+    *("--mount", "--propagation", "private", "sh", "-ec"),
+    'mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys; exec "$@"',
+    "sh",
+)
+
+
+def test_read_only_sysctls_are_named_before_anything_changes(target: Target) -> None:
+    before = target.sysctls()
+    sysctls = {"tcp_retries2": 9, "tcp_retries1": before["tcp_retries1"]}
+
+    played = target.play(*_READ_ONLY, sysctls=sysctls)
+
+    assert "localhost: /proc/sys/net/ipv4/tcp_retries2 cannot be written." in played.failed
+    assert "container" in played.failed
+    assert (played.changed, target.sysctls(), target.files()) == (set(), before, [])
+
+
+def test_read_only_sysctls_do_where_the_values_are_in_force(target: Target) -> None:
+    value = target.sysctls()["tcp_retries2"]
+    played = target.play(*_READ_ONLY, sysctls={"tcp_retries2": value})
+    assert played.failed == ""
+    assert played.changed == {("Write them down for the next boot", "")}
+
+
+def test_modules_that_answer_are_only_written_down(target: Target) -> None:
+    """As on a kernel whose configuration says m; nothing has to be loaded."""
+    variables = {"_built_as_modules": ["CONFIG_INET_TCP_DIAG", "CONFIG_INET_UDP_DIAG"]}
+    assert target.play(**variables).changed == {("Have them loaded at boot", "")}
+    written = target.file("modules-load.d", MODULES)
+    assert written is not None
+    assert _settings(written) == {"tcp_diag": "", "udp_diag": ""}
+    assert target.play(**variables).changed == set()
+    assert target.play(**variables, modules=["udp_diag"]).changed == {
+        ("Have them loaded at boot", "")
+    }
+    assert target.play(state="absent").changed == {("Have none loaded at boot", "")}
+    assert target.files() == []
+
+
+def test_a_module_that_cannot_be_loaded_is_named_and_not_written_down(target: Target) -> None:
+    """raw_diag as it looks where depmod lists it: its loading fails on a kernel without it."""
+    with View(Host(), resolve([target.where.name])[0]) as view:
+        answers = {name: each._asdict() for name, each in support.support(view).items()}
+    if answers["raw"]["verdict"] != support.HANDLER_MISSING:
+        pytest.skip("this kernel has raw_diag")
+    answers["raw"]["module_available"] = True
+
+    played = target.play(_answers=answers, protocols=["raw"])
+
+    assert "its module raw_diag cannot be loaded (" in played.failed
+    assert "kernel.modules_disabled" in played.failed
+    assert target.files() == []
