@@ -10,9 +10,11 @@ them (SO_REUSEPORT) it finds one, so each pass may reach others than the one bef
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from . import outcomes
 from .engines.base import Engine
+from .errors import DumpInterrupted, NetlinkError, NetlinkTimeout
 from .look import View
 from .subject import Subject
 from .verify import still_there
@@ -27,6 +29,7 @@ def run_passes(view: View, engine: Engine, subjects: Sequence[Subject]) -> list[
 
     A socket that is gone, and of which the kernel never said that it destroyed it, was
     `already_gone`. One that is still there and was refused for a reason has that reason's outcome.
+    One that could not be looked at again counts as `survived`.
     """
     outcome: dict[int, str] = {}
     acknowledged: set[int] = set()
@@ -34,7 +37,9 @@ def run_passes(view: View, engine: Engine, subjects: Sequence[Subject]) -> list[
     for _pass in range(_MOST_PASSES):
         refusals: dict[int, str] = {}
         answers = engine.destroy(view, pending)
-        present = still_there(view, pending)
+        present = _look_again(view, pending)
+        if present is None:
+            break
         if pending is subjects and not present and all(answer.acknowledged for answer in answers):
             # The common case, and thousands of sockets go through it.
             return [outcomes.DESTROYED] * len(answers)
@@ -65,6 +70,17 @@ def run_passes(view: View, engine: Engine, subjects: Sequence[Subject]) -> list[
     for subject in pending:
         outcome[subject.sock.cookie] = outcomes.SURVIVED
     return [outcome[subject.sock.cookie] for subject in subjects]
+
+
+def _look_again(view: View, subjects: Sequence[Subject]) -> dict[int, Sock] | None:
+    """What still_there tells; None where the kernel does not answer twice in a row.
+
+    Then nothing is proven, and nothing is called done; but what is known of the others is kept.
+    """
+    for _attempt in range(2):
+        with suppress(NetlinkError, NetlinkTimeout, DumpInterrupted):
+            return still_there(view, subjects)
+    return None
 
 
 def _disconnected(before: Sock, now: Sock) -> bool:

@@ -67,14 +67,15 @@ def reasons_by_owner(
         owners = environment.owners
         unseen.difference_update([name for name in unseen if owners.of(inode_of(name))])
     hidden = len(unreadable) + remove_held(proc, _others(environment, read), unseen)
-    if hidden:
-        if SSH_SESSIONS in switches:
-            detail = f"the descriptors of {_count(hidden, 'process')} cannot be read"
-            reason = Reason(OWNER_UNREADABLE, detail)
-            found.update(dict.fromkeys(map(inode_of, unseen), reason))
+    unread = f"the descriptors of {_count(hidden, 'process')} cannot be read"
+    if hidden and SSH_SESSIONS in switches:
+        nobody = Reason(OWNER_UNREADABLE, unread)
     elif KERNEL in switches:
-        reason = Reason(KERNEL, "no visible process holds it")
-        found.update(dict.fromkeys(map(inode_of, unseen), reason))
+        detail = "no visible process holds it"
+        nobody = Reason(KERNEL, f"{detail}, and {unread}" if hidden else detail)
+    else:
+        return found
+    found.update(dict.fromkeys(map(inode_of, unseen), nobody))
     return found
 
 
