@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import socket
@@ -743,3 +744,31 @@ def test_auto_takes_netlink_where_it_can(pair: Pair, monkeypatch: pytest.MonkeyP
     if report.engines == ():
         pytest.skip("this kernel has no SOCK_DESTROY")
     assert (report.counts, report.engines) == ({"destroyed": 1}, ("netlink",))
+
+
+# What is protected, in part.
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
+def test_connection_of_which_a_part_is_protected(
+    pair: Pair, diag: Diag, joined: Held, protocol: str
+) -> None:
+    _two_subflows(diag, joined)
+    host = Host()
+    match = {"protocol": protocol, "local": pair.client4, "remote_port": joined.remote[1]}
+    kept = parse_selector({"local": "198.18.0.1"}, names=host, role="protect")
+    guard = dataclasses.replace(OPEN, selectors=(("mine", kept),))
+    for check in (True, False):
+        order = Order(
+            parse_selector(match, names=host, role="destroy"),
+            namespaces.resolve([pair.client.name]),
+            guard,
+            engine="auto",
+            check=check,
+        )
+        (result,) = destroy(host, order).results
+        assert result.outcome == "protected"
+        assert result.reason is not None
+        assert result.reason.rule == "selector"
+        assert "MPTCP" in str(result.reason.detail)
+    assert len(_two_subflows(diag, joined)) == 2

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 
 from . import outcomes, vocabulary
 from .engines.base import Engine
+from .engines.netlink import NetlinkEngine
 from .engines.registry import engines_named
 from .errors import HandlerMissing, NamespaceDenied, NamespaceNotFound
 from .guard.options import Guard
 from .guard.reason import Reason
 from .host import Host
+from .kin import spared_with_kin
 from .limits import Excess, MaxSockets
 from .look import View, find
 from .namespaces import Namespace
@@ -150,6 +152,8 @@ def _plan(host: Host, namespace: Namespace, order: Order) -> _Plan:
             environment=environment,
         )
         reasons = order.guard.watch(environment).reasons(subjects) if subjects else []
+        if order.engine != NetlinkEngine.name:
+            reasons = spared_with_kin(view, order.guard, subjects, reasons)
         population = 0
         if order.max_sockets is not None and order.max_sockets.share is not None:
             population = _population(view, order)
@@ -236,7 +240,7 @@ def _decide(
     """The result of each of these sockets, none of which is spared.
 
     The engines are tried one after the other; where the last leaves a socket alone, what the one
-    before it said stands.
+    before it said stands, with the last one's reason.
     """
     results = _by_engine(view, subjects, engines[0], pace, check=check)
     for engine in engines[1:]:
@@ -245,6 +249,8 @@ def _decide(
         for index, result in zip(left, again):
             if result.engine is not None:
                 results[index] = result
+            elif result.reason is not None:
+                results[index] = results[index]._replace(reason=result.reason)
     return results
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 from .. import vocabulary
 from ..errors import HandlerMissing
 from ..look import View
 from ..subject import Subject
 from ..wire import bytecode, inet_diag
+from ..wire.inet_diag import Sock
 
 
 def bound_datagrams(
@@ -34,7 +36,7 @@ def bound_datagrams(
 
 
 def subflows(view: View, subjects: Sequence[Subject]) -> dict[int, int]:
-    """The TCP sockets that carry MPTCP connections: by cookie, the connection's token.
+    """The TCP sockets that carry MPTCP connections: by cookie, the connection's key_of.
 
     The kernel names a socket's upper layer only along with struct tcp_info (inet_sk_diag_fill),
     which costs more than all else; so first whether there is an MPTCP connection at all.
@@ -50,7 +52,50 @@ def subflows(view: View, subjects: Sequence[Subject]) -> dict[int, int]:
         for sock in inet_diag.dump(view.diag, "tcp", family, extensions=extensions)
         if b"mptcp" in sock.attributes
     )
-    return {each.cookie: each.mptcp_token or 0 for each in carriers if each.ulp == "mptcp"}
+    return {each.cookie: key_of(each) for each in carriers if each.ulp == "mptcp"}
+
+
+def mptcp_sockets(view: View) -> dict[int, Sock]:
+    """The MPTCP sockets by their key_of, without their subflows."""
+    environment = view.environment()
+    extensions = inet_diag.extension_bits([inet_diag.INFO])
+    found: dict[int, Sock] = {}
+    with suppress(HandlerMissing):
+        for family in vocabulary.FAMILIES.values():
+            for sock in inet_diag.dump(view.diag, "mptcp", family, extensions=extensions):
+                found[key_of(Subject(sock, environment))] = sock
+    # Without a token and an inode one cannot be told from another.
+    found.pop(0, None)
+    return found
+
+
+def connections(view: View, extensions: int = 0) -> list[list[Sock]]:
+    """Every MPTCP connection, and listener, that can be listed: its socket and its subflows.
+
+    extensions: more bits of idiag_ext to ask for.
+    """
+    if not _has_mptcp(view):
+        return []
+    environment = view.environment()
+    extensions |= inet_diag.extension_bits([inet_diag.INFO])
+    parts: dict[int, list[Sock]] = {}
+    for family in vocabulary.FAMILIES.values():
+        found = inet_diag.dump(view.diag, "tcp", family, extensions=extensions)
+        with suppress(HandlerMissing):
+            found += inet_diag.dump(view.diag, "mptcp", family, extensions=extensions)
+        for sock in found:
+            if sock.protocol == "mptcp" or b"mptcp" in sock.attributes:
+                subject = Subject(sock, environment)
+                if sock.protocol == "mptcp" or subject.ulp == "mptcp":
+                    parts.setdefault(key_of(subject), []).append(sock)
+    parts.pop(0, None)
+    return list(parts.values())
+
+
+def key_of(subject: Subject) -> int:
+    """What an MPTCP socket has in common with its subflows: its token; listeners, which have
+    none, their inode, as a negative number."""
+    return subject.mptcp_token or -subject.inode
 
 
 def _has_mptcp(view: View) -> bool:

@@ -14,12 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from .. import descriptors, outcomes, vocabulary
 from ..descriptors import Borrowed, Descriptor, End
-from ..errors import HandlerMissing
 from ..guard.reason import Reason
 from ..look import View
 from ..subject import Subject
 from ..verify import still_there
-from ..wire import inet_diag
 from ..wire.inet_diag import Sock
 from . import kinds
 from .base import Declined, EngineAnswer
@@ -197,30 +195,11 @@ def _is_still(borrowed: Borrowed, sock: Sock) -> bool:
 
 def _targets(view: View, subjects: Sequence[Subject]) -> list[Sock | None]:
     """For each socket the one to disconnect: itself, or the MPTCP connection that it carries."""
-    tokens = kinds.subflows(view, subjects)
-    connections = _connections(view) if tokens else {}
-    found: list[Sock | None] = []
-    for subject in subjects:
-        sock = subject.sock
-        if sock.protocol == "tcp" and sock.cookie in tokens:
-            # A listening subflow has no token; its listener has the same inode.
-            found.append(connections.get(tokens[sock.cookie] or -sock.inode))
-        else:
-            found.append(sock)
-    return found
-
-
-def _connections(view: View) -> Mapping[int, Sock]:
-    """The MPTCP sockets by their token; listeners, which have none, by their inode as negative."""
-    environment = view.environment()
-    extensions = inet_diag.extension_bits([inet_diag.INFO])
-    found: dict[int, Sock] = {}
-    try:
-        for family in vocabulary.FAMILIES.values():
-            for sock in inet_diag.dump(view.diag, "mptcp", family, extensions=extensions):
-                found[Subject(sock, environment).mptcp_token or -sock.inode] = sock
-    except HandlerMissing:
-        return {}
-    # Without a token and an inode one cannot be told from another.
-    found.pop(0, None)
-    return found
+    keys = kinds.subflows(view, subjects)
+    connections = kinds.mptcp_sockets(view) if keys else {}
+    return [
+        connections.get(keys[subject.cookie])
+        if subject.protocol == "tcp" and subject.cookie in keys
+        else subject.sock
+        for subject in subjects
+    ]
