@@ -37,9 +37,9 @@ def _view(where: LabNamespace) -> View:
     return View(_HOST, namespace)
 
 
-def _told(option: str, value: str) -> None:
+def _told(option: str, *values: str) -> None:
     """Skip where this kernel was built otherwise; one whose configuration is hidden is asked."""
-    if _CONFIG[option] not in (value, None):
+    if _CONFIG[option] not in (*values, None):
         pytest.skip(f"this kernel has {option}={_CONFIG[option]}")
 
 
@@ -61,8 +61,25 @@ def test_a_missing_raw_handler_names_its_module(pair: Pair) -> None:
     assert raw.module_available is not True
 
 
+def test_raw_has_a_handler_that_compares_no_cookie(pair: Pair, diag: Diag) -> None:
+    """So it is not called supported: the socket that goes may be another than was meant."""
+    _told("CONFIG_INET_DIAG_DESTROY", "y")
+    with _view(pair.client) as view:
+        raw = support.support(view)["raw"]
+    if raw.verdict == support.HANDLER_MISSING:
+        pytest.skip("this kernel has no raw_diag")
+    assert raw.verdict == support.NO_COOKIE_CHECK
+
+    held = states.raw(pair)
+    sockets = diag(held.where)
+    sock = sockets.of(held, "raw")
+    assert sockets.destroy(sock._replace(cookie=sock.cookie + 1)) == [0]
+    assert not sockets.alive(sock)
+
+
 def test_mptcp_has_no_destroy_handler(pair: Pair) -> None:
-    _told("CONFIG_INET_MPTCP_DIAG", "y")
+    _told("CONFIG_INET_MPTCP_DIAG", "y", "m")
+    _told("CONFIG_INET_DIAG_DESTROY", "y")
     with _view(pair.client) as view:
         found = support.support(view)["mptcp"]
     assert found.verdict == support.NO_DESTROY_HANDLER
