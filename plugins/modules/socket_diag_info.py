@@ -31,7 +31,8 @@ options:
   details:
     description:
       - What to tell of each socket beside what is always told.
-      - V(info) fills RV(sockets[].tcp_info) and RV(sockets[].congestion_info).
+      - V(info) fills RV(sockets[].tcp_info), RV(sockets[].congestion_info),
+        RV(sockets[].mptcp_info) and RV(sockets[].ulp_info).
       - V(memory) fills RV(sockets[].memory).
       - V(process) fills RV(sockets[].processes). Processes of other users show only to root with
         C(CAP_SYS_PTRACE).
@@ -320,6 +321,15 @@ sockets:
       description:
         - The kernel's C(struct tcp_info) by its own names without their prefix, as much as this
           kernel sends, with O(details=info). The units are the kernel's.
+      type: dict
+    mptcp_info:
+      description: The kernel's C(struct mptcp_info) of an MPTCP socket, with O(details=info).
+      type: dict
+    ulp_info:
+      description:
+        - What TLS or MPTCP tells of itself, by the kernel's names, with O(details=info).
+        - Of an MPTCP subflow C(token_loc) is the RV(sockets[].mptcp_info) C(token) of its
+          connection.
       type: dict
 matched:
   description: How many sockets matched.

@@ -152,10 +152,21 @@ def test_states_as_ss_filters_them(crowd: Pair, state: str, mask: int) -> None:
         assert ours == theirs
 
 
+# The fields that hold numbers of their own, and which of them ss shows; None: all.
+_INNER = {
+    "tcp_info": frozenset(compare.FIELDS),
+    "memory": None,
+    "congestion_info": None,
+    "mptcp_info": frozenset(compare.MPTCP),
+    "ulp_info": frozenset({"token_rem", "token_loc", "id_rem", "id_loc"})
+    | {"map_seq", "map_sfseq", "ssn_offset", "map_datalen"},
+}
+
+
 def _perturbed(entry: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The record with one thing changed, for each thing that ss tells too."""
     other = {"protocol", "family", "namespace", "processes", "user", "idle_ms", "stuck"}
-    other |= {"stranded", "superseded", "timer_ms", "tcp_info", "congestion_info", "memory"}
+    other |= {"stranded", "superseded", "timer_ms", *_INNER}
     for name, value in entry.items():
         if name in other or (value is None and name not in ("mark", "device", "timer")):
             continue
@@ -167,9 +178,12 @@ def _perturbed(entry: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, {**entry, name: (value or 0) + 1}
         else:
             yield name, {**entry, name: value + "0"}
-    for inner in ("tcp_info", "memory", "congestion_info"):
+    for inner, shown in _INNER.items():
         for name in entry[inner] or ():
-            if (inner == "tcp_info" and name not in compare.FIELDS) or name == "algorithm":
+            if (shown is not None and name not in shown) or name == "algorithm":
+                continue
+            if inner == "mptcp_info" and not entry[inner][name]:
+                # ss leaves it out.
                 continue
             # Enough to be seen behind what ss rounds: milliseconds out of microseconds. A threshold
             # above 65535 is none to ss.
@@ -190,6 +204,7 @@ def test_the_comparison_would_notice(crowd: Pair) -> None:
                 differing = compare.compare(changed, shown[cookie], changed)
                 (noticed if set(differing) - set(usual) else passed).add(name)
     assert noticed >= {f"tcp_info.{name}" for name in compare.FIELDS}
+    assert noticed >= {"mptcp_info.token", "ulp_info.token_loc"}
     assert noticed >= set(record.RECORD_KEYS) - _NOT_SHOWN
     assert not passed - noticed
 
@@ -206,7 +221,5 @@ _NOT_SHOWN = {
     "stranded",
     "superseded",
     "timer_ms",
-    "tcp_info",
-    "congestion_info",
-    "memory",
+    *_INNER,
 }

@@ -93,12 +93,13 @@ _GENERAL = {
     "class_id",
     "wscale",
 }
-# What the kernel tells of an MPTCP socket, which a record does not carry.
-_MPTCP = frozenset(
-    {"subflows", "subflows_max", "add_addr_signal", "add_addr_accepted", "add_addr_signal_max"}
-    | {"add_addr_accepted_max", "token", "write_seq", "snd_una", "rcv_nxt", "local_addr_used"}
-    | {"local_addr_max", "remote_key"}
-)
+# What ss prints of struct mptcp_info, and in which base.
+MPTCP = {
+    **dict.fromkeys(("subflows", "subflows_max", "add_addr_signal", "add_addr_accepted"), 10),
+    **dict.fromkeys(("add_addr_signal_max", "add_addr_accepted_max", "local_addr_used"), 10),
+    "local_addr_max": 10,
+    **dict.fromkeys(("token", "write_seq", "snd_una", "rcv_nxt"), 16),
+}
 
 
 def compare(before: Record, shown: Shown, after: Record) -> list[str]:
@@ -135,14 +136,33 @@ def compare(before: Record, shown: Shown, after: Record) -> list[str]:
         check("memory", after["memory"], shown.memory)
         check("congestion", after["congestion"], shown.congestion)
         check("ulp", after["ulp"], shown.ulp)
+        if shown.ulp == "mptcp" and "token" in shown.ulp_values:
+            check("ulp_info", _subflow(after["ulp_info"]), shown.ulp_values)
     differences += _congestion(after["congestion_info"], shown.congestion_info)
     if after["tcp_info"] is not None:
         differences += _info(before["tcp_info"], shown, after["tcp_info"])
         known = _GENERAL | {each.shown for each in FIELDS.values()}
     else:
-        known = _GENERAL | _MPTCP
+        known = _GENERAL | set(MPTCP)
+        for name, base in MPTCP.items():
+            if name in values:
+                check(name, (after["mptcp_info"] or {}).get(name), int(values[name], base))
     differences += [f"{name}: not compared" for name in sorted(set(values) - known)]
     return differences
+
+
+def _subflow(info: Record) -> dict[str, str]:
+    """As ss prints a subflow (mptcp_subflow_info)."""
+    remote, local = (
+        f"{info['token_' + end]:04x}(id:{info['id_' + end]})" for end in ("rem", "loc")
+    )
+    return {
+        "token": f"{remote}/{local}",
+        "seq": f"{info['map_seq']:x}",
+        "sfseq": f"{info['map_sfseq']:x}",
+        "ssnoff": f"{info['ssn_offset']:x}",
+        "maplen": f"{info['map_datalen']:x}",
+    }
 
 
 def _remote(shown: Shown, record: Record) -> str:

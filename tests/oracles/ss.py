@@ -69,6 +69,7 @@ class Shown:
     memory: dict[str, int] | None = None
     congestion: str | None = None
     congestion_info: dict[str, str] | None = None
+    ulp_values: dict[str, str] = field(default_factory=dict)
     ulp: str | None = None
     words: set[str] = field(default_factory=set)
     values: dict[str, str] = field(default_factory=dict)
@@ -147,8 +148,8 @@ def _take(shown: Shown, word: str, words: Iterator[str]) -> None:
     elif word.startswith("tcp-ulp-"):
         # Everything behind is the protocol's own.
         shown.ulp = word[len("tcp-ulp-") :]
-        for _rest in words:
-            pass
+        pairs = (rest.split(":", 1) for rest in words if ":" in rest)
+        shown.ulp_values = {key: text for key, text in pairs if key != "flags"}
     elif word in _RATES:
         shown.rates[word] = next(words)
     elif colon:

@@ -101,6 +101,8 @@ RECORD_KEYS = (
     "options",
     "memory",
     "tcp_info",
+    "mptcp_info",
+    "ulp_info",
 )
 
 
@@ -144,6 +146,8 @@ def record(subject: Subject, details: Collection[str] = ()) -> dict[str, Any]:
         entry["timer_ms"] = subject.timer_ms
     if "info" in details:
         entry["tcp_info"] = subject.tcp_info
+        entry["mptcp_info"] = subject.mptcp_info
+        entry["ulp_info"] = subject.ulp_info
         entry["congestion_info"] = _congestion_info(subject.attributes)
     if "memory" in details:
         entry["memory"] = _memory(subject.attributes)

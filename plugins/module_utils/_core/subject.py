@@ -14,7 +14,7 @@ from . import vocabulary
 from .environment import Environment
 from .owners import Process
 from .wire import attributes as wire_attributes
-from .wire import inet_diag, tcp_info
+from .wire import inet_diag, mptcp_info, tcp_info, ulp_info
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 _CLOCKLESS = (vocabulary.SYN_SENT, vocabulary.SYN_RECV, vocabulary.LISTENING)
@@ -256,10 +256,19 @@ class Subject:
     def ulp(self) -> str | None:
         """The upper layer protocol (tls, mptcp, ...) of a TCP socket; None: none."""
         raw = self.attributes.get(inet_diag.ULP_INFO)
-        if not raw:
-            return None
-        name = wire_attributes.parse(raw).get(inet_diag.ULP_NAME, b"")
-        return name.rstrip(b"\0").decode("ascii", "replace") or None
+        return ulp_info.name(raw) if raw else None
+
+    @property
+    def ulp_info(self) -> Mapping[str, int] | None:
+        """What that protocol tells of itself; None where there is none, or it tells nothing."""
+        raw = self.attributes.get(inet_diag.ULP_INFO)
+        return (ulp_info.decode(raw) or None) if raw else None
+
+    @property
+    def mptcp_info(self) -> Mapping[str, int] | None:
+        """struct mptcp_info of an MPTCP socket; None where it was not asked for or did not come."""
+        raw = self.attributes.get(inet_diag.INFO) if self.sock.protocol == "mptcp" else None
+        return mptcp_info.decode(raw) if raw else None
 
     @property
     def mptcp_token(self) -> int | None:
@@ -267,13 +276,10 @@ class Subject:
 
         None for other sockets, and for listeners, which have no token yet.
         """
-        if self.sock.protocol == "mptcp":
-            # struct mptcp_info, include/uapi/linux/mptcp.h: six bytes, two of padding, flags, token
-            info = self.attributes.get(inet_diag.INFO, b"")
-            return _number(info[12:16], _U32) or None
-        ulp = wire_attributes.parse(self.attributes.get(inet_diag.ULP_INFO, b""))
-        subflow = wire_attributes.parse(ulp.get(inet_diag.ULP_MPTCP, b""))
-        return _number(subflow.get(inet_diag.SUBFLOW_TOKEN_LOC), _U32) or None
+        info = self.mptcp_info if self.sock.protocol == "mptcp" else self.ulp_info
+        if info is None:
+            return None
+        return info.get("token", info.get("token_loc")) or None
 
     @property
     def processes(self) -> tuple[Process, ...] | None:

@@ -49,11 +49,6 @@ CGROUP_ID = 21
 SOCKOPT = 22
 
 ANY_STATE = 0xFFFFFFFF
-# Nested in ULP_INFO: INET_ULP_INFO_*; and in the second, MPTCP_SUBFLOW_ATTR_*
-# (include/uapi/linux/mptcp.h).
-ULP_NAME = 1
-ULP_MPTCP = 3
-SUBFLOW_TOKEN_LOC = 2
 
 # struct inet_diag_req_v2, 56 bytes: family, protocol, idiag_ext, pad, idiag_states, then struct
 # inet_diag_sockid. Ports are big endian on the wire, here and in a message: read and written
