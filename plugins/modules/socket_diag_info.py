@@ -186,6 +186,8 @@ sockets:
         ca_state: 4
         unacked: 9
         last_data_recv: 93500
+      mptcp_info: null
+      ulp_info: null
   contains:
     protocol:
       description: V(tcp), V(udp), V(udplite), V(raw) or V(mptcp).
