@@ -280,6 +280,23 @@ def test_another_remote_or_local_end_is_another_connection(
     assert owners.disconnected == []
 
 
+def test_another_socket_with_the_same_ends(machine: Machine, owners: Owners) -> None:
+    """The owner connected anew, from the same port to the same server, under the same number."""
+    sock = machine.add(connection())
+
+    def meanwhile(descriptor: Descriptor) -> None:
+        owners.before = lambda _descriptor: None
+        machine.sockets.remove(sock)
+        anew = machine.sockets.add(connection())
+        link = machine.proc / str(descriptor.pid) / "fd" / str(descriptor.number)
+        link.unlink()
+        link.symlink_to(f"socket:[{anew.inode}]")
+
+    owners.before = meanwhile
+    assert told(run(machine, "pidfd")) == {sock.cookie: ("already_gone", "pidfd", None)}
+    assert owners.disconnected == []
+
+
 def test_raw_socket_that_was_connected_elsewhere(machine: Machine, owners: Owners) -> None:
     machine.kernel.abilities.handlers |= {RAW}
     sock = machine.add(FakeSocket(protocol=RAW, local=LOCAL, remote=REMOTE, raw_protocol=1))
