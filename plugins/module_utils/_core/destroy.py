@@ -103,6 +103,8 @@ class _Plan:
 
     @property
     def unprotected(self) -> list[Subject]:
+        if not any(self.reasons):
+            return self.subjects
         return [subject for subject, reason in zip(self.subjects, self.reasons) if reason is None]
 
 

@@ -31,17 +31,20 @@ def still_there(view: View, subjects: Iterable[Subject]) -> dict[int, Sock]:
     """
     socks = [subject.sock for subject in subjects]
     found: dict[int, Sock] = {}
+    inactive = any(sock.state == vocabulary.CLOSED for sock in socks)
     for protocol, family in sorted({(sock.protocol, sock.family) for sock in socks}):
+        streams = protocol in vocabulary.STREAMS
+        states = _STATES | _BOUND_INACTIVE if streams and inactive else _STATES
+        program = _by_ports(protocol, socks) if len(socks) <= _MOST_FILTERED else bytecode.ACCEPT
+        listed = _dump(view, protocol, family, states, program)
+        if not listed:
+            continue
         before = {
             sock.cookie: sock
             for sock in socks
             if sock.family == family and sock.protocol == protocol
         }
-        streams = protocol in vocabulary.STREAMS
-        states = _STATES
-        if streams and any(sock.state == vocabulary.CLOSED for sock in before.values()):
-            states |= _BOUND_INACTIVE
-        for now in _dump(view, protocol, family, states, _by_ports(protocol, before.values())):
+        for now in listed:
             was = before.get(now.cookie)
             if was is None:
                 continue
@@ -73,8 +76,6 @@ def _by_ports(protocol: str, socks: Collection[Sock]) -> bytes:
 
     A living socket keeps its local port; a datagram socket may lose its remote one.
     """
-    if len(socks) > _MOST_FILTERED:
-        return bytecode.ACCEPT
     choices: list[tuple[set[int], Callable[[int], bytes]]] = [
         ({sock.sport for sock in socks}, _local)
     ]

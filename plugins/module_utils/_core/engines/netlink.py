@@ -60,10 +60,10 @@ class NetlinkEngine:
         the remote from them (udp_abort, __udp_disconnect).
         """
         orphans = _release(view.host.release) < _ORPHANS_END
-        bound = kinds.bound_datagrams(view, subjects)
         subflows = kinds.subflows(view, subjects)
         if not orphans and not subflows and {each.sock.protocol for each in subjects} == {"tcp"}:
             return [None] * len(subjects)
+        bound = kinds.bound_datagrams(view, subjects)
         found: list[Declined | None] = []
         for subject in subjects:
             sock = subject.sock

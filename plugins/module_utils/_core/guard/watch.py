@@ -47,7 +47,6 @@ class Watch:
         self._environment = environment
         self._switches = switches
         self._selectors = [(source, each.bind(environment)) for source, each in selectors]
-        self._by_addresses: dict[tuple[int, bytes, bytes], Reason | None] = {}
 
     @cached_property
     def _ancestors(self) -> list[int]:
@@ -89,7 +88,7 @@ class Watch:
         control_ports = self._control_ports()
         socks = [subject.sock for subject in subjects]
         found: list[Reason | None] = [None] * len(socks)
-        for index, sock in enumerate(socks):
+        for index, sock in enumerate(socks if control_ports else ()):
             if sock.sport in control_ports or sock.dport in control_ports:
                 found[index] = self._control(subjects[index])
         if LOOPBACK in self._switches:
@@ -116,13 +115,14 @@ class Watch:
         return found
 
     def _add_loopback(self, subjects: Sequence[Subject], found: list[Reason | None]) -> None:
-        by_addresses = self._by_addresses
-        for index, subject in enumerate(subjects):
-            sock = subject.sock
-            key = (sock.family, sock.src, sock.dst)
-            if key not in by_addresses:
-                by_addresses[key] = self._loopback(subject)
-            if by_addresses[key] is not None and found[index] is None:
+        keys = [(each.sock.family, each.sock.src, each.sock.dst) for each in subjects]
+        by_addresses = {
+            key: self._loopback(each) for key, each in dict(zip(keys, subjects)).items()
+        }
+        if not any(by_addresses.values()):
+            return
+        for index, key in enumerate(keys):
+            if found[index] is None:
                 found[index] = by_addresses[key]
 
     def _control_ports(self) -> frozenset[int]:
