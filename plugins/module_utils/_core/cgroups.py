@@ -26,17 +26,19 @@ def mount_point(proc: str) -> str | None:
 
 
 class Cgroups:
-    """The ids and paths of one moment. Paths begin with / at the mount."""
+    """The ids and paths of one moment. Paths begin with / at the mount.
+
+    All come from one walk, so that a cgroup made since is not known, instead of known as one that
+    lies below no other.
+    """
 
     def __init__(self, mount: str | None) -> None:
         self._mount = mount
         self._paths: dict[int, str] | None = None
 
     def path(self, identifier: int) -> str | None:
-        """The path of an id; None where there is no such cgroup any more."""
-        if self._paths is None:
-            self._paths = dict(_walk(self._mount, "/")) if self._mount else {}
-        return self._paths.get(identifier)
+        """The path of an id; None where there is no such cgroup any more, or not yet."""
+        return self._known().get(identifier)
 
     def ids(self, path: str) -> frozenset[int] | None:
         """The ids of the cgroup and everything below it; None where there is no such cgroup.
@@ -50,12 +52,25 @@ class Cgroups:
         wanted = "/" + "/".join(step for step in path.split("/") if step not in ("", "."))
         if ".." in wanted.split("/"):
             return None
-        return frozenset(identifier for identifier, _path in _walk(self._mount, wanted)) or None
+        below = f"{wanted.rstrip('/')}/"
+        return (
+            frozenset(
+                identifier
+                for identifier, each in self._known().items()
+                if each == wanted or each.startswith(below)
+            )
+            or None
+        )
+
+    def _known(self) -> dict[int, str]:
+        if self._paths is None:
+            self._paths = dict(_walk(self._mount)) if self._mount else {}
+        return self._paths
 
 
-def _walk(mount: str, top: str) -> list[tuple[int, str]]:
+def _walk(mount: str) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
-    waiting = [top]
+    waiting = ["/"]
     while waiting:
         path = waiting.pop()
         directory = mount + path
