@@ -191,11 +191,17 @@ def test_a_missing_handler_is_not_an_empty_list() -> None:
 
 
 def test_mptcp_is_not_asked_of_a_kernel_that_would_answer_for_another_protocol() -> None:
-    """Before Linux 5.9 the attribute is not known, and the u8 is what counts."""
-    kernel = FakeKernel(Abilities(protocol_attribute=False))
-    kernel.current.add(FakeSocket(local="192.0.2.1", state=1))
+    """Before Linux 5.9 the attribute is not known, and the u8 is what counts: 255 is raw."""
+    kernel = FakeKernel(Abilities(protocol_attribute=False, handlers=frozenset(_NUMBERS.values())))
+    kernel.current.add(
+        FakeSocket(local="192.0.2.1", state=1),
+        FakeSocket(protocol=_NUMBERS["raw"], raw_protocol=1, state=7),
+    )
+    connection = _open(kernel)
     with pytest.raises(HandlerMissing):
-        inet_diag.dump(_open(kernel), "mptcp", socket.AF_INET)
+        inet_diag.dump(connection, "mptcp", socket.AF_INET)
+    assert inet_diag.probe_destroy(connection, "mptcp", socket.AF_INET) == errno.ENOENT
+    assert len(inet_diag.dump(connection, "raw", socket.AF_INET)) == 1
 
 
 @pytest.mark.parametrize(

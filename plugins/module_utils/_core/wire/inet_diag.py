@@ -60,7 +60,12 @@ _MESSAGE = "=16xBBBBHH16s16sIIIIIIII"
 _MESSAGE_SIZE = struct.calcsize(_MESSAGE)
 _HEADER_SIZE = 16
 _RAW_PROTOCOL_MAX = 255
-_NUMBERS = {name: min(number, _RAW_PROTOCOL_MAX) for name, number in vocabulary.PROTOCOLS.items()}
+# A number that does not fit is 0 there, which no handler has: a kernel that does not read the
+# attribute (before 5.9) finds none, where 255 would be its raw sockets.
+_NUMBERS = {
+    name: number if number <= _RAW_PROTOCOL_MAX else 0
+    for name, number in vocabulary.PROTOCOLS.items()
+}
 _htons = socket.htons
 
 T = TypeVar("T")
