@@ -152,6 +152,14 @@ def test_what_is_left_lying_about_is_not_read(machine: Machine, name: str) -> No
     assert machine.guard().selectors == ()
 
 
+@pytest.mark.parametrize("name", ["db.rpm-mirror.json", "README-hosts.json", "a.dpkg-b.json"])
+def test_what_is_named_json_is_obeyed_whatever_else_it_looks_like(
+    machine: Machine, name: str
+) -> None:
+    write(machine, name, [{"remote": REMOTE}])
+    assert len(machine.guard().selectors) == 1
+
+
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [

@@ -34,10 +34,11 @@ def read_protect_files(directory: str, names: Names) -> Iterator[tuple[str, Sele
     except OSError as error:
         raise ProtectFileError(directory, _why(error), "a readable directory") from error
     for entry in entries:
-        if any(fnmatch(entry, pattern) for pattern in _IGNORED):
+        named = entry.endswith(".json") and not entry.startswith(".")
+        if not named and any(fnmatch(entry, pattern) for pattern in _IGNORED):
             continue
         file = os.path.join(directory, entry)
-        if not entry.endswith(".json"):
+        if not named:
             raise ProtectFileError(file, _misnamed(entry), _ALLOWED_FILE)
         for index, value in _read(file):
             place = file if index is None else f"{file}[{index}]"
