@@ -272,8 +272,7 @@ def _by_engine(
     else:
         for part in pace.slices(taken):
             found += run_passes(view, engine, part)
-    name = engine.name
-    results = [Result(subject, outcome, None, name) for subject, outcome in zip(taken, found)]
+    results = outcomes.results(taken, found, engine.name)
     if taken is subjects:
         return results
     done = iter(results)

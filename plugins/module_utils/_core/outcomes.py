@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from .guard.reason import Reason
@@ -50,6 +51,13 @@ CHANGING = frozenset({DESTROYED, DISCONNECTED})
 FAILING = frozenset(
     {SURVIVED, BUSY, NOT_PERMITTED, UNSUPPORTED_PROTOCOL, KERNEL_WITHOUT_DESTROY, LIMIT}
 )
+
+
+def results(subjects: Iterable[Subject], outcomes: Iterable[str], engine: str) -> list[Result]:
+    """What one engine made of each of these sockets."""
+    # As Result(...), without its Python frame: there may be very many.
+    new = tuple.__new__
+    return [new(Result, (each, outcome, None, engine)) for each, outcome in zip(subjects, outcomes)]
 
 
 class Result(NamedTuple):

@@ -115,15 +115,29 @@ class Watch:
         return found
 
     def _add_loopback(self, subjects: Sequence[Subject], found: list[Reason | None]) -> None:
+        if not self._may_be_loopback(subjects):
+            return
         keys = [(each.sock.family, each.sock.src, each.sock.dst) for each in subjects]
         by_addresses = {
             key: self._loopback(each) for key, each in dict(zip(keys, subjects)).items()
         }
-        if not any(by_addresses.values()):
-            return
         for index, key in enumerate(keys):
             if found[index] is None:
                 found[index] = by_addresses[key]
+
+    def _may_be_loopback(self, subjects: Sequence[Subject]) -> bool:
+        """Whether the rule can hold for any: each address of the many is looked at but once."""
+        locals_ = {each.sock.src: each for each in subjects}
+        remotes = {each.sock.dst: each for each in subjects}
+        held = self._environment.local_addresses
+        return (
+            not locals_.keys().isdisjoint(remotes)
+            or any(_is_loopback(each.local_address) for each in locals_.values())
+            or any(
+                _is_loopback(each.remote_address) or each.remote_address in held
+                for each in remotes.values()
+            )
+        )
 
     def _control_ports(self) -> frozenset[int]:
         """A socket of the control path has one of these ports at one end."""
