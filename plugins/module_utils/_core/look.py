@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from . import vocabulary
 from .environment import Environment
-from .errors import HandlerMissing, NetlinkError
+from .errors import HandlerMissing, NamespaceNotFound, NetlinkError
 from .host import Host
 from .namespaces import Namespace
 from .selector.parse import Selector
@@ -62,6 +62,25 @@ class View:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+
+def look_into_each(
+    host: Host, namespaces: Iterable[Namespace], look: Callable[[View], T]
+) -> Iterator[T]:
+    """What look(view) returns for each namespace in turn; its view is closed before the next.
+
+    One that nobody asked for by name, but `all` found, may be gone by now, and may go while it is
+    looked at: it is left out.
+    """
+    for namespace in namespaces:
+        try:
+            with View(host, namespace) as view:
+                answer = look(view)
+        except NamespaceNotFound:
+            if namespace.asked:
+                raise
+        else:
+            yield answer
 
 
 def find(

@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 from .._core.errors import InputError
 from .._core.host import Host
 from .._core.kernel_config import read_config
-from .._core.look import find_as
+from .._core.look import View, find_as, look_into_each
 from .._core.namespaces import resolve
 from .._core.selector.parse import parse_selector
 from .._core.subject import Subject
-from .._core.support import may_destroy, support_for_caller
+from .._core.support import ProtocolSupport, may_destroy, support_for_caller
 from .._core.vocabulary import CLOSED, LISTENING
-from .info import open_each
 from .run import Answer, Request
 from .summary import first
 
@@ -31,40 +30,40 @@ _DATAGRAMS = frozenset({"udp", "udplite"})
 def gather(request: Request, host: Host) -> Answer:
     """Facts whose size does not grow with the number of sockets, and that hold no cookies."""
     limit = _checked_limit(request.options["limit"])
-    asked = request.options["namespaces"]
+    namespaces = resolve(
+        request.options["namespaces"], proc=host.proc, directories=host.netns_directories
+    )
     # In this role a selector has no defaults: every protocol that the kernel lists.
     selector = parse_selector({"state": "all"}, names=host, role="protect")
     totals: Counter[tuple[str, str]] = Counter()
     peers: Counter[str] = Counter()
     listeners: list[Subject] = []
     looked_at: list[dict[str, Any]] = []
-    protocols: dict[str, Any] = {}
+    protocols: dict[str, ProtocolSupport] = {}
     permitted = True
-    for view in open_each(
-        host, resolve(asked, proc=host.proc, directories=host.netns_directories), asked
-    ):
+
+    def one(view: View) -> _Namespace:
         found = find_as(_seen, view, selector, view.environment())
-        totals.update((seen.protocol, seen.state) for seen in found)
-        peers.update(seen.remote for seen in found if seen.remote is not None)
-        listeners += (seen.listener for seen in found if seen.listener is not None)
-        may = may_destroy(view)
+        return _Namespace(view.namespace.label, found, may_destroy(view), support_for_caller(view))
+
+    for each in look_into_each(host, namespaces, one):
+        totals.update((seen.protocol, seen.state) for seen in each.found)
+        peers.update(seen.remote for seen in each.found if seen.remote is not None)
+        listeners += (seen.listener for seen in each.found if seen.listener is not None)
         looked_at.append(
             {
-                "name": view.namespace.label,
-                "may_destroy": may,
-                "sockets": len(found),
+                "name": each.label,
+                "may_destroy": each.may_destroy,
+                "sockets": len(each.found),
             }
         )
         # The kernel is one; what the caller may differs. The first namespace that bars it tells.
-        if not protocols or (permitted and not may):
-            protocols = {
-                protocol: verdict._asdict()
-                for protocol, verdict in support_for_caller(view).items()
-            }
-        permitted = permitted and may
+        if not protocols or (permitted and not each.may_destroy):
+            protocols = each.support
+        permitted = permitted and each.may_destroy
     facts = {
         "kernel": host.release,
-        "support": protocols,
+        "support": {name: verdict._asdict() for name, verdict in protocols.items()},
         "kernel_config": read_config(host.proc, host.root, host.release)._asdict(),
         "may_destroy": permitted,
         "namespaces": looked_at[:limit],
@@ -90,6 +89,15 @@ class _Seen(NamedTuple):
     listener: Subject | None
 
 
+class _Namespace(NamedTuple):
+    """What one namespace told."""
+
+    label: str
+    found: list[_Seen]
+    may_destroy: bool
+    support: dict[str, ProtocolSupport]
+
+
 def _seen(subject: Subject) -> _Seen:
     return _Seen(
         subject.protocol,
@@ -101,9 +109,8 @@ def _seen(subject: Subject) -> _Seen:
 
 def _checked_limit(value: int) -> int:
     if not 0 <= value <= MAX_LIMIT:
-        raise InputError(
-            ("limit",), value, "too large for facts", f"a number from 0 to {MAX_LIMIT}"
-        )
+        problem = "less than nothing" if value < 0 else "too large for facts"
+        raise InputError(("limit",), value, problem, f"a number from 0 to {MAX_LIMIT}")
     return value
 
 

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 
 from .._core import record
-from .._core.errors import InputError, NamespaceNotFound
+from .._core.errors import InputError
 from .._core.host import Host
-from .._core.look import View, find
-from .._core.namespaces import Namespace, resolve
+from .._core.look import View, find, look_into_each
+from .._core.namespaces import resolve
 from .._core.selector.parse import parse_selector
 from .._core.subject import Subject
 from .._core.support import MODULES
@@ -34,22 +34,6 @@ def unlisted_warnings(protocols: Iterable[str]) -> list[str]:
     ]
 
 
-def open_each(
-    host: Host, namespaces: Iterable[Namespace], asked: Collection[str]
-) -> Iterator[View]:
-    """A view of each namespace in turn, closed before the next one.
-
-    One that nobody asked for by name, but `all` found, may be gone by now: it is left out.
-    """
-    for namespace in namespaces:
-        try:
-            with View(host, namespace) as view:
-                yield view
-        except NamespaceNotFound:
-            if namespace.label in asked:
-                raise
-
-
 def look(request: Request, host: Host) -> Answer:
     """Find the sockets that match; records for the first `limit` of them, counts of all."""
     options = request.options
@@ -60,9 +44,14 @@ def look(request: Request, host: Host) -> Answer:
     owners = "process" in details or group_by == "processes"
     found: list[Subject] = []
     unlisted: set[str] = set()
-    for view in open_each(host, namespaces, options["namespaces"]):
-        found += find(view, selector, extensions=record.extensions(details), owners=owners)
-        unlisted |= view.unlisted
+
+    def one(view: View) -> tuple[list[Subject], set[str]]:
+        extensions = record.extensions(details)
+        return find(view, selector, extensions=extensions, owners=owners), view.unlisted
+
+    for subjects, protocols in look_into_each(host, namespaces, one):
+        found += subjects
+        unlisted |= protocols
     listed = [record.record(subject, details) for subject in first(found, limit)]
     return Answer(
         {

@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
+from plugins.module_utils._core.errors import NamespaceNotFound
+from plugins.module_utils._core.namespaces import Namespace
+from plugins.module_utils._module import facts, info
 from plugins.module_utils._module.run import Answer, Request, Work
+from tests.fakes import FakeNetlinkSocket
 from tests.unit.guard.machine import Machine
 
 
@@ -32,3 +36,20 @@ class Target(Machine):
 @pytest.fixture
 def target(tmp_path: Path) -> Target:
     return Target(tmp_path)
+
+
+@pytest.fixture
+def target_with_vanished(target: Target, monkeypatch: pytest.MonkeyPatch) -> Target:
+    """`all` found a container's namespace beside the current one; it is gone by the look."""
+    container = target.kernel.namespace("container")
+    found = [target.namespace, Namespace("pid:7", "/nowhere", container.identity, asked=False)]
+    for module in (info, facts):
+        monkeypatch.setattr(module, "resolve", lambda _names, **_places: found)
+
+    def open_netlink(namespace: Namespace, protocol: int) -> FakeNetlinkSocket:
+        if namespace.label != "current":
+            raise NamespaceNotFound(namespace.label)
+        return target.kernel.open(namespace, protocol)
+
+    monkeypatch.setattr(target, "open", open_netlink)
+    return target

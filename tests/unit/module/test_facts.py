@@ -65,6 +65,15 @@ def test_peers_are_counted_the_busiest_first(target: Target) -> None:
     assert (len(found["peers"]), found["peers_total"]) == (20, 30)
 
 
+def test_a_namespace_that_is_gone_by_the_look_is_left_out(target_with_vanished: Target) -> None:
+    target_with_vanished.add(connection())
+
+    found = facts(target_with_vanished)
+
+    assert [each["name"] for each in found["namespaces"]] == ["current"]
+    assert (found["namespaces_total"], found["totals"]) == (1, {"tcp": {"established": 1}})
+
+
 def test_support_and_rights_are_the_kernels_own_answers(target: Target) -> None:
     found = facts(target)
     assert found["support"]["tcp"]["verdict"] == "supported"

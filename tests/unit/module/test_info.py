@@ -75,6 +75,14 @@ def test_the_order_is_that_of_records(target: Target) -> None:
     assert len(listed) == 6
 
 
+def test_a_namespace_that_is_gone_by_the_look_is_left_out(target_with_vanished: Target) -> None:
+    target_with_vanished.add(connection())
+
+    result = info(target_with_vanished, namespaces=["all"])
+
+    assert (result["matched"], result["summary"]["namespace"]) == (1, {"current": 1})
+
+
 def test_a_limit_of_nothing_counts_alone(target: Target) -> None:
     target.add(connection())
 
