@@ -19,6 +19,7 @@ from linuxnet_sockets.errors import (
     HandlerMissing,
     NamespaceDenied,
     NamespaceNotFound,
+    NetlinkError,
     SocketsError,
 )
 from linuxnet_sockets.limits import MaxSockets
@@ -26,6 +27,7 @@ from linuxnet_sockets.namespaces import Namespace
 from linuxnet_sockets.outcomes import OUTCOMES
 from linuxnet_sockets.selector.parse import parse_selector
 from tests.fakes import FakeNamespace, FakeNetlinkSocket, FakeSocket, faults
+from tests.fakes.bytecode import AUTO
 from tests.fakes.model import (
     BOUND_INACTIVE,
     CLOSE,
@@ -565,6 +567,21 @@ def test_limit_counts_over_all_namespaces(machine: Machine) -> None:
     assert run(machine, namespaces=spaces, max_sockets=share, protect=protect).counts == {
         "destroyed": 2
     }
+
+
+def test_what_only_the_kernel_can_tell_is_not_guessed(machine: Machine) -> None:
+    """autobound, of a kernel that takes no such filter: the range of ports alone proves nothing."""
+    ports = machine.proc / "sys" / "net" / "ipv4"
+    ports.mkdir(parents=True)
+    (ports / "ip_local_port_range").write_text("32768\t60999\n")
+    machine.add(connection(local_port=40_000, explicit_port=True))
+    machine.kernel.abilities.unknown_ops |= {AUTO}
+
+    with pytest.raises(NetlinkError) as caught:
+        run(machine, {"expression": "autobound"})
+
+    assert caught.value.errno == errno.EINVAL
+    assert machine.sockets.destroyed == []
 
 
 # Namespaces.

@@ -186,6 +186,7 @@ def _listed(
         selector.states(protocol),
         selector.extensions | extensions,
     )
+    refusal: NetlinkError | None = None
     for programs in _programs(selector, environment, protocol, family):
         try:
             if len(programs) == 1:
@@ -196,16 +197,18 @@ def _listed(
             # (inet_diag_bc_audit): filter less in the kernel.
             if error.errno not in (errno.EINVAL, errno.EPERM) or not any(programs):
                 raise
+            refusal = error
             continue
         once = {sock.cookie: sock for sock in listed}
         return [item for item in map(make, once.values()) if item is not None]
-    raise AssertionError("the last attempt filters nothing in the kernel")
+    raise refusal or AssertionError("there is a first attempt")
 
 
 def _programs(
     selector: Selector, environment: Environment, protocol: str, family: str
 ) -> Iterator[list[bytes]]:
-    """The filters to try, the best first, none at all last."""
+    """The filters to try, the best first; none at all last, unless only the kernel can tell."""
     yield selector.programs(environment, protocol, family)
     yield selector.programs(environment, protocol, family, exact_ops=False)
-    yield [b""]
+    if not selector.kernel_decides:
+        yield [b""]

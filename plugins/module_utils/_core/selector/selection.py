@@ -26,7 +26,8 @@ class Selector:
 
     protocols, families: those of which a socket can match at all. named_protocols: those that the
     user wrote, as against what `not` leaves. needs: out of info, owners, addresses, links, cgroups,
-    mark, congestion. extensions: bits of idiag_ext that a dump must ask for.
+    mark, congestion. extensions: bits of idiag_ext that a dump must ask for. kernel_decides: a
+    match must have passed the kernel's filter, since Python cannot test all of it.
     """
 
     def __init__(self, root: Node) -> None:
@@ -36,7 +37,7 @@ class Selector:
             *(leaf.protocols for leaf in leaves if isinstance(leaf, ProtocolIs) and leaf.path)
         )
         self.needs = frozenset().union(*(leaf.needs for leaf in leaves))
-        self._kernel_decides = any(isinstance(leaf, Autobound) for leaf in leaves)
+        self.kernel_decides = any(isinstance(leaf, Autobound) for leaf in leaves)
         numbers = {number for leaf in leaves for number in leaf.extensions}
         self.extensions = inet_diag.extension_bits(sorted(numbers))
         self._states: dict[str, int] = {}
@@ -73,7 +74,7 @@ class Selector:
         """
         target = Target(environment, protocol, family, exact_ops)
         accepted, _rejected = tree.node_filters(self.root, target)
-        return filters.programs(accepted, whole=self._kernel_decides)
+        return filters.programs(accepted, whole=self.kernel_decides)
 
     def bind(self, environment: Environment, *, protocol: str | None = None) -> Matches:
         """The test of one look: names of interfaces and cgroups mean what they mean now.
