@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from tests.lab.states import cookie_of
@@ -85,11 +86,17 @@ class Owner:
         assert other.ask("receive_rights") == "ok"
 
 
+def _wait_for_the_end() -> None:
+    """In a child, which is ended by its parent, or ends by itself if that was killed."""
+    signal.alarm(120)
+    signal.pause()
+    os._exit(0)
+
+
 class _Process:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._socket = socket.socket()
-        self._more: list[socket.socket] = []
         self._ends = threading.Event()
         self._loop: threading.Thread | None = None
         self._counts = [0, 0, 0]
@@ -121,22 +128,28 @@ class _Process:
     def send(self) -> object:
         return self._socket.send(b"x")
 
-    def many(self, address: str, port: str, count: str) -> object:
-        self._more += [
-            socket.create_connection((address, int(port))) for _each in range(int(count))
-        ]
-        return len(self._more)
+    def spread(self, address: str, port: str, processes: str, each: str) -> object:
+        """Children, each with so many connections; how many connections there are at last."""
+        reads, writes = os.pipe()
+        for _each in range(int(processes)):
+            if not self._child():
+                made = [socket.create_connection((address, int(port))) for _n in range(int(each))]
+                os.write(writes, len(made).to_bytes(1, "big"))
+                _wait_for_the_end()
+        return sum(os.read(reads, 1)[0] for _each in range(int(processes)))
+
+    def _child(self) -> int:
+        """0 in the child; its number in the parent, which ends it."""
+        child = os.fork()
+        if child:
+            self._children.append(child)
+        return child
 
     def fork(self, count: str) -> object:
-        """Children that hold what it holds, and wait to be ended."""
+        """Children that hold what it holds."""
         for _each in range(int(count)):
-            child = os.fork()
-            if not child:
-                # It ends with the pipe through which its parent is spoken to.
-                signal.alarm(60)
-                signal.pause()
-                os._exit(0)
-            self._children.append(child)
+            if not self._child():
+                _wait_for_the_end()
         return "forked"
 
     def end(self) -> None:
@@ -156,7 +169,10 @@ class _Process:
         return "ok"
 
     def loop(self, address: str, doomed: str, spared: str) -> object:
-        """Connect to one server and close, then to the other, under the same descriptor number."""
+        """Connect to one server and close, then to the other, under the same descriptor number.
+
+        The first connections live for a different time each.
+        """
         self._loop = threading.Thread(target=self._turns, args=(address, int(doomed), int(spared)))
         self._loop.start()
         return "looping"
@@ -172,6 +188,8 @@ class _Process:
                             sock.sendall(b"x")
                             if not sock.recv(1):
                                 raise ConnectionResetError
+                            if which == 1:
+                                time.sleep(self._counts[0] % 8 * 0.003)
                     except OSError:
                         self._counts[which] += 1
             self._counts[0] += 1
