@@ -513,6 +513,65 @@ def test_without_a_fresh_look_nothing_is_claimed_and_nothing_lost(machine: Machi
     assert not report.changed
 
 
+def test_a_fresh_look_that_cannot_be_read_loses_nothing(machine: Machine) -> None:
+    spared = machine.add(connection(remote_port=4505))
+    sock = machine.add(connection())
+    machine.sockets.before_request = lambda kind, _payload: (
+        machine.sockets.faults.extend([faults.none, *[faults.cut(20)] * 20])
+        if kind == DESTROY
+        else None
+    )
+    assert outcomes_of(run(machine)) == {spared.cookie: "protected", sock.cookie: "survived"}
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_an_error_after_something_was_destroyed_does_not_hide_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, check: bool
+) -> None:
+    meant = machine.add(connection())
+    other = machine.kernel.namespace("other")
+    left = other.add(connection())
+    opened: list[int] = []
+
+    def open_netlink(namespace: Namespace, protocol: int) -> FakeNetlinkSocket:
+        if namespace.label == "other" and opened and protocol == opened[0]:
+            raise NetlinkError("open a netlink socket", errno.EMFILE)
+        opened.extend([protocol] if namespace.label == "other" else [])
+        return machine.kernel.open(namespace, protocol)
+
+    monkeypatch.setattr(machine, "open", open_netlink)
+    spaces = [machine.namespace, Namespace("other", "/run/netns/other", other.identity)]
+    if check:
+        with pytest.raises(NetlinkError):
+            run(machine, namespaces=spaces, protect=UNGUARDED, check=True)
+        return
+    report = run(machine, namespaces=spaces, protect={**UNGUARDED, "ssh_sessions": False})
+    assert [(each.subject.identity, each.outcome) for each in report.results] == [
+        (("current", "tcp", meant.cookie), "destroyed"),
+        (("other", "tcp", left.cookie), "survived"),
+    ]
+    reason = report.results[1].reason
+    assert reason is not None
+    assert "EMFILE" in (reason.detail or "")
+    assert other.sockets == [left]
+
+
+def test_an_error_between_two_slices_does_not_hide_the_first(machine: Machine) -> None:
+    first, second = machine.add(connection(local_port=1)), machine.add(connection(local_port=2))
+    when_sending: list[int] = []
+
+    def fail(kind: int, _payload: bytes) -> None:
+        if kind == DESTROY:
+            when_sending.append(kind)
+            if len(when_sending) == 2:
+                machine.sockets.faults.append(faults.cut(4))
+
+    machine.sockets.before_request = fail
+    report = run(machine, pace_per_second=1)
+    assert outcomes_of(report) == {first.cookie: "destroyed", second.cookie: "survived"}
+    assert report.results[1].reason is not None
+
+
 # Limits.
 
 

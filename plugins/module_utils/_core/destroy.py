@@ -18,7 +18,7 @@ from . import outcomes, vocabulary
 from .engines.base import Engine
 from .engines.netlink import NetlinkEngine
 from .engines.registry import engines_named
-from .errors import HandlerMissing, NamespaceDenied, NamespaceNotFound
+from .errors import HandlerMissing, NamespaceDenied, NamespaceNotFound, SocketsError
 from .guard.options import Guard
 from .guard.reason import Reason
 from .host import Host
@@ -33,6 +33,7 @@ from .selector.parse import Selector
 from .subject import Subject
 from .wire import inet_diag
 from .wire.netlink import collector_paused
+from .words import describe
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,9 @@ def destroy(host: Host, order: Order) -> Report:
     With order.check the same plan is made, and each outcome is what is to be expected.
     Raises what find raises, EngineUnavailable, and for a namespace that cannot be entered
     NamespaceNotFound or NamespaceDenied, all before anything is destroyed; one that `all` found
-    and that is gone by now is left out. After that only a kernel whose answers cannot be read, or
-    do not come, ends it early.
+    and that is gone by now is left out. What a Connection raises after that ends it early too, but
+    not once something was destroyed: then those that it left have it as their reason, and count as
+    `survived`.
     """
     engines = engines_named(order.engine)
     # An order that takes its time leaves the collector to its work.
@@ -139,7 +141,13 @@ def _destroy(host: Host, order: Order, engines: Sequence[Engine]) -> Report:
     pace = Pace(order.pace_per_second, monotonic=host.monotonic, sleep=host.sleep)
     results: list[Result] = []
     for plan in plans:
-        results += _carry_out(host, plan, engines, pace, check=order.check)
+        try:
+            results += _carry_out(host, plan, engines, pace, check=order.check)
+        except SocketsError as error:
+            # What has already happened must be told.
+            if order.check or not any(each.outcome in outcomes.CHANGING for each in results):
+                raise
+            results += _results(plan, outcomes.SURVIVED, None, _failure(error))
     return Report(results, None, unlisted)
 
 
@@ -194,14 +202,21 @@ def _excess(limit: MaxSockets | None, plans: Sequence[_Plan]) -> Excess | None:
     return Excess(count, limit, None if limit.share is None else population)
 
 
-def _results(plan: _Plan, outcome: str, engine: str | None) -> list[Result]:
+def _results(
+    plan: _Plan, outcome: str, engine: str | None, why: Reason | None = None
+) -> list[Result]:
     """The plan's results where every socket that is not spared has the same outcome."""
     return [
-        Result(subject, outcome, None, engine)
+        Result(subject, outcome, why, engine)
         if reason is None
         else Result(subject, outcomes.PROTECTED, reason)
         for subject, reason in zip(plan.subjects, plan.reasons)
     ]
+
+
+def _failure(error: SocketsError) -> Reason:
+    """Why nothing more could be done, where something was done before."""
+    return Reason("error", describe(error))
 
 
 def _carry_out(
@@ -267,12 +282,19 @@ def _by_engine(
     if any(declined):
         taken = [subject for subject, each in zip(subjects, declined) if each is None]
     found: list[str] = []
+    failure: Reason | None = None
     if check:
         found = engine.forecast(view, taken)
     else:
-        for part in pace.slices(taken):
-            found += run_passes(view, engine, part)
+        try:
+            for part in pace.slices(taken):
+                found += run_passes(view, engine, part)
+        except SocketsError as error:
+            if outcomes.CHANGING.isdisjoint(found):
+                raise
+            failure = _failure(error)
     results = outcomes.results(taken, found, engine.name)
+    results += [Result(each, outcomes.SURVIVED, failure) for each in taken[len(found) :]]
     if taken is subjects:
         return results
     done = iter(results)

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from . import outcomes
 from .engines.base import Engine
-from .errors import DumpInterrupted, NetlinkError, NetlinkTimeout
+from .errors import SocketsError
 from .look import View
 from .subject import Subject
 from .verify import still_there
@@ -73,12 +73,12 @@ def run_passes(view: View, engine: Engine, subjects: Sequence[Subject]) -> list[
 
 
 def _look_again(view: View, subjects: Sequence[Subject]) -> dict[int, Sock] | None:
-    """What still_there tells; None where the kernel does not answer twice in a row.
+    """What still_there tells; None where the kernel gives no whole answer twice in a row.
 
     Then nothing is proven, and nothing is called done; but what is known of the others is kept.
     """
     for _attempt in range(2):
-        with suppress(NetlinkError, NetlinkTimeout, DumpInterrupted):
+        with suppress(SocketsError):
             return still_there(view, subjects)
     return None
 
