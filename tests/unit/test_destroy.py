@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from linuxnet_sockets.destroy import Order, Report, destroy
+from linuxnet_sockets.engines.base import Declined
+from linuxnet_sockets.engines.netlink import NetlinkEngine
 from linuxnet_sockets.errors import (
+    DumpInterrupted,
     EngineUnavailable,
     HandlerMissing,
     NamespaceDenied,
@@ -23,9 +26,11 @@ from linuxnet_sockets.errors import (
     SocketsError,
 )
 from linuxnet_sockets.limits import MaxSockets
+from linuxnet_sockets.look import View
 from linuxnet_sockets.namespaces import Namespace
 from linuxnet_sockets.outcomes import OUTCOMES
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.subject import Subject
 from tests.fakes import FakeNamespace, FakeNetlinkSocket, FakeSocket, faults
 from tests.fakes.bytecode import AUTO
 from tests.fakes.model import (
@@ -570,6 +575,30 @@ def test_an_error_between_two_slices_does_not_hide_the_first(machine: Machine) -
     report = run(machine, pace_per_second=1)
     assert outcomes_of(report) == {first.cookie: "destroyed", second.cookie: "survived"}
     assert report.results[1].reason is not None
+
+
+class Interrupted(NetlinkEngine):
+    """An engine that cannot even tell what it would leave alone."""
+
+    name = "interrupted"
+
+    def declines(self, _view: View, _subjects: Sequence[Subject]) -> list[Declined | None]:
+        raise DumpInterrupted("list mptcp sockets", 5)
+
+
+def test_an_error_of_the_next_engine_does_not_hide_what_the_first_did(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "linuxnet_sockets.destroy.engines_named", lambda _name: (NetlinkEngine(), Interrupted())
+    )
+    gone = machine.add(connection())
+    left = machine.add(connection(local_port=2, protocol=MPTCP))
+    report = run(machine, {"protocol": ["tcp", "mptcp"], "state": "connected"})
+    assert outcomes_of(report) == {gone.cookie: "destroyed", left.cookie: "unsupported_protocol"}
+    (reason,) = (each.reason for each in report.results if each.subject.cookie == left.cookie)
+    assert reason is not None
+    assert "in one piece" in (reason.detail or "")
 
 
 # Limits.

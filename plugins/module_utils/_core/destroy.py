@@ -262,7 +262,12 @@ def _decide(
     results = _by_engine(view, subjects, engines[0], pace, check=check)
     for engine in engines[1:]:
         left = [index for index, each in enumerate(results) if each.outcome in _FOR_THE_NEXT]
-        again = _by_engine(view, [subjects[index] for index in left], engine, pace, check=check)
+        try:
+            again = _by_engine(view, [subjects[index] for index in left], engine, pace, check=check)
+        except SocketsError as error:
+            if check or not any(each.outcome in outcomes.CHANGING for each in results):
+                raise
+            again = [results[index]._replace(reason=_failure(error)) for index in left]
         for index, result in zip(left, again):
             if result.engine is not None:
                 results[index] = result
