@@ -20,13 +20,13 @@ from .summary import order
 # What to do about the outcomes that fail a task.
 _ADVICE = {
     outcomes.SURVIVED: (
-        "the kernel took the request, but they are still there: run it again, and see what holds "
-        "them with socket_diag_info"
+        "they are still there, or could not be looked at again: see their reason_detail, and run "
+        "it again"
     ),
     outcomes.BUSY: "the kernel does not let go of them while a thread waits on them: run it again",
     outcomes.NOT_PERMITTED: (
-        "it takes CAP_NET_ADMIN in the user namespace that owns the network namespace: run with "
-        "become, or as root"
+        "engine netlink takes CAP_NET_ADMIN in the user namespace that owns the network namespace, "
+        "engine pidfd the right to trace the processes that hold them: run with become, or as root"
     ),
     outcomes.UNSUPPORTED_PROTOCOL: (
         "the kernel cannot destroy sockets of this kind: leave their protocol out, try "

@@ -79,6 +79,7 @@ def test_each_socket_is_in_the_list_of_its_outcome(target: Target) -> None:
     assert answer.failure is not None
     assert answer.failure.startswith("1 of the 3 selected sockets could not be destroyed: ")
     assert "CAP_NET_ADMIN" in answer.failure
+    assert "right to trace" in answer.failure
 
 
 def test_an_entry_is_the_record_and_four_keys(target: Target) -> None:
