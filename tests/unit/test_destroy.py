@@ -482,6 +482,21 @@ def test_lost_answers_change_no_outcome(machine: Machine, fault: faults.Fault) -
     assert outcomes_of(report) == {gone.cookie: "destroyed", stays.cookie: "survived"}
 
 
+def test_what_was_not_asked_for_any_more_is_not_claimed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer about the first does not come; meanwhile the second goes by itself."""
+    monkeypatch.setattr("linuxnet_sockets.engines.netlink._CHUNK", 1)
+    first, second = machine.add(connection(local_port=1)), machine.add(connection(local_port=2))
+
+    def meanwhile() -> None:
+        machine.sockets.faults.append(faults.lost())
+        machine.sockets.remove(second)
+
+    when_destroying(machine.sockets, meanwhile)
+    assert outcomes_of(run(machine)) == {first.cookie: "destroyed", second.cookie: "already_gone"}
+
+
 def test_more_refusals_than_the_receive_buffer_holds(machine: Machine) -> None:
     machine.kernel.abilities.privileged = False
     machine.kernel.abilities.receive_buffer = 30_000

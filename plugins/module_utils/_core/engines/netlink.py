@@ -108,18 +108,19 @@ class NetlinkEngine:
         return found
 
     def destroy(self, view: View, subjects: Sequence[Subject]) -> list[EngineAnswer]:
-        """Where an answer did not come in time, nothing more is sent."""
+        """Where answers do not come, nothing more is sent: what was not asked for may yet go by
+        itself, and is not acknowledged."""
         numbers: list[int] = []
-        try:
-            for start in range(0, len(subjects), _CHUNK):
-                socks = [subject.sock for subject in subjects[start : start + _CHUNK]]
+        for start in range(0, len(subjects), _CHUNK):
+            socks = [subject.sock for subject in subjects[start : start + _CHUNK]]
+            try:
                 numbers += inet_diag.destroy(view.diag, socks)
-        except NetlinkTimeout:
-            numbers += [errno.ENOBUFS] * (len(subjects) - len(numbers))
-        except NetlinkError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
-            numbers += [errno.ENOBUFS] * (len(subjects) - len(numbers))
+            except (NetlinkTimeout, NetlinkError) as error:
+                if isinstance(error, NetlinkError) and error.errno != errno.ENOBUFS:
+                    raise
+                numbers += [errno.ENOBUFS] * len(socks)
+                numbers += [errno.ENOENT] * (len(subjects) - len(numbers))
+                break
         if not any(numbers):
             return [_ACKNOWLEDGED] * len(numbers)
         known = _ANSWERS
