@@ -429,7 +429,7 @@ def test_a_loop_that_reuses_its_descriptor_loses_nothing_else(
     assert lost == 0
     # Both sides had their turn.
     assert rounds > 10
-    if os.cpu_count() == 1 and destroyed < 3:
+    if os.cpu_count() == 1 and not (destroyed >= 3 and errors):
         pytest.skip("on one processor the two hardly ever meet; nothing else was lost")
     assert destroyed >= 3
     assert errors > 0

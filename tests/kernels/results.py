@@ -19,7 +19,7 @@ PAGE = PROJECT / "docs" / "docsite" / "rst" / "kernels.rst"
 _BEGIN = ".. Made by tools/test-kernels from here"
 _END = ".. Made by tools/test-kernels up to here"
 _PROTOCOLS = ("tcp", "udp", "udplite", "raw", "mptcp")
-_OUTCOMES = ("failed", "expected", "skipped")
+_OUTCOMES = {"failed": "failed", "expected": "differ as expected", "skipped": "skipped"}
 _FACTS = {
     "destroy tcp": "An established connection",
     "destroy time-wait": "A socket in TIME_WAIT",
@@ -81,9 +81,8 @@ def counts(told: dict[str, Any]) -> str:
     """How the tests went, in words: 57 passed, 2 expected to differ, 3 skipped."""
     tests = told["tests"]
     counted = Counter(each["outcome"] for each in tests["others"])
-    names = {"failed": "failed", "expected": "differ as expected", "skipped": "skipped"}
     parts = [f"{tests['passed']} passed"]
-    parts += [f"{counted[each]} {names[each]}" for each in _OUTCOMES if counted[each]]
+    parts += [f"{counted[each]} {words}" for each, words in _OUTCOMES.items() if counted[each]]
     return ", ".join(parts)
 
 
@@ -125,8 +124,7 @@ def render(entries: list[dict[str, Any]]) -> str:
     for entry in entries:
         reasons = Counter((each["outcome"], each["reason"]) for each in entry["tests"]["others"])
         for (outcome, reason), count in sorted(reasons.items()):
-            words = "test" if count == 1 else "tests"
-            lines.append(f"* ``{_short(entry)}``, {count} {words} {outcome}: {_escaped(reason)}")
+            lines.append(f"* ``{_short(entry)}``, {count} {_OUTCOMES[outcome]}: {_escaped(reason)}")
     lines += ["", "Packages, and the digests of the core that was tried:", ""]
     for entry in entries:
         lines.append(f"* ``{entry['package']}``: ``{entry['digest']}``")
