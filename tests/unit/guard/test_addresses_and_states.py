@@ -72,6 +72,14 @@ def test_not_loopback(machine: Machine, sock: FakeSocket) -> None:
     assert machine.rule(machine.add(sock)) is None
 
 
+def test_an_ipv6_address_of_the_same_bytes_does_not_hide_one_of_this_host(machine: Machine) -> None:
+    """The kernel gives 16 bytes for both families: 192.0.2.129 and c000:281:: are the same."""
+    both_here = machine.add(connection(LOCAL, 1, SECOND_LOCAL, 2))
+    alike = machine.add(connection(LOCAL6, 1, "c000:281::", 2))
+    reasons = machine.reasons(machine.guard(), both_here, alike)
+    assert [reason and reason.rule for reason in reasons] == ["loopback", None]
+
+
 LISTENERS = [
     FakeSocket(local="0.0.0.0", local_port=443, state=LISTEN),
     FakeSocket(local="::", local_port=443, state=LISTEN),

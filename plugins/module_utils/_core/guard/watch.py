@@ -127,6 +127,9 @@ class Watch:
 
     def _may_be_loopback(self, subjects: Sequence[Subject]) -> bool:
         """Whether the rule can hold for any: each address of the many is looked at but once."""
+        if len({each.sock.family for each in subjects}) > 1:
+            # An IPv4 address has the same 16 bytes here as some IPv6 address.
+            return True
         locals_ = {each.sock.src: each for each in subjects}
         remotes = {each.sock.dst: each for each in subjects}
         held = self._environment.local_addresses
