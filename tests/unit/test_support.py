@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from linuxnet_sockets import support
+from linuxnet_sockets import support, vocabulary
 from linuxnet_sockets.host import Host
 from linuxnet_sockets.look import View
 from linuxnet_sockets.namespaces import Namespace
@@ -72,7 +72,7 @@ def test_a_missing_handler_is_told_from_a_missing_socket(number: int, name: str)
         found = support.support(view)
     missing = [each for each, how in found.items() if how.verdict == support.HANDLER_MISSING]
     assert missing == [name]
-    assert found[name].module == support.MODULES[name]
+    assert found[name].module == vocabulary.DIAG_MODULES[name]
 
 
 def test_an_old_kernel_that_does_not_know_mptcp() -> None:

@@ -29,16 +29,6 @@ FOREIGN_USER_NAMESPACE = "foreign_user_namespace"
 
 CAP_NET_ADMIN = 12  # include/uapi/linux/capability.h
 
-# The module that brings a protocol's diag handler, and the option that it is built by
-# (net/ipv4/Kconfig, net/mptcp/Kconfig).
-MODULES = {
-    "tcp": "tcp_diag",
-    "udp": "udp_diag",
-    "udplite": "udp_diag",
-    "raw": "raw_diag",
-    "mptcp": "mptcp_diag",
-}
-
 # Their handler looks the socket up, and then its proto has no diag_destroy: EOPNOTSUPP, which the
 # probe, finding no socket, does not get to see (sock_diag_destroy, net/ipv4/udplite.c).
 _WITHOUT_ABORT = frozenset({"udplite"})
@@ -88,7 +78,7 @@ def _protocol(view: View, protocol: str) -> ProtocolSupport:
     listed = _can_list(view, protocol)
     if not listed:
         host = view.host
-        module = MODULES[protocol]
+        module = vocabulary.DIAG_MODULES[protocol]
         return ProtocolSupport(
             HANDLER_MISSING,
             "a dump ends with ENOENT",

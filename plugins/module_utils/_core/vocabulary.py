@@ -10,6 +10,14 @@ from collections.abc import Collection
 
 # include/uapi/linux/in.h; a raw socket's own protocol number is its local port in socket diag.
 PROTOCOLS = {"tcp": 6, "udp": 17, "udplite": 136, "raw": 255, "mptcp": 262}
+# The module that brings a protocol's diag handler (net/ipv4/Kconfig, net/mptcp/Kconfig).
+DIAG_MODULES = {
+    "tcp": "tcp_diag",
+    "udp": "udp_diag",
+    "udplite": "udp_diag",
+    "raw": "raw_diag",
+    "mptcp": "mptcp_diag",
+}
 FAMILIES = {"inet": int(socket.AF_INET), "inet6": int(socket.AF_INET6)}
 
 # Protocols whose sockets have TCP's states and clocks (struct tcp_info for tcp alone).

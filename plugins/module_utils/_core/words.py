@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import errors
+from . import errors, vocabulary
 
 
 def path_text(path: Sequence[errors.PathStep]) -> str:
@@ -73,9 +73,7 @@ def _interrupted(error: errors.DumpInterrupted) -> str:
 
 
 def _handler(error: errors.HandlerMissing) -> str:
-    module = {"tcp": "tcp_diag", "mptcp": "mptcp_diag", "raw": "raw_diag"}.get(
-        error.protocol, "udp_diag"
-    )
+    module = vocabulary.DIAG_MODULES[error.protocol]
     return (
         f"This kernel cannot list {error.protocol} sockets: it has no socket diag handler for "
         f"them. Load the module {module} (modprobe {module}), or leave {error.protocol} out of "

@@ -14,7 +14,7 @@ from .._core.look import View, find, look_into_each
 from .._core.namespaces import resolve
 from .._core.selector.parse import parse_selector
 from .._core.subject import Subject
-from .._core.support import MODULES
+from .._core.vocabulary import DIAG_MODULES
 from .run import Answer, Request
 from .summary import first, summary
 
@@ -29,7 +29,7 @@ def unlisted_warnings(protocols: Iterable[str]) -> list[str]:
     """What to say of protocols that were meant too, but that the kernel cannot list."""
     return [
         f"This kernel cannot list {protocol} sockets, so none were looked at: it has no socket "
-        f"diag handler for them. To see them, load the module {MODULES[protocol]}."
+        f"diag handler for them. To see them, load the module {DIAG_MODULES[protocol]}."
         for protocol in sorted(protocols)
     ]
 
