@@ -31,6 +31,8 @@ from linuxnet_sockets.namespaces import Namespace
 from linuxnet_sockets.outcomes import OUTCOMES
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.subject import Subject
+from linuxnet_sockets.wire import inet_diag
+from linuxnet_sockets.wire.netlink import Connection
 from tests.fakes import FakeNamespace, FakeNetlinkSocket, FakeSocket, faults
 from tests.fakes.bytecode import AUTO
 from tests.fakes.model import (
@@ -497,6 +499,37 @@ def test_what_was_not_asked_for_any_more_is_not_claimed(
     assert outcomes_of(run(machine)) == {first.cookie: "destroyed", second.cookie: "already_gone"}
 
 
+def refuse_all_but(meant: FakeSocket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests about other sockets cannot be sent."""
+    work = inet_diag.destroy
+
+    def destroy_it(where: Connection, socks: Sequence[inet_diag.Sock]) -> list[int]:
+        if socks[0].cookie != meant.cookie:
+            raise NetlinkError("destroy sockets", errno.EACCES)
+        return work(where, socks)
+
+    monkeypatch.setattr(inet_diag, "destroy", destroy_it)
+
+
+def test_a_request_that_cannot_be_sent_does_not_hide_those_before(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linuxnet_sockets.engines.netlink._CHUNK", 1)
+    first, *others = [machine.add(connection(local_port=port)) for port in (1, 2, 3)]
+    refuse_all_but(first, monkeypatch)
+    report = run(machine)
+    left = dict.fromkeys((sock.cookie for sock in others), "survived")
+    assert outcomes_of(report) == {first.cookie: "destroyed", **left}
+    with pytest.raises(NetlinkError):
+        run(machine)
+
+
+def test_an_acknowledgement_that_cannot_be_read_is_one_that_was_lost(machine: Machine) -> None:
+    sock = machine.add(connection())
+    when_destroying(machine.sockets, lambda: machine.sockets.faults.append(faults.cut(4)))
+    assert outcomes_of(run(machine)) == {sock.cookie: "destroyed"}
+
+
 def test_more_refusals_than_the_receive_buffer_holds(machine: Machine) -> None:
     machine.kernel.abilities.privileged = False
     machine.kernel.abilities.receive_buffer = 30_000
@@ -576,20 +609,16 @@ def test_an_error_after_something_was_destroyed_does_not_hide_it(
     assert other.sockets == [left]
 
 
-def test_an_error_between_two_slices_does_not_hide_the_first(machine: Machine) -> None:
-    first, second = machine.add(connection(local_port=1)), machine.add(connection(local_port=2))
-    when_sending: list[int] = []
-
-    def fail(kind: int, _payload: bytes) -> None:
-        if kind == DESTROY:
-            when_sending.append(kind)
-            if len(when_sending) == 2:
-                machine.sockets.faults.append(faults.cut(4))
-
-    machine.sockets.before_request = fail
+def test_an_error_between_two_slices_does_not_hide_the_first(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = [machine.add(connection(local_port=port)) for port in (1, 2)]
+    refuse_all_but(first, monkeypatch)
     report = run(machine, pace_per_second=1)
     assert outcomes_of(report) == {first.cookie: "destroyed", second.cookie: "survived"}
-    assert report.results[1].reason is not None
+    reason = report.results[1].reason
+    assert reason is not None
+    assert "EACCES" in (reason.detail or "")
 
 
 class Interrupted(NetlinkEngine):

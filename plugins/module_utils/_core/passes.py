@@ -36,7 +36,12 @@ def run_passes(view: View, engine: Engine, subjects: Sequence[Subject]) -> list[
     pending: Sequence[Subject] = subjects
     for _pass in range(_MOST_PASSES):
         refusals: dict[int, str] = {}
-        answers = engine.destroy(view, pending)
+        try:
+            answers = engine.destroy(view, pending)
+        except SocketsError:
+            if pending is subjects:
+                raise
+            break
         present = _look_again(view, pending)
         if present is None:
             break

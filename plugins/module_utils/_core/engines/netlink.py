@@ -10,15 +10,16 @@ import re
 from collections.abc import Sequence
 
 from .. import outcomes, support, vocabulary
-from ..errors import NetlinkError, NetlinkTimeout
+from ..errors import MalformedMessage, NetlinkError, NetlinkTimeout
 from ..look import View
 from ..subject import Subject
 from ..wire import inet_diag
+from ..wire.netlink import BATCH
 from . import kinds
 from .base import Declined, EngineAnswer
 
-# A batch of answers that is lost costs the certainty about that batch alone.
-_CHUNK = 4096
+# Answers that are lost cost the certainty about one batch alone.
+_CHUNK = BATCH
 
 _ACKNOWLEDGED = EngineAnswer(acknowledged=True)
 _ANSWERS = {
@@ -108,17 +109,19 @@ class NetlinkEngine:
         return found
 
     def destroy(self, view: View, subjects: Sequence[Subject]) -> list[EngineAnswer]:
-        """Where answers do not come, nothing more is sent: what was not asked for may yet go by
-        itself, and is not acknowledged."""
+        """Where answers do not come, or cannot be read, nothing more is sent: what was not asked
+        for may yet go by itself, and is not acknowledged. Raises NetlinkError where the very first
+        request cannot be made."""
         numbers: list[int] = []
         for start in range(0, len(subjects), _CHUNK):
             socks = [subject.sock for subject in subjects[start : start + _CHUNK]]
             try:
                 numbers += inet_diag.destroy(view.diag, socks)
-            except (NetlinkTimeout, NetlinkError) as error:
-                if isinstance(error, NetlinkError) and error.errno != errno.ENOBUFS:
+            except (MalformedMessage, NetlinkError, NetlinkTimeout) as error:
+                refused = isinstance(error, NetlinkError) and error.errno != errno.ENOBUFS
+                if refused and not numbers:
                     raise
-                numbers += [errno.ENOBUFS] * len(socks)
+                numbers += [errno.ENOENT if refused else errno.ENOBUFS] * len(socks)
                 numbers += [errno.ENOENT] * (len(subjects) - len(numbers))
                 break
         if not any(numbers):
