@@ -362,6 +362,23 @@ def test_subflows_go_with_their_connection_and_never_alone(
     assert machine.sockets.sockets == [other]
 
 
+@pytest.mark.parametrize("engine", ["auto", "pidfd"])
+def test_old_kernel_that_may_not_end_all_of_a_connection(
+    machine: Machine, owners: Owners, engine: str
+) -> None:
+    machine.release = "5.16.20"
+    parts = [
+        machine.add(_mptcp(7, inode=70)),
+        machine.add(_subflow(7, inode=70), holder=None),
+    ]
+    told_of = both_ways(machine, owners, engine)
+    assert {each.cookie for each in parts} == set(told_of)
+    for outcome, taken_by, rule in told_of.values():
+        assert (outcome, rule) == ("unsupported_protocol", "kernel_too_old")
+        assert taken_by != "pidfd"
+    assert owners.lent == []
+
+
 def test_subflow_of_a_connection_that_is_not_listed(machine: Machine, owners: Owners) -> None:
     machine.kernel.abilities.handlers -= {MPTCP}
     (machine.proc / "sys" / "net" / "mptcp").mkdir(parents=True)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
@@ -15,6 +16,8 @@ from ..look import View
 from ..subject import Subject
 from ..wire import bytecode, inet_diag
 from ..wire.inet_diag import Sock
+
+_RELEASE = re.compile(r"(\d+)\.(\d+)")
 
 
 def bound_datagrams(
@@ -107,3 +110,9 @@ def _has_mptcp(view: View) -> bool:
     except HandlerMissing:
         # Without mptcp_diag they cannot be listed; a kernel without MPTCP has none.
         return os.path.isdir(f"{view.host.proc}/sys/net/mptcp")
+
+
+def release(text: str) -> tuple[int, int]:
+    """The first two numbers of uname -r; (0, 0) where there are none."""
+    match = _RELEASE.match(text)
+    return (int(match.group(1)), int(match.group(2))) if match else (0, 0)

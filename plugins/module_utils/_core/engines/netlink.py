@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Sequence
 
 from .. import outcomes, support, vocabulary
@@ -44,7 +43,6 @@ _CLOSING = frozenset({vocabulary.FIN_WAIT_1, vocabulary.CLOSING, vocabulary.LAST
 _ORPHANS_END = (6, 11)
 # Before, tcp_abort answered EOPNOTSUPP for TIME_WAIT.
 _TIME_WAIT_ENDS = (6, 0)
-_RELEASE = re.compile(r"(\d+)\.(\d+)")
 
 
 class NetlinkEngine:
@@ -60,7 +58,7 @@ class NetlinkEngine:
         immortal. UDP sockets without a remote on a port of their own: an abort takes nothing but
         the remote from them (udp_abort, __udp_disconnect).
         """
-        orphans = _release(view.host.release) < _ORPHANS_END
+        orphans = kinds.release(view.host.release) < _ORPHANS_END
         subflows = kinds.subflows(view, subjects)
         if not orphans and not subflows and {each.sock.protocol for each in subjects} == {"tcp"}:
             return [None] * len(subjects)
@@ -85,7 +83,7 @@ class NetlinkEngine:
         supported = support.support(view)
         may = support.may_destroy(view)
         bound = kinds.bound_datagrams(view, subjects)
-        time_wait = _release(view.host.release) >= _TIME_WAIT_ENDS
+        time_wait = kinds.release(view.host.release) >= _TIME_WAIT_ENDS
         found: list[str] = []
         for subject in subjects:
             sock = subject.sock
@@ -155,9 +153,3 @@ def _is_time_wait(subject: Subject) -> bool:
     FIN_WAIT_2; only its timer gives it away (inet_twsk_diag_fill).
     """
     return subject.sock.state == vocabulary.TIME_WAIT or subject.timer == "timewait"
-
-
-def _release(text: str) -> tuple[int, int]:
-    """The first two numbers of uname -r; (0, 0) where there are none."""
-    match = _RELEASE.match(text)
-    return (int(match.group(1)), int(match.group(2))) if match else (0, 0)

@@ -50,9 +50,15 @@ _NO_CONNECTION = Declined(
     outcomes.UNSUPPORTED_PROTOCOL,
     Reason("subflow", "the MPTCP connection that it carries is not found"),
 )
+_OLD_MPTCP = Declined(
+    outcomes.UNSUPPORTED_PROTOCOL,
+    Reason("kernel_too_old", "before Linux 5.17 not all of an MPTCP connection may end"),
+)
 _UNCONNECTED = Declined(
     outcomes.SURVIVED, Reason("no_connection", "it neither listens nor connects")
 )
+# "mptcp: full disconnect implementation"; before, mptcp_disconnect did not reset the connection.
+_WHOLE_MPTCP_ENDS = (5, 17)
 _DATAGRAMS = ("udp", "udplite")
 
 Borrow = Callable[[Descriptor], Borrowed]
@@ -75,11 +81,14 @@ class PidfdEngine:
             view.host.proc, {sock.inode for sock in targets if sock is not None}
         )
         nobody = _NO_OWNER if holders.readable else _UNREADABLE
+        old = kinds.release(view.host.release) < _WHOLE_MPTCP_ENDS
         found: list[Declined | None] = []
         for subject, target in zip(subjects, targets):
             sock = subject.sock
             if target is None:
                 found.append(_NO_CONNECTION)
+            elif old and target.protocol == "mptcp":
+                found.append(_OLD_MPTCP)
             elif not target.inode:
                 found.append(_NO_OWNER)
             elif sock.cookie in bound and sock.state != vocabulary.ESTABLISHED:
