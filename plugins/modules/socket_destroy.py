@@ -52,6 +52,8 @@ options:
     description:
       - Destroy no more sockets than this in a time, such as V(100/s), V(600/m) or V(1000/h), so
         that not all clients come back in one moment. A bare number is per second.
+      - A socket whose turn comes later than a second after the look is judged anew, by the selector
+        and by O(protect).
     type: str
   engine:
     description:

@@ -792,6 +792,39 @@ def test_what_goes_while_it_waits_for_its_turn(
     assert machine.sockets.sockets == [successor]
 
 
+def test_what_changes_while_it_waits_for_its_turn_is_judged_anew(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.process(700, comm="sshd")
+    socks = [
+        machine.add(connection(local_port=port, wqueue=9), holder=None if port == 3 else 500)
+        for port in (1, 2, 3, 4)
+    ]
+    first, recovered, taken_over, last = socks
+    machine.hold(500, taken_over)
+
+    def sleep(seconds: float) -> None:
+        machine.now += seconds
+        recovered.wqueue = 0
+        if not (machine.proc / "700" / "fd").exists() or not any(
+            (machine.proc / "700" / "fd").iterdir()
+        ):
+            machine.hold(700, taken_over)
+
+    monkeypatch.setattr(machine, "sleep", sleep)
+    report = run(machine, {"send_queue": ">0"}, pace_per_second=0.5)
+    assert outcomes_of(report) == {
+        first.cookie: "destroyed",
+        recovered.cookie: "already_gone",
+        taken_over.cookie: "protected",
+        last.cookie: "destroyed",
+    }
+    reasons = {each.subject.cookie: each.reason for each in report.results}
+    assert reasons[recovered.cookie] is not None
+    assert reasons[recovered.cookie].rule == "changed"
+    assert machine.sockets.sockets == [recovered, taken_over]
+
+
 def test_check_mode_does_not_wait(machine: Machine) -> None:
     for port in (1, 2, 3):
         machine.add(connection(local_port=port))

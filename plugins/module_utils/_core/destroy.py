@@ -12,47 +12,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from . import outcomes, vocabulary
+from . import outcomes
 from .engines.base import Engine
-from .engines.netlink import NetlinkEngine
 from .engines.registry import engines_named
-from .errors import HandlerMissing, NamespaceDenied, NamespaceNotFound, SocketsError
-from .guard.options import Guard
+from .errors import NamespaceDenied, NamespaceNotFound, SocketsError
 from .guard.reason import Reason
 from .host import Host
-from .kin import spared_with_kin
-from .limits import Excess, MaxSockets
-from .look import View, find
-from .namespaces import Namespace
+from .limits import Excess
+from .look import View
 from .outcomes import Result
 from .pace import Pace
 from .passes import run_passes
-from .selector.parse import Selector
+from .plan import Order, Plan, excess, make_plan
 from .subject import Subject
-from .wire import inet_diag
 from .wire.netlink import collector_paused
 from .words import describe
 
+__all__ = ["Order", "Report", "destroy"]
 
-@dataclass(frozen=True)
-class Order:
-    """What is to be destroyed, and within which bounds.
-
-    selector: parsed for the role "destroy". pace_per_second: at most so many a second; None for
-    as fast as it goes. engine: a name of engines.registry. check: tell, and touch nothing.
-    extensions: more bits of idiag_ext to ask for, so that the results' records are full.
-    """
-
-    selector: Selector
-    namespaces: Sequence[Namespace]
-    guard: Guard
-    max_sockets: MaxSockets | None = None
-    pace_per_second: float | None = None
-    engine: str = "netlink"
-    check: bool = False
-    extensions: int = 0
+# Seconds after which a judgement is too old to act on.
+_STALE = 1.0
+_NO_LONGER_SELECTED = Reason("changed", "it is gone, or is no longer what was selected")
 
 
 @dataclass(frozen=True)
@@ -92,23 +74,6 @@ class Report:
         return not outcomes.FAILING.isdisjoint(self.counts)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """The selected sockets of one namespace, and for each why it is spared, or None."""
-
-    namespace: Namespace
-    subjects: list[Subject]
-    reasons: list[Reason | None]
-    population: int
-    unlisted: set[str]
-
-    @property
-    def unprotected(self) -> list[Subject]:
-        if not any(self.reasons):
-            return self.subjects
-        return [subject for subject, reason in zip(self.subjects, self.reasons) if reason is None]
-
-
 def destroy(host: Host, order: Order) -> Report:
     """Destroy what the order selects and its guard does not spare.
 
@@ -126,23 +91,23 @@ def destroy(host: Host, order: Order) -> Report:
 
 
 def _destroy(host: Host, order: Order, engines: Sequence[Engine]) -> Report:
-    plans: list[_Plan] = []
+    plans: list[Plan] = []
     for namespace in order.namespaces:
         try:
-            plans.append(_plan(host, namespace, order))
+            plans.append(make_plan(host, namespace, order))
         except NamespaceNotFound:
             if namespace.asked:
                 raise
     unlisted = frozenset().union(*(plan.unlisted for plan in plans))
-    excess = _excess(order.max_sockets, plans)
-    if excess is not None:
+    over = excess(order.max_sockets, plans)
+    if over is not None:
         spared = [result for plan in plans for result in _results(plan, outcomes.LIMIT, None)]
-        return Report(spared, excess, unlisted)
+        return Report(spared, over, unlisted)
     pace = Pace(order.pace_per_second, monotonic=host.monotonic, sleep=host.sleep)
     results: list[Result] = []
     for plan in plans:
         try:
-            results += _carry_out(host, plan, engines, pace, check=order.check)
+            results += _carry_out(host, plan, order, engines, pace)
         except SocketsError as error:
             # What has already happened must be told.
             if order.check or not any(each.outcome in outcomes.CHANGING for each in results):
@@ -151,59 +116,8 @@ def _destroy(host: Host, order: Order, engines: Sequence[Engine]) -> Report:
     return Report(results, None, unlisted)
 
 
-def _plan(host: Host, namespace: Namespace, order: Order) -> _Plan:
-    with View(host, namespace) as view:
-        environment = view.environment()
-        subjects = find(
-            view,
-            order.selector,
-            extensions=order.guard.extensions | order.extensions,
-            owners=order.guard.needs_owners,
-            environment=environment,
-        )
-        reasons = order.guard.watch(environment).reasons(subjects) if subjects else []
-        if order.engine != NetlinkEngine.name:
-            reasons = spared_with_kin(view, order.guard, subjects, reasons)
-        population = 0
-        if order.max_sockets is not None and order.max_sockets.share is not None:
-            population = _population(view, order)
-        return _Plan(namespace, subjects, reasons, population, view.unlisted)
-
-
-def _population(view: View, order: Order) -> int:
-    """The unprotected sockets of the selected protocols, in every state and of both families."""
-    environment = view.environment()
-    subjects: list[Subject] = []
-    for protocol in order.selector.protocols:
-        for family in vocabulary.FAMILIES.values():
-            try:
-                socks = inet_diag.dump(
-                    view.diag,
-                    protocol,
-                    family,
-                    vocabulary.state_mask(vocabulary.ALL_STATES),
-                    order.guard.extensions,
-                )
-            except HandlerMissing:
-                break
-            subjects += [Subject(sock, environment) for sock in socks]
-    if order.guard.needs_owners:
-        environment.load_owners({subject.inode for subject in subjects} - {0})
-    return order.guard.watch(environment).reasons(subjects).count(None)
-
-
-def _excess(limit: MaxSockets | None, plans: Sequence[_Plan]) -> Excess | None:
-    if limit is None:
-        return None
-    count = sum(plan.reasons.count(None) for plan in plans)
-    population = sum(plan.population for plan in plans)
-    if limit.allows(count, population):
-        return None
-    return Excess(count, limit, None if limit.share is None else population)
-
-
 def _results(
-    plan: _Plan, outcome: str, engine: str | None, why: Reason | None = None
+    plan: Plan, outcome: str, engine: str | None, why: Reason | None = None
 ) -> list[Result]:
     """The plan's results where every socket that is not spared has the same outcome."""
     return [
@@ -220,14 +134,17 @@ def _failure(error: SocketsError) -> Reason:
 
 
 def _carry_out(
-    host: Host, plan: _Plan, engines: Sequence[Engine], pace: Pace, *, check: bool
+    host: Host, plan: Plan, order: Order, engines: Sequence[Engine], pace: Pace
 ) -> list[Result]:
     unprotected = plan.unprotected
     if not unprotected:
         return _results(plan, outcomes.PROTECTED, None)
     try:
-        with View(host, plan.namespace) as view:
-            decided = _decide(view, unprotected, engines, pace, check=check)
+        if order.pace_per_second is None or order.check:
+            with View(host, plan.namespace) as view:
+                decided = _decide(view, unprotected, engines, check=order.check)
+        else:
+            decided = _paced(host, plan, order, engines, pace)
     except NamespaceNotFound:
         # It went away since the look; what is in it, if it lives on, cannot be reached.
         return _results(plan, outcomes.SURVIVED, engines[0].name)
@@ -242,6 +159,54 @@ def _carry_out(
     ]
 
 
+def _paced(
+    host: Host, plan: Plan, order: Order, engines: Sequence[Engine], pace: Pace
+) -> list[Result]:
+    """The result of each socket that the plan does not spare, slice by slice.
+
+    By its turn a socket may be in order again, or be protected: one that was judged longer ago
+    than _STALE is judged anew. What is no longer selected is `already_gone`. The plan's own limit
+    was kept; what came since is not touched.
+    """
+    results: list[Result] = []
+    unlimited = replace(order, max_sockets=None)
+    judged, at = plan, host.monotonic()
+    unprotected = plan.unprotected
+    try:
+        for part in pace.slices(unprotected):
+            if host.monotonic() - at > _STALE:
+                judged, at = make_plan(host, plan.namespace, unlimited), host.monotonic()
+            with View(host, plan.namespace) as view:
+                results += _judged_anew(view, part, judged, engines)
+    except SocketsError as error:
+        if not any(each.outcome in outcomes.CHANGING for each in results):
+            raise
+        left = unprotected[len(results) :]
+        results += [Result(each, outcomes.SURVIVED, _failure(error)) for each in left]
+    return results
+
+
+def _judged_anew(
+    view: View, subjects: Sequence[Subject], judged: Plan, engines: Sequence[Engine]
+) -> list[Result]:
+    now = {
+        subject.identity: (subject, reason)
+        for subject, reason in zip(judged.subjects, judged.reasons)
+    }
+    verdicts = [now.get(subject.identity) for subject in subjects]
+    meant = [each[0] for each in verdicts if each is not None and each[1] is None]
+    done = iter(_decide(view, meant, engines, check=False))
+    results: list[Result] = []
+    for subject, verdict in zip(subjects, verdicts):
+        if verdict is None:
+            results.append(Result(subject, outcomes.ALREADY_GONE, _NO_LONGER_SELECTED))
+        elif verdict[1] is not None:
+            results.append(Result(subject, outcomes.PROTECTED, verdict[1]))
+        else:
+            results.append(next(done))
+    return results
+
+
 # What one engine cannot do, and another may.
 _FOR_THE_NEXT = frozenset({outcomes.UNSUPPORTED_PROTOCOL, outcomes.KERNEL_WITHOUT_DESTROY})
 
@@ -250,7 +215,6 @@ def _decide(
     view: View,
     subjects: Sequence[Subject],
     engines: Sequence[Engine],
-    pace: Pace,
     *,
     check: bool,
 ) -> list[Result]:
@@ -259,11 +223,11 @@ def _decide(
     The engines are tried one after the other; where the last leaves a socket alone, what the one
     before it said stands, with the last one's reason.
     """
-    results = _by_engine(view, subjects, engines[0], pace, check=check)
+    results = _by_engine(view, subjects, engines[0], check=check)
     for engine in engines[1:]:
         left = [index for index, each in enumerate(results) if each.outcome in _FOR_THE_NEXT]
         try:
-            again = _by_engine(view, [subjects[index] for index in left], engine, pace, check=check)
+            again = _by_engine(view, [subjects[index] for index in left], engine, check=check)
         except SocketsError as error:
             if check or not any(each.outcome in outcomes.CHANGING for each in results):
                 raise
@@ -277,7 +241,7 @@ def _decide(
 
 
 def _by_engine(
-    view: View, subjects: Sequence[Subject], engine: Engine, pace: Pace, *, check: bool
+    view: View, subjects: Sequence[Subject], engine: Engine, *, check: bool
 ) -> list[Result]:
     """Results by one engine; `engine` is None in those of sockets that it left alone."""
     if not subjects:
@@ -286,20 +250,8 @@ def _by_engine(
     taken = subjects
     if any(declined):
         taken = [subject for subject, each in zip(subjects, declined) if each is None]
-    found: list[str] = []
-    failure: Reason | None = None
-    if check:
-        found = engine.forecast(view, taken)
-    else:
-        try:
-            for part in pace.slices(taken):
-                found += run_passes(view, engine, part)
-        except SocketsError as error:
-            if outcomes.CHANGING.isdisjoint(found):
-                raise
-            failure = _failure(error)
+    found = engine.forecast(view, taken) if check else run_passes(view, engine, taken)
     results = outcomes.results(taken, found, engine.name)
-    results += [Result(each, outcomes.SURVIVED, failure) for each in taken[len(found) :]]
     if taken is subjects:
         return results
     done = iter(results)

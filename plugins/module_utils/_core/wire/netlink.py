@@ -232,9 +232,7 @@ class Connection:
         Raises NetlinkTimeout, NetlinkError and MalformedMessage.
         """
         answers: list[int] = []
-        for size, alike in itertools.groupby(payloads, len):
-            if size % 4:
-                raise ValueError(f"a payload of {size} bytes, not a multiple of four")
+        for _size, alike in itertools.groupby(payloads, len):
             run = list(alike)
             for start in range(0, len(run), BATCH):
                 answers += self._execute_batch(operation, kind, run[start : start + BATCH])
@@ -247,14 +245,15 @@ class Connection:
         last = first + count - 1
         self._sequence = itertools.count(last + 1)
         size = _HEADER.size + len(payloads[0])
+        padding = b"\0" * (-size % 4)
+        stride = size + len(padding)
         header = _HEADER.pack(size, kind, _NLM_F_REQUEST, 0, self._port)
-        data = bytearray(header + header.join(payloads))
+        data = bytearray(header + (padding + header).join(payloads) + padding)
         # nlmsg_seq is a header's third word: those of all requests are written at one stroke.
         words = memoryview(data).cast("I")
-        words[2 :: size // 4] = memoryview(array("I", range(first, last + 1)))
-        _HEADER.pack_into(
-            data, size * (count - 1), size, kind, _NLM_F_REQUEST | _NLM_F_ACK, last, self._port
-        )
+        words[2 :: stride // 4] = memoryview(array("I", range(first, last + 1)))
+        flags = _NLM_F_REQUEST | _NLM_F_ACK
+        _HEADER.pack_into(data, stride * (count - 1), size, kind, flags, last, self._port)
         self._send(operation, bytes(data))
         answers = [0] * count
         answered_at: set[int] = set()

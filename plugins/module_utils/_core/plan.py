@@ -1,0 +1,113 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: what an order would destroy. It looks, judges, touches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import vocabulary
+from .engines.netlink import NetlinkEngine
+from .errors import HandlerMissing
+from .guard.options import Guard
+from .guard.reason import Reason
+from .host import Host
+from .kin import spared_with_kin
+from .limits import Excess, MaxSockets
+from .look import View, find
+from .namespaces import Namespace
+from .selector.parse import Selector
+from .subject import Subject
+from .wire import inet_diag
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be destroyed, and within which bounds.
+
+    selector: parsed for the role "destroy". pace_per_second: at most so many a second; None for
+    as fast as it goes. engine: a name of engines.registry. check: tell, and touch nothing.
+    extensions: more bits of idiag_ext to ask for, so that the results' records are full.
+    """
+
+    selector: Selector
+    namespaces: Sequence[Namespace]
+    guard: Guard
+    max_sockets: MaxSockets | None = None
+    pace_per_second: float | None = None
+    engine: str = "netlink"
+    check: bool = False
+    extensions: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The selected sockets of one namespace, and for each why it is spared, or None."""
+
+    namespace: Namespace
+    subjects: list[Subject]
+    reasons: list[Reason | None]
+    population: int
+    unlisted: set[str]
+
+    @property
+    def unprotected(self) -> list[Subject]:
+        if not any(self.reasons):
+            return self.subjects
+        return [subject for subject, reason in zip(self.subjects, self.reasons) if reason is None]
+
+
+def make_plan(host: Host, namespace: Namespace, order: Order) -> Plan:
+    """Look at one namespace, and judge what the order selects there. Raises what find raises, and
+    NamespaceNotFound or NamespaceDenied."""
+    with View(host, namespace) as view:
+        environment = view.environment()
+        subjects = find(
+            view,
+            order.selector,
+            extensions=order.guard.extensions | order.extensions,
+            owners=order.guard.needs_owners,
+            environment=environment,
+        )
+        reasons = order.guard.watch(environment).reasons(subjects) if subjects else []
+        if order.engine != NetlinkEngine.name:
+            reasons = spared_with_kin(view, order.guard, subjects, reasons)
+        population = 0
+        if order.max_sockets is not None and order.max_sockets.share is not None:
+            population = _population(view, order)
+        return Plan(namespace, subjects, reasons, population, view.unlisted)
+
+
+def _population(view: View, order: Order) -> int:
+    """The unprotected sockets of the selected protocols, in every state and of both families."""
+    environment = view.environment()
+    subjects: list[Subject] = []
+    for protocol in order.selector.protocols:
+        for family in vocabulary.FAMILIES.values():
+            try:
+                socks = inet_diag.dump(
+                    view.diag,
+                    protocol,
+                    family,
+                    vocabulary.state_mask(vocabulary.ALL_STATES),
+                    order.guard.extensions,
+                )
+            except HandlerMissing:
+                break
+            subjects += [Subject(sock, environment) for sock in socks]
+    if order.guard.needs_owners:
+        environment.load_owners({subject.inode for subject in subjects} - {0})
+    return order.guard.watch(environment).reasons(subjects).count(None)
+
+
+def excess(limit: MaxSockets | None, plans: Sequence[Plan]) -> Excess | None:
+    """Set where the plans together would destroy more than the limit allows."""
+    if limit is None:
+        return None
+    count = sum(plan.reasons.count(None) for plan in plans)
+    population = sum(plan.population for plan in plans)
+    if limit.allows(count, population):
+        return None
+    return Excess(count, limit, None if limit.share is None else population)
