@@ -193,16 +193,17 @@ def _settings(subject: Subject) -> dict[str, Any]:
     return found
 
 
-def sort_key(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+def sort_key(subject: Subject) -> tuple[Any, ...]:
     """Records are in the order of namespace, protocol, local, remote."""
+    sock = subject.sock
     return (
-        entry["namespace"],
-        entry["protocol"],
-        entry["local"],
-        entry["local_port"],
-        entry["remote"],
-        entry["remote_port"],
-        entry["cookie"],
+        subject.environment.namespace.label,
+        sock.protocol,
+        subject.local,
+        sock.sport,
+        subject.remote,
+        sock.dport,
+        subject.cookie_hex,
     )
 
 

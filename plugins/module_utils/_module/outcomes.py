@@ -13,9 +13,8 @@ from .._core import outcomes
 from .._core.destroy import Report
 from .._core.limits import Excess
 from .._core.outcomes import Result
-from .._core.record import record
+from .._core.record import record, sort_key
 from .._core.subject import Subject
-from .summary import order
 
 # What to do about the outcomes that fail a task.
 _ADVICE = {
@@ -57,7 +56,7 @@ def _list_of(outcome: str) -> str:
 
 
 def _first(results: Iterable[Result], limit: int) -> list[Result]:
-    return heapq.nsmallest(limit, results, key=lambda result: order(result.subject))
+    return heapq.nsmallest(limit, results, key=lambda result: sort_key(result.subject))
 
 
 def _entry(result: Result) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .._core.record import sort_key
 from .._core.subject import Subject
 
 # With group_by, at most so many values get a count of their own.
@@ -18,23 +19,9 @@ MAX_GROUPS = 1000
 UNKNOWN = "unknown"
 
 
-def order(subject: Subject) -> tuple[Any, ...]:
-    """The same order as record.sort_key gives, without making the record."""
-    sock = subject.sock
-    return (
-        subject.environment.namespace.label,
-        sock.protocol,
-        subject.local,
-        sock.sport,
-        subject.remote,
-        sock.dport,
-        subject.cookie_hex,
-    )
-
-
 def first(subjects: Iterable[Subject], limit: int) -> list[Subject]:
     """The first so many in the order of records."""
-    return heapq.nsmallest(limit, subjects, key=order)
+    return heapq.nsmallest(limit, subjects, key=sort_key)
 
 
 def _namespace(subject: Subject) -> str:

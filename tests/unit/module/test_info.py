@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from plugins.module_utils._core.errors import HandlerMissing, InputError
-from plugins.module_utils._core.record import RECORD_KEYS, sort_key
+from plugins.module_utils._core.record import RECORD_KEYS
 from plugins.module_utils._module import summary
 from plugins.module_utils._module.info import look
 from tests.fakes import FakeSocket
@@ -71,7 +71,8 @@ def test_the_order_is_that_of_records(target: Target) -> None:
 
     listed = info(target)["sockets"]
 
-    assert listed == sorted(listed, key=sort_key)
+    keys = ("namespace", "protocol", "local", "local_port", "remote", "remote_port", "cookie")
+    assert listed == sorted(listed, key=lambda each: [each[key] for key in keys])
     assert len(listed) == 6
 
 
