@@ -17,7 +17,7 @@ sys.path.insert(0, str(PROJECT))
 
 import pytest  # noqa: E402
 
-import tests.conftest  # noqa: F401  # pylint: disable=unused-import
+import tests.conftest  # noqa: E402,F401  # pylint: disable=unused-import
 
 # Begins the line on the console that holds what was found out.
 MARK = "@results "
