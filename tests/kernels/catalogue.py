@@ -19,6 +19,7 @@ _DESTROYING = ("tests/kernel/test_states.py", "tests/kernel/test_errno.py")
 _ANY = ("tests/kernel/test_support_comes_true.py",)
 # The way without SOCK_DESTROY.
 _BORROWING = ("tests/kernel/test_pidfd.py",)
+_ALL = _DESTROYING + _ANY + _BORROWING
 
 
 class Kernel(NamedTuple):
@@ -43,10 +44,10 @@ _CLOUD = r"linux-image-\d[\w.~+-]*-cloud-amd64"
 PARTS = r"linux-(binary|modules)-"
 
 KERNELS = (
-    Kernel("5.10", ("bullseye",), _CLOUD, "qemu", _DESTROYING + _ANY),
-    Kernel("6.1", ("bookworm",), _CLOUD, "qemu", _DESTROYING + _ANY),
-    Kernel("6.12", ("trixie",), _CLOUD, "qemu", _DESTROYING + _ANY),
-    Kernel("newest", ("sid", "forky", "trixie-backports"), _CLOUD, "qemu", _DESTROYING + _ANY),
+    Kernel("5.10", ("bullseye",), _CLOUD, "qemu", _ALL),
+    Kernel("6.1", ("bookworm",), _CLOUD, "qemu", _ALL),
+    Kernel("6.12", ("trixie",), _CLOUD, "qemu", _ALL),
+    Kernel("newest", ("sid", "forky", "trixie-backports"), _CLOUD, "qemu", _ALL),
     # Built without CONFIG_INET_DIAG_DESTROY: there is the owner's descriptor.
     Kernel("uml", ("sid", "forky"), "user-mode-linux", "uml", _ANY + _BORROWING),
 )
