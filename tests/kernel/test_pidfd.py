@@ -672,7 +672,8 @@ def test_a_thousand_sockets_of_fifty_processes(
     assert report.counts == {"destroyed": 1000}
     with capfd.disabled():
         sys.stderr.write(f" [1,000 sockets of 50 processes: {took:.3f} s]")
-    assert took < 1
+    # How long it takes in an emulated machine (tests/kernels) says nothing about others.
+    assert took < (20 if os.environ.get("LINUXNET_SOCKETS_EMULATED") else 1)
 
 
 # Busy, and not permitted.
