@@ -1,0 +1,71 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carries out orders on the fake kernel, and reads what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from linuxnet_sockets.destroy import Order, Report, destroy
+from linuxnet_sockets.namespaces import Namespace
+from linuxnet_sockets.selector.parse import parse_selector
+from tests.fakes import FakeNamespace, FakeSocket
+from tests.unit.guard.machine import Machine
+
+DESTROY = 21
+ALL = {"state": "all"}
+UNGUARDED = {"listeners": False, "unconnected": False, "kernel": False}
+
+
+def run(
+    machine: Machine,
+    match: Any = None,
+    *,
+    namespaces: Sequence[Namespace] | None = None,
+    protect: Any = None,
+    **order: Any,
+) -> Report:
+    selector = parse_selector(ALL if match is None else match, names=machine.host, role="destroy")
+    guard = machine.guard(protect)
+    return destroy(machine.host, Order(selector, namespaces or [machine.namespace], guard, **order))
+
+
+def outcomes_of(report: Report) -> dict[int, str]:
+    """Outcome by cookie."""
+    return {result.subject.cookie: result.outcome for result in report.results}
+
+
+def cookies_asked_for(namespace: FakeNamespace) -> list[int]:
+    """Of every destroy request; 0 is the harmless probe."""
+    return [
+        int.from_bytes(payload[48:56], "little")
+        for kind, payload in namespace.requests
+        if kind == DESTROY
+    ]
+
+
+def both_ways(
+    machine: Machine, sock: FakeSocket, match: Any, outcome: str, *, predicted: str | None = None
+) -> Report:
+    """Check mode touches nothing and predicts; then the same order comes out as predicted."""
+    machine.add(sock)
+    forecast = run(machine, match, protect=UNGUARDED, check=True)
+    assert outcomes_of(forecast) == {sock.cookie: predicted or outcome}
+    assert not any(cookies_asked_for(machine.sockets))
+    assert machine.sockets.destroyed == []
+    report = run(machine, match, protect=UNGUARDED)
+    assert outcomes_of(report) == {sock.cookie: outcome}
+    return report
+
+
+def when_destroying(namespace: FakeNamespace, action: Callable[[], None]) -> None:
+    """Do it once, just before the first request to destroy a socket is worked on."""
+
+    def hook(kind: int, _payload: bytes) -> None:
+        if kind == DESTROY:
+            namespace.before_request = None
+            action()
+
+    namespace.before_request = hook

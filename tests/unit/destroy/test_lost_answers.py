@@ -1,0 +1,205 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Answers that get lost: what is true is what a fresh look shows."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+import pytest
+
+from linuxnet_sockets.engines.base import Declined
+from linuxnet_sockets.engines.netlink import NetlinkEngine
+from linuxnet_sockets.errors import (
+    DumpInterrupted,
+    NetlinkError,
+)
+from linuxnet_sockets.look import View
+from linuxnet_sockets.namespaces import Namespace
+from linuxnet_sockets.subject import Subject
+from linuxnet_sockets.wire import inet_diag
+from linuxnet_sockets.wire.netlink import Connection
+from tests.fakes import FakeNetlinkSocket, FakeSocket, faults
+from tests.fakes.model import (
+    MPTCP,
+)
+from tests.unit.destroy.orders import (
+    DESTROY,
+    UNGUARDED,
+    outcomes_of,
+    run,
+    when_destroying,
+)
+from tests.unit.guard.machine import Machine, connection
+
+
+@pytest.mark.parametrize("fault", [faults.overrun(), faults.lost()], ids=["overrun", "time-out"])
+def test_lost_answers_change_no_outcome(machine: Machine, fault: faults.Fault) -> None:
+    gone = machine.add(connection())
+    stays = machine.add(connection(local_port=2, immortal=True))
+    when_destroying(machine.sockets, lambda: machine.sockets.faults.append(fault))
+    report = run(machine)
+    assert outcomes_of(report) == {gone.cookie: "destroyed", stays.cookie: "survived"}
+
+
+def test_what_was_not_asked_for_any_more_is_not_claimed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer about the first does not come; meanwhile the second goes by itself."""
+    monkeypatch.setattr("linuxnet_sockets.engines.netlink._CHUNK", 1)
+    first, second = machine.add(connection(local_port=1)), machine.add(connection(local_port=2))
+
+    def meanwhile() -> None:
+        machine.sockets.faults.append(faults.lost())
+        machine.sockets.remove(second)
+
+    when_destroying(machine.sockets, meanwhile)
+    assert outcomes_of(run(machine)) == {first.cookie: "destroyed", second.cookie: "already_gone"}
+
+
+def refuse_all_but(meant: FakeSocket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests about other sockets cannot be sent."""
+    work = inet_diag.destroy
+
+    def destroy_it(where: Connection, socks: Sequence[inet_diag.Sock]) -> list[int]:
+        if socks[0].cookie != meant.cookie:
+            raise NetlinkError("destroy sockets", errno.EACCES)
+        return work(where, socks)
+
+    monkeypatch.setattr(inet_diag, "destroy", destroy_it)
+
+
+def test_a_request_that_cannot_be_sent_does_not_hide_those_before(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linuxnet_sockets.engines.netlink._CHUNK", 1)
+    first, *others = [machine.add(connection(local_port=port)) for port in (1, 2, 3)]
+    refuse_all_but(first, monkeypatch)
+    report = run(machine)
+    left = dict.fromkeys((sock.cookie for sock in others), "survived")
+    assert outcomes_of(report) == {first.cookie: "destroyed", **left}
+    with pytest.raises(NetlinkError):
+        run(machine)
+
+
+def test_an_acknowledgement_that_cannot_be_read_is_one_that_was_lost(machine: Machine) -> None:
+    sock = machine.add(connection())
+    when_destroying(machine.sockets, lambda: machine.sockets.faults.append(faults.cut(4)))
+    assert outcomes_of(run(machine)) == {sock.cookie: "destroyed"}
+
+
+def test_more_refusals_than_the_receive_buffer_holds(machine: Machine) -> None:
+    machine.kernel.abilities.privileged = False
+    machine.kernel.abilities.receive_buffer = 30_000
+    for port in range(1, 300):
+        machine.sockets.add(connection(local_port=port))
+    report = run(machine, protect={"ssh_sessions": False, "kernel": False})
+    assert set(report.counts) <= {"not_permitted", "survived"}
+    assert report.matched == 299
+    assert report.failed
+    assert not report.changed
+
+
+def test_fresh_look_that_is_interrupted_is_taken_again(machine: Machine) -> None:
+    sock = machine.add(connection())
+    machine.sockets.before_request = lambda kind, _payload: (
+        machine.sockets.faults.extend([faults.none, faults.dump_interrupted])
+        if kind == DESTROY
+        else None
+    )
+    assert outcomes_of(run(machine)) == {sock.cookie: "destroyed"}
+
+
+def test_without_a_fresh_look_nothing_is_claimed_and_nothing_lost(machine: Machine) -> None:
+    spared = machine.add(connection(remote_port=4505))
+    sock = machine.add(connection())
+    machine.sockets.before_request = lambda kind, _payload: (
+        machine.sockets.faults.extend([faults.none, *[faults.dump_interrupted] * 20])
+        if kind == DESTROY
+        else None
+    )
+    report = run(machine)
+    assert outcomes_of(report) == {spared.cookie: "protected", sock.cookie: "survived"}
+    assert report.failed
+    assert not report.changed
+
+
+def test_a_fresh_look_that_cannot_be_read_loses_nothing(machine: Machine) -> None:
+    spared = machine.add(connection(remote_port=4505))
+    sock = machine.add(connection())
+    machine.sockets.before_request = lambda kind, _payload: (
+        machine.sockets.faults.extend([faults.none, *[faults.cut(20)] * 20])
+        if kind == DESTROY
+        else None
+    )
+    assert outcomes_of(run(machine)) == {spared.cookie: "protected", sock.cookie: "survived"}
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_an_error_after_something_was_destroyed_does_not_hide_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, check: bool
+) -> None:
+    meant = machine.add(connection())
+    other = machine.kernel.namespace("other")
+    left = other.add(connection())
+    opened: list[int] = []
+
+    def open_netlink(namespace: Namespace, protocol: int) -> FakeNetlinkSocket:
+        if namespace.label == "other" and opened and protocol == opened[0]:
+            raise NetlinkError("open a netlink socket", errno.EMFILE)
+        opened.extend([protocol] if namespace.label == "other" else [])
+        return machine.kernel.open(namespace, protocol)
+
+    monkeypatch.setattr(machine, "open", open_netlink)
+    spaces = [machine.namespace, Namespace("other", "/run/netns/other", other.identity)]
+    if check:
+        with pytest.raises(NetlinkError):
+            run(machine, namespaces=spaces, protect=UNGUARDED, check=True)
+        return
+    report = run(machine, namespaces=spaces, protect={**UNGUARDED, "ssh_sessions": False})
+    assert [(each.subject.identity, each.outcome) for each in report.results] == [
+        (("current", "tcp", meant.cookie), "destroyed"),
+        (("other", "tcp", left.cookie), "survived"),
+    ]
+    reason = report.results[1].reason
+    assert reason is not None
+    assert "EMFILE" in (reason.detail or "")
+    assert other.sockets == [left]
+
+
+def test_an_error_between_two_slices_does_not_hide_the_first(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = [machine.add(connection(local_port=port)) for port in (1, 2)]
+    refuse_all_but(first, monkeypatch)
+    report = run(machine, pace_per_second=1)
+    assert outcomes_of(report) == {first.cookie: "destroyed", second.cookie: "survived"}
+    reason = report.results[1].reason
+    assert reason is not None
+    assert "EACCES" in (reason.detail or "")
+
+
+class Interrupted(NetlinkEngine):
+    """An engine that cannot even tell what it would leave alone."""
+
+    name = "interrupted"
+
+    def declines(self, _view: View, _subjects: Sequence[Subject]) -> list[Declined | None]:
+        raise DumpInterrupted("list mptcp sockets", 5)
+
+
+def test_an_error_of_the_next_engine_does_not_hide_what_the_first_did(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "linuxnet_sockets.destroy.engines_named", lambda _name: (NetlinkEngine(), Interrupted())
+    )
+    gone = machine.add(connection())
+    left = machine.add(connection(local_port=2, protocol=MPTCP))
+    report = run(machine, {"protocol": ["tcp", "mptcp"], "state": "connected"})
+    assert outcomes_of(report) == {gone.cookie: "destroyed", left.cookie: "unsupported_protocol"}
+    (reason,) = (each.reason for each in report.results if each.subject.cookie == left.cookie)
+    assert reason is not None
+    assert "in one piece" in (reason.detail or "")

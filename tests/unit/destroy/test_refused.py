@@ -1,0 +1,174 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the kernel cannot, may not, or should not do."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from linuxnet_sockets.errors import (
+    HandlerMissing,
+)
+from tests.fakes import FakeSocket
+from tests.fakes.model import (
+    CLOSING,
+    FIN_WAIT1,
+    FIN_WAIT2,
+    LAST_ACK,
+    MPTCP,
+    RAW,
+    TIME_WAIT,
+    UDP,
+    UDPLITE,
+)
+from tests.unit.destroy.orders import (
+    ALL,
+    both_ways,
+    cookies_asked_for,
+    outcomes_of,
+    run,
+)
+from tests.unit.guard.machine import LOCAL, REMOTE, Machine, connection
+
+
+def test_udplite_has_no_way_to_be_destroyed(machine: Machine) -> None:
+    sock = FakeSocket(protocol=UDPLITE, local=LOCAL, local_port=5, remote=REMOTE, remote_port=6)
+    report = both_ways(
+        machine, sock, {"protocol": "udplite", "remote_port": 6}, "unsupported_protocol"
+    )
+    assert report.failed
+    assert sock.errors == []
+
+
+def test_mptcp_has_no_way_to_be_destroyed(machine: Machine) -> None:
+    sock = connection(protocol=MPTCP)
+    both_ways(machine, sock, {"protocol": "mptcp", "state": "all"}, "unsupported_protocol")
+
+
+def test_mptcp_subflow_is_not_killed_alone(machine: Machine) -> None:
+    whole = machine.add(connection(protocol=MPTCP))
+    sock = connection()
+    sock.ulp = "mptcp"
+    both_ways(machine, sock, ALL, "unsupported_protocol")
+    assert machine.sockets.sockets == [whole, sock]
+    assert not any(cookies_asked_for(machine.sockets))
+
+
+@pytest.mark.parametrize(
+    ("knows_mptcp", "outcome"), [(True, "unsupported_protocol"), (False, "destroyed")]
+)
+def test_subflows_where_mptcp_cannot_be_listed(
+    machine: Machine, knows_mptcp: bool, outcome: str
+) -> None:
+    machine.kernel.abilities.handlers -= {MPTCP}
+    if knows_mptcp:
+        (machine.proc / "sys" / "net" / "mptcp").mkdir(parents=True)
+    sock = connection()
+    # A kernel without MPTCP has no such sockets; that nobody asked for it shows in the outcome.
+    sock.ulp = "mptcp"
+    both_ways(machine, sock, ALL, outcome)
+
+
+def test_other_connections_beside_mptcp_go(machine: Machine) -> None:
+    machine.add(connection(protocol=MPTCP))
+    both_ways(machine, connection(local_port=2), ALL, "destroyed")
+
+
+def test_connection_under_tls_is_no_subflow(machine: Machine) -> None:
+    machine.add(connection(protocol=MPTCP))
+    sock = connection(local_port=2)
+    sock.ulp = "tls"
+    both_ways(machine, sock, ALL, "destroyed")
+
+
+def test_raw_sockets_are_left_alone(machine: Machine) -> None:
+    # The kernel would take the first that fits, whatever the cookie says.
+    machine.kernel.abilities.handlers |= {RAW}
+    sock = FakeSocket(
+        protocol=RAW, local=LOCAL, local_port=1, remote=REMOTE, remote_port=0, raw_protocol=1
+    )
+    both_ways(machine, sock, {"protocol": "raw", "state": "all"}, "unsupported_protocol")
+    assert not any(cookies_asked_for(machine.sockets))
+
+
+def test_without_privilege(machine: Machine) -> None:
+    machine.kernel.abilities.privileged = False
+    report = both_ways(machine, connection(), {"remote_port": 443}, "not_permitted")
+    assert report.failed
+    assert not report.changed
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_kernel_without_destroy(machine: Machine, protocol: str) -> None:
+    machine.kernel.abilities.destroys = False
+    sock = connection()
+    if protocol == "udp":
+        sock = FakeSocket(protocol=UDP, local=LOCAL, local_port=5, remote=REMOTE, remote_port=443)
+    match = {"protocol": protocol, "remote_port": 443}
+    assert both_ways(machine, sock, match, "kernel_without_destroy").failed
+
+
+@pytest.mark.parametrize("state", [TIME_WAIT, FIN_WAIT2])
+def test_kernel_too_old_for_time_wait(machine: Machine, state: int) -> None:
+    """FIN_WAIT_2 without an application is TIME_WAIT under another name: its timer says so."""
+    machine.kernel.abilities.destroys_time_wait = False
+    machine.release = "5.15.0-100-generic"
+    sock = connection(state=state, timer=3, inode=0)
+    both_ways(machine, sock, ALL, "kernel_without_destroy")
+
+
+def test_kernel_too_old_for_time_wait_destroys_fin_wait_2(machine: Machine) -> None:
+    machine.kernel.abilities.destroys_time_wait = False
+    machine.release = "5.15.0-100-generic"
+    both_ways(machine, connection(state=FIN_WAIT2), ALL, "destroyed")
+
+
+@pytest.mark.parametrize("state", [FIN_WAIT1, CLOSING, LAST_ACK])
+@pytest.mark.parametrize("release", ["5.4.0-42-generic", "6.1.0-28-amd64", "6.10.14", "odd"])
+def test_orphans_that_an_old_kernel_would_make_immortal(
+    machine: Machine, state: int, release: str
+) -> None:
+    machine.release = release
+    sock = connection(state=state, inode=0, wqueue=100, timer=4)
+    report = both_ways(machine, sock, ALL, "kernel_defect")
+    assert machine.sockets.sockets == [sock]
+    assert not report.failed
+    assert not report.changed
+
+
+@pytest.mark.parametrize("release", ["6.11.0", "6.18.44", "7.0"])
+def test_orphans_go_on_kernels_with_the_fix(machine: Machine, release: str) -> None:
+    machine.release = release
+    both_ways(machine, connection(state=FIN_WAIT1, inode=0, wqueue=9), ALL, "destroyed")
+
+
+def test_sockets_that_are_no_such_orphans_go_on_old_kernels(machine: Machine) -> None:
+    machine.release = "5.10.0"
+    for sock in (
+        connection(local_port=1, state=FIN_WAIT1, wqueue=9),
+        connection(local_port=2, state=FIN_WAIT2, inode=0),
+        connection(local_port=3, wqueue=9, timer=4),
+    ):
+        machine.add(sock)
+    assert run(machine).counts == {"destroyed": 3}
+
+
+def test_acknowledged_but_still_there(machine: Machine) -> None:
+    sock = connection(immortal=True)
+    report = both_ways(machine, sock, ALL, "survived", predicted="destroyed")
+    assert report.failed
+
+
+@pytest.mark.parametrize(("number", "outcome"), [(errno.EBUSY, "busy"), (errno.EINVAL, "survived")])
+def test_refusals_of_one_socket(machine: Machine, number: int, outcome: str) -> None:
+    refused, other = machine.add(connection(errno=number)), machine.add(connection(local_port=2))
+    assert outcomes_of(run(machine)) == {refused.cookie: outcome, other.cookie: "destroyed"}
+
+
+def test_protocol_that_the_kernel_cannot_list(machine: Machine) -> None:
+    machine.kernel.abilities.handlers -= {MPTCP}
+    with pytest.raises(HandlerMissing):
+        run(machine, {"protocol": "mptcp", "state": "all"})
