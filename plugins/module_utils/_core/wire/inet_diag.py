@@ -9,7 +9,7 @@ import errno
 import functools
 import socket
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from .. import vocabulary
@@ -140,7 +140,8 @@ def _decoder(protocol: str, make: Callable[[Sock], T | None]) -> DecodeRun[T]:
     # As Sock._make, without its Python frame.
     new = tuple.__new__
 
-    def decode_run(datagram: bytes, size: int) -> Iterator[T | None]:
+    def decode_run(datagram: bytes, size: int) -> list[T]:
+        kept: list[T] = []
         for (
             family,
             state,
@@ -160,7 +161,7 @@ def _decoder(protocol: str, make: Callable[[Sock], T | None]) -> DecodeRun[T]:
             inode,
             attributes_,
         ) in _layout(size).iter_unpack(datagram):
-            yield make(
+            item = make(
                 new(
                     Sock,
                     (
@@ -184,6 +185,9 @@ def _decoder(protocol: str, make: Callable[[Sock], T | None]) -> DecodeRun[T]:
                     ),
                 )
             )
+            if item is not None:
+                kept.append(item)
+        return kept
 
     return decode_run
 
@@ -233,7 +237,8 @@ def dump_as(
 
     def decode(datagram: bytes, offset: int, end: int) -> T | None:
         start = offset - _HEADER_SIZE
-        return next(iter(decode_run(datagram[start:end], end - start)))
+        kept = decode_run(datagram[start:end], end - start)
+        return kept[0] if kept else None
 
     try:
         return connection.dump(

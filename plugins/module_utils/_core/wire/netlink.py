@@ -16,7 +16,7 @@ import socket
 import struct
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Optional, Protocol, TypeVar
 
@@ -49,7 +49,7 @@ BATCH = 128
 
 T = TypeVar("T")
 Decode = Callable[[bytes, int, int], Optional[T]]
-DecodeRun = Callable[[bytes, int], Iterable[Optional[T]]]
+DecodeRun = Callable[[bytes, int], list[T]]
 
 
 class NetlinkSocket(Protocol):
@@ -123,7 +123,7 @@ class Connection:
         what it makes is kept unless it is None.
 
         decode_run(datagram, size), where there is one, is called instead for a datagram that holds
-        nothing but data messages of one size, headers included; it yields what decode would make.
+        nothing but data messages of one size, headers included; it gives what is kept of them.
 
         Begins anew where the kernel says that its tables changed meanwhile or that it lost
         messages. Raises NetlinkError (also for an error in the payload of NLMSG_DONE, where
@@ -175,7 +175,7 @@ class Connection:
             datagram = self._receive(operation, deadline)
             alike = self._alike(datagram, sequence) if decode_run is not None else 0
             if decode_run is not None and alike:
-                found += [item for item in decode_run(datagram, alike) if item is not None]
+                found += decode_run(datagram, alike)
                 continue
             for what, flags, answered, offset, end in self._messages(datagram):
                 if answered != sequence:
