@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Optional
 
 from . import outcomes
 from .engines.base import Engine
@@ -21,7 +22,7 @@ from .errors import NamespaceDenied, NamespaceNotFound, SocketsError
 from .guard.reason import Reason
 from .host import Host
 from .limits import Excess
-from .look import View
+from .look import View, look_into_each
 from .outcomes import Result
 from .pace import Pace
 from .passes import run_passes
@@ -91,13 +92,7 @@ def destroy(host: Host, order: Order) -> Report:
 
 
 def _destroy(host: Host, order: Order, engines: Sequence[Engine]) -> Report:
-    plans: list[Plan] = []
-    for namespace in order.namespaces:
-        try:
-            plans.append(make_plan(host, namespace, order))
-        except NamespaceNotFound:
-            if namespace.asked:
-                raise
+    plans = list(look_into_each(host, order.namespaces, lambda view: make_plan(view, order)))
     unlisted = frozenset().union(*(plan.unlisted for plan in plans))
     over = excess(order.max_sockets, plans)
     if over is not None:
@@ -170,14 +165,14 @@ def _paced(
     """
     results: list[Result] = []
     unlimited = replace(order, max_sockets=None)
-    judged, at = plan, host.monotonic()
+    verdicts, at = _verdicts(plan), host.monotonic()
     unprotected = plan.unprotected
     try:
         for part in pace.slices(unprotected):
-            if host.monotonic() - at > _STALE:
-                judged, at = make_plan(host, plan.namespace, unlimited), host.monotonic()
             with View(host, plan.namespace) as view:
-                results += _judged_anew(view, part, judged, engines)
+                if host.monotonic() - at > _STALE:
+                    verdicts, at = _verdicts(make_plan(view, unlimited)), host.monotonic()
+                results += _as_judged(view, part, verdicts, engines)
     except SocketsError as error:
         if not any(each.outcome in outcomes.CHANGING for each in results):
             raise
@@ -186,18 +181,24 @@ def _paced(
     return results
 
 
-def _judged_anew(
-    view: View, subjects: Sequence[Subject], judged: Plan, engines: Sequence[Engine]
-) -> list[Result]:
-    now = {
-        subject.identity: (subject, reason)
-        for subject, reason in zip(judged.subjects, judged.reasons)
+_Verdicts = dict[tuple[str, str, int], tuple[Subject, Optional[Reason]]]
+
+
+def _verdicts(plan: Plan) -> _Verdicts:
+    """Each selected socket, as it was seen, and why it is spared, or None; by its identity."""
+    return {
+        subject.identity: (subject, reason) for subject, reason in zip(plan.subjects, plan.reasons)
     }
-    verdicts = [now.get(subject.identity) for subject in subjects]
-    meant = [each[0] for each in verdicts if each is not None and each[1] is None]
+
+
+def _as_judged(
+    view: View, subjects: Sequence[Subject], verdicts: _Verdicts, engines: Sequence[Engine]
+) -> list[Result]:
+    now = [verdicts.get(subject.identity) for subject in subjects]
+    meant = [each[0] for each in now if each is not None and each[1] is None]
     done = iter(_decide(view, meant, engines, check=False))
     results: list[Result] = []
-    for subject, verdict in zip(subjects, verdicts):
+    for subject, verdict in zip(subjects, now):
         if verdict is None:
             results.append(Result(subject, outcomes.ALREADY_GONE, _NO_LONGER_SELECTED))
         elif verdict[1] is not None:

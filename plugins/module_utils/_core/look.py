@@ -128,21 +128,19 @@ def find_as(
     """
     only = selector.protocols[0] if len(selector.protocols) == 1 else None
     matches = selector.bind(environment, protocol=only)
-    needs_owners = "owners" in selector.needs
 
-    def judged(sock: inet_diag.Sock) -> Subject | None:
+    def possible_one(sock: inet_diag.Sock) -> Subject | None:
         subject = Subject(sock, environment)
-        verdict = matches(subject)
-        return subject if verdict or (needs_owners and verdict is None) else None
+        return None if matches(subject) is False else subject
 
     def made(sock: inet_diag.Sock) -> T | None:
         subject = Subject(sock, environment)
         return make(subject) if matches(subject) else None
 
-    if not needs_owners:
+    if "owners" not in selector.needs:
         return _each_listed(made, view, selector, environment, extensions)
     # Only for those that may match once their owners are known are the owners looked for.
-    possible = _each_listed(judged, view, selector, environment, extensions)
+    possible = _each_listed(possible_one, view, selector, environment, extensions)
     environment.load_owners({subject.inode for subject in possible} - {0})
     matches = selector.bind(environment, protocol=only)
     found = (make(subject) for subject in possible if matches(subject))

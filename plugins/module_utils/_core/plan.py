@@ -13,7 +13,6 @@ from .engines.netlink import NetlinkEngine
 from .errors import HandlerMissing
 from .guard.options import Guard
 from .guard.reason import Reason
-from .host import Host
 from .kin import spared_with_kin
 from .limits import Excess, MaxSockets
 from .look import View, find
@@ -59,25 +58,23 @@ class Plan:
         return [subject for subject, reason in zip(self.subjects, self.reasons) if reason is None]
 
 
-def make_plan(host: Host, namespace: Namespace, order: Order) -> Plan:
-    """Look at one namespace, and judge what the order selects there. Raises what find raises, and
-    NamespaceNotFound or NamespaceDenied."""
-    with View(host, namespace) as view:
-        environment = view.environment()
-        subjects = find(
-            view,
-            order.selector,
-            extensions=order.guard.extensions | order.extensions,
-            owners=order.guard.needs_owners,
-            environment=environment,
-        )
-        reasons = order.guard.watch(environment).reasons(subjects) if subjects else []
-        if order.engine != NetlinkEngine.name:
-            reasons = spared_with_kin(view, order.guard, subjects, reasons)
-        population = 0
-        if order.max_sockets is not None and order.max_sockets.share is not None:
-            population = _population(view, order)
-        return Plan(namespace, subjects, reasons, population, view.unlisted)
+def make_plan(view: View, order: Order) -> Plan:
+    """Look at one namespace, and judge what the order selects there. Raises what find raises."""
+    environment = view.environment()
+    subjects = find(
+        view,
+        order.selector,
+        extensions=order.guard.extensions | order.extensions,
+        owners=order.guard.needs_owners,
+        environment=environment,
+    )
+    reasons = order.guard.watch(environment).reasons(subjects) if subjects else []
+    if order.engine != NetlinkEngine.name:
+        reasons = spared_with_kin(view, order.guard, subjects, reasons)
+    population = 0
+    if order.max_sockets is not None and order.max_sockets.share is not None:
+        population = _population(view, order)
+    return Plan(view.namespace, subjects, reasons, population, view.unlisted)
 
 
 def _population(view: View, order: Order) -> int:

@@ -211,11 +211,6 @@ class Subject:
         return self.sock.retrans
 
     @property
-    def counts_connections(self) -> bool:
-        """A listener: its queues hold connections (waiting, and at most), not bytes."""
-        return self.sock.state == vocabulary.LISTENING
-
-    @property
     def send_queue(self) -> int:
         """Bytes not acknowledged yet, or not sent; of a listener the most it lets wait."""
         return self.sock.wqueue
