@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from linuxnet_sockets.wire.inet_diag import Sock
-from tests.lab.states import IPPROTO_MPTCP, IPPROTO_UDPLITE
+from tests.lab.states import FIN_WAIT2, IPPROTO_MPTCP, IPPROTO_UDPLITE, wait_for
 from tests.lab.topology import Lab, LabNamespace
 from tests.unit.selector import world
 
@@ -190,7 +190,8 @@ class Crowd:
             _sock, other = self.connect(("10.0.0.2", 443))
             other.shutdown(socket.SHUT_WR)  # the host's end: CLOSE_WAIT
             sock, _other = self.connect(("10.0.0.2", 443))
-            sock.shutdown(socket.SHUT_WR)  # FIN_WAIT2
+            sock.shutdown(socket.SHUT_WR)
+            wait_for(self.host, FIN_WAIT2, sock.getsockname()[:2])  # Its acknowledgement may lag.
             sock, other = self.connect(("10.0.0.2", 22))
             sock.close()
             other.close()  # TIME_WAIT
