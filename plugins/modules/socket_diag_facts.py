@@ -106,6 +106,8 @@ ansible_facts:
                       alone. Raw sockets, where there is a handler.
                     - V(handler_missing), they cannot be listed either. A kernel module would bring
                       the handler.
+                    - V(protocol_missing), nor can they, and that module is at work already. This
+                      kernel has no such protocol.
                     - V(not_permitted), the kernel can, but not for this user.
                   type: str
                 how:

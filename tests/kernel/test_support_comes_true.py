@@ -64,7 +64,7 @@ def test_a_connected_socket(
         pytest.skip(f"no {protocol} sockets here: {error}")
     verdict = _verdict(held.where, protocol)
     match = {"protocol": protocol, "local": held.local[0], "state": "established"}
-    if verdict == support.HANDLER_MISSING:
+    if verdict in (support.HANDLER_MISSING, support.PROTOCOL_MISSING):
         with pytest.raises(HandlerMissing):
             run(held.where, match)
         _pass_a_byte(held, raw=protocol == "raw")

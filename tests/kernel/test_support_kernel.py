@@ -152,7 +152,8 @@ def _fates(sockets: Sockets, protocols: list[str]) -> set[tuple[int, int, int, b
 
 def _listed(pair: Pair, protocol: str) -> bool:
     with _view(pair.client) as view:
-        return support.support(view)[protocol].verdict != support.HANDLER_MISSING
+        missing = (support.HANDLER_MISSING, support.PROTOCOL_MISSING)
+        return support.support(view)[protocol].verdict not in missing
 
 
 def _connections(pair: Pair) -> list[tuple[socket.socket, socket.socket]]:

@@ -64,15 +64,23 @@ def test_a_kernel_built_without() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("number", "name"), [(6, "tcp"), (17, "udp"), (136, "udplite"), (255, "raw"), (262, "mptcp")]
-)
+@pytest.mark.parametrize(("number", "name"), [(6, "tcp"), (255, "raw"), (262, "mptcp")])
 def test_a_missing_handler_is_told_from_a_missing_socket(number: int, name: str) -> None:
     with _view(Abilities(handlers=_EVERY - {number})) as view:
         found = support.support(view)
     missing = [each for each, how in found.items() if how.verdict == support.HANDLER_MISSING]
     assert missing == [name]
     assert found[name].module == vocabulary.DIAG_MODULES[name]
+
+
+def test_a_protocol_that_the_kernel_lacks_is_told_from_a_module_to_load() -> None:
+    with _view(Abilities(handlers=_EVERY - {136})) as view:
+        alone = support.support(view)["udplite"]
+    assert (alone.verdict, alone.module) == (support.PROTOCOL_MISSING, None)
+    with _view(Abilities(handlers=_EVERY - {136, 17})) as view:
+        both = support.support(view)
+    assert {both[name].verdict for name in ("udp", "udplite")} == {support.HANDLER_MISSING}
+    assert both["udplite"].module == "udp_diag"
 
 
 def test_an_old_kernel_that_does_not_know_mptcp() -> None:

@@ -20,6 +20,7 @@ SUPPORTED = "supported"
 BUILT_WITHOUT = "built_without"
 NO_DESTROY_HANDLER = "no_destroy_handler"
 HANDLER_MISSING = "handler_missing"
+PROTOCOL_MISSING = "protocol_missing"
 NO_COOKIE_CHECK = "no_cookie_check"
 NOT_PERMITTED = "not_permitted"
 
@@ -44,9 +45,10 @@ class ProtocolSupport(NamedTuple):
     verdict: supported; built_without (no CONFIG_INET_DIAG_DESTROY); no_destroy_handler (the
     protocol has none, whatever the configuration); no_cookie_check (the kernel would destroy, but
     it cannot be told which socket: the netlink engine declines); handler_missing (its sockets
-    cannot even be listed: `module` would bring the handler); not_permitted (the kernel can, this
-    caller may not: `reason` is no_capability or foreign_user_namespace, None where it is not
-    known). how: the answers that say so. module_available: whether this kernel's modules hold
+    cannot even be listed: `module` would bring the handler); protocol_missing (nor can they, and
+    that module is at work already: this kernel has no such protocol); not_permitted (the kernel
+    can, this caller may not: `reason` is no_capability or foreign_user_namespace, None where it is
+    not known). how: the answers that say so. module_available: whether this kernel's modules hold
     `module`; None where that is not known.
     """
 
@@ -65,6 +67,7 @@ def support(view: View) -> dict[str, ProtocolSupport]:
         found[protocol] = verdict = _protocol(view, protocol)
         if verdict.verdict not in (BUILT_WITHOUT, HANDLER_MISSING):
             destroyers.add(protocol)
+    _tell_missing_protocols(found)
     # One option builds every protocol's handler: where one can destroy, another that cannot was
     # not left out by the configuration.
     if destroyers:
@@ -72,6 +75,23 @@ def support(view: View) -> dict[str, ProtocolSupport]:
             if verdict.verdict == BUILT_WITHOUT:
                 found[protocol] = verdict._replace(verdict=NO_DESTROY_HANDLER)
     return found
+
+
+def _tell_missing_protocols(found: dict[str, ProtocolSupport]) -> None:
+    """A diag module brings the handlers of all its protocols that the kernel has."""
+    at_work = {
+        vocabulary.DIAG_MODULES[protocol]: protocol
+        for protocol, verdict in found.items()
+        if verdict.verdict != HANDLER_MISSING
+    }
+    for protocol, verdict in found.items():
+        sibling = at_work.get(verdict.module or "")
+        if verdict.verdict == HANDLER_MISSING and sibling is not None:
+            found[protocol] = ProtocolSupport(
+                PROTOCOL_MISSING,
+                f"a dump ends with ENOENT, though {verdict.module} answers for {sibling}: "
+                f"this kernel has no {protocol}",
+            )
 
 
 def _protocol(view: View, protocol: str) -> ProtocolSupport:
