@@ -120,3 +120,13 @@ class EngineUnavailable(SocketsError):
         super().__init__(engine, why)
         self.engine = engine
         self.why = why
+
+
+class PackageMissing(SocketsError):
+    """A Python package that the agent needs cannot be imported."""
+
+    def __init__(self, package: str, purpose: str, why: str) -> None:
+        super().__init__(package, purpose, why)
+        self.package = package
+        self.purpose = purpose
+        self.why = why

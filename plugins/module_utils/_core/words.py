@@ -113,6 +113,14 @@ def _engine(error: errors.EngineUnavailable) -> str:
     return f"The engine {_shown(error.engine)} cannot work here: {error.why}."
 
 
+def _package(error: errors.PackageMissing) -> str:
+    return (
+        f"The Python package {error.package}, which {error.purpose}, cannot be imported: "
+        f"{error.why}. Install the distribution's python3-{error.package}, or it from pip into the "
+        "environment that the agent runs in."
+    )
+
+
 _SENTENCES: dict[type[errors.SocketsError], Callable[[Any], str]] = {
     errors.InputError: _input,
     errors.NetlinkError: _netlink,
@@ -125,6 +133,7 @@ _SENTENCES: dict[type[errors.SocketsError], Callable[[Any], str]] = {
     errors.NamespaceDenied: _denied_namespace,
     errors.ProtectFileError: _protect_file,
     errors.EngineUnavailable: _engine,
+    errors.PackageMissing: _package,
 }
 
 

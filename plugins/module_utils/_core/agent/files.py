@@ -1,0 +1,26 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: files that others read while the agent writes them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+
+
+def replace_file(path: str, content: str, *, mode: int = 0o644) -> None:
+    """Write the whole file beside the old one and put it in its place: a reader sees one or the
+    other, never a half. Raises OSError; then the old file is as it was.
+    """
+    descriptor, written = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path) or ".")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(content)
+        os.replace(written, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(written)
+        raise
