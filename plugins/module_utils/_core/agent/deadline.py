@@ -1,0 +1,67 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: moments in the future that outlive a restart, a reboot, a set clock.
+
+Two clocks are asked. The wall clock goes on over a reboot, but can be set; CLOCK_BOOTTIME cannot be
+set and counts what the machine slept, but begins anew with each boot.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Clocks(NamedTuple):
+    """One moment: seconds since the epoch, seconds since boot (CLOCK_BOOTTIME), and which boot."""
+
+    wall_s: float
+    boottime_s: float
+    boot_id: str
+
+
+def read_clocks(proc: str) -> Clocks:
+    """Now. Raises OSError."""
+    with open(f"{proc}/sys/kernel/random/boot_id", encoding="ascii") as file:
+        boot_id = file.read().strip()
+    return Clocks(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME), boot_id)
+
+
+class Deadline(NamedTuple):
+    """A moment as both clocks will show it, if nobody sets one and nobody reboots."""
+
+    wall_s: float
+    boottime_s: float
+    boot_id: str
+
+    @classmethod
+    def after(cls, now: Clocks, seconds: float) -> Deadline:
+        return cls(now.wall_s + seconds, now.boottime_s + seconds, now.boot_id)
+
+    @classmethod
+    def read(cls, value: Mapping[str, Any]) -> Deadline:
+        """What written() gave. Raises KeyError, TypeError, ValueError."""
+        return cls(float(value["wall_s"]), float(value["boottime_s"]), str(value["boot_id"]))
+
+    def written(self) -> dict[str, Any]:
+        return self._asdict()
+
+    def surely_passed(self, now: Clocks) -> bool:
+        """Every clock that can tell says so: for what must not end too early."""
+        return now.wall_s >= self.wall_s and (
+            now.boot_id != self.boot_id or now.boottime_s >= self.boottime_s
+        )
+
+    def may_have_passed(self, now: Clocks) -> bool:
+        """One clock says so: for what must not last too long."""
+        return now.wall_s >= self.wall_s or (
+            now.boot_id == self.boot_id and now.boottime_s >= self.boottime_s
+        )
+
+    def left_s(self, now: Clocks) -> float:
+        """Seconds to go, at most; by the clock that cannot be set, in the same boot."""
+        if now.boot_id == self.boot_id:
+            return max(0.0, self.boottime_s - now.boottime_s)
+        return max(0.0, self.wall_s - now.wall_s)
