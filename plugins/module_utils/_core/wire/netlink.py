@@ -46,6 +46,9 @@ _DUMP_ATTEMPTS = 5
 
 # Requests a send. 128 quoted errors fit the default receive buffer even where it cannot be raised.
 BATCH = 128
+# Requests a send that each have an answer of their own, in a buffer of a page or more: those lost
+# are asked for again in smaller parts.
+_QUERY_BATCHES = (64, 16, 4)
 
 T = TypeVar("T")
 Decode = Callable[[bytes, int, int], Optional[T]]
@@ -241,19 +244,12 @@ class Connection:
     def _execute_batch(self, operation: str, kind: int, payloads: Sequence[bytes]) -> list[int]:
         """As execute, for payloads of one length."""
         count = len(payloads)
-        first = next(self._sequence)
+        data, first = self._framed(kind, payloads)
         last = first + count - 1
-        self._sequence = itertools.count(last + 1)
-        size = _HEADER.size + len(payloads[0])
-        padding = b"\0" * (-size % 4)
-        stride = size + len(padding)
-        header = _HEADER.pack(size, kind, _NLM_F_REQUEST, 0, self._port)
-        data = bytearray(header + (padding + header).join(payloads) + padding)
-        # nlmsg_seq is a header's third word: those of all requests are written at one stroke.
-        words = memoryview(data).cast("I")
-        words[2 :: stride // 4] = memoryview(array("I", range(first, last + 1)))
         flags = _NLM_F_REQUEST | _NLM_F_ACK
-        _HEADER.pack_into(data, stride * (count - 1), size, kind, flags, last, self._port)
+        start = len(data) // count * (count - 1)
+        size = _HEADER.size + len(payloads[0])
+        _HEADER.pack_into(data, start, size, kind, flags, last, self._port)
         self._send(operation, bytes(data))
         answers = [0] * count
         answered_at: set[int] = set()
@@ -276,6 +272,85 @@ class Connection:
                 answers[index] if first + index in answered_at else errno.ENOBUFS
                 for index in range(count)
             ]
+
+    def query(
+        self, operation: str, kind: int, payloads: Sequence[bytes], decode: Decode[T]
+    ) -> list[T | int]:
+        """Send requests that the kernel answers with one message each, many to a datagram.
+
+        For each what decode(datagram, offset, end) made of its answer, or the errno that it was
+        refused with; ENOBUFS: the answer was lost, again and again; ETIMEDOUT: none came in time,
+        and nothing was asked after that; EBADMSG: decode made nothing of it. Raises NetlinkError
+        where the request itself could not be sent, and MalformedMessage; what decode raises passes
+        through.
+        """
+        answers: list[T | int] = [errno.ETIMEDOUT] * len(payloads)
+        waiting = list(range(len(payloads)))
+        with collector_paused():
+            for batch in _QUERY_BATCHES:
+                lost: list[int] = []
+                for _size, alike in itertools.groupby(waiting, lambda each: len(payloads[each])):
+                    run = list(alike)
+                    for start in range(0, len(run), batch):
+                        part = run[start : start + batch]
+                        asked = [payloads[each] for each in part]
+                        try:
+                            found = self._query_batch(operation, kind, asked, decode)
+                        except NetlinkTimeout:
+                            return answers
+                        for index, answer in zip(part, found):
+                            answers[index] = errno.ENOBUFS if answer is None else answer
+                        lost += [index for index, answer in zip(part, found) if answer is None]
+                waiting = lost
+        return answers
+
+    def _query_batch(
+        self, operation: str, kind: int, payloads: Sequence[bytes], decode: Decode[T]
+    ) -> list[T | int | None]:
+        """As query, for payloads of one length; None: the answer was lost.
+
+        No acknowledgement is asked for: each request has an answer of its own. One that did not fit
+        the receive buffer is refused with EAGAIN, and ENOBUFS tells of it (netlink_attachskb).
+        """
+        data, first = self._framed(kind, payloads)
+        self._send(operation, bytes(data))
+        answers: list[T | int | None] = [None] * len(payloads)
+        waiting = set(range(len(payloads)))
+        deadline = time.monotonic() + self._timeout
+        try:
+            while waiting:
+                datagram = self._receive(operation, deadline)
+                for what, _flags, answered, offset, end in self._messages(datagram):
+                    if what == _NLMSG_OVERRUN:
+                        raise _Overrun
+                    index = answered - first
+                    if index not in waiting:
+                        continue
+                    if what >= _NLMSG_MIN_TYPE:
+                        made = decode(datagram, offset, end)
+                        answers[index] = errno.EBADMSG if made is None else made
+                    elif what == _NLMSG_ERROR:
+                        failure = _errno_of(datagram, offset, end)
+                        answers[index] = None if failure == errno.EAGAIN else failure
+                    waiting.discard(index)
+        except _Overrun:
+            self._drain()
+        return answers
+
+    def _framed(self, kind: int, payloads: Sequence[bytes]) -> tuple[bytearray, int]:
+        """Requests of one length in one datagram, numbered one by one, and the first number."""
+        count = len(payloads)
+        first = next(self._sequence)
+        self._sequence = itertools.count(first + count)
+        size = _HEADER.size + len(payloads[0])
+        padding = b"\0" * (-size % 4)
+        header = _HEADER.pack(size, kind, _NLM_F_REQUEST, 0, self._port)
+        data = bytearray(header + (padding + header).join(payloads) + padding)
+        # nlmsg_seq is a header's third word: those of all requests are written at one stroke.
+        words = memoryview(data).cast("I")
+        stride = (size + len(padding)) // 4
+        words[2::stride] = memoryview(array("I", range(first, first + count)))
+        return data, first
 
     def _messages(self, datagram: bytes) -> Iterator[tuple[int, int, int, int, int]]:
         """(type, flags, sequence, payload's offset and end) of each message for this socket."""

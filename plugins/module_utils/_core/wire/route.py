@@ -20,10 +20,14 @@ RTM_GETLINK = 18
 RTM_GETADDR = 22
 
 IFF_UP = 0x1
+IFF_LOOPBACK = 0x8
 IFF_LOWER_UP = 0x10000
 
 _IFLA_IFNAME = 3
+_IFLA_MASTER = 10
+_IFLA_LINKINFO = 18
 _IFLA_EXT_MASK = 29
+_IFLA_INFO_KIND = 1
 _RTEXT_FILTER_SKIP_STATS = 8
 _IFA_ADDRESS = 1
 _IFA_LOCAL = 2
@@ -35,7 +39,8 @@ _U32 = struct.Struct("=I")
 
 
 class Link(NamedTuple):
-    """One interface. flags: IFF_*.
+    """One interface. flags: IFF_*. master: the index of the bridge, bond or VRF that it belongs
+    to, 0 for none. kind: what sort of virtual interface it is (vrf, dummy, veth, ...), "" for none.
 
     up: IFF_UP and IFF_LOWER_UP; operstate says unknown of tunnels.
     """
@@ -43,6 +48,8 @@ class Link(NamedTuple):
     ifindex: int
     name: str
     flags: int
+    master: int = 0
+    kind: str = ""
 
     @property
     def up(self) -> bool:
@@ -70,7 +77,15 @@ def _link(datagram: bytes, offset: int, end: int) -> Link:
     name = found.get(_IFLA_IFNAME)
     if name is None:
         raise MalformedMessage("a link message", f"interface {index} has no name")
-    return Link(index, name.rstrip(b"\0").decode("utf-8", "surrogateescape"), flags)
+    master = found.get(_IFLA_MASTER, b"")
+    kind = attributes.parse(found.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b"")
+    return Link(
+        index,
+        name.rstrip(b"\0").decode("utf-8", "surrogateescape"),
+        flags,
+        _U32.unpack(master)[0] if len(master) == _U32.size else 0,
+        kind.rstrip(b"\0").decode("utf-8", "surrogateescape"),
+    )
 
 
 def links(connection: Connection) -> list[Link]:
