@@ -45,24 +45,26 @@ LAYERS = {
     "world": core(
         "namespaces owners cgroups kernel_config host environment subject", "world wire foundation"
     ),
-    "selector": core("selector", "selector world wire foundation"),
-    "look": core("look record support", "look selector world wire foundation"),
+    # What is wrong with a socket, and how that is known.
+    "verdicts": core("verdicts", "verdicts world wire foundation"),
+    "selector": core("selector", "selector verdicts world wire foundation"),
+    "look": core("look record support", "look selector verdicts world wire foundation"),
     "agent": core(
         "agent",
-        "agent jobs look selector world wire words foundation",
+        "agent jobs look selector verdicts world wire words foundation",
         "pyroute2",
         "jsonschema",
     ),
     # Everything else in the core: guard, engines, destroy, drain, policy.
     "jobs": Layer(
         (f"{UTILS}_core",),
-        names("jobs look selector world wire words foundation"),
+        names("jobs look selector verdicts world wire words foundation"),
         frozenset({"stdlib"}),
         relative_only=True,
     ),
     "_module": Layer(
         (f"{UTILS}_module",),
-        names("_module jobs look selector world wire words foundation"),
+        names("_module jobs look selector verdicts world wire words foundation"),
         frozenset({"stdlib", "ansible.module_utils"}),
     ),
     "modules": Layer(
@@ -73,7 +75,7 @@ LAYERS = {
     # What runs on the controller.
     "action": Layer(
         ("plugins.action",),
-        names("plugin_utils _module jobs look selector world wire words foundation"),
+        names("plugin_utils _module jobs look selector verdicts world wire words foundation"),
         frozenset({"stdlib", "ansible"}),
     ),
     "filter": Layer(("plugins.filter",), names("plugin_utils"), frozenset({"stdlib", "ansible"})),
@@ -229,6 +231,11 @@ MODULE = "plugins/module_utils/_module"
             f"{CORE}/selector/tree.py",
             "import typing\nif typing.TYPE_CHECKING:\n    from .. import guard",
             "selector may not import jobs",
+        ),
+        (
+            f"{CORE}/verdicts/stuck.py",
+            "from ..selector import tree",
+            "verdicts may not import selector",
         ),
         (f"{CORE}/look.py", "from .agent.loop import run", "look may not import agent"),
         (f"{CORE}/look.py", "import pyroute2", "look may not import pyroute2"),

@@ -48,19 +48,27 @@ class Environment:
         self._names: dict[int, str] | None = None
         self._users = _UserNames(host)
         self._owners: Owners | None = None
+        self._owned: frozenset[int] = frozenset()
         # Kept by record.py: fields that most sockets of one look share, by their raw attributes.
         self.settings: dict[tuple[bytes | None, ...], dict[str, Any]] = {}
+        # What verdicts found out in this look, by the class that found it out.
+        self.kept: dict[type, Any] = {}
+
+    @property
+    def rtnetlink(self) -> Connection:
+        """The rtnetlink connection of the namespace."""
+        return self._open_route()
 
     @property
     def links(self) -> tuple[route.Link, ...]:
         if self._links is None:
-            self._links = tuple(route.links(self._open_route()))
+            self._links = tuple(route.links(self.rtnetlink))
         return self._links
 
     @property
     def addresses(self) -> tuple[route.Address, ...]:
         if self._addresses is None:
-            self._addresses = tuple(route.addresses(self._open_route()))
+            self._addresses = tuple(route.addresses(self.rtnetlink))
         return self._addresses
 
     def interface_index(self, name: str) -> int | None:
@@ -124,8 +132,14 @@ class Environment:
         return self._users[uid]
 
     def load_owners(self, inodes: Collection[int]) -> Owners:
-        """Find who holds these sockets, in one walk over the processes; kept for this look."""
-        self._owners = find_owners(self.host.proc, inodes)
+        """Find who holds these sockets, in one walk over the processes; kept for this look.
+
+        There is no second walk for what the first one was asked for.
+        """
+        wanted = frozenset(inodes)
+        if self._owners is None or not wanted <= self._owned:
+            self._owned |= wanted
+            self._owners = find_owners(self.host.proc, self._owned)
         return self._owners
 
     @property

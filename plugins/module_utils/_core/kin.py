@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from .engines import kinds
 from .guard.options import Guard
 from .guard.reason import KERNEL, Reason
-from .look import View
+from .look import View, prepare
 from .subject import Subject
 from .vocabulary import STREAMS
 
@@ -38,8 +38,7 @@ def spared_with_kin(
         for parts in connections
         if not wanted.isdisjoint((sock.protocol, sock.cookie) for sock in parts)
     ]
-    if guard.needs_owners:
-        environment.load_owners({part.inode for parts in kin for part in parts} - {0})
+    prepare(view, environment, guard.needs, [part for parts in kin for part in parts])
     watch = guard.watch(environment)
     spared: dict[tuple[str, int], Reason] = {}
     for parts in kin:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeVar
 
 from . import vocabulary
@@ -16,10 +16,14 @@ from .host import Host
 from .namespaces import Namespace
 from .selector.parse import Selector
 from .subject import Subject
+from .verdicts.superseded import Heard
 from .wire import inet_diag
 from .wire.netlink import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Connection
 
 T = TypeVar("T")
+
+# What a selector may need that a dump does not tell, and prepare finds out.
+LOADED = frozenset({"owners", "routes", "heard"})
 
 
 class View:
@@ -88,13 +92,14 @@ def find(
     selector: Selector,
     *,
     extensions: int = 0,
-    owners: bool = False,
+    needs: Collection[str] = (),
     environment: Environment | None = None,
 ) -> list[Subject]:
     """The sockets of the view's namespace for which the selector is true.
 
-    extensions: more bits of idiag_ext to ask for than the selector needs. owners: find who holds
-    those that matched. environment: judge by this one instead of a fresh one.
+    extensions: more bits of idiag_ext to ask for than the selector needs. needs: what to find out
+    of those that matched, as prepare takes it. environment: judge by this one instead of a fresh
+    one.
     A protocol that the selector names and the kernel cannot list raises HandlerMissing; one that it
     merely admits goes to view.unlisted. Raises what Connection.dump raises.
     """
@@ -106,9 +111,24 @@ def find(
             # Asked while the view is open, so that records can be made when it is closed.
             environment.interface_name(subject.ifindex)
             break
-    if owners and environment.owners is None:
-        environment.load_owners({subject.inode for subject in found} - {0})
+    prepare(view, environment, needs, found)
     return found
+
+
+def prepare(
+    view: View, environment: Environment, needs: Collection[str], subjects: Collection[Subject]
+) -> None:
+    """Find out for these sockets what a dump does not tell; kept in the environment.
+
+    needs: out of LOADED. owners: which processes hold them. routes: how the network lies
+    under them. heard: who else was heard of at their local ports.
+    Anything else in needs is let pass, so that Selector.needs can be given as it is. Raises what
+    Connection.dump raises.
+    """
+    if "owners" in needs:
+        environment.load_owners({subject.inode for subject in subjects} - {0})
+    if "heard" in needs:
+        Heard.of(environment).listen(view.diag, subjects)
 
 
 def _unchanged(subject: Subject) -> Subject:
@@ -137,11 +157,11 @@ def find_as(
         subject = Subject(sock, environment)
         return make(subject) if matches(subject) else None
 
-    if "owners" not in selector.needs:
+    if selector.needs.isdisjoint(LOADED):
         return _each_listed(made, view, selector, environment, extensions)
-    # Only for those that may match once their owners are known are the owners looked for.
+    # Only of those that may match once it is known is the rest found out.
     possible = _each_listed(possible_one, view, selector, environment, extensions)
-    environment.load_owners({subject.inode for subject in possible} - {0})
+    prepare(view, environment, selector.needs, possible)
     matches = selector.bind(environment, protocol=only)
     found = (make(subject) for subject in possible if matches(subject))
     return [item for item in found if item is not None]

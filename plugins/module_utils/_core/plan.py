@@ -15,7 +15,7 @@ from .guard.options import Guard
 from .guard.reason import Reason
 from .kin import spared_with_kin
 from .limits import Excess, MaxSockets
-from .look import View, find
+from .look import View, find, prepare
 from .namespaces import Namespace
 from .selector.parse import Selector
 from .subject import Subject
@@ -65,7 +65,7 @@ def make_plan(view: View, order: Order) -> Plan:
         view,
         order.selector,
         extensions=order.guard.extensions | order.extensions,
-        owners=order.guard.needs_owners,
+        needs=order.guard.needs,
         environment=environment,
     )
     reasons = order.guard.watch(environment).reasons(subjects) if subjects else []
@@ -94,8 +94,7 @@ def _population(view: View, order: Order) -> int:
             except HandlerMissing:
                 break
             subjects += [Subject(sock, environment) for sock in socks]
-    if order.guard.needs_owners:
-        environment.load_owners({subject.inode for subject in subjects} - {0})
+    prepare(view, environment, order.guard.needs, subjects)
     return order.guard.watch(environment).reasons(subjects).count(None)
 
 

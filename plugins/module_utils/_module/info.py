@@ -41,13 +41,13 @@ def look(request: Request, host: Host) -> Answer:
     details, group_by = options["details"], options["group_by"]
     selector = parse_selector(options["match"], names=host)
     namespaces = resolve(options["namespaces"], proc=host.proc, directories=host.netns_directories)
-    owners = "process" in details or group_by == "processes"
+    needs = {"owners"} if "process" in details or group_by == "processes" else set()
     found: list[Subject] = []
     unlisted: set[str] = set()
 
     def one(view: View) -> tuple[list[Subject], set[str]]:
         extensions = record.extensions(details)
-        return find(view, selector, extensions=extensions, owners=owners), view.unlisted
+        return find(view, selector, extensions=extensions, needs=needs), view.unlisted
 
     for subjects, protocols in look_into_each(host, namespaces, one):
         found += subjects

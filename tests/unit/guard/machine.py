@@ -11,7 +11,7 @@ from pathlib import Path
 from linuxnet_sockets.guard.options import Guard, parse_guard
 from linuxnet_sockets.guard.reason import Reason
 from linuxnet_sockets.host import Host
-from linuxnet_sockets.look import View
+from linuxnet_sockets.look import View, prepare
 from linuxnet_sockets.namespaces import Namespace
 from linuxnet_sockets.subject import Subject
 from linuxnet_sockets.wire import inet_diag
@@ -113,8 +113,7 @@ class Machine:
                 for sock in inet_diag.dump(view.diag, protocol, family, extensions=guard.extensions)
             }
             subjects = [listed[each.cookie] for each in sockets]
-            if guard.needs_owners:
-                environment.load_owners([subject.inode for subject in subjects])
+            prepare(view, environment, guard.needs, subjects)
             return guard.watch(environment).reasons(subjects)
 
     def reason(self, guard: Guard, sock: FakeSocket) -> Reason | None:

@@ -45,9 +45,10 @@ class Guard:
         return bits
 
     @property
-    def needs_owners(self) -> bool:
-        """Whether a selector asks who holds a socket. The guard's own rules look for themselves."""
-        return any("owners" in selector.needs for _source, selector in self.selectors)
+    def needs(self) -> frozenset[str]:
+        """What must be found out of sockets, as look.prepare takes it, so that the selectors can
+        be judged. The guard's own rules look for themselves."""
+        return frozenset().union(*(selector.needs for _source, selector in self.selectors))
 
     def watch(self, environment: Environment) -> Watch:
         """The guard over the sockets of one look in one namespace."""
