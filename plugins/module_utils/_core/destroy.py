@@ -10,7 +10,7 @@ Nothing is taken from an answer alone: an outcome is what a fresh look shows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Optional
@@ -31,7 +31,7 @@ from .subject import Subject
 from .wire.netlink import collector_paused
 from .words import describe
 
-__all__ = ["Order", "Report", "destroy"]
+__all__ = ["Order", "Report", "destroy", "destroy_planned"]
 
 # Seconds after which a judgement is too old to act on.
 _STALE = 1.0
@@ -85,16 +85,30 @@ def destroy(host: Host, order: Order) -> Report:
     not once something was destroyed: then those that it left have it as their reason, and count as
     `survived`.
     """
-    engines = engines_named(order.engine)
+    engines_named(order.engine)
+    unlimited = replace(order, max_sockets=None)
     # An order that takes its time leaves the collector to its work.
     with collector_paused() if order.pace_per_second is None else nullcontext():
-        return _destroy(host, order, engines)
+        plans = list(look_into_each(host, order.namespaces, lambda view: make_plan(view, order)))
+        return destroy_planned(host, order, plans, lambda view: make_plan(view, unlimited))
 
 
-def _destroy(host: Host, order: Order, engines: Sequence[Engine]) -> Report:
-    plans = list(look_into_each(host, order.namespaces, lambda view: make_plan(view, order)))
+def destroy_planned(
+    host: Host,
+    order: Order,
+    plans: Sequence[Plan],
+    look_anew: Callable[[View], Plan],
+    *,
+    before: int = 0,
+) -> Report:
+    """As destroy, of what was planned this moment.
+
+    look_anew(view): what the plan of a namespace would be now, for those whose turn comes late.
+    before: how many were destroyed already under the same limit.
+    """
+    engines = engines_named(order.engine)
     unlisted = frozenset().union(*(plan.unlisted for plan in plans))
-    over = excess(order.max_sockets, plans)
+    over = excess(order.max_sockets, plans, before)
     if over is not None:
         spared = [result for plan in plans for result in _results(plan, outcomes.LIMIT, None)]
         return Report(spared, over, unlisted)
@@ -102,7 +116,7 @@ def _destroy(host: Host, order: Order, engines: Sequence[Engine]) -> Report:
     results: list[Result] = []
     for plan in plans:
         try:
-            results += _carry_out(host, plan, order, engines, pace)
+            results += _carry_out(host, plan, order, engines, pace, look_anew)
         except SocketsError as error:
             # What has already happened must be told.
             if order.check or not any(each.outcome in outcomes.CHANGING for each in results):
@@ -129,7 +143,12 @@ def _failure(error: SocketsError) -> Reason:
 
 
 def _carry_out(
-    host: Host, plan: Plan, order: Order, engines: Sequence[Engine], pace: Pace
+    host: Host,
+    plan: Plan,
+    order: Order,
+    engines: Sequence[Engine],
+    pace: Pace,
+    look_anew: Callable[[View], Plan],
 ) -> list[Result]:
     unprotected = plan.unprotected
     if not unprotected:
@@ -139,7 +158,7 @@ def _carry_out(
             with View(host, plan.namespace) as view:
                 decided = _decide(view, unprotected, engines, check=order.check)
         else:
-            decided = _paced(host, plan, order, engines, pace)
+            decided = _paced(host, plan, engines, pace, look_anew)
     except NamespaceNotFound:
         # It went away since the look; what is in it, if it lives on, cannot be reached.
         return _results(plan, outcomes.SURVIVED, engines[0].name)
@@ -155,7 +174,11 @@ def _carry_out(
 
 
 def _paced(
-    host: Host, plan: Plan, order: Order, engines: Sequence[Engine], pace: Pace
+    host: Host,
+    plan: Plan,
+    engines: Sequence[Engine],
+    pace: Pace,
+    look_anew: Callable[[View], Plan],
 ) -> list[Result]:
     """The result of each socket that the plan does not spare, slice by slice.
 
@@ -164,14 +187,13 @@ def _paced(
     was kept; what came since is not touched.
     """
     results: list[Result] = []
-    unlimited = replace(order, max_sockets=None)
     verdicts, at = _verdicts(plan), host.monotonic()
     unprotected = plan.unprotected
     try:
         for part in pace.slices(unprotected):
             with View(host, plan.namespace) as view:
                 if host.monotonic() - at > _STALE:
-                    verdicts, at = _verdicts(make_plan(view, unlimited)), host.monotonic()
+                    verdicts, at = _verdicts(look_anew(view)), host.monotonic()
                 results += _as_judged(view, part, verdicts, engines)
     except SocketsError as error:
         if not any(each.outcome in outcomes.CHANGING for each in results):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from . import vocabulary
 from .engines.netlink import NetlinkEngine
+from .environment import Environment
 from .errors import HandlerMissing
 from .guard.options import Guard
 from .guard.reason import Reason
@@ -65,20 +66,30 @@ def make_plan(view: View, order: Order) -> Plan:
         view,
         order.selector,
         extensions=order.guard.extensions | order.extensions,
-        needs=order.guard.needs,
         environment=environment,
     )
-    reasons = order.guard.watch(environment).reasons(subjects) if subjects else []
-    if order.engine != NetlinkEngine.name:
-        reasons = spared_with_kin(view, order.guard, subjects, reasons)
-    population = 0
-    if order.max_sockets is not None and order.max_sockets.share is not None:
-        population = _population(view, order)
-    return Plan(view.namespace, subjects, reasons, population, view.unlisted)
+    reasons = judged(view, order, environment, subjects)
+    return Plan(view.namespace, subjects, reasons, population(view, order), view.unlisted)
 
 
-def _population(view: View, order: Order) -> int:
-    """The unprotected sockets of the selected protocols, in every state and of both families."""
+def judged(
+    view: View, order: Order, environment: Environment, subjects: Sequence[Subject]
+) -> list[Reason | None]:
+    """For each socket why the order spares it, or None."""
+    if not subjects:
+        return []
+    prepare(view, environment, order.guard.needs, subjects)
+    reasons = order.guard.watch(environment).reasons(subjects)
+    if order.engine == NetlinkEngine.name:
+        return reasons
+    return spared_with_kin(view, order.guard, subjects, reasons)
+
+
+def population(view: View, order: Order) -> int:
+    """The unprotected sockets of the selected protocols, in every state and of both families; 0
+    where max_sockets is no share of them."""
+    if order.max_sockets is None or order.max_sockets.share is None:
+        return 0
     environment = view.environment()
     subjects: list[Subject] = []
     for protocol in order.selector.protocols:
@@ -98,12 +109,15 @@ def _population(view: View, order: Order) -> int:
     return order.guard.watch(environment).reasons(subjects).count(None)
 
 
-def excess(limit: MaxSockets | None, plans: Sequence[Plan]) -> Excess | None:
-    """Set where the plans together would destroy more than the limit allows."""
+def excess(limit: MaxSockets | None, plans: Sequence[Plan], before: int = 0) -> Excess | None:
+    """Set where the plans together would destroy more than the limit allows.
+
+    before: how many were destroyed already under the same limit.
+    """
     if limit is None:
         return None
-    count = sum(plan.reasons.count(None) for plan in plans)
-    population = sum(plan.population for plan in plans)
-    if limit.allows(count, population):
+    count = before + sum(plan.reasons.count(None) for plan in plans)
+    whole = before + sum(plan.population for plan in plans)
+    if limit.allows(count, whole):
         return None
-    return Excess(count, limit, None if limit.share is None else population)
+    return Excess(count, limit, None if limit.share is None else whole)

@@ -35,8 +35,8 @@ def still_there(view: View, subjects: Iterable[Subject]) -> dict[int, Sock]:
     for protocol, family in sorted({(sock.protocol, sock.family) for sock in socks}):
         streams = protocol in vocabulary.STREAMS
         states = _STATES | _BOUND_INACTIVE if streams and inactive else _STATES
-        program = _by_ports(protocol, socks) if len(socks) <= _MOST_FILTERED else bytecode.ACCEPT
-        listed = _dump(view, protocol, family, states, program)
+        program = by_ports(protocol, socks)
+        listed = dump_filtered(view, protocol, family, states, program)
         if not listed:
             continue
         before = {
@@ -62,20 +62,25 @@ def _is_another(was: Sock, now: Sock) -> bool:
     return (was.sport, was.dport, was.dst) != (now.sport, now.dport, now.dst)
 
 
-def _dump(view: View, protocol: str, family: int, states: int, program: bytes) -> list[Sock]:
+def dump_filtered(
+    view: View, protocol: str, family: int, states: int, program: bytes, extensions: int = 0
+) -> list[Sock]:
+    """As inet_diag.dump; all are listed where this kernel does not know an op of the filter."""
     try:
-        return inet_diag.dump(view.diag, protocol, family, states, bytecode=program)
+        return inet_diag.dump(view.diag, protocol, family, states, extensions, program)
     except NetlinkError as error:
         if error.errno != errno.EINVAL or not program:
             raise
-        return inet_diag.dump(view.diag, protocol, family, states)
+        return inet_diag.dump(view.diag, protocol, family, states, extensions)
 
 
-def _by_ports(protocol: str, socks: Collection[Sock]) -> bytes:
-    """A filter for the ports of these sockets, or none where they are many.
+def by_ports(protocol: str, socks: Collection[Sock]) -> bytes:
+    """A filter that accepts these sockets by their ports, or every one where they are many.
 
     A living socket keeps its local port; a datagram socket may lose its remote one.
     """
+    if len(socks) > _MOST_FILTERED:
+        return bytecode.ACCEPT
     choices: list[tuple[set[int], Callable[[int], bytes]]] = [
         ({sock.sport for sock in socks}, _local)
     ]
