@@ -80,6 +80,18 @@ class Actor:
         """Close with a reset, so that nothing of a connection is left."""
         self._ask("close", numbers=numbers)
 
+    def leave(self, *numbers: int) -> None:
+        """Close with a FIN, as an application does that is done."""
+        self._ask("leave", numbers=numbers)
+
+    def finish(self, port: int, *peers: int) -> None:
+        """Close with a FIN what was accepted at that port, from these ports of the peer."""
+        self._ask("finish", port=port, peers=peers)
+
+    def flood(self, port: int, *peers: int) -> None:
+        """Send on what was accepted there until nothing more is taken."""
+        self._ask("flood", port=port, peers=peers)
+
 
 class _Sockets:
     def __init__(self) -> None:
@@ -162,15 +174,7 @@ class _Sockets:
         }
 
     def fill(self, number: int) -> int:
-        sock, sent = self.held[number], 0
-        sock.setblocking(False)
-        try:
-            while True:
-                sent += sock.send(bytes(65536))
-        except BlockingIOError:
-            return sent
-        finally:
-            sock.setblocking(True)
+        return _fill(self.held[number])
 
     def state(self, numbers: list[int]) -> list[str]:
         return [_state(self.held[number]) for number in numbers]
@@ -181,6 +185,41 @@ class _Sockets:
                 socket.SOL_SOCKET, socket.SO_LINGER, (1).to_bytes(4, sys.byteorder) + bytes(4)
             )
             self.held[number].close()
+
+    def leave(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self.held[number].close()
+
+    def finish(self, port: int, peers: list[int]) -> None:
+        for sock in self._accepted(port, peers):
+            sock.close()
+            self.accepted.remove(sock)
+
+    def flood(self, port: int, peers: list[int]) -> None:
+        for sock in self._accepted(port, peers):
+            _fill(sock)
+
+    def _accepted(self, port: int, peers: list[int]) -> list[socket.socket]:
+        """Raises OSError where one is not accepted yet."""
+        by_peer = {
+            sock.getpeername()[1]: sock for sock in self.accepted if sock.getsockname()[1] == port
+        }
+        missing = [peer for peer in peers if peer not in by_peer]
+        if missing:
+            raise OSError(errno.ENOTCONN, f"not accepted at {port}: {missing}")
+        return [by_peer[peer] for peer in peers]
+
+
+def _fill(sock: socket.socket) -> int:
+    sent = 0
+    sock.setblocking(False)
+    try:
+        while True:
+            sent += sock.send(bytes(65536))
+    except BlockingIOError:
+        return sent
+    finally:
+        sock.setblocking(True)
 
 
 def _state(sock: socket.socket) -> str:

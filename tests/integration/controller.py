@@ -116,20 +116,10 @@ class Controller:
         check: bool = True,
     ) -> str:
         """What a command of Ansible's prints, errors behind it."""
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")
-        }
-        kept.pop("SSH_CONNECTION", None)
         done = subprocess.run(
             [*self.where.command(*prefix, str(BIN / command)), *arguments],
             cwd=ROOT,
-            env={
-                **kept,
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_PIPELINING": "true",
-                "ANSIBLE_NOCOLOR": "true",
-                **(variables or {}),
-            },
+            env=environment(variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -139,6 +129,19 @@ class Controller:
         )
         assert done.returncode == 0 or not check, done.stdout
         return done.stdout
+
+
+def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
+    """That of an Ansible which knows nothing of the caller's settings for it, and these more."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    kept.pop("SSH_CONNECTION", None)
+    return {
+        **kept,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_PIPELINING": "true",
+        "ANSIBLE_NOCOLOR": "true",
+        **(variables or {}),
+    }
 
 
 def cookies(entries: Sequence[Mapping[str, Any]]) -> set[str]:
