@@ -22,6 +22,7 @@ from .model import (
     FakeSocket,
 )
 from .netlink import FakeNetlinkSocket
+from .routing import FakeRoute, FakeRule
 
 __all__ = [
     "Abilities",
@@ -30,6 +31,8 @@ __all__ = [
     "FakeLink",
     "FakeNamespace",
     "FakeNetlinkSocket",
+    "FakeRoute",
+    "FakeRule",
     "FakeSocket",
     "faults",
 ]

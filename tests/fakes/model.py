@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Union
 
+from .routing import FakeRoute, FakeRule, default_rules
+
 # enum in include/net/tcp_states.h
 ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE = range(1, 8)
 CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING, NEW_SYN_RECV, BOUND_INACTIVE = range(8, 14)
@@ -121,7 +123,8 @@ class FakeAddress:
 
 @dataclass
 class FakeLink:
-    """flags default to UP, BROADCAST, RUNNING, MULTICAST, LOWER_UP."""
+    """flags default to UP, BROADCAST, RUNNING, MULTICAST, LOWER_UP. sort: the kind that
+    IFLA_LINKINFO names. vrf_table: makes it a VRF."""
 
     index: int
     name: str
@@ -130,6 +133,9 @@ class FakeLink:
     mtu: int = 1500
     operstate: int = 6
     carrier: int = 1
+    master: int = 0
+    sort: str = ""
+    vrf_table: int = 0
 
 
 LOOPBACK = FakeLink(1, "lo", flags=0x10049, kind=772, mtu=65536, operstate=0)
@@ -162,8 +168,10 @@ class Abilities:
 
 
 class FakeNamespace:
-    """One network namespace: its sockets, links and addresses.
+    """One network namespace: its sockets, links, addresses, routes and rules.
 
+    routes: those beside what comes with the addresses. look_up_errors: the errno with which looking
+    up a route to that destination ends.
     requests: (message type, payload) of everything that was asked, in order.
     faults: each is applied to the answers of one later send, then forgotten.
     before_request: called with (type, payload) before each request is worked on; it may change
@@ -180,6 +188,9 @@ class FakeNamespace:
             FakeAddress("127.0.0.1", 8, 1, scope=254, label="lo"),
             FakeAddress("::1", 128, 1, scope=254),
         ]
+        self.routes: list[FakeRoute] = []
+        self.rules: list[FakeRule] = default_rules()
+        self.look_up_errors: dict[str, int] = {}
         self.requests: list[tuple[int, bytes]] = []
         self.faults: deque[Fault] = deque()
         self.before_request: Callable[[int, bytes], None] | None = None

@@ -16,7 +16,7 @@ import struct
 from collections import deque
 from collections.abc import Sequence
 
-from . import rtnetlink, sock_diag
+from . import routing, rtnetlink, sock_diag
 from .model import Abilities, FakeNamespace, Item
 
 NETLINK_ROUTE = 0
@@ -168,6 +168,12 @@ class FakeNetlinkSocket:
         return [*parts, self._done(sequence, 0)]
 
     def _route(self, kind: int, flags: int, sequence: int, payload: bytes) -> list[Item]:
+        if kind == rtnetlink.GETROUTE and not flags & F_DUMP:
+            try:
+                found = rtnetlink.look_up(self._namespace, payload)
+            except routing.Refused as refusal:
+                raise sock_diag.RequestError(refusal.code) from refusal
+            return [message(rtnetlink.NEWROUTE, 0, sequence, self._port, found)]
         dumped = rtnetlink.dump(self._namespace, kind, payload) if flags & F_DUMP else None
         if dumped is None:
             raise sock_diag.RequestError(errno.EOPNOTSUPP)
