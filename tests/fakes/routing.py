@@ -38,6 +38,7 @@ _RULE_ERRORS = {
 _IFF_UP = 0x1
 _LOOPBACK_INDEX = 1
 
+_Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 _Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 
@@ -95,8 +96,8 @@ class Flow(NamedTuple):
     """What is asked for."""
 
     family: int
-    destination: ipaddress.IPv4Address | ipaddress.IPv6Address
-    source: ipaddress.IPv4Address | ipaddress.IPv6Address | None
+    destination: _Address
+    source: _Address | None
     oif: int
     mark: int
     uid: int
@@ -208,12 +209,17 @@ def _by_rules(namespace: FakeNamespace, flow: Flow) -> FakeRoute:
     raise Refused(errno.ENETUNREACH)
 
 
+def _within(address: _Address | None, prefix: str | None) -> bool:
+    """No prefix holds all; no address is in none but that."""
+    return prefix is None or (address is not None and address in ipaddress.ip_network(prefix))
+
+
 def _applies(namespace: FakeNamespace, rule: FakeRule, flow: Flow) -> bool:
     device = _device(namespace, flow.oif)
     name = device.name if device is not None else None
     return (
-        (rule.source is None or (flow.source or 0) in ipaddress.ip_network(rule.source))
-        and (rule.destination is None or flow.destination in ipaddress.ip_network(rule.destination))
+        _within(flow.source, rule.source)
+        and _within(flow.destination, rule.destination)
         and (rule.mark is None or (flow.mark ^ rule.mark[0]) & rule.mark[1] == 0)
         and (rule.uids is None or rule.uids[0] <= flow.uid <= rule.uids[1])
         and rule.iif in (None, "lo")
@@ -229,8 +235,7 @@ def _in_table(namespace: FakeNamespace, routes: list[FakeRoute], flow: Flow) -> 
     fitting = [
         route
         for route in routes
-        if flow.destination in route.network
-        and (route.source_network is None or (flow.source or 0) in route.source_network)
+        if flow.destination in route.network and _within(flow.source, route.source)
     ]
     device = _device(namespace, flow.oif)
     if flow.oif and not (device is not None and device.vrf_table):
