@@ -49,6 +49,7 @@ class Environment:
         self._users = _UserNames(host)
         self._owners: Owners | None = None
         self._owned: frozenset[int] = frozenset()
+        self._rto_max_ms: tuple[int, ...] | None = None
         # Kept by record.py: fields that most sockets of one look share, by their raw attributes.
         self.settings: dict[tuple[bytes | None, ...], dict[str, Any]] = {}
         # What verdicts found out in this look, by the class that found it out.
@@ -108,7 +109,22 @@ class Environment:
 
         None: it cannot be read.
         """
-        file = f"{self.host.proc}/sys/net/ipv4/ip_local_port_range"
+        values = self._setting("ip_local_port_range")
+        return (values[0], values[1]) if len(values) == 2 else None
+
+    @property
+    def rto_max_ms(self) -> int | None:
+        """The longest interval of a retransmission (tcp_rto_max_ms).
+
+        None: two minutes, which older kernels than Linux 6.15 do not let one change.
+        """
+        if self._rto_max_ms is None:
+            self._rto_max_ms = self._setting("tcp_rto_max_ms")
+        return self._rto_max_ms[0] if self._rto_max_ms else None
+
+    def _setting(self, name: str) -> tuple[int, ...]:
+        """The numbers of a setting below net.ipv4; empty: it cannot be read."""
+        file = f"{self.host.proc}/sys/net/ipv4/{name}"
 
         def read() -> str:
             # proc(5) shows the values of the reading thread's network namespace.
@@ -116,10 +132,9 @@ class Environment:
                 return lines.read()
 
         try:
-            first, last = inside(self.namespace, read).split()
-            return int(first), int(last)
+            return tuple(map(int, inside(self.namespace, read).split()))
         except (OSError, ValueError):
-            return None
+            return ()
 
     def cgroup_ids(self, path: str) -> frozenset[int] | None:
         """The ids of a cgroup and all below it; None: no such cgroup (unknown)."""

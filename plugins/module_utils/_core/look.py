@@ -16,6 +16,7 @@ from .host import Host
 from .namespaces import Namespace
 from .selector.parse import Selector
 from .subject import Subject
+from .verdicts.network import Network
 from .verdicts.superseded import Heard
 from .wire import inet_diag
 from .wire.netlink import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Connection
@@ -127,6 +128,8 @@ def prepare(
     """
     if "owners" in needs:
         environment.load_owners({subject.inode for subject in subjects} - {0})
+    if "routes" in needs:
+        Network.of(environment).ask(subjects)
     if "heard" in needs:
         Heard.of(environment).listen(view.diag, subjects)
 

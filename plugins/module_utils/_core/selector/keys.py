@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from .. import vocabulary
 from ..errors import InputError
+from ..verdicts.stranded import STRANDED
+from ..verdicts.stuck import STUCK
 from . import comparisons, values
 from .addresses import ENDPOINT, EndpointIn, parse_device, parse_host
 from .expression import ALLOWED as EXPRESSION
@@ -34,20 +36,29 @@ from .states import NAMES as STATES
 from .states import parse_state
 from .tree import Any, Node
 from .values import PORT, Names, Path
+from .verdict_values import (
+    CLOCK_MAX_MS,
+    STRANDED_ALLOWED,
+    STUCK_ALLOWED,
+    SUPERSEDED_ALLOWED,
+    parse_stranded,
+    parse_stuck,
+    parse_superseded,
+)
 
 Parse = Callable[[object, Path, Names], Node]
 
 
 class Key(NamedTuple):
-    """parse: reads the value, a list included. allowed: what the value may be, in a phrase."""
+    """parse: reads the value, a list included. allowed: what the value may be, in a phrase.
+    mapping: it may be a mapping."""
 
     parse: Parse
     allowed: str
+    mapping: bool = False
 
 
 _U32_MAX = 2**32 - 1
-# The kernel's clocks of a connection are u32 milliseconds (struct tcp_info).
-_IDLE_MAX_MS = 49 * 86_400_000
 _PID_MAX = 2**22  # PID_MAX_LIMIT, include/linux/threads.h
 _USER = "a user's name, a uid, or a range of uids such as 1000-60000"
 _MARK = "a mark of 32 bits such as 16 or 0x10, or value/mask such as 0x10/0xff"
@@ -173,7 +184,7 @@ def _pid(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
 
 
 def _idle(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
-    least = values.parse_duration_ms(value, path, low_ms=1, high_ms=_IDLE_MAX_MS)
+    least = values.parse_duration_ms(value, path, low_ms=1, high_ms=CLOCK_MAX_MS)
     return IdleFor(path, value, least)
 
 
@@ -218,6 +229,9 @@ KEYS: dict[str, Key] = {
         for name in comparisons.QUANTITIES
     },
     "congestion": Key(_congestion, _CONGESTION),
+    "stuck": Key(parse_stuck, STUCK_ALLOWED, mapping=True),
+    "stranded": Key(parse_stranded, STRANDED_ALLOWED, mapping=True),
+    "superseded": Key(parse_superseded, SUPERSEDED_ALLOWED, mapping=True),
     "expression": Key(_expression, EXPRESSION),
 }
 
@@ -251,6 +265,8 @@ FOREIGN = {
     "service": "cgroup",
     "idle_ms": "idle",
     "filter": "expression",
+    **dict.fromkeys(STUCK, "stuck"),
+    **dict.fromkeys(STRANDED, "stranded"),
     "and": "all",
     "or": "any",
 }

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from .. import vocabulary
 from ..errors import InputError
-from . import tree, values
+from . import demands, tree, values
 from .keys import FOREIGN, KEYS
 from .leaves import Autobound, ProtocolIs, StateIs
 from .selection import Selector
@@ -52,7 +52,11 @@ def parse_selector(
     root = written[0] if len(written) == 1 else All(tuple(written))
     _refuse_meaningless(root, frozenset(vocabulary.PROTOCOLS))
     _refuse_undecided(root, negated=False)
-    if role == "destroy" and not _restricts(root, negated=False):
+    demands.refuse_superseded_without_port(root)
+    if role == "destroy":
+        demands.refuse_rerouted_to_anywhere(root)
+    if role == "destroy" and not demands.restricts(root):
+        demands.refuse_silent_alone(root)
         raise InputError(
             path,
             value,
@@ -87,7 +91,7 @@ def _key(key: object, value: object, path: Path, names: Names, depth: int) -> No
     if key not in KEYS:
         raise InputError(at, value, f"no such key{_meant(key)}", _MAPPING)
     entry = KEYS[key]
-    if value is None or isinstance(value, Mapping):
+    if value is None or (isinstance(value, Mapping) and not entry.mapping):
         raise InputError(at, value, values.kind(value), entry.allowed)
     return entry.parse(value, at, names)
 
@@ -179,13 +183,3 @@ def _admit(nodes: list[Node], protocol: str) -> bool:
         return True, True
 
     return all(tree.possible(node, leaf_possible)[0] for node in nodes)
-
-
-def _restricts(node: Node, *, negated: bool) -> bool:
-    """Every way for the node to be true (false, if negated) goes through a restricting key."""
-    if isinstance(node, Leaf):
-        return node.restricts and bool(node.path)
-    if isinstance(node, Not):
-        return _restricts(node.child, negated=not negated)
-    found = [_restricts(child, negated=negated) for child in node.children]
-    return any(found) if isinstance(node, All) is not negated else all(found)

@@ -26,8 +26,9 @@ class Selector:
 
     protocols, families: those of which a socket can match at all. named_protocols: those that the
     user wrote, as against what `not` leaves. needs: out of info, owners, addresses, links, cgroups,
-    mark, congestion. extensions: bits of idiag_ext that a dump must ask for. kernel_decides: a
-    match must have passed the kernel's filter, since Python cannot test all of it.
+    mark, congestion, routes, heard. extensions: bits of idiag_ext that a dump must ask for.
+    kernel_decides: a match must have passed the kernel's filter, since Python cannot test all
+    of it.
     """
 
     def __init__(self, root: Node) -> None:

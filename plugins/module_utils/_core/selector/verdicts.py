@@ -1,0 +1,154 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: conditions by verdict: stuck, stranded, superseded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from .. import vocabulary
+from ..verdicts import stuck
+from ..verdicts.network import Network
+from ..verdicts.superseded import Heard
+from ..wire import inet_diag
+from .leaves import WITHOUT_CLOCKS
+from .tree import Leaf, Possible
+from .values import Path
+
+if TYPE_CHECKING:
+    from ..environment import Environment
+    from ..subject import Subject
+    from .tree import Bound
+
+_TCP = frozenset({"tcp"})
+_WITHOUT_PEER = frozenset(
+    {vocabulary.LISTENING, vocabulary.CLOSED, vocabulary.BOUND_INACTIVE},
+)
+# The kernel does not tell of their sockets whether they are transparent or free-bound.
+_WITHOUT_OPTIONS = frozenset({vocabulary.TIME_WAIT, vocabulary.SYN_RECV})
+
+
+class StuckFor(NamedTuple):
+    """verdict: out of stuck.STUCK. for_ms: at least so long; None: its default."""
+
+    verdict: str
+    for_ms: int | None
+
+
+class StrandedBy(NamedTuple):
+    """verdict: out of stranded.STRANDED. to: the interfaces that `rerouted` is asked of; None: any.
+
+    path, value: where it was written.
+    """
+
+    path: Path
+    value: object
+    verdict: str
+    to: frozenset[str] | None
+
+
+class StuckIs(Leaf):
+    """Any of these verdicts has held for its time."""
+
+    meaning = _TCP
+    needs = frozenset({"info"})
+    extensions = (inet_diag.INFO,)
+    cost = 2
+
+    def __init__(self, path: Path, value: object, wanted: Sequence[StuckFor]) -> None:
+        super().__init__(path, value)
+        self.wanted = tuple(wanted)
+        self._states = frozenset().union(*(stuck.STATES[each.verdict] for each in self.wanted))
+
+    @property
+    def silent(self) -> bool:
+        """Silence is enough for it, which a pool of idle connections keeps as well."""
+        return any(each.verdict == stuck.SILENT for each in self.wanted)
+
+    @property
+    def restricts(self) -> bool:  # type: ignore[override]
+        return not self.silent
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        wanted, judge = self.wanted, stuck.judge
+
+        def test(subject: Subject) -> bool | None:
+            found: bool | None = False
+            for verdict, for_ms in wanted:
+                held = judge(subject, verdict, for_ms)
+                if held:
+                    return True
+                if held is None:
+                    found = None
+            return found
+
+        return test
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        known = protocol in self.meaning
+        return known and state in self._states, known
+
+
+class StrandedIs(Leaf):
+    """Any of these verdicts holds; unknown until the look has asked for routes."""
+
+    meaning = frozenset(vocabulary.PROTOCOLS) - {"mptcp"}
+    needs = frozenset({"routes"})
+    extensions = (inet_diag.TOS, inet_diag.TCLASS)
+    cost = 2
+
+    def __init__(self, path: Path, value: object, wanted: Sequence[StrandedBy]) -> None:
+        super().__init__(path, value)
+        self.wanted = tuple(wanted)
+
+    def bind(self, environment: Environment) -> Bound:
+        kept = environment.kept
+        wanted = [(each.verdict, each.to) for each in self.wanted]
+
+        def test(subject: Subject) -> bool | None:
+            network: Network | None = kept.get(Network)
+            if network is None:
+                return None
+            found: bool | None = False
+            for verdict, to in wanted:
+                held = network.judge(subject, verdict, to)
+                if held:
+                    return True
+                if held is None:
+                    found = None
+            return found
+
+        return test
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        known = protocol in self.meaning and state not in _WITHOUT_PEER
+        return known and state not in _WITHOUT_OPTIONS, known
+
+
+class SupersededAfter(Leaf):
+    """Silent for so long while its peer went on elsewhere; unknown until the look has listened."""
+
+    meaning = _TCP
+    needs = frozenset({"info", "heard"})
+    extensions = (inet_diag.INFO,)
+    cost = 2
+
+    def __init__(self, path: Path, value: object, silent_ms: int) -> None:
+        super().__init__(path, value)
+        self.silent_ms = silent_ms
+
+    def bind(self, environment: Environment) -> Bound:
+        kept, silent_ms = environment.kept, self.silent_ms
+        nobody = Heard()
+
+        def test(subject: Subject) -> bool | None:
+            heard: Heard = kept.get(Heard, nobody)
+            return heard.judge(subject, silent_ms)
+
+        return test
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        known = protocol in self.meaning and state not in WITHOUT_CLOCKS
+        return known, known
