@@ -245,4 +245,8 @@ def _natural(name: object) -> tuple[tuple[int, int, str], ...]:
 
 
 def _kind(value: object) -> str:
+    """The plain name of a type; Ansible's own are subclasses with names that tell nobody much."""
+    for kind in (bool, int, float, str, list, dict):
+        if isinstance(value, kind):
+            return kind.__name__
     return type(value).__name__

@@ -8,6 +8,7 @@ Whatever comes from a host is taken as untrusted: types are checked, and text is
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -143,13 +144,21 @@ def _flat(evidence: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
         name = clean(f"{prefix}{key}", 60)
         if isinstance(value, Mapping):
             flat.update(_flat(value, f"{name}_"))
-        elif value is None or isinstance(value, (bool, int, float)):
+        elif (
+            value is None
+            or isinstance(value, (bool, int))
+            or (isinstance(value, float) and math.isfinite(value))
+        ):
             flat[name] = value
         elif isinstance(value, Sequence) and not isinstance(value, str):
             flat[name] = clean(", ".join(str(each) for each in value))
         else:
             flat[name] = clean(value)
     return flat
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _for_ms(verdicts: Sequence[Mapping[str, Any]]) -> int | None:

@@ -32,6 +32,9 @@ NOT_SHOWN = (
 )
 
 
+_MOST_REASONS = 3
+
+
 def count_text(count: int) -> str:
     return f"{count:,}"
 
@@ -73,10 +76,11 @@ def _where(totals: Mapping[str, Any]) -> str:
         return ""
     if looked == 1:
         return " on the only host that answered"
-    among = (
-        plural(looked, "host") if looked == asked else f"the {plural(looked, 'host')} that answered"
-    )
-    return f" on {'all' if affected == looked else f'{count_text(affected)} of'} {among}"
+    hosts = plural(looked, "host")
+    answered = "" if looked == asked else " that answered"
+    if affected == looked:
+        return f" on all {hosts}{answered}"
+    return f" on {count_text(affected)} of {'the ' if answered else ''}{hosts}{answered}"
 
 
 def _hosts(looked: int, asked: int) -> str:
@@ -90,18 +94,18 @@ def _at_least(totals: Mapping[str, Any]) -> str:
 
 
 def _mostly(totals: Mapping[str, Any]) -> str:
-    """Why most of them are stuck: one reason, if more than half have the same, or two."""
+    """Why: the one reason of more than half of them, or all if there are few, or the first two."""
     sure = {name: count for name, count in totals["verdicts"].items() if certain(name)}
     name = max(sure, key=lambda each: sure[each])
     if sure[name] == totals["certain"]:
         return f", because {words(name).because}"
     if sure[name] * 2 > totals["certain"]:
         return f", most of them ({count_text(sure[name])}) because {words(name).because}"
-    first, second = sorted(sure, key=lambda each: -sure[each])[:2]
-    return (
-        f", above all because {words(first).because} ({count_text(sure[first])}) and "
-        f"{words(second).because} ({count_text(sure[second])})"
-    )
+    most = sorted(sure, key=lambda each: -sure[each])
+    reasons = [f"{words(each).because} ({count_text(sure[each])})" for each in most]
+    if len(most) <= _MOST_REASONS:
+        return f", because {', '.join(reasons[:-1])} and {reasons[-1]}"
+    return f", above all because {reasons[0]} and {reasons[1]}"
 
 
 def remarks(report: Mapping[str, Any]) -> list[str]:

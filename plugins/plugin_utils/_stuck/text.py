@@ -24,6 +24,7 @@ from .verdicts import words
 
 MIN_WIDTH = 40
 _LONGEST_BAR = 30
+_SHORTEST_BAR = 8
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _INDENT = "    "
 
@@ -79,7 +80,10 @@ def _bars(rows: Sequence[_Row], width: int) -> str:
     names = min(max(len(name) for name, _count, _more in rows), width // 3)
     numbers = max(len(count_text(count)) for _name, count, _more in rows)
     behind = max(len(more) for _name, _count, more in rows)
-    room = max(4, min(_LONGEST_BAR, width - names - numbers - behind - 6))
+    room = min(_LONGEST_BAR, width - names - numbers - behind - 6)
+    if room < _SHORTEST_BAR:
+        rows = [(name, count, "") for name, count, _more in rows]
+        room = width - names - numbers - 4
     highest = max(count for _name, count, _more in rows)
     lines = []
     for name, count, more in rows:
