@@ -9,11 +9,16 @@ import os
 import pwd
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import namespaces
+from .wire import notices
 from .wire.netlink import NetlinkSocket
+
+
+def _open_notices(namespace: namespaces.Namespace) -> notices.Notices:
+    return namespaces.inside(namespace, notices.open_notices)
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Host:
     open_netlink(namespace, netlink protocol) opens a socket inside a namespace.
     environ: the environment of the process that was asked (for SSH_CONNECTION); pid: that process.
     release: the kernel's, as uname -r prints it.
+    open_notices(namespace) listens for destroyed sockets there (OSError where it cannot), and
+    wait_for_notices(notices, seconds) waits for such.
     """
 
     proc: str = "/proc"
@@ -36,6 +43,8 @@ class Host:
     open_netlink: Callable[[namespaces.Namespace, int], NetlinkSocket] = namespaces.open_netlink
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    open_notices: Callable[[namespaces.Namespace], notices.Notices] = _open_notices
+    wait_for_notices: Callable[[Sequence[notices.Notices], float], bool] = notices.wait
 
     def user_id(self, name: str) -> int | None:
         """The uid of a user of this machine; None if there is no such user."""

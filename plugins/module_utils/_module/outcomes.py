@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .._core import outcomes
@@ -38,13 +38,28 @@ _ADVICE = {
 }
 
 
-def lists(results: Iterable[Result], limit: int) -> dict[str, list[dict[str, Any]]]:
-    """destroyed, spared and survivors, each in the order of records, and at most so many."""
+def entry(result: Result) -> dict[str, Any]:
+    """The record of a socket, and what became of it."""
+    reason = result.reason
+    return {
+        **record(result.subject),
+        "outcome": result.outcome,
+        "engine": result.engine,
+        "reason": None if reason is None else reason.rule,
+        "reason_detail": None if reason is None else reason.detail,
+    }
+
+
+def lists(
+    results: Iterable[Result], limit: int, make: Callable[[Result], dict[str, Any]] = entry
+) -> dict[str, list[dict[str, Any]]]:
+    """destroyed, spared and survivors, each in the order of records, and at most so many. make:
+    what each is told as."""
     sorted_out: dict[str, list[Result]] = {"destroyed": [], "spared": [], "survivors": []}
     for result in results:
         sorted_out[_list_of(result.outcome)].append(result)
     return {
-        name: [_entry(result) for result in _first(members, limit)]
+        name: [make(result) for result in _first(members, limit)]
         for name, members in sorted_out.items()
     }
 
@@ -59,24 +74,13 @@ def _first(results: Iterable[Result], limit: int) -> list[Result]:
     return heapq.nsmallest(limit, results, key=lambda result: sort_key(result.subject))
 
 
-def _entry(result: Result) -> dict[str, Any]:
-    reason = result.reason
-    return {
-        **record(result.subject),
-        "outcome": result.outcome,
-        "engine": result.engine,
-        "reason": None if reason is None else reason.rule,
-        "reason_detail": None if reason is None else reason.detail,
-    }
-
-
 def diff(results: Iterable[Result], limit: int) -> dict[str, str]:
     """The sockets that change, one on a line, before and after."""
     changed = [result for result in results if result.outcome in outcomes.CHANGING]
     shown = _first(changed, limit)
-    before = [_line(result.subject, connected=True) for result in shown]
+    before = [line(result.subject, connected=True) for result in shown]
     after = [
-        _line(result.subject, connected=False)
+        line(result.subject, connected=False)
         for result in shown
         if result.outcome == outcomes.DISCONNECTED
     ]
@@ -89,7 +93,8 @@ def _text(lines: list[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _line(subject: Subject, *, connected: bool) -> str:
+def line(subject: Subject, *, connected: bool) -> str:
+    """A socket in one line, for people."""
     words = [subject.protocol]
     if connected:
         words.append(subject.state)
@@ -109,10 +114,15 @@ def _endpoint(address: str, port: int) -> str:
 def failure(report: Report) -> str | None:
     """What failed and what to do; None where nothing did."""
     if report.excess is not None:
-        return _excess(report.excess)
-    if not report.failed:
+        return too_many(report.excess)
+    return undone(report.counts, report.matched)
+
+
+def undone(counts: Mapping[str, int], matched: int) -> str | None:
+    """Which of so many selected sockets should have been destroyed, and what to do; None: all that
+    should have been were."""
+    if outcomes.FAILING.isdisjoint(counts):
         return None
-    counts = report.counts
     parts = [
         f"{counts[outcome]} {outcome} ({_ADVICE[outcome]})"
         for outcome in outcomes.OUTCOMES
@@ -120,19 +130,20 @@ def failure(report: Report) -> str | None:
     ]
     failed = sum(counts[outcome] for outcome in outcomes.FAILING if outcome in counts)
     return (
-        f"{failed} of the {report.matched} selected sockets could not be destroyed: "
+        f"{failed} of the {matched} selected sockets could not be destroyed: "
         f"{'; '.join(parts)}. They are listed in survivors."
     )
 
 
-def _excess(excess: Excess) -> str:
+def too_many(excess: Excess, touched: str = "none was touched") -> str:
+    """That max_sockets refused. touched: what was done all the same."""
     limit = excess.limit
     if limit.share is not None:
         allowed = f"{limit.share:.0%} of the {excess.population} unprotected ones"
     else:
         allowed = str(limit.number)
     return (
-        f"{excess.selected} sockets would be destroyed, but max_sockets allows {allowed}: none was "
-        "touched. They are listed in survivors. If they are meant, raise max_sockets; if not, "
+        f"{excess.selected} sockets would be destroyed, but max_sockets allows {allowed}: "
+        f"{touched}. They are listed in survivors. If they are meant, raise max_sockets; if not, "
         "narrow the selector."
     )

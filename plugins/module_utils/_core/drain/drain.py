@@ -1,0 +1,282 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: waits for connections to end, and destroys what is left.
+
+Each round looks afresh, takes what it sees for the truth, and decides. Notices of the kernel only
+bring the next round on; the work of destroying, and its proof, is that of every order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from .. import outcomes, vocabulary
+from ..destroy import destroy_planned
+from ..engines.registry import engines_named
+from ..errors import NamespaceNotFound, SocketsError
+from ..guard.reason import Reason
+from ..host import Host
+from ..limits import Excess
+from ..look import View
+from ..namespaces import Namespace
+from ..outcomes import Result
+from ..plan import Plan, excess
+from ..subject import Subject
+from ..words import describe
+from .options import FAIL, IGNORE, SENT, DrainOrder
+from .pauses import Pauses
+from .progress import Progress
+from .report import Mark, Report
+from .still import bytes_of, still_for
+from .survey import Survey, is_sent, survey
+from .watchlist import IGNORED, SPARED, WAITED
+
+__all__ = ["DrainOrder", "Progress", "Report", "drain"]
+
+# Seconds. A paced order destroys for no longer than this before it looks at the others again.
+_PACED = 1.0
+
+
+def drain(host: Host, order: DrainOrder, progress: Progress | None = None) -> Report:
+    """Wait for what the order selects, at most for its grace, and destroy the rest if it says so.
+
+    progress: of the steps before; it is changed. Raises what destroy raises, as long as nothing was
+    destroyed. A look that fails is made again as long as there is time.
+    """
+    engines_named(order.order.engine)
+    with Pauses(host) as pauses:
+        return _Drain(host, order, progress).run(pauses)
+
+
+class _Drain:
+    def __init__(self, host: Host, order: DrainOrder, progress: Progress | None) -> None:
+        self._host = host
+        self._order = order
+        self._first = progress is None
+        began = host.monotonic()
+        self._progress = progress or Progress(began, list(order.order.namespaces))
+        self._watchlist = self._progress.watchlist
+        self._deadline = self._progress.started + order.grace
+        self._step_ends = float("inf") if order.step is None else began + order.step
+        self._report = Report(self._progress)
+
+    def run(self, pauses: Pauses) -> Report:
+        while True:
+            now = self._host.monotonic()
+            final = now >= self._deadline or self._order.order.check
+            news = False
+            try:
+                surveys = self._look(now, final=final)
+            except SocketsError as error:
+                if self._first or (final and not self._progress.destroyed):
+                    raise
+                if final:
+                    self._fail(error)
+                    return self._finished((), now)
+            else:
+                news = self._take(surveys, now)
+                if self._decide(surveys, now, final=final):
+                    return self._finished(surveys, now)
+                self._first = False
+                labels = {label for label, _protocol, _cookie in self._report.left}
+                pauses.listen(each for each in self._progress.namespaces if each.label in labels)
+            done = self._host.monotonic()
+            if done >= self._step_ends:
+                return self._told(done)
+            pauses.wait(
+                min(self._deadline, self._step_ends, self._next_still(done)),
+                {cookie for _label, _protocol, cookie in self._report.left},
+                cost=done - now,
+                progress=news,
+            )
+
+    def _look(self, now: float, *, final: bool) -> list[Survey]:
+        surveys: list[Survey] = []
+        for index, namespace in enumerate(self._progress.namespaces):
+            try:
+                surveys.append(self._look_into(namespace, now, final=final))
+                continue
+            except NamespaceNotFound:
+                if self._first and namespace.asked:
+                    raise
+            # Its name is gone, but processes may still be in it: it is the same namespace.
+            followed = self._progress.namespaces[index] = namespace._replace(asked=False)
+            try:
+                surveys.append(self._look_into(followed, now, final=final))
+            except NamespaceNotFound:
+                surveys.append(Survey(followed, [], [], [], frozenset(), [], 0, frozenset()))
+        return surveys
+
+    def _look_into(self, namespace: Namespace, now: float, *, final: bool) -> Survey:
+        with View(self._host, namespace) as view:
+            first = self._first
+            return survey(view, self._order, self._watchlist, now, first=first, final=final)
+
+    def _take(self, surveys: Sequence[Survey], now: float) -> bool:
+        """Bring what is known up to date; whether anything ended or came."""
+        left: list[Subject] = []
+        before = self._progress.ended, self._progress.arrived
+        ignore = not self._first and self._order.arrivals == IGNORE
+        for each in surveys:
+            label = each.namespace.label
+            for subject, reason in each.spared:
+                if self._watchlist.of(subject) is None:
+                    self._watchlist.watch(subject, SPARED, arrived=not self._first)
+                self._watchlist.spare(subject.identity, reason)
+            there = {subject.identity for subject in each.left}
+            gone = [key for key, _entry in self._watchlist.all(WAITED, label) if key not in there]
+            for key, _entry in list(self._watchlist.all(IGNORED, label)):
+                if key not in each.known:
+                    self._watchlist.forget(key)
+            for key in gone:
+                self._watchlist.done(key)
+            for subject in each.arrivals:
+                kind = IGNORED if ignore else WAITED
+                self._watchlist.watch(subject, kind, arrived=not self._first)
+            left += each.left if ignore else [*each.left, *each.arrivals]
+            self._progress.ended += len(gone)
+            self._progress.arrived += 0 if self._first else len(each.arrivals)
+        for subject in left:
+            self._watchlist.seen(subject, now)
+        self._report.left = {subject.identity: subject for subject in left}
+        self._report.unlisted = frozenset().union(*(each.unlisted for each in surveys))
+        return before != (self._progress.ended, self._progress.arrived)
+
+    def _decide(self, surveys: Sequence[Survey], now: float, *, final: bool) -> bool:
+        """Destroy what is due; whether the drain is over."""
+        order = self._order
+        if self._first and order.destroy:
+            plans = [each.plan([*each.left, *each.arrivals]) for each in surveys]
+            over = excess(order.order.max_sockets, plans)
+            if over is not None:
+                self._refuse(over)
+                return True
+        if order.arrivals == FAIL and not self._first:
+            self._report.refused = [subject for each in surveys for subject in each.arrivals]
+            if self._report.refused:
+                return True
+        if any(each.due for each in surveys):
+            try:
+                self._destroy(surveys, now, final=final)
+            except SocketsError as error:
+                # What has already happened must be told.
+                if not self._progress.destroyed:
+                    raise
+                self._fail(error)
+        return final or not self._report.left or self._is_enough(now)
+
+    def _is_enough(self, now: float) -> bool:
+        """Whether nothing is on its way any more, where that is all that is waited for."""
+        return (
+            self._order.until == SENT
+            and not self._order.destroy
+            and all(self._is_sent(subject, now) for subject in self._report.left.values())
+        )
+
+    def _is_sent(self, subject: Subject, now: float) -> bool:
+        return is_sent(subject, self._watchlist.of(subject), self._order, now)
+
+    def _next_still(self, now: float) -> float:
+        """When the next could have been still for long enough."""
+        times = [float("inf")]
+        if self._order.until == SENT:
+            for subject in self._report.left.values():
+                entry = self._watchlist.of(subject)
+                since = None if entry is None else entry.quiet_since
+                still = still_for(subject, 0.0 if since is None else now - since)
+                if still is not None and still < self._order.settle:
+                    times.append(now + self._order.settle - still)
+        return min(times)
+
+    def _destroy(self, surveys: Sequence[Survey], now: float, *, final: bool) -> None:
+        order = self._order.order
+        due = {each.namespace.label: each.due for each in surveys}
+        if order.pace_per_second is not None and not final:
+            room = max(1, int(order.pace_per_second * _PACED))
+            for label, subjects in due.items():
+                due[label] = subjects[:room]
+                room -= len(due[label])
+        for subjects in due.values():
+            self._mark(subjects, now)
+        unlimited = replace(self._order, order=replace(order, max_sockets=None))
+
+        def look_anew(view: View) -> Plan:
+            at = self._host.monotonic()
+            found = survey(view, unlimited, self._watchlist, at, first=False, final=final)
+            return found.plan(found.due)
+
+        report = destroy_planned(
+            self._host,
+            order,
+            [each.plan(due[each.namespace.label]) for each in surveys],
+            look_anew,
+            before=self._progress.destroyed,
+        )
+        if report.excess is not None:
+            self._refuse(report.excess)
+            return
+        for result in report.results:
+            self._record(result, final=final)
+
+    def _record(self, result: Result, *, final: bool) -> None:
+        """Take up what became of one that was due."""
+        key, outcome = result.subject.identity, result.outcome
+        connected = result.subject.protocol in vocabulary.STREAMS or result.subject.has_remote
+        if outcome in outcomes.CHANGING:
+            mark = self._report.marks[key]
+            self._progress.sent += mark.sent
+            self._progress.lost = self._progress.lost.plus(mark.lost)
+            self._watchlist.done(key)
+            self._report.add([result])
+        elif outcome == outcomes.PROTECTED:
+            self._watchlist.spare(key, result.reason)
+            self._report.add([result])
+        elif outcome == outcomes.ALREADY_GONE and connected:
+            if final or result.reason is None:
+                self._progress.ended += 1
+                self._watchlist.done(key)
+                del self._report.left[key]
+        elif final:
+            self._report.add([result])
+        else:
+            # It may yet end by itself.
+            self._watchlist.tried(key)
+
+    def _mark(self, subjects: Sequence[Subject], now: float) -> None:
+        for subject in subjects:
+            entry = self._watchlist.of(subject)
+            self._report.marks[subject.identity] = Mark(
+                entry is not None and entry.arrived, self._is_sent(subject, now), bytes_of(subject)
+            )
+
+    # Ends.
+
+    def _refuse(self, over: Excess) -> None:
+        self._report.excess = over
+        left = list(self._report.left.values())
+        self._report.add(Result(subject, outcomes.LIMIT) for subject in left)
+
+    def _fail(self, error: SocketsError) -> None:
+        reason = Reason("error", describe(error))
+        left = list(self._report.left.values())
+        self._report.add(Result(subject, outcomes.SURVIVED, reason) for subject in left)
+
+    def _finished(self, surveys: Sequence[Survey], now: float) -> Report:
+        report = self._report
+        others = [result.subject for result in report.results]
+        self._mark([each for each in others if each.identity not in report.marks], now)
+        self._mark(list(report.left.values()), now)
+        for each in surveys:
+            report.results += [
+                Result(subject, outcomes.PROTECTED, reason) for subject, reason in each.spared
+            ]
+        report.finished = True
+        report.drained = not report.failed and (not report.left or self._is_enough(now))
+        return self._told(self._host.monotonic())
+
+    def _told(self, now: float) -> Report:
+        self._report.elapsed = now - self._progress.started
+        self._report.grace_left = max(0.0, self._deadline - now)
+        return self._report
