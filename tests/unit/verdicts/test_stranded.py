@@ -209,7 +209,7 @@ def test_a_look_up_that_failed_is_unknown(code: int) -> None:
     net = Networked()
     net.here.look_up_errors.update({REMOTE: code, "198.51.100.9": code})
     assert net.judge(connection()) == {"unroutable?", "no_carrier?", "rerouted?"}
-    assert net.judge(connection("198.51.100.9", REMOTE)) == {"address_gone"}
+    assert "address_gone?" in net.judge(connection("198.51.100.9", REMOTE))
 
 
 def test_a_destination_on_no_one_host_has_no_route_to_judge() -> None:
