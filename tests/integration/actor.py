@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,14 +201,20 @@ class _Sockets:
             _fill(sock)
 
     def _accepted(self, port: int, peers: list[int]) -> list[socket.socket]:
-        """Raises OSError where one is not accepted yet."""
-        by_peer = {
-            sock.getpeername()[1]: sock for sock in self.accepted if sock.getsockname()[1] == port
-        }
-        missing = [peer for peer in peers if peer not in by_peer]
-        if missing:
-            raise OSError(errno.ENOTCONN, f"not accepted at {port}: {missing}")
-        return [by_peer[peer] for peer in peers]
+        """Raises OSError where one is not accepted in time."""
+        deadline = time.monotonic() + 5
+        while True:
+            by_peer = {
+                sock.getpeername()[1]: sock
+                for sock in self.accepted
+                if sock.getsockname()[1] == port
+            }
+            missing = [peer for peer in peers if peer not in by_peer]
+            if not missing:
+                return [by_peer[peer] for peer in peers]
+            if time.monotonic() > deadline:
+                raise OSError(errno.ENOTCONN, f"not accepted at {port}: {missing}")
+            time.sleep(0.01)
 
 
 def _fill(sock: socket.socket) -> int:

@@ -1,0 +1,95 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's part of socket_drain: it waits in steps, and shows how far it has come.
+
+A module says nothing before it ends. So this one runs it in steps, each of which hands over what
+it knows to the next, and shows a line for the host after each. It decides nothing: without it, the
+module does the same in one go.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ansible import constants
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.linuxnet.sockets.plugins.module_utils._module.drain import joined
+from ansible_collections.linuxnet.sockets.plugins.plugin_utils._drain_progress import (
+    Progress,
+    steps,
+)
+
+MODULE = "linuxnet.sockets.socket_drain"
+DEFAULT_LIMIT = 1000
+
+Result = dict[str, Any]
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    _supports_check_mode = True
+    _supports_async = True
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> Result:
+        result = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        if self._task.async_val or self._task.args.get("step") is not None:
+            # Nobody watches a task in the background. One that sets its step goes its own steps.
+            result.update(self._step(variables))
+        else:
+            result.update(self._whole(variables))
+        return result
+
+    def _step(self, variables: dict[str, Any], **more: Any) -> Result:
+        return self._execute_module(
+            module_name=MODULE,
+            module_args={**self._task.args, **more},
+            task_vars=variables,
+            wrap_async=bool(self._task.async_val) and not self._connection.has_native_async,
+        )
+
+    def _whole(self, variables: dict[str, Any]) -> Result:
+        progress = Progress(self._host(variables))
+        results: list[Result] = []
+        resume = None
+        for seconds in steps():
+            last = self._step(variables, step=f"{seconds}s", resume=resume)
+            if "finished" not in last:
+                # Refused, crashed or cut off: it says so itself.
+                return last
+            results.append(last)
+            resume = last["resume"]
+            if resume is None:
+                break
+            self._show(progress.line(last, time.monotonic()))
+        result = _one(results, int(self._task.args.get("limit", DEFAULT_LIMIT)))
+        if not result.get("failed"):
+            self._show(progress.preview(result) if self._task.check_mode else progress.end(result))
+        return result
+
+    def _host(self, variables: dict[str, Any]) -> str:
+        host = str(variables.get("inventory_hostname", "?"))
+        return f"{host} -> {self._task.delegate_to}" if self._task.delegate_to else host
+
+    def _show(self, line: str | None) -> None:
+        """On standard error: what a callback prints on standard output stays as it is."""
+        if line is not None and not self._task.no_log:
+            display.display(line, color=constants.COLOR_VERBOSE, stderr=True)
+
+
+def _one(results: list[Result], limit: int) -> Result:
+    """One result of all steps, which does not show that there were any."""
+    result = joined(results, limit)
+    for key in ("warnings", "deprecations"):
+        said: list[Any] = []
+        for each in results:
+            said += [entry for entry in each.get(key) or () if entry not in said]
+        if said:
+            result[key] = said
+    asked = result.get("invocation", {}).get("module_args", {})
+    asked.update({key: None for key in ("step", "resume") if key in asked})
+    return result

@@ -1,0 +1,365 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbook linuxnet.sockets.drain on three hosts, each of them a namespace with peers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from tests.integration.actor import Actor
+from tests.integration.conftest import StartActor
+from tests.integration.controller import BIN, ROOT, environment
+from tests.lab.topology import Lab, Pair
+from tests.lab.waiting import until
+
+PORT, PORT6 = 8080, 8081
+CHECKER = "192.0.2.9"  # asks every host for its health, as a load balancer does
+RESET, END_OF_FILE = "ECONNRESET", "closed"
+
+PROGRESS = re.compile(r"^drain: \[(\w+)\] (\d+) left \((.+?)\).* s of grace left$")
+
+
+class Host(NamedTuple):
+    """A host of the inventory: its server, and the clients at the other end of its wire."""
+
+    server: Actor
+    clients: Actor
+
+    def connect(self, count: int, *, source: str | None = None) -> list[dict[str, Any]]:
+        options = {} if source is None else {"source": (source, 0)}
+        return self.clients.connect(Pair.server4, PORT, count, **options)
+
+    def seen(self, connections: list[dict[str, Any]]) -> list[str]:
+        return self.clients.state(*numbers(connections))
+
+
+def numbers(connections: list[dict[str, Any]]) -> list[int]:
+    return [each["number"] for each in connections]
+
+
+def ports(connections: list[dict[str, Any]]) -> list[int]:
+    return [each["port"] for each in connections]
+
+
+class Site:
+    """Three hosts, the inventory, the hooks, and what the hooks wrote."""
+
+    def __init__(self, lab: Lab, start_actor: StartActor, folder: Path) -> None:
+        self.folder = folder
+        self.inventory = folder / "inventory.yml"
+        self.log = folder / "log"
+        self.hosts: dict[str, Host] = {}
+        members: dict[str, Any] = {}
+        for name in ("one", "two", "three"):
+            pair = Pair(lab)
+            pair.client.address(pair.client_device, f"{CHECKER}/24")
+            server = start_actor(pair.server)
+            server.listen("0.0.0.0", PORT)
+            server.listen("::", PORT6, mapped=True)
+            self.hosts[name] = Host(server, start_actor(pair.client))
+            members[name] = {"ansible_python_interpreter": self._python(name, pair)}
+        members["two"]["drain_destroy"] = False
+        members["two"]["drain_grace"] = "1s"
+        everybody = {
+            "ansible_connection": "local",
+            "ansible_remote_tmp": str(folder / "remote"),
+            "drain_become": False,
+            "drain_match": {"local_port": [PORT, PORT6]},
+            "drain_protect": {"selectors": [{"remote": CHECKER}]},
+            "drain_grace": "6s",
+            "drain_pre_tasks": "before.yml",
+            "drain_post_tasks": [str(folder / "after.yml")],
+        }
+        self.inventory.write_text(yaml.safe_dump({"all": {"hosts": members, "vars": everybody}}))
+        self._hook("before.yml", "before {{ inventory_hostname }}")
+        self._hook("after.yml", "after {{ inventory_hostname }} {{ drain_result.ended }}")
+
+    def _python(self, name: str, pair: Pair) -> str:
+        """A Python that runs inside the host's namespace."""
+        wrapper = self.folder / f"python-{name}"
+        command = " ".join(pair.server.command(sys.executable))
+        wrapper.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        wrapper.chmod(0o755)
+        return str(wrapper)
+
+    def _hook(self, name: str, line: str) -> None:
+        tasks = [
+            {
+                "name": "Write down that this was done",
+                "ansible.builtin.shell": f"echo '{line}' >> {self.log}",
+                "changed_when": False,
+            }
+        ]
+        (self.folder / name).write_text(yaml.safe_dump(tasks))
+
+    def done(self) -> list[str]:
+        """What the hooks wrote since the last time."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        self.log.unlink(missing_ok=True)
+        return lines
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab, start_actor: StartActor, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(lab, start_actor, tmp_path_factory.mktemp("site"))
+
+
+class Run(NamedTuple):
+    status: int
+    output: str
+
+    def recap(self, host: str) -> dict[str, str]:
+        """What the playbook says of a host at its end."""
+        lines = re.findall(r"^ +- ['\"]?(.+?)['\"]?$", self.output, re.MULTILINE)
+        titles, *rows = [re.split(r" {2,}", line.strip()) for line in lines if "  " in line]
+        (found,) = [row for row in rows if row[0] == host]
+        return dict(zip(titles[1:], found[1:], strict=False))
+
+    def counts(self, host: str) -> dict[str, int]:
+        """Ansible's own recap."""
+        found = re.search(rf"^{host} +: (.+)$", self.output, re.MULTILINE)
+        assert found, self.output
+        return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", found.group(1))}
+
+
+def drain(
+    site: Site,
+    variables: dict[str, Any],
+    *arguments: str,
+    on_progress: Callable[[str], None] = lambda _host: None,
+) -> Run:
+    """Run the playbook by its full name; on_progress gets each host once, at its first line."""
+    given = yaml.safe_dump(variables, default_flow_style=True, width=10000).strip()
+    return play(site, "linuxnet.sockets.drain", "-e", given, *arguments, on_progress=on_progress)
+
+
+def play(
+    site: Site, *arguments: str, on_progress: Callable[[str], None] = lambda _host: None
+) -> Run:
+    command = [str(BIN / "ansible-playbook"), "-i", str(site.inventory), *arguments]
+    lines = []
+    seen: set[str] = set()
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment({"ANSIBLE_FORKS": "3"}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                lines.append(line)
+                found = PROGRESS.search(line)
+                if found and found.group(1) not in seen:
+                    seen.add(found.group(1))
+                    on_progress(found.group(1))
+        except BaseException:
+            process.terminate()
+            raise
+    return Run(process.returncode, "".join(lines))
+
+
+class Mixed:
+    """200 connections of a host, of every kind that a drain meets."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        clients = host.clients
+        self.served = host.connect(30)
+        self.served6 = clients.connect(Pair.server6, PORT6, 30)
+        self.hasty = host.connect(40)
+        self.idle = host.connect(35)
+        self.idle6 = clients.connect(Pair.server6, PORT6, 20)
+        self.mapped = clients.connect(Pair.server4, PORT6, 10)
+        self.deaf = host.connect(5)
+        self.forgotten = host.connect(10)
+        self.checks = host.connect(20, source=CHECKER)
+        self.late: list[dict[str, Any]] = []
+        host.server.flood(PORT, *ports(self.deaf))
+        clients.leave(*numbers(self.forgotten))
+
+    def end(self) -> None:
+        """Those that end by themselves do so, and two new ones come."""
+        server, clients = self.host.server, self.host.clients
+        clients.leave(*numbers(self.hasty))
+        server.finish(PORT, *ports(self.hasty), *ports(self.served))
+        server.finish(PORT6, *ports(self.served6))
+        answered = [*self.served, *self.served6]
+        until(
+            lambda: set(self.host.seen(answered)) == {END_OF_FILE},
+            "no client whose answer is complete sees anything but its end",
+        )
+        clients.leave(*numbers(answered))
+        self.late = self.host.connect(2)
+
+
+@pytest.fixture(scope="module")
+def mixed(site: Site) -> Mixed:
+    return Mixed(site.hosts["one"])
+
+
+@pytest.fixture(scope="module")
+def waiting(site: Site) -> dict[str, list[dict[str, Any]]]:
+    """Connections of the other hosts."""
+    return {name: site.hosts[name].connect(3) for name in ("two", "three")}
+
+
+def test_check_mode_touches_nothing(
+    site: Site, mixed: Mixed, waiting: dict[str, list[dict[str, Any]]]
+) -> None:
+    run = drain(site, {"drain_hosts": "all", "drain_serial": "100%"}, "--check")
+
+    assert run.status == 0, run.output
+    assert "drain: [one] 180 to drain, 20 spared\n" in run.output
+    recap = run.recap("one")
+    assert (recap["status"], recap["destroyed"], recap["spared"]) == ("preview", "180", "20")
+    assert site.done() == []
+    for host, connections in ((site.hosts["one"], mixed.idle), *others(site, waiting)):
+        assert set(host.seen(connections)) == {"open"}
+
+
+def others(
+    site: Site, waiting: dict[str, list[dict[str, Any]]]
+) -> Iterator[tuple[Host, list[dict[str, Any]]]]:
+    return ((site.hosts[name], connections) for name, connections in waiting.items())
+
+
+def test_hosts_are_drained_until_one_does_not_come_clean(
+    site: Site, mixed: Mixed, waiting: dict[str, list[dict[str, Any]]]
+) -> None:
+    def end_them(host: str) -> None:
+        if host == "one":
+            mixed.end()
+
+    run = drain(site, {"drain_hosts": "one,two,three"}, on_progress=end_them)
+
+    one = site.hosts["one"]
+    assert run.status == 2, run.output
+    # Of 200: 100 ended in time, 80 and the two that came were reset, 20 were left alone.
+    recap = run.recap("one")
+    assert int(recap.pop("lost bytes")) > 0
+    assert int(recap.pop("seconds")) >= 6
+    assert recap == {
+        "status": "clean",
+        "ended": "100",
+        "destroyed": "82",
+        "spared": "20",
+        "arrived": "2",
+        "left": "0",
+    }
+    for rest in (mixed.idle, mixed.idle6, mixed.mapped, mixed.late):
+        assert set(one.seen(rest)) == {RESET}
+    assert set(one.seen(mixed.checks)) == {"open"}
+
+    # The second host keeps three, since it may not destroy them; the third was not touched.
+    recap = run.recap("two")
+    assert (recap["status"], recap["destroyed"], recap["left"]) == ("FAILED", "0", "3")
+    assert "two: Expect that nothing is left: 3 connections are left (3 established)." in run.output
+    assert run.recap("three") == {"status": "not begun"}
+    for host, connections in others(site, waiting):
+        assert set(host.seen(connections)) == {"open"}
+    assert site.done() == ["before one", "after one 100", "before two"]
+
+    lines = [line for line in run.output.splitlines() if PROGRESS.search(line)]
+    (first, *later) = [line for line in lines if "[one]" in line]
+    assert re.search(r"\[one\] 180 left \(170 established, 10 close-wait\), [56] s", first)
+    assert re.search(r"\[one\] 82 left .*, 100 ended \(\+100\), 2 arrived \(\+2\), ", later[0])
+    assert run.counts("one")["failed"] == 0
+    assert run.counts("two")["failed"] == 1
+    assert run.counts("three")["failed"] == 0
+
+
+def test_a_second_run_changes_nothing(site: Site, mixed: Mixed) -> None:
+    run = drain(site, {"drain_hosts": "one"})
+
+    assert run.status == 0, run.output
+    assert run.counts("one")["changed"] == 0
+    recap = run.recap("one")
+    assert (recap["ended"], recap["destroyed"], recap["spared"]) == ("0", "0", "20")
+    assert site.done() == ["before one", "after one 0"]
+    assert set(mixed.host.seen(mixed.checks)) == {"open"}
+
+
+def test_progress_of_hosts_that_drain_at_once(
+    site: Site, waiting: dict[str, list[dict[str, Any]]]
+) -> None:
+    """Under another strategy; not where a task is secret or in the background."""
+    options = {"match": "{{ drain_match }}", "destroy": False}
+    tasks: list[dict[str, Any]] = [
+        {"linuxnet.sockets.socket_drain": {**options, "grace": "2s"}, "register": "shown"},
+        {
+            "linuxnet.sockets.socket_drain": {**options, "grace": "1.3s"},
+            "register": "secret",
+            "no_log": True,
+        },
+        {
+            "linuxnet.sockets.socket_drain": {**options, "grace": "1s"},
+            "register": "background",
+            "async": 30,
+            "poll": 1,
+        },
+        {
+            "ansible.builtin.assert": {
+                "that": [
+                    "shown.left == 3 and shown.elapsed >= 2 and shown.resume == none",
+                    "secret.left == 3 and secret.elapsed >= 1.3",
+                    "background.left == 3 and background.elapsed >= 1",
+                ]
+            }
+        },
+    ]
+    playbook = site.folder / "at-once.yml"
+    head = {"hosts": "two,three", "strategy": "free", "gather_facts": False}
+    playbook.write_text(yaml.safe_dump([{**head, "tasks": tasks}]))
+
+    run = play(site, str(playbook))
+
+    assert run.status == 0, run.output
+    lines = [line for line in run.output.splitlines() if line.startswith("drain: ")]
+    under_way, ended = lines[:2], lines[2:]
+    assert {found.groups() for line in under_way if (found := PROGRESS.search(line))} == {
+        (host, "3", "3 established") for host in waiting
+    }
+    left = "0 ended by themselves, 0 destroyed, 3 left (3 established), done in 2."
+    assert {line[: line.rindex(".") + 1] for line in ended} == {
+        f"drain: [{host}] {left}" for host in waiting
+    }
+    for host, connections in others(site, waiting):
+        assert set(host.seen(connections)) == {"open"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({}, "drain_hosts is not set"),
+        ({"drain_hosts": "all", "drain_match": {}}, "drain_match is empty"),
+        ({"drain_hosts": "all", "drain_match": {"remote": ""}}, "match.remote"),
+        ({"drain_hosts": "all", "drain_protekt": {}}, "drain_protekt: there is no such variable"),
+        ({"drain_hosts": "all", "drain_pre_tasks": "gone.yml"}, "gone.yml: there is no such file"),
+    ],
+)
+def test_nothing_begins(
+    site: Site,
+    waiting: dict[str, list[dict[str, Any]]],
+    variables: dict[str, Any],
+    reason: str,
+) -> None:
+    run = drain(site, variables)
+
+    assert run.status == 2, run.output
+    assert reason in run.output
+    assert "Take the host out of service" not in run.output
+    assert site.done() == []
+    for host, connections in others(site, waiting):
+        assert set(host.seen(connections)) == {"open"}
