@@ -10,6 +10,7 @@ that is in that state, and those around it. Nothing but timers of the kernel mov
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import itertools
 import socket
 import struct
@@ -78,10 +79,11 @@ def _mapped(address: str, mapped: bool) -> str:
 
 def wait_for(where: LabNamespace, state: int, local: tuple[str, int], remote: int = 0) -> None:
     """Until /proc/net/tcp shows that local end (and remote port, unless 0) in the state."""
+    address, port = str(ipaddress.ip_address(local[0])), local[1]
 
     def shown() -> bool:
         return any(
-            (line.state, line.local, line.local_port) == (state, *local)
+            (line.state, line.local, line.local_port) == (state, address, port)
             and remote in (0, line.remote_port)
             for line in proc_net.read(where)
         )
@@ -112,7 +114,7 @@ def listening(pair: Pair, *, v6: bool = False) -> Held:
     return Held(pair.server, local, ("::" if v6 else "0.0.0.0", 0), sock, cookie=cookie_of(sock))
 
 
-def _connected(
+def connected(
     pair: Pair,
     *,
     v6: bool = False,
@@ -120,12 +122,15 @@ def _connected(
     protocol: int = 0,
     server_options: Iterable[tuple[int, int, int]] = (),
     client_options: Iterable[tuple[int, int, int]] = (),
+    address: str = "",
 ) -> tuple[socket.socket, socket.socket, socket.socket]:
-    """(client, accepted, listener)."""
-    address = pair.server6 if v6 else pair.server4
+    """(client, accepted, listener). address: another of the server's than the usual one."""
+    address = address or (pair.server6 if v6 else pair.server4)
     if mapped:
         listens = pair.server.socket(socket.AF_INET6, socket.SOCK_STREAM, protocol)
         listens.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        for option in server_options:
+            listens.setsockopt(*option)
         listens.bind(("::", next(_UNUSED_PORT)))
         listens.listen(16)
     else:
@@ -139,7 +144,7 @@ def _connected(
     return client, pair.server.keep(accepted), listens
 
 
-def _held(
+def held_by(
     where: LabNamespace, target: socket.socket, peer: socket.socket, *others: socket.socket
 ) -> Held:
     return Held(
@@ -155,14 +160,14 @@ def _held(
 
 def established(pair: Pair, *, v6: bool = False, mapped: bool = False) -> Held:
     """The client's end of a connection without a byte under way."""
-    client, accepted, listens = _connected(pair, v6=v6, mapped=mapped)
-    return _held(pair.client, client, accepted, listens)
+    client, accepted, listens = connected(pair, v6=v6, mapped=mapped)
+    return held_by(pair.client, client, accepted, listens)
 
 
 def established_server(pair: Pair, *, v6: bool = False) -> Held:
     """The server's end of a connection."""
-    client, accepted, listens = _connected(pair, v6=v6)
-    return _held(pair.server, accepted, client, listens)
+    client, accepted, listens = connected(pair, v6=v6)
+    return held_by(pair.server, accepted, client, listens)
 
 
 def syn_sent(pair: Pair, *, v6: bool = False) -> Held:
@@ -189,7 +194,7 @@ def new_syn_recv(pair: Pair, *, v6: bool = False) -> Held:
     return Held(pair.server, local, remote, None, client, [listens])
 
 
-def _fill(sock: socket.socket, peer: socket.socket) -> int:
+def fill(sock: socket.socket, peer: socket.socket) -> int:
     """Send until the peer, which does not read, has shut its window; bytes sent."""
     sent = 0
     sock.settimeout(0)
@@ -209,7 +214,7 @@ def _unread(sock: socket.socket) -> int:
     return len(sock.recv(65536, socket.MSG_PEEK | socket.MSG_DONTWAIT))
 
 
-_SMALL = [
+SMALL = [
     (socket.SOL_SOCKET, socket.SO_RCVBUF, 8192),
     (socket.SOL_SOCKET, socket.SO_SNDBUF, 65536),
 ]
@@ -217,9 +222,9 @@ _SMALL = [
 
 def zero_window(pair: Pair) -> Held:
     """The client's end, full of data that the server does not read; the persist timer runs."""
-    client, accepted, listens = _connected(pair, server_options=_SMALL, client_options=_SMALL)
-    _fill(client, accepted)
-    return _held(pair.client, client, accepted, listens)
+    client, accepted, listens = connected(pair, server_options=SMALL, client_options=SMALL)
+    fill(client, accepted)
+    return held_by(pair.client, client, accepted, listens)
 
 
 def fin_wait_1_orphan(pair: Pair) -> Held:
@@ -234,8 +239,8 @@ def fin_wait_1_orphan(pair: Pair) -> Held:
 
 def fin_wait_2(pair: Pair) -> Held:
     """The client has said that it is done, the server has not."""
-    client, accepted, listens = _connected(pair)
-    held = _held(pair.client, client, accepted, listens)
+    client, accepted, listens = connected(pair)
+    held = held_by(pair.client, client, accepted, listens)
     client.shutdown(socket.SHUT_WR)
     wait_for(pair.client, FIN_WAIT2, held.local, held.remote[1])
     return held
@@ -252,8 +257,8 @@ def fin_wait_2_orphan(pair: Pair) -> Held:
 
 def close_wait(pair: Pair) -> Held:
     """The server's end, after the client said that it is done."""
-    client, accepted, listens = _connected(pair)
-    held = _held(pair.server, accepted, client, listens)
+    client, accepted, listens = connected(pair)
+    held = held_by(pair.server, accepted, client, listens)
     client.shutdown(socket.SHUT_WR)
     wait_for(pair.server, CLOSE_WAIT, held.local, held.remote[1])
     return held
@@ -261,11 +266,11 @@ def close_wait(pair: Pair) -> Held:
 
 def last_ack(pair: Pair) -> Held:
     """The server's end: the client is done, the server closed too, but its FIN waits for window."""
-    client, accepted, listens = _connected(pair, server_options=_SMALL, client_options=_SMALL)
-    held = _held(pair.server, accepted, client, listens)
+    client, accepted, listens = connected(pair, server_options=SMALL, client_options=SMALL)
+    held = held_by(pair.server, accepted, client, listens)
     client.shutdown(socket.SHUT_WR)
     wait_for(pair.server, CLOSE_WAIT, held.local, held.remote[1])
-    _fill(accepted, client)
+    fill(accepted, client)
     accepted.close()
     held.target = None
     wait_for(pair.server, LAST_ACK, held.local, held.remote[1])
@@ -285,8 +290,8 @@ def closing(pair: Pair) -> Held:
 
 def time_wait(pair: Pair, *, v6: bool = False) -> Held:
     """The client's end after both have closed, the client first."""
-    client, accepted, listens = _connected(pair, v6=v6)
-    held = _held(pair.client, client, accepted, listens)
+    client, accepted, listens = connected(pair, v6=v6)
+    held = held_by(pair.client, client, accepted, listens)
     client.close()
     assert accepted.recv(1) == b""
     accepted.close()
@@ -371,11 +376,11 @@ def mptcp(pair: Pair) -> Held:
     """The client's end of an MPTCP connection. Raises OSError where the kernel has none."""
     for where in (pair.client, pair.server):
         where.sysctl("mptcp/enabled", 1)
-    client, accepted, listens = _connected(pair, protocol=IPPROTO_MPTCP)
+    client, accepted, listens = connected(pair, protocol=IPPROTO_MPTCP)
     # The handshake is complete, and the connection no fallback, when data was acknowledged.
     client.sendall(b"hello")
     assert accepted.recv(5) == b"hello"
-    return _held(pair.client, client, accepted, listens)
+    return held_by(pair.client, client, accepted, listens)
 
 
 def raw(pair: Pair) -> Held:

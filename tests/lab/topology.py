@@ -235,27 +235,48 @@ class Pair:
         with self.client.route() as route:
             route.route("add", dst="198.51.100.0/24", gateway=self.server4)
             route.route("add", dst="2001:db8:dead::/48", gateway=self.server6)
+        with self.server.route() as route:
+            # Of what it has no route for, IPv6 tells the sender even where it does not forward.
+            route.route("add", dst="2001:db8:dead::/48", type="blackhole")
 
     def _introduce(self) -> None:
         """Tell each end the other's link address: the first packet does not wait a second."""
-        ends = (
-            (self.client, self.client_device, (self.client4, self.client6)),
-            (self.server, self.server_device, (self.server4, self.server6)),
-        )
-        for (here, device, _mine), (there, far_device, theirs) in (ends, ends[::-1]):
-            with there.route() as route:
-                (far,) = route.link_lookup(ifname=far_device)
-                (link,) = route.get_links(far)
-            with here.route() as route:
-                (near,) = route.link_lookup(ifname=device)
-                for address in theirs:
-                    route.neigh(
-                        "replace",
-                        dst=address,
-                        lladdr=link.get_attr("IFLA_ADDRESS"),
-                        ifindex=near,
-                        state=_NUD_PERMANENT,
-                    )
+        for address in (self.server4, self.server6):
+            self.deliver(address)
+        far = _link_address(self.client, self.client_device)
+        for address in (self.client4, self.client6):
+            _neighbour(self.server, self.server_device, address, far)
+
+    def another(self, *addresses: str) -> None:
+        """Give the server more addresses on the wire, each with its prefix length."""
+        self.server.address(self.server_device, *addresses)
+        for text in addresses:
+            self.deliver(text.partition("/")[0])
+
+    def lose(self, address: str) -> None:
+        """From now on what the client sends to this address of the server is lost on the wire.
+
+        No end hears of it: the frames carry a link address that nobody has.
+        """
+        _neighbour(self.client, self.client_device, address, "02:00:00:00:00:fe")
+
+    def deliver(self, address: str) -> None:
+        """Undo lose()."""
+        far = _link_address(self.server, self.server_device)
+        _neighbour(self.client, self.client_device, address, far)
+
+
+def _link_address(where: LabNamespace, device: str) -> str:
+    with where.route() as route:
+        (index,) = route.link_lookup(ifname=device)
+        (link,) = route.get_links(index)
+    return str(link.get_attr("IFLA_ADDRESS"))
+
+
+def _neighbour(where: LabNamespace, device: str, address: str, lladdr: str) -> None:
+    with where.route() as route:
+        (index,) = route.link_lookup(ifname=device)
+        route.neigh("replace", dst=address, lladdr=lladdr, ifindex=index, state=_NUD_PERMANENT)
 
 
 @contextlib.contextmanager
