@@ -3,15 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Private to linuxnet.sockets: why a TCP connection makes no progress, and for how long at least.
 
-Each verdict has the states and the timer that tell it, and the clock that proves a lower bound of
-how long it has held. The clocks are those of struct tcp_info; what resets each:
-
-last_ack_recv (rcv_tstamp): every segment that passes tcp_ack(). So a connection in CLOSE_WAIT or
-FIN_WAIT2 has been there at least as long, since an acknowledgement or FIN brought it there.
-last_data_recv (lrcvtime): every segment with data. Both are needed to say that nothing came, since
-the fast path of tcp_rcv_established() takes data without passing tcp_ack(). Neither is reset by the
-peer's keepalive probes, which carry an old sequence number.
-last_data_sent (lsndtime): every segment with data that leaves, retransmissions too.
+Each verdict has the states and the timer that tell it, and the clock that proves for how long it
+has held at the least. last_ack_recv is reset by every segment that passes tcp_ack(): so a
+connection in CLOSE_WAIT or FIN_WAIT2 has been there at least as long, since a FIN or an
+acknowledgement brought it there. When an application called close() nothing tells: what is proven
+of a closing connection is for how long nothing was taken from it, which may have begun before.
 """
 
 from __future__ import annotations
@@ -24,14 +20,19 @@ from ..subject import Subject
 from .backoff import (
     PROBES_PROVE_MS,
     RTO_MAX_MS,
+    Info,
     connecting_ms,
+    nothing_came_ms,
     probing_ms,
     retransmitting_ms,
+    shrunk_ms,
 )
 from .verdict import Verdict
 
 # idiag_timer, net/ipv4/inet_diag.c inet_sk_diag_fill
-_NONE, _RETRANSMISSION, _TIME_WAIT, _PERSIST = 0, 1, 3, 4
+_NONE, _RETRANSMISSION, _PERSIST = 0, 1, 4
+# What is left of a closed connection, in FIN_WAIT2 too: the kernel ends it within tcp_fin_timeout.
+_TIME_WAIT = 3
 
 SILENT = "silent"
 
@@ -40,7 +41,6 @@ _FIN_UNACKNOWLEDGED = frozenset({vocabulary.FIN_WAIT_1, vocabulary.CLOSING, voca
 _CLOSING = _FIN_UNACKNOWLEDGED | {vocabulary.FIN_WAIT_2}
 _SENDING = _OPEN | _FIN_UNACKNOWLEDGED
 
-Info = Mapping[str, int]
 # Milliseconds that are proven; False: the verdict does not hold; None: unknown.
 _Bound = Callable[[Subject, Info], "int | bool | None"]
 
@@ -59,44 +59,51 @@ class _Rule(NamedTuple):
 
 
 def _zero_window(subject: Subject, info: Info) -> int | bool:
-    if info.get("snd_wnd"):
+    if info["snd_wnd"]:
+        # The persist timer runs for other reasons too: what this host could not send.
         return False
-    sock = subject.sock
-    if sock.timer == _PERSIST:
-        rto_max_ms = subject.environment.rto_max_ms
-        return probing_ms(info, sock.expires, RTO_MAX_MS if rto_max_ms is None else rto_max_ms)
-    if sock.timer == _RETRANSMISSION and "snd_wnd" in info and info["backoff"]:
-        return retransmitting_ms(info, sock.expires)
+    if subject.sock.timer == _PERSIST:
+        return _probing(subject, info)
+    if subject.sock.timer == _RETRANSMISSION and info["backoff"]:
+        return shrunk_ms(info)
     return False
+
+
+def _probing(subject: Subject, info: Info) -> int:
+    rto_max_ms = subject.environment.rto_max_ms
+    return probing_ms(info, RTO_MAX_MS if rto_max_ms is None else rto_max_ms)
 
 
 def _retransmitting(subject: Subject, info: Info) -> int | bool:
     if subject.sock.timer != _RETRANSMISSION or not info["retransmits"]:
         return False
-    return retransmitting_ms(info, subject.sock.expires)
+    return retransmitting_ms(info, data=_has_data(subject))
+
+
+def _has_data(subject: Subject) -> bool:
+    """More than a FIN, which counts as one byte, is in flight."""
+    return subject.sock.state in _OPEN or subject.send_queue > 1
 
 
 def _silent(subject: Subject, info: Info) -> int | bool:
-    return _nothing_came(info) if subject.sock.timer == _NONE else False
+    return nothing_came_ms(info) if subject.sock.timer == _NONE else False
 
 
 def _close_wait(subject: Subject, info: Info) -> int:  # noqa: ARG001
-    return info["last_ack_recv"]
+    return nothing_came_ms(info)
 
 
 def _fin_wait(subject: Subject, info: Info) -> int | bool:
-    sock = subject.sock
-    if sock.state == vocabulary.FIN_WAIT_2:
-        # All that is left of one under the timer of TIME_WAIT ends within tcp_fin_timeout.
-        return _nothing_came(info) if sock.timer != _TIME_WAIT else False
-    if sock.timer == _PERSIST:
-        return _zero_window(subject, info)
-    return retransmitting_ms(info, sock.expires) if sock.timer == _RETRANSMISSION else 0
+    timer = subject.sock.timer
+    if subject.sock.state == vocabulary.FIN_WAIT_2:
+        return nothing_came_ms(info)
+    if timer == _PERSIST:
+        return _probing(subject, info)
+    return retransmitting_ms(info, data=_has_data(subject)) if timer == _RETRANSMISSION else 0
 
 
 def _syn_sent(subject: Subject, info: Info) -> int:
-    timed = subject.sock.timer == _RETRANSMISSION
-    return connecting_ms(info, subject.sock.expires) if timed else 0
+    return connecting_ms(info) if subject.sock.timer == _RETRANSMISSION else 0
 
 
 def _orphaned(subject: Subject, info: Info) -> int | bool | None:
@@ -105,11 +112,7 @@ def _orphaned(subject: Subject, info: Info) -> int | bool | None:
     if subject.ulp == "mptcp":
         # The owner is that of the connection, and some kernels give a subflow no inode.
         return None
-    return _nothing_came(info) if subject.sock.state in _OPEN else _fin_wait(subject, info)
-
-
-def _nothing_came(info: Info) -> int:
-    return min(info["last_data_recv"], info["last_ack_recv"])
+    return _fin_wait(subject, info)
 
 
 _BACKOFF = ("backoff", "rto_ms", "next_try_ms")
@@ -194,8 +197,9 @@ _RULES: dict[str, _Rule] = {
         10_000,
     ),
     "orphaned": _Rule(
-        "no process has the socket: it was closed with work left, or was never accepted",
-        _OPEN | _CLOSING,
+        "no process has the socket any more: it was closed with work left to the kernel",
+        # In other states what has no inode waits in a listener's queue to be accepted.
+        _CLOSING,
         _orphaned,
         (
             "send_queue_bytes",
@@ -251,7 +255,7 @@ def judge(subject: Subject, name: str, for_ms: int | None = None) -> bool | None
     rule = _RULES[name]
     if subject.protocol != "tcp":
         return None
-    if subject.sock.state not in rule.states:
+    if subject.sock.state not in rule.states or subject.sock.timer == _TIME_WAIT:
         return False
     bound = _proven(rule, subject)
     if bound is None or bound is False:
@@ -265,6 +269,8 @@ def verdicts(subject: Subject) -> list[Verdict] | None:
     if sock.protocol != "tcp":
         return None
     found: list[Verdict] = []
+    if sock.timer == _TIME_WAIT:
+        return found
     for name in _BY_STATE.get(sock.state, ()):
         rule = _RULES[name]
         bound = _proven(rule, subject)

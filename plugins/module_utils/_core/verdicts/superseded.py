@@ -4,8 +4,9 @@
 """Private to linuxnet.sockets: connections whose peer goes on in another one.
 
 The kernel tells no order of birth: cookies are numbered by the first look, and inodes by the CPU.
-So it is told from who has been heard of: nothing was received on this connection for some time,
-while another from the same peer address to the same local address and port received data since.
+So it is told from who has been heard of: nothing was received on this connection for some time, not
+even an acknowledgement, while another from the same peer address to the same local address and port
+received data since.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..errors import HandlerMissing
 from ..subject import Subject
 from ..wire import bytecode, inet_diag
 from ..wire.netlink import Connection
+from .backoff import nothing_came_ms
 
 if TYPE_CHECKING:
     from ..environment import Environment
@@ -120,12 +122,11 @@ class Heard:
         {silent_ms, by: {remote_port, cookie, heard_ms}}: for how long nothing was received, and
         which connection received something how long ago.
         """
-        if subject.protocol != "tcp" or subject.idle_ms is None:
+        info = subject.tcp_info
+        if subject.protocol != "tcp" or subject.idle_ms is None or info is None:
             return None
-        info = subject.tcp_info or {}
-        silent = info.get("last_data_recv")
-        if silent is None:
-            return None
+        # An acknowledgement is heard as well: of a stream that only this side sends.
+        silent = nothing_came_ms(info)
         if silent < silent_ms:
             return False
         others = self._last.get(_slot(subject))
