@@ -33,7 +33,7 @@ class FarEnd:
         commands = (
             "ip link set lo up",
             f"ip link add near type veth peer name far netns {self._pid}",
-            *(f"ip addr add {_HERE.format(number)}/16 dev near" for number in range(1, 9)),
+            *(f"ip addr add {_HERE.format(number)}/16 dev near" for number in range(1, 33)),
             "ip link set near up",
             f"{self._inside} ip link set lo up",
             f"{self._inside} ip addr add 10.65.255.1/16 dev far",

@@ -12,7 +12,8 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -25,12 +26,16 @@ import tests.conftest  # noqa: F401  # pylint: disable=unused-import
 from linuxnet_sockets import destroy, host, look, namespaces, record
 from linuxnet_sockets.guard.options import parse_guard
 from linuxnet_sockets.selector.parse import parse_selector
-from tests.bench import measure, population
+from tests.bench import measure, population, stranded
 
 _INSIDE = "LINUXNET_SOCKETS_BENCH_INSIDE"
 _ROUNDS = 7
 _SOCKETS = 40_000
 _DOOMED = 20_000
+_JUDGED = 20_000
+_JUDGED_AT_MOST = 100_000
+_PEERS = 2_000
+_UNROUTABLE = "10.64.8.0"  # one of the peers
 _WANTED = "10.66.0.0/24"
 _OTHERS = "10.64.0.0/16"
 # The guard's rules that ask who holds a socket: ss -K has no such rules.
@@ -51,6 +56,7 @@ def main() -> int:
             )
             comparisons = [_find(here), _records(here)]
             _memory(here)
+        comparisons.append(_judge(here, far))
         comparisons += _destroy(here, far)
     finally:
         far.close()
@@ -122,6 +128,41 @@ def _memory(here: host.Host) -> None:
     ):
         before, peak = measure.peak_memory_mb(action)
         print(f"memory, {name}: {peak:.0f} MiB at most, {before:.0f} MiB before", flush=True)
+
+
+def _judge(here: host.Host, far: population.FarEnd) -> measure.Comparison:
+    """Stranded or not, of 20,000 connections to 2,000 peers of which one has lost its route; and
+    the memory that this takes for 100,000, in a process of its own."""
+    remotes = [f"10.64.{1 + number // 250}.{number % 250}" for number in range(_PEERS)]
+
+    def ours() -> None:
+        _expect(stranded.judge(here), _JUDGED // _PEERS)
+
+    ss = ("ss", "-Htni")
+    with far.connections(_JUDGED, dict.fromkeys(remotes, _JUDGED // _PEERS)), _unroutable():
+        _expect(stranded.judge(here, stranded=False), _JUDGED - _JUDGED // _PEERS)
+        own, other = measure.alternate(ours, lambda: measure.run_quietly(*ss), _ROUNDS)
+    share = _JUDGED_AT_MOST // _PEERS
+    with far.connections(_JUDGED_AT_MOST, dict.fromkeys(remotes, share)), _unroutable():
+        program = str(Path(stranded.__file__).resolve())
+        command = (sys.executable, program, str(_JUDGED_AT_MOST), str(share))
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    print(
+        f"memory, {_JUDGED_AT_MOST} connections judged stranded or not: {told.strip()}", flush=True
+    )
+    return measure.Comparison(
+        "20,000 of 2,000 peers stranded or not", " ".join(ss), own, other, 3.0
+    )
+
+
+@contextmanager
+def _unroutable() -> Iterator[None]:
+    """While one of the peers has no route."""
+    measure.run_quietly("ip", "route", "add", "unreachable", _UNROUTABLE)
+    try:
+        yield
+    finally:
+        measure.run_quietly("ip", "route", "del", "unreachable", _UNROUTABLE)
 
 
 def _destroy(here: host.Host, far: population.FarEnd) -> list[measure.Comparison]:
