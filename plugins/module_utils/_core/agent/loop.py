@@ -1,0 +1,353 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the agent: it waits, looks, acts and tells, until it is ended.
+
+An event only wakes it. What it does follows from what it sees then, so a lost event, a restart or
+a crash costs nothing but time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..errors import SocketsError
+from ..host import Host
+from ..policy.document import Policy
+from ..policy.enforce import Pass, run_pass
+from ..policy.engine import Engine
+from ..words import describe
+from .account import PAUSED, UNCONFIRMED, Account
+from .cadence import Cadence
+from .control import read_confirmation, read_pause
+from .deadline import Clocks, read_clocks
+from .files import replace_file
+from .hearing import Hearing
+from .metrics import render
+from .notify import Notify
+from .numbers import metrics_of
+from .source import Refusal, Stamp, read_policy, stamp
+from .status import status_of
+from .telling import Teller
+from .wake import NetlinkEvents
+
+STATUS = "status.json"
+EVENTS = "events.sock"
+
+# How often it asks whether the policy file, the pause or the trial changed without a signal.
+_ASK_S = 10.0
+# More than this between the two clocks: the machine slept.
+_SLEPT_S = 1.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Options:
+    """policy: the file. state: of the pause and the trial. runtime: of the status and the socket.
+    metrics: a file, or None. resync_s: look at least so often."""
+
+    policy: str
+    state: str
+    runtime: str
+    metrics: str | None = None
+    resync_s: float = 30.0
+
+
+class Agent:
+    """One agent. clocks: reads what time it is; now: seconds that only go forward."""
+
+    def __init__(
+        self,
+        host: Host,
+        options: Options,
+        teller: Teller,
+        notify: Notify,
+        *,
+        clocks: Callable[[], Clocks] | None = None,
+    ) -> None:
+        self.host = host
+        self.options = options
+        self.teller = teller
+        self.notify = notify
+        self._clocks = clocks or (lambda: read_clocks(host.proc))
+        self.account = Account(host.pid, self._clocks(), options.policy)
+        self.cadence = Cadence(options.resync_s)
+        self.hearing = Hearing(host)
+        self.engine: Engine | None = None
+        self.events: NetlinkEvents | None = None
+        self._heard: tuple[frozenset[str], bool] | None = None
+        self._stamp: Stamp = None
+        self._reload = True
+        self._ready = self._ending = False
+        self._slept_s: float | None = None
+        self._asked = 0.0
+        self._wakeup, self._awakened = socket.socketpair()
+        self._wakeup.setblocking(False)
+        self._awakened.setblocking(False)
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT. For the main thread."""
+        self._signals()
+        try:
+            while not self._ending:
+                self.turn()
+                if not self._ready:
+                    self._ready = True
+                    self.notify.ready(self._summary())
+                self._wait()
+        finally:
+            self.notify.stopping()
+            self.close()
+
+    def _signals(self) -> None:
+        signal.set_wakeup_fd(self._awakened.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, lambda _number, _frame: self.end())
+        signal.signal(signal.SIGINT, lambda _number, _frame: self.end())
+        signal.signal(signal.SIGHUP, lambda _number, _frame: self.reload())
+
+    def end(self) -> None:
+        self._ending = True
+
+    def reload(self) -> None:
+        self._reload = True
+
+    def close(self) -> None:
+        if self.events is not None:
+            self.events.close()
+        if self.teller.stream is not None:
+            self.teller.stream.close()
+        self._wakeup.close()
+        self._awakened.close()
+
+    def turn(self) -> None:
+        """What is to be done now: read what changed, and look if it is time."""
+        now = self.host.monotonic()
+        changed = self._take_policy()
+        if changed or now - self._asked >= _ASK_S:
+            self._asked = now
+            changed = self._controls() or changed
+            if self._heard is None and self.account.policy is not None:
+                self._listen(self.account.policy)
+        if changed or self.cadence.wait_s(self.host.monotonic()) <= 0:
+            self._controls()
+            self._look()
+            self._write()
+        self.notify.alive()
+
+    # What it is told.
+
+    def _take_policy(self) -> bool:
+        """Whether there is a policy now that was not in force before."""
+        found = stamp(self.options.policy)
+        if not self._reload and found == self._stamp:
+            return False
+        self._reload, self._stamp = False, found
+        if self._ready:
+            self.notify.reloading(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
+        read = read_policy(self.options.policy, self.host)
+        if isinstance(read, Refusal):
+            self.account.refused = read
+            self.account.refused_files += 1
+        else:
+            self.account.refused = None
+            self._adopt(read)
+        self._tell_policy()
+        if self._ready:
+            self.notify.ready(self._summary())
+        return True
+
+    def _adopt(self, policy: Policy) -> None:
+        self.account.policy, self.account.loaded = policy, self._clocks()
+        if self.engine is None:
+            self.engine = Engine(policy)
+        else:
+            # The same document may mean something else now: users, services, protected ones.
+            self.engine.reload(policy)
+        self._listen(policy)
+        fields = {"digest": policy.digest, "mode": policy.mode, "rules": len(policy.rules)}
+        self.teller.log.notice("policy in force", fields)
+        self.teller.event("policy", fields)
+
+    def _tell_policy(self) -> None:
+        refused = self.account.refused
+        kept = (
+            "there is no policy in force, and nothing is destroyed"
+            if self.account.policy is None
+            else f"the policy {self.account.policy.digest[:12]} stays in force"
+        )
+        self.teller.lasts(
+            "policy file",
+            None if refused is None else f"policy refused, {kept}: {' '.join(refused.reasons)}",
+            ended="the policy file is obeyed again",
+        )
+
+    def _listen(self, policy: Policy) -> None:
+        """Hear just what the policy depends on."""
+        foreign = any(name != "current" for name in policy.namespaces)
+        wanted = policy.needs, foreign
+        if wanted == self._heard:
+            return
+        if self.events is not None:
+            self.events.close()
+        self.events = self._heard = None
+        self.events = self._try("events", lambda: NetlinkEvents(policy.needs, foreign=foreign))
+        if self.events is not None:
+            self._heard = wanted
+
+    def _controls(self) -> bool:
+        """Read pause and trial; whether they withhold something else than before."""
+        before = self._withheld(), self.account.pause, self.account.trial
+        now = self._clocks()
+        self.account.pause = read_pause(self.options.state, now)
+        self.account.trial = read_confirmation(self.options.state)
+        self.account.last_at = now
+        withheld = self._withheld()
+        pause = self.account.pause
+        self.teller.lasts(
+            "pause",
+            None
+            if pause is None
+            else f"paused, nothing is destroyed: {pause.reason or 'no reason'}",
+            ended="resumed",
+        )
+        self.teller.lasts(
+            "trial",
+            "the policy was not confirmed in time: nothing is destroyed till it is"
+            if withheld == UNCONFIRMED
+            else None,
+            ended="the policy is confirmed",
+        )
+        return before != (withheld, self.account.pause, self.account.trial)
+
+    def _withheld(self) -> str | None:
+        if self.account.pause is not None:
+            return PAUSED
+        return UNCONFIRMED if self.account.unconfirmed() else None
+
+    # What it does.
+
+    def _look(self) -> None:
+        policy, engine = self.account.policy, self.engine
+        if self.events is not None:
+            self.account.wakes += self.events.drain()
+        if policy is None or engine is None:
+            self.cadence.looked(self.host.monotonic(), 0.0)
+            return
+        if self._has_slept():
+            engine.interrupted()
+        processor = time.process_time()
+        one = run_pass(self.host, policy, engine, withheld=self._withheld())
+        spent = time.process_time() - processor
+        self.cadence.looked(self.host.monotonic(), spent)
+        self._next(one)
+        self.account.took(one, self._clocks(), spent)
+        self.teller.passed(one)
+        self._admit(one)
+
+    def _next(self, one: Pass) -> None:
+        if one.decision.next_ms is not None:
+            self.cadence.want(one.decision.next_ms / 1000)
+        trial = self.account.on_trial()
+        if trial is not None and trial.until is not None and self._withheld() is None:
+            left = trial.until.left_s(self._clocks())
+            self.cadence.want(self.host.monotonic() + left + 0.01)
+
+    def _admit(self, one: Pass) -> None:
+        if self._heard is None or not self._heard[1]:
+            return
+        if self.hearing.admit(look.namespace for look in one.judgements):
+            self.cadence.heard(self.host.monotonic())
+
+    def _has_slept(self) -> bool:
+        """CLOCK_BOOTTIME goes on while the machine sleeps, CLOCK_MONOTONIC does not."""
+        ahead = self._clocks().boottime_s - self.host.monotonic()
+        before, self._slept_s = self._slept_s, ahead
+        return before is not None and ahead - before > _SLEPT_S
+
+    # What it tells.
+
+    def _write(self) -> None:
+        now = self._clocks()
+        directory = self.options.runtime
+        text = json.dumps(status_of(self.account, now), indent=1) + "\n"
+        self._try("status", lambda: replace_file(os.path.join(directory, STATUS), text))
+        metrics = self.options.metrics
+        if metrics is not None:
+            numbers = render(metrics_of(self.account, now))
+            self._try("metrics", lambda: replace_file(metrics, numbers))
+        self.notify.status(self._summary())
+
+    def _summary(self) -> str:
+        policy = self.account.policy
+        if policy is None:
+            return "no policy: nothing is destroyed"
+        held_back = self.account.held_back()
+        how = "in force" if held_back is None else f"held back ({held_back})"
+        return f"policy {policy.digest[:12]} {how}, {len(policy.rules)} rules"
+
+    def _try(self, what: str, work: Callable[[], T]) -> T | None:
+        """What fails here is told, and does not stop the agent."""
+        try:
+            answer = work()
+        except OSError as error:
+            text = f"{what} failed: {error}"
+        except SocketsError as error:
+            text = f"{what} failed: {describe(error)}"
+        else:
+            self.account.errors.pop(what, None)
+            self.teller.lasts(what, None, ended=f"{what}: works again")
+            return answer
+        self.account.errors[what] = text
+        self.teller.lasts(what, text)
+        return None
+
+    # How it waits.
+
+    def _wait(self) -> None:
+        """Till a look is due, a signal came, or somebody connected; an event makes one due."""
+        while not self._ending and not self._reload:
+            now = self.host.monotonic()
+            left = min(self.cadence.wait_s(now), max(0.0, self._asked + _ASK_S - now))
+            if left <= 0:
+                return
+            if self.notify.watchdog_s is not None:
+                left = min(left, self.notify.watchdog_s)
+            listens = self.events is not None and self.cadence.listens(now)
+            if self.events is not None and not listens:
+                left = min(left, self.cadence.rest_s(now))
+            if self._poll(left, listens):
+                return
+            self.notify.alive()
+
+    def _poll(self, seconds: float, listens: bool) -> bool:
+        """Whether something came that is to be dealt with before anything else."""
+        stream = self.teller.stream
+        poller = select.poll()
+        poller.register(self._wakeup, select.POLLIN)
+        if stream is not None:
+            poller.register(stream, select.POLLIN)
+        if listens and self.events is not None:
+            poller.register(self.events, select.POLLIN)
+        ready = {descriptor for descriptor, _event in poller.poll(max(0.0, seconds) * 1000)}
+        if self._wakeup.fileno() in ready:
+            self._wakeup.recv(4096)
+            return True
+        if stream is not None and stream.fileno() in ready:
+            # Who connects may have paused, resumed or confirmed.
+            stream.accept()
+            if self._controls():
+                self.cadence.want(self.host.monotonic())
+                return True
+        if self.events is not None and self.events.fileno() in ready:
+            self.account.wakes += self.events.drain()
+            self.cadence.heard(self.host.monotonic())
+        return False

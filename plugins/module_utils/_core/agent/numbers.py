@@ -1,0 +1,100 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the agent's numbers."""
+
+from __future__ import annotations
+
+from ..policy import engine
+from .account import HELD_BACK, Account
+from .deadline import Clocks
+from .metrics import Metric
+
+
+def metrics_of(account: Account, now: Clocks) -> list[Metric]:
+    """Everything that account.py keeps, for those who watch many agents."""
+    held_back = account.held_back()
+    statuses = account.by_rule()
+    policy = account.policy
+
+    def flag(name: str, value: bool, meaning: str) -> Metric:
+        return Metric(name, "gauge", meaning, [({}, int(value))])
+
+    return [
+        Metric(
+            "policy_info",
+            "gauge",
+            "The policy in force.",
+            [({"digest": policy.digest, "mode": policy.mode}, 1)] if policy else [],
+        ),
+        flag(
+            "enforcing",
+            account.enforcing(),
+            "1 while violations are destroyed.",
+        ),
+        Metric(
+            "held_back",
+            "gauge",
+            "1 for the reason why nothing is destroyed, or not all of it.",
+            [({"reason": reason}, int(reason == held_back)) for reason in HELD_BACK],
+        ),
+        flag("policy_refused", account.refused is not None, "1 while a policy file is refused."),
+        Metric(
+            "violations",
+            "gauge",
+            "Sockets that violate a rule, by what is to become of them, at the last look.",
+            [
+                ({"rule": rule, "status": status}, counts[status])
+                for rule, counts in statuses.items()
+                for status in engine.STATUSES
+            ],
+        ),
+        Metric(
+            "sockets_total",
+            "counter",
+            "Sockets that a rule was enforced on, by what became of them.",
+            [
+                ({"rule": rule, "outcome": outcome}, count)
+                for (rule, outcome), count in sorted(account.ended.items())
+            ],
+        ),
+        Metric(
+            "over_limit_total",
+            "counter",
+            "Looks that found more to destroy than the policy's limits allow.",
+            [({}, account.excesses)],
+        ),
+        Metric("wakes_total", "counter", "Events that were heard.", [({}, account.wakes)]),
+        Metric("looks_total", "counter", "Looks at the sockets.", [({}, account.looks)]),
+        Metric(
+            "failed_looks_total",
+            "counter",
+            "Looks that a namespace could not be looked into.",
+            [({}, account.failed_looks)],
+        ),
+        Metric(
+            "refused_files_total",
+            "counter",
+            "Policy files that were not obeyed.",
+            [({}, account.refused_files)],
+        ),
+        Metric(
+            "processor_seconds_total",
+            "counter",
+            "Processor time of all looks.",
+            [({}, account.processor_s)],
+        ),
+        Metric(
+            "errors",
+            "gauge",
+            "Things that the agent cannot do at present, such as writing a file.",
+            [({}, len(account.errors))],
+        ),
+        Metric(
+            "last_look_timestamp_seconds",
+            "gauge",
+            "When it last looked.",
+            [({}, account.last_at.wall_s)] if account.last_at else [],
+        ),
+        Metric("written_timestamp_seconds", "gauge", "When this was written.", [({}, now.wall_s)]),
+    ]

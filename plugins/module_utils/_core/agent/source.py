@@ -1,0 +1,70 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the policy file: read whole, or refused with every reason."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import NamedTuple, Optional
+
+from ..errors import PolicyErrors, SocketsError
+from ..host import Host
+from ..policy.document import Policy
+from ..policy.parse import parse_policy
+from ..words import describe
+
+_MOST_BYTES = 4 * 1024 * 1024
+
+# What tells one version of a file from the next.
+Stamp = Optional[tuple[int, int, int, int]]
+
+
+class Refusal(NamedTuple):
+    """Why a file is not obeyed; reasons are sentences."""
+
+    file: str
+    reasons: tuple[str, ...]
+
+
+def stamp(file: str) -> Stamp:
+    """None: there is no such file, or it may not be looked at."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def read_policy(file: str, host: Host) -> Policy | Refusal:
+    """The policy in a JSON file. Never raises for what is in the file, nor if it cannot be read."""
+    try:
+        with open(file, "rb") as stream:
+            raw = stream.read(_MOST_BYTES + 1)
+    except OSError as error:
+        return Refusal(file, (f"{file} cannot be read: {error.strerror}.",))
+    if len(raw) > _MOST_BYTES:
+        return Refusal(file, (f"{file} is longer than {_MOST_BYTES} bytes: this is no policy.",))
+    try:
+        document = json.loads(raw.decode("utf-8"), object_pairs_hook=_each_key_once)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        return Refusal(file, (f"{file} is not JSON in UTF-8: {reason}.",))
+    try:
+        return parse_policy(document, names=host, files=host.protect_directory)
+    except PolicyErrors as error:
+        return Refusal(file, tuple(describe(each) for each in error.errors))
+    except SocketsError as error:
+        return Refusal(file, (describe(error),))
+    except RecursionError:
+        return Refusal(file, (f"{file} nests too deep: this is no policy.",))
+
+
+def _each_key_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _value in pairs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"{', '.join(twice)}: more than once in one object")
+    return found
