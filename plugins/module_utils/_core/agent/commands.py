@@ -41,7 +41,7 @@ def check(host: Host, file: str, out: TextIO, *, as_json: bool) -> int:
     if isinstance(read, Refusal):
         _print(out, {"valid": False, "errors": list(read.reasons)}, as_json, list(read.reasons))
         return NOT_WELL
-    warnings = [warning_text(*each) for each in read.warnings]
+    warnings = [warning_text(each) for each in read.warnings]
     lines = [f"valid: {len(read.rules)} rules, mode {read.mode}, digest {read.digest}"]
     lines += [f"warning: {each}" for each in warnings]
     told = {"valid": True, "digest": read.digest, "mode": read.mode, "warnings": warnings}
