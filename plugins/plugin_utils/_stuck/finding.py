@@ -115,7 +115,10 @@ def _verdicts(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     superseded = record.get("superseded")
     if isinstance(superseded, Mapping):
         by = superseded.get("by")
-        evidence = {"heard": by} if isinstance(by, Mapping) else {}
+        # The connection that is heard; nothing tells that it is the newer one.
+        evidence = (
+            {f"other_{key}": value for key, value in by.items()} if isinstance(by, Mapping) else {}
+        )
         found.append(
             _verdict(
                 {

@@ -33,6 +33,8 @@ NOT_SHOWN = (
 
 
 _MOST_REASONS = 3
+# Of the numbers of one verdict, how many stand beside it; the others can be opened.
+MOST_NUMBERS = 6
 
 
 def count_text(count: int) -> str:
@@ -157,20 +159,30 @@ def told(name: str, for_ms: int | None) -> str:
     return title if for_ms is None else f"{title}, for at least {duration_text(for_ms)}"
 
 
+def numbers(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and values of what is known, for people; the most telling come first."""
+    return [evidence_text(name, value) for name, value in evidence.items() if value is not None]
+
+
 def evidence_text(name: str, value: object) -> tuple[str, str]:
-    """The name and the value of one piece of evidence, for people."""
-    if value is None:
-        shown = "unknown"
-    elif isinstance(value, bool):
+    """The name and the value of one number, for people. The unit is at the end of its name."""
+    if isinstance(value, bool):
         shown = "yes" if value else "no"
     elif isinstance(value, (int, float)):
         for unit, write in _UNITS.items():
             if name.endswith(unit):
-                return _label(name[: -len(unit)]), write(int(value))
+                return _label(name[: -len(unit)]), _placed(name, write(int(value)))
         shown = f"{value:,}" if isinstance(value, int) and abs(value) >= 100_000 else f"{value:g}"
     else:
         shown = str(value)
     return _label(name), shown
+
+
+def _placed(name: str, duration: str) -> str:
+    """A clock tells how long ago something was, a timer in how long it will be."""
+    if name.startswith("last_") or name.endswith("heard_ms"):
+        return f"{duration} ago"
+    return f"in {duration}" if name.startswith("next_") else duration
 
 
 _UNITS = {

@@ -11,7 +11,15 @@ from typing import Any
 from .._columns import size_text
 from . import html, pictures
 from .html import Element, element
-from .sentences import age_text, count_text, endpoint, evidence_text, owner_text, plural
+from .sentences import (
+    MOST_NUMBERS,
+    age_text,
+    count_text,
+    endpoint,
+    numbers,
+    owner_text,
+    plural,
+)
 from .verdicts import words
 
 # What a browser on a phone still scrolls well; 2 MB at most.
@@ -25,7 +33,7 @@ _COLUMNS = (
     ("Program", "text"),
     ("Waiting", "number"),
 )
-_MORE = ("cookie", "inode", "device", "mark", "timer", "retransmits")
+_MORE = ("cookie", "inode", "device", "mark", "timer", "retransmits", "idle_ms")
 
 
 def section(report: Mapping[str, Any]) -> Element:
@@ -141,7 +149,7 @@ def _evidence(entry: Mapping[str, Any]) -> Element:
     for each in entry["verdicts"] or [{"verdict": "none", "for_ms": None, "evidence": {}}]:
         # The row's own column says it of one of them.
         since = None if each["for_ms"] == entry["for_ms"] else age_text(each["for_ms"])
-        numbers = [evidence_text(name, value) for name, value in each["evidence"].items()]
+        shown = numbers(each["evidence"])[:MOST_NUMBERS]
         told.append(
             element(
                 "div",
@@ -152,44 +160,33 @@ def _evidence(entry: Mapping[str, Any]) -> Element:
                     class_="chip",
                 ),
                 element("span", f" for at least {since}", class_="dim") if since else None,
-                element(
-                    "span",
-                    *(
-                        element("span", f"{name} ", element("b", value), class_="number")
-                        for name, value in numbers
-                    ),
-                    class_="numbers",
-                )
-                if numbers
-                else None,
+                _numbers(shown),
                 class_="verdict",
             )
         )
     return html.join(*told, _rest(entry))
 
 
-def _rest(entry: Mapping[str, Any]) -> Element | None:
-    numbers = [(name, str(entry[name])) for name in _MORE if entry[name] is not None]
-    if entry["idle_ms"] is not None:
-        numbers.append(evidence_text("idle_ms", entry["idle_ms"]))
-    numbers += [
-        evidence_text(_KERNEL_UNITS.get(name, name), value)
-        for name, value in (entry["tcp_info"] or {}).items()
-    ]
-    if not numbers:
+def _numbers(shown: Sequence[tuple[str, str]]) -> Element | None:
+    if not shown:
         return None
-    return element(
-        "details",
-        element("summary", "more numbers"),
-        element(
-            "span",
-            *(
-                element("span", f"{name} ", element("b", value), class_="number")
-                for name, value in numbers
-            ),
-            class_="numbers",
-        ),
+    each = (
+        element("span", f"{name} ", element("b", value), class_="number") for name, value in shown
     )
+    return element("span", *each, class_="numbers")
+
+
+def _rest(entry: Mapping[str, Any]) -> Element | None:
+    """What else is known of it."""
+    more: dict[str, Any] = {}
+    for each in entry["verdicts"]:
+        known = {name: value for name, value in each["evidence"].items() if value is not None}
+        more.update(list(known.items())[MOST_NUMBERS:])
+    more.update((name, entry[name]) for name in _MORE if entry[name] is not None)
+    for name, value in (entry["tcp_info"] or {}).items():
+        more.setdefault(_KERNEL_UNITS.get(name, name), value)
+    shown = _numbers(numbers(more))
+    return element("details", element("summary", "more numbers"), shown) if shown else None
 
 
 # struct tcp_info counts round trips in microseconds, and clocks in milliseconds.

@@ -12,10 +12,11 @@ from typing import Any
 from .document import ReportError
 from .finding import Finding
 from .sentences import (
+    MOST_NUMBERS,
     age_text,
     count_text,
     endpoint,
-    evidence_text,
+    numbers,
     owner_text,
     plural,
     told,
@@ -106,10 +107,9 @@ def _connection(each: Finding, width: int, several: bool) -> str:
     where = f"{each['host']}  " if several else ""
     lines = [_wrapped(f"{where}{ends}  {owner}", width)]
     for verdict in each["verdicts"] or [{"verdict": "none", "for_ms": None, "evidence": {}}]:
-        numbers = ", ".join(
-            " ".join(evidence_text(name, value)) for name, value in verdict["evidence"].items()
-        )
-        said = told(verdict["verdict"], verdict["for_ms"]) + (f": {numbers}" if numbers else "")
+        shown = numbers(verdict["evidence"])[:MOST_NUMBERS]
+        evidence = ", ".join(f"{name} {value}" for name, value in shown)
+        said = told(verdict["verdict"], verdict["for_ms"]) + (f": {evidence}" if evidence else "")
         lines.append(_wrapped(said, width, _INDENT))
     return "\n".join(lines)
 

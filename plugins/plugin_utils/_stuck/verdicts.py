@@ -105,7 +105,7 @@ VERDICTS: dict[str, Words] = {
         "replaced",
         "the peer has connected anew",
         "Nothing is heard on it, while another connection from the same peer to the same port is.",
-        "The peer has probably restarted without saying goodbye. Only the newer one is in use.",
+        "The peer has probably restarted without saying goodbye. Only the other one is in use.",
         "replaced",
     ),
     "rerouted": Words(

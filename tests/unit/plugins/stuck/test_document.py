@@ -12,9 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from linuxnet_sockets.verdicts.stranded import STRANDED
+from linuxnet_sockets.verdicts.stuck import STUCK
 from plugins.plugin_utils._stuck.document import ReportError, document, of_one_host
 from plugins.plugin_utils._stuck.page import page
 from plugins.plugin_utils._stuck.text import text
+from plugins.plugin_utils._stuck.verdicts import VERDICTS
 
 from .answers import FAILED, MIXED, TIME, facts, found, mixed, record, verdict
 
@@ -82,8 +85,12 @@ def test_superseded_is_a_verdict_like_the_others() -> None:
     assert told == {
         "verdict": "superseded",
         "for_ms": 31_000,
-        "evidence": {"heard_remote_port": 40_001, "heard_cookie": "4a", "heard_heard_ms": 120},
+        "evidence": {"other_remote_port": 40_001, "other_cookie": "4a", "other_heard_ms": 120},
     }
+
+
+def test_every_verdict_has_words() -> None:
+    assert {*STUCK, *STRANDED, "superseded"} == set(VERDICTS)
 
 
 def test_ages_fall_into_the_step_that_begins_with_them() -> None:
