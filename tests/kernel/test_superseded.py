@@ -1,0 +1,158 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which connections another one of the same client has taken the place of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from linuxnet_sockets import look, namespaces
+from linuxnet_sockets.host import Host
+from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.verdicts.superseded import Heard
+from linuxnet_sockets.wire import inet_diag
+from tests.lab import takeover
+from tests.lab.bed import KINDS, Bed, Live
+from tests.lab.takeover import Call, Desk, Scene
+from tests.lab.topology import Lab, LabNamespace, Pair
+
+# Longer than a second, the shortest time between keepalive probes.
+_SILENT_MS = 1500
+_INFO = inet_diag.extension_bits([inet_diag.INFO])
+
+_SCENES: dict[str, Callable[[Desk], Scene]] = {
+    scene.__name__: scene
+    for scene in (
+        takeover.come_again,
+        takeover.come_again_and_again,
+        takeover.rebooted,
+        takeover.half_closed,
+        takeover.asked_by_the_client,
+        takeover.other_client,
+        takeover.other_server_address,
+        takeover.other_port,
+        takeover.nobody_speaks,
+        takeover.only_a_look,
+        takeover.both_speak,
+        takeover.old_one_listens,
+        takeover.old_one_answers_keepalive,
+    )
+}
+_CASES = [(scene, kind) for scene in _SCENES for kind in KINDS]
+
+
+class _Played(NamedTuple):
+    """A scene that has taken place, and when its early part began."""
+
+    scene: Scene
+    newer: Call
+    began: float
+
+
+class Stage(NamedTuple):
+    server: LabNamespace
+    played: dict[tuple[str, str], _Played]
+    impossible: dict[tuple[str, str], OSError]
+
+    def of(self, scene: str, kind: str) -> _Played:
+        refusal = self.impossible.get((scene, kind))
+        if refusal is not None:
+            pytest.skip(f"not on this kernel: {refusal}")
+        return self.played[scene, kind]
+
+    def superseded(self, ports: tuple[int, ...], silent_for: str) -> set[int]:
+        """The clients' ports of those that the selector finds."""
+        host = Host()
+        (namespace,) = namespaces.resolve([self.server.name])
+        match = {"local_port": list(ports), "superseded": {"silent_for": silent_for}}
+        with look.View(host, namespace) as view:
+            found = look.find(view, parse_selector(match, names=host))
+        return {subject.remote_port for subject in found}
+
+    def findings(self, ports: tuple[int, ...]) -> dict[int, Any]:
+        """What is found out of each connection, by the client's port."""
+        host = Host()
+        (namespace,) = namespaces.resolve([self.server.name])
+        with look.View(host, namespace) as view:
+            environment = view.environment()
+            selector = parse_selector({"local_port": list(ports)}, names=host)
+            subjects = look.find(view, selector, extensions=_INFO, environment=environment)
+            look.prepare(view, environment, ["heard"], subjects)
+            heard = Heard.of(environment)
+            return {each.remote_port: heard.verdict(each, _SILENT_MS) for each in subjects}
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    """All scenes at once, for they have to wait."""
+    early: dict[tuple[str, str], tuple[Scene, float]] = {}
+    impossible: dict[tuple[str, str], OSError] = {}
+    with Lab() as lab:
+        pair = Pair(lab)
+        pair.client.address(pair.client_device, "192.0.2.9/24", "2001:db8::9/64")
+        desks = {kind: Desk(Bed(pair, kind)) for kind in KINDS}
+        for scene, kind in _CASES:
+            began = time.monotonic()
+            try:
+                early[scene, kind] = _SCENES[scene](desks[kind]), began
+            except OSError as error:
+                impossible[scene, kind] = error
+        going_on = [Live(scene.turn, 0.05) for scene, _began in early.values() if scene.turn]
+        time.sleep(_SILENT_MS / 1000 + 0.1)
+        played = {
+            case: _Played(scene, scene.late(), began) for case, (scene, began) in early.items()
+        }
+        yield Stage(pair.server, played, impossible)
+        for live in going_on:
+            live.stop()
+
+
+@pytest.mark.parametrize(("scene", "kind"), _CASES)
+def test_found_are_those_whose_place_was_taken(stage: Stage, scene: str, kind: str) -> None:
+    played = stage.of(scene, kind)
+
+    found = stage.superseded(played.scene.ports, f"{_SILENT_MS}ms")
+
+    assert found == {older.remote_port for older in played.scene.older}
+    assert not stage.superseded(played.scene.ports, "10m")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scene", ["come_again", "come_again_and_again"])
+def test_the_evidence_names_the_one_that_took_it(stage: Stage, scene: str, kind: str) -> None:
+    played = stage.of(scene, kind)
+
+    findings = stage.findings(played.scene.ports)
+
+    lasted = (time.monotonic() - played.began) * 1000
+    assert findings.pop(played.newer.remote_port) is False
+    assert set(findings) == {older.remote_port for older in played.scene.older}
+    for evidence in findings.values():
+        assert _SILENT_MS <= evidence["silent_ms"] <= lasted
+        assert evidence["by"]["remote_port"] == played.newer.remote_port
+        assert evidence["by"]["heard_ms"] < evidence["silent_ms"]
+
+
+def test_the_last_one_stays_however_long_it_is_silent(stage: Stage) -> None:
+    played = stage.of("come_again", "inet")
+    time.sleep(0.05)
+
+    found = stage.superseded(played.scene.ports, "30ms")
+
+    assert found == {older.remote_port for older in played.scene.older}
+
+
+def test_who_speaks_again_was_not_replaced(stage: Stage) -> None:
+    """It is the other one now that has been silent for longer."""
+    played = stage.of("come_again", "inet6")
+    (older,) = played.scene.older
+    time.sleep(0.05)
+    older.say()
+
+    assert not stage.superseded(played.scene.ports, f"{_SILENT_MS}ms")
+    assert stage.superseded(played.scene.ports, "30ms") == {played.newer.remote_port}
