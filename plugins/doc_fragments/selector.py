@@ -51,14 +51,15 @@ options:
       - C(congestion) is the name of the congestion control algorithm.
       - C(stuck) says why a connection makes no progress, V(zero_window), V(retransmitting),
         V(silent), V(close_wait), V(fin_wait), V(syn_sent) or V(orphaned). Each has a time for which
-        it must have held, which C({verdict: close_wait, for: 10m}) changes. It is a lower bound that
-        the kernel's clocks prove. To destroy by V(silent) takes another key beside it.
+        it must have held. A mapping of C(verdict) and C(for), a duration, changes it. What is
+        compared is a lower bound that the kernel's clocks prove. To destroy by V(silent) takes
+        another key beside it.
       - C(stranded) says why the network under a connection is gone, V(address_gone),
-        V(unroutable), V(no_carrier) or V(rerouted). To destroy by the last one, say to where, as in
-        C({verdict: rerouted, to: [wg0]}).
-      - C(superseded) is C({silent_for: 30s}), and needs C(local_port). Nothing was received for so
-        long, while another connection from the same address to the same local address and port
-        received data since.
+        V(unroutable), V(no_carrier) or V(rerouted). To destroy by the last one, say to where, with
+        a mapping of C(verdict) and C(to), a list of interfaces.
+      - C(superseded) is a mapping of C(silent_for), a duration, and needs C(local_port). Nothing was
+        received for so long, while another connection from the same address to the same local
+        address and port received data since.
       - C(expression) is a filter in the language of C(ss), with its C(state) and C(exclude).
       - Durations are V(90s), V(5m), V(1500ms) or a number of seconds. Numbers may be strings, as
         templates make them.

@@ -12,7 +12,8 @@ short_description: Facts of a host's sockets, and of what its kernel can do to t
 version_added: 0.1.0
 description:
   - Returns whether the kernel can list and destroy the sockets of each protocol, how many sockets
-    there are in which state, what listens, and which remote addresses have the most connections.
+    there are in which state, how many are stuck, stranded or superseded, what listens, and which
+    remote addresses have the most connections.
   - The facts stay small however many sockets there are, so they may be cached.
   - For single sockets there is M(linuxnet.sockets.socket_diag_info).
 author:
@@ -51,9 +52,9 @@ EXAMPLES = r"""
       - ansible_facts.socket_diag.may_destroy
     fail_msg: "{{ ansible_facts.socket_diag.support.tcp.how }}"
 
-- name: Hosts with many connections in CLOSE_WAIT, where an application forgets to close
+- name: Hosts with many connections that an application forgets to close
   ansible.builtin.group_by:
-    key: "leaking_{{ ansible_facts.socket_diag.totals.tcp['close-wait'] | default(0) > 100 }}"
+    key: "leaking_{{ ansible_facts.socket_diag.verdicts.stuck.close_wait > 100 }}"
 
 - name: Count the containers' sockets too
   linuxnet.sockets.socket_diag_facts:
@@ -185,6 +186,35 @@ ansible_facts:
               listening: 6
             udp:
               closed: 4
+        verdicts:
+          description: How many sockets have each verdict. One socket may have several.
+          type: dict
+          contains:
+            stuck:
+              description: Connections that make no progress, for the default time of each verdict.
+              type: dict
+              sample:
+                zero_window: 0
+                retransmitting: 2
+                silent: 14
+                close_wait: 0
+                fin_wait: 0
+                syn_sent: 0
+                orphaned: 0
+            stranded:
+              description: Sockets with a peer whose network is gone.
+              type: dict
+              sample:
+                address_gone: 1
+                unroutable: 0
+                no_carrier: 0
+                rerouted: 0
+            superseded:
+              description:
+                - Connections to a service that have been silent for 30 seconds, while their peer
+                  was heard of on another one.
+              type: int
+              sample: 0
         listeners:
           description:
             - Listening sockets, and UDP and UDP-Lite sockets without a remote address, in the order

@@ -36,17 +36,21 @@ options:
       - V(memory) fills RV(sockets[].memory).
       - V(process) fills RV(sockets[].processes). Processes of other users show only to root with
         C(CAP_SYS_PTRACE).
+      - V(verdicts) fills RV(sockets[].stuck), RV(sockets[].stranded) and RV(sockets[].superseded).
+        It asks for the routes of the sockets that are listed, each way once.
     type: list
     elements: str
     choices:
       - info
       - memory
       - process
+      - verdicts
     default: []
   group_by:
     description:
       - A key of the record. RV(summary) then also counts the sockets by its value.
       - With V(processes), by the commands that hold the socket.
+      - With V(stuck) and V(stranded), by the verdicts upon it together, or V(none).
     type: str
     choices:
       - protocol
@@ -68,6 +72,9 @@ options:
       - ulp
       - namespace
       - processes
+      - stuck
+      - stranded
+      - superseded
 requirements:
   - Linux 5.4 or later, with the diag module of each protocol that is looked at (C(tcp_diag),
     C(udp_diag), C(raw_diag), C(mptcp_diag)). The kernel loads it by itself where modules may be
@@ -102,16 +109,23 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ (clients.summary.remote | dict2items | sort(attribute='value', reverse=true))[:10] }}"
 
-- name: Connections that make no progress
+- name: Connections that make no progress, why, and who holds them
   linuxnet.sockets.socket_diag_info:
     match:
-      state: established
       any:
-        - send_queue: ">0"
-          idle: 2m
-        - retransmits: ">= 5"
-    details: [info, process]
+        - stuck: [zero_window, retransmitting, orphaned]
+        - stuck:
+            verdict: close_wait
+            for: 10m
+        - stranded: [address_gone, unroutable]
+    details: [verdicts, process]
   register: stalled
+
+- name: How many connections have which verdict
+  linuxnet.sockets.socket_diag_info:
+    group_by: stuck
+    limit: 0
+  register: verdicts
 
 - name: What still leaves past the VPN
   linuxnet.sockets.socket_diag_info:
@@ -168,9 +182,21 @@ sockets:
         - pid: 912
           comm: postgres
           unit: postgresql.service
-      stuck: null
-      stranded: null
-      superseded: null
+      stuck:
+        - verdict: retransmitting
+          for_ms: 90410
+          evidence:
+            send_queue_bytes: 18432
+            unacknowledged_segments: 9
+            retransmits: 6
+            backoff: 6
+            rto_ms: 13056
+            next_try_ms: 4120
+            last_received_ms: 93500
+            last_ack_ms: 93500
+            timeouts_ms: 90206
+      stranded: []
+      superseded: false
       congestion: cubic
       congestion_info: null
       tos: 0
@@ -277,16 +303,52 @@ sockets:
           description: The systemd unit that it runs in.
           type: str
     stuck:
-      description: Why the connection makes no progress. Not told yet.
+      description:
+        - Why the connection makes no progress, with O(details=verdicts). Empty where it makes some.
       type: list
       elements: dict
+      contains:
+        verdict:
+          description: V(zero_window), V(retransmitting), V(silent), V(close_wait), V(fin_wait),
+            V(syn_sent) or V(orphaned).
+          type: str
+        for_ms:
+          description: For how many milliseconds it has held at the least, as the kernel's clocks
+            prove.
+          type: int
+        evidence:
+          description: The kernel's numbers that it rests on, with their unit in the name.
+          type: dict
     stranded:
-      description: Why the network under the connection is gone. Not told yet.
+      description:
+        - Why the network under the connection is gone, with O(details=verdicts). Empty where it is
+          there.
       type: list
       elements: dict
+      contains:
+        verdict:
+          description: V(address_gone), V(unroutable), V(no_carrier) or V(rerouted).
+          type: str
+        for_ms:
+          description: Always null. The kernel does not tell since when.
+          type: int
+        evidence:
+          description: What the kernel says of address, route and interfaces.
+          type: dict
     superseded:
-      description: Whether another connection took over from this one. Not told yet.
-      type: dict
+      description:
+        - The connection by which the peer goes on instead of this one, which has been silent for 30
+          seconds at the least, with O(details=verdicts). V(false) where there is none, or where
+          the local port is not that of a service.
+      type: raw
+      contains:
+        silent_ms:
+          description: For how many milliseconds nothing was received.
+          type: int
+        by:
+          description: The C(remote_port) and C(cookie) of the other connection, and C(heard_ms), how
+            many milliseconds ago it received data.
+          type: dict
     congestion:
       description: Name of the congestion control algorithm.
       type: str

@@ -17,7 +17,7 @@ from .namespaces import Namespace
 from .selector.parse import Selector
 from .subject import Subject
 from .verdicts.network import Network
-from .verdicts.superseded import Heard
+from .verdicts.superseded import Heard, slot_of
 from .wire import inet_diag
 from .wire.netlink import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Connection
 
@@ -126,12 +126,14 @@ def prepare(
     Anything else in needs is let pass, so that Selector.needs can be given as it is. Raises what
     Connection.dump raises.
     """
+    if not subjects:
+        return
     if "owners" in needs:
         environment.load_owners({subject.inode for subject in subjects} - {0})
     if "routes" in needs:
         Network.of(environment).ask(subjects)
     if "heard" in needs:
-        Heard.of(environment).listen(view.diag, subjects)
+        Heard.of(environment).listen(view.diag, environment, map(slot_of, subjects))
 
 
 def _unchanged(subject: Subject) -> Subject:

@@ -11,6 +11,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from .subject import Subject
+from .verdicts import stuck
+from .verdicts.network import Network
+from .verdicts.superseded import DEFAULT_SILENT_MS, Finding, Heard
+from .verdicts.verdict import Verdict
 from .wire import inet_diag
 
 _LITTLE = sys.byteorder == "little"
@@ -153,7 +157,38 @@ def record(subject: Subject, details: Collection[str] = ()) -> dict[str, Any]:
         entry["memory"] = _memory(subject.attributes)
     if "process" in details:
         entry["processes"] = _processes(subject)
+    if "verdicts" in details:
+        entry["stuck"] = _told(stuck.verdicts(subject))
+        entry["stranded"] = _told(stranded(subject))
+        entry["superseded"] = superseded(subject)
     return entry
+
+
+# What look.prepare must find out for details of verdicts.
+VERDICT_NEEDS = frozenset({"routes", "heard"})
+
+
+def stranded(subject: Subject) -> list[Verdict] | None:
+    """Why the network under the socket is gone; None: not known, or not asked."""
+    network: Network | None = subject.environment.kept.get(Network)
+    return None if network is None else network.verdicts(subject)
+
+
+def superseded(subject: Subject) -> Finding:
+    """The evidence that another connection took over, at the port of a service, or False.
+
+    None: not known, or not asked.
+    """
+    environment = subject.environment
+    heard: Heard | None = environment.kept.get(Heard)
+    if heard is None:
+        return None
+    found = heard.verdict(subject, DEFAULT_SILENT_MS)
+    return found if not found or heard.serves(environment, subject.local_port) else False
+
+
+def _told(verdicts: list[Verdict] | None) -> list[dict[str, Any]] | None:
+    return None if verdicts is None else [verdict._asdict() for verdict in verdicts]
 
 
 # What a socket is set to, as against what it is doing: the same for most sockets of one look.

@@ -17,9 +17,6 @@ from .summary import GROUP_KEYS
 
 Spec = dict[str, Any]
 
-# Verdicts are not told yet.
-OFFERED_DETAILS = tuple(detail for detail in DETAILS if detail != "verdicts")
-
 
 def selector(*, required: bool) -> Spec:
     match: Spec = {"type": "dict"}
@@ -43,7 +40,7 @@ def details() -> Spec:
         "details": {
             "type": "list",
             "elements": "str",
-            "choices": list(OFFERED_DETAILS),
+            "choices": list(DETAILS),
             "default": [],
         }
     }

@@ -19,6 +19,7 @@ from .._core.support import ProtocolSupport, may_destroy, support_for_caller
 from .._core.vocabulary import CLOSED, LISTENING
 from .run import Answer, Request
 from .summary import first
+from .verdict_totals import Judged, VerdictTotals, nested_verdicts
 
 MAX_LIMIT = 200
 MAX_PEERS = 20
@@ -36,6 +37,7 @@ def gather(request: Request, host: Host) -> Answer:
     # In this role a selector has no defaults: every protocol that the kernel lists.
     selector = parse_selector({"state": "all"}, names=host, role="protect")
     totals: Counter[tuple[str, str]] = Counter()
+    verdicts: Counter[tuple[str, str]] = Counter()
     peers: Counter[str] = Counter()
     listeners: list[Subject] = []
     looked_at: list[dict[str, Any]] = []
@@ -43,11 +45,25 @@ def gather(request: Request, host: Host) -> Answer:
     permitted = True
 
     def one(view: View) -> _Namespace:
-        found = find_as(_seen, view, selector, view.environment())
-        return _Namespace(view.namespace.label, found, may_destroy(view), support_for_caller(view))
+        environment = view.environment()
+        verdicts = VerdictTotals(view, environment)
+        bits = verdicts.extensions
+
+        def seen(subject: Subject) -> _Seen:
+            return _seen(subject, verdicts.judged(subject))
+
+        found = find_as(seen, view, selector, environment, extensions=bits)
+        return _Namespace(
+            view.namespace.label,
+            found,
+            may_destroy(view),
+            support_for_caller(view),
+            verdicts.totals([each.judged for each in found]),
+        )
 
     for each in look_into_each(host, namespaces, one):
         totals.update((seen.protocol, seen.state) for seen in each.found)
+        verdicts.update(each.verdicts)
         peers.update(seen.remote for seen in each.found if seen.remote is not None)
         listeners += (seen.listener for seen in each.found if seen.listener is not None)
         looked_at.append(
@@ -69,6 +85,7 @@ def gather(request: Request, host: Host) -> Answer:
         "namespaces": looked_at[:limit],
         "namespaces_total": len(looked_at),
         "totals": _nested(totals),
+        "verdicts": nested_verdicts(verdicts),
         "listeners": _listeners(first(listeners, limit)),
         "listeners_total": len(listeners),
         "peers": [
@@ -87,6 +104,7 @@ class _Seen(NamedTuple):
     state: str
     remote: str | None
     listener: Subject | None
+    judged: Judged
 
 
 class _Namespace(NamedTuple):
@@ -96,14 +114,16 @@ class _Namespace(NamedTuple):
     found: list[_Seen]
     may_destroy: bool
     support: dict[str, ProtocolSupport]
+    verdicts: Counter[tuple[str, str]]
 
 
-def _seen(subject: Subject) -> _Seen:
+def _seen(subject: Subject, judged: Judged) -> _Seen:
     return _Seen(
         subject.protocol,
         subject.state,
         subject.remote if subject.has_remote else None,
         subject if listens(subject) else None,
+        judged,
     )
 
 

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from .._core import record
 from .._core.errors import InputError
 from .._core.host import Host
-from .._core.look import View, find, look_into_each
+from .._core.look import View, find, look_into_each, prepare
 from .._core.namespaces import resolve
 from .._core.selector.parse import parse_selector
 from .._core.subject import Subject
 from .._core.vocabulary import DIAG_MODULES
 from .run import Answer, Request
-from .summary import first, summary
+from .summary import VERDICT_KEYS, first, summary
 
 
 def checked_limit(value: int) -> int:
@@ -46,8 +46,19 @@ def look(request: Request, host: Host) -> Answer:
     unlisted: set[str] = set()
 
     def one(view: View) -> tuple[list[Subject], set[str]]:
-        extensions = record.extensions(details)
-        return find(view, selector, extensions=extensions, needs=needs), view.unlisted
+        environment = view.environment()
+        subjects = find(
+            view,
+            selector,
+            extensions=record.extensions(details),
+            needs=needs,
+            environment=environment,
+        )
+        if group_by in VERDICT_KEYS:
+            prepare(view, environment, record.VERDICT_NEEDS, subjects)
+        elif "verdicts" in details:
+            prepare(view, environment, record.VERDICT_NEEDS, first(subjects, limit))
+        return subjects, view.unlisted
 
     for subjects, protocols in look_into_each(host, namespaces, one):
         found += subjects

@@ -10,13 +10,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .._core.record import sort_key
+from .._core.record import sort_key, stranded, superseded
 from .._core.subject import Subject
+from .._core.verdicts import stuck
+from .._core.verdicts.verdict import Verdict
 
 # With group_by, at most so many values get a count of their own.
 MAX_GROUPS = 1000
 
 UNKNOWN = "unknown"
+NONE = "none"
+# Keys that take what look.prepare finds out.
+VERDICT_KEYS = frozenset({"stuck", "stranded", "superseded"})
 
 
 def first(subjects: Iterable[Subject], limit: int) -> list[Subject]:
@@ -32,6 +37,26 @@ def _processes(subject: Subject) -> str | None:
     """The commands that hold the socket, each once: a socket counts once whoever shares it."""
     held = subject.processes
     return ", ".join(sorted({process.comm for process in held})) if held else None
+
+
+def _stuck(subject: Subject) -> str | None:
+    return _names(stuck.verdicts(subject))
+
+
+def _stranded(subject: Subject) -> str | None:
+    return _names(stranded(subject))
+
+
+def _names(verdicts: list[Verdict] | None) -> str | None:
+    """Those upon one socket, together: a socket counts once whatever is wrong with it."""
+    if verdicts is None:
+        return None
+    return ", ".join(verdict.verdict for verdict in verdicts) or NONE
+
+
+def _superseded(subject: Subject) -> bool | None:
+    found = superseded(subject)
+    return None if found is None else bool(found)
 
 
 def _same(key: str) -> Callable[[Subject], Any]:
@@ -67,6 +92,9 @@ GROUP_KEYS: dict[str, Callable[[Subject], Any]] = {
     },
     "namespace": _namespace,
     "processes": _processes,
+    "stuck": _stuck,
+    "stranded": _stranded,
+    "superseded": _superseded,
 }
 
 

@@ -20,6 +20,8 @@ from plugins.module_utils._core.engines import registry
 from plugins.module_utils._core.guard import reason
 from plugins.module_utils._core.selector.keys import KEYS
 from plugins.module_utils._core.support import BUILT_WITHOUT, HANDLER_MISSING, SUPPORTED
+from plugins.module_utils._core.verdicts.stranded import STRANDED
+from plugins.module_utils._core.verdicts.stuck import STUCK
 from plugins.module_utils._module import arguments
 from plugins.module_utils._module.summary import GROUP_KEYS
 
@@ -87,11 +89,24 @@ def test_verdicts_on_support_are_documented() -> None:
         assert f"V({verdict})" in text(described["description"])
 
 
+def test_every_verdict_is_documented_and_counted() -> None:
+    told = module("socket_diag_info")["RETURN"]["sockets"]["contains"]
+    facts = module("socket_diag_facts")["RETURN"]["ansible_facts"]["contains"]["socket_diag"]
+    counted = facts["contains"]["verdicts"]["contains"]
+    described = text(fragment("selector")["match"]["description"])
+
+    for key, names in (("stuck", STUCK), ("stranded", STRANDED)):
+        assert list(counted[key]["sample"]) == list(names)
+        for name in names:
+            assert f"V({name})" in text(told[key]["contains"]["verdict"]["description"])
+            assert f"V({name})" in described
+
+
 def test_choices_are_what_the_core_offers() -> None:
     info = module("socket_diag_info")["DOCUMENTATION"]["options"]
 
     assert set(info["group_by"]["choices"]) == set(GROUP_KEYS) <= set(record.RECORD_KEYS)
-    assert set(info["details"]["choices"]) == set(record.DETAILS) - {"verdicts"}
+    assert set(info["details"]["choices"]) == set(record.DETAILS)
     engines = module("socket_destroy")["DOCUMENTATION"]["options"]["engine"]["choices"]
     assert sorted(engines) == sorted(registry.NAMES)
 

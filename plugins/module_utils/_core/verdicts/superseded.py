@@ -36,7 +36,6 @@ Finding = Union[dict[str, Any], bool, None]
 _LISTED = vocabulary.state_mask(
     vocabulary.ALL_STATES
     - {
-        vocabulary.LISTENING,
         vocabulary.CLOSED,
         vocabulary.TIME_WAIT,
         vocabulary.SYN_SENT,
@@ -59,14 +58,19 @@ class _Heard(NamedTuple):
     cookie: int
 
 
+# The port of a listener, or who was heard of and where.
+_Listed = Union[int, tuple[Slot, _Heard]]
+
+
 class Heard:
     """Which connections were heard of last, for each peer at each local address and port.
 
-    Only for the sockets that it was told to listen for; kept in the environment of their look.
+    Only for the slots that it was told to listen for; kept in the environment of their look.
     """
 
     def __init__(self) -> None:
         self._last: dict[Slot, list[_Heard]] = {}
+        self._listening: set[int] = set()
 
     @classmethod
     def of(cls, environment: Environment) -> Heard:
@@ -74,47 +78,49 @@ class Heard:
         found: Heard = environment.kept.setdefault(cls, cls())
         return found
 
-    def listen(self, connection: Connection, subjects: Iterable[Subject]) -> None:
-        """List whatever else has the same ends as these sockets, but for the peer's port.
+    def listen(
+        self, connection: Connection, environment: Environment, slots: Iterable[Slot | None]
+    ) -> None:
+        """List whatever else has these ends, but for the peer's port.
 
         connection: of NETLINK_SOCK_DIAG. Raises what Connection.dump raises.
         """
-        environment: Environment | None = None
-        slots: set[Slot] = set()
-        for subject in subjects:
-            if subject.protocol == "tcp" and subject.idle_ms is not None:
-                environment = subject.environment
-                slots.add(_slot(subject))
-        slots -= self._last.keys()
-        if environment is None or not slots:
+        wanted = {slot for slot in slots if slot is not None} - self._last.keys()
+        if not wanted:
             return
-        here = environment
 
-        def heard(sock: inet_diag.Sock) -> tuple[Slot, _Heard] | None:
-            subject = Subject(sock, here)
-            slot = _slot(subject)
-            if slot not in slots:
-                return None
+        def heard(sock: inet_diag.Sock) -> _Listed | None:
+            if sock.state == vocabulary.LISTENING:
+                return sock.sport
+            subject = Subject(sock, environment)
+            slot = slot_of(subject)
             clock = _heard_ms(subject)
-            return None if clock is None else (slot, _Heard(clock, sock.dport, sock.cookie))
+            if slot not in wanted or clock is None:
+                return None
+            return slot, _Heard(clock, sock.dport, sock.cookie)
 
-        program = _filter({port for _local, port, _remote, _ifindex in slots})
+        program = _filter({port for _local, port, _remote, _ifindex in wanted})
         extensions = inet_diag.extension_bits([inet_diag.INFO])
-        found: dict[Slot, list[_Heard]] = {slot: [] for slot in slots}
+        last: dict[Slot, list[_Heard]] = {slot: [] for slot in wanted}
         for family in vocabulary.FAMILIES.values():
             try:
-                for slot, voice in inet_diag.dump_as(
+                found: list[_Listed] = inet_diag.dump_as(
                     heard, connection, "tcp", family, _LISTED, extensions, program
-                ):
-                    found[slot] = sorted((*found[slot], voice))[:_KEPT]
+                )
             except HandlerMissing:
                 break
-        self._last.update(found)
+            for each in found:
+                if isinstance(each, int):
+                    self._listening.add(each)
+                else:
+                    slot, voice = each
+                    last[slot] = sorted((*last[slot], voice))[:_KEPT]
+        self._last.update(last)
 
     def judge(self, subject: Subject, silent_ms: int) -> bool | None:
         """Whether another took over; None where the kernel does not tell, or it was not asked."""
         found = self.verdict(subject, silent_ms)
-        return bool(found) if found is not None else None
+        return None if found is None else bool(found)
 
     def verdict(self, subject: Subject, silent_ms: int) -> Finding:
         """As judge; the evidence instead of true.
@@ -122,34 +128,56 @@ class Heard:
         {silent_ms, by: {remote_port, cookie, heard_ms}}: for how long nothing was received, and
         which connection received something how long ago.
         """
-        info = subject.tcp_info
-        if subject.protocol != "tcp" or subject.idle_ms is None or info is None:
+        slot, silent = slot_of(subject), silence_ms(subject)
+        if slot is None or silent is None:
             return None
-        # An acknowledgement is heard as well: of a stream that only this side sends.
-        silent = nothing_came_ms(info)
-        if silent < silent_ms:
-            return False
-        others = self._last.get(_slot(subject))
+        return False if silent < silent_ms else self.taken_over(slot, subject.cookie, silent)
+
+    def taken_over(self, slot: Slot, cookie: int, silent_ms: int) -> Finding:
+        """The evidence for the connection of that cookie, if it has been silent for so long."""
+        others = self._last.get(slot)
         if others is None:
             return None
         for voice in others:
             # Listed later than the subject, so what is shorter here was later there as well.
-            if voice.cookie != subject.cookie and voice.heard_ms < silent:
+            if voice.cookie != cookie and voice.heard_ms < silent_ms:
                 by = {
                     "remote_port": voice.remote_port,
                     "cookie": f"{voice.cookie:x}",
                     "heard_ms": voice.heard_ms,
                 }
-                return {"silent_ms": silent, "by": by}
+                return {"silent_ms": silent_ms, "by": by}
         return False
 
+    def serves(self, environment: Environment, port: int) -> bool:
+        """Whether a local port is that of a service, where nobody says so.
 
-def _slot(subject: Subject) -> Slot:
-    """What a connection shares with those that may take its place.
+        Something listens there, or the kernel does not choose it for connections that go out.
+        Of those several may share a port and a peer, each to another service there.
+        """
+        if port in self._listening:
+            return True
+        chosen = environment.local_port_range
+        return chosen is not None and not chosen[0] <= port <= chosen[1]
+
+
+def silence_ms(subject: Subject) -> int | None:
+    """For how long nothing was received, not even an acknowledgement: of a stream that only this
+    side sends. None: unknown."""
+    info = subject.tcp_info
+    if info is None or subject.idle_ms is None:
+        return None
+    return nothing_came_ms(info)
+
+
+def slot_of(subject: Subject) -> Slot | None:
+    """What a connection shares with those that may take its place; None: it is no connection.
 
     Bound to another interface, the same addresses are those of other hosts (link-local addresses,
     VRFs).
     """
+    if subject.protocol != "tcp" or not subject.has_remote:
+        return None
     return (
         subject.local_address,
         subject.local_port,

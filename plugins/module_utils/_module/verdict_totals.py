@@ -1,0 +1,115 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: how many sockets of a namespace have which verdict.
+
+The sockets themselves are let go of as they pass, however many they are: only names are kept, and
+of those that nobody was heard of on, their ends.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from .._core import look
+from .._core.environment import Environment
+from .._core.subject import Subject
+from .._core.verdicts import stuck
+from .._core.verdicts.network import EXTENSIONS, Network
+from .._core.verdicts.stranded import STRANDED
+from .._core.verdicts.stuck import STUCK
+from .._core.verdicts.superseded import (
+    DEFAULT_SILENT_MS,
+    Heard,
+    Slot,
+    silence_ms,
+    slot_of,
+)
+from .._core.wire import inet_diag
+
+# So many sockets' routes are asked for at once, and so many are held meanwhile.
+_AT_ONCE = 2048
+
+Counts = Counter[tuple[str, str]]
+
+
+class Judged:
+    """What was found of one socket: the names of its verdicts, and if it is silent, its place.
+
+    silent: (ends, cookie, for how many milliseconds).
+    """
+
+    __slots__ = ("silent", "stranded", "stuck")
+
+    def __init__(self, stuck_as: tuple[str, ...]) -> None:
+        self.stuck = stuck_as
+        self.stranded: tuple[str, ...] = ()
+        self.silent: tuple[Slot, int, int] | None = None
+
+
+_SOUND: tuple[str, ...] = ()
+
+
+class VerdictTotals:
+    """Judges the sockets of one look as they are listed."""
+
+    extensions = inet_diag.extension_bits([inet_diag.INFO]) | EXTENSIONS
+
+    def __init__(self, view: look.View, environment: Environment) -> None:
+        self._view = view
+        self._environment = environment
+        self._waiting: list[tuple[Judged, Subject]] = []
+
+    def judged(self, subject: Subject) -> Judged:
+        """The verdicts upon it: complete when totals() is asked for."""
+        found = stuck.verdicts(subject)
+        judged = Judged(tuple(each.verdict for each in found) if found else _SOUND)
+        slot, silent = slot_of(subject), silence_ms(subject)
+        if slot is not None and silent is not None and silent >= DEFAULT_SILENT_MS:
+            judged.silent = slot, subject.cookie, silent
+        if subject.has_remote:
+            self._waiting.append((judged, subject))
+            if len(self._waiting) >= _AT_ONCE:
+                self._ask()
+        return judged
+
+    def _ask(self) -> None:
+        network = Network.of(self._environment)
+        network.ask(subject for _judged, subject in self._waiting)
+        for judged, subject in self._waiting:
+            found = network.verdicts(subject)
+            if found:
+                judged.stranded = tuple(each.verdict for each in found)
+        self._waiting = []
+
+    def totals(self, found: Sequence[Judged]) -> Counts:
+        """How many of these have each verdict, by (key of a record, name)."""
+        if self._waiting:
+            self._ask()
+        counts: Counts = Counter()
+        for judged in found:
+            counts.update(("stuck", name) for name in judged.stuck)
+            counts.update(("stranded", name) for name in judged.stranded)
+        silent = [judged.silent for judged in found if judged.silent is not None]
+        counts["superseded", ""] = self._superseded(silent)
+        return counts
+
+    def _superseded(self, silent: Sequence[tuple[Slot, int, int]]) -> int:
+        heard = Heard.of(self._environment)
+        heard.listen(self._view.diag, self._environment, (slot for slot, *_rest in silent))
+        return sum(
+            bool(heard.taken_over(slot, cookie, silent_ms))
+            and heard.serves(self._environment, slot[1])
+            for slot, cookie, silent_ms in silent
+        )
+
+
+def nested_verdicts(counts: Counts) -> dict[str, Any]:
+    """{stuck: {name: count}, stranded: {name: count}, superseded: count}, with every name."""
+    return {
+        "stuck": {name: counts["stuck", name] for name in STUCK},
+        "stranded": {name: counts["stranded", name] for name in STRANDED},
+        "superseded": counts["superseded", ""],
+    }
