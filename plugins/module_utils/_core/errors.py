@@ -9,7 +9,7 @@ words.describe makes sentences of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Union
+from typing import NamedTuple, Union
 
 PathStep = Union[str, int]
 
@@ -31,6 +31,22 @@ class InputError(SocketsError):
         self.value = value
         self.problem = problem
         self.allowed = allowed
+
+
+class PolicyErrors(SocketsError):
+    """A policy that cannot be taken, and everything that is wrong with it."""
+
+    def __init__(self, errors: Sequence[InputError]) -> None:
+        super().__init__(tuple(errors))
+        self.errors = tuple(errors)
+
+
+class PolicyWarning(NamedTuple):
+    """Something in a policy that is not wrong, but hardly meant; short phrases."""
+
+    path: tuple[PathStep, ...]
+    problem: str
+    remedy: str
 
 
 class NetlinkError(SocketsError):

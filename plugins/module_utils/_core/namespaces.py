@@ -81,20 +81,27 @@ def resolve(
     return list(found.values())
 
 
+def checked_name(name: object, path: Sequence[PathStep]) -> str:
+    """What can be the name of a namespace, whether there is one or not. Raises InputError."""
+    if not isinstance(name, str) or not name:
+        raise InputError(path, name, "not the name of a namespace", _ALLOWED)
+    if name.startswith(_PID):
+        number = name[len(_PID) :]
+        if not (number.isascii() and number.isdigit() and int(number) > 0):
+            raise InputError(path, name, "not a process number", "pid:N with N from 1")
+    return name
+
+
 def _resolve_one(
     name: object, proc: str, directories: Sequence[str], path: Sequence[PathStep]
 ) -> list[Namespace]:
-    if not isinstance(name, str) or not name:
-        raise InputError(path, name, "not the name of a namespace", _ALLOWED)
+    name = checked_name(name, path)
     if name == CURRENT:
         return [_current(proc)]
     if name == ALL:
         return _all(proc, directories)
     if name.startswith(_PID):
-        number = name[len(_PID) :]
-        if not (number.isascii() and number.isdigit() and int(number) > 0):
-            raise InputError(path, name, "not a process number", "pid:N with N from 1")
-        file = f"{proc}/{int(number)}/ns/net"
+        file = f"{proc}/{int(name[len(_PID) :])}/ns/net"
         return [Namespace(name, file, _identity(name, file))]
     return [_named(name, proc, directories)]
 

@@ -13,6 +13,10 @@ from typing import Any
 from . import errors, vocabulary
 
 
+# Of the errors of one document.
+_MOST_TOLD = 20
+
+
 def path_text(path: Sequence[errors.PathStep]) -> str:
     """``("match", "any", 0, "remote")`` as ``match.any[0].remote``."""
     text = ""
@@ -39,6 +43,19 @@ def _input(error: errors.InputError) -> str:
     where = path_text(error.path)
     start = f"{where}: " if where else ""
     return f"{start}{_shown(error.value)}: {error.problem}. Allowed: {error.allowed}."
+
+
+def _policy(error: errors.PolicyErrors) -> str:
+    count = len(error.errors)
+    things = "1 thing is" if count == 1 else f"{count} things are"
+    found = " ".join(map(_input, error.errors[:_MOST_TOLD]))
+    more = f" And {count - _MOST_TOLD} more." if count > _MOST_TOLD else ""
+    return f"The policy is refused, {things} wrong with it. {found}{more}"
+
+
+def warning_text(warning: errors.PolicyWarning) -> str:
+    """Where, what is odd, what to do."""
+    return f"{path_text(warning.path)} {warning.problem}. Remedy: {warning.remedy}."
 
 
 def _netlink(error: errors.NetlinkError) -> str:
@@ -123,6 +140,7 @@ def _package(error: errors.PackageMissing) -> str:
 
 _SENTENCES: dict[type[errors.SocketsError], Callable[[Any], str]] = {
     errors.InputError: _input,
+    errors.PolicyErrors: _policy,
     errors.NetlinkError: _netlink,
     errors.NetlinkTimeout: _timeout,
     errors.MalformedMessage: _malformed,

@@ -1,0 +1,190 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: carries a policy out: look, decide, destroy, say what became of it.
+
+What is destroyed is destroyed by the same work as an order's: the same engines, and a fresh look
+at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from .. import outcomes
+from ..destroy import destroy_planned
+from ..engines.registry import engines_named
+from ..errors import SocketsError
+from ..guard.reason import Reason
+from ..host import Host
+from ..look import View
+from ..namespaces import Identity
+from ..outcomes import Result
+from ..plan import Order, Plan
+from ..words import describe
+from .document import Policy
+from .engine import HOLD, Decision, Enforced, Engine
+from .look import Judgement, Unseen, Violation, judge, look_at_all, milliseconds
+
+__all__ = ["Enforced", "Pass", "enforce_once", "run_pass"]
+
+# A look that ended longer ago than this is too old to act on: it is made once more.
+MOMENT_MS = 200
+
+# While holds are waited for, it is looked so often, and not more often than that.
+_SHORTEST_WAIT_MS = 500
+_LOOKS = 60
+
+# Decision.withheld of a pass before the last.
+_WAITING = "waiting"
+
+_NO_LONGER = Reason("changed", "it is gone, or no longer violates the policy")
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over all namespaces. done: what became of each of decision.destroy."""
+
+    looks: tuple[Judgement | Unseen, ...]
+    decision: Decision
+    done: tuple[Enforced, ...]
+    began_ms: int
+    ended_ms: int
+
+    @property
+    def unseen(self) -> tuple[Unseen, ...]:
+        return tuple(look for look in self.looks if isinstance(look, Unseen))
+
+    @property
+    def judgements(self) -> tuple[Judgement, ...]:
+        return tuple(look for look in self.looks if isinstance(look, Judgement))
+
+
+def run_pass(
+    host: Host,
+    policy: Policy,
+    engine: Engine,
+    *,
+    withheld: str | None = None,
+    check: bool = False,
+    engine_name: str = "netlink",
+) -> Pass:
+    """Look into every namespace, decide, and destroy what is to be destroyed.
+
+    withheld: why nothing may be destroyed now; None: the policy decides. check: touch nothing, and
+    tell the outcome that is to be expected of each. engine_name: out of engines.registry; raises
+    EngineUnavailable. Namespaces that cannot be looked at are Unseen, and raise nothing.
+    """
+    engines_named(engine_name)
+    began_ms = milliseconds(host)
+    looks = look_at_all(
+        host,
+        policy,
+        guarded=lambda violation: engine.is_due(violation, milliseconds(host)),
+        engine=engine_name,
+    )
+    engine.see(looks)
+    decision = engine.decide(milliseconds(host), withheld=withheld)
+    doomed: dict[Identity, list[Violation]] = {}
+    for violation in decision.destroy:
+        doomed.setdefault(violation.namespace, []).append(violation)
+    done: list[Enforced] = []
+    for look in looks:
+        if isinstance(look, Judgement) and look.namespace.identity in doomed:
+            meant = doomed[look.namespace.identity]
+            done += _destroy(host, policy, look, meant, check, engine_name)
+    if not check:
+        engine.done(done, milliseconds(host))
+    return Pass(tuple(looks), decision, tuple(done), began_ms, milliseconds(host))
+
+
+def _destroy(
+    host: Host,
+    policy: Policy,
+    look: Judgement,
+    doomed: Sequence[Violation],
+    check: bool,
+    engine_name: str,
+) -> list[Enforced]:
+    """What became of these violations of one namespace, all of which may be destroyed."""
+    reasons: list[Reason | None] = [None] * len(doomed)
+    try:
+        if milliseconds(host) - look.ended_ms > MOMENT_MS:
+            doomed, reasons = _judged_anew(host, policy, look, doomed, engine_name)
+        left = [index for index, reason in enumerate(reasons) if reason is None]
+        subjects = [doomed[index].subject for index in left]
+        plan = Plan(look.namespace, subjects, [None] * len(left), len(left), set())
+        order = Order(
+            doomed[0].rule.match, (look.namespace,), policy.guard, engine=engine_name, check=check
+        )
+        report = destroy_planned(host, order, [plan], lambda _view: plan)
+        results = dict(zip(left, report.results))
+    except SocketsError as error:
+        reason = Reason("error", describe(error))
+        return [Enforced(each, Result(each.subject, outcomes.SURVIVED, reason)) for each in doomed]
+    return [
+        Enforced(violation, results.get(index) or _spared(violation, reasons[index]))
+        for index, violation in enumerate(doomed)
+    ]
+
+
+def _spared(violation: Violation, reason: Reason | None) -> Result:
+    if reason == _NO_LONGER:
+        return Result(violation.subject, outcomes.ALREADY_GONE, reason)
+    return Result(violation.subject, outcomes.PROTECTED, reason)
+
+
+def _judged_anew(
+    host: Host, policy: Policy, look: Judgement, doomed: Sequence[Violation], engine_name: str
+) -> tuple[list[Violation], list[Reason | None]]:
+    """The violations as they are now, and for each why it is left alone, or None.
+
+    Only what still violates the same rule, and is still not spared, is destroyed.
+    """
+    wanted = {(each.rule.name, each.key) for each in doomed}
+    with View(host, look.namespace) as view:
+        again = judge(
+            view,
+            policy,
+            guarded=lambda each: (each.rule.name, each.key) in wanted,
+            engine=engine_name,
+        )
+    now = {(each.rule.name, each.key): each for each in again.violations}
+    found: list[Violation] = []
+    reasons: list[Reason | None] = []
+    for violation in doomed:
+        fresh = now.get((violation.rule.name, violation.key))
+        found.append(fresh or violation)
+        reasons.append(_NO_LONGER if fresh is None or not fresh.guarded else fresh.spared)
+    return found, reasons
+
+
+def enforce_once(
+    host: Host, policy: Policy, *, check: bool = False, engine_name: str = "netlink"
+) -> Pass:
+    """Look, wait until the holds of what was seen are over, look again, and destroy what is due.
+
+    While it waits it looks now and then, so that what is in order again for a moment is seen. The
+    pass that is returned is the last, the only one that destroys.
+    Raises EngineUnavailable.
+    """
+    engine = Engine(policy)
+    act = partial(run_pass, host, policy, engine, check=check, engine_name=engine_name)
+    if policy.longest_hold_ms:
+        first = act(withheld=_WAITING)
+        end_ms = _end_of(first.decision)
+        part_ms = max(_SHORTEST_WAIT_MS, (end_ms - first.began_ms) // _LOOKS)
+        while end_ms - milliseconds(host) > part_ms:
+            host.sleep(part_ms / 1000)
+            act(withheld=_WAITING)
+        while milliseconds(host) < end_ms:
+            host.sleep((end_ms - milliseconds(host)) / 1000)
+    return act()
+
+
+def _end_of(decision: Decision) -> int:
+    """When the last hold of what was seen is over."""
+    holds = (each.until_ms for each in decision.findings if each.status == HOLD)
+    return max((until for until in holds if until is not None), default=0)

@@ -1,0 +1,279 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: from looks to decisions.
+
+Pure: it asks no clock and no kernel. What is to be destroyed follows from the looks that it was
+told of, the times at which they were made, and what became of what it decided before. In doubt a
+socket lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .. import outcomes
+from ..namespaces import Identity
+from ..outcomes import Result
+from .backoff import BackOff, Target, Waiting
+from .document import PACE, REPORT, Limits, Policy
+from .holds import Holds, Key
+from .look import Judgement, Unseen, Violation
+from .spent import Spent
+
+# What is to be done about a violation, a closed list.
+DESTROY = "destroy"
+# It has not lasted for as long as its rule says.
+HOLD = "hold"
+# The limits say no.
+LIMIT = "limit"
+# What leads there was destroyed again and again.
+BACK_OFF = "back_off"
+PROTECTED = "protected"
+# The rule only reports.
+REPORTED = "reported"
+# It would be destroyed, but nothing may be: the policy's mode, a pause, ...
+WITHHELD = "withheld"
+# Another rule, that comes earlier, decides about the same socket.
+OTHER_RULE = "other_rule"
+
+STATUSES = (DESTROY, HOLD, LIMIT, BACK_OFF, PROTECTED, REPORTED, WITHHELD, OTHER_RULE)
+
+# Decision.withheld of a policy whose mode is report.
+REPORT_MODE = "report_mode"
+
+# A hold that is over, but that nobody expected to be: the guard was not asked.
+_AGAIN_MS = 1_000
+
+# Outcomes after which a socket is what it was, as if nothing had been asked.
+_UNTOUCHED = frozenset(outcomes.OUTCOMES) - outcomes.CHANGING - {outcomes.SURVIVED}
+# Outcomes for which nobody needs to wait.
+_NO_ATTEMPT = frozenset({outcomes.ALREADY_GONE, outcomes.PROTECTED, outcomes.LIMIT})
+
+
+class Finding(NamedTuple):
+    """A violation and what is to be done about it.
+
+    since_ms: when it was first seen. until_ms: when to look again for it; None: that says nothing.
+    """
+
+    violation: Violation
+    status: str
+    since_ms: int
+    until_ms: int | None = None
+
+
+class Excess(NamedTuple):
+    """More are to be destroyed than the limits allow: so many, after so many in their time."""
+
+    due: int
+    spent: int
+    limits: Limits
+
+
+class Enforced(NamedTuple):
+    """What became of a violation that was to be destroyed."""
+
+    violation: Violation
+    result: Result
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What follows from a pass over all namespaces.
+
+    findings: one for each violation. excess: set where the limits hold anything back.
+    withheld: why nothing is destroyed at all; None: nothing withholds it.
+    next_ms: look again then at the latest, even if nothing happens; None: there is no need.
+    untracked: violations beyond what can be kept in mind; they live.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    excess: Excess | None = None
+    withheld: str | None = None
+    next_ms: int | None = None
+    untracked: int = 0
+
+    @property
+    def destroy(self) -> tuple[Violation, ...]:
+        return tuple(each.violation for each in self.findings if each.status == DESTROY)
+
+    def count(self, status: str) -> int:
+        return sum(each.status == status for each in self.findings)
+
+
+class Engine:
+    """One policy, and what was seen and done since the start: of bounded size.
+
+    A pass is see(), then decide(), then done() with what became of decision.destroy.
+    longest_gap_ms: looks that are further apart say nothing of the time between them, since
+    whoever makes them was stopped; None: they always do.
+    """
+
+    def __init__(self, policy: Policy, *, longest_gap_ms: int | None = None) -> None:
+        self._policy = policy
+        self._longest_gap_ms = longest_gap_ms
+        self._holds = Holds(longest_gap_ms)
+        self._spent = Spent(policy.limits)
+        self._back_off = BackOff()
+        self._present: list[Violation] = []
+        self._untracked = 0
+        self._decided_ms = 0
+
+    @property
+    def policy(self) -> Policy:
+        return self._policy
+
+    def reload(self, policy: Policy) -> None:
+        """Holds begin anew; what was destroyed already counts for the new limits too."""
+        self._policy = policy
+        self._holds = Holds(self._longest_gap_ms)
+        self._spent.limits = policy.limits
+        self._present = []
+
+    def interrupted(self) -> None:
+        """The time since the last looks counts for no hold: the machine slept, say."""
+        self._holds.interrupted()
+
+    def see(self, looks: Iterable[Judgement | Unseen]) -> None:
+        """One pass over all namespaces; those that it leaves out are gone."""
+        self._present = []
+        self._untracked = 0
+        identities: list[Identity] = []
+        names = [rule.name for rule in self._policy.rules]
+        for look in looks:
+            if isinstance(look, Judgement):
+                identities.append(look.namespace.identity)
+                self._see(look, names)
+            elif look.identity is not None:
+                identities.append(look.identity)
+                for name in names:
+                    self._holds.missed(look.identity, name)
+        self._holds.keep(identities, names)
+
+    def _see(self, look: Judgement, names: Sequence[str]) -> None:
+        identity = look.namespace.identity
+        keys: dict[str, list[Key]] = {name: [] for name in names}
+        for violation in look.violations:
+            if violation.rule.name not in look.failed:
+                keys[violation.rule.name].append(violation.key)
+                self._present.append(violation)
+        for name in names:
+            if name in look.failed:
+                self._holds.missed(identity, name)
+            else:
+                self._untracked += self._holds.saw(
+                    identity, name, look.began_ms, look.ended_ms, keys[name]
+                )
+
+    def is_due(self, violation: Violation, now_ms: int) -> bool:
+        """Whether its hold is over, for a look that began now and shows it."""
+        rule = violation.rule
+        return self._holds.would_be_over(
+            violation.namespace, rule.name, violation.key, rule.hold_ms, now_ms
+        )
+
+    def decide(self, now_ms: int, *, withheld: str | None = None) -> Decision:
+        """What is to be done about what was seen last; once for each see().
+
+        withheld: why nothing may be destroyed now, whatever the policy says.
+        """
+        if withheld is None and self._policy.mode == REPORT:
+            withheld = REPORT_MODE
+        findings, due = self._sorted_out(now_ms)
+        excess, held_back = self._limit(findings, due, now_ms)
+        doomed = sorted(set(due) - set(held_back))
+        if withheld is None:
+            self._spent.add(now_ms, len(doomed))
+            self._decided_ms = now_ms
+        else:
+            for index in doomed:
+                findings[index] = findings[index]._replace(status=WITHHELD)
+        if held_back:
+            wanted = 1 if self._policy.limits.on_excess == PACE else len(due)
+            until = self._spent.room_ms(now_ms, wanted)
+            for index in held_back:
+                findings[index] = findings[index]._replace(status=LIMIT, until_ms=until)
+        self._present = []
+        waits = [each.until_ms for each in findings if each.until_ms is not None]
+        return Decision(
+            tuple(findings), excess, withheld, min(waits) if waits else None, self._untracked
+        )
+
+    def _sorted_out(self, now_ms: int) -> tuple[list[Finding], list[int]]:
+        """A finding for each violation, and which of them may be destroyed if the limits allow."""
+        findings: list[Finding] = []
+        due: list[int] = []
+        claimed: set[tuple[Identity, Key]] = set()
+        for violation in self._present:
+            finding = self._one(violation, now_ms)
+            if finding.status in (DESTROY, BACK_OFF, PROTECTED):
+                if violation.identity in claimed:
+                    finding = finding._replace(status=OTHER_RULE, until_ms=None)
+                claimed.add(violation.identity)
+            if finding.status == DESTROY:
+                due.append(len(findings))
+            findings.append(finding)
+        return findings, due
+
+    def _one(self, violation: Violation, now_ms: int) -> Finding:
+        rule = violation.rule
+        place = violation.namespace, rule.name, violation.key
+        held = self._holds.get(*place)
+        if held is None:
+            # There was no room for it.
+            return Finding(violation, HOLD, now_ms)
+        since = held.since_ms
+        if not self._holds.is_over(*place, rule.hold_ms):
+            until = self._holds.over_at_ms(*place, rule.hold_ms)
+            return Finding(violation, HOLD, since, until)
+        if rule.action == REPORT:
+            return Finding(violation, REPORTED, since)
+        if not violation.guarded:
+            return Finding(violation, HOLD, since, now_ms + _AGAIN_MS)
+        if violation.spared is not None:
+            return Finding(violation, PROTECTED, since)
+        waiting = self._back_off.until_ms(violation.target, now_ms)
+        if waiting is not None:
+            return Finding(violation, BACK_OFF, since, waiting)
+        return Finding(violation, DESTROY, since)
+
+    def _limit(
+        self, findings: Sequence[Finding], due: list[int], now_ms: int
+    ) -> tuple[Excess | None, list[int]]:
+        """Which of those that are due the limits hold back: none, all, or the youngest."""
+        limits = self._policy.limits
+        spent = self._spent.count(now_ms)
+        room = max(0, limits.max_sockets - spent)
+        if len(due) <= room:
+            return None, []
+        excess = Excess(len(due), spent, limits)
+        if limits.on_excess != PACE:
+            return excess, due
+        oldest = sorted(due, key=lambda index: findings[index].since_ms)
+        return excess, oldest[room:]
+
+    def done(self, enforced: Iterable[Enforced], now_ms: int) -> None:
+        """What became of what was to be destroyed."""
+        untouched = 0
+        targets: dict[Target, bool] = {}
+        for violation, result in enforced:
+            untouched += result.outcome in _UNTOUCHED
+            if result.outcome not in _NO_ATTEMPT:
+                failed = result.outcome not in outcomes.CHANGING
+                target = violation.target
+                targets[target] = targets.get(target, False) or failed
+        self._spent.give_back(self._decided_ms, untouched)
+        self._back_off.forget_old(now_ms)
+        for target, failed in targets.items():
+            self._back_off.note(target, now_ms, failed=failed)
+
+    def spent(self, now_ms: int) -> int:
+        """How many were destroyed within the time of the limits."""
+        return self._spent.count(now_ms)
+
+    def backing_off(self, now_ms: int) -> dict[Target, Waiting]:
+        """What is left alone now, since it was destroyed again and again."""
+        return self._back_off.waiting(now_ms)

@@ -1,0 +1,43 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: what is wrong with a socket that violates a rule, in short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..selector.parse import Selector
+from ..selector.tree import Leaf, leaves
+from ..selector.verdicts import StrandedIs, StuckIs, SupersededAfter
+from ..subject import Subject
+from ..verdicts import stuck
+from ..verdicts.network import Network
+from ..verdicts.superseded import Heard
+
+
+def evidence(subject: Subject, selector: Selector) -> tuple[str, ...]:
+    """Of the verdicts that the selector asks for those that hold: ``stranded: no_carrier``.
+
+    The look must have found out what they need.
+    """
+    found = (text for leaf in leaves(selector.root) for text in _held(subject, leaf))
+    return tuple(dict.fromkeys(found))
+
+
+def _held(subject: Subject, leaf: Leaf) -> Iterator[str]:
+    kept = subject.environment.kept
+    if isinstance(leaf, StuckIs):
+        for verdict, for_ms in leaf.wanted:
+            if stuck.judge(subject, verdict, for_ms):
+                yield f"stuck: {verdict}"
+    elif isinstance(leaf, StrandedIs) and Network in kept:
+        for wanted in leaf.wanted:
+            if Network.of(subject.environment).judge(subject, wanted.verdict, wanted.to):
+                yield f"stranded: {wanted.verdict}"
+    elif (
+        isinstance(leaf, SupersededAfter)
+        and Heard in kept
+        and Heard.of(subject.environment).judge(subject, leaf.silent_ms)
+    ):
+        yield "superseded"

@@ -1,0 +1,266 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: one look at a namespace through a policy: what violates it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from .. import record
+from ..environment import Environment
+from ..errors import HandlerMissing, NamespaceDenied, NamespaceNotFound, SocketsError
+from ..guard.reason import Reason
+from ..host import Host
+from ..look import View, find, prepare
+from ..namespaces import Identity, Namespace, resolve
+from ..plan import Order, judged
+from ..selector.prefixes import Prefix
+from ..subject import Subject
+from ..wire import fib
+from .backoff import Target
+from .conditions import Facts, KnownRoute
+from .document import DESTROY, Policy, Rule
+from .evidence import evidence
+from .holds import Key
+
+Guarded = Callable[["Violation"], bool]
+
+
+class Violation(NamedTuple):
+    """A socket that a rule says must not exist.
+
+    evidence: what is wrong with it, where the rule asks for verdicts ("stranded: address_gone").
+    guarded: whether the guard was asked about it; spared: why the guard spares it, or None.
+    """
+
+    rule: Rule
+    subject: Subject
+    evidence: tuple[str, ...] = ()
+    guarded: bool = False
+    spared: Reason | None = None
+
+    @property
+    def namespace(self) -> Identity:
+        return self.subject.environment.namespace.identity
+
+    @property
+    def key(self) -> Key:
+        """What tells this socket from every other of its namespace."""
+        sock = self.subject.sock
+        return sock.protocol, sock.cookie, sock.sport, sock.dport, sock.dst
+
+    @property
+    def identity(self) -> tuple[Identity, Key]:
+        """What tells it from every other socket of the host."""
+        return self.namespace, self.key
+
+    @property
+    def target(self) -> Target:
+        subject = self.subject
+        return Target(
+            self.namespace,
+            subject.protocol,
+            subject.local_address,
+            subject.remote_address,
+            subject.remote_port,
+        )
+
+
+class Judgement(NamedTuple):
+    """What one look in one namespace showed, for every rule.
+
+    began_ms, ended_ms: CLOCK_MONOTONIC. violations: in the order of the rules. conditions: what
+    each rule's `while` was; true without one. failed: rules for which the sockets could not be
+    looked at; the look says nothing about them. missing: the interfaces that a rule names and that
+    are not there. unlisted: protocols that could have been meant, but that the kernel cannot list.
+    """
+
+    namespace: Namespace
+    began_ms: int
+    ended_ms: int
+    violations: tuple[Violation, ...] = ()
+    conditions: dict[str, bool | None] = {}  # noqa: RUF012 - never written to
+    failed: dict[str, SocketsError] = {}  # noqa: RUF012
+    missing: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
+    unlisted: frozenset[str] = frozenset()
+
+
+class Unseen(NamedTuple):
+    """A namespace that could not be looked at. identity: None where its name leads nowhere."""
+
+    label: str
+    identity: Identity | None
+    error: SocketsError
+
+
+def milliseconds(host: Host) -> int:
+    """Of CLOCK_MONOTONIC."""
+    return int(host.monotonic() * 1000)
+
+
+def all_guarded(_violation: Violation) -> bool:
+    return True
+
+
+def judge(
+    view: View, policy: Policy, *, guarded: Guarded = all_guarded, engine: str = "netlink"
+) -> Judgement:
+    """Look at one namespace.
+
+    guarded(violation): whether to ask the guard about it, which costs a walk over the processes.
+    It is not asked about violations of rules that only report. engine: what would destroy them,
+    since some destroy more than one socket at once.
+    The sockets are judged by one state of interfaces and addresses. Where that changed meanwhile,
+    it is looked at once more, and only what violates in both looks does.
+    Raises what the first requests to the kernel raise; what is raised for one rule goes to failed.
+    """
+    began_ms = milliseconds(view.host)
+    environment = view.environment()
+    facts = _facts(environment, policy)
+    judgement = _judgement(view, policy, environment, facts, began_ms)
+    if judgement.violations and policy.needs and _changed(view.environment(), environment):
+        seen = {(each.rule.name, each.key) for each in judgement.violations}
+        environment = view.environment()
+        facts = _facts(environment, policy)
+        again = _judgement(view, policy, environment, facts, began_ms)
+        both = (each for each in again.violations if (each.rule.name, each.key) in seen)
+        judgement = again._replace(violations=tuple(both), failed=judgement.failed | again.failed)
+    guarded_too = _with_guard(view, policy, environment, judgement.violations, guarded, engine)
+    return judgement._replace(violations=guarded_too, ended_ms=milliseconds(view.host))
+
+
+def _facts(environment: Environment, policy: Policy) -> Facts:
+    routes: list[KnownRoute] | None = None
+    if any(
+        rule.condition is not None and "routes" in rule.condition.needs for rule in policy.rules
+    ):
+        routes = [
+            KnownRoute(
+                Prefix(each.destination, each.prefix_length),
+                frozenset(hop.oif for hop in each.hops),
+                each.priority,
+                each.table,
+            )
+            for each in fib.routes(environment.rtnetlink, (fib.UNICAST,))
+            if not each.source_length
+        ]
+    asked = "addresses" in policy.needs
+    named = policy.needs or any(rule.interfaces for rule in policy.rules)
+    return Facts(environment.links if named else (), environment.addresses if asked else (), routes)
+
+
+def _judgement(
+    view: View, policy: Policy, environment: Environment, facts: Facts, began_ms: int
+) -> Judgement:
+    violations: list[Violation] = []
+    conditions: dict[str, bool | None] = {}
+    failed: dict[str, SocketsError] = {}
+    extensions = policy.guard.extensions | record.extensions(("verdicts",))
+    for rule in policy.rules:
+        holds = True if rule.condition is None else rule.condition.holds(facts)
+        conditions[rule.name] = holds
+        if not holds:
+            continue
+        try:
+            found = find(view, rule.match, extensions=extensions, environment=environment)
+        except (NamespaceNotFound, NamespaceDenied):
+            raise
+        except SocketsError as error:
+            failed[rule.name] = error
+            continue
+        violations += [Violation(rule, each, evidence(each, rule.match)) for each in found]
+    missing = {
+        rule.name: tuple(name for name in rule.interfaces if name not in facts.links)
+        for rule in policy.rules
+    }
+    return Judgement(
+        view.namespace,
+        began_ms,
+        began_ms,
+        tuple(violations),
+        conditions,
+        failed,
+        {name: names for name, names in missing.items() if names},
+        frozenset(view.unlisted)
+        | {error.protocol for error in failed.values() if isinstance(error, HandlerMissing)},
+    )
+
+
+def _changed(now: Environment, before: Environment) -> bool:
+    """Whether interfaces or addresses are others than before, as far as a policy can tell."""
+
+    def shape(environment: Environment) -> tuple[object, object]:
+        return (
+            {(link.ifindex, link.name, link.up) for link in environment.links},
+            {(each.address, each.ifindex) for each in environment.addresses},
+        )
+
+    return shape(now) != shape(before)
+
+
+def _with_guard(
+    view: View,
+    policy: Policy,
+    environment: Environment,
+    violations: Sequence[Violation],
+    guarded: Guarded,
+    engine: str,
+) -> tuple[Violation, ...]:
+    asked = [each for each in violations if each.rule.action == DESTROY and guarded(each)]
+    if not asked:
+        return tuple(violations)
+    subjects = list({each.key: each.subject for each in asked}.values())
+    # So that what is logged of them names who holds them.
+    prepare(view, environment, ("owners",), subjects)
+    order = Order(asked[0].rule.match, (view.namespace,), policy.guard, engine=engine)
+    reasons = dict(
+        zip(
+            (subject.sock for subject in subjects),
+            judged(view, order, environment, subjects),
+        )
+    )
+    by_key = {
+        each.key: reasons[each.subject.sock] for each in asked if each.subject.sock in reasons
+    }
+    asked_for = set(map(id, asked))
+    return tuple(
+        each._replace(guarded=True, spared=by_key[each.key]) if id(each) in asked_for else each
+        for each in violations
+    )
+
+
+def look_at_all(
+    host: Host, policy: Policy, *, guarded: Guarded = all_guarded, engine: str = "netlink"
+) -> list[Judgement | Unseen]:
+    """Look at every namespace that the policy names, each once; nothing stays open in any.
+
+    One that cannot be looked at, or is not there, is Unseen; one that `all` found, and that is gone
+    by now, is left out.
+    """
+    looks: list[Judgement | Unseen] = []
+    namespaces: dict[Identity, Namespace] = {}
+    for index, name in enumerate(policy.namespaces):
+        try:
+            found = resolve(
+                [name],
+                proc=host.proc,
+                directories=host.netns_directories,
+                path=("namespaces", index),
+            )
+        except SocketsError as error:
+            looks.append(Unseen(name, None, error))
+            continue
+        for namespace in found:
+            namespaces.setdefault(namespace.identity, namespace)
+    for namespace in namespaces.values():
+        try:
+            with View(host, namespace) as view:
+                looks.append(judge(view, policy, guarded=guarded, engine=engine))
+        except NamespaceNotFound as error:
+            if namespace.asked:
+                looks.append(Unseen(namespace.label, namespace.identity, error))
+        except SocketsError as error:
+            looks.append(Unseen(namespace.label, namespace.identity, error))
+    return looks

@@ -1,0 +1,44 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: documents that JSON can say: only these have a digest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from ..errors import InputError
+from ..selector.values import Path, kind
+
+_DEPTH = 100
+_MOST_VALUES = 100_000
+_ALLOWED = "strings, numbers, booleans, lists, and mappings whose keys are strings"
+
+
+def refuse_unplain(value: object, path: Path) -> None:
+    """Refuse dates, sets, keys that are numbers, and whatever else YAML can make.
+
+    Raises InputError, also for what is nested too deep or has too many values.
+    """
+    left = _MOST_VALUES
+    pending: list[tuple[object, Path]] = [(value, path)]
+    while pending:
+        item, at = pending.pop()
+        left -= 1
+        if left < 0:
+            raise InputError(path, "...", f"more than {_MOST_VALUES} values", "a smaller policy")
+        if len(at) - len(path) > _DEPTH:
+            raise InputError(path, "...", f"nested more than {_DEPTH} deep", "a flatter policy")
+        if isinstance(item, Mapping):
+            for key, under in item.items():
+                if not isinstance(key, str):
+                    problem = f"a key that is {kind(key)}"
+                    raise InputError(at, key, problem, "keys that are strings: quote it")
+                pending.append((under, (*at, key)))
+        elif isinstance(item, list):
+            pending += [(under, (*at, index)) for index, under in enumerate(item)]
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise InputError(at, item, "no finite number", _ALLOWED)
+        elif item is not None and not isinstance(item, (str, int, float)):
+            raise InputError(at, item, kind(item), _ALLOWED)

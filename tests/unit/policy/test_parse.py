@@ -1,0 +1,249 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a policy may say, and what is told of what it may not."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from linuxnet_sockets.errors import PolicyErrors, ProtectFileError
+from linuxnet_sockets.policy.parse import AnyNames, parse_policy
+from linuxnet_sockets.words import describe, path_text
+from tests.unit.policy.policies import People, document, policy, rule
+
+
+def refused(value: Any) -> dict[str, str]:
+    """What is wrong, by path."""
+    with pytest.raises(PolicyErrors) as caught:
+        parse_policy(value, names=People(), files=None)
+    assert caught.value.errors
+    for error in caught.value.errors:
+        # Each names the path, the value and the remedy.
+        assert error.problem
+        assert error.allowed
+        assert path_text(error.path) in describe(error)
+    return {path_text(error.path): error.problem for error in caught.value.errors}
+
+
+def test_what_is_not_said_has_a_default() -> None:
+    found = policy(rule())
+    assert (found.version, found.mode, found.namespaces) == (1, "enforce", ("current",))
+    assert (found.limits.max_sockets, found.limits.per_ms) == (100, 60_000)
+    assert found.limits.on_excess == "refuse"
+    assert found.guard.control_connection
+    assert found.guard.kernel
+    (only,) = found.rules
+    assert (only.hold_ms, only.action, only.condition) == (2_000, "destroy", None)
+    assert found.warnings == ()
+
+
+def test_everything_that_can_be_said_is_read() -> None:
+    found = policy(
+        rule(
+            "all-through-the-vpn",
+            while_={"interface": "wg0", "is": "up"},
+            match={
+                "user": "1000-60000",
+                "not": {"any": [{"local": "interface:wg0"}, {"remote": ["10.0.0.0/8"]}]},
+            },
+            hold="1500ms",
+        ),
+        rule("camera", match={"local_port": 5000, "superseded": {"silent_for": "5s"}}, hold=0),
+        rule(
+            "moved",
+            match={"stranded": {"verdict": "rerouted", "to": ["wg1"]}},
+            while_={"route": "default", "via": "wg1"},
+        ),
+        rule("watch-only", match={"stuck": ["zero_window"]}, action="report", hold="5m"),
+        mode="report",
+        namespaces=["current", "blue"],
+        limits={"max_sockets": "500", "per": "10s", "on_excess": "pace"},
+        protect={"kernel": False, "selectors": [{"remote": "10.0.0.53"}]},
+    )
+    assert found.mode == "report"
+    assert found.namespaces == ("current", "blue")
+    assert (found.limits.max_sockets, found.limits.per_ms, found.limits.on_excess) == (
+        500,
+        10_000,
+        "pace",
+    )
+    assert not found.guard.kernel
+    assert len(found.guard.selectors) == 1
+    assert [each.hold_ms for each in found.rules] == [1_500, 0, 2_000, 300_000]
+    assert [each.action for each in found.rules] == ["destroy"] * 3 + ["report"]
+    assert [each.interfaces for each in found.rules] == [("wg0",), (), ("wg1",), ()]
+    assert found.longest_hold_ms == 300_000
+    assert [each.hold_ms for each in found.without_holds().rules] == [0] * 4
+
+
+@pytest.mark.parametrize(
+    ("given", "needs"),
+    [
+        (rule(), set()),
+        (rule(match={"local": "interface:wg0"}), {"links", "addresses"}),
+        (rule(match={"device": "wg0"}), {"links"}),
+        (rule(match={"stranded": "address_gone"}), {"links", "addresses", "routes", "rules"}),
+        (rule(while_={"interface": "wg0", "is": "present"}), {"links"}),
+        (rule(while_={"not": {"address": "10.0.0.1", "is": "present"}}), {"addresses"}),
+        (rule(while_={"route": "10.0.0.0/8", "via": "wg0"}), {"links", "routes"}),
+    ],
+)
+def test_a_policy_needs_to_hear_of_no_more_than_it_asks_for(given: Any, needs: set[str]) -> None:
+    assert policy(given).needs == needs
+
+
+@pytest.mark.parametrize("empty", [None, "", {}, [], 0, False])
+@pytest.mark.parametrize(
+    "key", ["version", "mode", "namespaces", "limits", "protect", "rules", None]
+)
+def test_a_template_that_came_out_empty_is_refused(key: str | None, empty: Any) -> None:
+    """At the top, and as each of its parts."""
+    found = refused(empty if key is None else document(rule(), **{key: empty}))
+    assert set(found) == {"" if key is None else key}
+
+
+@pytest.mark.parametrize("empty", [None, "", {}, []])
+@pytest.mark.parametrize("key", ["name", "while", "match", "hold", "action"])
+def test_an_empty_part_of_a_rule_is_refused(key: str, empty: Any) -> None:
+    assert set(refused(document(rule(**{key: empty})))) == {f"rules[0].{key}"}
+
+
+@pytest.mark.parametrize("empty", [None, "", {}, []])
+@pytest.mark.parametrize("action", ["destroy", "report"])
+def test_an_empty_part_of_a_selector_is_refused_at_any_depth(action: str, empty: Any) -> None:
+    for match in (
+        {"remote": empty},
+        {"remote": "10.0.0.1", "not": empty},
+        {"remote": "10.0.0.1", "any": [{"local_port": 1}, empty]},
+        {"all": [{"remote": "10.0.0.1"}, {"not": {"any": [empty]}}]},
+        {"remote": "10.0.0.1", "stuck": empty},
+    ):
+        (path,) = refused(document(rule(match=match, action=action)))
+        assert path.startswith("rules[0].match.")
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    found = refused(
+        {
+            "version": 2,
+            "mode": "dry-run",
+            "namespace": ["current"],
+            "limits": {"max_sockets": 0, "per": "0.5s", "on_excess": "drop", "pace": "1/s"},
+            "protect": {"loopback": "yes please"},
+            "rules": [
+                rule("one", match={"remote": "no-address"}),
+                rule("two words", hold="2 weeks"),
+                rule("three", while_={"interface": "wg0"}, actoin="report"),
+                {"name": "four"},
+                "five",
+            ],
+        }
+    )
+    assert set(found) == {
+        "version",
+        "mode",
+        "namespace",
+        "limits.max_sockets",
+        "limits.per",
+        "limits.on_excess",
+        "limits.pace",
+        "protect.loopback",
+        "rules[0].match.remote",
+        "rules[1].name",
+        "rules[1].hold",
+        "rules[2].while.is",
+        "rules[2].actoin",
+        "rules[3].match",
+        "rules[4]",
+    }
+    assert "did you mean namespaces?" in found["namespace"]
+    assert "did you mean action?" in found["rules[2].actoin"]
+
+
+def test_the_text_of_many_errors_is_bounded() -> None:
+    rules = [rule(f"rule-{number}", hold="soon") for number in range(500)]
+    with pytest.raises(PolicyErrors) as caught:
+        parse_policy(document(*rules), names=People(), files=None)
+    assert len(caught.value.errors) == 500
+    text = describe(caught.value)
+    assert "500 things are wrong" in text
+    assert text.endswith("And 480 more.")
+    assert len(text) < 10_000
+
+
+def test_what_must_be_there_is_missed() -> None:
+    assert set(refused({"mode": "enforce"})) == {"version", "limits", "rules"}
+    assert set(refused(document(limits={"per": "1m"}))) == {"limits.max_sockets"}
+    assert set(refused(document({"hold": "1s"}))) == {"rules[0].name", "rules[0].match"}
+
+
+def test_two_rules_of_one_name_are_refused() -> None:
+    found = refused(document(rule("same"), rule("other"), rule("same", hold="1s")))
+    assert found == {"rules[2].name": "the name of rules[0] too"}
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {1: "one"},
+        {"key": datetime.date(2026, 1, 1)},
+        {"key": {1, 2}},
+        {"key": float("nan")},
+        {"key": b"bytes"},
+        [[[[]]]] * 3,
+    ],
+)
+def test_what_json_cannot_say_is_refused(strange: Any) -> None:
+    assert refused(strange)
+    assert refused(document(rule(match={"remote": strange})))
+
+
+def test_endless_nesting_and_endless_lists_are_refused() -> None:
+    nested: Any = {"remote": "10.0.0.1"}
+    for _level in range(10_000):
+        nested = {"not": nested}
+    assert "nested" in next(iter(refused(document(rule(match=nested))).values()))
+    long = document(rule(match={"remote_port": list(range(60_000)) * 2}))
+    assert "more than" in next(iter(refused(long).values()))
+
+
+def test_the_digest_is_that_of_the_content() -> None:
+    given = document(rule(hold="2s"))
+    shuffled = dict(reversed(list(given.items())))
+    assert parse_policy(given, names=People(), files=None).digest == policy(rule(hold="2s")).digest
+    assert (
+        parse_policy(shuffled, names=People(), files=None).digest == policy(rule(hold="2s")).digest
+    )
+    assert policy(rule(hold="2000ms")).digest != policy(rule(hold="2s")).digest
+    assert len(policy().digest) == 64
+
+
+def test_names_of_another_machine_are_taken_as_they_are() -> None:
+    given = document(
+        rule(match={"user": "someone-there", "remote_port": "their-service"}),
+        rule("both", match={"user": "one", "not": {"user": "another"}}),
+    )
+    assert len(parse_policy(given, names=AnyNames(), files=None).rules) == 2
+    assert set(refused(given)) == {
+        "rules[0].match.user",
+        "rules[1].match.user",
+    }
+
+
+def test_protection_files_are_obeyed(tmp_path: Path) -> None:
+    (tmp_path / "dns.json").write_text('[{"remote": "10.0.0.53"}]')
+    found = parse_policy(document(), names=People(), files=str(tmp_path))
+    assert len(found.guard.selectors) == 1
+    (tmp_path / "dns.json").write_text("garbage")
+    with pytest.raises(ProtectFileError):
+        parse_policy(document(), names=People(), files=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["pid:0", "pid:x", "", 7, None])
+def test_what_cannot_name_a_namespace_is_refused(name: Any) -> None:
+    assert set(refused(document(namespaces=["current", name]))) == {"namespaces[1]"}
