@@ -33,6 +33,18 @@ extends_documentation_fragment:
   - linuxnet.sockets.guard
   - linuxnet.sockets.limit
 attributes:
+  action:
+    description: Has an action plugin of the same name, so that a part of it runs on the controller.
+    support: full
+    details:
+      - It runs the module in steps, and after each shows on standard error how many connections are
+        left and in which states, how many have ended and arrived, and what is left of O(grace).
+      - A task with C(no_log) or C(async), or with O(step), shows nothing.
+      - Where the play is interrupted, the step that has begun comes to its end on the target, in at
+        most ten seconds, and no other begins.
+  async:
+    description: Supports being used with the C(async) keyword.
+    support: full
   check_mode:
     support: full
     details:
