@@ -71,8 +71,11 @@ class StuckIs(Leaf):
     def restricts(self) -> bool:  # type: ignore[override]
         return not self.silent
 
-    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+    def bind(self, environment: Environment) -> Bound:
         wanted, judge = self.wanted, stuck.judge
+        for verdict, for_ms in wanted:
+            if for_ms is not None:
+                stuck.Asked.of(environment).lower(verdict, for_ms)
 
         def test(subject: Subject) -> bool | None:
             found: bool | None = False
