@@ -54,6 +54,13 @@ class Environment:
         self.settings: dict[tuple[bytes | None, ...], dict[str, Any]] = {}
         # What verdicts found out in this look, by the class that found it out.
         self.kept: dict[type, Any] = {}
+        # For how many milliseconds verdicts must have held to be told, where a selector of this
+        # look asks for less than is usual.
+        self.asked_ms: dict[str, int] = {}
+
+    def ask(self, verdict: str, for_ms: int) -> None:
+        """Tell a verdict that has held for so long."""
+        self.asked_ms[verdict] = min(for_ms, self.asked_ms.get(verdict, for_ms))
 
     @property
     def rtnetlink(self) -> Connection:

@@ -13,7 +13,7 @@ from typing import Any
 from .subject import Subject
 from .verdicts import stuck
 from .verdicts.network import Network
-from .verdicts.superseded import DEFAULT_SILENT_MS, Finding, Heard
+from .verdicts.superseded import DEFAULT_SILENT_MS, SUPERSEDED, Finding, Heard
 from .verdicts.verdict import Verdict
 from .wire import inet_diag
 
@@ -175,16 +175,19 @@ def stranded(subject: Subject) -> list[Verdict] | None:
 
 
 def superseded(subject: Subject) -> Finding:
-    """The evidence that another connection took over, at the port of a service, or False.
+    """The evidence that another connection took over, or False; None: not known, or not asked.
 
-    None: not known, or not asked.
+    Where the look's selector did not ask for it, by its local port, only at the port of a service.
     """
     environment = subject.environment
     heard: Heard | None = environment.kept.get(Heard)
     if heard is None:
         return None
-    found = heard.verdict(subject, DEFAULT_SILENT_MS)
-    return found if not found or heard.serves(environment, subject.local_port) else False
+    asked = environment.asked_ms.get(SUPERSEDED)
+    found = heard.verdict(subject, DEFAULT_SILENT_MS if asked is None else asked)
+    if not found or asked is not None or heard.serves(environment, subject.local_port):
+        return found
+    return False
 
 
 def _told(verdicts: list[Verdict] | None) -> list[dict[str, Any]] | None:

@@ -91,6 +91,10 @@ class World:
 
     def __init__(self, holders: Mapping[int, list[tuple[int, str]]] | None = None) -> None:
         self.holders = holders or {}
+        self.kept: dict[type, Any] = {}
+
+    def ask(self, verdict: str, for_ms: int) -> None:
+        """What records are to tell is no matter of selectors."""
 
     def interface_index(self, name: str) -> int | None:
         return INTERFACES[name][0] if name in INTERFACES else None

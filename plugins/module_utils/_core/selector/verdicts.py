@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .. import vocabulary
 from ..verdicts import stuck
 from ..verdicts.network import Network
-from ..verdicts.superseded import Heard
+from ..verdicts.superseded import DEFAULT_SILENT_MS, SUPERSEDED, Heard
 from ..wire import inet_diag
 from .leaves import WITHOUT_CLOCKS
 from .tree import Leaf, Possible
@@ -75,7 +75,7 @@ class StuckIs(Leaf):
         wanted, judge = self.wanted, stuck.judge
         for verdict, for_ms in wanted:
             if for_ms is not None:
-                stuck.Asked.of(environment).lower(verdict, for_ms)
+                environment.ask(verdict, min(for_ms, stuck.DEFAULT_FOR_MS[verdict]))
 
         def test(subject: Subject) -> bool | None:
             found: bool | None = False
@@ -144,6 +144,7 @@ class SupersededAfter(Leaf):
 
     def bind(self, environment: Environment) -> Bound:
         kept, silent_ms = environment.kept, self.silent_ms
+        environment.ask(SUPERSEDED, min(silent_ms, DEFAULT_SILENT_MS))
         nobody = Heard()
 
         def test(subject: Subject) -> bool | None:

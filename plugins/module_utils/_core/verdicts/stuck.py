@@ -13,7 +13,7 @@ of a closing connection is for how long nothing was taken from it, which may hav
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from .. import vocabulary
 from ..subject import Subject
@@ -28,9 +28,6 @@ from .backoff import (
     shrunk_ms,
 )
 from .verdict import Verdict
-
-if TYPE_CHECKING:
-    from ..environment import Environment
 
 # idiag_timer, net/ipv4/inet_diag.c inet_sk_diag_fill
 _NONE, _RETRANSMISSION, _PERSIST = 0, 1, 4
@@ -266,40 +263,17 @@ def judge(subject: Subject, name: str, for_ms: int | None = None) -> bool | None
     return bound >= (rule.for_ms if for_ms is None else for_ms)
 
 
-class Asked:
-    """The times that a selector asked for, where they are shorter than the default ones."""
-
-    __slots__ = ("_for_ms",)
-
-    def __init__(self) -> None:
-        self._for_ms = dict(DEFAULT_FOR_MS)
-
-    @classmethod
-    def of(cls, environment: Environment) -> Asked:
-        """Those of this look."""
-        kept: Asked | None = environment.kept.get(cls)
-        if kept is None:
-            kept = environment.kept[cls] = cls()
-        return kept
-
-    def lower(self, name: str, for_ms: int) -> None:
-        self._for_ms[name] = min(for_ms, self._for_ms[name])
-
-    def for_ms(self, name: str) -> int:
-        return self._for_ms[name]
-
-
 def verdicts(subject: Subject) -> list[Verdict] | None:
-    """Those that have held for their default times, or for what the look's selector asked for.
+    """Those that have held for their default times, or for shorter ones that the look asked for.
 
-    So a socket that a selector means for a verdict is never without it. None where the kernel does
+    So a socket that a selector means for a verdict is not without it. None where the kernel does
     not tell.
     """
     sock = subject.sock
     if sock.protocol != "tcp":
         return None
     found: list[Verdict] = []
-    asked = Asked.of(subject.environment)
+    asked = subject.environment.asked_ms
     if sock.timer == _TIME_WAIT:
         return found
     for name in _BY_STATE.get(sock.state, ()):
@@ -307,7 +281,7 @@ def verdicts(subject: Subject) -> list[Verdict] | None:
         bound = _proven(rule, subject)
         if bound is None and not subject.tcp_info:
             return None
-        if bound is not None and bound is not False and bound >= asked.for_ms(name):
+        if bound is not None and bound is not False and bound >= asked.get(name, rule.for_ms):
             found.append(Verdict(name, bound, _evidence(rule, subject)))
     return found
 

@@ -24,6 +24,8 @@ from .backoff import nothing_came_ms
 if TYPE_CHECKING:
     from ..environment import Environment
 
+SUPERSEDED = "superseded"
+
 # Of records and totals, and of the agent's reports. Three times the usual interval of those that
 # call home (10 s), so that one lost report does not count.
 DEFAULT_SILENT_MS = 30_000
