@@ -228,7 +228,17 @@ def _program(entry: Mapping[str, Any]) -> Element:
 
 def _waiting(entry: Mapping[str, Any]) -> Element:
     parts = []
-    for key, what in (("send_queue", "to send"), ("recv_queue", "to read")):
-        if entry[key]:
-            parts.append(element("span", size_text(entry[key]), f" {what}", class_="line"))
-    return html.join(*parts) if parts else element("span", "nothing", class_="dim")
+    if entry["send_queue"]:
+        parts.append(f"{size_text(entry['send_queue'])} to send")
+    unread = entry["recv_queue"] or 0
+    if unread and entry["state"] in _PEER_IS_DONE:
+        # The kernel counts the peer's FIN as a byte until the application has met with it.
+        unread -= 1
+        parts.append("the end to read" if not unread else "")
+    if unread:
+        parts.append(f"{size_text(unread)} to read")
+    lines = [element("span", part, class_="line") for part in parts if part]
+    return html.join(*lines) if lines else element("span", "nothing", class_="dim")
+
+
+_PEER_IS_DONE = ("close-wait", "closing", "last-ack")

@@ -84,6 +84,22 @@ def test_evidence_stands_in_words_and_numbers() -> None:
         assert said.lower() in text.lower(), said
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"send_queue": 0}, "nothing"),
+        ({"send_queue": 2048, "recv_queue": 1}, "2.0 KiB to send 1 B to read"),
+        ({"send_queue": None, "recv_queue": 1, "state": "close-wait"}, "the end to read"),
+        ({"send_queue": 0, "recv_queue": 13, "state": "close-wait"}, "12 B to read"),
+    ],
+)
+def test_what_waits(changes: dict[str, Any], expected: str) -> None:
+    report = document({"web": found(record(verdict("close_wait", 1), **changes))}, time=TIME)
+    (cell,) = re.findall(r'data-label="Waiting"[^>]*>(.*?)</td>', page(report))
+
+    assert " ".join(re.sub("<[^>]*>", " ", cell).split()) == expected
+
+
 def test_everything_can_be_read_aloud() -> None:
     read = Read(page(mixed()))
 
