@@ -185,7 +185,7 @@ def new_syn_recv(pair: Pair, *, v6: bool = False) -> Held:
     listens = listener(
         pair.server,
         pair.server6 if v6 else pair.server4,
-        options=[(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)],
+        options=[(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 120)],
     )
     client = pair.client.socket(listens.family, socket.SOCK_STREAM)
     client.connect(listens.getsockname())

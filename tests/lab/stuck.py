@@ -10,7 +10,6 @@ last one, so that every clock of the kernel that does not begin with it shows to
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import time
 from collections.abc import Callable
@@ -321,12 +320,7 @@ def slow_reader(bed: Bed) -> Steps:
     target, peer = ends(held)
     target.setblocking(False)
 
-    def turn() -> None:
-        _drain(peer)
-        _offer(target)
-        until(lambda: unread(peer), "more arrives: the window was open")
-
-    return Steps(held, turn=turn, pause=0.3)
+    return Steps(held, turn=lambda: _read_and_more(target, peer), pause=0.3)
 
 
 def bulk(bed: Bed) -> Steps:
@@ -336,15 +330,13 @@ def bulk(bed: Bed) -> Steps:
     target.setblocking(False)
     # Not more than the machine can take.
     target.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, 4_000_000)
-    arrival = select.poll()
-    arrival.register(peer, select.POLLIN)
+    return Steps(held, turn=lambda: _read_and_more(target, peer), pause=0)
 
-    def turn() -> None:
-        _offer(target)
-        arrival.poll(5000)
-        _drain(peer)
 
-    return Steps(held, turn=turn, pause=0.002)
+def _read_and_more(target: socket.socket, peer: socket.socket) -> None:
+    _drain(peer)
+    _offer(target)
+    until(lambda: unread(peer), "more arrives: the window was open")
 
 
 def _drain(sock: socket.socket) -> None:

@@ -1,0 +1,262 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which connections are called stuck, and that they are never said to be so for too long.
+
+All of them are watched at once, each for every verdict, with the time that it really was so.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import pytest
+
+from linuxnet_sockets.verdicts import stuck
+from tests.kernel.ward import Case, Ward, bounds, look
+from tests.lab import stuck as lab_stuck
+from tests.lab.bed import KINDS, Bed
+from tests.lab.states import listener
+from tests.lab.stuck import Steps
+from tests.lab.topology import Lab
+from tests.lab.waiting import until
+
+# Seconds between what was done early and what was done late, and for how long all is watched.
+_AGE, _WATCHED = 1.0, 2.6
+# Each verdict has a default time; these are the shortest.
+_SHORT = ("zero_window", "retransmitting", "syn_sent")
+
+
+class _Expected(NamedTuple):
+    """What may be said of a case, and nothing else: each verdict, and since when it is true.
+
+    The moments: connected, early and late are steps of it; turn: what goes on on it has made
+    progress since. gone: the kernel gives it up while it is watched. evenly: its SYNs are not
+    sent at longer and longer intervals at first. goes_on: there is progress now and then.
+    """
+
+    make: Callable[[Bed], Steps]
+    since: Mapping[str, str]
+    kinds: tuple[str, ...] = KINDS
+    gone: bool = False
+    evenly: bool = False
+    goes_on: bool = False
+
+
+_UNMAPPED = ("inet", "inet6")
+
+_EXPECTED: dict[str, _Expected] = {
+    "window_shut": _Expected(lab_stuck.window_shut, {"zero_window": "late"}),
+    "window_shut_before_data": _Expected(
+        lab_stuck.window_shut_before_data, {"zero_window": "late"}
+    ),
+    "window_shut_then_closed": _Expected(
+        lab_stuck.window_shut_then_closed,
+        {"zero_window": "early", "fin_wait": "early", "orphaned": "early"},
+    ),
+    "window_shut_both_done": _Expected(
+        lab_stuck.window_shut_both_done,
+        {"zero_window": "early", "fin_wait": "early", "orphaned": "early"},
+    ),
+    "lost": _Expected(lab_stuck.lost, {"retransmitting": "late"}),
+    "lost_then_closed": _Expected(
+        lab_stuck.lost_then_closed,
+        {"retransmitting": "early", "fin_wait": "early", "orphaned": "early"},
+    ),
+    "fin_lost": _Expected(
+        lab_stuck.fin_lost, {"retransmitting": "late", "fin_wait": "late", "orphaned": "late"}
+    ),
+    "lost_for_a_moment": _Expected(lab_stuck.lost_for_a_moment, {"silent": "early"}),
+    "syn_lost": _Expected(lab_stuck.syn_lost, {"syn_sent": "late"}),
+    "syn_lost_evenly": _Expected(
+        lab_stuck.syn_lost, {"syn_sent": "late"}, kinds=_UNMAPPED, evenly=True
+    ),
+    "not_closed": _Expected(lab_stuck.not_closed, {"close_wait": "late"}),
+    "not_closed_but_sends": _Expected(
+        lab_stuck.not_closed_but_sends, {"close_wait": "late"}, goes_on=True
+    ),
+    "half_closed": _Expected(lab_stuck.half_closed, {"fin_wait": "late"}),
+    "half_closed_but_receives": _Expected(
+        lab_stuck.half_closed_but_receives, {"fin_wait": "turn"}, goes_on=True
+    ),
+    "peer_stays": _Expected(lab_stuck.peer_stays, {}),
+    "nothing_said": _Expected(lab_stuck.nothing_said, {"silent": "connected"}),
+    # Of what the peer's keepalive asks, the kernel keeps no time.
+    "asking_peer": _Expected(lab_stuck.asking_peer, {"silent": "connected"}),
+    "pool": _Expected(lab_stuck.pool, {}),
+    "asked_each_second": _Expected(lab_stuck.asked_each_second, {}),
+    "talking": _Expected(lab_stuck.talking, {"silent": "turn"}, goes_on=True),
+    "pushing": _Expected(lab_stuck.pushing, {"silent": "turn"}, goes_on=True),
+    "slow_reader": _Expected(
+        lab_stuck.slow_reader, {"zero_window": "turn", "silent": "late"}, goes_on=True
+    ),
+    # Should the machine not keep up, there is nothing to send for a moment.
+    "bulk": _Expected(lab_stuck.bulk, {"zero_window": "turn", "silent": "late"}, goes_on=True),
+    "not_accepted": _Expected(lab_stuck.not_accepted, {"silent": "connected"}),
+    "not_accepted_and_done": _Expected(lab_stuck.not_accepted_and_done, {"close_wait": "late"}),
+    "half_open": _Expected(lab_stuck.half_open, {}, kinds=_UNMAPPED),
+    "ended": _Expected(lab_stuck.ended, {}, kinds=_UNMAPPED),
+    "waiting": _Expected(lab_stuck.waiting, {}, kinds=_UNMAPPED),
+    # Last: they end soon after the late step.
+    "lost_with_user_timeout": _Expected(
+        lab_stuck.lost_with_user_timeout, {"retransmitting": "late"}, gone=True
+    ),
+    "fin_lost_with_user_timeout": _Expected(
+        lab_stuck.fin_lost_with_user_timeout,
+        {"retransmitting": "late", "fin_wait": "late", "orphaned": "late"},
+        gone=True,
+    ),
+    "window_shut_again_with_user_timeout": _Expected(
+        lab_stuck.window_shut_again_with_user_timeout, {"zero_window": "late"}, gone=True
+    ),
+    "syn_lost_with_user_timeout": _Expected(
+        lab_stuck.syn_lost_with_user_timeout, {"syn_sent": "late"}, gone=True
+    ),
+}
+_CASES: dict[str, _Expected] = {
+    f"{name}-{kind}": expected for name, expected in _EXPECTED.items() for kind in expected.kinds
+}
+
+
+@pytest.fixture(scope="module")
+def ward() -> Iterator[Ward]:
+    with Lab() as lab:
+        made = Ward(lab)
+        made.admit(
+            {
+                name: (expected.make, name.rpartition("-")[2], expected.evenly)
+                for name, expected in _CASES.items()
+            },
+            _AGE,
+        )
+        made.watch(_WATCHED, 0.05)
+        yield made
+        made.release()
+
+
+def _truth_ms(case: Case, verdict: str, before: float, after: float) -> float:
+    """For how long it is true at the most, of a look that began and ended then."""
+    moment = _CASES[case.name].since[verdict]
+    if moment == "turn":
+        assert case.live is not None
+        progress = case.live.last(before)
+        earliest = case.late.earliest if progress is None else progress
+    else:
+        earliest = getattr(case, moment).earliest
+    return (after - earliest) * 1000
+
+
+def _lasting(verdict: str) -> list[str]:
+    """The cases of which it is true from the late step on, without anything that goes on."""
+    return [
+        name
+        for name, expected in _CASES.items()
+        if verdict in expected.since and not expected.gone and not expected.goes_on
+    ]
+
+
+@pytest.mark.parametrize("name", _CASES)
+def test_never_said_for_longer_than_it_is_true(ward: Ward, name: str) -> None:
+    case = ward.cases[name]
+    assert case.samples
+    for sample in case.samples:
+        for verdict, bound in sample.bounds.items():
+            if bound is not None:
+                assert verdict in _CASES[name].since, sample.subject.tcp_info
+                truth = _truth_ms(case, verdict, sample.before, sample.after)
+                assert bound <= truth, (verdict, sample.subject.sock, sample.subject.tcp_info)
+
+
+@pytest.mark.parametrize("verdict", stuck.STUCK)
+def test_a_good_part_of_the_time_is_proven(ward: Ward, verdict: str) -> None:
+    assert _lasting(verdict)
+    for name in _lasting(verdict):
+        sample, late = ward.cases[name].samples[-1], ward.cases[name].late
+        bound = sample.bounds[verdict]
+        assert bound is not None, (name, sample.subject.tcp_info)
+        assert bound > (sample.before - late.latest) * 300, (name, sample.subject.tcp_info)
+
+
+@pytest.mark.parametrize("verdict", stuck.STUCK)
+def test_selected_by_what_it_has_been_for_so_long(ward: Ward, verdict: str) -> None:
+    before = time.monotonic()
+    found = ward.found({"stuck": {"verdict": verdict, "for": "500ms"}})
+    after = time.monotonic()
+
+    assert set(_lasting(verdict)) <= found
+    for name in found:
+        assert verdict in _CASES[name].since
+        assert _truth_ms(ward.cases[name], verdict, before, after) >= 500
+
+
+@pytest.mark.parametrize("verdict", stuck.STUCK)
+def test_nothing_has_lasted_for_ten_minutes(ward: Ward, verdict: str) -> None:
+    """Though some of the kernel's clocks count from the boot of the machine."""
+    assert not ward.found({"stuck": {"verdict": verdict, "for": "10m"}})
+
+
+def test_records_and_the_short_form_tell_what_is_so_for_long_enough(ward: Ward) -> None:
+    expected = {name for verdict in _SHORT for name in _lasting(verdict)}
+
+    def told() -> dict[str, dict[str, Any]]:
+        records = ward.records()
+        slow = [name for name in expected if not records[name]["stuck"]]
+        return {} if slow else records
+
+    before = time.monotonic()
+    records = until(told, "the records of all that are stuck say so", seconds=20)
+    after = time.monotonic()
+
+    said = {name for name, record in records.items() if record["stuck"]}
+    assert expected <= said
+    assert said <= ward.found({"stuck": list(stuck.STUCK)})
+    for name in said:
+        for each in records[name]["stuck"]:
+            verdict, bound = each["verdict"], each["for_ms"]
+            assert stuck.DEFAULT_FOR_MS[verdict] <= bound
+            assert bound <= _truth_ms(ward.cases[name], verdict, before, after)
+            assert all(isinstance(number, int) for number in each["evidence"].values())
+
+
+def test_the_evidence_of_a_verdict_is_what_it_rests_on(ward: Ward) -> None:
+    until(lambda: ward.records()["window_shut-inet"]["stuck"], "the default time", seconds=20)
+    records = ward.records()
+
+    (shut,) = records["window_shut-inet"]["stuck"]
+    assert shut["evidence"]["peer_window_bytes"] == 0
+    assert shut["evidence"]["send_queue_bytes"] == records["window_shut-inet"]["send_queue"]
+    (lost,) = until(lambda: ward.records()["lost-inet"]["stuck"], "the default time", seconds=20)
+    assert lost["evidence"]["retransmits"] >= 4
+    assert lost["evidence"]["send_queue_bytes"] == 1
+
+
+def test_a_peer_whose_host_is_gone(lab: Lab) -> None:
+    """A router on the way says that it is unreachable, which makes TCP ask more often."""
+    client, router, server = map(lab.namespace, ("client", "router", "server"))
+    router.sysctl("ipv4/ip_forward", 1)
+    lab.wire(client, router, ["192.0.2.1/24"], ["192.0.2.254/24"])
+    far, _near = lab.wire(router, server, ["198.51.100.254/24"], ["198.51.100.1/24"])
+    for where, gateway in ((client, "192.0.2.254"), (server, "198.51.100.254")):
+        with where.route() as route:
+            route.route("add", dst="default", gateway=gateway)
+    listens = listener(server, "198.51.100.1")
+    target = client.socket(socket.AF_INET, socket.SOCK_STREAM)
+    target.connect(listens.getsockname())
+    with router.route() as route:
+        (index,) = route.link_lookup(ifname=far)
+        route.link("del", index=index)
+    server.close()
+
+    began = time.monotonic()
+    target.sendall(b"x")
+
+    proven = 0
+    while proven < 600:
+        (subject,) = look(client, {"remote": "198.51.100.1"})
+        truth = (time.monotonic() - began) * 1000
+        proven = bounds(subject)["retransmitting"] or 0
+        assert proven <= truth < 10_000, subject.tcp_info
+        time.sleep(0.05)
