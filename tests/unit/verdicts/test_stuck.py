@@ -1,0 +1,292 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each verdict upon a connection that has it, and upon those that nearly have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from linuxnet_sockets import record
+from linuxnet_sockets.look import View, find
+from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.subject import Subject
+from linuxnet_sockets.verdicts.stuck import DEFAULT_FOR_MS, STATES, STUCK, judge, verdicts
+from linuxnet_sockets.wire import inet_diag
+from tests.fakes import FakeSocket
+from tests.fakes.model import (
+    CLOSE_WAIT,
+    CLOSING,
+    ESTABLISHED,
+    FIN_WAIT1,
+    FIN_WAIT2,
+    LAST_ACK,
+    LISTEN,
+    SYN_SENT,
+    TIME_WAIT,
+    UDP,
+)
+from tests.unit.guard.machine import LOCAL, REMOTE, Machine
+
+RETRANSMISSION, KEEPALIVE, TIMEWAIT, PERSIST = 1, 2, 3, 4
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+INFO = inet_diag.extension_bits([inet_diag.INFO])
+
+
+def made(state: int, timer: int = 0, **fields: Any) -> FakeSocket:
+    """A socket; what is no field of a fake one is a field of its struct tcp_info."""
+    given = {name: fields.pop(name) for name in list(fields) if name in _FAKE}
+    quiet = dict.fromkeys(("last_data_recv", "last_ack_recv", "last_data_sent"), 5)
+    info = {"rto": 204_000, "snd_wnd": 65536, "options": 1, **quiet, **fields}
+    return FakeSocket(
+        local=LOCAL,
+        local_port=40_000,
+        remote=REMOTE,
+        remote_port=443,
+        state=state,
+        timer=timer,
+        tcp_info=info,
+        **given,
+    )
+
+
+_FAKE = ("inode", "wqueue", "rqueue", "expires", "ulp", "protocol")
+_BUSY = {"busy_time": HOUR * 1000}
+SHUT = {
+    "timer": PERSIST,
+    "snd_wnd": 0,
+    "backoff": 8,
+    "last_data_sent": MINUTE,
+    "rwnd_limited": MINUTE * 1000,
+    "wqueue": 5000,
+    "expires": 700,
+}
+LOST = {
+    "timer": RETRANSMISSION,
+    "retransmits": 7,
+    "backoff": 7,
+    "rto": 204_000 << 7,
+    "unacked": 3,
+    "wqueue": 5000,
+    "total_rto_recoveries": 1,
+    "total_rto_time": 26_000,
+    **_BUSY,
+}
+LONG_LOST = {
+    **LOST,
+    "retransmits": 9,
+    "backoff": 9,
+    "rto": 204_000 << 9,
+    "total_rto_time": 2 * MINUTE,
+}
+FIN_ALONE = {**LONG_LOST, "wqueue": 1}
+LONG_SHUT = {
+    **SHUT,
+    "backoff": 10,
+    "last_data_sent": HOUR,
+    "rwnd_limited": HOUR * 1000,
+}
+FRESHLY_LOST = {
+    **LOST,
+    "retransmits": 1,
+    "backoff": 1,
+    "rto": 408_000,
+    "total_rto_time": 30,
+}
+UNANSWERED = {
+    "timer": RETRANSMISSION,
+    "retransmits": 5,
+    "backoff": 4,
+    "rto": 16_000_000,
+    "total_rto_recoveries": 1,
+    "total_rto_time": 15_000,
+    "snd_wnd": 0,
+}
+LEFT = {"timer": RETRANSMISSION, "unacked": 1, "backoff": 7, "rto": 26_112_000}
+QUIET = {"last_data_recv": 3 * HOUR, "last_ack_recv": 3 * HOUR, "last_data_sent": 3 * HOUR}
+
+
+def subject_of(machine: Machine, sock: FakeSocket) -> Subject:
+    machine.add(sock, holder=None)
+    selector = parse_selector({"state": "all"}, names=machine.host, role="protect")
+    with View(machine.host, machine.namespace) as view:
+        (subject,) = find(view, selector, extensions=INFO)
+    return subject
+
+
+HAVE: list[tuple[str, FakeSocket]] = [
+    ("zero_window", made(ESTABLISHED, **SHUT)),
+    ("zero_window", made(CLOSE_WAIT, **SHUT)),
+    (
+        "zero_window",
+        made(
+            ESTABLISHED,
+            RETRANSMISSION,
+            snd_wnd=0,
+            backoff=6,
+            rto=204_000 << 6,
+            unacked=2,
+            **_BUSY,
+        ),
+    ),
+    ("retransmitting", made(ESTABLISHED, **LOST)),
+    ("retransmitting", made(CLOSE_WAIT, **LOST)),
+    ("silent", made(ESTABLISHED, **QUIET)),
+    ("close_wait", made(CLOSE_WAIT, **QUIET)),
+    ("fin_wait", made(FIN_WAIT1, **LONG_LOST)),
+    ("fin_wait", made(LAST_ACK, **FIN_ALONE)),
+    ("fin_wait", made(CLOSING, **FIN_ALONE)),
+    ("fin_wait", made(FIN_WAIT2, **QUIET)),
+    ("fin_wait", made(FIN_WAIT2, KEEPALIVE, **QUIET)),
+    ("fin_wait", made(FIN_WAIT1, **LONG_SHUT)),
+    ("syn_sent", made(SYN_SENT, **UNANSWERED)),
+    ("orphaned", made(FIN_WAIT2, inode=0, **QUIET)),
+    ("orphaned", made(FIN_WAIT1, inode=0, **LONG_SHUT)),
+]
+
+
+@pytest.mark.parametrize(("name", "sock"), HAVE)
+def test_a_connection_that_has_it(machine: Machine, name: str, sock: FakeSocket) -> None:
+    subject = subject_of(machine, sock)
+
+    assert judge(subject, name) is True
+    assert judge(subject, name, 0) is True
+    told = {each.verdict: each for each in verdicts(subject) or []}
+    proven = told[name].for_ms
+    assert proven is not None
+    assert proven >= DEFAULT_FOR_MS[name]
+    assert judge(subject, name, proven) is True
+    assert judge(subject, name, proven + 1) is False
+    assert all(isinstance(each, int) for each in told[name].evidence.values())
+
+
+NEARLY: list[tuple[str, FakeSocket]] = [
+    # A reader that works, if slowly: each opening begins the count of probes anew.
+    ("zero_window", made(ESTABLISHED, **{**SHUT, "backoff": 2})),
+    # It was shut for long at some time, and data has gone since.
+    ("zero_window", made(ESTABLISHED, **{**SHUT, "last_data_sent": 900})),
+    # The timer runs since the device is down, or the host's own queue was full.
+    ("zero_window", made(ESTABLISHED, **{**SHUT, "snd_wnd": 65536})),
+    ("zero_window", made(ESTABLISHED, KEEPALIVE, snd_wnd=0)),
+    ("zero_window", made(SYN_SENT, RETRANSMISSION, snd_wnd=0, backoff=6)),
+    # Busy and healthy: one timeout, or one that is waited for.
+    ("retransmitting", made(ESTABLISHED, **FRESHLY_LOST)),
+    ("retransmitting", made(ESTABLISHED, RETRANSMISSION, unacked=10, last_data_sent=1, **_BUSY)),
+    # Long idle, then one segment; an earlier loss has left its backoff.
+    ("retransmitting", made(ESTABLISHED, **LEFT, **QUIET)),
+    ("retransmitting", made(ESTABLISHED, KEEPALIVE, retransmits=7, **QUIET)),
+    ("silent", made(ESTABLISHED, KEEPALIVE, **QUIET)),
+    ("silent", made(ESTABLISHED, **{**QUIET, "last_data_recv": MINUTE})),
+    # It only sends, and that is acknowledged.
+    ("silent", made(ESTABLISHED, **{**QUIET, "last_ack_recv": 20})),
+    ("silent", made(CLOSE_WAIT, **QUIET)),
+    ("silent", made(FIN_WAIT2, **QUIET)),
+    # Half closed, and the peer still takes data.
+    ("close_wait", made(CLOSE_WAIT, last_data_recv=HOUR, last_ack_recv=20)),
+    ("close_wait", made(ESTABLISHED, **QUIET)),
+    # Half closed, and the peer still sends.
+    ("fin_wait", made(FIN_WAIT2, last_data_recv=20, last_ack_recv=HOUR)),
+    ("fin_wait", made(FIN_WAIT1, RETRANSMISSION, wqueue=1, **_BUSY)),
+    ("fin_wait", made(CLOSE_WAIT, **QUIET)),
+    ("fin_wait", made(TIME_WAIT, TIMEWAIT, expires=HOUR)),
+    ("syn_sent", made(SYN_SENT, RETRANSMISSION, last_data_recv=HOUR, last_ack_recv=HOUR)),
+    ("syn_sent", made(SYN_SENT, RETRANSMISSION, retransmits=2, backoff=2, rto=4_000_000)),
+    ("orphaned", made(TIME_WAIT, TIMEWAIT)),
+    ("orphaned", made(FIN_WAIT2, **QUIET)),
+    # It waits to be accepted.
+    ("orphaned", made(ESTABLISHED, inode=0, **QUIET)),
+    ("orphaned", made(CLOSE_WAIT, inode=0, **QUIET)),
+    ("orphaned", made(FIN_WAIT1, inode=0, wqueue=90_000, timer=RETRANSMISSION, **_BUSY)),
+]
+
+
+@pytest.mark.parametrize(("name", "sock"), NEARLY)
+def test_a_connection_that_nearly_has_it(machine: Machine, name: str, sock: FakeSocket) -> None:
+    subject = subject_of(machine, sock)
+
+    assert judge(subject, name) is False
+    assert name not in {each.verdict for each in verdicts(subject) or []}
+
+
+def test_what_a_normal_close_leaves_in_fin_wait_2_is_not_stuck(machine: Machine) -> None:
+    """inet_twsk_diag_fill: a small record under the timer of TIME_WAIT, without tcp_info."""
+    sock = made(FIN_WAIT2, TIMEWAIT, inode=0, expires=59_000)
+    machine.kernel.abilities.info_size = 0
+    subject = subject_of(machine, sock)
+
+    assert {judge(subject, name, 0) for name in STUCK} == {False}
+    assert verdicts(subject) == []
+
+
+@pytest.mark.parametrize("name", STUCK)
+def test_listeners_and_what_is_left_of_connections_are_never_stuck(
+    machine: Machine, name: str
+) -> None:
+    for state in (LISTEN, TIME_WAIT):
+        sock = made(state, TIMEWAIT if state == TIME_WAIT else 0)
+        subject = subject_of(machine, sock)
+        assert judge(subject, name, 0) is False
+        assert verdicts(subject) == []
+        machine.sockets.remove(sock)
+
+
+def test_of_other_protocols_nothing_is_known(machine: Machine) -> None:
+    sock = FakeSocket(protocol=UDP, local=LOCAL, local_port=53, remote=REMOTE, remote_port=53)
+    subject = subject_of(machine, sock)
+    assert judge(subject, "close_wait") is None
+    assert verdicts(subject) is None
+
+
+def test_without_the_kernels_numbers_it_is_unknown_where_it_could_hold(machine: Machine) -> None:
+    machine.add(made(CLOSE_WAIT, **QUIET), holder=None)
+    selector = parse_selector({"local_port": 40_000}, names=machine.host)
+    with View(machine.host, machine.namespace) as view:
+        (subject,) = find(view, selector)
+    assert judge(subject, "close_wait") is None
+    assert judge(subject, "syn_sent") is False
+    assert verdicts(subject) is None
+
+
+def test_a_field_that_an_old_kernel_lacks_leaves_unknown_what_needs_it(machine: Machine) -> None:
+    # Linux 5.3: up to reord_seen, without snd_wnd.
+    machine.kernel.abilities.info_size = 224
+    shut = subject_of(machine, made(ESTABLISHED, **SHUT))
+    assert judge(shut, "zero_window") is None
+    assert judge(shut, "retransmitting") is False
+    assert verdicts(shut) == []
+
+
+def test_nobody_owns_a_subflow_but_its_connection(machine: Machine) -> None:
+    subject = subject_of(machine, made(FIN_WAIT2, inode=0, ulp="mptcp", **QUIET))
+    assert judge(subject, "orphaned") is None
+    assert judge(subject, "fin_wait") is True
+
+
+def test_the_record_tells_what_its_selector_asked_for(machine: Machine) -> None:
+    machine.add(made(CLOSE_WAIT, last_data_recv=5010, last_ack_recv=5010), holder=None)
+    for written, told in (
+        ({"verdict": "close_wait", "for": "5s"}, [("close_wait", 5000)]),
+        ({"verdict": "close_wait", "for": "2h"}, None),
+    ):
+        selector = parse_selector({"stuck": written}, names=machine.host)
+        with View(machine.host, machine.namespace) as view:
+            found = find(view, selector, extensions=record.extensions(("verdicts",)))
+        assert bool(found) is (told is not None)
+        for subject in found:
+            entry = record.record(subject, ("verdicts",))
+            assert [(each["verdict"], each["for_ms"]) for each in entry["stuck"]] == told
+            assert entry["stuck"][0]["evidence"]["last_ack_ms"] == 5010
+    plain = parse_selector({"state": "close-wait"}, names=machine.host)
+    with View(machine.host, machine.namespace) as view:
+        (subject,) = find(view, plain, extensions=INFO)
+    assert record.record(subject, ("verdicts",))["stuck"] == []
+    assert record.record(subject)["stuck"] is None
+
+
+def test_every_verdict_has_a_meaning_a_time_and_states() -> None:
+    assert set(STUCK) == set(DEFAULT_FOR_MS) == set(STATES)
+    assert all(STUCK.values())
+    assert all(DEFAULT_FOR_MS.values())
