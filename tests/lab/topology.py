@@ -129,7 +129,10 @@ class LabNamespace:
         self._links.append(ifname)
 
     def close(self) -> None:
+        """End what runs in it, and remove it. A second time does nothing."""
         self._resources.close()
+        if not os.path.exists(self.path):
+            return
         with contextlib.suppress(OSError, NetlinkError), self.route() as route:
             for ifname in self._links:
                 for index in route.link_lookup(ifname=ifname):

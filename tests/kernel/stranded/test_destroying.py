@@ -1,0 +1,132 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stranded connections in every state, and what becomes of those that are to be destroyed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from linuxnet_sockets.errors import InputError
+from tests.kernel.conftest import Diag
+from tests.kernel.stranded.connections import (
+    GONE,
+    NOTHING,
+    UNROUTABLE,
+    Connections,
+    chosen,
+    options_told,
+    strandings,
+)
+from tests.kernel.test_destroy_orders import outcomes_of, run
+from tests.lab import states
+from tests.lab.networks import Talk, Uplinks, ip, tun
+from tests.lab.states import Held
+from tests.lab.topology import LabNamespace, Pair
+
+_HELD: dict[str, Callable[[Pair], Held]] = {
+    **states.TCP_STATES,
+    "fin-wait-2 orphan": states.fin_wait_2_orphan,
+    "zero window": states.zero_window,
+    "udp": states.udp_explicit,
+    "udp, mapped": lambda pair: states.udp_explicit(pair, mapped=True),
+    "udp, autobound": states.udp_autobound,
+    "udp, unconnected": states.udp_unconnected,
+}
+_WITHOUT_PEER = ("listening", "udp, unconnected")
+# Of these the kernel does not tell whether they are tied to an address of the host.
+_WITHOUT_OPTIONS = ("syn-recv", "time-wait", "fin-wait-2 orphan")
+
+
+def _without_addresses(pair: Pair) -> None:
+    for where, device, addresses in (
+        (pair.client, pair.client_device, (f"{pair.client4}/24", f"{pair.client6}/64")),
+        (pair.server, pair.server_device, (f"{pair.server4}/24", f"{pair.server6}/64")),
+    ):
+        ip(where, *(f"addr del {each} dev {device}" for each in addresses))
+
+
+def test_every_state(pair: Pair, diag: Diag) -> None:
+    options_told(pair.client)
+    held = {name: make(pair) for name, make in _HELD.items()}
+    cookies = {
+        name: diag(each.where).of(each, "udp" if "udp" in name else "tcp").cookie
+        for name, each in held.items()
+    }
+
+    def told() -> dict[str, frozenset[str] | None]:
+        found = {**strandings(pair.client), **strandings(pair.server)}
+        return {name: found[cookie] for name, cookie in cookies.items()}
+
+    unknown = dict.fromkeys(_WITHOUT_PEER)
+    assert told() == {**dict.fromkeys(held, NOTHING), **unknown}
+    _without_addresses(pair)
+    gone = dict.fromkeys(held, GONE | UNROUTABLE)
+    assert told() == {**gone, **unknown, **dict.fromkeys(_WITHOUT_OPTIONS)}
+    for each in held.values():
+        each.close()
+
+
+def _seen_from_outside(where: LabNamespace) -> set[int]:
+    """The cookies of the connections that ss(8) prints."""
+    printed = where.output("ss", "-H", "-O", "-n", "-e", "-t", "-u", "state", "connected")
+    return {int(word.removeprefix("sk:"), 16) for word in printed.split() if word.startswith("sk:")}
+
+
+def _cookies(talks: dict[str, Talk]) -> set[int]:
+    return {talk.cookie for talk in talks.values()}
+
+
+def test_just_the_stranded_are_destroyed(uplinks: Uplinks, connections: Connections) -> None:
+    """The owners are told, which the network never would have."""
+    host = uplinks.host
+    before = _seen_from_outside(host)
+    ip(host, f"addr del {uplinks.eth4}/24 dev eth0")
+    match = {"stranded": ["address_gone"], "protocol": ["tcp", "udp"]}
+    predicted = run(host, match, check=True)
+    assert _seen_from_outside(host) == before
+    report = run(host, match)
+    stranded = _cookies(connections.four)
+    assert outcomes_of(report).keys() == outcomes_of(predicted).keys() == stranded
+    assert set(outcomes_of(report).values()) <= {"destroyed", "disconnected"}
+    assert _seen_from_outside(host) == before - stranded
+    for name, talk in connections.four.items():
+        with pytest.raises(OSError) as caught:  # noqa: PT011
+            talk.sock.recv(1)
+        assert caught.value.errno == errno.ECONNABORTED, name
+    for name in ("tcp6", "tcp6, bound", "wlan", "loopback", "both ends local"):
+        talk = {**connections.six, **connections.others}[name]
+        assert talk.peer is not None
+        talk.sock.sendall(b"alive")
+        assert talk.peer.recv(5) == b"alive"
+    assert outcomes_of(run(host, match)) == {}
+
+
+def test_just_those_that_bypass_the_vpn_are_destroyed(
+    uplinks: Uplinks, connections: Connections
+) -> None:
+    host = uplinks.host
+    descriptor = tun(host, "tun0")
+    ip(host, "addr add 10.9.0.1/32 dev tun0", f"route add {uplinks.service4}/32 dev tun0")
+    ip(host, f"route replace {uplinks.other6} metric 1")
+    before = _seen_from_outside(host)
+    assert chosen(host, stranded="rerouted") == _cookies(connections.four) | _cookies(
+        connections.six
+    )
+    report = run(host, {"stranded": [{"verdict": "rerouted", "to": ["tun0"]}]})
+    bypassing = {
+        talk.cookie for talk in connections.four.values() if talk.sock.type == socket.SOCK_STREAM
+    }
+    assert outcomes_of(report) == dict.fromkeys(bypassing, "destroyed")
+    assert _seen_from_outside(host) == before - bypassing
+    os.close(descriptor)
+
+
+def test_what_is_rerouted_somewhere_is_not_destroyed(uplinks: Uplinks) -> None:
+    with pytest.raises(InputError, match="rerouted"):
+        run(uplinks.host, {"stranded": ["address_gone", "rerouted"]})

@@ -1,0 +1,169 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Routes that leave a choice of links, and sockets that have none: by device, by VRF."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from tests.kernel.stranded.connections import (
+    GONE,
+    NOTHING,
+    REROUTED,
+    UNROUTABLE,
+    Connections,
+    chosen,
+    strandings,
+)
+from tests.lab.networks import Uplinks, ip, lacks
+
+_DEFAULTS = (
+    ("-4", Uplinks.default4, (Uplinks.eth4_gateway, Uplinks.wlan4_gateway)),
+    ("-6", Uplinks.default6, (Uplinks.eth6_gateway, Uplinks.wlan6_gateway)),
+)
+
+
+def _by_both(uplinks: Uplinks) -> None:
+    for family, default, gateways in _DEFAULTS:
+        hops = " ".join(f"nexthop via {each}" for each in gateways)
+        ip(
+            uplinks.host,
+            f"{family} route del {default}",
+            f"{family} route add default {hops}",
+        )
+
+
+def _by_both_as_objects(uplinks: Uplinks) -> None:
+    number = 0
+    try:
+        for family, default, gateways in _DEFAULTS:
+            for gateway, link in zip(gateways, ("eth0", "wlan0")):
+                number += 1
+                ip(uplinks.host, f"{family} nexthop add id {number} via {gateway} dev {link}")
+            ip(
+                uplinks.host,
+                f"nexthop add id {number * 10} group {number - 1}/{number}",
+                f"{family} route del {default}",
+                f"{family} route add default nhid {number * 10}",
+            )
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no nexthop objects here: {error.stderr}")
+
+
+@pytest.mark.parametrize("lead", [_by_both, _by_both_as_objects])
+def test_routes_by_several_links_at_once(
+    uplinks: Uplinks, connections: Connections, lead: Callable[[Uplinks], None]
+) -> None:
+    """Which of them a connection takes is the kernel's choice; the one that holds its address is
+    one of them."""
+    services = [
+        f"{network}{number}"
+        for network in ("203.0.113.", "2001:db8:f::")
+        for number in range(20, 32)
+    ]
+    talks = {each: uplinks.udp(each) for each in services}
+    lead(uplinks)
+    taken = set()
+    for service, talk in talks.items():
+        words = ip(uplinks.host, f"route get {service} from {talk.sock.getsockname()[0]}").split()
+        taken.add(words[words.index("dev") + 1])
+    assert taken == {"eth0", "wlan0"}
+    connections.are(NOTHING, NOTHING, {each: (talk, NOTHING) for each, talk in talks.items()})
+
+
+def test_routes_by_several_links_of_which_only_the_id_is_told(uplinks: Uplinks) -> None:
+    """Nobody is told to be rerouted then, whatever way the kernel chose."""
+    talks = [uplinks.udp(f"203.0.113.{number}") for number in range(20, 32)]
+    _by_both_as_objects(uplinks)
+    uplinks.host.sysctl("ipv4/nexthop_compat_mode", 0)
+    told = strandings(uplinks.host)
+    assert {told[talk.cookie] for talk in talks} <= {None, NOTHING}
+
+
+def test_routes_by_several_other_links(uplinks: Uplinks, connections: Connections) -> None:
+    uplinks.link("eth2", "f2")
+    uplinks.host.address("eth2", "10.2.0.1/24", "2001:db8:2::1/64")
+    for default, gateways in (
+        (uplinks.default4, (uplinks.wlan4_gateway, "10.2.0.2")),
+        (uplinks.default6, (uplinks.wlan6_gateway, "2001:db8:2::2")),
+    ):
+        hops = " ".join(f"nexthop via {each}" for each in gateways)
+        ip(uplinks.host, f"route del {default}", f"route add default {hops}")
+    connections.are(REROUTED, REROUTED)
+
+    def leave_by(*links: str) -> set[int]:
+        return chosen(uplinks.host, stranded={"verdict": "rerouted", "to": list(links)})
+
+    over_eth0 = {talk.cookie for talk in (*connections.four.values(), *connections.six.values())}
+    assert leave_by("wlan0", "eth2") == over_eth0
+    # Each of them may leave by the other as well.
+    assert leave_by("wlan0") == leave_by("eth2") == set()
+
+
+def test_a_socket_bound_to_a_device_leaves_by_no_other(
+    uplinks: Uplinks, connections: Connections
+) -> None:
+    """IPv4 takes the far end for a neighbour then; IPv6 has no route."""
+    bound = {
+        "bound": uplinks.tcp(uplinks.service4, device="eth0"),
+        "bound, mapped": uplinks.tcp(f"::ffff:{uplinks.service4}", device="eth0"),
+        "bound, 6": uplinks.tcp(uplinks.service6, device="eth0"),
+    }
+    for default, other in (
+        (uplinks.default4, uplinks.other4),
+        (uplinks.default6, uplinks.other6),
+    ):
+        ip(uplinks.host, f"route del {default}", f"route add {other}")
+    told = {name: (talk, NOTHING) for name, talk in bound.items()}
+    told["bound, 6"] = bound["bound, 6"], UNROUTABLE
+    connections.are(REROUTED, REROUTED, told)
+    # What really happens.
+    assert bound["bound, 6"].sock.send(b"x") == 1
+    with pytest.raises(OSError, match="unreachable"):
+        uplinks.udp(uplinks.service6, uplinks.eth6, device="eth0")
+
+
+def test_a_vrf(uplinks: Uplinks) -> None:
+    host = uplinks.host
+    if lacks(host, "type", "vrf", "table", "10"):
+        pytest.skip("this kernel has no VRF")
+    ip(host, "link add red type vrf table 10", "link set red up", "link set wlan0 master red")
+    host.own("red")
+    # IPv6 addresses go when a link changes its VRF.
+    ip(host, f"addr replace {uplinks.wlan6}/64 dev wlan0 nodad")
+    ip(host, f"route add {uplinks.other4} table 10", f"route add {uplinks.other6} table 10")
+    connections = Connections(uplinks, over_wlan0=False)
+    inside = {
+        f"{remote} of {device}": uplinks.tcp(remote, device=device)
+        for remote in (uplinks.service4, f"::ffff:{uplinks.service4}", uplinks.service6)
+        for device in ("red", "wlan0")
+    }
+    assert {talk.sock.getsockname()[0] for talk in inside.values()} == {
+        uplinks.wlan4,
+        f"::ffff:{uplinks.wlan4}",
+        uplinks.wlan6,
+    }
+
+    def are(four: frozenset[str], six: frozenset[str]) -> None:
+        connections.are(
+            NOTHING,
+            NOTHING,
+            {
+                name: (talk, six if name.startswith("2001") else four)
+                for name, talk in inside.items()
+            },
+        )
+
+    are(NOTHING, NOTHING)
+    ip(host, f"route del {uplinks.other6} table 10")
+    are(NOTHING, UNROUTABLE)
+    ip(host, f"route add {uplinks.other6} table 10")
+    ip(host, f"addr del {uplinks.wlan4}/24 dev wlan0", f"addr del {uplinks.wlan6}/64 dev wlan0")
+    are(GONE, GONE)
+    # AnyIP of that table.
+    ip(host, f"route add local {uplinks.wlan6}/128 dev red table 10")
+    are(GONE, NOTHING)

@@ -1,0 +1,38 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whatever happens to a network: what is told of connections is what becomes of their packets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kernel.stranded.connections import strandings
+from tests.kernel.stranded.walking import Walk
+from tests.lab.networks import Uplinks, tun
+
+_STEPS = 10
+
+
+@pytest.fixture
+def tunnel(uplinks: Uplinks) -> Iterator[int]:
+    descriptor = tun(uplinks.host, "tun0")
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_walk_of_random_changes(uplinks: Uplinks, tunnel: int, seed: int) -> None:
+    walk = Walk(uplinks, tunnel, seed)
+    for _step in range(_STEPS):
+        walk.step()
+        expected = walk.expected()
+        told = strandings(uplinks.host)
+        for (kind, *talks), each in zip(walk.talks, expected):
+            for talk in talks:
+                found = told[talk.cookie]
+                assert found is not None, (kind, walk.done)
+                assert found - each.possible == each.verdicts, (kind, walk.done)

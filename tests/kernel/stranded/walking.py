@@ -1,0 +1,268 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Connections of many kinds over a network that changes at random, and what becomes of them.
+
+What has to be told of them is found out without the core: by sending, and by ip(8).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import socket
+import subprocess
+from typing import Any, NamedTuple
+
+from tests.lab.networks import Talk, Uplinks, ip
+from tests.lab.topology import LabNamespace
+from tests.lab.waiting import until
+
+_NEAR_ENDS = {"f0": "eth0", "f1": "wlan0"}
+_TO4, _TO6 = Uplinks.service4, Uplinks.service6
+
+
+class Kind(NamedTuple):
+    """What connections may differ in. how: as Uplinks.socket takes it."""
+
+    remote: str
+    local: str
+    how: dict[str, Any]
+
+
+_KINDS = [
+    Kind(_TO4, Uplinks.eth4, {}),
+    Kind(_TO4, Uplinks.wlan4, {}),
+    Kind(_TO4, Uplinks.eth4, {"mark": 7}),
+    Kind(_TO4, Uplinks.eth4, {"device": "eth0"}),
+    Kind(_TO4, Uplinks.eth4, {"uid": 1000}),
+    Kind(f"::ffff:{_TO4}", f"::ffff:{Uplinks.eth4}", {}),
+    Kind(f"::ffff:{_TO4}", f"::ffff:{Uplinks.eth4}", {"mark": 7}),
+    Kind(Uplinks.eth4_gateway, Uplinks.eth4, {}),
+    Kind(_TO6, Uplinks.eth6, {}),
+    Kind(_TO6, Uplinks.wlan6, {}),
+    Kind(_TO6, Uplinks.eth6, {"mark": 7}),
+    Kind(_TO6, Uplinks.eth6, {"device": "eth0"}),
+    Kind(_TO6, Uplinks.eth6, {"uid": 1000}),
+    Kind(Uplinks.eth6_gateway, Uplinks.eth6, {}),
+]
+
+
+def _turns(does: str, undoes: str, *things: str) -> list[tuple[str, str]]:
+    return [(f"{does} {each}", f"{undoes} {each}") for each in things]
+
+
+# What is done to the network, and what undoes it; either may find that there is nothing to do.
+_CHANGES = [
+    *_turns(
+        "addr del",
+        "addr add",
+        f"{Uplinks.eth4}/24 dev eth0",
+        f"{Uplinks.wlan4}/24 dev wlan0",
+        f"{Uplinks.eth6}/64 dev eth0 nodad",
+        f"{Uplinks.wlan6}/64 dev wlan0 nodad",
+    ),
+    *_turns(
+        "addr add",
+        "addr del",
+        f"{Uplinks.eth4}/32 dev wlan0",
+        f"{Uplinks.eth6}/128 dev wlan0 nodad",
+        f"{Uplinks.eth4}/32 dev lo",
+        f"{Uplinks.eth6}/128 dev lo",
+    ),
+    *((f"link set {link} down", f"link set {link} up") for link in ("eth0", "wlan0", "f0", "f1")),
+    *_turns("route del", "route add", Uplinks.default4, Uplinks.default6),
+    *_turns(
+        "route add",
+        "route del",
+        f"{Uplinks.other4} metric 9000",
+        f"{Uplinks.other6} metric 9000",
+        f"{Uplinks.other6} metric 5",
+        f"unreachable {_TO4}/32 metric 3",
+        f"blackhole {_TO6}/128 metric 3",
+        f"{_TO4}/32 dev tun0 metric 2",
+        f"{_TO6}/128 dev tun0 metric 2",
+        f"{_TO4}/32 nexthop via {Uplinks.eth4_gateway} nexthop via {Uplinks.wlan4_gateway}",
+        f"{_TO6}/128 nexthop via {Uplinks.eth6_gateway} nexthop via {Uplinks.wlan6_gateway}",
+        f"local {Uplinks.eth4}/32 dev lo",
+        f"local {Uplinks.eth6}/128 dev lo",
+    ),
+    *(
+        (f"{family} rule add {rule}", f"{family} rule del {rule}")
+        for family in ("-4", "-6")
+        for rule in (
+            "pref 101 fwmark 7 table 77",
+            "pref 102 not fwmark 7 table 78",
+            "pref 103 uidrange 900-1100 table 77",
+        )
+    ),
+]
+
+
+class Expected(NamedTuple):
+    """The verdicts that it must have, and others that it may have too: nothing tells."""
+
+    verdicts: frozenset[str]
+    possible: frozenset[str] = frozenset()
+
+
+class _Links:
+    """The links of a namespace, as ip(8) shows them now."""
+
+    def __init__(self, where: LabNamespace) -> None:
+        shown = [link for link in json.loads(ip(where, "-j addr show")) if link]
+        self.carriers = {link["ifname"] for link in shown if "LOWER_UP" in link["flags"]}
+        self._held = {
+            link["ifname"]: {each["local"] for each in link["addr_info"]} for link in shown
+        }
+
+    def holders(self, address: str) -> set[str]:
+        return {link for link, held in self._held.items() if address in held}
+
+
+class Walk:
+    """tunnel: the program's end of the host's tun0. talks: of each kind a datagram socket and a
+    connection. done: the changes so far."""
+
+    def __init__(self, uplinks: Uplinks, tunnel: int, seed: int) -> None:
+        self.done: list[str] = []
+        self._uplinks = uplinks
+        self._host, self._far = uplinks.host, uplinks.far
+        self._tunnel = tunnel
+        self._random = random.Random(seed)
+        self._several = False
+        # Nothing depends on what is resolved when, or on addresses that the far host lost.
+        self._far.sysctl("ipv6/conf/all/keep_addr_on_down", 1)
+        ip(self._far, f"addr add {uplinks.eth6_gateway}/128 dev lo")
+        self._neighbours = [
+            f"neigh replace {address} lladdr {self._hardware(far)} dev {link} nud permanent"
+            for far, link, gateways in (
+                ("f0", "eth0", (uplinks.eth4_gateway, uplinks.eth6_gateway)),
+                ("f1", "wlan0", (uplinks.wlan4_gateway, uplinks.wlan6_gateway)),
+            )
+            for address in (*gateways, _TO4, _TO6)
+        ]
+        ip(
+            self._host,
+            f"route add {uplinks.other4} table 77",
+            f"route add {uplinks.other6} table 77",
+            "-4 route add default dev tun0 table 78",
+            "-6 route add default dev tun0 table 78",
+        )
+        self.talks: list[tuple[Kind, Talk, Talk]] = []
+        for kind in _KINDS:
+            # Root of a user namespace has no other users.
+            with contextlib.suppress(OSError):
+                ends = kind.remote, kind.local
+                made = uplinks.udp(*ends, **kind.how), uplinks.tcp(*ends, **kind.how)
+                self.talks.append((kind, *made))
+
+    def _hardware(self, far: str) -> str:
+        (link,) = json.loads(ip(self._far, f"-j link show {far}"))
+        return str(link["address"])
+
+    def step(self) -> None:
+        """One change: forth or, where it is so already, back."""
+        for change in self._random.choice(_CHANGES):
+            try:
+                ip(self._far if change.startswith("link set f") else self._host, change)
+            except subprocess.CalledProcessError:
+                continue
+            self.done.append(change)
+            break
+        # A link that is down has none.
+        subprocess.run(
+            self._host.command("ip", "-force", "-batch", "-"),
+            input="\n".join(self._neighbours).encode(),
+            check=False,
+            capture_output=True,
+        )
+
+    def expected(self) -> list[Expected]:
+        """For each of the talks."""
+        links = _Links(self._host)
+        self._several = any("nexthop" in ip(self._host, f"{each} route") for each in ("-4", "-6"))
+        ways = self._send(links.carriers)
+        return [self._of(talk[0], by, links) for talk, by in zip(self.talks, ways)]
+
+    def _of(self, kind: Kind, ways: set[str], links: _Links) -> Expected:
+        local = _plain(kind.local)
+        holders = links.holders(local)
+        found = set()
+        if not holders and "local" not in self._route(local)[:1]:
+            found.add("address_gone")
+            if ":" not in local:
+                assert not ways
+                return Expected(frozenset(found), frozenset({"unroutable", "no_carrier"}))
+        if not ways:
+            found.add("unroutable")
+        elif not ways & links.carriers:
+            found.add("no_carrier")
+        # Addresses on lo are no link's, and the device that a socket chose is its own choice.
+        chosen = ways == {kind.how.get("device")}
+        if ways and holders and not chosen and "lo" not in holders and not holders & ways:
+            found.add("rerouted")
+        return Expected(frozenset(found))
+
+    def _send(self, carriers: set[str]) -> list[set[str]]:
+        """For each of the talks: by which links its datagrams may leave; none: they cannot.
+
+        Those that can leave by nothing but links with a carrier have to arrive, over one of them.
+        """
+        ways: list[set[str]] = []
+        due: dict[bytes, set[str]] = {}
+        for number, (kind, datagrams, _connection) in enumerate(self.talks):
+            payload = b"%d after %d" % (number, len(self.done))
+            datagrams.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            try:
+                datagrams.sock.send(payload)
+            except OSError:
+                ways.append(set())
+                continue
+            ways.append(self._ways(kind))
+            if ways[-1] <= carriers:
+                due[payload] = ways[-1]
+        came: dict[bytes, str] = {}
+
+        def arrived() -> bool:
+            came.update(self._arrivals())
+            return due.keys() <= came.keys()
+
+        until(arrived, f"these arrive: {due}")
+        assert all(came[payload] in links for payload, links in due.items())
+        return ways
+
+    def _ways(self, kind: Kind) -> set[str]:
+        """The links of the route that packets of that kind take."""
+        if "device" in kind.how:
+            return {kind.how["device"]}
+        asked = [_plain(kind.remote), "from", _plain(kind.local)]
+        for name, value in kind.how.items():
+            asked += [name, str(value)]
+        # Only of a route by several links does it matter which route it is.
+        return _devices(self._route(*(["fibmatch"] if self._several else []), *asked))
+
+    def _route(self, *question: str) -> list[str]:
+        """The words of `ip route get`; none: there is no route."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            return self._host.output("ip", "route", "get", *question).split()
+        return []
+
+    def _arrivals(self) -> list[tuple[bytes, str]]:
+        """What has come since: each payload, and the host's link by which it left."""
+        found = [(data, _NEAR_ENDS[link]) for data, link in self._uplinks.arrivals()]
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                packet = os.read(self._tunnel, 2048)
+                found.append((packet[28 if packet[0] >> 4 == 4 else 48 :], "tun0"))
+        return found
+
+
+def _plain(address: str) -> str:
+    return address.removeprefix("::ffff:")
+
+
+def _devices(words: list[str]) -> set[str]:
+    return {after for word, after in zip(words, words[1:]) if word == "dev"}

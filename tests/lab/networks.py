@@ -1,0 +1,239 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host with two uplinks, whose network can be taken from under its connections."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from .states import cookie_of
+from .topology import Lab, LabNamespace
+
+SO_MARK = 36  # include/uapi/asm-generic/socket.h
+IP_FREEBIND, IP_TRANSPARENT = 15, 19  # include/uapi/linux/in.h
+IPV6_FREEBIND, IPV6_TRANSPARENT = 78, 75  # include/uapi/linux/in6.h
+# include/uapi/linux/if_tun.h
+_TUNSETIFF, _TUNSETPERSIST = 0x400454CA, 0x400454CB
+_IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
+_TCP_REPAIR = 19  # include/uapi/linux/tcp.h
+_PORT = 4433
+# struct in6_pktinfo: the interface's index.
+_PACKET_INFO = struct.Struct("=16xI")
+
+Option = tuple[int, int, int]
+FREE_BOUND: tuple[Option, ...] = ((socket.IPPROTO_IP, IP_FREEBIND, 1),)
+FREE_BOUND6: tuple[Option, ...] = ((socket.IPPROTO_IPV6, IPV6_FREEBIND, 1),)
+TRANSPARENT: tuple[Option, ...] = ((socket.IPPROTO_IP, IP_TRANSPARENT, 1),)
+TRANSPARENT6: tuple[Option, ...] = ((socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1),)
+
+
+def ip(where: LabNamespace, *commands: str) -> str:
+    """What ip(8) prints. Each command is the rest of one command line; -6 is added to those that
+    speak of IPv6 routes and rules. Raises CalledProcessError."""
+    printed = ""
+    for command in commands:
+        words = command.split()
+        if words[0] in ("route", "rule") and ":" in command:
+            words.insert(0, "-6")
+        printed += where.output("ip", *words)
+    return printed
+
+
+def lacks(where: LabNamespace, *link: str) -> bool:
+    """Whether this kernel knows no link of that kind."""
+    try:
+        ip(where, f"link add probe0 {' '.join(link)}")
+    except subprocess.CalledProcessError:
+        return True
+    ip(where, "link del probe0")
+    return False
+
+
+def tun(where: LabNamespace, name: str, *, persistent: bool = False) -> int:
+    """A tun device, up: the descriptor of its program.
+
+    Once that is closed the device is gone, or without carrier if it is persistent. Raises OSError
+    where none can be made.
+    """
+
+    def opened() -> int:
+        descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            wanted = struct.pack("=16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI)
+            fcntl.ioctl(descriptor, _TUNSETIFF, wanted)
+            fcntl.ioctl(descriptor, _TUNSETPERSIST, int(persistent))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    descriptor = where.run(opened)
+    ip(where, f"link set {name} up")
+    return descriptor
+
+
+def vanish(sock: socket.socket) -> None:
+    """Close the end of a connection without a word to its peer (TCP_REPAIR)."""
+    sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
+    sock.close()
+
+
+class Talk(NamedTuple):
+    """One connection of the host: its own end and, of a stream, the far end."""
+
+    sock: socket.socket
+    peer: socket.socket | None
+    cookie: int
+
+
+class Uplinks:
+    """A host with eth0 and wlan0, each with addresses of its own, and a far host at the other ends
+    (f0, f1), which holds the service's addresses on its loopback.
+
+    The host's default routes leave by eth0. The far host answers by the link that holds the
+    network of whom it answers.
+    """
+
+    eth4, eth6 = "192.0.2.1", "2001:db8:a::1"
+    eth4_gateway, eth6_gateway = "192.0.2.2", "2001:db8:a::2"
+    wlan4, wlan6 = "198.51.100.1", "2001:db8:b::1"
+    wlan4_gateway, wlan6_gateway = "198.51.100.2", "2001:db8:b::2"
+    service4, service6 = "203.0.113.7", "2001:db8:f::7"
+    default4 = f"default via {eth4_gateway} dev eth0"
+    default6 = f"default via {eth6_gateway} dev eth0"
+    other4 = f"default via {wlan4_gateway} dev wlan0"
+    other6 = f"default via {wlan6_gateway} dev wlan0"
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.host = lab.namespace("host")
+        self.far = lab.namespace("far")
+        for namespace in (self.host, self.far):
+            for which in ("all", "default"):
+                # Routes are what is looked at, not whether answers come the same way.
+                namespace.sysctl(f"ipv4/conf/{which}/rp_filter", 0)
+        self.link("eth0", "f0")
+        self.link("wlan0", "f1")
+        self.host.address("eth0", f"{self.eth4}/24", f"{self.eth6}/64")
+        self.host.address("wlan0", f"{self.wlan4}/24", f"{self.wlan6}/64")
+        self.far.address("f0", f"{self.eth4_gateway}/24", f"{self.eth6_gateway}/64")
+        self.far.address("f1", f"{self.wlan4_gateway}/24", f"{self.wlan6_gateway}/64")
+        self.far.address("lo", f"{self.service4}/32", f"{self.service6}/128")
+        ip(self.host, f"route add {self.default4}", f"route add {self.default6}")
+        self._listeners: dict[LabNamespace, socket.socket] = {}
+        self._datagrams = self._listener(self.far, socket.SOCK_DGRAM)
+        self._datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        self._datagrams.setblocking(False)
+
+    def link(self, name: str, far_name: str, far: LabNamespace | None = None) -> None:
+        """A wire more from the host to the far host, or another; up, without addresses."""
+        ends = self.host, far or self.far
+        for where, old, new in zip(ends, self.lab.wire(*ends), (name, far_name)):
+            ip(where, f"link set {old} down", f"link set {old} name {new}", f"link set {new} up")
+            where.own(new)
+
+    def fall_back(self) -> None:
+        """Default routes by wlan0, for when there are none by eth0."""
+        ip(
+            self.host,
+            f"route add {self.other4} metric 9000",
+            f"route add {self.other6} metric 9000",
+        )
+
+    def _listener(self, where: LabNamespace, kind: int) -> socket.socket:
+        sock = where.socket(socket.AF_INET6, kind)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(("::", _PORT))
+        if kind == socket.SOCK_STREAM:
+            sock.listen(64)
+        return sock
+
+    def tcp(
+        self, remote: str, local: str | None = None, *, to: LabNamespace | None = None, **how: Any
+    ) -> Talk:
+        """A connection from the host to an address of the far host, or of another; how: as of
+        `socket`.
+
+        remote and local: as people write them; fe80::1%eth0 and ::ffff:192.0.2.1 too.
+        """
+        return self._stream(self.host, to or self.far, remote, local, **how)
+
+    def accepted(self, remote: str, local: str) -> Talk:
+        """A connection from the far host's address to the host's."""
+        talk = self._stream(self.far, self.host, local, remote)
+        assert talk.peer is not None
+        return Talk(talk.peer, talk.sock, cookie_of(talk.peer))
+
+    def within(self, address: str) -> Talk:
+        """A connection of the host with itself."""
+        return self._stream(self.host, self.host, address, address)
+
+    def _stream(
+        self, here: LabNamespace, there: LabNamespace, remote: str, local: str | None, **how: Any
+    ) -> Talk:
+        sock = self.socket(here, socket.SOCK_STREAM, remote, local, **how)
+        if there not in self._listeners:
+            self._listeners[there] = self._listener(there, socket.SOCK_STREAM)
+        sock.connect(self._name(here, remote))
+        peer, _address = self._listeners[there].accept()
+        return Talk(sock, there.keep(peer), cookie_of(sock))
+
+    def udp(self, remote: str, local: str | None = None, **how: Any) -> Talk:
+        """A datagram socket of the host, connected to the far host's."""
+        sock = self.socket(self.host, socket.SOCK_DGRAM, remote, local, **how)
+        sock.connect(self._name(self.host, remote))
+        return Talk(sock, None, cookie_of(sock))
+
+    def socket(
+        self,
+        where: LabNamespace,
+        kind: int,
+        remote: str,
+        local: str | None = None,
+        *,
+        mark: int = 0,
+        device: str | None = None,
+        uid: int | None = None,
+        options: Iterable[Option] = (),
+    ) -> socket.socket:
+        """One that can be connected now. Raises OSError where nobody may have that uid."""
+        family = socket.AF_INET6 if ":" in remote else socket.AF_INET
+        sock = where.socket(family, kind)
+        for option in options:
+            sock.setsockopt(*option)
+        if mark:
+            sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+        if device is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
+        if uid is not None:
+            os.fchown(sock.fileno(), uid, -1)
+        if local is not None:
+            sock.bind(self._name(where, local, 0))
+        return sock
+
+    def _name(self, where: LabNamespace, address: str, port: int = _PORT) -> tuple[object, ...]:
+        address, _percent, link = address.partition("%")
+        if ":" not in address:
+            return address, port
+        return address, port, 0, where.run(socket.if_nametoindex, link) if link else 0
+
+    def arrivals(self) -> list[tuple[bytes, str]]:
+        """The datagrams that have come to the far host: each with the link that it came by."""
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data, ancillary, _flags, _from = self._datagrams.recvmsg(
+                    64, socket.CMSG_SPACE(_PACKET_INFO.size)
+                )
+                ((_level, _type, raw),) = ancillary
+                (index,) = _PACKET_INFO.unpack(raw)
+                found.append((data, self.far.run(socket.if_indextoname, index)))
+        return found
