@@ -376,3 +376,13 @@ def test_in_a_vrf() -> None:
     net.here.routes.append(FakeRoute("198.51.100.0/24", ((8, None),), table=100, kind=2))
     assert net.judge(inside) == set()
     assert net.judge(connection("198.51.100.9", REMOTE)) == {"address_gone"}
+
+
+def test_link_local_in_a_vrf() -> None:
+    net = Networked()
+    net.here.links.append(link(8, "red", vrf_table=100))
+    net.here.link(9, "eth9", "fe80::9/64").master = 8
+    inside = connection("fe80::9", "fe80::99", ifindex=8)
+    assert net.judge(inside) == {"unroutable?", "no_carrier?", "rerouted?"}
+    net.drop("fe80::9")
+    assert "address_gone" in net.judge(inside)

@@ -37,9 +37,11 @@ class Interfaces:
             self._held[each.address] = before | {each.ifindex}
 
     def holders(self, address: bytes, device: int = 0) -> frozenset[int]:
-        """The interfaces that hold an address; device: only that one counts."""
+        """The interfaces that hold an address; device: only that one counts, or those of a VRF."""
         held = self._held.get(address, _NOWHERE)
-        return held & {device} if device else held
+        if not device:
+            return held
+        return frozenset(each for each in held if device in (each, self.vrf(each)))
 
     def has_carrier(self, index: int) -> bool | None:
         """IFF_LOWER_UP, which vlan, macvlan and bond take from what lies under them; None: there is

@@ -231,6 +231,10 @@ class Network:
             return []
         local, remote, device = path.local, path.remote, path.device
         mark, uid, tos, protocol, sport, dport = extras
+        if is_link_local(remote) and self._is_vrf(device):
+            # By the VRF's device no link-local address is reached (vrf_link_scope_lookup), by which
+            # of its links is not told.
+            return []
         if len(remote) == 16:
             source = local
         elif self._needs[4].source:
