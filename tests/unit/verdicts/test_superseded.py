@@ -1,0 +1,201 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A connection is superseded by another that was heard of since, of the same peer and service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from linuxnet_sockets import record
+from linuxnet_sockets.look import View, find, prepare
+from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.subject import Subject
+from tests.fakes import FakeSocket
+from tests.fakes.model import CLOSE_WAIT, ESTABLISHED, LISTEN
+from tests.unit.guard.machine import LOCAL, LOCAL6, REMOTE, REMOTE6, Machine
+
+MINUTE = 60_000
+SILENT = {"last_data_recv": MINUTE, "last_ack_recv": MINUTE, "bytes_received": 5000}
+HEARD = {"last_data_recv": 40, "last_ack_recv": 40, "bytes_received": 100}
+DUMP = 20
+
+
+def peer(port: int, info: dict[str, int], **fields: Any) -> FakeSocket:
+    given = {"local": LOCAL, "local_port": 5000, "remote": REMOTE, **fields}
+    return FakeSocket(remote_port=port, tcp_info=info, **given)
+
+
+def found(machine: Machine, **selector: Any) -> list[Subject]:
+    written = {"local_port": 5000, "superseded": {"silent_for": "30s"}, **selector}
+    parsed = parse_selector(written, names=machine.host, role="destroy")
+    with View(machine.host, machine.namespace) as view:
+        return find(view, parsed, extensions=record.extensions(("verdicts",)))
+
+
+def found_ports(machine: Machine, **selector: Any) -> list[int]:
+    return [subject.remote_port for subject in found(machine, **selector)]
+
+
+def test_the_one_that_is_silent_is_superseded_and_not_the_one_that_is_heard(
+    machine: Machine,
+) -> None:
+    old = machine.add(peer(1111, SILENT), holder=None)
+    new = machine.add(peer(2222, HEARD), holder=None)
+
+    (subject,) = found(machine)
+
+    assert subject.cookie == old.cookie
+    assert record.record(subject, ("verdicts",))["superseded"] == {
+        "silent_ms": MINUTE - 10,
+        "by": {"remote_port": 2222, "cookie": f"{new.cookie:x}", "heard_ms": 40},
+    }
+
+
+@pytest.mark.parametrize(
+    ("case", "other"),
+    [
+        ("another peer", {"remote": "198.51.100.8"}),
+        ("another local address", {"local": "192.0.2.129"}),
+        ("another port", {"local_port": 5001}),
+        ("another interface", {"ifindex": 3}),
+        ("no data yet", {"info": {"last_data_recv": 40, "last_ack_recv": 40}}),
+        ("a FIN alone", {"info": {**HEARD, "bytes_received": 1}, "state": CLOSE_WAIT}),
+        (
+            "heard of before",
+            {"info": {**SILENT, "last_data_recv": 2 * MINUTE, "last_ack_recv": 20}},
+        ),
+        ("heard of at the same time", {"info": SILENT}),
+    ],
+)
+def test_what_does_not_take_its_place(machine: Machine, case: str, other: dict[str, Any]) -> None:
+    machine.add(peer(1111, SILENT), holder=None)
+    fields = {"info": HEARD, **other}
+    machine.add(peer(2222, fields.pop("info"), **fields), holder=None)
+
+    assert found(machine) == [], case
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {**SILENT, "last_data_recv": 20_000},
+        # This side sends, and is acknowledged: a download, a stream.
+        {**SILENT, "last_ack_recv": 100},
+        # Or keeps it alive, and is answered.
+        {"last_data_recv": 9 * MINUTE, "last_ack_recv": 20_000},
+    ],
+)
+def test_what_is_heard_of_is_not_superseded(machine: Machine, info: dict[str, int]) -> None:
+    machine.add(peer(1111, info), holder=None)
+    machine.add(peer(2222, HEARD), holder=None)
+    assert found(machine) == []
+
+
+def test_alone_nothing_is_superseded(machine: Machine) -> None:
+    machine.add(peer(1111, SILENT), holder=None)
+    assert found(machine) == []
+
+
+def test_of_several_only_the_one_heard_of_last_is_left(machine: Machine) -> None:
+    for port, seconds in ((1, 300), (2, 200), (3, 100), (4, 40)):
+        clocks = dict.fromkeys(("last_data_recv", "last_ack_recv"), seconds * 1000)
+        machine.add(peer(port, {**clocks, "bytes_received": 9}), holder=None)
+    assert found_ports(machine) == [1, 2, 3]
+
+
+def test_data_that_came_with_the_fin_was_heard(machine: Machine) -> None:
+    machine.add(peer(1111, SILENT), holder=None)
+    machine.add(peer(2222, {**HEARD, "bytes_received": 2}, state=CLOSE_WAIT), holder=None)
+    assert found_ports(machine) == [1111]
+
+
+def test_ipv6_and_mapped_peers_are_told_apart_from_others_and_known_as_themselves(
+    machine: Machine,
+) -> None:
+    machine.add(peer(1, SILENT, local=LOCAL6, remote=REMOTE6), holder=None)
+    machine.add(peer(2, HEARD, local=LOCAL6, remote=REMOTE6), holder=None)
+    machine.add(peer(3, SILENT), holder=None)
+    mapped = {"local": f"::ffff:{LOCAL}", "remote": f"::ffff:{REMOTE}"}
+    machine.add(peer(4, HEARD, **mapped), holder=None)
+    assert sorted(found_ports(machine)) == [1, 3]
+
+
+def test_the_one_that_takes_over_need_not_be_selected(machine: Machine) -> None:
+    machine.add(peer(1111, SILENT, uid=1000), holder=None)
+    machine.add(peer(2222, HEARD, uid=33), holder=None)
+    assert found_ports(machine, user=1000) == [1111]
+    assert found_ports(machine, remote_port=1111) == [1111]
+    assert found_ports(machine, **{"not": {"remote_port": 1111}}) == []
+
+
+def test_without_the_kernels_clocks_it_is_unknown(machine: Machine) -> None:
+    machine.kernel.abilities.info_size = 40
+    machine.add(peer(1111, {}), holder=None)
+    machine.add(peer(2222, {}), holder=None)
+    for written in ({"superseded": {"silent_for": 1}}, {"not": {"superseded": {"silent_for": 1}}}):
+        selector = parse_selector({"local_port": 5000, **written}, names=machine.host)
+        with View(machine.host, machine.namespace) as view:
+            assert find(view, selector) == []
+
+
+def test_only_the_ports_that_matter_are_listed_again(machine: Machine) -> None:
+    for number in range(20):
+        machine.add(peer(number + 1, HEARD, local_port=6000), holder=None)
+    machine.add(peer(1111, SILENT), holder=None)
+    found(machine)
+    asked = [payload for kind, payload in machine.sockets.requests if kind == DUMP]
+    # Two families, first to select and then to listen.
+    assert len(asked) == 4
+    assert all(len(payload) > 56 for payload in asked[2:])
+
+
+def test_nobody_is_listened_for_where_nobody_can_be_superseded(machine: Machine) -> None:
+    machine.add(peer(1111, HEARD), holder=None)
+    found(machine)
+    assert len([1 for kind, _payload in machine.sockets.requests if kind == DUMP]) == 2
+
+
+def told(machine: Machine, **selector: Any) -> dict[int, Any]:
+    """What records tell where the selector does not ask for it."""
+    parsed = parse_selector({"state": "established", **selector}, names=machine.host)
+    with View(machine.host, machine.namespace) as view:
+        environment = view.environment()
+        bits = record.extensions(("verdicts",))
+        subjects = find(view, parsed, extensions=bits, environment=environment)
+        prepare(view, environment, record.VERDICT_NEEDS, subjects)
+        return {
+            subject.remote_port: record.record(subject, ("verdicts",))["superseded"]
+            for subject in subjects
+        }
+
+
+def test_a_record_tells_it_at_the_port_of_a_service(machine: Machine) -> None:
+    machine.add(peer(1111, SILENT), holder=None)
+    machine.add(peer(2222, HEARD), holder=None)
+    settings = machine.proc / "sys" / "net" / "ipv4"
+    settings.mkdir(parents=True)
+    (machine.proc / "thread-self" / "ns").mkdir(parents=True)
+    (machine.proc / "thread-self" / "ns" / "net").write_text("")
+    (settings / "ip_local_port_range").write_text("4000 6000\n")
+
+    # As connections that go out are: from one port to two services of one host.
+    assert told(machine) == {1111: False, 2222: False}
+
+    (settings / "ip_local_port_range").write_text("32768 60999\n")
+    assert {port: bool(each) for port, each in told(machine).items()} == {1111: True, 2222: False}
+
+    (settings / "ip_local_port_range").write_text("4000 6000\n")
+    machine.add(FakeSocket(local=LOCAL, local_port=5000, state=LISTEN), holder=None)
+    assert {port: bool(each) for port, each in told(machine).items()} == {1111: True, 2222: False}
+
+
+def test_a_record_does_not_know_what_nobody_asked(machine: Machine) -> None:
+    machine.add(peer(1111, SILENT, state=ESTABLISHED), holder=None)
+    parsed = parse_selector({}, names=machine.host)
+    with View(machine.host, machine.namespace) as view:
+        (subject,) = find(view, parsed, extensions=record.extensions(("verdicts",)))
+    entry = record.record(subject, ("verdicts",))
+    assert (entry["stuck"], entry["stranded"], entry["superseded"]) == ([], None, None)
