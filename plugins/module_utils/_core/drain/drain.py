@@ -37,6 +37,8 @@ __all__ = ["DrainOrder", "Progress", "Report", "drain"]
 
 # Seconds. A paced order destroys for no longer than this before it looks at the others again.
 _PACED = 1.0
+# The kernel's clocks tell milliseconds, some of them in steps of four or ten.
+_CLOCK_STEP = 0.01
 
 
 def drain(host: Host, order: DrainOrder, progress: Progress | None = None) -> Report:
@@ -66,9 +68,10 @@ class _Drain:
         while True:
             now = self._host.monotonic()
             final = now >= self._deadline or self._order.order.check
-            news = False
+            cost, news = 0.0, False
             try:
                 surveys = self._look(now, final=final)
+                cost = self._host.monotonic() - now
             except SocketsError as error:
                 if self._first or (final and not self._progress.destroyed):
                     raise
@@ -88,7 +91,7 @@ class _Drain:
             pauses.wait(
                 min(self._deadline, self._step_ends, self._next_still(done)),
                 {cookie for _label, _protocol, cookie in self._report.left},
-                cost=done - now,
+                cost=cost,
                 progress=news,
             )
 
@@ -187,7 +190,7 @@ class _Drain:
                 since = None if entry is None else entry.quiet_since
                 still = still_for(subject, 0.0 if since is None else now - since)
                 if still is not None and still < self._order.settle:
-                    times.append(now + self._order.settle - still)
+                    times.append(now + self._order.settle - still + _CLOCK_STEP)
         return min(times)
 
     def _destroy(self, surveys: Sequence[Survey], now: float, *, final: bool) -> None:

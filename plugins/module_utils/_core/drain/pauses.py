@@ -32,7 +32,7 @@ class Pauses:
         self._host = host
         self._notices: dict[Identity, Notices] = {}
         self._deaf: set[Identity] = set()
-        self._interval = _SHORTEST
+        self._interval = _SHORTEST / _GROWTH
 
     def __enter__(self) -> Pauses:
         return self

@@ -1,0 +1,216 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Connections that are cut when nothing of them is on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from linuxnet_sockets.drain.still import Bytes, bytes_of, still_for
+from linuxnet_sockets.limits import MaxSockets
+from linuxnet_sockets.look import View, find
+from linuxnet_sockets.record import extensions
+from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.subject import Subject
+from tests.fakes import FakeSocket
+from tests.fakes.model import (
+    CLOSE_WAIT,
+    CLOSING,
+    ESTABLISHED,
+    FIN_WAIT1,
+    FIN_WAIT2,
+    LAST_ACK,
+    LISTEN,
+    SYN_SENT,
+    UDP,
+)
+from tests.unit.drain.timeline import QUIET, Timeline, left_of, outcomes_of
+from tests.unit.guard.machine import LOCAL, REMOTE, connection
+
+
+def subject_of(machine: Timeline, sock: FakeSocket) -> Subject:
+    machine.add(sock)
+    match = {"state": "all", "protocol": ["tcp", "udp"]}
+    with View(machine.host, machine.namespace) as view:
+        (found,) = find(view, parse_selector(match, names=machine.host), extensions=extensions(()))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, (0, 0, 0)),
+        ({"wqueue": 5000, "tcp_info": {"notsent_bytes": 4000}}, (4000, 1000, 0)),
+        ({"wqueue": 5000, "rqueue": 70}, (0, 5000, 70)),
+        # SYN, and FIN, count for a byte each.
+        ({"state": SYN_SENT, "wqueue": 1}, (0, 0, 0)),
+        ({"state": CLOSE_WAIT, "rqueue": 1}, (0, 0, 0)),
+        ({"state": CLOSE_WAIT, "rqueue": 71, "wqueue": 3}, (0, 3, 70)),
+        # The application has read so far that it knows of the end.
+        ({"state": CLOSE_WAIT, "rqueue": 0}, (0, 0, 0)),
+        ({"state": FIN_WAIT1, "wqueue": 1}, (0, 0, 0)),
+        ({"state": FIN_WAIT1, "wqueue": 101, "tcp_info": {"notsent_bytes": 61}}, (60, 40, 0)),
+        ({"state": LAST_ACK, "wqueue": 101, "rqueue": 1}, (0, 100, 0)),
+        ({"state": CLOSING, "wqueue": 1, "rqueue": 8}, (0, 0, 7)),
+        ({"state": FIN_WAIT2, "rqueue": 8}, (0, 0, 8)),
+    ],
+)
+def test_bytes_on_their_way(
+    machine: Timeline, fields: dict[str, object], expected: tuple[int, int, int]
+) -> None:
+    assert bytes_of(subject_of(machine, connection(**fields))) == expected
+
+
+def test_only_tcp_counts_bytes(machine: Timeline) -> None:
+    sock = FakeSocket(protocol=UDP, local=LOCAL, local_port=1, remote=REMOTE, remote_port=2)
+    assert bytes_of(subject_of(machine, sock)) is None
+    machine.sockets.remove(sock)
+    listens = FakeSocket(local=LOCAL, local_port=1, state=LISTEN, wqueue=128)
+    assert bytes_of(subject_of(machine, listens)) is None
+    assert Bytes(1, 2, 3).plus(None) == (1, 2, 3)
+    assert Bytes(1, 2, 3).plus(Bytes(10, 20, 30)) == (11, 22, 33)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"tcp_info": {"last_data_sent": 700, "last_data_recv": 900}}, 0.7),
+        ({"tcp_info": {"last_data_sent": 900, "last_data_recv": 700}}, 0.7),
+        ({"tcp_info": QUIET, "wqueue": 1}, None),
+        ({"tcp_info": QUIET, "rqueue": 1}, None),
+        ({"tcp_info": QUIET, "rqueue": 1, "state": CLOSE_WAIT}, 60.0),
+        ({"tcp_info": QUIET, "state": SYN_SENT, "wqueue": 1}, None),
+        # What the kernel keeps of a closed connection has no clocks.
+        ({"state": FIN_WAIT2, "timer": 3, "inode": 0}, float("inf")),
+    ],
+)
+def test_stillness_is_proven(
+    machine: Timeline, fields: dict[str, object], expected: float | None
+) -> None:
+    assert still_for(subject_of(machine, connection(**fields)), 0.0) == expected
+
+
+def test_each_is_destroyed_as_soon_as_it_is_still(machine: Timeline) -> None:
+    quiet = machine.connect(1, tcp_info=QUIET)
+    busy = machine.connect(2, tcp_info={"last_data_sent": 10, "last_data_recv": 10})
+    full = machine.connect(3, tcp_info={**QUIET, "notsent_bytes": 5}, wqueue=12)
+    destroyed_by: dict[float, list[int]] = {}
+    for at in (0.05, 5.0):
+        machine.at(
+            at, lambda at=at: destroyed_by.update({at: list(machine.sockets.destroyed)}) and None
+        )
+    machine.at(3.0, lambda: vars(busy).update(tcp_info=QUIET))
+    report = machine.run(until="sent", grace=10.0)
+    assert destroyed_by == {0.05: [quiet.cookie], 5.0: [quiet.cookie, busy.cookie]}
+    assert set(outcomes_of(report)) == {quiet.cookie, busy.cookie, full.cookie}
+    assert report.progress.sent == 2
+    assert report.progress.lost == (5, 7, 0)
+    assert [mark.sent for mark in report.marks.values()] == [True, True, False]
+    assert report.elapsed == 10.0
+
+
+class Clocks(Mapping[str, int]):
+    """A connection that had its last data at a time, and has none since."""
+
+    def __init__(self, machine: Timeline, last: float) -> None:
+        self._machine = machine
+        self._last = machine.now + last
+
+    def __getitem__(self, name: str) -> int:
+        if name not in QUIET:
+            raise KeyError(name)
+        return int((self._machine.now - self._last) * 1000)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(QUIET)
+
+    def __len__(self) -> int:
+        return len(QUIET)
+
+
+@pytest.mark.parametrize("settle", [0.35, 0.8, 2.5])
+def test_it_looks_when_one_could_be_still(machine: Timeline, settle: float) -> None:
+    machine.connect(1, tcp_info=Clocks(machine, 0.0))
+    report = machine.run(until="sent", settle=settle, grace=60.0)
+    assert report.counts == {"destroyed": 1}
+    assert settle <= report.elapsed <= settle + 0.11
+
+
+def test_closed_does_not_cut_what_is_still(machine: Timeline) -> None:
+    sock = machine.connect(1, tcp_info=QUIET)
+    machine.ends(5.0, sock)
+    report = machine.run(until="closed", grace=10.0)
+    assert (report.progress.ended, report.counts) == (1, {})
+
+
+def test_reporting_waits_till_all_are_still_at_once(machine: Timeline) -> None:
+    one, other = (machine.connect(port, tcp_info=QUIET, wqueue=9) for port in (1, 2))
+    machine.at(1.0, lambda: vars(one).update(wqueue=0))
+    machine.at(2.0, lambda: vars(one).update(wqueue=1))
+    machine.at(2.0, lambda: vars(other).update(wqueue=0))
+    machine.at(6.0, lambda: vars(one).update(wqueue=0))
+    report = machine.run(until="sent", destroy=False, grace=60.0)
+    assert left_of(report) == [one.cookie, other.cookie]
+    assert report.drained
+    assert 6.0 <= report.elapsed <= 7.1
+    assert machine.sockets.destroyed == []
+
+
+def test_udp_must_be_empty_for_long_enough(machine: Timeline) -> None:
+    sock = machine.add(
+        FakeSocket(
+            protocol=UDP,
+            local=LOCAL,
+            local_port=1,
+            remote=REMOTE,
+            remote_port=2,
+            explicit_port=False,
+        )
+    )
+    machine.at(1.5, lambda: vars(sock).update(rqueue=512))
+    machine.at(4.0, lambda: vars(sock).update(rqueue=0))
+    report = machine.run(
+        {"protocol": "udp", "state": "connected"}, until="sent", settle=2.0, grace=60.0
+    )
+    assert report.counts == {"destroyed": 1}
+    assert 6.0 <= report.elapsed <= 8.1
+    assert report.progress.sent == 1
+
+
+def test_pace_holds_and_others_are_looked_at_meanwhile(machine: Timeline) -> None:
+    for port in range(20):
+        machine.connect(port, tcp_info=QUIET)
+    ends = machine.connect(99, tcp_info=QUIET)
+    machine.ends(1.5, ends)
+    report = machine.run(until="sent", grace=60.0, order={"pace_per_second": 5.0})
+    assert report.counts == {"destroyed": 20}
+    assert report.progress.ended == 1
+    assert 3.0 <= report.elapsed <= 8.0
+
+
+def test_all_that_were_cut_count_for_the_limit(machine: Timeline) -> None:
+    first = [machine.connect(port, tcp_info=QUIET) for port in range(2)]
+    machine.connect(8, wqueue=1)
+    machine.at(2.0, lambda: machine.connect(7, tcp_info=QUIET) and None)
+    limit = MaxSockets(number=3)
+    report = machine.run(
+        {"state": ["established"]}, until="sent", grace=10.0, order={"max_sockets": limit}
+    )
+    # Two, then the third that came; the fourth would be one too many.
+    assert report.counts == {"destroyed": 3, "limit": 1}
+    assert report.excess == (4, limit, None)
+    assert machine.sockets.destroyed[:2] == [sock.cookie for sock in first]
+
+
+def test_a_listener_is_never_still(machine: Timeline) -> None:
+    machine.add(FakeSocket(local=LOCAL, local_port=80, state=LISTEN, tcp_info=QUIET))
+    busy = machine.connect(1, state=ESTABLISHED)
+    machine.ends(2.0, busy)
+    report = machine.run(
+        {"state": "all"}, protect={"listeners": False}, until="sent", grace=5.0, destroy=False
+    )
+    assert report.by_state == {"listening": 1}
+    assert not report.drained
