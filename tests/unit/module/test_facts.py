@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from plugins.module_utils._core.errors import InputError
+from plugins.module_utils._core.verdicts.stranded import STRANDED
+from plugins.module_utils._core.verdicts.stuck import STUCK
 from plugins.module_utils._module.facts import gather
-from tests.fakes import FakeSocket
-from tests.fakes.model import CLOSE, LISTEN, UDP
+from tests.fakes import FakeRoute, FakeSocket
+from tests.fakes.model import CLOSE, CLOSE_WAIT, LISTEN, UDP
 from tests.unit.guard.machine import LOCAL, REMOTE, connection
 from tests.unit.module.conftest import Target
 
@@ -39,6 +41,36 @@ def test_totals_count_every_protocol_and_state(target: Target) -> None:
         "udp": {"closed": 1},
     }
     assert found["kernel"] == "6.18.0"
+
+
+def test_verdicts_are_counted_and_those_that_nobody_has_are_named(target: Target) -> None:
+    target.sockets.routes.append(FakeRoute("0.0.0.0/0", ((2, "192.0.2.126"),)))
+    quiet = {"last_data_recv": 90_000, "last_ack_recv": 90_000, "bytes_received": 1}
+    for number in range(3):
+        target.add(connection(local_port=number + 1, state=CLOSE_WAIT, tcp_info=quiet))
+    fresh = {"last_data_recv": 20, "last_ack_recv": 20}
+    target.add(connection(local_port=9, state=CLOSE_WAIT, tcp_info=fresh))
+    target.add(connection(local="192.0.2.99", local_port=8))
+    target.add(FakeSocket(local=LOCAL, local_port=7, state=LISTEN))
+    target.add(connection(local_port=7, remote_port=1, tcp_info=quiet))
+    heard = {**fresh, "bytes_received": 100}
+    target.add(connection(local_port=7, remote_port=2, tcp_info=heard))
+
+    found = facts(target)["verdicts"]
+
+    assert found["stuck"] == {**dict.fromkeys(STUCK, 0), "close_wait": 3}
+    assert found["stranded"] == {**dict.fromkeys(STRANDED, 0), "address_gone": 1}
+    assert found["superseded"] == 1
+
+
+def test_many_sockets_are_judged_in_parts_and_asked_for_once(target: Target) -> None:
+    quiet = {"last_data_recv": 90_000, "last_ack_recv": 90_000}
+    for number in range(5000):
+        target.sockets.add(
+            connection(local_port=number + 1, state=CLOSE_WAIT, tcp_info=quiet, cookie=number + 1)
+        )
+
+    assert facts(target)["verdicts"]["stuck"]["close_wait"] == 5000
 
 
 def test_listeners_say_who_holds_them(target: Target) -> None:

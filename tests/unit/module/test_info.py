@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ from plugins.module_utils._core.errors import HandlerMissing, InputError
 from plugins.module_utils._core.record import RECORD_KEYS
 from plugins.module_utils._module import summary
 from plugins.module_utils._module.info import look
-from tests.fakes import FakeSocket
-from tests.fakes.model import LISTEN, UDP
+from tests.fakes import FakeRoute, FakeSocket
+from tests.fakes.model import CLOSE_WAIT, LISTEN, UDP
 from tests.unit.guard.machine import LOCAL, REMOTE, connection
 from tests.unit.module.conftest import Target
+
+SOCK_DIAG_BY_FAMILY = 20
+GETROUTE = 26
 
 
 def info(target: Target, **options: Any) -> dict[str, Any]:
@@ -162,6 +166,63 @@ def test_processes_that_share_a_socket_count_it_once(target: Target) -> None:
     counts = info(target, group_by="processes")["summary"]
 
     assert counts["processes"] == {"app": 1, "app, helper": 1}
+
+
+QUIET = {"last_data_recv": 90_000, "last_ack_recv": 90_000}
+HEARD = {"last_data_recv": 10, "last_ack_recv": 10, "bytes_received": 5}
+
+
+def test_verdicts_are_told_where_they_are_asked_for(target: Target) -> None:
+    target.sockets.routes.append(FakeRoute("0.0.0.0/0", ((2, "192.0.2.126"),)))
+    target.add(connection(local="192.0.2.99", local_port=1, state=CLOSE_WAIT, tcp_info=QUIET))
+    target.add(connection(local_port=2, remote_port=1, tcp_info=QUIET))
+    target.add(connection(local_port=2, remote_port=2, tcp_info=HEARD))
+    target.add(FakeSocket(local=LOCAL, local_port=2, state=LISTEN))
+    target.add(FakeSocket(protocol=UDP, local=LOCAL, remote=REMOTE, remote_port=53, local_port=9))
+
+    everything = {"protocol": ["tcp", "udp"]}
+    old, new, gone, datagrams = info(target, match=everything, details=["verdicts"])["sockets"]
+    assert [each["verdict"] for each in gone["stuck"]] == ["close_wait"]
+    assert [each["verdict"] for each in gone["stranded"]] == ["address_gone"]
+    assert gone["stranded"][0]["for_ms"] is None
+    assert (old["stuck"], old["stranded"], new["stranded"]) == ([], [], [])
+    assert (old["superseded"]["by"]["remote_port"], new["superseded"]) == (2, False)
+    assert (datagrams["stuck"], datagrams["stranded"], datagrams["superseded"]) == (None, [], None)
+
+    for entry in info(target, match=everything)["sockets"]:
+        assert entry["stuck"] is entry["stranded"] is entry["superseded"] is None
+
+
+def test_routes_are_asked_for_the_sockets_that_are_told_alone(target: Target) -> None:
+    for number in range(50):
+        target.add(connection(remote=f"198.51.100.{number}", local_port=number + 1))
+
+    listed = info(target, details=["verdicts"], limit=2)["sockets"]
+
+    assert [each["stranded"][0]["verdict"] for each in listed] == ["unroutable", "unroutable"]
+    look_ups = [1 for kind, _payload in target.sockets.requests if kind == GETROUTE]
+    assert len(look_ups) < 10
+
+
+def test_verdicts_upon_one_socket_are_counted_together(target: Target) -> None:
+    target.add(connection(local="192.0.2.99", local_port=1, state=CLOSE_WAIT, tcp_info=QUIET))
+    target.add(connection(local_port=2, remote_port=1, tcp_info=QUIET))
+    target.add(connection(local_port=2, remote_port=2, tcp_info=HEARD))
+    target.add(FakeSocket(local=LOCAL, local_port=2, state=LISTEN))
+
+    for key, counts in (
+        ("stuck", {"none": 2, "close_wait": 1}),
+        ("stranded", {"unroutable": 2, "address_gone, unroutable": 1}),
+        ("superseded", {"false": 2, "true": 1}),
+    ):
+        assert info(target, group_by=key, limit=0)["summary"][key] == counts
+
+
+def test_what_is_not_asked_for_is_not_paid_for(target: Target) -> None:
+    target.add(connection())
+    info(target, match={"remote_port": 443}, details=["info"])
+    kinds = Counter(kind for kind, _payload in target.sockets.requests)
+    assert kinds == {SOCK_DIAG_BY_FAMILY: 2}
 
 
 @pytest.mark.parametrize("key", sorted(summary.GROUP_KEYS))
