@@ -1,0 +1,325 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugins.module_utils._core.errors import InputError
+from plugins.module_utils._core.record import RECORD_KEYS
+from plugins.module_utils._module import drain
+from plugins.module_utils._module.run import Answer, Request
+from tests.fakes import FakeSocket
+from tests.fakes.model import UDP
+from tests.unit.drain.timeline import QUIET, Timeline
+from tests.unit.guard.machine import LOCAL, REMOTE
+from tests.unit.module.test_documentation import module
+
+DEFAULTS: dict[str, Any] = {
+    "match": {"state": "all"},
+    "namespaces": ["current"],
+    "protect": None,
+    "max_sockets": None,
+    "pace": None,
+    "engine": "netlink",
+    "limit": 1000,
+    **{name: spec.get("default") for name, spec in drain.argument_spec().items()},
+}
+RESULT = {
+    "changed",
+    "finished",
+    "drained",
+    "matched",
+    "ended",
+    "arrived",
+    "left",
+    "by_state",
+    "outcomes",
+    "sent",
+    "lost",
+    "elapsed",
+    "grace_left",
+    "resume",
+    "destroyed",
+    "spared",
+    "survivors",
+    "remaining",
+    "truncated",
+    "engine",
+}
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Timeline:
+    machine = Timeline(tmp_path)
+    own = machine.proc / "thread-self" / "ns"
+    own.mkdir(parents=True)
+    (own / "net").write_text("")
+    return machine
+
+
+def run(target: Timeline, *, check: bool = False, diff: bool = False, **options: Any) -> Answer:
+    return drain.work(Request({**DEFAULTS, **options}, check, diff), target.host)
+
+
+def in_steps(target: Timeline, *, diff: bool = False, **options: Any) -> list[dict[str, Any]]:
+    results = [run(target, diff=diff, step="1s", **options).result]
+    while not results[-1]["finished"]:
+        options["resume"] = results[-1]["resume"]
+        results.append(run(target, diff=diff, step="1s", **options).result)
+    return results
+
+
+def full(port: int) -> dict[str, Any]:
+    return {"local_port": port, "wqueue": 100, "tcp_info": {"notsent_bytes": 60}}
+
+
+def test_nothing_to_wait_for(target: Timeline) -> None:
+    answer = run(target, diff=True)
+    assert answer.failure is None
+    assert answer.result == {
+        "changed": False,
+        "finished": True,
+        "drained": True,
+        "matched": 0,
+        "ended": 0,
+        "arrived": 0,
+        "left": 0,
+        "by_state": {},
+        "outcomes": {},
+        "sent": 0,
+        "lost": {"unsent_bytes": 0, "unacknowledged_bytes": 0, "unread_bytes": 0},
+        "elapsed": 0.0,
+        "grace_left": 60.0,
+        "resume": None,
+        "destroyed": [],
+        "spared": [],
+        "survivors": [],
+        "remaining": [],
+        "truncated": False,
+        "engine": "netlink",
+        "diff": {"before": "", "after": ""},
+    }
+
+
+def test_every_key_of_the_result_is_documented(target: Timeline) -> None:
+    assert set(run(target).result) == RESULT == set(module("socket_drain")["RETURN"]) - {"msg"}
+
+
+def test_what_ended_and_what_was_destroyed(target: Timeline) -> None:
+    target.ends(5.0, target.connect(1))
+    stays = target.connect(2, wqueue=100, rqueue=7, tcp_info={"notsent_bytes": 60})
+    target.connect(3, remote_port=4505)
+    answer = run(target, grace="10s", diff=True)
+    result = answer.result
+    assert answer.failure is None
+    assert (result["changed"], result["drained"]) == (True, True)
+    assert (result["matched"], result["ended"], result["left"]) == (3, 1, 0)
+    assert result["outcomes"] == {"destroyed": 1, "protected": 1}
+    assert result["elapsed"] == 10.0
+    (entry,) = result["destroyed"]
+    assert set(entry) == {
+        *RECORD_KEYS,
+        *("outcome", "engine", "reason", "reason_detail", "arrived", "sent", "lost"),
+    }
+    assert entry["cookie"] == f"{stays.cookie:x}"
+    assert (entry["arrived"], entry["sent"], entry["send_queue"]) == (False, False, 100)
+    lost = {"unsent_bytes": 60, "unacknowledged_bytes": 40, "unread_bytes": 7}
+    assert entry["lost"] == result["lost"] == lost
+    (entry,) = result["spared"]
+    assert entry["reason"] == "control_connection"
+    assert result["diff"]["before"].endswith(f"sk:{stays.cookie:x}\n")
+
+
+def test_a_report_is_no_failure(target: Timeline) -> None:
+    held = target.connect(2)
+    datagram = target.add(
+        FakeSocket(protocol=UDP, local=LOCAL, local_port=5, remote=REMOTE, remote_port=53)
+    )
+    match = {"state": "all", "protocol": ["tcp", "udp"]}
+    answer = run(target, destroy=False, grace=5, match=match)
+    result = answer.result
+    assert answer.failure is None
+    assert (result["changed"], result["drained"], result["left"]) == (False, False, 2)
+    assert result["by_state"] == {"established": 2}
+    assert [entry["cookie"] for entry in result["remaining"]] == [
+        f"{held.cookie:x}",
+        f"{datagram.cookie:x}",
+    ]
+    assert set(result["remaining"][0]) == {*RECORD_KEYS, "arrived", "sent", "lost"}
+    assert result["remaining"][1]["lost"] is None
+
+
+def test_check_mode_names_the_very_cookies(target: Timeline) -> None:
+    for port in range(1, 4):
+        target.connect(port)
+    plan = run(target, check=True, diff=True)
+    done = run(target, grace="5s", diff=True)
+    assert plan.result["elapsed"] == 0.0
+    assert plan.result["diff"] == done.result["diff"]
+    assert [entry["cookie"] for entry in plan.result["destroyed"]] == [
+        entry["cookie"] for entry in done.result["destroyed"]
+    ]
+    again = run(target)
+    assert (again.result["changed"], again.result["matched"]) == (False, 0)
+
+
+def test_newcomers_that_must_not_come_are_named(target: Timeline) -> None:
+    target.connect(1)
+    for port in range(2, 7):
+        target.at(2.0, lambda port=port: target.connect(port) and None)
+    answer = run(target, arrivals="fail")
+    assert answer.failure is not None
+    assert answer.failure.startswith(
+        "5 connections came while it waited, and arrivals is fail: tcp established 192.0.2.1:2 -> "
+    )
+    assert "; and 2 more. Nothing was destroyed." in answer.failure
+    assert len(answer.result["remaining"]) == 6
+    assert [entry["arrived"] for entry in answer.result["remaining"]] == [False] + [True] * 5
+    assert answer.result["resume"] is None
+
+
+def test_what_was_cut_before_is_told_with_a_refusal(target: Timeline) -> None:
+    target.connect(1, tcp_info=QUIET)
+    target.connect(2, wqueue=1)
+    target.at(2.0, lambda: target.connect(7) and None)
+    answer = run(target, arrivals="fail", until="sent")
+    assert answer.failure is not None
+    assert "1 had been destroyed before, and no more." in answer.failure
+    assert answer.result["outcomes"] == {"destroyed": 1}
+    target.at(9.0, lambda: target.connect(8) and None)
+    answer = run(target, max_sockets="2")
+    assert answer.failure is not None
+    assert "3 sockets would be destroyed, but max_sockets allows 2: none was touched" in (
+        answer.failure
+    )
+
+
+def test_a_limit_that_newcomers_exceed_tells_what_was_done(target: Timeline) -> None:
+    target.connect(1, tcp_info=QUIET)
+    target.connect(2, wqueue=1)
+    target.at(2.0, lambda: target.connect(7, wqueue=1) and None)
+    answer = run(target, max_sockets="2", until="sent", grace="9s")
+    assert answer.failure is not None
+    assert "max_sockets allows 2: 1 had been destroyed before, and no more." in answer.failure
+    assert answer.result["outcomes"] == {"destroyed": 1, "limit": 2}
+    assert answer.result["changed"]
+
+
+def test_what_cannot_be_destroyed_is_told_with_what_to_do(target: Timeline) -> None:
+    target.kernel.abilities.destroys = False
+    target.connect(1)
+    target.ends(2.0, target.connect(2))
+    answer = run(target, grace="5s")
+    assert answer.failure is not None
+    assert answer.failure.startswith("1 of the 2 selected sockets could not be destroyed: 1 kernel")
+    assert len(answer.result["survivors"]) == 1
+    assert not answer.result["drained"]
+
+
+# Steps.
+
+
+def test_steps_are_joined_to_one_result(tmp_path: Path) -> None:
+    def scene(base: Path) -> Timeline:
+        base.mkdir()
+        machine = Timeline(base)
+        own = machine.proc / "thread-self" / "ns"
+        own.mkdir(parents=True)
+        (own / "net").write_text("")
+        for port in (3, 1, 2):
+            sock = machine.connect(port, wqueue=port)
+            machine.at(port * 2.0, lambda sock=sock: vars(sock).update(wqueue=0, tcp_info=QUIET))
+        machine.connect(9, wqueue=9)
+        machine.connect(10, remote_port=4505)
+        return machine
+
+    options = {"until": "sent", "grace": "12s"}
+    whole = run(scene(tmp_path / "one"), diff=True, **options).result
+    results = in_steps(scene(tmp_path / "other"), diff=True, **options)
+    assert len(results) > 10
+    assert [len(each["destroyed"]) for each in results if each["destroyed"]] == [1, 1, 1, 1]
+    assert all(each["spared"] == [] for each in results[:-1])
+    one = drain.joined(results, 1000)
+    for name in sorted(RESULT - {"destroyed", "spared", "elapsed"}):
+        assert one[name] == whole[name], name
+    for name in ("destroyed", "spared"):
+        assert [_without_inode(entry) for entry in one[name]] == [
+            _without_inode(entry) for entry in whole[name]
+        ]
+    assert sorted(one["diff"]["before"].splitlines()) == sorted(
+        whole["diff"]["before"].splitlines()
+    )
+    cut = drain.joined(results, 2)
+    assert [entry["local_port"] for entry in cut["destroyed"]] == [1, 2]
+    assert cut["truncated"]
+    assert not one["truncated"]
+
+
+def _without_inode(entry: dict[str, Any]) -> dict[str, Any]:
+    """The fake kernel numbers inodes through all machines."""
+    return {key: value for key, value in entry.items() if key != "inode"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"match": {"state": "established"}},
+        {"grace": "59s"},
+        {"until": "sent"},
+        {"destroy": False},
+        {"namespaces": ["current", "all"]},
+        {"protect": {"kernel": False}},
+        {"max_sockets": "5"},
+        {"arrivals": "ignore"},
+    ],
+)
+def test_a_step_of_another_drain_is_refused(target: Timeline, change: dict[str, Any]) -> None:
+    target.connect(1)
+    resume = run(target, step="1s").result["resume"]
+    with pytest.raises(InputError) as caught:
+        run(target, step="1s", resume=resume, **change)
+    assert caught.value.path == ("resume", "options")
+    assert run(target, step="2s", limit=5, resume=resume).failure is None
+
+
+def test_lists_are_cut_and_counts_are_not(target: Timeline) -> None:
+    for port in range(1, 8):
+        target.connect(port)
+    result = run(target, grace=0, limit=2).result
+    assert [entry["local_port"] for entry in result["destroyed"]] == [1, 2]
+    assert result["truncated"]
+    assert result["outcomes"] == {"destroyed": 7}
+    for port in range(1, 8):
+        target.connect(port)
+    result = run(target, grace=0, limit=2, destroy=False).result
+    assert (len(result["remaining"]), result["left"], result["truncated"]) == (2, 7, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({"match": {}}, ("match",)),
+        ({"match": {"protocol": "tcp"}}, ("match",)),
+        ({"grace": "soon"}, ("grace",)),
+        ({"grace": "-1s"}, ("grace",)),
+        ({"settle": ""}, ("settle",)),
+        ({"step": "99ms"}, ("step",)),
+        ({"step": "x"}, ("step",)),
+        ({"resume": {}}, ("resume", "version")),
+        ({"pace": "fast"}, ("pace",)),
+        ({"max_sockets": "many"}, ("max_sockets",)),
+        ({"limit": -1}, ("limit",)),
+    ],
+)
+def test_what_cannot_be_understood_does_nothing(
+    target: Timeline, options: dict[str, Any], path: tuple[str, ...]
+) -> None:
+    target.connect(1)
+    with pytest.raises(InputError) as caught:
+        run(target, **options)
+    assert caught.value.path == path
+    assert target.looks == []
