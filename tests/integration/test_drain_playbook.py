@@ -377,3 +377,16 @@ def test_nothing_begins(
     assert site.done() == []
     for host, connections in others(site, waiting):
         assert set(host.seen(connections)) == {"open"}
+
+
+def test_hosts_named_too_late_are_not_taken_for_all_hosts(site: Site) -> None:
+    """Ansible does not know variables of the inventory yet where it reads a play's hosts."""
+    late = site.folder / "late.yml"
+    late.write_text(yaml.safe_dump({"all": {"vars": {"drain_hosts": "two"}}}))
+
+    run = drain(site, {}, "-i", str(late))
+
+    assert run.status == 2, run.output
+    assert "drain_hosts is set in the inventory, which comes too late" in run.output
+    assert "Take the host out of service" not in run.output
+    assert site.done() == []
