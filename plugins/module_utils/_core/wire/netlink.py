@@ -285,11 +285,12 @@ class Connection:
         through.
         """
         answers: list[T | int] = [errno.ETIMEDOUT] * len(payloads)
-        waiting = list(range(len(payloads)))
+        sizes = [len(payload) for payload in payloads]
+        waiting = sorted(range(len(payloads)), key=sizes.__getitem__)
         with collector_paused():
             for batch in _QUERY_BATCHES:
                 lost: list[int] = []
-                for _size, alike in itertools.groupby(waiting, lambda each: len(payloads[each])):
+                for _size, alike in itertools.groupby(waiting, sizes.__getitem__):
                     run = list(alike)
                     for start in range(0, len(run), batch):
                         part = run[start : start + batch]
