@@ -10,6 +10,7 @@ a crash costs nothing but time.
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
@@ -89,7 +90,7 @@ class Agent:
         self._reload = True
         self._ready = self._ending = False
         self._slept_s: float | None = None
-        self._asked = 0.0
+        self._asked = -math.inf
         self._wakeup, self._awakened = socket.socketpair()
         self._wakeup.setblocking(False)
         self._awakened.setblocking(False)
@@ -256,10 +257,19 @@ class Agent:
     def _next(self, one: Pass) -> None:
         if one.decision.next_ms is not None:
             self.cadence.want(one.decision.next_ms / 1000)
-        trial = self.account.on_trial()
-        if trial is not None and trial.until is not None and self._withheld() is None:
-            left = trial.until.left_s(self._clocks())
-            self.cadence.want(self.host.monotonic() + left + 0.01)
+        self._expect_end()
+
+    def _expect_end(self) -> None:
+        """Look again when a pause or a trial is over."""
+        pause, trial = self.account.pause, self.account.on_trial()
+        ends = [None if pause is None else pause.until]
+        if self._withheld() is None:
+            ends.append(None if trial is None else trial.until)
+        now, clocks = self.host.monotonic(), self._clocks()
+        for end in ends:
+            if end is not None:
+                # A hair later, so that no clock still lacks a part of a millisecond.
+                self.cadence.want(now + end.left_s(clocks) + 0.01)
 
     def _admit(self, one: Pass) -> None:
         if self._heard is None or not self._heard[1]:
@@ -342,11 +352,10 @@ class Agent:
             self._wakeup.recv(4096)
             return True
         if stream is not None and stream.fileno() in ready:
-            # Who connects may have paused, resumed or confirmed.
+            # Who connects may have paused, resumed, confirmed, or written another policy.
             stream.accept()
-            if self._controls():
-                self.cadence.want(self.host.monotonic())
-                return True
+            self._asked = -math.inf
+            return True
         if self.events is not None and self.events.fileno() in ready:
             self.account.wakes += self.events.drain()
             self.cadence.heard(self.host.monotonic())

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ..policy import engine
-from .account import HELD_BACK, Account
+from .account import HELD_BACK, Account, missing_interfaces
 from .deadline import Clocks
 from .metrics import Metric
 
@@ -47,6 +47,15 @@ def metrics_of(account: Account, now: Clocks) -> list[Metric]:
                 ({"rule": rule, "status": status}, counts[status])
                 for rule, counts in statuses.items()
                 for status in engine.STATUSES
+            ],
+        ),
+        Metric(
+            "missing_interfaces",
+            "gauge",
+            "Interfaces that a rule names and that no namespace has.",
+            [
+                ({"rule": rule}, len(names))
+                for rule, names in missing_interfaces(account.last).items()
             ],
         ),
         Metric(

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..policy import engine
 from ..words import describe
-from .account import REPORT, Account
+from .account import REPORT, Account, missing_interfaces
 from .deadline import Clocks
 
 VERSION = 1
@@ -26,7 +26,7 @@ def status_of(account: Account, now: Clocks) -> dict[str, Any]:
     held_back = account.held_back()
     trial = account.on_trial()
     statuses = account.by_rule()
-    missing = account.missing()
+    missing = missing_interfaces(account.last)
     return {
         "version": VERSION,
         "pid": account.pid,

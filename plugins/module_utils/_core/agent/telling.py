@@ -15,6 +15,7 @@ from ..policy.engine import Enforced
 from ..policy.look import Violation
 from ..record import record
 from ..words import describe
+from .account import missing_interfaces
 from .journal import INFO, NOTICE, WARNING, Log
 from .stream import Stream
 
@@ -37,12 +38,15 @@ class Teller:
         self._lasting: dict[str, str] = {}
         self._seen: set[tuple[Any, ...]] = set()
         self._blind_to: set[str] = set()
+        self._lacking: set[str] = set()
 
     def event(self, name: str, fields: Mapping[str, Any]) -> None:
         if self.stream is not None:
             self.stream.send({"event": name, **fields})
 
-    def lasts(self, what: str, text: str | None, *, ended: str = "") -> None:
+    def lasts(
+        self, what: str, text: str | None, *, ended: str = "", priority: int = WARNING
+    ) -> None:
         """Something that is wrong or held back for a while: text is said when it changes; None: it
         is over, and `ended` is said if it ever was."""
         before = self._lasting.get(what)
@@ -54,12 +58,13 @@ class Teller:
                 self.log.notice(ended)
         else:
             self._lasting[what] = text
-            self.log.warning(text)
+            self.log.line(priority, text)
         self.event("state", {"about": what, "text": text})
 
     def passed(self, one: Pass) -> None:
         """What one look found and did."""
         self._blind(one)
+        self._missing(one)
         excess = one.decision.excess
         self.lasts(
             "limit",
@@ -89,10 +94,22 @@ class Teller:
                 what = f"rule {rule} in namespace {look.namespace.label}"
                 now[what] = f"{what} cannot be judged: {describe(error)}"
         for what in self._blind_to - set(now):
-            self.lasts(what, None, ended=f"{what}: can be looked at again, or is gone")
+            self.lasts(what, None, ended=f"{what}: can be judged again, or is gone")
         for what, text in now.items():
             self.lasts(what, text)
         self._blind_to = set(now)
+
+    def _missing(self, one: Pass) -> None:
+        """An interface that comes and goes, as a tunnel does, is no mistake; a misspelt one is."""
+        now = missing_interfaces(one)
+        for rule in self._lacking - set(now):
+            self.lasts(
+                f"interfaces of {rule}", None, ended=f"rule {rule}: its interfaces are there"
+            )
+        for rule, names in now.items():
+            text = f"rule {rule} names what no namespace has: interface {', '.join(names)}"
+            self.lasts(f"interfaces of {rule}", text, priority=NOTICE)
+        self._lacking = set(now)
 
     def _results(self, done: Iterable[Enforced]) -> None:
         for number, each in enumerate(done):
