@@ -83,7 +83,7 @@ def _affected(host: Mapping[str, Any]) -> Element:
             element("span", count_text(host["found"]), class_="big"),
         ),
         element("p", ", ".join(facts), class_="dim") if facts else None,
-        pictures.bar(host["verdicts"], host["found"], out),
+        pictures.stacked(host["verdicts"], host["found"], out),
         element("ul", *counts, class_="counts"),
         element(
             "p",

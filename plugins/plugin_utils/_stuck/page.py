@@ -179,7 +179,7 @@ def _pictures(report: Mapping[str, Any]) -> Element:
         pictures.legend(totals["verdicts"], totals["left_out"]),
         element(
             "div",
-            pictures.bars("By host", caption, rows),
+            pictures.bars("By host", caption, rows) if several else None,
             pictures.ages(report["ages"]),
             _ranking("Top peers", "The other ends with the most.", report["peers"], several),
             _ranking("Top programs", "Who holds them here.", report["programs"], several),

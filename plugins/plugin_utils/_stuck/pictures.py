@@ -32,7 +32,7 @@ def described(verdicts: Mapping[str, int], left_out: int = 0) -> str:
     return ", ".join(parts) or "none"
 
 
-def bar(verdicts: Mapping[str, int], whole: int, left_out: int = 0) -> Element:
+def stacked(verdicts: Mapping[str, int], whole: int, left_out: int = 0) -> Element:
     """A horizontal bar, stacked by verdict; as long as its share of the whole."""
     drawn, at = [], 0.0
     parts = [*((colour(name), count) for name, count in verdicts.items()), ("v-left-out", left_out)]
@@ -70,7 +70,7 @@ def bars(
         element(
             "li",
             element("span", shown, class_="bar-name"),
-            bar(verdicts, whole, out),
+            stacked(verdicts, whole, out),
             element(
                 "span",
                 element("b", count_text(sum(verdicts.values()) + out)),

@@ -59,6 +59,8 @@ def section(report: Mapping[str, Any]) -> Element:
 
 
 def _caption(totals: Mapping[str, Any], shown: int) -> str:
+    if totals["found"] == shown == 1:
+        return "It is the only one."
     if totals["found"] == shown:
         return f"All {plural(shown, 'connection')}, those that wait longest first."
     beside = totals["listed"] - shown

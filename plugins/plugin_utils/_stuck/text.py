@@ -89,8 +89,8 @@ def _bars(rows: Sequence[_Row], width: int) -> str:
     lines = []
     for name, count, more in rows:
         shown = name if len(name) <= names else f"{name[: names - 1]}…"
-        bar = _bar(count / highest, room)
-        line = f"{shown:{names}}  {count_text(count):>{numbers}}  {bar:{room}}  {more}"
+        drawn = _bar(count / highest, room)
+        line = f"{shown:{names}}  {count_text(count):>{numbers}}  {drawn:{room}}  {more}"
         lines.append(line.rstrip())
     return "\n".join(lines)
 
