@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
+import itertools
 import os
 import socket
 import struct
@@ -39,12 +41,22 @@ def ip(where: LabNamespace, *commands: str) -> str:
     """What ip(8) prints. Each command is the rest of one command line; -6 is added to those that
     speak of IPv6 routes and rules. Raises CalledProcessError."""
     printed = ""
-    for command in commands:
-        words = command.split()
-        if words[0] in ("route", "rule") and ":" in command:
-            words.insert(0, "-6")
-        printed += where.output("ip", *words)
+    for options, lines in itertools.groupby(map(_parted, commands), lambda parted: parted[0]):
+        rest = [line for _options, line in lines]
+        if len(rest) == 1:
+            printed += where.output("ip", *options, *rest[0].split())
+        else:
+            printed += where.output("ip", *options, "-batch", "-", stdin="\n".join(rest))
     return printed
+
+
+def _parted(command: str) -> tuple[tuple[str, ...], str]:
+    """ip's options, and the rest."""
+    words = command.split()
+    options = tuple(itertools.takewhile(lambda word: word.startswith("-"), words))
+    if words[0] in ("route", "rule") and ":" in command:
+        options = ("-6",)
+    return options, " ".join(words[len(options) if words[0].startswith("-") else 0 :])
 
 
 def lacks(where: LabNamespace, *link: str) -> bool:
@@ -57,27 +69,28 @@ def lacks(where: LabNamespace, *link: str) -> bool:
     return False
 
 
-def tun(where: LabNamespace, name: str, *, persistent: bool = False) -> int:
-    """A tun device, up: the descriptor of its program.
+def tun(where: LabNamespace, name: str, *, persistent: bool = False) -> io.FileIO:
+    """A tun device, up: its program's end, whose reads do not wait.
 
     Once that is closed the device is gone, or without carrier if it is persistent. Raises OSError
     where none can be made.
     """
 
-    def opened() -> int:
-        descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    def opened() -> io.FileIO:
+        end = io.FileIO("/dev/net/tun", "r+")
         try:
+            os.set_blocking(end.fileno(), False)
             wanted = struct.pack("=16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI)
-            fcntl.ioctl(descriptor, _TUNSETIFF, wanted)
-            fcntl.ioctl(descriptor, _TUNSETPERSIST, int(persistent))
+            fcntl.ioctl(end, _TUNSETIFF, wanted)
+            fcntl.ioctl(end, _TUNSETPERSIST, int(persistent))
         except BaseException:
-            os.close(descriptor)
+            end.close()
             raise
-        return descriptor
+        return end
 
-    descriptor = where.run(opened)
+    end = where.run(opened)
     ip(where, f"link set {name} up")
-    return descriptor
+    return end
 
 
 def vanish(sock: socket.socket) -> None:
@@ -136,9 +149,14 @@ class Uplinks:
     def link(self, name: str, far_name: str, far: LabNamespace | None = None) -> None:
         """A wire more from the host to the far host, or another; up, without addresses."""
         ends = self.host, far or self.far
-        for where, old, new in zip(ends, self.lab.wire(*ends), (name, far_name)):
-            ip(where, f"link set {old} down", f"link set {old} name {new}", f"link set {new} up")
-            where.own(new)
+        for where, made, wanted in zip(ends, self.lab.wire(*ends), (name, far_name)):
+            ip(
+                where,
+                f"link set {made} down",
+                f"link set {made} name {wanted}",
+                f"link set {wanted} up",
+            )
+            where.own(wanted)
 
     def fall_back(self) -> None:
         """Default routes by wlan0, for when there are none by eth0."""

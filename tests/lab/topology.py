@@ -102,10 +102,15 @@ class LabNamespace:
         """The command line that runs a command inside."""
         return [_tool("nsenter"), f"--net={self.path}", "--", _tool(words[0]), *words[1:]]
 
-    def output(self, *words: str) -> str:
+    def output(self, *words: str, stdin: str = "") -> str:
         """What a command prints that is run inside. Raises CalledProcessError."""
         done = subprocess.run(
-            self.command(*words), check=True, capture_output=True, text=True, timeout=60
+            self.command(*words),
+            check=True,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         return done.stdout
 

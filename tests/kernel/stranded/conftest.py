@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+
 import pytest
 
-from tests.lab.networks import Uplinks
+from tests.lab.networks import Uplinks, tun
 from tests.lab.topology import Lab
 
 pytest.register_assert_rewrite("tests.kernel.stranded.connections")
@@ -27,3 +31,17 @@ def connections(uplinks: Uplinks) -> Connections:
     made = Connections(uplinks)
     made.are(NOTHING, NOTHING)
     return made
+
+
+@pytest.fixture
+def tunnel(uplinks: Uplinks) -> Iterator[Callable[..., io.FileIO]]:
+    """Makes a tun device of that name on the host, and gives its program's end."""
+    with contextlib.ExitStack() as ends:
+
+        def make(name: str, *, persistent: bool = False) -> io.FileIO:
+            try:
+                return ends.enter_context(tun(uplinks.host, name, persistent=persistent))
+            except OSError as error:
+                pytest.skip(f"no tun device can be made here: {error}")
+
+        yield make

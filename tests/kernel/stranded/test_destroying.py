@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import errno
-import os
+import io
 import socket
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ from tests.kernel.stranded.connections import (
 )
 from tests.kernel.test_destroy_orders import outcomes_of, run
 from tests.lab import states
-from tests.lab.networks import Talk, Uplinks, ip, tun
+from tests.lab.networks import Talk, Uplinks, ip
 from tests.lab.states import Held
 from tests.lab.topology import LabNamespace, Pair
 
@@ -108,10 +108,10 @@ def test_just_the_stranded_are_destroyed(uplinks: Uplinks, connections: Connecti
 
 
 def test_just_those_that_bypass_the_vpn_are_destroyed(
-    uplinks: Uplinks, connections: Connections
+    uplinks: Uplinks, connections: Connections, tunnel: Callable[..., io.FileIO]
 ) -> None:
     host = uplinks.host
-    descriptor = tun(host, "tun0")
+    tunnel("tun0")
     ip(host, "addr add 10.9.0.1/32 dev tun0", f"route add {uplinks.service4}/32 dev tun0")
     ip(host, f"route replace {uplinks.other6} metric 1")
     before = _seen_from_outside(host)
@@ -124,7 +124,6 @@ def test_just_those_that_bypass_the_vpn_are_destroyed(
     }
     assert outcomes_of(report) == dict.fromkeys(bypassing, "destroyed")
     assert _seen_from_outside(host) == before - bypassing
-    os.close(descriptor)
 
 
 def test_what_is_rerouted_somewhere_is_not_destroyed(uplinks: Uplinks) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.kernel.releases import release
 from tests.kernel.stranded.connections import (
     GONE,
     NOTHING,
@@ -39,8 +40,11 @@ def _by_both(uplinks: Uplinks) -> None:
 
 def _by_both_as_objects(uplinks: Uplinks) -> None:
     number = 0
+    # Before "ipv6: nexthop: release IPv6 per-cpu dsts ..." (5.16; stables differ) a link that was
+    # in a group of IPv6 nexthops may never go.
+    families = _DEFAULTS if release() >= (5, 16) else _DEFAULTS[:1]
     try:
-        for family, default, gateways in _DEFAULTS:
+        for family, default, gateways in families:
             for gateway, link in zip(gateways, ("eth0", "wlan0")):
                 number += 1
                 ip(uplinks.host, f"{family} nexthop add id {number} via {gateway} dev {link}")

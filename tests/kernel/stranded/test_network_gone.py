@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-import os
+import io
+from collections.abc import Callable
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.kernel.stranded.connections import (
     UNROUTABLE,
     Connections,
 )
-from tests.lab.networks import Uplinks, ip, tun, vanish
+from tests.lab.networks import Uplinks, ip, vanish
 from tests.lab.waiting import until
 
 
@@ -182,18 +183,20 @@ def test_a_route_or_rule_that_refuses(
     connections.are(UNROUTABLE, UNROUTABLE, {str(each): (each, NOTHING) for each in neighbour})
 
 
-def test_a_tunnel_that_its_program_left(uplinks: Uplinks, connections: Connections) -> None:
+def test_a_tunnel_that_its_program_left(
+    uplinks: Uplinks, connections: Connections, tunnel: Callable[..., io.FileIO]
+) -> None:
     """A persistent tun device loses its carrier; one that is not goes, and its address too."""
     ends = {}
     talks = {}
     for number, name in enumerate(("tun0", "tun1"), start=1):
-        ends[name] = tun(uplinks.host, name, persistent=name == "tun0")
+        ends[name] = tunnel(name, persistent=name == "tun0")
         ip(uplinks.host, f"addr add 10.{number}.0.1 peer 10.{number}.0.2 dev {name}")
         talks[name] = uplinks.udp(f"10.{number}.0.2")
         assert talks[name].sock.getsockname()[0] == f"10.{number}.0.1"
     connections.are(NOTHING, NOTHING, {name: (talk, NOTHING) for name, talk in talks.items()})
-    for descriptor in ends.values():
-        os.close(descriptor)
+    for end in ends.values():
+        end.close()
     connections.are(
         NOTHING, NOTHING, {"tun0": (talks["tun0"], CARRIER), "tun1": (talks["tun1"], GONE)}
     )

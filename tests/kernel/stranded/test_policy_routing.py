@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -19,8 +20,9 @@ from tests.kernel.stranded.connections import (
     Connections,
     chosen,
 )
-from tests.lab.networks import Talk, Uplinks, ip, tun
+from tests.lab.networks import Talk, Uplinks, ip
 
+Tunnel = Callable[..., io.FileIO]
 _VPN_MARK = 51820
 
 
@@ -36,12 +38,9 @@ def other_table(uplinks: Uplinks) -> int:
 
 
 @pytest.fixture
-def vpn(uplinks: Uplinks, connections: Connections) -> Iterator[int]:  # noqa: ARG001
-    """What wg-quick(8) does, with a tun device: all goes there but what has the VPN's own mark.
-
-    The descriptor of the VPN's program.
-    """
-    descriptor = tun(uplinks.host, "tun0")
+def vpn(uplinks: Uplinks, connections: Connections, tunnel: Tunnel) -> None:  # noqa: ARG001
+    """What wg-quick(8) does, with a tun device: all goes there but what has the VPN's own mark."""
+    tunnel("tun0")
     ip(
         uplinks.host,
         "addr add 10.9.0.1/32 dev tun0",
@@ -55,8 +54,6 @@ def vpn(uplinks: Uplinks, connections: Connections) -> Iterator[int]:  # noqa: A
             f"{family} rule add not fwmark {_VPN_MARK} table {_VPN_MARK}",
             f"{family} rule add table main suppress_prefixlength 0",
         )
-    yield descriptor
-    os.close(descriptor)
 
 
 def _rerouted(uplinks: Uplinks, *to: str) -> set[int]:
@@ -90,8 +87,8 @@ def test_a_vpn_came_up(uplinks: Uplinks, connections: Connections) -> None:
     assert _rerouted(uplinks, "tun1") == set()
 
 
-def test_a_vpn_that_went_again(uplinks: Uplinks, connections: Connections) -> None:
-    descriptor = tun(uplinks.host, "tun0")
+def test_a_vpn_that_went_again(uplinks: Uplinks, connections: Connections, tunnel: Tunnel) -> None:
+    end = tunnel("tun0")
     ip(
         uplinks.host,
         "addr add 10.9.0.1 peer 10.9.0.2 dev tun0",
@@ -99,7 +96,7 @@ def test_a_vpn_that_went_again(uplinks: Uplinks, connections: Connections) -> No
     )
     inside = uplinks.udp(uplinks.service4), uplinks.udp("10.9.0.2")
     connections.are(REROUTED, NOTHING, {str(each): (each, NOTHING) for each in inside})
-    os.close(descriptor)
+    end.close()
     connections.are(NOTHING, NOTHING, {str(each): (each, GONE) for each in inside})
 
 

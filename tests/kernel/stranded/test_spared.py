@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-import os
+import io
+from collections.abc import Callable
 
 import pytest
 
@@ -27,7 +28,6 @@ from tests.lab.networks import (
     Uplinks,
     ip,
     lacks,
-    tun,
 )
 from tests.lab.waiting import until
 
@@ -244,26 +244,21 @@ def test_links_over_links(uplinks: Uplinks, connections: Connections, kind: str)
     are(CARRIER)
 
 
-def test_tunnels_whose_state_nobody_knows(uplinks: Uplinks, connections: Connections) -> None:
+def test_tunnels_whose_state_nobody_knows(
+    uplinks: Uplinks, connections: Connections, tunnel: Callable[..., io.FileIO]
+) -> None:
     """operstate says unknown of a tun device that works."""
-    descriptor = tun(uplinks.host, "tun0")
+    end = tunnel("tun0")
     ip(uplinks.host, "addr add 10.9.0.1 peer 10.9.0.2 dev tun0")
     talk = uplinks.udp("10.9.0.2")
     assert "state UNKNOWN" in ip(uplinks.host, "link show tun0")
     connections.are(NOTHING, NOTHING, {"tunnel": (talk, NOTHING)})
     talk.sock.send(b"x" * 10)
-    packets = until(lambda: _read(descriptor, 10), "the tunnel's program gets the packet")
-    assert packets.endswith(b"x" * 10)
-    os.close(descriptor)
 
+    def arrives() -> bool:
+        return b"x" * 10 in (end.read(2048) or b"")
 
-def _read(descriptor: int, length: int) -> bytes | None:
-    """The first IPv4 packet with so many bytes of a datagram."""
-    try:
-        packet = os.read(descriptor, 2048)
-    except BlockingIOError:
-        return None
-    return packet if packet[0] >> 4 == 4 and len(packet) == 28 + length else None
+    until(arrives, "the tunnel's program reads what was sent")
 
 
 def test_a_dummy_link(uplinks: Uplinks, connections: Connections) -> None:

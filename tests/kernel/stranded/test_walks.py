@@ -5,28 +5,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import io
+from collections.abc import Callable
 
 import pytest
 
 from tests.kernel.stranded.connections import strandings
 from tests.kernel.stranded.walking import Walk
-from tests.lab.networks import Uplinks, tun
+from tests.lab.networks import Uplinks
 
 _STEPS = 10
 
 
-@pytest.fixture
-def tunnel(uplinks: Uplinks) -> Iterator[int]:
-    descriptor = tun(uplinks.host, "tun0")
-    yield descriptor
-    os.close(descriptor)
-
-
 @pytest.mark.parametrize("seed", range(4))
-def test_a_walk_of_random_changes(uplinks: Uplinks, tunnel: int, seed: int) -> None:
-    walk = Walk(uplinks, tunnel, seed)
+def test_a_walk_of_random_changes(
+    uplinks: Uplinks, tunnel: Callable[..., io.FileIO], seed: int
+) -> None:
+    walk = Walk(uplinks, tunnel("tun0"), seed)
     for _step in range(_STEPS):
         walk.step()
         expected = walk.expected()

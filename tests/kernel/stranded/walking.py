@@ -9,8 +9,8 @@ What has to be told of them is found out without the core: by sending, and by ip
 from __future__ import annotations
 
 import contextlib
+import io
 import json
-import os
 import random
 import socket
 import subprocess
@@ -126,7 +126,7 @@ class Walk:
     """tunnel: the program's end of the host's tun0. talks: of each kind a datagram socket and a
     connection. done: the changes so far."""
 
-    def __init__(self, uplinks: Uplinks, tunnel: int, seed: int) -> None:
+    def __init__(self, uplinks: Uplinks, tunnel: io.FileIO, seed: int) -> None:
         self.done: list[str] = []
         self._uplinks = uplinks
         self._host, self._far = uplinks.host, uplinks.far
@@ -173,12 +173,8 @@ class Walk:
             self.done.append(change)
             break
         # A link that is down has none.
-        subprocess.run(
-            self._host.command("ip", "-force", "-batch", "-"),
-            input="\n".join(self._neighbours).encode(),
-            check=False,
-            capture_output=True,
-        )
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self._host.output("ip", "-force", "-batch", "-", stdin="\n".join(self._neighbours))
 
     def expected(self) -> list[Expected]:
         """For each of the talks."""
@@ -253,10 +249,8 @@ class Walk:
     def _arrivals(self) -> list[tuple[bytes, str]]:
         """What has come since: each payload, and the host's link by which it left."""
         found = [(data, _NEAR_ENDS[link]) for data, link in self._uplinks.arrivals()]
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                packet = os.read(self._tunnel, 2048)
-                found.append((packet[28 if packet[0] >> 4 == 4 else 48 :], "tun0"))
+        while packet := self._tunnel.read(2048):
+            found.append((packet[28 if packet[0] >> 4 == 4 else 48 :], "tun0"))
         return found
 
 
