@@ -178,24 +178,26 @@ def test_notices_of_udp_wake_it(pair: Pair, start: Start) -> None:
     assert running.report().progress.ended == 1
 
 
-def test_notices_are_told_to_anybody(pair: Pair) -> None:
-    (namespace,) = namespaces.resolve([pair.client.name])
-    listening = namespaces.inside(namespace, notices.open_notices)
+def test_notices_are_those_of_their_namespace(pair: Pair) -> None:
+    here, there = (namespaces.resolve([each.name])[0] for each in (pair.client, pair.server))
+    listening = [namespaces.inside(each, notices.open_notices) for each in (here, there)]
     try:
-        held, other = states.established(pair), states.established(pair, v6=True)
-        assert not notices.wait([listening], 0.0)
-        for each in (held, other):
+        held = [states.established(pair), states.established(pair, v6=True)]
+        assert not notices.wait(listening, 0.0)
+        meant = {each.cookie for each in held}
+        told: set[int] = set()
+        for each in held:
             close(each)
-            told: set[int] = set()
 
-            def heard(cookie: int | None = each.cookie, told: set[int] = told) -> bool:
-                assert notices.wait([listening], 5.0)
-                told |= listening.cookies() or frozenset()
-                return cookie in told
+        def heard() -> bool:
+            told.update(listening[0].cookies() or ())
+            return meant <= told
 
-            until(heard, "a notice of the socket that was closed")
+        until(heard, "notices of the sockets that were closed")
+        assert meant.isdisjoint(listening[1].cookies() or ())
     finally:
-        listening.close()
+        for each in listening:
+            each.close()
 
 
 def test_without_notices_it_looks_by_itself(pair: Pair, start: Start) -> None:
