@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -178,10 +179,19 @@ def site(lab: Lab, start_actor: StartActor, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def report(site: Site) -> Report:
-    """Of all hosts, made as soon as there is something to be seen on each."""
-    expected = {(HOST, "zero_window"): "persist", ("web-2", "retransmitting"): "backoff:2"}
-    for (host, _verdict), shown in expected.items():
-        until(lambda host=host, shown=shown: shown in site.look(host), f"{shown} on {host}")
+    """Of all hosts, made as soon as the kernel's timers prove what is asked for."""
+    for host, count, pattern in (
+        (HOST, 3, r"timer:\(persist[^\n]*\n[^\n]*backoff:[2-9]"),
+        ("web-2", 1, r"ESTAB[^\n]*timer:\(on[^\n]*\n[^\n]*backoff:[2-9]"),
+        ("web-2", 1, r"SYN-SENT[^\n]*\n[^\n]*backoff:[1-9]"),
+    ):
+        until(
+            lambda host=host, count=count, pattern=pattern: (
+                len(re.findall(pattern, site.look(host))) == count
+            ),
+            f"{count} x {pattern} on {host}",
+            seconds=20,
+        )
     return site.report("all.html")
 
 
