@@ -4,8 +4,8 @@
 """Private to linuxnet.sockets: whether some socket can be what several selectors ask at once.
 
 Each leaf of their trees is a question with an unknown answer. Leaves that ask the same have the
-same answer; of numbers and prefixes it is known which imply, and which exclude, each other. All
-answers are tried; where they are too many, nothing is said.
+same answer; of any two about numbers or prefixes it is known whether they imply or exclude each
+other. All answers are tried; where they are too many, nothing is said.
 """
 
 from __future__ import annotations

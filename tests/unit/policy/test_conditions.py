@@ -1,0 +1,232 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What `while` means."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linuxnet_sockets.errors import InputError
+from linuxnet_sockets.policy.conditions import Facts, KnownRoute, can_hold
+from linuxnet_sockets.policy.while_ import parse_condition
+from linuxnet_sockets.selector.prefixes import Prefix
+from linuxnet_sockets.wire.route import Address, Link
+from linuxnet_sockets.words import describe
+
+UP = 0x11043
+NO_CARRIER = 0x1003
+DOWN = 0x1002
+POINT_TO_POINT_UP = 0x10091  # as a tunnel: its operstate is unknown
+
+
+def address(text: str, ifindex: int = 2) -> Address:
+    family = socket.AF_INET6 if ":" in text else socket.AF_INET
+    return Address(family, socket.inet_pton(family, text), 24, ifindex, 0, 0)
+
+
+def route(text: str, *ifindexes: int, metric: int = 0, table: int = 254) -> KnownRoute:
+    host, _slash, length = text.partition("/")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    prefix = Prefix(socket.inet_pton(family, host), int(length))
+    return KnownRoute(prefix, frozenset(ifindexes), metric, table)
+
+
+FACTS = Facts(
+    [
+        Link(1, "lo", 0x10049),
+        Link(2, "eth0", UP),
+        Link(3, "wlan0", NO_CARRIER),
+        Link(4, "wg0", POINT_TO_POINT_UP),
+        Link(5, "dummy0", DOWN),
+    ],
+    [address("192.0.2.1"), address("2001:db8::1"), address("10.8.0.2", 4)],
+    [
+        route("0.0.0.0/0", 2, metric=100),
+        route("0.0.0.0/0", 3, metric=600),
+        route("::/0", 3, metric=1024),
+        route("0.0.0.0/0", 4, table=51820),
+        route("10.0.0.0/8", 4),
+        route("203.0.113.0/24", 2, 3),
+    ],
+)
+
+
+def holds(condition: Any, facts: Facts = FACTS) -> bool | None:
+    return parse_condition(condition, ("while",)).holds(facts)
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ({"interface": "eth0", "is": "present"}, True),
+        ({"interface": "dummy0", "is": "present"}, True),
+        ({"interface": "wgO", "is": "present"}, False),
+        ({"interface": "eth0", "is": "up"}, True),
+        ({"interface": "wg0", "is": "up"}, True),
+        ({"interface": "wlan0", "is": "up"}, False),
+        ({"interface": "dummy0", "is": "up"}, False),
+        ({"interface": "wgO", "is": "up"}, None),
+        ({"address": "192.0.2.1", "is": "present"}, True),
+        ({"address": "::ffff:192.0.2.1", "is": "present"}, True),
+        ({"address": "2001:db8:0::1", "is": "present"}, True),
+        ({"address": "192.0.2.2", "is": "present"}, False),
+        # The preferred one of a table.
+        ({"route": "default", "via": "eth0"}, True),
+        ({"route": "0.0.0.0/0", "via": "wlan0"}, False),
+        # Of IPv6 it is that.
+        ({"route": "default", "via": "wlan0"}, True),
+        ({"route": "::/0", "via": "wlan0"}, True),
+        ({"route": "::/0", "via": "eth0"}, False),
+        # In any table.
+        ({"route": "0.0.0.0/0", "via": "wg0"}, True),
+        ({"route": "10.0.0.0/8", "via": "wg0"}, True),
+        ({"route": "10.0.0.0/8", "via": "eth0"}, False),
+        # Just this prefix.
+        ({"route": "10.1.0.0/16", "via": "wg0"}, False),
+        # One of several next hops.
+        ({"route": "203.0.113.0/24", "via": "wlan0"}, True),
+        ({"route": "10.0.0.0/8", "via": "wgO"}, None),
+    ],
+)
+def test_what_is_asked_of_the_network(condition: Any, expected: bool | None) -> None:
+    assert holds(condition) is expected
+    # Unknown stays unknown: a misspelt name destroys nothing.
+    assert holds({"not": condition}) is (None if expected is None else not expected)
+
+
+def test_routes_that_nobody_looked_at_are_unknown() -> None:
+    facts = Facts([Link(2, "eth0", UP)], [])
+    assert holds({"route": "default", "via": "eth0"}, facts) is None
+
+
+LEAVES: dict[bool | None, Any] = {
+    True: {"interface": "eth0", "is": "up"},
+    False: {"interface": "wlan0", "is": "up"},
+    None: {"interface": "wgO", "is": "up"},
+}
+
+
+@pytest.mark.parametrize("values", list(itertools.product(LEAVES, repeat=2)))
+def test_any_and_all_follow_kleene(values: tuple[bool | None, bool | None]) -> None:
+    children = [LEAVES[value] for value in values]
+    any_of = True if True in values else None if None in values else False
+    all_of = False if False in values else None if None in values else True
+    assert holds({"any": children}) is any_of
+    assert holds({"all": children}) is all_of
+
+
+@pytest.mark.parametrize(
+    ("condition", "path"),
+    [
+        (None, ""),
+        ("", ""),
+        ({}, ""),
+        ("wg0", ""),
+        ([{"interface": "wg0", "is": "up"}], ""),
+        ({"interface": "wg0"}, "is"),
+        ({"interface": "", "is": "up"}, "interface"),
+        ({"interface": "a name that is far too long", "is": "up"}, "interface"),
+        ({"interface": "wg0", "is": "down"}, "is"),
+        ({"interface": "wg0", "is": "up", "via": "eth0"}, "via"),
+        ({"interface": "wg0", "is": "up", "address": "10.0.0.1"}, "address"),
+        ({"address": "10.0.0.1", "is": "up"}, "is"),
+        ({"address": "10.0.0.0/8", "is": "present"}, "address"),
+        ({"address": "fe80::1%eth0", "is": "present"}, "address"),
+        ({"address": "somewhere", "is": "present"}, "address"),
+        ({"route": "10.0.0.1/8", "via": "wg0"}, "route"),
+        ({"route": "somewhere", "via": "wg0"}, "route"),
+        ({"route": "default"}, "via"),
+        ({"route": "default", "via": None}, "via"),
+        ({"any": []}, "any"),
+        ({"any": {"interface": "wg0", "is": "up"}}, "any"),
+        ({"all": ""}, "all"),
+        ({"all": [{"interface": "wg0", "is": "up"}, {}]}, "all.1"),
+        ({"not": None}, "not"),
+        ({"not": [{"interface": "wg0", "is": "up"}]}, "not"),
+        ({"iface": "wg0", "is": "up"}, "iface"),
+        ({"not": {"not": {"interfaces": "wg0"}}}, "not.not.interfaces"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_where_it_stands(condition: Any, path: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_condition(condition, ())
+    assert ".".join(map(str, caught.value.path)) == path
+    assert describe(caught.value)
+
+
+def test_conditions_nest_so_deep_and_no_deeper() -> None:
+    condition: Any = {"interface": "eth0", "is": "up"}
+    for _level in range(16):
+        condition = {"not": condition}
+    assert holds(condition) is True
+    with pytest.raises(InputError):
+        holds({"not": condition})
+
+
+UP_, PRESENT, ROUTED = (
+    {"interface": "wg0", "is": "up"},
+    {"interface": "wg0", "is": "present"},
+    {"route": "default", "via": "wg0"},
+)
+ADDRESS = {"address": "10.0.0.1", "is": "present"}
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ({"all": [UP_, {"not": UP_}]}, False),
+        ({"all": [UP_, {"not": PRESENT}]}, False),
+        ({"all": [ROUTED, {"not": PRESENT}]}, False),
+        # Nothing is known of an interface that is not there.
+        ({"all": [{"not": UP_}, {"not": PRESENT}]}, False),
+        ({"all": [ADDRESS, {"not": ADDRESS}]}, False),
+        ({"not": {"any": [ADDRESS, {"not": ADDRESS}]}}, False),
+        ({"any": [{"all": [UP_, {"not": UP_}]}, {"all": [ADDRESS, {"not": ADDRESS}]}]}, False),
+        ({"all": [PRESENT, {"not": UP_}]}, True),
+        ({"all": [UP_, {"not": ROUTED}]}, True),
+        ({"not": PRESENT}, True),
+        ({"any": [UP_, {"not": UP_}]}, True),
+        ({"all": [UP_, {"not": {"interface": "wg1", "is": "up"}}]}, True),
+    ],
+)
+def test_a_condition_that_can_never_hold_is_told(condition: Any, expected: bool) -> None:
+    assert can_hold(parse_condition(condition, ())) is expected
+
+
+def test_what_would_take_too_long_to_try_is_let_pass() -> None:
+    many: list[Any] = [{"interface": f"eth{number}", "is": "up"} for number in range(200)]
+    assert can_hold(parse_condition({"all": [*many, {"not": many[0]}]}, ()))
+
+
+_NAMES = st.sampled_from(["eth0", "wlan0", "dummy0", "wgO"])
+_ONE = st.one_of(
+    st.builds(
+        lambda name, state: {"interface": name, "is": state},
+        _NAMES,
+        st.sampled_from(["up", "present"]),
+    ),
+    st.sampled_from([{"address": "192.0.2.1", "is": "present"}, ADDRESS]),
+    st.builds(lambda name: {"route": "default", "via": name}, _NAMES),
+)
+CONDITIONS = st.recursive(
+    _ONE,
+    lambda inner: st.one_of(
+        st.builds(lambda child: {"not": child}, inner),
+        st.builds(lambda children: {"any": children}, st.lists(inner, min_size=1, max_size=3)),
+        st.builds(lambda children: {"all": children}, st.lists(inner, min_size=1, max_size=3)),
+    ),
+    max_leaves=5,
+)
+
+
+@given(CONDITIONS)
+def test_what_holds_somewhere_is_never_called_impossible(condition: Any) -> None:
+    if holds(condition):
+        assert can_hold(parse_condition(condition, ()))
