@@ -161,6 +161,8 @@ def _lasting(verdict: str) -> list[str]:
 @pytest.mark.parametrize("name", _CASES)
 def test_never_said_for_longer_than_it_is_true(ward: Ward, name: str) -> None:
     case = ward.cases[name]
+    if _CASES[name].gone and not case.samples:
+        pytest.skip("the kernel had given it up before this slow machine looked")
     assert case.samples
     for sample in case.samples:
         for verdict, bound in sample.bounds.items():

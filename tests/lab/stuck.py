@@ -117,6 +117,11 @@ def window_shut_both_done(bed: Bed) -> Steps:
     return Steps(held, early, lambda: _close(held))
 
 
+def _acknowledged(sock: socket.socket) -> None:
+    """Wait for as long as retransmissions may need that were far apart already."""
+    until(lambda: not unacknowledged(sock), "it is acknowledged", seconds=30)
+
+
 def lost(bed: Bed) -> Steps:
     """Nothing reaches the peer any more, and there is something to send."""
     address = bed.mortal()
@@ -165,7 +170,7 @@ def fin_lost_with_user_timeout(bed: Bed) -> Steps:
         target.sendall(b"x")
         time.sleep(_ONCE)
         bed.pair.deliver(address)
-        until(lambda: not unacknowledged(target), "it is acknowledged")
+        _acknowledged(target)
         bed.pair.lose(address)
         _give_up_early(target, 1500)
 
@@ -181,9 +186,9 @@ def lost_for_a_moment(bed: Bed) -> Steps:
     def early() -> None:
         bed.pair.lose(address)
         target.sendall(b"x")
-        until(lambda: retransmits(target), "a retransmission")
+        until(lambda: retransmits(target), "a retransmission", seconds=30)
         bed.pair.deliver(address)
-        until(lambda: not unacknowledged(target), "it is acknowledged")
+        _acknowledged(target)
 
     return Steps(held, early)
 
