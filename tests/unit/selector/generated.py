@@ -138,7 +138,19 @@ _VALUES: dict[str, list[Any]] = {
     "pid": [100, "200", 300],
     "idle": [1, "1", "1s", "200s", "5m", "1ms", "0.5s", "1000000ms"],
     "congestion": ["cubic", "reno", "bbr"],
+    "stuck": [
+        "close_wait",
+        "silent",
+        {"verdict": "close_wait", "for": "1s"},
+        {"verdict": "silent", "for": "200s"},
+        {"verdict": "orphaned", "for": "0.2s"},
+        {"verdict": "syn_sent", "for": 0},
+        {"verdict": "orphaned", "for": 0},
+    ],
+    "stranded": ["address_gone", {"verdict": "rerouted", "to": ["wg0"]}],
+    "superseded": [{"silent_for": "1s"}, {"silent_for": "5m"}],
 }
+_ONE = ("idle", "superseded")
 _DURATIONS = ["0", "1us", "3us", "0.2ms", "1ms", "100ms", "1s", "0.2s", "200", "5m", "1h"]
 _SIZES = ["0", "1", "3", "1k", "1K", "1M", "0.5k", "1000", "200000", "4G"]
 _COUNTS = ["0", "1", "2", "3", "5", "100", "200000"]
@@ -169,13 +181,17 @@ def _terms(expressions: bool) -> st.SearchStrategy[dict[str, Any]]:
         elif key in COMPARISONS:
             one = _comparison(key)
             value = one | st.lists(one, min_size=1, max_size=2)
-        elif key == "idle":
+        elif key in _ONE:
             value = st.sampled_from(_VALUES[key])
         else:
             value = _one_or_more(_VALUES[key])
+        if key == "superseded":
+            port = st.sampled_from(_PORT_VALUES)
+            return st.fixed_dictionaries({key: value, "local_port": port})
         return st.fixed_dictionaries({key: value})
 
     keys = [*_VALUES, "local", "remote", "local", "remote", *COMPARISONS]
+    keys += ["stuck", "stuck"]
     if expressions:
         keys += ["expression"] * 4
     return st.sampled_from(keys).flatmap(term)

@@ -221,6 +221,55 @@ def _idle(value: Any, facts: Mapping[str, Any]) -> float:
     return quiet * 1000 >= _scaled(str(value), _US)
 
 
+_STUCK_FOR = {"close_wait": "60", "silent": "2h", "syn_sent": "10", "orphaned": "60"}
+_CLOSING = ("fin-wait-1", "fin-wait-2", "closing", "last-ack")
+_TICK_US = 10_000
+
+
+def _stuck(value: Any, facts: Mapping[str, Any]) -> float:
+    """Of those that are one clock of the kernel's each, without a timer that backs off."""
+    wanted = value if isinstance(value, Mapping) else {"verdict": value}
+    name, state, info = wanted["verdict"], facts["state"], facts["info"]
+    least = _scaled(str(wanted.get("for", _STUCK_FOR[name])), _US)
+    if facts["protocol"] != "tcp":
+        return UNKNOWN
+    may_be = {
+        "close_wait": state == "close-wait",
+        "silent": state == "established",
+        "syn_sent": state == "syn-sent",
+        "orphaned": state in _CLOSING,
+    }
+    if not may_be[name]:
+        return 0
+    if info is None:
+        return UNKNOWN
+    running = bool(facts["retransmits"])
+    if name == "silent" and running:
+        return 0
+    if name == "orphaned" and facts["inode"]:
+        return 0
+    quiet = min(info["last_data_recv"], info["last_ack_recv"]) * 1000
+    if name == "syn_sent" or state in ("fin-wait-1", "closing", "last-ack"):
+        # The timer, where it runs, has not backed off; no time is proven.
+        quiet = 0
+    return max(0, quiet - _TICK_US) >= least
+
+
+def _unknown(value: Any, facts: Mapping[str, Any]) -> float:  # noqa: ARG001
+    """What a look without routes and without other sockets does not know."""
+    return UNKNOWN
+
+
+def _superseded(value: Any, facts: Mapping[str, Any]) -> float:
+    if facts["protocol"] != "tcp" or facts["info"] is None:
+        return UNKNOWN
+    if facts["state"] in ("listening", "syn-sent", "syn-recv"):
+        return UNKNOWN
+    quiet = min(facts["info"]["last_data_recv"], facts["info"]["last_ack_recv"]) * 1000
+    heard = max(0, quiet - _TICK_US) < _scaled(str(value["silent_for"]), _US)
+    return 0 if heard else UNKNOWN
+
+
 def _congestion(value: Any, facts: Mapping[str, Any]) -> float:
     if facts["protocol"] not in ("tcp", "mptcp") or facts["congestion"] is None:
         return UNKNOWN
@@ -239,6 +288,9 @@ _PLAIN = {
     "pid": _pid,
     "idle": _idle,
     "congestion": _congestion,
+    "stuck": _stuck,
+    "stranded": _unknown,
+    "superseded": _superseded,
 }
 
 

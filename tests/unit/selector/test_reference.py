@@ -20,7 +20,11 @@ from . import generated, reference
 from .world import STATES, Names, sixteen, subject, world_of
 
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
-_REFUSED = ("means nothing for", "autobound, which only a filter of the kernel can tell")
+_REFUSED = (
+    "means nothing for",
+    "autobound, which only a filter of the kernel can tell",
+    "superseded without local_port",
+)
 
 
 def _parsed(selector: Mapping[str, Any], role: str = "find") -> Selector:
