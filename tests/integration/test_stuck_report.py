@@ -407,8 +407,17 @@ def test_the_same_answers_give_the_same_page(report: Report) -> None:
 
 
 def test_thousands_and_none_fit_a_phone_too(browser: Browser, tmp_path: Path) -> None:
-    record = made_up.record(made_up.verdict("zero_window", 9_500, unsent_bytes=169_370))
-    many = {f"web-{number}": made_up.found(*[record] * 100) for number in range(50)}
+    """Also where names are as long as they come."""
+    record = made_up.record(
+        made_up.verdict("zero_window", 9_500, unsent_bytes=169_370),
+        made_up.verdict("address_gone", address="2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff"),
+        local="2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff",
+        remote="2001:db8:aaaa:bbbb:cccc:dddd:eeee:fffe",
+        user="x" * 32,
+        processes=[{"pid": 4_194_304, "comm": "y" * 15, "unit": f"{'z' * 90}.service"}],
+    )
+    many = {f"web-{'0' * 60}-{number}": made_up.found(*[record] * 100) for number in range(50)}
+    many["gone"] = {"failed": True, "msg": "w" * 200}
     for name, answers, rows in (("many", many, 1000), ("none", {"web": made_up.found()}, 0)):
         path = tmp_path / f"{name}.html"
         path.write_text(page(document(answers, time=made_up.TIME)), encoding="utf-8")
