@@ -146,6 +146,8 @@ notes:
   - The kernel announces the end of many sockets, which makes the module look again at once. It also
     looks when nothing was announced, at growing intervals of at most a second, unless looking
     itself takes long.
+  - Run it with the right to see which process holds a socket, as root. A connection whose owner
+    cannot be read may be an SSH session, and is spared.
   - While connections are left in another network namespace, that namespace is listened in. A
     namespace whose name is gone is followed as long as a process is in it.
   - With V(all) in O(namespaces), those are meant that there are when the task begins.

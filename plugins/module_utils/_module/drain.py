@@ -18,6 +18,7 @@ from .._core.drain.options import ARRIVALS, CLOSED, INCLUDE, UNTIL
 from .._core.drain.resume import from_resume, to_resume
 from .._core.drain.still import Bytes
 from .._core.drain.watchlist import Key
+from .._core.guard.reason import OWNER_UNREADABLE
 from .._core.host import Host
 from .._core.outcomes import Result
 from .._core.selector.values import parse_duration_ms
@@ -61,7 +62,8 @@ def work(request: Request, host: Host) -> Answer:
     report = drain(host, _order(request, host, progress), progress)
     result = _result(report, limit, request)
     result["resume"] = None if report.finished else to_resume(report.progress, host, digest)
-    return Answer(result, failure=_failure(report), warnings=unlisted_warnings(report.unlisted))
+    warnings = [*unlisted_warnings(report.unlisted), *_unreadable(report)]
+    return Answer(result, failure=_failure(report), warnings=warnings)
 
 
 def _digest(request: Request) -> str:
@@ -148,6 +150,18 @@ def _marked(report: Report, key: Key) -> dict[str, Any]:
 
 def _bytes(lost: Bytes) -> dict[str, int]:
     return {f"{name}_bytes": count for name, count in lost._asdict().items()}
+
+
+def _unreadable(report: Report) -> list[str]:
+    """That nobody waited for some, since nobody knows whose they are."""
+    reasons = (result.reason for result in report.results)
+    count = sum(reason is not None and reason.rule == OWNER_UNREADABLE for reason in reasons)
+    said = (
+        f"{count} connections were neither waited for nor destroyed, because this user cannot read "
+        "which processes hold them, and they might be SSH sessions: run with become, or set "
+        "protect.ssh_sessions to false."
+    )
+    return [said] if count else []
 
 
 def _failure(report: Report) -> str | None:

@@ -217,6 +217,22 @@ def test_newcomers(
     assert [mark.arrived for key, mark in report.marks.items() if key[2] == 2] in ([], [True])
 
 
+def test_protected_newcomers_that_went_are_not_counted(machine: Timeline) -> None:
+    """Health checks come and go all the time."""
+    machine.connect(1)
+    machine.connect(2, remote_port=4505)
+    for number in range(5):
+
+        def come(number: int = number) -> None:
+            check = machine.connect(100 + number, remote_port=4505)
+            machine.ends(2.0 * number + 3.0, check)
+
+        machine.at(2.0 * number + 1.0, come)
+    report = machine.run({"state": "established"}, grace=20.0)
+    assert report.counts == {"destroyed": 1, "protected": 1}
+    assert (report.matched, report.progress.arrived) == (2, 0)
+
+
 def test_a_newcomer_that_is_ignored_is_counted_once(machine: Timeline) -> None:
     machine.connect(1)
     machine.at(2.0, lambda: machine.connect(2) and None)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from plugins.module_utils._core.errors import InputError
+from plugins.module_utils._core.guard import holding
 from plugins.module_utils._core.record import RECORD_KEYS
 from plugins.module_utils._module import drain
 from plugins.module_utils._module.run import Answer, Request
@@ -218,6 +219,24 @@ def test_what_cannot_be_destroyed_is_told_with_what_to_do(target: Timeline) -> N
     assert answer.failure.startswith("1 of the 2 selected sockets could not be destroyed: 1 kernel")
     assert len(answer.result["survivors"]) == 1
     assert not answer.result["drained"]
+
+
+def test_a_user_who_cannot_read_owners_is_told(
+    target: Timeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a user would think that the host is drained."""
+
+    def denied(_proc: str, _pid: int) -> holding.Descriptors:
+        raise PermissionError
+
+    monkeypatch.setattr(holding, "Descriptors", denied)
+    sock = target.connect(1)
+    answer = run(target)
+    (entry,) = answer.result["spared"]
+    assert (entry["cookie"], entry["reason"]) == (f"{sock.cookie:x}", "owner_unreadable")
+    (warning,) = answer.warnings
+    assert warning.startswith("1 connections were neither waited for nor destroyed")
+    assert run(target, grace=0, protect={"ssh_sessions": False, "kernel": False}).warnings == []
 
 
 # Steps.

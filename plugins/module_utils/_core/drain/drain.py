@@ -124,15 +124,16 @@ class _Drain:
         ignore = not self._first and self._order.arrivals == IGNORE
         for each in surveys:
             label = each.namespace.label
+            there = {subject.identity for subject in each.left}
+            gone = [key for key, _entry in self._watchlist.all(WAITED, label) if key not in there]
+            for kind in (IGNORED, SPARED):
+                for key, _entry in list(self._watchlist.all(kind, label)):
+                    if key not in each.known:
+                        self._watchlist.forget(key)
             for subject, reason in each.spared:
                 if self._watchlist.of(subject) is None:
                     self._watchlist.watch(subject, SPARED, arrived=not self._first)
                 self._watchlist.spare(subject.identity, reason)
-            there = {subject.identity for subject in each.left}
-            gone = [key for key, _entry in self._watchlist.all(WAITED, label) if key not in there]
-            for key, _entry in list(self._watchlist.all(IGNORED, label)):
-                if key not in each.known:
-                    self._watchlist.forget(key)
             for key in gone:
                 self._watchlist.done(key)
             for subject in each.arrivals:
