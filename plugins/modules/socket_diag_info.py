@@ -304,7 +304,8 @@ sockets:
           type: str
     stuck:
       description:
-        - Why the connection makes no progress, with O(details=verdicts). Empty where it makes some.
+        - Why the connection makes no progress, with O(details=verdicts) or where O(match) asks for
+          verdicts. Empty where it makes some.
       type: list
       elements: dict
       contains:
@@ -321,8 +322,8 @@ sockets:
           type: dict
     stranded:
       description:
-        - Why the network under the connection is gone, with O(details=verdicts). Empty where it is
-          there.
+        - Why the network under the connection is gone, with O(details=verdicts) or where O(match)
+          asks for it. Empty where it is there.
       type: list
       elements: dict
       contains:
@@ -338,8 +339,8 @@ sockets:
     superseded:
       description:
         - The connection by which the peer goes on instead of this one, which has been silent for 30
-          seconds at the least, with O(details=verdicts). V(false) where there is none, or where
-          the local port is not that of a service.
+          seconds at the least, with O(details=verdicts) or where O(match) asks for it. V(false)
+          where there is none, or where the local port is not that of a service.
       type: raw
       contains:
         silent_ms:

@@ -54,8 +54,8 @@ class Environment:
         self.settings: dict[tuple[bytes | None, ...], dict[str, Any]] = {}
         # What verdicts found out in this look, by the class that found it out.
         self.kept: dict[type, Any] = {}
-        # For how many milliseconds verdicts must have held to be told, where a selector of this
-        # look asks for less than is usual.
+        # The verdicts that a selector of this look asks for, and for how many milliseconds they
+        # must have held to be told: the usual time, or less.
         self.asked_ms: dict[str, int] = {}
 
     def ask(self, verdict: str, for_ms: int) -> None:

@@ -125,7 +125,8 @@ def extensions(details: Collection[str], *, clocks: bool = True) -> int:
 def record(subject: Subject, details: Collection[str] = ()) -> dict[str, Any]:
     """The record of one socket, with every one of RECORD_KEYS.
 
-    details: which of DETAILS to fill; what was not asked for is null. Milliseconds and bytes,
+    details: which of DETAILS to fill; what was not asked for is null, but verdicts that the look's
+    selector asked for are told. Milliseconds and bytes,
     except in tcp_info, whose numbers are the kernel's.
     """
     sock = subject.sock
@@ -157,7 +158,8 @@ def record(subject: Subject, details: Collection[str] = ()) -> dict[str, Any]:
         entry["memory"] = _memory(subject.attributes)
     if "process" in details:
         entry["processes"] = _processes(subject)
-    if "verdicts" in details:
+    environment = subject.environment
+    if "verdicts" in details or environment.asked_ms or environment.kept:
         entry["stuck"] = _told(stuck.verdicts(subject))
         entry["stranded"] = _told(stranded(subject))
         entry["superseded"] = superseded(subject)

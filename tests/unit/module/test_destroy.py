@@ -15,7 +15,7 @@ from plugins.module_utils._module.destroy import work
 from plugins.module_utils._module.outcomes import _ADVICE
 from plugins.module_utils._module.run import Answer
 from tests.fakes import FakeSocket
-from tests.fakes.model import LISTEN, UDP
+from tests.fakes.model import CLOSE_WAIT, LISTEN, UDP
 from tests.unit.guard.machine import LOCAL, LOCAL6, REMOTE, REMOTE6, connection
 from tests.unit.module.conftest import Target
 
@@ -90,6 +90,21 @@ def test_an_entry_is_the_record_and_four_keys(target: Target) -> None:
     assert set(entry) == {*RECORD_KEYS, "outcome", "engine", "reason", "reason_detail"}
     assert entry["state"] == "established"
     assert entry["idle_ms"] == 50
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_what_was_destroyed_for_a_verdict_has_its_evidence(target: Target, check: bool) -> None:
+    clocks = {"last_data_recv": 2000, "last_ack_recv": 2000}
+    target.add(connection(local="192.0.2.99", state=CLOSE_WAIT, tcp_info=clocks))
+    wanted = {
+        "stuck": {"verdict": "close_wait", "for": "1s"},
+        "stranded": ["address_gone", "no_carrier"],
+    }
+
+    (entry,) = destroy(target, match=wanted, check=check).result["destroyed"]
+
+    assert [(each["verdict"], each["for_ms"]) for each in entry["stuck"]] == [("close_wait", 1990)]
+    assert "address_gone" in [each["verdict"] for each in entry["stranded"]]
 
 
 def test_check_mode_names_the_very_cookies_and_touches_nothing(target: Target) -> None:

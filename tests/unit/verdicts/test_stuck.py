@@ -276,7 +276,8 @@ def test_the_record_tells_what_its_selector_asked_for(machine: Machine) -> None:
             found = find(view, selector, extensions=record.extensions(("verdicts",)))
         assert bool(found) is (told is not None)
         for subject in found:
-            entry = record.record(subject, ("verdicts",))
+            entry = record.record(subject)
+            assert entry == record.record(subject, ("verdicts",))
             assert [(each["verdict"], each["for_ms"]) for each in entry["stuck"]] == told
             assert entry["stuck"][0]["evidence"]["last_ack_ms"] == 5010
     plain = parse_selector({"state": "close-wait"}, names=machine.host)

@@ -74,8 +74,8 @@ class StuckIs(Leaf):
     def bind(self, environment: Environment) -> Bound:
         wanted, judge = self.wanted, stuck.judge
         for verdict, for_ms in wanted:
-            if for_ms is not None:
-                environment.ask(verdict, min(for_ms, stuck.DEFAULT_FOR_MS[verdict]))
+            usual = stuck.DEFAULT_FOR_MS[verdict]
+            environment.ask(verdict, usual if for_ms is None else min(for_ms, usual))
 
         def test(subject: Subject) -> bool | None:
             found: bool | None = False

@@ -1,0 +1,119 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a dump does not tell is found out for those alone that may match."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from linuxnet_sockets import look
+from linuxnet_sockets.look import View, find, find_as
+from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.subject import Subject
+from tests.fakes import FakeRoute
+from tests.unit.guard.machine import LOCAL, Machine, connection
+
+DUMP, GETLINK, GETADDR, GETROUTE, GETRULE = 20, 18, 22, 26, 34
+GONE = "192.0.2.99"
+
+
+@pytest.fixture
+def routed(machine: Machine) -> Machine:
+    machine.sockets.routes.append(FakeRoute("0.0.0.0/0", ((2, "192.0.2.126"),)))
+    return machine
+
+
+def cookies(machine: Machine, selector: dict[str, Any]) -> list[int]:
+    parsed = parse_selector(selector, names=machine.host)
+    with View(machine.host, machine.namespace) as view:
+        return [subject.cookie for subject in find(view, parsed)]
+
+
+def kinds(machine: Machine) -> Counter[int]:
+    return Counter(kind for kind, _payload in machine.sockets.requests)
+
+
+def test_a_selector_without_verdicts_asks_for_sockets_alone(routed: Machine) -> None:
+    routed.add(connection())
+    cookies(routed, {"remote_port": 443, "idle": "1ms"})
+    assert kinds(routed) == {DUMP: 2}
+
+
+def test_a_stuck_one_needs_no_second_look(routed: Machine) -> None:
+    routed.add(connection())
+    cookies(routed, {"stuck": ["retransmitting", "silent"]})
+    assert kinds(routed) == {DUMP: 2}
+
+
+def test_routes_are_asked_for_those_that_all_else_leaves(routed: Machine) -> None:
+    wanted = routed.add(connection(local=GONE, remote="198.51.100.1", uid=1000))
+    for number in range(100):
+        routed.add(connection(local=GONE, remote=f"203.0.113.{number}", uid=33))
+
+    assert cookies(routed, {"user": 1000, "stranded": "address_gone"}) == [wanted.cookie]
+    assert 1 <= kinds(routed)[GETROUTE] < 20
+
+
+def test_where_nothing_may_match_nothing_is_asked(routed: Machine) -> None:
+    routed.add(connection(local=GONE))
+    assert cookies(routed, {"remote_port": 80, "stranded": "address_gone"}) == []
+    assert kinds(routed) == {DUMP: 2}
+
+
+def test_verdicts_obey_not_and_any(routed: Machine) -> None:
+    gone = routed.add(connection(local=GONE, local_port=1)).cookie
+    there = routed.add(connection(local_port=2)).cookie
+    other = routed.add(connection(local_port=3, remote_port=80)).cookie
+
+    assert cookies(routed, {"not": {"stranded": "address_gone"}}) == [there, other]
+    assert cookies(routed, {"any": [{"remote_port": 80}, {"stranded": "address_gone"}]}) == [
+        gone,
+        other,
+    ]
+    assert cookies(routed, {"stranded": ["no_carrier", "address_gone"], "process": "app"}) == [gone]
+
+
+def test_what_is_made_is_made_of_those_that_match_in_the_end(routed: Machine) -> None:
+    routed.add(connection(local=GONE, local_port=1))
+    routed.add(connection(local_port=2))
+    parsed = parse_selector({"stranded": "address_gone"}, names=routed.host)
+    made: list[int] = []
+
+    def make(subject: Subject) -> int:
+        made.append(subject.local_port)
+        return subject.local_port
+
+    with View(routed.host, routed.namespace) as view:
+        assert find_as(make, view, parsed, view.environment()) == [1]
+    assert made == [1]
+
+
+def test_a_protecting_selector_may_go_by_verdicts(routed: Machine) -> None:
+    gone, there = connection(local=GONE), connection(local=LOCAL)
+    guard = routed.guard({"selectors": [{"stranded": "address_gone"}]})
+    routed.add(gone)
+    routed.add(there)
+
+    spared, not_spared = routed.reasons(guard, gone, there)
+
+    assert spared is not None
+    assert spared.detail == "protect.selectors[0]"
+    assert not_spared is None
+
+
+def test_owners_are_looked_for_once(routed: Machine) -> None:
+    routed.add(connection())
+    parsed = parse_selector({"process": "app"}, names=routed.host)
+    with View(routed.host, routed.namespace) as view:
+        environment = view.environment()
+        (subject,) = find(view, parsed, needs={"owners"}, environment=environment)
+        owners = environment.owners
+        look.prepare(view, environment, {"owners"}, [subject])
+        assert environment.owners is owners
+        environment.load_owners({1})
+        assert environment.owners is not owners
+        assert subject.processes
