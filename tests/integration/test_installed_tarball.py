@@ -69,9 +69,10 @@ def test_the_tarball_holds_what_a_user_needs_and_no_more(tarball: Path) -> None:
         names = set(archive.getnames())
 
     tops = {name.split("/")[0] for name in names}
-    plugins = {str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/**/*.py")}
+    files = [*ROOT.glob("plugins/**/*.py"), *ROOT.glob("playbooks/**/*.yml")]
+    files += ROOT.glob("playbooks/**/*.j2")
 
-    assert plugins <= names
+    assert {str(path.relative_to(ROOT)) for path in files} <= names
     assert {"README.md", "COPYING", "CHANGELOG.md", "meta/runtime.yml"} <= names
     assert not tops & {
         ".build",
