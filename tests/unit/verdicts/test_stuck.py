@@ -259,6 +259,21 @@ def test_a_field_that_an_old_kernel_lacks_leaves_unknown_what_needs_it(machine: 
     assert verdicts(shut) == []
 
 
+def test_the_longest_interval_is_that_of_the_namespace(machine: Machine) -> None:
+    """net.ipv4.tcp_rto_max_ms, Linux 6.15."""
+    settings = machine.proc / "sys" / "net" / "ipv4"
+    settings.mkdir(parents=True)
+    (machine.proc / "thread-self" / "ns").mkdir(parents=True)
+    (machine.proc / "thread-self" / "ns" / "net").write_text("")
+    (settings / "tcp_rto_max_ms").write_text("1000\n")
+
+    shut = made(ESTABLISHED, **{**LONG_SHUT, "backoff": 14})
+    (verdict,) = verdicts(subject_of(machine, shut)) or []
+
+    # The last answer to a probe came 5 ms ago, and a tick is taken off.
+    assert verdict.for_ms == 204 + 408 + 816 + 11 * 1000 + 5 - 10
+
+
 def test_nobody_owns_a_subflow_but_its_connection(machine: Machine) -> None:
     subject = subject_of(machine, made(FIN_WAIT2, inode=0, ulp="mptcp", **QUIET))
     assert judge(subject, "orphaned") is None
