@@ -253,4 +253,4 @@ class History(RuleBasedStateMachine):
 HOLDS_IN_ORDER = [each["name"] for each in RULES]
 
 TestHistory = History.TestCase
-TestHistory.settings = settings(max_examples=150, stateful_step_count=40)
+TestHistory.settings = settings(max_examples=100, stateful_step_count=40)

@@ -264,3 +264,14 @@ def look_at_all(
         except SocketsError as error:
             looks.append(Unseen(namespace.label, namespace.identity, error))
     return looks
+
+
+def missing_interfaces(looks: Sequence[Judgement]) -> dict[str, list[str]]:
+    """By rule: the interfaces that it names and that are in none of these namespaces: perhaps
+    misspelt."""
+    found: dict[str, list[str]] = {}
+    for rule in sorted({name for look in looks for name in look.missing}):
+        nowhere = set.intersection(*(set(look.missing.get(rule, ())) for look in looks))
+        if nowhere:
+            found[rule] = sorted(nowhere)
+    return found

@@ -191,6 +191,13 @@ class _Reader:
             allowed = "a mapping of switches and selectors; without the key the guard is whole"
             self.errors.append(InputError(at, value, problem, allowed))
             value = None
+        elif isinstance(value, Mapping):
+            # The guard itself takes these for what was not given.
+            for key, under in value.items():
+                if under is None or under == []:
+                    problem = values.kind(under) if under is None else "an empty list"
+                    allowed = "a value, or nothing: leave the key out"
+                    self.errors.append(InputError((*at, key), under, problem, allowed))
         try:
             return parse_guard(value, names=self._names, files=self._files, path=at)
         except InputError as error:
