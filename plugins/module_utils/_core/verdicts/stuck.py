@@ -27,6 +27,7 @@ from .backoff import (
     retransmitting_ms,
     shrunk_ms,
 )
+from .evidence import numbers
 from .verdict import Verdict
 
 # idiag_timer, net/ipv4/inet_diag.c inet_sk_diag_fill
@@ -225,27 +226,6 @@ STATES: Mapping[str, frozenset[int]] = {name: rule.states for name, rule in _RUL
 # The longest time that can be proven, of those for which there is one.
 PROVABLE_MS: Mapping[str, int] = {"zero_window": PROBES_PROVE_MS}
 
-# struct tcp_info's field, and what its number is divided by.
-_FROM_INFO: Mapping[str, tuple[str, int]] = {
-    "retransmits": ("retransmits", 1),
-    "probes": ("probes", 1),
-    "backoff": ("backoff", 1),
-    "rto_ms": ("rto", 1000),
-    "unacknowledged_segments": ("unacked", 1),
-    "unsent_bytes": ("notsent_bytes", 1),
-    "peer_window_bytes": ("snd_wnd", 1),
-    "last_received_ms": ("last_data_recv", 1),
-    "last_ack_ms": ("last_ack_recv", 1),
-    "last_sent_ms": ("last_data_sent", 1),
-    "window_limited_ms": ("rwnd_limited", 1000),
-    "timeouts_ms": ("total_rto_time", 1),
-}
-_FROM_SOCK: Mapping[str, str] = {
-    "send_queue_bytes": "wqueue",
-    "recv_queue_bytes": "rqueue",
-    "next_try_ms": "expires",
-}
-
 
 def judge(subject: Subject, name: str, for_ms: int | None = None) -> bool | None:
     """Whether the verdict has held for so long (None: the default); None: unknown.
@@ -282,7 +262,7 @@ def verdicts(subject: Subject) -> list[Verdict] | None:
         if bound is None and not subject.tcp_info:
             return None
         if bound is not None and bound is not False and bound >= asked.get(name, rule.for_ms):
-            found.append(Verdict(name, bound, _evidence(rule, subject)))
+            found.append(Verdict(name, bound, numbers(subject, rule.evidence)))
     return found
 
 
@@ -301,16 +281,3 @@ def _proven(rule: _Rule, subject: Subject) -> int | bool | None:
         return rule.bound(subject, info)
     except KeyError:
         return None
-
-
-def _evidence(rule: _Rule, subject: Subject) -> dict[str, int]:
-    info = subject.tcp_info or {}
-    told: dict[str, int] = {}
-    for name in rule.evidence:
-        if name in _FROM_SOCK:
-            told[name] = getattr(subject.sock, _FROM_SOCK[name])
-        else:
-            field, divisor = _FROM_INFO[name]
-            if field in info:
-                told[name] = info[field] // divisor
-    return told
