@@ -32,6 +32,7 @@ from linuxnet_sockets.plan import Order
 from linuxnet_sockets.record import extensions
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.wire import netlink, notices
+from tests.kernel.releases import release, stuck_orphan_may_stay
 from tests.lab import proc_net, states
 from tests.lab.states import Held, cookie_of
 from tests.lab.topology import Lab, LabNamespace, Pair
@@ -263,6 +264,11 @@ def test_what_is_closing_has_not_ended(pair: Pair, name: str) -> None:
     assert not report.failed
     assert report.elapsed >= 0.3
     report = run(held.where, match, grace=0.0)
+    if held.target is None and release() < (6, 11):
+        # Such a kernel might make it immortal.
+        assert report.counts == {"kernel_defect": 1}
+        assert not report.drained
+        return
     assert report.counts == {"destroyed": 1}
     assert report.drained
     # A second run finds nothing, and does not wait.
@@ -387,6 +393,7 @@ def test_a_fin_is_no_byte(pair: Pair, name: str) -> None:
     assert mark.lost == (0, 0, 0)
 
 
+@stuck_orphan_may_stay
 def test_what_was_lost_is_what_the_peer_misses(pair: Pair) -> None:
     """A FIN waits behind the data, and counts for one byte of the send queue.
 

@@ -22,6 +22,7 @@ from tests.fakes.model import (
     CLOSE,
     CLOSE_WAIT,
     ESTABLISHED,
+    FIN_WAIT1,
     FIN_WAIT2,
     LISTEN,
     SYN_RECV,
@@ -179,7 +180,8 @@ def test_what_is_protected_when_its_time_comes_is_spared(machine: Timeline) -> N
     machine.at(5.0, lambda: machine.hold(700, sock))
     report = machine.run({"state": "all"}, grace=10.0)
     assert outcomes_of(report) == {sock.cookie: "protected"}
-    assert report.matched == 1
+    assert report.counts == {"protected": 1}
+    assert (report.matched, report.progress.ended) == (1, 0)
     assert report.drained
     assert machine.sockets.destroyed == []
 
@@ -350,6 +352,24 @@ def test_what_may_not_be_destroyed_may_yet_end(machine: Timeline) -> None:
     assert report.counts == {}
     assert report.progress.ended == 1
     assert not report.failed
+
+
+def test_what_this_kernel_would_make_immortal_is_left_and_told(machine: Timeline) -> None:
+    machine.release = "5.10.0"
+    orphan = machine.connect(1, state=FIN_WAIT1, wqueue=9, inode=0)
+    report = machine.run(grace=5.0)
+    assert outcomes_of(report) == {orphan.cookie: "kernel_defect"}
+    assert not report.failed
+    assert not report.drained
+
+
+def test_a_socket_connected_elsewhere_may_be_protected_there(machine: Timeline) -> None:
+    sock = machine.connect(1)
+    stays = machine.connect(2)
+    machine.at(2.0, lambda: vars(sock).update(remote_port=4505))
+    report = machine.run({"state": "established"}, grace=10.0)
+    assert outcomes_of(report) == {sock.cookie: "protected", stays.cookie: "destroyed"}
+    assert (report.progress.ended, report.matched) == (1, 3)
 
 
 def test_an_engine_that_there_is_not_is_told_at_once(machine: Timeline) -> None:

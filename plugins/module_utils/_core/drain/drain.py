@@ -125,17 +125,19 @@ class _Drain:
         for each in surveys:
             label = each.namespace.label
             there = {subject.identity for subject in each.left}
+            # The same connections as before, but protected now.
+            there |= {subject.identity for subject, _reason in each.spared if self._knows(subject)}
             gone = [key for key, _entry in self._watchlist.all(WAITED, label) if key not in there]
             for kind in (IGNORED, SPARED):
                 for key, _entry in list(self._watchlist.all(kind, label)):
                     if key not in each.known:
                         self._watchlist.forget(key)
-            for subject, reason in each.spared:
-                if self._watchlist.of(subject) is None:
-                    self._watchlist.watch(subject, SPARED, arrived=not self._first)
-                self._watchlist.spare(subject.identity, reason)
             for key in gone:
                 self._watchlist.done(key)
+            for subject, reason in each.spared:
+                if not self._knows(subject):
+                    self._watchlist.watch(subject, SPARED, arrived=not self._first)
+                self._watchlist.spare(subject.identity, reason)
             for subject in each.arrivals:
                 kind = IGNORED if ignore else WAITED
                 self._watchlist.watch(subject, kind, arrived=not self._first)
@@ -147,6 +149,9 @@ class _Drain:
         self._report.left = {subject.identity: subject for subject in left}
         self._report.unlisted = frozenset().union(*(each.unlisted for each in surveys))
         return before != (self._progress.ended, self._progress.arrived)
+
+    def _knows(self, subject: Subject) -> bool:
+        return self._watchlist.of(subject) is not None
 
     def _decide(self, surveys: Sequence[Survey], now: float, *, final: bool) -> bool:
         """Destroy what is due; whether the drain is over."""
@@ -277,7 +282,8 @@ class _Drain:
                 Result(subject, outcomes.PROTECTED, reason) for subject, reason in each.spared
             ]
         report.finished = True
-        report.drained = not report.failed and (not report.left or self._is_enough(now))
+        stays = report.failed or outcomes.KERNEL_DEFECT in report.counts
+        report.drained = not stays and (not report.left or self._is_enough(now))
         return self._told(self._host.monotonic())
 
     def _told(self, now: float) -> Report:
