@@ -141,8 +141,9 @@ def _status(answer: Mapping[str, Any]) -> str:
 
 
 def _message(answer: Mapping[str, Any]) -> str | None:
-    said = answer.get("msg")
-    return None if said is None else clean(" ".join(str(said).split()))
+    """What was said of the failure; of a module that did not even run, what came instead of it."""
+    said = [answer[key] for key in ("msg", "module_stderr") if answer.get(key)]
+    return clean(" ".join(" ".join(map(str, said)).split())) if said else None
 
 
 def _facts(answer: Any) -> Mapping[str, Any]:

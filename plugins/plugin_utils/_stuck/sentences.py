@@ -127,7 +127,7 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
         said.append(
             f"The lists are truncated: {plural(totals['left_out'], 'connection')} of "
             f"{count_text(totals['found'])} {_are(totals['left_out'])} counted but not described "
-            f"(on {listed_text(cut)}). A higher stuck_report_limit describes more."
+            f"(on {listed_text(cut)}). A higher limit describes more."
         )
     if totals["owners_unknown"]:
         unknown = totals["owners_unknown"]

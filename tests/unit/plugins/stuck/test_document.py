@@ -48,6 +48,13 @@ def test_every_host_is_in_it_whatever_became_of_it() -> None:
     assert totals["waiting_bytes"] == 4 * 18432
 
 
+def test_a_module_that_did_not_run_is_told_by_what_it_printed() -> None:
+    answer = {"failed": True, "msg": "No JSON found", "module_stderr": "sh: python3:\n not found\n"}
+    (host,) = document({"web": answer}, time=TIME)["hosts"]
+
+    assert host["message"] == "No JSON found sh: python3: not found"
+
+
 @pytest.mark.parametrize("answer", [None, {}, {"skipped": True}, "?", {"sockets": "none"}])
 def test_a_host_without_an_answer_is_said_to_have_none(answer: Any) -> None:
     report = document({"web": answer, "db": found()}, time=TIME)
