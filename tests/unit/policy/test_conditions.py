@@ -35,7 +35,7 @@ def route(text: str, *ifindexes: int, metric: int = 0, table: int = 254) -> Know
     host, _slash, length = text.partition("/")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     prefix = Prefix(socket.inet_pton(family, host), int(length))
-    return KnownRoute(prefix, frozenset(ifindexes), metric, table)
+    return KnownRoute(prefix, frozenset(ifindexes) or None, metric, table)
 
 
 FACTS = Facts(
@@ -54,6 +54,11 @@ FACTS = Facts(
         route("0.0.0.0/0", 4, table=51820),
         route("10.0.0.0/8", 4),
         route("203.0.113.0/24", 2, 3),
+        # IPv6 has several routes of one metric.
+        route("2001:db8:1::/48", 2, metric=1024),
+        route("2001:db8:1::/48", 4, metric=1024),
+        # The kernel tells a number of a nexthop object alone.
+        route("172.16.0.0/12"),
     ],
 )
 
@@ -93,6 +98,10 @@ def holds(condition: Any, facts: Facts = FACTS) -> bool | None:
         # One of several next hops.
         ({"route": "203.0.113.0/24", "via": "wlan0"}, True),
         ({"route": "10.0.0.0/8", "via": "wgO"}, None),
+        ({"route": "2001:db8:1::/48", "via": "eth0"}, True),
+        ({"route": "2001:db8:1::/48", "via": "wg0"}, True),
+        ({"route": "2001:db8:1::/48", "via": "wlan0"}, False),
+        ({"route": "172.16.0.0/12", "via": "wg0"}, None),
     ],
 )
 def test_what_is_asked_of_the_network(condition: Any, expected: bool | None) -> None:

@@ -26,10 +26,11 @@ _MOST_TRIED = 20_000
 
 
 class KnownRoute(NamedTuple):
-    """A unicast route. ifindexes: of its next hops. metric: the lower is preferred."""
+    """A unicast route. ifindexes: of its next hops; None: the kernel does not tell. metric: the
+    lower is preferred."""
 
     destination: Prefix
-    ifindexes: frozenset[int]
+    ifindexes: frozenset[int] | None
     metric: int
     table: int
 
@@ -48,7 +49,7 @@ class Facts:
         self._routes = routes
 
     @cached_property
-    def preferred(self) -> dict[tuple[Prefix, int], frozenset[int]] | None:
+    def preferred(self) -> dict[tuple[Prefix, int], frozenset[int] | None] | None:
         """By destination and table the interfaces of the route that is taken."""
         if self._routes is None:
             return None
@@ -59,7 +60,9 @@ class Facts:
             if known is None or route.metric < known.metric:
                 best[key] = route
             elif route.metric == known.metric:
-                best[key] = known._replace(ifindexes=known.ifindexes | route.ifindexes)
+                both = known.ifindexes, route.ifindexes
+                whole = None if None in both else frozenset().union(*filter(None, both))
+                best[key] = known._replace(ifindexes=whole)
         return {key: route.ifindexes for key, route in best.items()}
 
 
@@ -71,6 +74,13 @@ class Fact(NamedTuple):
     address: bytes = b""
     prefixes: tuple[Prefix, ...] = ()
 
+
+_NEEDS = {
+    "present": frozenset({"links"}),
+    "up": frozenset({"links"}),
+    "address": frozenset({"addresses"}),
+    "route": frozenset({"links", "routes"}),
+}
 
 Answers = Callable[[Fact], Optional[bool]]
 
@@ -176,18 +186,14 @@ def _answer(fact: Fact, facts: Facts) -> bool | None:
 def _routed(prefixes: tuple[Prefix, ...], ifindex: int, facts: Facts) -> bool | None:
     if facts.preferred is None:
         return None
-    return any(
-        destination in prefixes and ifindex in ifindexes
-        for (destination, _table), ifindexes in facts.preferred.items()
-    )
-
-
-_NEEDS = {
-    "present": frozenset({"links"}),
-    "up": frozenset({"links"}),
-    "address": frozenset({"addresses"}),
-    "route": frozenset({"links", "routes"}),
-}
+    found: bool | None = False
+    for (destination, _table), ifindexes in facts.preferred.items():
+        if destination in prefixes:
+            if ifindexes is None:
+                found = None
+            elif ifindex in ifindexes:
+                return True
+    return found
 
 
 def can_hold(condition: Condition) -> bool:

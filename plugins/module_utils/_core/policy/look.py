@@ -139,7 +139,7 @@ def _facts(environment: Environment, policy: Policy) -> Facts:
         routes = [
             KnownRoute(
                 Prefix(each.destination, each.prefix_length),
-                frozenset(hop.oif for hop in each.hops),
+                frozenset(hop.oif for hop in each.hops) or None,
                 each.priority,
                 each.table,
             )
