@@ -80,7 +80,9 @@ LAYERS = {
     ),
     "filter": Layer(("plugins.filter",), names("plugin_utils"), frozenset({"stdlib", "ansible"})),
     "plugin_utils": Layer(
-        ("plugins.plugin_utils",), names("plugin_utils"), frozenset({"stdlib", "ansible"})
+        ("plugins.plugin_utils",),
+        names("plugin_utils jobs look verdicts selector world wire words foundation"),
+        frozenset({"stdlib", "ansible", "yaml"}),
     ),
     "doc_fragments": Layer(("plugins.doc_fragments",), frozenset(), frozenset({"__future__"})),
 }

@@ -59,8 +59,9 @@ def guard() -> Spec:
     }
 
 
+def engine_name() -> Spec:
+    return {"engine": {"type": "str", "choices": list(ENGINES), "default": "netlink"}}
+
+
 def engine() -> Spec:
-    return {
-        "engine": {"type": "str", "choices": list(ENGINES), "default": "netlink"},
-        "pace": {"type": "str"},
-    }
+    return {**engine_name(), "pace": {"type": "str"}}

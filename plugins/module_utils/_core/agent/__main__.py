@@ -9,4 +9,5 @@ import sys
 
 from .main import main
 
-sys.exit(main(sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -124,12 +124,3 @@ class Account:
             if (violation.namespace, violation.key) not in ended:
                 counts.setdefault(violation.rule.name, Counter())[finding.status] += 1
         return counts
-
-
-def missing_interfaces(one: Pass | None) -> dict[str, list[str]]:
-    """By rule: the interfaces that it names and that no namespace has; perhaps misspelt."""
-    looks = one.judgements if one else ()
-    found: dict[str, set[str]] = {}
-    for rule in {name for look in looks for name in look.missing}:
-        found[rule] = set.intersection(*(set(look.missing.get(rule, ())) for look in looks))
-    return {rule: sorted(names) for rule, names in found.items() if names}

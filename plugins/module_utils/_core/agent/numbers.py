@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from ..policy import engine
-from .account import HELD_BACK, Account, missing_interfaces
+from ..policy.look import missing_interfaces
+from .account import HELD_BACK, Account
 from .deadline import Clocks
 from .metrics import Metric
 
@@ -15,6 +16,7 @@ def metrics_of(account: Account, now: Clocks) -> list[Metric]:
     """Everything that account.py keeps, for those who watch many agents."""
     held_back = account.held_back()
     statuses = account.by_rule()
+    missing = missing_interfaces(account.last.judgements if account.last else ())
     policy = account.policy
 
     def flag(name: str, value: bool, meaning: str) -> Metric:
@@ -55,7 +57,9 @@ def metrics_of(account: Account, now: Clocks) -> list[Metric]:
             "Interfaces that a rule names and that no namespace has.",
             [
                 ({"rule": rule}, len(names))
-                for rule, names in missing_interfaces(account.last).items()
+                for rule, names in missing_interfaces(
+                    account.last.judgements if account.last else ()
+                ).items()
             ],
         ),
         Metric(

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..policy import engine
+from ..policy.look import missing_interfaces
 from ..words import describe
-from .account import REPORT, Account, missing_interfaces
+from .account import REPORT, Account
 from .deadline import Clocks
 
 VERSION = 1
@@ -26,7 +27,7 @@ def status_of(account: Account, now: Clocks) -> dict[str, Any]:
     held_back = account.held_back()
     trial = account.on_trial()
     statuses = account.by_rule()
-    missing = missing_interfaces(account.last)
+    missing = missing_interfaces(account.last.judgements if account.last else ())
     return {
         "version": VERSION,
         "pid": account.pid,

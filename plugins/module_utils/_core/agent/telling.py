@@ -12,10 +12,9 @@ from .. import outcomes
 from ..policy import engine
 from ..policy.enforce import Pass
 from ..policy.engine import Enforced
-from ..policy.look import Violation
+from ..policy.look import Violation, missing_interfaces
 from ..record import record
 from ..words import describe
-from .account import missing_interfaces
 from .journal import INFO, NOTICE, WARNING, Log
 from .stream import Stream
 
@@ -101,7 +100,7 @@ class Teller:
 
     def _missing(self, one: Pass) -> None:
         """An interface that comes and goes, as a tunnel does, is no mistake; a misspelt one is."""
-        now = missing_interfaces(one)
+        now = missing_interfaces(one.judgements)
         for rule in self._lacking - set(now):
             self.lasts(
                 f"interfaces of {rule}", None, ended=f"rule {rule}: its interfaces are there"

@@ -1,0 +1,164 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the work of socket_policy."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from typing import Any
+
+from .._core import outcomes as names
+from .._core.errors import InputError
+from .._core.host import Host
+from .._core.outcomes import Result
+from .._core.policy import engine
+from .._core.policy.document import PACE, Policy
+from .._core.policy.enforce import Pass, enforce_once
+from .._core.policy.engine import Excess, Finding
+from .._core.policy.look import missing_interfaces
+from .._core.policy.parse import parse_policy
+from .._core.record import record, sort_key
+from .._core.words import describe, warning_text
+from . import outcomes
+from .arguments import Spec
+from .info import checked_limit, unlisted_warnings
+from .run import Answer, Request
+
+
+def argument_spec() -> Spec:
+    """The options that socket_policy has of its own."""
+    return {"policy": {"type": "dict"}, "src": {"type": "path"}}
+
+
+def work(request: Request, host: Host) -> Answer:
+    """Enforce a policy once, and say what violated it and what became of each."""
+    options = request.options
+    limit = checked_limit(options["limit"])
+    policy = _policy(request, host)
+    one = enforce_once(host, policy, check=request.check, engine_name=options["engine"])
+    results = _results(one)
+    counts = Counter(each.outcome for each in results)
+    listed = outcomes.lists(results, limit)
+    violations = heapq.nsmallest(limit, one.decision.findings, key=_order)
+    result: dict[str, Any] = {
+        "changed": not names.CHANGING.isdisjoint(counts),
+        "mode": policy.mode,
+        "digest": policy.digest,
+        "rules": _rules(policy, one),
+        "violations": [_violation(each) for each in violations],
+        "matched": len(one.decision.findings),
+        "outcomes": {name: counts[name] for name in names.OUTCOMES if name in counts},
+        **listed,
+        "truncated": len(violations) < len(one.decision.findings)
+        or sum(map(len, listed.values())) < len(results),
+        "unseen": [
+            {"namespace": each.label, "rule": None, "error": describe(each.error)}
+            for each in one.unseen
+        ]
+        + [
+            {"namespace": look.namespace.label, "rule": rule, "error": describe(error)}
+            for look in one.judgements
+            for rule, error in look.failed.items()
+        ],
+    }
+    if request.diff:
+        result["diff"] = outcomes.diff(results, limit)
+    return Answer(result, failure=_failure(one, result), warnings=_warnings(policy, one))
+
+
+def _policy(request: Request, host: Host) -> Policy:
+    policy, src = request.options["policy"], request.options["src"]
+    if src is not None:
+        raise InputError(
+            ("src",),
+            src,
+            "a file of the controller, which only its action plugin can read",
+            "policy, where the module is called without it",
+        )
+    if policy is None:
+        raise InputError(("policy",), None, "no policy is given", "policy or src")
+    return parse_policy(policy, names=host, files=host.protect_directory, path=("policy",))
+
+
+def _results(one: Pass) -> list[Result]:
+    """What became of each socket that a rule destroys; each once."""
+    found = [each.result for each in one.done]
+    for finding in one.decision.findings:
+        subject, spared = finding.violation.subject, finding.violation.spared
+        if finding.status == engine.PROTECTED:
+            found.append(Result(subject, names.PROTECTED, spared))
+        elif finding.status == engine.LIMIT:
+            found.append(Result(subject, names.LIMIT))
+    return found
+
+
+def _order(finding: Finding) -> tuple[Any, ...]:
+    return (sort_key(finding.violation.subject), finding.violation.rule.name)
+
+
+def _violation(finding: Finding) -> dict[str, Any]:
+    violation = finding.violation
+    return {
+        "rule": violation.rule.name,
+        "status": finding.status,
+        "reason": list(violation.evidence),
+        "spared_by": None if violation.spared is None else violation.spared.rule,
+        "record": record(violation.subject),
+    }
+
+
+def _rules(policy: Policy, one: Pass) -> list[dict[str, Any]]:
+    counts: dict[str, Counter[str]] = {rule.name: Counter() for rule in policy.rules}
+    for finding in one.decision.findings:
+        counts[finding.violation.rule.name][finding.status] += 1
+    looks = one.judgements
+    missing = missing_interfaces(looks)
+    return [
+        {
+            "name": rule.name,
+            "action": rule.action,
+            "violations": sum(counts[rule.name].values()),
+            "by_status": dict(sorted(counts[rule.name].items())),
+            "holds_in": [
+                look.namespace.label for look in looks if look.conditions.get(rule.name) is True
+            ],
+            "missing_interfaces": missing.get(rule.name, []),
+        }
+        for rule in policy.rules
+    ]
+
+
+def _warnings(policy: Policy, one: Pass) -> list[str]:
+    unlisted: set[str] = set()
+    for look in one.judgements:
+        unlisted |= look.unlisted
+    return [*map(warning_text, policy.warnings), *unlisted_warnings(unlisted)]
+
+
+def _failure(one: Pass, result: dict[str, Any]) -> str | None:
+    said: list[str] = []
+    if one.decision.excess is not None:
+        said.append(_too_many(one.decision.excess, len(one.done)))
+    else:
+        undone = outcomes.undone(result["outcomes"], result["matched"])
+        said += [undone] if undone else []
+    for each in result["unseen"]:
+        rule = f"rule {each['rule']} in " if each["rule"] else ""
+        said.append(f"Not judged: {rule}namespace {each['namespace']}: {each['error']}")
+    return " ".join(said) or None
+
+
+def _too_many(excess: Excess, done: int) -> str:
+    limits = excess.limits
+    what = (
+        f"{done} of them were taken on, the oldest violations first"
+        if limits.on_excess == PACE
+        else "none was touched"
+    )
+    return (
+        f"{excess.due} sockets violate the policy and would be destroyed, but its limits allow "
+        f"{limits.max_sockets} in {limits.per_ms / 1000:g} s: {what}. The others are listed in "
+        "survivors. If they are meant, raise limits.max_sockets; if not, narrow the rules."
+    )

@@ -1,0 +1,128 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A policy enforced once, through Ansible: judged before it is sent, held, told, limited."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.actor import Actor
+from tests.integration.controller import Controller, Result, cookies, task
+from tests.lab.topology import Pair
+
+ABORTED = "ECONNABORTED"
+
+
+def enforce(
+    policy: dict[str, Any] | None, *, check: bool = False, diff: bool = False, **options: Any
+) -> Result:
+    given = {} if policy is None else {"policy": policy}
+    return task("socket_policy", {**given, **options}, check=check, diff=diff)
+
+
+def policy(*rules: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"version": 1, "limits": {"max_sockets": 100, "per": "1m"}, "rules": list(rules), **more}
+
+
+@pytest.fixture(scope="module")
+def port(pair: Pair, server: Actor) -> int:
+    return server.listen(pair.server4)["port"]
+
+
+def test_enforced_once(
+    pair: Pair, client: Actor, port: int, controller: Controller, tmp_path: Path
+) -> None:
+    """Check mode names the very sockets; then they are destroyed; then there are none."""
+    made = client.connect(pair.server4, port, 3)
+    numbers = [each["number"] for each in made]
+    spared = client.connect(pair.server4, port, 1)[0]
+    document = policy(
+        {
+            "name": "to-the-server",
+            "while": {"interface": "lo", "is": "up"},
+            "match": {"remote": f"{pair.server4}:{port}"},
+            "hold": "500ms",
+        },
+        {"name": "told", "match": {"remote": pair.server4}, "action": "report", "hold": 0},
+        protect={"selectors": [{"local_port": spared["port"]}]},
+    )
+    plan, done, again, reported = controller.play(
+        enforce(document, check=True, diff=True),
+        enforce(document),
+        enforce(document),
+        enforce({**document, "mode": "report"}),
+    )
+    expected = {each["cookie"] for each in made}
+    assert cookies(plan["destroyed"]) == expected
+    assert plan["changed"]
+    assert plan["diff"]["before"].count("\n") == 3
+    assert cookies(done["destroyed"]) == expected
+    assert done["outcomes"] == {"destroyed": 3, "protected": 1}
+    assert [each["reason"] for each in done["spared"]] == ["selector"]
+    assert set(client.state(*numbers)) == {ABORTED}
+    rule, told = done["rules"]
+    assert (rule["by_status"], rule["holds_in"]) == ({"destroy": 3, "protected": 1}, ["current"])
+    assert told["by_status"] == {"reported": 4}
+    assert len(done["violations"]) == done["matched"] == 8
+    assert not again["changed"]
+    assert again["outcomes"] == {"protected": 1}
+    assert not reported["changed"]
+    assert (reported["mode"], reported["digest"] == done["digest"]) == ("report", False)
+
+
+def test_a_policy_is_judged_before_it_is_sent(controller: Controller, tmp_path: Path) -> None:
+    bad = policy(
+        {"name": "a", "match": {"remot": "10.0.0.1"}},
+        {"name": "a", "match": {"remote": []}, "hold": "soon"},
+    )
+    (tmp_path / "empty.yml").write_text("---\n")
+    (tmp_path / "twice.yml").write_text("version: 1\nversion: 1\n")
+    wrong, empty, missing, twice, both, neither = controller.play(
+        enforce(bad),
+        enforce(None, src=str(tmp_path / "empty.yml")),
+        enforce(None, src=str(tmp_path / "nowhere.yml")),
+        enforce(None, src=str(tmp_path / "twice.yml")),
+        enforce(bad, src=str(tmp_path / "empty.yml")),
+        enforce(None),
+    )
+    assert wrong["failed"]
+    assert not wrong["changed"]
+    assert "nothing was sent" in wrong["msg"]
+    said = " ".join(wrong["errors"])
+    for words in ("policy.rules[0].match", "remot", "policy.rules[1]", "soon"):
+        assert words in said
+    assert "holds no policy, but nothing" in empty["msg"]
+    assert "nowhere.yml" in missing["msg"]
+    assert "more than once" in twice["msg"]
+    assert "one of them" in both["msg"]
+    assert "policy or src" in neither["msg"]
+
+
+def test_the_limits_hold(
+    pair: Pair, client: Actor, port: int, controller: Controller, tmp_path: Path
+) -> None:
+    made = client.connect(pair.server4, port, 3)
+    rule = {"name": "all", "match": {"remote": f"{pair.server4}:{port}"}, "hold": 0}
+    file = tmp_path / "policy.yml"
+    file.write_text(
+        "version: 1\n"
+        "limits: {max_sockets: 2, per: 1m}\n"
+        "rules:\n"
+        f"  - name: all\n    hold: 0\n    match: {{remote: '{pair.server4}:{port}'}}\n"
+    )
+    refused, paced = controller.play(
+        enforce(None, src=str(file)),
+        enforce(policy(rule, limits={"max_sockets": 2, "per": "1m", "on_excess": "pace"})),
+    )
+    assert refused["failed"]
+    assert not refused["changed"]
+    assert "none was touched" in refused["msg"]
+    assert refused["outcomes"]["limit"] == len(refused["survivors"]) >= 3
+    assert paced["failed"]
+    assert paced["outcomes"]["destroyed"] == 2
+    states = client.state(*(each["number"] for each in made))
+    assert states.count(ABORTED) <= 2
