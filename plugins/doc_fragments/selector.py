@@ -57,8 +57,8 @@ options:
       - C(stranded) says why the network under a connection is gone, V(address_gone),
         V(unroutable), V(no_carrier) or V(rerouted). To destroy by the last one, say to where, with
         a mapping of C(verdict) and C(to), a list of interfaces.
-      - C(superseded) is a mapping of C(silent_for), a duration, and needs C(local_port). Nothing was
-        received for so long, while another connection from the same address to the same local
+      - C(superseded) is a mapping of C(silent_for), a duration, and needs C(local_port). Nothing
+        was received for so long, while another connection from the same address to the same local
         address and port received data since.
       - C(expression) is a filter in the language of C(ss), with its C(state) and C(exclude).
       - Durations are V(90s), V(5m), V(1500ms) or a number of seconds. Numbers may be strings, as

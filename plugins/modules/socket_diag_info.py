@@ -347,8 +347,8 @@ sockets:
           description: For how many milliseconds nothing was received.
           type: int
         by:
-          description: The C(remote_port) and C(cookie) of the other connection, and C(heard_ms), how
-            many milliseconds ago it received data.
+          description: The C(remote_port) and C(cookie) of the other connection, and C(heard_ms),
+            how many milliseconds ago it received data.
           type: dict
     congestion:
       description: Name of the congestion control algorithm.
