@@ -8,10 +8,9 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-import pytest
-
 from linuxnet_sockets.errors import HandlerMissing, NamespaceNotFound, NetlinkError
 from linuxnet_sockets.look import View
+from linuxnet_sockets.namespaces import Namespace
 from linuxnet_sockets.policy.document import Policy
 from linuxnet_sockets.policy.look import Judgement, Unseen, judge, look_at_all
 from linuxnet_sockets.policy.parse import parse_policy
@@ -165,14 +164,11 @@ def test_what_was_in_order_by_the_time_of_the_second_look_does_not_violate(
 
 
 def test_every_namespace_is_looked_at_and_one_that_is_not_there_is_unseen(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, spaces: dict[str, Namespace]
 ) -> None:
-    policy = of(machine, rule(), namespaces=["current", "no-such-namespace"])
+    policy = of(machine, rule(), namespaces=["no-such-namespace", *spaces])
     machine.add(connection())
-    monkeypatch.setattr("linuxnet_sockets.policy.look.resolve", resolve_of(machine))
-    gone, seen = sorted(look_at_all(machine.host, policy), key=lambda each: type(each).__name__)[
-        ::-1
-    ]
+    gone, seen = look_at_all(machine.host, policy)
     assert isinstance(gone, Unseen)
     assert isinstance(gone.error, NamespaceNotFound)
     assert (gone.label, gone.identity) == ("no-such-namespace", None)
@@ -180,25 +176,24 @@ def test_every_namespace_is_looked_at_and_one_that_is_not_there_is_unseen(
     assert len(seen.violations) == 1
 
 
-def resolve_of(machine: Machine) -> Any:
-    """namespaces.resolve on the made-up machine."""
-
-    def resolve(names: list[str], **_places: Any) -> Any:
-        if names == ["current"]:
-            return [machine.namespace]
-        raise NamespaceNotFound(names[0])
-
-    return resolve
-
-
 def test_a_namespace_that_does_not_answer_is_unseen(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, spaces: dict[str, Namespace]
 ) -> None:
     def refuse(kind: int, _payload: bytes) -> None:
         raise NetlinkError(f"answer {kind}", errno.EIO)
 
     machine.sockets.before_request = refuse
-    monkeypatch.setattr("linuxnet_sockets.policy.look.resolve", resolve_of(machine))
     (look,) = look_at_all(machine.host, of(machine, VPN))
     assert isinstance(look, Unseen)
-    assert look.identity == machine.namespace.identity
+    assert look.identity == spaces["current"].identity
+
+
+def test_a_namespace_that_is_found_and_then_gone_is_left_out(
+    machine: Machine, spaces: dict[str, Namespace]
+) -> None:
+    spaces["gone"] = Namespace("gone", "/run/netns/gone", (4, 4711))
+    by_all = look_at_all(machine.host, of(machine, VPN, namespaces=["all"]))
+    assert [look.namespace.label for look in by_all if isinstance(look, Judgement)] == ["current"]
+    assert len(by_all) == 1
+    by_name = look_at_all(machine.host, of(machine, VPN, namespaces=["gone"]))
+    assert [type(look) for look in by_name] == [Unseen]

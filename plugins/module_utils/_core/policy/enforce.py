@@ -109,40 +109,34 @@ def _destroy(
     engine_name: str,
 ) -> list[Enforced]:
     """What became of these violations of one namespace, all of which may be destroyed."""
-    reasons: list[Reason | None] = [None] * len(doomed)
+    settled: list[Enforced] = []
+    meant = doomed
     try:
         if milliseconds(host) - look.ended_ms > MOMENT_MS:
-            doomed, reasons = _judged_anew(host, policy, look, doomed, engine_name)
-        left = [index for index, reason in enumerate(reasons) if reason is None]
-        subjects = [doomed[index].subject for index in left]
-        plan = Plan(look.namespace, subjects, [None] * len(left), len(left), set())
+            meant, settled = _judged_anew(host, policy, look, doomed, engine_name)
+        if not meant:
+            return settled
+        subjects = [each.subject for each in meant]
+        plan = Plan(look.namespace, subjects, [None] * len(meant), len(meant), set())
         order = Order(
-            doomed[0].rule.match, (look.namespace,), policy.guard, engine=engine_name, check=check
+            meant[0].rule.match, (look.namespace,), policy.guard, engine=engine_name, check=check
         )
         report = destroy_planned(host, order, [plan], lambda _view: plan)
-        results = dict(zip(left, report.results))
     except SocketsError as error:
-        reason = Reason("error", describe(error))
-        return [Enforced(each, Result(each.subject, outcomes.SURVIVED, reason)) for each in doomed]
-    return [
-        Enforced(violation, results.get(index) or _spared(violation, reasons[index]))
-        for index, violation in enumerate(doomed)
-    ]
+        return settled + [_survived(each, error) for each in meant]
+    return settled + [Enforced(*each) for each in zip(meant, report.results)]
 
 
-def _spared(violation: Violation, reason: Reason | None) -> Result:
-    if reason == _NO_LONGER:
-        return Result(violation.subject, outcomes.ALREADY_GONE, reason)
-    return Result(violation.subject, outcomes.PROTECTED, reason)
+def _survived(violation: Violation, error: SocketsError) -> Enforced:
+    reason = Reason("error", describe(error))
+    return Enforced(violation, Result(violation.subject, outcomes.SURVIVED, reason))
 
 
 def _judged_anew(
     host: Host, policy: Policy, look: Judgement, doomed: Sequence[Violation], engine_name: str
-) -> tuple[list[Violation], list[Reason | None]]:
-    """The violations as they are now, and for each why it is left alone, or None.
-
-    Only what still violates the same rule, and is still not spared, is destroyed.
-    """
+) -> tuple[list[Violation], list[Enforced]]:
+    """Those that still violate the same rule, and are still not spared, as they are now; and what
+    is said of the others."""
     wanted = {(each.rule.name, each.key) for each in doomed}
     with View(host, look.namespace) as view:
         again = judge(
@@ -152,13 +146,22 @@ def _judged_anew(
             engine=engine_name,
         )
     now = {(each.rule.name, each.key): each for each in again.violations}
-    found: list[Violation] = []
-    reasons: list[Reason | None] = []
+    meant: list[Violation] = []
+    settled: list[Enforced] = []
     for violation in doomed:
         fresh = now.get((violation.rule.name, violation.key))
-        found.append(fresh or violation)
-        reasons.append(_NO_LONGER if fresh is None or not fresh.guarded else fresh.spared)
-    return found, reasons
+        failure = again.failed.get(violation.rule.name)
+        if failure is not None:
+            settled.append(_survived(violation, failure))
+        elif fresh is None:
+            gone = Result(violation.subject, outcomes.ALREADY_GONE, _NO_LONGER)
+            settled.append(Enforced(violation, gone))
+        elif fresh.spared is not None:
+            spared = Result(fresh.subject, outcomes.PROTECTED, fresh.spared)
+            settled.append(Enforced(fresh, spared))
+        else:
+            meant.append(fresh)
+    return meant, settled
 
 
 def enforce_once(

@@ -1,0 +1,38 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the tests of policies share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from linuxnet_sockets.errors import NamespaceNotFound
+from linuxnet_sockets.namespaces import Namespace
+from tests.fakes import FakeNetlinkSocket
+from tests.unit.guard.machine import Machine
+
+
+@pytest.fixture
+def spaces(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> dict[str, Namespace]:
+    """The namespaces of the made-up machine, by name: more may be added, and taken away."""
+    known = {"current": machine.namespace}
+
+    def resolve(names: Sequence[str], **_places: object) -> list[Namespace]:
+        (name,) = names
+        if name == "all":
+            return [each._replace(asked=False) for each in known.values()]
+        if name not in known:
+            raise NamespaceNotFound(name)
+        return [known[name]]
+
+    def open_netlink(namespace: Namespace, protocol: int) -> FakeNetlinkSocket:
+        if namespace.label not in machine.kernel.namespaces:
+            raise NamespaceNotFound(namespace.label)
+        return machine.kernel.open(namespace, protocol)
+
+    monkeypatch.setattr(machine, "open", open_netlink)
+    monkeypatch.setattr("linuxnet_sockets.policy.look.resolve", resolve)
+    return known
