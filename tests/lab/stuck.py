@@ -140,6 +140,28 @@ def _give_up_early(sock: socket.socket, milliseconds: int) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, milliseconds)
 
 
+def lost_again(bed: Bed) -> Steps:
+    """The same for the second time. Without timestamps, what backed off at the first stays so."""
+    address = bed.mortal()
+    held = bed.held(address)
+    target, _peer = ends(held)
+
+    def early() -> None:
+        _lose_once(bed, address, target)
+        bed.pair.lose(address)
+
+    return Steps(held, early, lambda: target.sendall(b"x"))
+
+
+def _lose_once(bed: Bed, address: str, target: socket.socket) -> None:
+    """Data that is lost at first arrives at a later attempt."""
+    bed.pair.lose(address)
+    target.sendall(b"x")
+    time.sleep(_ONCE)
+    bed.pair.deliver(address)
+    _acknowledged(target)
+
+
 def lost_then_closed(bed: Bed) -> Steps:
     """Data has been retransmitted for some time when the application closes."""
     address = bed.mortal()
@@ -166,11 +188,7 @@ def fin_lost_with_user_timeout(bed: Bed) -> Steps:
     target, _peer = ends(held)
 
     def early() -> None:
-        bed.pair.lose(address)
-        target.sendall(b"x")
-        time.sleep(_ONCE)
-        bed.pair.deliver(address)
-        _acknowledged(target)
+        _lose_once(bed, address, target)
         bed.pair.lose(address)
         _give_up_early(target, 1500)
 

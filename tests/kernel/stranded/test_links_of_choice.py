@@ -139,7 +139,14 @@ def test_a_vrf(uplinks: Uplinks) -> None:
     host.own("red")
     # IPv6 addresses go when a link changes its VRF.
     ip(host, f"addr replace {uplinks.wlan6}/64 dev wlan0 nodad")
-    ip(host, f"route add {uplinks.other4} table 10", f"route add {uplinks.other6} table 10")
+    ip(
+        host,
+        f"route add {uplinks.other4} table 10",
+        f"route add {uplinks.other6} table 10",
+        # Without these a look-up would go on to the main table (vrf.rst of the kernel).
+        "-4 route add unreachable default metric 4278198272 table 10",
+        "-6 route add unreachable default metric 4278198272 table 10",
+    )
     connections = Connections(uplinks, over_wlan0=False)
     inside = {
         f"{remote} of {device}": uplinks.tcp(remote, device=device)
@@ -166,6 +173,7 @@ def test_a_vrf(uplinks: Uplinks) -> None:
     ip(host, f"route del {uplinks.other6} table 10")
     are(NOTHING, UNROUTABLE)
     ip(host, f"route add {uplinks.other6} table 10")
+    are(NOTHING, NOTHING)
     ip(host, f"addr del {uplinks.wlan4}/24 dev wlan0", f"addr del {uplinks.wlan6}/64 dev wlan0")
     are(GONE, GONE)
     # AnyIP of that table.

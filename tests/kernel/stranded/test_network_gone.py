@@ -104,8 +104,12 @@ def test_a_carrier_lost_where_the_kernel_ignores_such_routes(
             uplinks.host.sysctl(f"{family}/conf/{which}/ignore_routes_with_linkdown", 1)
     ip(uplinks.far, "link set f0 down")
     until(
-        lambda: all("linkdown" in ip(uplinks.host, f"{each} route") for each in ("-4", "-6")),
+        lambda: all(
+            "linkdown" in ip(uplinks.host, f"{family} route show default")
+            for family in ("-4", "-6")
+        ),
         "the routes are ignored",
+        seconds=20,
     )
     told = REROUTED if fallback else UNROUTABLE
     connections.are(told, told)
@@ -130,7 +134,7 @@ def test_the_namespace_of_the_peer_removed(uplinks: Uplinks, connections: Connec
         assert talk.peer is not None
         vanish(talk.peer)
     guest.close()
-    until(lambda: "eth2" not in ip(uplinks.host, "link show"), "eth2 is gone")
+    until(lambda: "eth2" not in ip(uplinks.host, "link show"), "eth2 is gone", seconds=30)
     # Where the default routes would lead those that are not bound to eth2, nobody asks.
     connections.are(
         NOTHING,

@@ -64,7 +64,7 @@ def test_addresses_on_loopback_belong_to_no_link(
 ) -> None:
     """A VIP on lo leaves by any link; what else can happen to it still can."""
     _answered(uplinks)
-    ip(uplinks.host, "addr add 10.88.0.1/32 dev lo", "addr add 2001:db8:88::1/128 dev lo")
+    ip(uplinks.host, "addr add 10.88.0.1/32 dev lo", "addr add 2001:db8:88::1/128 dev lo nodad")
     talks = {
         "vip": uplinks.tcp(uplinks.service4, "10.88.0.1"),
         "vip, accepted": uplinks.accepted(uplinks.service4, "10.88.0.1"),
@@ -211,7 +211,7 @@ def test_links_over_links(uplinks: Uplinks, connections: Connections, kind: str)
         "bridge": "type bridge",
         "macvlan": "link eth2 type macvlan mode bridge",
         "vlan": "link eth2 type vlan id 5",
-        "ipvlan": "link eth2 type ipvlan",
+        "ipvlan": "link eth2 type ipvlan mode l2",
     }[kind]
     if lacks(host, *added.split()):
         pytest.skip(f"this kernel has no {kind}")
@@ -237,10 +237,14 @@ def test_links_over_links(uplinks: Uplinks, connections: Connections, kind: str)
     are(NOTHING)
     if kind == "bridge":
         ip(far, "link set f3 down")
-        until(lambda: "disabled" in ip(host, "-d link show eth3"), "the bridge leaves eth3 out")
+        until(
+            lambda: "disabled" in ip(host, "-d link show eth3"),
+            "the bridge leaves eth3 out",
+            seconds=20,
+        )
         are(NOTHING)
     ip(far, "link set f2 down")
-    until(without_carrier, "over0 has no carrier")
+    until(without_carrier, "over0 has no carrier", seconds=20)
     are(CARRIER)
 
 

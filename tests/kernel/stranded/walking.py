@@ -70,7 +70,7 @@ _CHANGES = [
         f"{Uplinks.eth4}/32 dev wlan0",
         f"{Uplinks.eth6}/128 dev wlan0 nodad",
         f"{Uplinks.eth4}/32 dev lo",
-        f"{Uplinks.eth6}/128 dev lo",
+        f"{Uplinks.eth6}/128 dev lo nodad",
     ),
     *((f"link set {link} down", f"link set {link} up") for link in ("eth0", "wlan0", "f0", "f1")),
     *_turns("route del", "route add", Uplinks.default4, Uplinks.default6),
@@ -135,7 +135,7 @@ class Walk:
         self._several = False
         # Nothing depends on what is resolved when, or on addresses that the far host lost.
         self._far.sysctl("ipv6/conf/all/keep_addr_on_down", 1)
-        ip(self._far, f"addr add {uplinks.eth6_gateway}/128 dev lo")
+        ip(self._far, f"addr add {uplinks.eth6_gateway}/128 dev lo nodad")
         self._neighbours = [
             f"neigh replace {address} lladdr {self._hardware(far)} dev {link} nud permanent"
             for far, link, gateways in (
