@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,9 @@ from tests.kernel.stranded.connections import (
     REROUTED,
     UNROUTABLE,
     Connections,
+    recorded,
 )
-from tests.lab.networks import Uplinks, ip, vanish
+from tests.lab.networks import Talk, Uplinks, ip, vanish
 from tests.lab.waiting import until
 
 
@@ -247,3 +249,46 @@ def test_a_point_to_point_address(uplinks: Uplinks, connections: Connections) ->
     # As the peer of another link's address.
     ip(uplinks.host, "addr add 10.6.0.1 peer 10.5.0.1 dev wlan0")
     connections.are(NOTHING, NOTHING, {"point to point": (talk, GONE)})
+
+
+def test_what_a_verdict_rests_on(
+    uplinks: Uplinks, connections: Connections, tunnel: Callable[..., io.FileIO]
+) -> None:
+    host, four, six = uplinks.host, connections.four["tcp"], connections.six["tcp6"]
+
+    def told(talk: Talk) -> list[dict[str, Any]] | None:
+        return recorded(host, remote=[uplinks.service4, uplinks.service6])[talk.cookie]
+
+    tunnel("tun0")
+    ip(host, f"route add {uplinks.service4}/32 dev tun0 table 77", "-4 rule add pref 9 table 77")
+    assert told(six) == []
+    (rerouted,) = told(four) or ()
+    assert rerouted == {
+        "verdict": "rerouted",
+        "for_ms": None,
+        "evidence": {
+            "address": uplinks.eth4,
+            "held_by": ["eth0"],
+            "leaves_by": ["tun0"],
+            "carrier": True,
+            "lookup": "unicast",
+            "table": 77,
+        },
+    }
+    ip(host, "-4 rule del pref 9")
+    ip(uplinks.far, "link set f0 down")
+    (no_carrier,) = told(six) or ()
+    assert no_carrier["verdict"] == "no_carrier"
+    assert no_carrier["evidence"]["leaves_by"] == ["eth0"]
+    assert no_carrier["evidence"]["carrier"] is False
+    ip(host, "link set eth0 down")
+    (unroutable,) = told(four) or ()
+    assert unroutable["verdict"] == "unroutable"
+    assert unroutable["evidence"] == {
+        "remote": uplinks.service4,
+        "interface": None,
+        "lookup": "ENETUNREACH",
+    }
+    gone, _unroutable = told(six) or ()
+    assert gone["verdict"] == "address_gone"
+    assert gone["evidence"]["address"] == uplinks.eth6
