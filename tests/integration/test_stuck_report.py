@@ -131,7 +131,7 @@ class Site:
     def report(self, name: str, **variables: Any) -> Report:
         """Run the playbook by its full name; name: of the page, in the folder."""
         path = self.folder / name
-        given = {**VARIABLES, "stuck_report_dest": str(path), **variables}
+        given = {**VARIABLES, "stuck_report_dest": f"./{name}", **variables}
         command = [str(BIN / "ansible-playbook"), "linuxnet.sockets.stuck_report"]
         done = subprocess.run(
             [*command, "-i", str(self.inventory), "-e", json.dumps(given)],
