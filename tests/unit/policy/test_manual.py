@@ -1,0 +1,51 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The manual's page about policies says what the code does."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from linuxnet_sockets.policy import backoff, document
+from linuxnet_sockets.policy.parse import parse_policy
+from linuxnet_sockets.policy.schema import SCHEMA
+from linuxnet_sockets.policy.while_ import parse_condition
+from tests.unit.policy.policies import People
+
+_PAGE = Path(__file__).parents[3] / "docs" / "docsite" / "rst" / "policy.rst"
+_TEXT = _PAGE.read_text(encoding="utf-8")
+_BLOCKS = [
+    yaml.safe_load(textwrap.dedent(block))
+    for block in re.findall(r"code-block:: yaml\n\n(.*?)\n\n\S", _TEXT, re.DOTALL)
+]
+
+
+def test_the_examples_are_taken_by_both() -> None:
+    policy, condition = _BLOCKS
+    jsonschema.Draft7Validator(SCHEMA).validate(policy)
+    found = parse_policy(policy, names=People(), files=None)
+    assert found.warnings == ()
+    assert len(found.rules) == 4
+    parse_condition(condition["while"], ())
+
+
+@pytest.mark.parametrize("place", [SCHEMA, SCHEMA["definitions"]["rule"]])
+def test_every_key_is_described(place: dict[str, dict[str, object]]) -> None:
+    for key in place["properties"]:
+        assert f"  * - ``{key}``\n" in _TEXT
+
+
+def test_the_numbers_are_those_of_the_code() -> None:
+    assert document.DEFAULT_HOLD_MS == 2_000
+    assert "``2s`` unless said otherwise" in _TEXT
+    assert (document.DEFAULT_PER_MS, document.MODES[0]) == (60_000, "enforce")
+    assert (backoff.FREE_ROUNDS, backoff.LONGEST_MS) == (3, 300_000)
+    assert "From the third time in a" in _TEXT
+    assert "up to five minutes; after ten minutes" in _TEXT
