@@ -29,7 +29,8 @@ from tests.fakes.model import (
     TIME_WAIT,
     UDP,
 )
-from tests.unit.drain.timeline import Timeline, left_of, outcomes_of
+from tests.unit.destroy.orders import cookies_asked_for
+from tests.unit.drain.timeline import QUIET, Timeline, left_of, outcomes_of
 from tests.unit.guard.machine import LOCAL, LOCAL6, REMOTE, REMOTE6
 
 UDP_MATCH = {"protocol": "udp", "state": "all"}
@@ -346,12 +347,13 @@ def test_what_survives_fails_at_the_end(machine: Timeline) -> None:
 
 
 def test_what_may_not_be_destroyed_may_yet_end(machine: Timeline) -> None:
-    sock = machine.connect(1, errno=errno.EPERM, tcp_info={"last_data_recv": 60_000})
+    sock = machine.connect(1, errno=errno.EPERM, tcp_info=QUIET)
     machine.ends(20.0, sock)
     report = machine.run(until="sent", grace=60.0)
     assert report.counts == {}
     assert report.progress.ended == 1
     assert not report.failed
+    assert cookies_asked_for(machine.sockets).count(sock.cookie) == 1
 
 
 def test_what_this_kernel_would_make_immortal_is_left_and_told(machine: Timeline) -> None:

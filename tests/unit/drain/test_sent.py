@@ -191,6 +191,46 @@ def test_pace_holds_and_others_are_looked_at_meanwhile(machine: Timeline) -> Non
     assert 3.0 <= report.elapsed <= 8.0
 
 
+def test_a_newcomer_is_seen_while_others_are_cut_slowly(machine: Timeline) -> None:
+    for port in range(50):
+        machine.connect(port, tcp_info=QUIET)
+    machine.at(2.0, lambda: machine.connect(99, tcp_info=QUIET) and None)
+    report = machine.run(
+        {"state": "established"},
+        until="sent",
+        grace=60.0,
+        arrivals="fail",
+        order={"pace_per_second": 5.0},
+    )
+    assert [subject.local_port for subject in report.refused] == [99]
+    assert report.counts["destroyed"] <= 20
+
+
+def test_what_is_in_use_again_when_its_turn_comes_is_not_cut(machine: Timeline) -> None:
+    """Nor has it ended: what is asked of it has changed, not the connection."""
+    machine.look_takes = 0.6
+    for port in range(1, 6):
+        machine.connect(port, tcp_info=QUIET)
+    busy = machine.sockets.sockets[-1]
+    machine.at(1.0, lambda: vars(busy).update(rqueue=70))
+    machine.ends(30.0, busy)
+    report = machine.run(
+        {"state": "established"}, until="sent", grace=60.0, order={"pace_per_second": 5.0}
+    )
+    assert busy.cookie not in machine.sockets.destroyed
+    assert (report.counts, report.progress.ended) == ({"destroyed": 4}, 1)
+    assert report.elapsed >= 30.0
+
+
+def test_newcomers_that_are_ignored_are_not_cut(machine: Timeline) -> None:
+    busy = machine.connect(1, wqueue=1)
+    machine.at(2.0, lambda: machine.connect(2, tcp_info=QUIET) and None)
+    machine.ends(9.0, busy)
+    report = machine.run({"state": "established"}, until="sent", grace=20.0, arrivals="ignore")
+    assert (report.progress.ended, report.progress.arrived) == (1, 1)
+    assert machine.sockets.destroyed == []
+
+
 def test_all_that_were_cut_count_for_the_limit(machine: Timeline) -> None:
     first = [machine.connect(port, tcp_info=QUIET) for port in range(2)]
     machine.connect(8, wqueue=1)

@@ -116,7 +116,7 @@ class Timeline(Machine):
     def _open(self, namespace: Namespace, protocol: int) -> Any:
         if protocol == 4:
             self.looks.append(round(self.now - 1000.0, 3))
-            self.now += self.look_takes
+            self.sleep(self.look_takes)
         return self.open(namespace, protocol)
 
     def _listen(self, namespace: Namespace) -> FakeNotices:
