@@ -64,8 +64,8 @@ class ActionModule(ActionBase):
         policy = _policy.read(text, str(src))
         if not isinstance(policy, dict):
             raise ValueError(
-                f"src: {src!r} holds no policy, but {_kind(policy)}. Is it a template that came out "
-                "empty? Allowed: a mapping with the keys version, limits, rules and others."
+                f"src: {src!r} holds no policy, but {_kind(policy)}. Is it a template that came "
+                "out empty? Allowed: a mapping with the keys version, limits, rules and others."
             )
         arguments["policy"] = policy
 

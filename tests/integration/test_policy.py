@@ -33,9 +33,7 @@ def port(pair: Pair, server: Actor) -> int:
     return server.listen(pair.server4)["port"]
 
 
-def test_enforced_once(
-    pair: Pair, client: Actor, port: int, controller: Controller, tmp_path: Path
-) -> None:
+def test_enforced_once(pair: Pair, client: Actor, port: int, controller: Controller) -> None:
     """Check mode names the very sockets; then they are destroyed; then there are none."""
     made = client.connect(pair.server4, port, 3)
     numbers = [each["number"] for each in made]

@@ -55,12 +55,7 @@ def metrics_of(account: Account, now: Clocks) -> list[Metric]:
             "missing_interfaces",
             "gauge",
             "Interfaces that a rule names and that no namespace has.",
-            [
-                ({"rule": rule}, len(names))
-                for rule, names in missing_interfaces(
-                    account.last.judgements if account.last else ()
-                ).items()
-            ],
+            [({"rule": rule}, len(names)) for rule, names in missing.items()],
         ),
         Metric(
             "sockets_total",
