@@ -32,7 +32,7 @@ unit: setup ## tests that need neither root nor a network
 	@tools/test unit
 
 integration: setup ## tests on the real kernel and through Ansible
-	@tools/test integration
+	@tools/test kernel integration
 
 molecule: setup ## modules and roles over ssh on Debian 11, 12 and 13 (root only)
 	@tools/test molecule
