@@ -211,22 +211,17 @@ def _with_guard(
     asked = [each for each in violations if each.rule.action == DESTROY and guarded(each)]
     if not asked:
         return tuple(violations)
-    subjects = list({each.key: each.subject for each in asked}.values())
+    by_key = {each.key: each.subject for each in asked}
+    subjects = list(by_key.values())
     # So that what is logged of them names who holds them.
     prepare(view, environment, ("owners",), subjects)
     order = Order(asked[0].rule.match, (view.namespace,), policy.guard, engine=engine)
-    reasons = dict(
-        zip(
-            (subject.sock for subject in subjects),
-            judged(view, order, environment, subjects),
-        )
-    )
-    by_key = {
-        each.key: reasons[each.subject.sock] for each in asked if each.subject.sock in reasons
-    }
-    asked_for = set(map(id, asked))
+    reasons = dict(zip(by_key, judged(view, order, environment, subjects)))
+    wanted = {(each.rule.name, each.key) for each in asked}
     return tuple(
-        each._replace(guarded=True, spared=by_key[each.key]) if id(each) in asked_for else each
+        each._replace(guarded=True, spared=reasons[each.key])
+        if (each.rule.name, each.key) in wanted
+        else each
         for each in violations
     )
 

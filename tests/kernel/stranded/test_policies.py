@@ -1,0 +1,129 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Policies carried out on a host whose network is taken away, and comes back."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+from linuxnet_sockets.host import Host
+from linuxnet_sockets.policy.document import Policy
+from linuxnet_sockets.policy.enforce import Pass, enforce_once, run_pass
+from linuxnet_sockets.policy.engine import HOLD, Engine
+from linuxnet_sockets.policy.parse import parse_policy
+from tests.kernel.stranded.connections import Connections
+from tests.lab.networks import Talk, Uplinks, ip
+from tests.lab.topology import LabNamespace
+from tests.lab.waiting import until
+
+GONE = {
+    "name": "gone-with-the-address",
+    "match": {"protocol": ["tcp", "udp"], "stranded": ["address_gone"]},
+}
+# The tests themselves hold the sockets.
+PROTECT = {"control_connection": False, "ssh_sessions": False, "kernel": False}
+
+
+def policy_for(where: LabNamespace, *rules: dict[str, Any], **keys: Any) -> Policy:
+    document = {
+        "version": 1,
+        "namespaces": [where.name],
+        "limits": {"max_sockets": 100},
+        "protect": PROTECT,
+        "rules": list(rules),
+        **keys,
+    }
+    return parse_policy(document, names=Host(), files=None)
+
+
+def outside(where: LabNamespace) -> set[int]:
+    """The cookies of the connections that ss(8) prints."""
+    printed = where.output("ss", "-H", "-O", "-n", "-e", "-t", "-u", "state", "connected")
+    return {int(word.removeprefix("sk:"), 16) for word in printed.split() if word.startswith("sk:")}
+
+
+def cookies(talks: dict[str, Talk]) -> set[int]:
+    return {talk.cookie for talk in talks.values()}
+
+
+def found(one: Pass) -> dict[int, str]:
+    return {each.violation.subject.cookie: each.status for each in one.decision.findings}
+
+
+def test_an_address_that_is_back_within_its_hold_kills_nothing(
+    uplinks: Uplinks, connections: Connections
+) -> None:
+    host = uplinks.host
+    before = outside(host)
+    policy = policy_for(host, {**GONE, "hold": "300ms"})
+    engine = Engine(policy)
+    for _flap in range(5):
+        ip(host, f"addr del {uplinks.eth4}/24 dev eth0")
+        one = run_pass(Host(), policy, engine)
+        assert found(one) == dict.fromkeys(cookies(connections.four), HOLD)
+        ip(host, f"addr add {uplinks.eth4}/24 dev eth0", f"route add {uplinks.default4}")
+        assert found(run_pass(Host(), policy, engine)) == {}
+    assert outside(host) == before
+
+
+def test_an_address_that_stays_away_takes_its_connections_along_and_no_others(
+    uplinks: Uplinks, connections: Connections
+) -> None:
+    host = uplinks.host
+    before = outside(host)
+    policy = policy_for(host, {**GONE, "hold": "300ms"})
+    ip(host, f"addr del {uplinks.eth4}/24 dev eth0")
+    predicted = enforce_once(Host(), policy, check=True)
+    assert outside(host) == before
+    done = enforce_once(Host(), policy)
+    stranded = cookies(connections.four)
+    for one in (predicted, done):
+        assert {each.violation.subject.cookie for each in one.done} == stranded
+        assert {each.violation.evidence for each in one.done} == {("stranded: address_gone",)}
+    assert {each.result.outcome for each in done.done} <= {"destroyed", "disconnected"}
+    assert outside(host) == before - stranded
+    assert enforce_once(Host(), policy).done == ()
+
+
+def test_an_address_that_still_stands_on_another_link_kills_nothing(
+    uplinks: Uplinks, connections: Connections
+) -> None:
+    host = uplinks.host
+    before = outside(host)
+    ip(host, f"addr add {uplinks.eth4}/32 dev wlan0", f"addr del {uplinks.eth4}/24 dev eth0")
+    assert found(enforce_once(Host(), policy_for(host, {**GONE, "hold": 0}))) == {}
+    assert outside(host) == before
+    assert cookies(connections.four) <= before
+
+
+def test_while_the_vpn_is_up_what_bypasses_it_goes(
+    uplinks: Uplinks, connections: Connections, tunnel: Callable[..., io.FileIO]
+) -> None:
+    host = uplinks.host
+    rule = {
+        "name": "all-through-the-vpn",
+        "while": {
+            "all": [{"interface": "tun0", "is": "up"}, {"route": "0.0.0.0/1", "via": "tun0"}]
+        },
+        "match": {
+            "remote": ["0.0.0.0/1", "128.0.0.0/1"],
+            "not": {"any": [{"local": "interface:tun0"}, {"remote": "198.51.100.0/24"}]},
+        },
+        "hold": 0,
+    }
+    policy = policy_for(host, rule)
+    misspelt = policy_for(host, {**rule, "while": {"not": {"interface": "tunO", "is": "up"}}})
+    before = outside(host)
+    assert found(enforce_once(Host(), policy)) == {}
+    tunnel("tun0")
+    ip(host, "addr add 10.9.0.1/32 dev tun0", "route add 0.0.0.0/1 dev tun0 table 51820")
+    until(lambda: found(enforce_once(Host(), policy, check=True)) != {}, "the tunnel is up")
+    assert found(enforce_once(Host(), misspelt)) == {}
+    assert outside(host) == before
+    done = enforce_once(Host(), policy)
+    streams = {name: talk for name, talk in connections.four.items() if "udp" not in name}
+    assert {each.violation.subject.cookie for each in done.done} == cookies(streams)
+    assert outside(host) == before - cookies(streams)
