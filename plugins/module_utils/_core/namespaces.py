@@ -83,7 +83,7 @@ def resolve(
 
 def checked_name(name: object, path: Sequence[PathStep]) -> str:
     """What can be the name of a namespace, whether there is one or not. Raises InputError."""
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name.strip():
         raise InputError(path, name, "not the name of a namespace", _ALLOWED)
     if name.startswith(_PID):
         number = name[len(_PID) :]

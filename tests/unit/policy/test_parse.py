@@ -244,6 +244,6 @@ def test_protection_files_are_obeyed(tmp_path: Path) -> None:
         parse_policy(document(), names=People(), files=str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["pid:0", "pid:x", "", 7, None])
+@pytest.mark.parametrize("name", ["pid:0", "pid:x", "", " ", 7, None])
 def test_what_cannot_name_a_namespace_is_refused(name: Any) -> None:
     assert set(refused(document(namespaces=["current", name]))) == {"namespaces[1]"}

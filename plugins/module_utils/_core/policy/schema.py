@@ -175,7 +175,7 @@ SCHEMA: Schema = {
                     default="enforce",
                 ),
                 "namespaces": told(
-                    listed(text(r"^(pid:0*[1-9][0-9]*|(?!pid:)[\s\S]+)$")),
+                    listed(text(r"^(pid:0*[1-9][0-9]*|(?!pid:)[\s\S]*\S[\s\S]*)$")),
                     "The network namespaces in which the policy holds: current, all, pid:N, or a "
                     "name that `ip netns list` shows.",
                     ["current"],
