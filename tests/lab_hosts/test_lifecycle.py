@@ -40,6 +40,27 @@ def test_down_leaves_nothing(commands: Commands) -> None:
     wait_until(lambda: not holders(inside), 5)
 
 
+def test_a_host_that_reboots_comes_back_with_its_files(commands: Commands) -> None:
+    lab = commands.up("a=bookworm", "b=trixie")
+    first = ssh(lab, "b", "sudo readlink /proc/1/ns/pid")
+    was = ssh(lab, "b", "cat /etc/machine-id; sudo touch /etc/kept /run/gone")
+
+    def booted_again() -> bool:
+        again = [lab["ssh"], "-o", "ConnectTimeout=2", "b", "sudo readlink /proc/1/ns/pid"]
+        done = subprocess.run(again, capture_output=True, text=True, check=False, timeout=60)
+        return done.returncode == 0 and done.stdout.strip() != first
+
+    subprocess.run([lab["ssh"], "b", "sudo systemctl reboot"], check=False, timeout=60)
+    wait_until(booted_again, 60)
+    assert ssh(lab, "b", "ls /etc/kept; test ! -e /run/gone; cat /etc/machine-id").split() == [
+        "/etc/kept",
+        was,
+    ]
+    assert ssh(lab, "a", "sudo systemctl is-system-running") == "running"
+    commands.run("down", lab["name"])
+    assert nothing_left(lab["name"])
+
+
 def test_two_labs_do_not_meet(commands: Commands) -> None:
     first, second = commands.up("a=bookworm"), commands.up("a=bookworm")
     assert first["hosts"] == second["hosts"]  # even the addresses are the same

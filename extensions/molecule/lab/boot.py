@@ -37,9 +37,10 @@ def notify_path(stage: Path, host: Host) -> Path:
 
 
 def prepare(stage: Path, host: Host) -> None:
-    """In the keeper: the directories of the host, on a file system that goes with the keeper."""
+    """In the keeper: the directories of the host, on a file system that goes with the keeper; those
+    that are there when it boots again stay."""
     for part in ("upper", "work", "lower", "root"):
-        (stage / host.name / part).mkdir(parents=True)
+        (stage / host.name / part).mkdir(parents=True, exist_ok=True)
 
 
 def leave_namespaces(plan: Plan, host: Host) -> None:
@@ -105,6 +106,8 @@ def become_init(plan: Plan, host: Host, stage: Path, init: str = INIT) -> None:
 
 def _write_files(plan: Plan, host: Host) -> None:
     """In the host's root file system, not yet booted: who it is and whom it lets in."""
+    if Path("etc/machine-id").stat().st_size:
+        return  # It boots again.
     names = ["127.0.0.1 localhost", "::1 localhost"]
     for name, address in plan.others():
         names += [f"{address.ipv4} {name}", f"{address.ipv6} {name}"]

@@ -100,6 +100,16 @@ def kill(name: str) -> None:
         (of_lab(name) / "cgroup.kill").write_text("1", encoding="ascii")
 
 
+def clear(cgroup: Path) -> None:
+    """Remove what an init that has ended left below its cgroup: the next one starts anew."""
+    for directory, _below, _files in os.walk(cgroup, topdown=False):
+        if Path(directory) != cgroup:
+            os.rmdir(directory)
+    control = cgroup / "cgroup.subtree_control"
+    for controller in control.read_text(encoding="ascii").split():
+        control.write_text(f"-{controller}", encoding="ascii")
+
+
 def remove(name: str, seconds: float = 10.0) -> None:
     """End every process of the lab and remove its cgroups. What is not there is no error."""
     top = of_lab(name)

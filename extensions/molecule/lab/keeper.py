@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The first process of a lab: PID 1 of its PID namespace, with its network and its mounts.
 
-Every host is a descendant. When the keeper ends, for whatever reason, the kernel kills them all;
-the mounts, the bridge and the links go with the namespaces that nobody holds any more.
+Every host is a descendant; one that reboots is booted again, with the files that it had. When the
+keeper ends, for whatever reason, the kernel kills them all; the mounts, the bridge and the links go
+with the namespaces that nobody holds any more.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -37,15 +39,13 @@ _BRIDGE = "br0"
 def run(plan: Plan, leash: int, report: int) -> None:
     """Boot the hosts, write READY or what went wrong to ``report``, stay until ``leash`` ends."""
     try:
-        _boot_all(plan, leash)
+        inits = _boot_all(plan, leash)
     except (LabError, OSError) as error:
         os.write(report, str(error).encode())
         return
-    # Hosts that shut themselves down leave no zombie.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     os.write(report, READY.encode())
     os.close(report)
-    os.read(leash, 1)
+    _keep(plan, inits, leash)
 
 
 def in_child(log: Path, work: Callable[[], None]) -> int:
@@ -66,7 +66,8 @@ def in_child(log: Path, work: Callable[[], None]) -> int:
         os._exit(status)
 
 
-def _boot_all(plan: Plan, leash: int) -> None:
+def _boot_all(plan: Plan, leash: int) -> dict[int, Host]:
+    """The hosts by the numbers of their inits."""
     cgroups.join(plan.cgroup / cgroups.KEEPER)
     syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET)
     syscalls.keep_mounts_private()
@@ -75,16 +76,71 @@ def _boot_all(plan: Plan, leash: int) -> None:
     syscalls.mount("tmpfs", stage, "tmpfs", syscalls.MS_NODEV, "mode=700")
     # The sockets' addresses are relative: a path of theirs may have 107 characters.
     os.chdir(stage)
+    _ip(_bridge())
     births = [_Birth(plan, host, stage) for host in plan.hosts]
+    inits = _bear(plan, births)
+    _wait_until_started(plan, births, leash)
+    return inits
+
+
+def _bear(plan: Plan, births: list[_Birth]) -> dict[int, Host]:
+    """Connect the hosts and let them start; they by the numbers of their inits."""
     for birth in births:
         if birth.gate.recv(1) != _UNSHARED:
             raise LabError(_failed(plan, f"{birth.host.name} did not get namespaces of its own"))
-    _connect(plan, {birth.host: birth.pid for birth in births})
+    for birth in births:
+        _ip(_link(birth.host, birth.pid))
+    inits = {}
     for birth in births:
         birth.gate.send(_CONNECTED)
+        init = birth.gate.recv(32)
         if os.waitstatus_to_exitcode(os.waitpid(birth.pid, 0)[1]) != 0:
             raise LabError(_failed(plan, f"{birth.host.name} could not be connected"))
-    _wait_until_started(plan, births, leash)
+        inits[int(init)] = birth.host
+    return inits
+
+
+def _keep(plan: Plan, inits: dict[int, Host], leash: int) -> None:
+    """Until ``leash`` ends: leave no zombies, and boot those again that rebooted."""
+    children, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    poll = select.poll()
+    for descriptor in (leash, children):
+        poll.register(descriptor, select.POLLIN)
+    ended = _reap()
+    while True:
+        for number, status in ended:
+            host = inits.pop(number, None)
+            # reboot(2): in a PID namespace, SIGHUP ends the init that wanted to reboot.
+            if host and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGHUP:
+                inits.update(_boot_again(plan, host))
+        ready = [descriptor for descriptor, _events in poll.poll()]
+        if leash in ready:
+            return
+        os.read(children, 4096)
+        ended = _reap()
+
+
+def _reap() -> list[tuple[int, int]]:
+    """Number and status of each child that has ended."""
+    ended = []
+    with suppress(ChildProcessError):
+        while (child := os.waitpid(-1, os.WNOHANG))[0]:
+            ended.append(child)
+    return ended
+
+
+def _boot_again(plan: Plan, host: Host) -> dict[int, Host]:
+    try:
+        cgroups.clear(plan.cgroup / f"{cgroups.HOST}{host.name}")
+        # It goes with the namespace that it led into, which may take a moment, or be over by now.
+        with suppress(LabError):
+            _ip([f"link delete {host.link}"])
+        return _bear(plan, [_Birth(plan, host, plan.directory / "stage")])
+    except (LabError, OSError) as error:
+        os.write(2, f"{host.name} did not boot again: {error}\n".encode())
+        return {}
 
 
 class _Birth:
@@ -94,6 +150,7 @@ class _Birth:
         boot.prepare(stage, host)
         self.host = host
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        boot.notify_path(stage, host).unlink(missing_ok=True)
         self.notify.bind(f"{host.name}/notify")
         self.gate, theirs = socket.socketpair()
         self.pid = in_child(_log(plan, host), partial(_host, plan, host, stage, theirs))
@@ -108,23 +165,30 @@ def _host(plan: Plan, host: Host, stage: Path, gate: socket.socket) -> None:
         raise LabError("the keeper ended")
     boot.configure_network(host)
     syscalls.unshare(syscalls.CLONE_NEWPID)
-    in_child(_log(plan, host), partial(boot.become_init, plan, host, stage))
+    init = in_child(_log(plan, host), partial(boot.become_init, plan, host, stage))
+    gate.send(str(init).encode())
 
 
-def _connect(plan: Plan, pids: dict[Host, int]) -> None:
-    """A bridge with the controller's addresses, and a link from it into each host."""
-    commands = [
+def _bridge() -> list[str]:
+    """A bridge with the controller's addresses."""
+    return [
         "link set lo up",
         f"link add {_BRIDGE} type bridge",
         f"address add {CONTROLLER.ipv4}/{PREFIX_LENGTHS[0]} dev {_BRIDGE}",
         f"address add {CONTROLLER.ipv6}/{PREFIX_LENGTHS[1]} dev {_BRIDGE} nodad",
         f"link set {_BRIDGE} up",
     ]
-    for host in plan.hosts:
-        commands += [
-            f"link add {host.link} type veth peer name eth0 netns {pids[host]}",
-            f"link set {host.link} master {_BRIDGE} up",
-        ]
+
+
+def _link(host: Host, process: int) -> list[str]:
+    """A link from the bridge into the namespace of the process."""
+    return [
+        f"link add {host.link} type veth peer name eth0 netns {process}",
+        f"link set {host.link} master {_BRIDGE} up",
+    ]
+
+
+def _ip(commands: list[str]) -> None:
     done = subprocess.run(
         ["ip", "-batch", "-"],
         input="\n".join(commands),

@@ -24,6 +24,9 @@ PACKAGES = (
     "systemd-sysv",
 )
 
+# To be installed by tests, from a repository inside the host: there is no way to another one.
+OFFERED_PACKAGES = ("python3-pyroute2", "python3-venv")
+
 # Units for hardware, consoles and the world outside, which such a host does not have, and for file
 # systems through which it would reach into the kernel that the machine shares with it.
 MASKED_UNITS = (
@@ -41,6 +44,20 @@ MASKED_UNITS = (
     "systemd-timesyncd.service",
 )
 
+# What is offered, with what it depends on, and the index of it.
+_OFFER = (
+    'mkdir -p "$1/srv/packages/partial"',
+    'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --quiet --yes --no-install-recommends '
+    '--download-only -o Dir::Cache::archives="$1/srv/packages" install '
+    + " ".join(OFFERED_PACKAGES),
+    (
+        'cd "$1/srv/packages" && rm -rf partial lock && '
+        'for deb in *.deb; do dpkg-deb --field "$deb"; '
+        'printf "Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n" "$deb" "$(stat --format %s "$deb")" '
+        '"$(sha256sum <"$deb" | cut -d " " -f 1)"; done >Packages'
+    ),
+)
+
 # Shell commands; "$1" is the root file system in the making.
 HOOKS = (
     f'chroot "$1" useradd --create-home --shell /bin/bash {USER}',
@@ -52,6 +69,9 @@ HOOKS = (
     ': >"$1/etc/machine-id"',
     ': >"$1/etc/resolv.conf"',
     'chroot "$1" systemctl --quiet mask ' + " ".join(MASKED_UNITS),
+    *_OFFER,
+    'rm -f "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*',
+    'echo "deb [trusted=yes] file:/srv/packages ./" >"$1/etc/apt/sources.list.d/lab.list"',
 )
 
 
