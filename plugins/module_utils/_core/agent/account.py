@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from .. import outcomes
-from ..errors import SocketsError
-from ..policy import document
+from ..policy import document, engine
 from ..policy.document import Policy
 from ..policy.enforce import Pass
+from ..policy.engine import Excess
+from ..policy.look import missing_interfaces
+from ..words import describe
 from .control import Confirmation, Pause
 from .deadline import Clocks
 from .source import Refusal
@@ -23,13 +26,79 @@ UNCONFIRMED = "unconfirmed"
 REPORT = "report"
 OVER_LIMIT = "over_limit"
 NOT_SEEN = "not_seen"
+# What Account.errors calls a look that failed as a whole.
+LOOK = "look"
+
+_MOST_NAMED = 50
 _ENDED = outcomes.CHANGING | {outcomes.ALREADY_GONE}
 HELD_BACK = (NO_POLICY, PAUSED, UNCONFIRMED, REPORT, OVER_LIMIT, NOT_SEEN)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What is kept of the last look: numbers and words, nothing of its sockets.
+
+    statuses: by rule, how many of those that violate it have which; what was ended is no longer
+    among them. blind: what could not be looked at: a namespace, a rule or None for all, and why.
+    missing: by rule, interfaces that are nowhere. backing_off: where what is left alone leads.
+    """
+
+    took_ms: int
+    namespaces: int
+    statuses: dict[str, Counter[str]]
+    excess: Excess | None
+    untracked: int
+    blind: tuple[tuple[str, str | None, str], ...]
+    missing: dict[str, list[str]]
+    backing_off: tuple[dict[str, Any], ...]
+
+
+def seen(one: Pass) -> Seen:
+    ended = {each.violation.identity for each in one.done if each.result.outcome in _ENDED}
+    statuses: dict[str, Counter[str]] = {}
+    backing_off: dict[tuple[object, ...], dict[str, Any]] = {}
+    for finding in one.decision.findings:
+        violation = finding.violation
+        if finding.status != engine.DESTROY or violation.identity not in ended:
+            statuses.setdefault(violation.rule.name, Counter())[finding.status] += 1
+        if finding.status == engine.BACK_OFF and len(backing_off) < _MOST_NAMED:
+            subject = violation.subject
+            backing_off.setdefault(
+                (violation.rule.name, violation.target),
+                {
+                    "rule": violation.rule.name,
+                    "local": subject.local,
+                    "remote": subject.remote,
+                    "remote_port": subject.remote_port,
+                },
+            )
+    blind = [(each.label, None, describe(each.error)) for each in one.unseen]
+    return Seen(
+        one.ended_ms - one.began_ms,
+        len(one.looks),
+        statuses,
+        one.decision.excess,
+        one.decision.untracked,
+        (
+            *blind,
+            *(
+                (look.namespace.label, rule, describe(error))
+                for look in one.judgements
+                for rule, error in look.failed.items()
+            ),
+        ),
+        missing_interfaces(one.judgements),
+        tuple(backing_off.values()),
+    )
+
+
 @dataclass
 class Account:
-    """Everything that the status and the metrics tell; counts are since the agent started."""
+    """Everything that the status and the metrics tell; counts are since the agent started.
+
+    last, last_at: of the last look that could be made. at: when pause and trial were last asked
+    for. errors: what cannot be done at present, such as writing a file, and why.
+    """
 
     pid: int
     started: Clocks
@@ -39,7 +108,8 @@ class Account:
     refused: Refusal | None = None
     pause: Pause | None = None
     trial: Confirmation | None = None
-    last: Pass | None = None
+    at: Clocks | None = None
+    last: Seen | None = None
     last_at: Clocks | None = None
     looks: int = 0
     failed_looks: int = 0
@@ -60,9 +130,9 @@ class Account:
             return UNCONFIRMED
         if self.policy.mode == document.REPORT:
             return REPORT
-        if self.last is not None and self.last.decision.excess is not None:
+        if self.last is not None and self.last.excess is not None:
             return OVER_LIMIT
-        if self.blind():
+        if LOOK in self.errors or (self.last is not None and self.last.blind):
             return NOT_SEEN
         return None
 
@@ -72,55 +142,25 @@ class Account:
 
     def unconfirmed(self) -> bool:
         """The trial of the policy in force is over, and nobody confirmed it."""
-        return self.on_trial() is not None and self.last_at is not None and self._over(self.last_at)
+        trial = self.on_trial()
+        return trial is not None and self.at is not None and trial.over(self.at)
 
     def on_trial(self) -> Confirmation | None:
         if self.policy is None or self.trial is None:
             return None
         return self.trial if self.trial.awaited_for(self.policy.digest) else None
 
-    def _over(self, now: Clocks) -> bool:
-        trial = self.on_trial()
-        return trial is not None and trial.over(now)
-
-    def blind(self) -> list[tuple[str, str | None, SocketsError]]:
-        """What the last look could not look at: a namespace, and a rule or None for all of them."""
-        if self.last is None:
-            return []
-        whole = [(each.label, None, each.error) for each in self.last.unseen]
-        return whole + [
-            (look.namespace.label, rule, error)
-            for look in self.last.judgements
-            for rule, error in look.failed.items()
-        ]
-
-    def took(self, one: Pass, at: Clocks, processor_s: float) -> None:
+    def took(self, one: Pass, at: Clocks) -> None:
         """Count what a pass did."""
-        self.last, self.last_at = one, at
+        self.last, self.last_at = seen(one), at
         self.looks += 1
-        self.processor_s += processor_s
-        if self.blind():
+        if self.last.blind:
             self.failed_looks += 1
-        if one.decision.excess is not None:
+        if self.last.excess is not None:
             self.excesses += 1
         for enforced in one.done:
             self.ended[enforced.violation.rule.name, enforced.result.outcome] += 1
 
-    def by_rule(self) -> dict[str, Counter[str]]:
-        """How many sockets that violate each rule have which status; what the last pass ended is
-        no longer among them."""
-        counts: dict[str, Counter[str]] = {
-            rule.name: Counter() for rule in (self.policy.rules if self.policy else ())
-        }
-        if self.last is None:
-            return counts
-        ended = {
-            (each.violation.namespace, each.violation.key)
-            for each in self.last.done
-            if each.result.outcome in _ENDED
-        }
-        for finding in self.last.decision.findings:
-            violation = finding.violation
-            if (violation.namespace, violation.key) not in ended:
-                counts.setdefault(violation.rule.name, Counter())[finding.status] += 1
-        return counts
+    def statuses(self, rule: str) -> Counter[str]:
+        """How many sockets that violate the rule have which status, as the last look showed."""
+        return self.last.statuses.get(rule, Counter()) if self.last else Counter()

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 # A change of an address comes with changes of routes: wait for the rest of them.
-SETTLE_S = 0.002
-# After a look the agent rests for so many times the processor time that it took: whatever storm of
-# events there is, it takes a tenth of a core.
+SETTLE_S = 0.001
+# After it did anything the agent rests for so many times the processor time that it took: whatever
+# storm of events, signals or visitors there is, it takes a tenth of a core.
 REST = 9
 
 
@@ -17,7 +17,7 @@ class Cadence:
 
     resync_s: look at least so often, whether anything was heard or not. A look is due when an event
     was heard, when somebody asked for one by a time, or when resync_s are over; and never before
-    the rest after the last one.
+    it has rested.
     """
 
     def __init__(self, resync_s: float) -> None:
@@ -33,13 +33,16 @@ class Cadence:
         """Look at this time at the latest."""
         self._wanted = when if self._wanted is None else min(self._wanted, when)
 
-    def looked(self, ended: float, processor_s: float) -> None:
+    def looked(self, ended: float) -> None:
         """A look is over; what is wanted is wanted anew."""
-        self._rest_until = ended + REST * processor_s
         self._wanted = ended + self._resync_s
 
+    def worked(self, ended: float, processor_s: float) -> None:
+        """Whatever it did, it took so much processor time, and is over."""
+        self._rest_until = ended + REST * processor_s
+
     def listens(self, now: float) -> bool:
-        """Whether an event could change when the next look is: not while it rests."""
+        """Whether anything could change when the next look is: not while it rests."""
         return self._rest_until is None or now >= self._rest_until
 
     def wait_s(self, now: float) -> float:

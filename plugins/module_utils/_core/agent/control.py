@@ -52,7 +52,7 @@ def read_pause(directory: str, now: Clocks) -> Pause | None:
 def write_pause(directory: str, reason: str, until: Deadline | None) -> None:
     """Raises OSError."""
     content = {"reason": reason, "until": None if until is None else until.written()}
-    replace_file(os.path.join(directory, PAUSED), json.dumps(content) + "\n")
+    replace_file(os.path.join(directory, PAUSED), json.dumps(content) + "\n", lasting=True)
 
 
 def end_pause(directory: str) -> bool:
@@ -93,7 +93,7 @@ def read_confirmation(directory: str) -> Confirmation | None:
 def await_confirmation(directory: str, digest: str, until: Deadline) -> None:
     """From now on the policy of that digest is on trial. Raises OSError."""
     content = {"digest": digest, "until": until.written()}
-    replace_file(os.path.join(directory, UNCONFIRMED), json.dumps(content) + "\n")
+    replace_file(os.path.join(directory, UNCONFIRMED), json.dumps(content) + "\n", lasting=True)
 
 
 def confirm(directory: str) -> bool:

@@ -10,7 +10,7 @@ set and counts what the machine slept, but begins anew with each boot.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 
@@ -24,9 +24,14 @@ class Clocks(NamedTuple):
 
 def read_clocks(proc: str) -> Clocks:
     """Now. Raises OSError."""
+    return clocks_of(proc)()
+
+
+def clocks_of(proc: str) -> Callable[[], Clocks]:
+    """Tells what time it is, as often as it is asked. Raises OSError; what it returns does not."""
     with open(f"{proc}/sys/kernel/random/boot_id", encoding="ascii") as file:
         boot_id = file.read().strip()
-    return Clocks(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME), boot_id)
+    return lambda: Clocks(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME), boot_id)
 
 
 class Deadline(NamedTuple):

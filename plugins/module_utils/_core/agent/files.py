@@ -10,15 +10,19 @@ import tempfile
 from contextlib import suppress
 
 
-def replace_file(path: str, content: str, *, mode: int = 0o644) -> None:
+def replace_file(path: str, content: str, *, mode: int = 0o644, lasting: bool = False) -> None:
     """Write the whole file beside the old one and put it in its place: a reader sees one or the
-    other, never a half. Raises OSError; then the old file is as it was.
+    other, never a half. lasting: it is on the disk before this returns. Raises OSError; then the
+    old file is as it was.
     """
     descriptor, written = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path) or ".")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             os.fchmod(stream.fileno(), mode)
             stream.write(content)
+            if lasting:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.replace(written, path)
     except BaseException:
         with suppress(OSError):

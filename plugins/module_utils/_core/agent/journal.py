@@ -12,6 +12,7 @@ from typing import Any, TextIO
 # sd-daemon(3): what journald takes for the priority of a line.
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _PLAIN = re.compile(r"[\w.:/@%+\[\]*<>=,-]+", re.ASCII)
 
 
@@ -28,7 +29,7 @@ class Log:
 
     def line(self, priority: int, text: str, fields: Mapping[str, Any] | None = None) -> None:
         """text, then key=value for each field that is not None."""
-        shown = [" ".join(text.split())]
+        shown = [_UNPRINTABLE.sub(_escape, " ".join(text.split()))]
         shown += [
             f"{key}={_value(value)}" for key, value in (fields or {}).items() if value is not None
         ]
@@ -50,6 +51,10 @@ class Log:
 
     def info(self, text: str, fields: Mapping[str, Any] | None = None) -> None:
         self.line(INFO, text, fields)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match.group().encode("unicode_escape").decode("ascii")
 
 
 def _value(value: object) -> str:

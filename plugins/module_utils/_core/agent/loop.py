@@ -9,6 +9,7 @@ a crash costs nothing but time.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -26,12 +27,13 @@ from ..policy.document import Policy
 from ..policy.enforce import Pass, run_pass
 from ..policy.engine import Engine
 from ..words import describe
-from .account import PAUSED, UNCONFIRMED, Account
+from .account import LOOK, PAUSED, UNCONFIRMED, Account
 from .cadence import Cadence
 from .control import read_confirmation, read_pause
-from .deadline import Clocks, read_clocks
+from .deadline import Clocks, clocks_of
 from .files import replace_file
 from .hearing import Hearing
+from .journal import NOTICE, WARNING
 from .metrics import render
 from .notify import Notify
 from .numbers import metrics_of
@@ -47,6 +49,12 @@ EVENTS = "events.sock"
 _ASK_S = 10.0
 # More than this between the two clocks: the machine slept.
 _SLEPT_S = 1.0
+# Whatever takes longer than this hangs, and the watchdog may have it.
+_LONGEST_TURN_S = 300.0
+# Looks that are so much further apart than the regular ones: it was stopped in between.
+_LONGEST_GAP_S = 60.0
+# A look that failed as a whole is tried again so soon.
+_AGAIN_S = 1.0
 
 T = TypeVar("T")
 
@@ -79,16 +87,18 @@ class Agent:
         self.options = options
         self.teller = teller
         self.notify = notify
-        self._clocks = clocks or (lambda: read_clocks(host.proc))
+        self._clocks = clocks or clocks_of(host.proc)
         self.account = Account(host.pid, self._clocks(), options.policy)
         self.cadence = Cadence(options.resync_s)
         self.hearing = Hearing(host)
         self.engine: Engine | None = None
         self.events: NetlinkEvents | None = None
         self._heard: tuple[frozenset[str], bool] | None = None
-        self._stamp: Stamp = None
+        self._stamp: Stamp | None = None
         self._reload = True
         self._ready = self._ending = False
+        self._full = False
+        self._began = math.inf
         self._slept_s: float | None = None
         self._asked = -math.inf
         self._wakeup, self._awakened = socket.socketpair()
@@ -98,9 +108,13 @@ class Agent:
     def run(self) -> None:
         """Until SIGTERM or SIGINT. For the main thread."""
         self._signals()
+        # What is there already stays; what a look makes is collected when it is over.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
         try:
             while not self._ending:
-                self.turn()
+                self._timed_turn()
                 if not self._ready:
                     self._ready = True
                     self.notify.ready(self._summary())
@@ -114,6 +128,21 @@ class Agent:
         signal.signal(signal.SIGTERM, lambda _number, _frame: self.end())
         signal.signal(signal.SIGINT, lambda _number, _frame: self.end())
         signal.signal(signal.SIGHUP, lambda _number, _frame: self.reload())
+        signal.signal(signal.SIGALRM, lambda _number, _frame: self._still_at_it())
+
+    def _timed_turn(self) -> None:
+        """One turn, during which the watchdog hears that it goes on."""
+        self._began = self.host.monotonic()
+        period = self.notify.watchdog_s or 0.0
+        signal.setitimer(signal.ITIMER_REAL, period, period)
+        try:
+            self.turn()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+    def _still_at_it(self) -> None:
+        if self.host.monotonic() - self._began < _LONGEST_TURN_S:
+            self.notify.alive()
 
     def end(self) -> None:
         self._ending = True
@@ -131,24 +160,33 @@ class Agent:
 
     def turn(self) -> None:
         """What is to be done now: read what changed, and look if it is time."""
-        now = self.host.monotonic()
+        now, processor = self.host.monotonic(), time.process_time()
         changed = self._take_policy()
         if changed or now - self._asked >= _ASK_S:
             self._asked = now
             changed = self._controls() or changed
             if self._heard is None and self.account.policy is not None:
                 self._listen(self.account.policy)
-        if changed or self.cadence.wait_s(self.host.monotonic()) <= 0:
+        if changed:
+            self.cadence.want(now)
+        look = self.cadence.wait_s(now) <= 0
+        if look:
             self._controls()
             self._look()
+        if look or (changed and (self.account.policy is None or self.account.last is not None)):
             self._write()
+        if look:
+            gc.collect()
+        spent = time.process_time() - processor
+        self.account.processor_s += spent
+        self.cadence.worked(self.host.monotonic(), spent)
         self.notify.alive()
 
     # What it is told.
 
     def _take_policy(self) -> bool:
         """Whether there is a policy now that was not in force before."""
-        found = stamp(self.options.policy)
+        found = stamp(self.options.policy, self.host.protect_directory)
         if not self._reload and found == self._stamp:
             return False
         self._reload, self._stamp = False, found
@@ -168,8 +206,11 @@ class Agent:
 
     def _adopt(self, policy: Policy) -> None:
         self.account.policy, self.account.loaded = policy, self._clocks()
+        # Nothing was looked at under this one yet.
+        self.account.last = None
         if self.engine is None:
-            self.engine = Engine(policy)
+            gap_s = 2 * self.options.resync_s + _LONGEST_GAP_S
+            self.engine = Engine(policy, longest_gap_ms=int(gap_s * 1000))
         else:
             # The same document may mean something else now: users, services, protected ones.
             self.engine.reload(policy)
@@ -192,17 +233,29 @@ class Agent:
         )
 
     def _listen(self, policy: Policy) -> None:
-        """Hear just what the policy depends on."""
+        """Hear just what the policy depends on; what was not heard till now is looked at."""
         foreign = any(name != "current" for name in policy.namespaces)
         wanted = policy.needs, foreign
         if wanted == self._heard:
             return
+        events = self._try("events", lambda: NetlinkEvents(policy.needs, foreign=foreign))
+        self._deaf()
+        if events is not None:
+            self.events, self._heard = events, wanted
+            self.cadence.want(self.host.monotonic())
+
+    def _deaf(self) -> None:
         if self.events is not None:
             self.events.close()
         self.events = self._heard = None
-        self.events = self._try("events", lambda: NetlinkEvents(policy.needs, foreign=foreign))
+
+    def _drain(self) -> None:
+        """Take the events that have come; where that fails, listen anew before long."""
         if self.events is not None:
-            self._heard = wanted
+            heard = self._try("events", self.events.drain)
+            if heard is None:
+                self._deaf()
+            self.account.wakes += heard or 0
 
     def _controls(self) -> bool:
         """Read pause and trial; whether they withhold something else than before."""
@@ -210,22 +263,26 @@ class Agent:
         now = self._clocks()
         self.account.pause = read_pause(self.options.state, now)
         self.account.trial = read_confirmation(self.options.state)
-        self.account.last_at = now
+        self.account.at = now
         withheld = self._withheld()
-        pause = self.account.pause
+        pause, trial = self.account.pause, self.account.on_trial()
         self.teller.lasts(
             "pause",
             None
             if pause is None
             else f"paused, nothing is destroyed: {pause.reason or 'no reason'}",
-            ended="resumed",
+            ended="no longer paused",
         )
         self.teller.lasts(
             "trial",
-            "the policy was not confirmed in time: nothing is destroyed till it is"
-            if withheld == UNCONFIRMED
-            else None,
-            ended="the policy is confirmed",
+            None
+            if trial is None
+            else "the policy was not confirmed in time: nothing is destroyed till it is"
+            if self.account.unconfirmed()
+            else f"the policy {trial.digest[:12]} is on trial: unless it is confirmed in time, "
+            "it destroys nothing any more",
+            ended="no policy in force waits to be confirmed",
+            priority=WARNING if self.account.unconfirmed() else NOTICE,
         )
         return before != (withheld, self.account.pause, self.account.trial)
 
@@ -238,25 +295,25 @@ class Agent:
 
     def _look(self) -> None:
         policy, engine = self.account.policy, self.engine
-        if self.events is not None:
-            self.account.wakes += self.events.drain()
-        if policy is None or engine is None:
-            self.cadence.looked(self.host.monotonic(), 0.0)
-            return
-        if self._has_slept():
-            engine.interrupted()
-        processor = time.process_time()
-        one = run_pass(self.host, policy, engine, withheld=self._withheld())
-        spent = time.process_time() - processor
-        self.cadence.looked(self.host.monotonic(), spent)
-        self._next(one)
-        self.account.took(one, self._clocks(), spent)
-        self.teller.passed(one)
-        self._admit(one)
-
-    def _next(self, one: Pass) -> None:
-        if one.decision.next_ms is not None:
-            self.cadence.want(one.decision.next_ms / 1000)
+        self._drain()
+        one = None
+        if policy is not None and engine is not None:
+            if self._has_slept():
+                engine.interrupted()
+            withheld = self._withheld()
+            one = self._try(LOOK, lambda: run_pass(self.host, policy, engine, withheld=withheld))
+            if one is None:
+                engine.interrupted()
+                self.account.failed_looks += 1
+        self.cadence.looked(self.host.monotonic())
+        if one is not None:
+            if one.decision.next_ms is not None:
+                self.cadence.want(one.decision.next_ms / 1000)
+            self.account.took(one, self._clocks())
+            self.teller.passed(one)
+            self._admit(one)
+        elif LOOK in self.account.errors:
+            self.cadence.want(self.host.monotonic() + _AGAIN_S)
         self._expect_end()
 
     def _expect_end(self) -> None:
@@ -274,7 +331,8 @@ class Agent:
     def _admit(self, one: Pass) -> None:
         if self._heard is None or not self._heard[1]:
             return
-        if self.hearing.admit(look.namespace for look in one.judgements):
+        met = [look.namespace for look in one.judgements]
+        if self._try("other namespaces", lambda: self.hearing.admit(met)):
             self.cadence.heard(self.host.monotonic())
 
     def _has_slept(self) -> bool:
@@ -324,39 +382,39 @@ class Agent:
 
     def _wait(self) -> None:
         """Till a look is due, a signal came, or somebody connected; an event makes one due."""
-        while not self._ending and not self._reload:
+        while not self._ending:
             now = self.host.monotonic()
-            left = min(self.cadence.wait_s(now), max(0.0, self._asked + _ASK_S - now))
+            rest = self.cadence.rest_s(now)
+            left = (
+                0.0 if self._reload else min(self.cadence.wait_s(now), self._asked + _ASK_S - now)
+            )
+            left = max(left, rest)
             if left <= 0:
                 return
+            if rest > 0:
+                left = rest
             if self.notify.watchdog_s is not None:
                 left = min(left, self.notify.watchdog_s)
-            listens = self.events is not None and self.cadence.listens(now)
-            if self.events is not None and not listens:
-                left = min(left, self.cadence.rest_s(now))
-            if self._poll(left, listens):
-                return
+            self._poll(left, listens=rest <= 0)
             self.notify.alive()
 
-    def _poll(self, seconds: float, listens: bool) -> bool:
-        """Whether something came that is to be dealt with before anything else."""
+    def _poll(self, seconds: float, *, listens: bool) -> None:
+        """Sleep, and take what comes meanwhile. While it rests, nothing but a signal wakes it."""
         stream = self.teller.stream
         poller = select.poll()
         poller.register(self._wakeup, select.POLLIN)
-        if stream is not None:
+        if listens and stream is not None and not self._full:
             poller.register(stream, select.POLLIN)
         if listens and self.events is not None:
             poller.register(self.events, select.POLLIN)
-        ready = {descriptor for descriptor, _event in poller.poll(max(0.0, seconds) * 1000)}
+        ready = {descriptor for descriptor, _event in poller.poll(seconds * 1000)}
+        self._full = False
         if self._wakeup.fileno() in ready:
             self._wakeup.recv(4096)
-            return True
         if stream is not None and stream.fileno() in ready:
             # Who connects may have paused, resumed, confirmed, or written another policy.
-            stream.accept()
+            self._full = not stream.accept()
             self._asked = -math.inf
-            return True
         if self.events is not None and self.events.fileno() in ready:
-            self.account.wakes += self.events.drain()
+            self._drain()
             self.cadence.heard(self.host.monotonic())
-        return False

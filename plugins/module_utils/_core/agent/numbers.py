@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from ..policy import engine
-from ..policy.look import missing_interfaces
 from .account import HELD_BACK, Account
 from .deadline import Clocks
 from .metrics import Metric
@@ -15,8 +14,6 @@ from .metrics import Metric
 def metrics_of(account: Account, now: Clocks) -> list[Metric]:
     """Everything that account.py keeps, for those who watch many agents."""
     held_back = account.held_back()
-    statuses = account.by_rule()
-    missing = missing_interfaces(account.last.judgements if account.last else ())
     policy = account.policy
 
     def flag(name: str, value: bool, meaning: str) -> Metric:
@@ -46,8 +43,8 @@ def metrics_of(account: Account, now: Clocks) -> list[Metric]:
             "gauge",
             "Sockets that violate a rule, by what is to become of them, at the last look.",
             [
-                ({"rule": rule, "status": status}, counts[status])
-                for rule, counts in statuses.items()
+                ({"rule": rule.name, "status": status}, account.statuses(rule.name)[status])
+                for rule in (policy.rules if policy else ())
                 for status in engine.STATUSES
             ],
         ),
@@ -55,7 +52,10 @@ def metrics_of(account: Account, now: Clocks) -> list[Metric]:
             "missing_interfaces",
             "gauge",
             "Interfaces that a rule names and that no namespace has.",
-            [({"rule": rule}, len(names)) for rule, names in missing.items()],
+            [
+                ({"rule": rule}, len(names))
+                for rule, names in (account.last.missing if account.last else {}).items()
+            ],
         ),
         Metric(
             "sockets_total",
@@ -77,7 +77,7 @@ def metrics_of(account: Account, now: Clocks) -> list[Metric]:
         Metric(
             "failed_looks_total",
             "counter",
-            "Looks that a namespace could not be looked into.",
+            "Looks that could not be made, or not in every namespace or for every rule.",
             [({}, account.failed_looks)],
         ),
         Metric(
@@ -89,7 +89,7 @@ def metrics_of(account: Account, now: Clocks) -> list[Metric]:
         Metric(
             "processor_seconds_total",
             "counter",
-            "Processor time of all looks.",
+            "Processor time of all that the agent did, but for its start.",
             [({}, account.processor_s)],
         ),
         Metric(
@@ -101,7 +101,7 @@ def metrics_of(account: Account, now: Clocks) -> list[Metric]:
         Metric(
             "last_look_timestamp_seconds",
             "gauge",
-            "When it last looked.",
+            "When the last look was made.",
             [({}, account.last_at.wall_s)] if account.last_at else [],
         ),
         Metric("written_timestamp_seconds", "gauge", "When this was written.", [({}, now.wall_s)]),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from typing import NamedTuple, Optional
 
 from ..errors import PolicyErrors, SocketsError
@@ -17,8 +18,8 @@ from ..words import describe
 
 _MOST_BYTES = 4 * 1024 * 1024
 
-# What tells one version of a file from the next.
-Stamp = Optional[tuple[int, int, int, int]]
+# Of each file that counts: where it is, its length and when it was written.
+Stamp = tuple[Optional[tuple[str, int, int, int, int, int]], ...]
 
 
 class Refusal(NamedTuple):
@@ -28,19 +29,31 @@ class Refusal(NamedTuple):
     reasons: tuple[str, ...]
 
 
-def stamp(file: str) -> Stamp:
+def stamp(file: str, protections: str) -> Stamp:
+    """Another one where the policy, or a file of protections in that directory, may be another."""
+    try:
+        names = sorted(os.listdir(protections))
+    except OSError:
+        names = []
+    return tuple(map(_stamp, [file, *(os.path.join(protections, name) for name in names)]))
+
+
+def _stamp(file: str) -> tuple[str, int, int, int, int, int] | None:
     """None: there is no such file, or it may not be looked at."""
     try:
         status = os.stat(file)
     except OSError:
         return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return file, status.st_dev, status.st_ino, status.st_size, *times
 
 
 def read_policy(file: str, host: Host) -> Policy | Refusal:
     """The policy in a JSON file. Never raises for what is in the file, nor if it cannot be read."""
     try:
-        with open(file, "rb") as stream:
+        with open(file, "rb", opener=_without_waiting) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                return Refusal(file, (f"{file} is no regular file.",))
             raw = stream.read(_MOST_BYTES + 1)
     except OSError as error:
         return Refusal(file, (f"{file} cannot be read: {error.strerror}.",))
@@ -59,6 +72,11 @@ def read_policy(file: str, host: Host) -> Policy | Refusal:
         return Refusal(file, (describe(error),))
     except RecursionError:
         return Refusal(file, (f"{file} nests too deep: this is no policy.",))
+
+
+def _without_waiting(file: str, flags: int) -> int:
+    """A named pipe would let one wait for whoever writes to it."""
+    return os.open(file, flags | os.O_NONBLOCK)
 
 
 def _each_key_once(pairs: list[tuple[str, object]]) -> dict[str, object]:

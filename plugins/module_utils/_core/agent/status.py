@@ -10,24 +10,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..policy import engine
-from ..policy.look import missing_interfaces
-from ..words import describe
 from .account import REPORT, Account
 from .deadline import Clocks
 
 VERSION = 1
 
 # At most so many targets that back off are named; all are counted.
-_MOST_NAMED = 50
 
 
 def status_of(account: Account, now: Clocks) -> dict[str, Any]:
     """The content of status.json: always the same keys."""
-    policy, decision = account.policy, account.last.decision if account.last else None
-    held_back = account.held_back()
+    policy, last = account.policy, account.last
+    excess = last.excess if last else None
     trial = account.on_trial()
-    statuses = account.by_rule()
-    missing = missing_interfaces(account.last.judgements if account.last else ())
     return {
         "version": VERSION,
         "pid": account.pid,
@@ -46,7 +41,7 @@ def status_of(account: Account, now: Clocks) -> dict[str, Any]:
         if account.refused is None
         else {"file": account.refused.file, "errors": list(account.refused.reasons)},
         "enforcing": account.enforcing(),
-        "held_back": held_back,
+        "held_back": account.held_back(),
         "pause": None
         if account.pause is None
         else {
@@ -61,64 +56,45 @@ def status_of(account: Account, now: Clocks) -> dict[str, Any]:
             "over": trial.over(now),
         },
         "last_look": None
-        if account.last is None
+        if last is None
         else {
             "at": _iso(account.last_at),
-            "took_ms": account.last.ended_ms - account.last.began_ms,
-            "namespaces": len(account.last.looks),
+            "took_ms": last.took_ms,
+            "namespaces": last.namespaces,
             "failed": [
-                {"namespace": label, "rule": rule, "error": describe(error)}
-                for label, rule, error in account.blind()
+                {"namespace": label, "rule": rule, "error": text}
+                for label, rule, text in last.blind
             ],
         },
         "rules": [
             {
                 "name": rule.name,
-                "violations": sum(statuses[rule.name].values()),
-                **{status: statuses[rule.name][status] for status in engine.STATUSES},
+                "violations": sum(account.statuses(rule.name).values()),
+                **{status: account.statuses(rule.name)[status] for status in engine.STATUSES},
                 "outcomes": {
                     outcome: count
                     for (name, outcome), count in sorted(account.ended.items())
                     if name == rule.name
                 },
-                "missing_interfaces": missing.get(rule.name, []),
+                "missing_interfaces": last.missing.get(rule.name, []) if last else [],
             }
             for rule in (policy.rules if policy else ())
         ],
         "limit": None
-        if decision is None or decision.excess is None
+        if excess is None
         else {
-            "due": decision.excess.due,
-            "destroyed_in_window": decision.excess.spent,
-            "max_sockets": decision.excess.limits.max_sockets,
-            "per_ms": decision.excess.limits.per_ms,
-            "on_excess": decision.excess.limits.on_excess,
+            "due": excess.due,
+            "destroyed_in_window": excess.spent,
+            "max_sockets": excess.limits.max_sockets,
+            "per_ms": excess.limits.per_ms,
+            "on_excess": excess.limits.on_excess,
         },
-        "backing_off": _backing_off(account),
-        "untracked": 0 if decision is None else decision.untracked,
+        "backing_off": list(last.backing_off) if last else [],
+        "untracked": last.untracked if last else 0,
         "looks": account.looks,
         "processor_s": round(account.processor_s, 3),
         "errors": [{"what": what, "error": text} for what, text in sorted(account.errors.items())],
     }
-
-
-def _backing_off(account: Account) -> list[dict[str, Any]]:
-    if account.last is None:
-        return []
-    named: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for finding in account.last.decision.findings:
-        if finding.status == engine.BACK_OFF and len(named) < _MOST_NAMED:
-            subject = finding.violation.subject
-            named.setdefault(
-                (finding.violation.rule.name, subject.remote, subject.sock.dport),
-                {
-                    "rule": finding.violation.rule.name,
-                    "local": subject.local,
-                    "remote": subject.remote,
-                    "remote_port": subject.sock.dport,
-                },
-            )
-    return list(named.values())
 
 
 def _iso(moment: Clocks | None) -> str | None:
@@ -133,5 +109,6 @@ def is_healthy(status: Mapping[str, Any]) -> bool:
         status["held_back"] in (None, REPORT)
         and status["refused"] is None
         and not status["errors"]
+        and status["last_look"] is not None
         and not status["last_look"]["failed"]
     )

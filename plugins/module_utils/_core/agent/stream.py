@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -22,7 +23,7 @@ class Stream:
     """Everybody who connects is sent each event from then on, one JSON object a line.
 
     path: of the socket; one that a killed agent left is replaced. mode: who may connect (connect(2)
-    asks for the right to write). Raises OSError.
+    asks for the right to write). Raises OSError, also where another agent listens there.
     """
 
     def __init__(self, path: str, *, mode: int = 0o660) -> None:
@@ -30,7 +31,9 @@ class Stream:
         self._readers: list[socket.socket] = []
         with suppress(FileNotFoundError):
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
-                raise FileExistsError(17, "there is something else than a socket", path)
+                raise FileExistsError(errno.EEXIST, "there is something else than a socket", path)
+            if _somebody_listens(path):
+                raise OSError(errno.EADDRINUSE, "another agent runs", path)
             os.unlink(path)
         self._listener = socket.socket(
             socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
@@ -52,13 +55,19 @@ class Stream:
         """Readable when somebody wants to connect."""
         return self._listener.fileno()
 
-    def accept(self) -> None:
-        """Take those who wait to connect."""
+    def accept(self) -> bool:
+        """Take those who wait to connect; False: somebody waits, and cannot be taken now."""
+        self._readers = [reader for reader in self._readers if _is_there(reader)]
         while True:
             try:
                 reader, _address = self._listener.accept()
-            except OSError:
-                return
+            except BlockingIOError:
+                return True
+            except OSError as error:
+                # Whoever it was has hung up; else there is no room for one more descriptor.
+                if error.errno != errno.ECONNABORTED:
+                    return False
+                continue
             if len(self._readers) >= _MOST_READERS:
                 reader.close()
                 continue
@@ -80,6 +89,32 @@ class Stream:
         self._listener.close()
         with suppress(OSError):
             os.unlink(self._path)
+
+
+def _somebody_listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+        knock.setblocking(False)
+        try:
+            knock.connect(path)
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            # Too many knock already: somebody has to open to them.
+            pass
+        return True
+
+
+def _is_there(reader: socket.socket) -> bool:
+    """Whether the other side has not hung up; what it says is not listened to."""
+    try:
+        if reader.recv(4096, socket.MSG_DONTWAIT):
+            return True
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    reader.close()
+    return False
 
 
 def _takes(reader: socket.socket, line: bytes) -> bool:

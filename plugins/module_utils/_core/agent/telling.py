@@ -18,6 +18,9 @@ from ..words import describe
 from .journal import INFO, NOTICE, WARNING, Log
 from .stream import Stream
 
+# Statuses of sockets that live on, and of which each is named.
+_SAID = frozenset({engine.PROTECTED, engine.REPORTED, engine.BACK_OFF, engine.WITHHELD})
+
 # What a log says one by one of one look; the rest is counted. Every socket is in the stream.
 _MOST_LINES = 1000
 
@@ -133,10 +136,11 @@ class Teller:
             )
 
     def _findings(self, one: Pass) -> None:
-        """Each socket that is spared, reported or backs off is said once, while it is so."""
+        """Each socket that is spared, reported, left alone or may not be destroyed just now is
+        named once, while it is so."""
         now: set[tuple[Any, ...]] = set()
         for finding in one.decision.findings:
-            if finding.status not in (engine.PROTECTED, engine.REPORTED, engine.BACK_OFF):
+            if finding.status not in _SAID:
                 continue
             violation = finding.violation
             key = (violation.rule.name, violation.namespace, violation.key, finding.status)

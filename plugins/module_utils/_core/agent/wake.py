@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Collection, Iterator
@@ -63,7 +64,7 @@ class NetlinkEvents:
         return self._raw.fileno()
 
     def drain(self) -> int:
-        """Take what has come; how many events there were at least."""
+        """Take what has come; how many events there were at least. Raises OSError."""
         return sum(1 for _event in self._waiting())
 
     def _waiting(self) -> Iterator[None]:
@@ -72,9 +73,10 @@ class NetlinkEvents:
                 self._raw.recv_into(self._buffer)
             except BlockingIOError:
                 return
-            except OSError:
-                # ENOBUFS: more came than there was room for. What did fit can still be read.
-                pass
+            except OSError as error:
+                # More came than there was room for. What did fit can still be read.
+                if error.errno != errno.ENOBUFS:
+                    raise
             yield
 
     def close(self) -> None:
