@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from ansible import constants
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module.drain import joined
@@ -57,19 +58,33 @@ class ActionModule(ActionBase):
         results: list[Result] = []
         resume = None
         for seconds in steps():
-            last = self._step(variables, step=f"{seconds}s", resume=resume)
+            try:
+                last = self._step(variables, step=f"{seconds}s", resume=resume)
+            except AnsibleError as error:
+                if not results:
+                    raise
+                lost = isinstance(error, AnsibleConnectionFailure)
+                last = {"unreachable" if lost else "failed": True, "msg": str(error)}
             if "finished" not in last:
-                # Refused, crashed or cut off: it says so itself.
-                return last
+                # Refused, crashed or cut off: it says so itself. What was done before is told too.
+                return self._cut_off(results, last) if results else last
             results.append(last)
             resume = last["resume"]
             if resume is None:
                 break
             self._show(progress.line(last, time.monotonic()))
-        result = _one(results, int(self._task.args.get("limit", DEFAULT_LIMIT)))
+        result = _one(results, self._limit())
         if not result.get("failed"):
             self._show(progress.preview(result) if self._task.check_mode else progress.end(result))
         return result
+
+    def _cut_off(self, results: list[Result], last: Result) -> Result:
+        """What failed, and all that the steps before it did."""
+        before = _one(results, self._limit())
+        return {**before, **last, "changed": before["changed"], "drained": False}
+
+    def _limit(self) -> int:
+        return int(self._task.args.get("limit", DEFAULT_LIMIT))
 
     def _host(self, variables: dict[str, Any]) -> str:
         host = str(variables.get("inventory_hostname", "?"))

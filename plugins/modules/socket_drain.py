@@ -210,7 +210,9 @@ changed:
   type: bool
   sample: true
 finished:
-  description: Whether there is nothing more to do. It is false only after a O(step).
+  description:
+    - Whether there is nothing more to do. It is false only after a O(step), and where the host was
+      lost or the module crashed while the task waited; then what had been done before is told.
   returned: always, unless the task could not be understood or the kernel not be asked
   type: bool
   sample: true

@@ -121,7 +121,8 @@ class Run(NamedTuple):
 
     def recap(self, host: str) -> dict[str, str]:
         """What the playbook says of a host at its end."""
-        lines = re.findall(r"^ +- ['\"]?(.+?)['\"]?$", self.output, re.MULTILINE)
+        told = self.output.rpartition("TASK [Tell what became of all hosts]")[2]
+        lines = re.findall(r"^ +- ['\"]?(.+?)['\"]?$", told, re.MULTILINE)
         titles, *rows = [re.split(r" {2,}", line.strip()) for line in lines if "  " in line]
         (found,) = [row for row in rows if row[0] == host]
         return dict(zip(titles[1:], found[1:], strict=False))
@@ -351,6 +352,40 @@ def test_progress_of_hosts_that_drain_at_once(
     assert len(lines) == len(under_way) + len(ended)
     for host, connections in others(site, waiting):
         assert set(host.seen(connections)) == {"open"}
+
+
+@pytest.mark.parametrize("way", ["its files", "its Python"])
+def test_what_was_done_before_a_module_could_not_run_is_told(site: Site, way: str) -> None:
+    """Two quiet connections go at once; for the third, whose server does not read, it waits."""
+    made = site.hosts["three"].connect(3)
+    site.hosts["three"].clients.fill(made[0]["number"])
+    lost = site.folder / ("remote" if way == "its files" else "python-three")
+    elsewhere = site.folder / "elsewhere"
+    variables = {
+        "drain_hosts": "three",
+        "drain_until": "sent",
+        "drain_grace": "20s",
+        "drain_pre_tasks": [],
+        # So that the module is a file there.
+        "ansible_pipelining": False,
+    }
+
+    def lose(_host: str) -> None:
+        lost.rename(elsewhere)
+        lost.touch(mode=0o600)
+
+    try:
+        run = drain(site, variables, on_progress=lose)
+    finally:
+        lost.unlink()
+        elsewhere.rename(lost)
+
+    assert run.status == 2, run.output
+    recap = run.recap("three")
+    assert (recap["status"], recap["destroyed"], recap["left"]) == ("FAILED", "2", "1")
+    assert run.counts("three")["unreachable"] == 0
+    assert site.hosts["three"].seen(made) == ["open", RESET, RESET]
+    site.hosts["three"].clients.close(*numbers(made))
 
 
 @pytest.mark.parametrize(
