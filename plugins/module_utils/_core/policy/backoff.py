@@ -47,6 +47,9 @@ class BackOff:
     def __init__(self) -> None:
         self._targets: dict[Target, Waiting] = {}
 
+    def __len__(self) -> int:
+        return len(self._targets)
+
     def until_ms(self, target: Target, now_ms: int) -> int | None:
         """Before when the target is left alone; None: it is not."""
         waiting = self._targets.get(target)

@@ -23,6 +23,7 @@ from ..look import View
 from ..namespaces import Identity
 from ..outcomes import Result
 from ..plan import Order, Plan
+from ..wire.netlink import collector_paused
 from ..words import describe
 from .document import Policy
 from .engine import HOLD, Decision, Enforced, Engine
@@ -78,6 +79,14 @@ def run_pass(
     EngineUnavailable. Namespaces that cannot be looked at are Unseen, and raise nothing.
     """
     engines_named(engine_name)
+    # Many objects are made; what makes passes again and again collects in between.
+    with collector_paused():
+        return _pass(host, policy, engine, withheld, check, engine_name)
+
+
+def _pass(
+    host: Host, policy: Policy, engine: Engine, withheld: str | None, check: bool, engine_name: str
+) -> Pass:
     began_ms = milliseconds(host)
     looks = look_at_all(
         host,

@@ -41,6 +41,9 @@ OTHER_RULE = "other_rule"
 
 STATUSES = (DESTROY, HOLD, LIMIT, BACK_OFF, PROTECTED, REPORTED, WITHHELD, OTHER_RULE)
 
+# What a rule says so of a socket, it says for all later ones.
+_DECIDED = frozenset({DESTROY, BACK_OFF, PROTECTED})
+
 # Decision.withheld of a policy whose mode is report.
 REPORT_MODE = "report_mode"
 
@@ -171,7 +174,7 @@ class Engine:
     def is_due(self, violation: Violation, now_ms: int) -> bool:
         """Whether its hold is over, for a look that began now and shows it."""
         rule = violation.rule
-        return self._holds.would_be_over(
+        return not rule.hold_ms or self._holds.would_be_over(
             violation.namespace, rule.name, violation.key, rule.hold_ms, now_ms
         )
 
@@ -207,9 +210,10 @@ class Engine:
         findings: list[Finding] = []
         due: list[int] = []
         claimed: set[tuple[Identity, Key]] = set()
+        several = len(self._policy.rules) > 1
         for violation in self._present:
             finding = self._one(violation, now_ms)
-            if finding.status in (DESTROY, BACK_OFF, PROTECTED):
+            if several and finding.status in _DECIDED:
                 if violation.identity in claimed:
                     finding = finding._replace(status=OTHER_RULE, until_ms=None)
                 claimed.add(violation.identity)
@@ -226,7 +230,7 @@ class Engine:
             # There was no room for it.
             return Finding(violation, HOLD, now_ms)
         since = held.since_ms
-        if not self._holds.is_over(*place, rule.hold_ms):
+        if rule.hold_ms and not self._holds.is_over(*place, rule.hold_ms):
             until = self._holds.over_at_ms(*place, rule.hold_ms)
             return Finding(violation, HOLD, since, until)
         if rule.action == REPORT:
@@ -235,7 +239,7 @@ class Engine:
             return Finding(violation, HOLD, since, now_ms + _AGAIN_MS)
         if violation.spared is not None:
             return Finding(violation, PROTECTED, since)
-        waiting = self._back_off.until_ms(violation.target, now_ms)
+        waiting = self._back_off.until_ms(violation.target, now_ms) if self._back_off else None
         if waiting is not None:
             return Finding(violation, BACK_OFF, since, waiting)
         return Finding(violation, DESTROY, since)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..selector.parse import Selector
 from ..selector.tree import Leaf, leaves
@@ -15,14 +15,20 @@ from ..verdicts import stuck
 from ..verdicts.network import Network
 from ..verdicts.superseded import Heard
 
+_BY_VERDICT = (StuckIs, StrandedIs, SupersededAfter)
 
-def evidence(subject: Subject, selector: Selector) -> tuple[str, ...]:
-    """Of the verdicts that the selector asks for those that hold: ``stranded: no_carrier``.
 
-    The look must have found out what they need.
+def evidences(subjects: Sequence[Subject], selector: Selector) -> list[tuple[str, ...]]:
+    """Of the verdicts that the selector asks for those that hold: ``stranded: no_carrier``; for
+    each of these sockets. The look must have found out what they need.
     """
-    found = (text for leaf in leaves(selector.root) for text in _held(subject, leaf))
-    return tuple(dict.fromkeys(found))
+    asked = [leaf for leaf in leaves(selector.root) if isinstance(leaf, _BY_VERDICT)]
+    if not asked:
+        return [()] * len(subjects)
+    return [
+        tuple(dict.fromkeys([text for leaf in asked for text in _held(subject, leaf)]))
+        for subject in subjects
+    ]
 
 
 def _held(subject: Subject, leaf: Leaf) -> Iterator[str]:

@@ -22,7 +22,7 @@ from ..wire import fib
 from .backoff import Target
 from .conditions import Facts, KnownRoute
 from .document import DESTROY, Policy, Rule
-from .evidence import evidence
+from .evidence import evidences
 from .holds import Key
 
 Guarded = Callable[["Violation"], bool]
@@ -170,7 +170,7 @@ def _judgement(
         except SocketsError as error:
             failed[rule.name] = error
             continue
-        violations += [Violation(rule, each, evidence(each, rule.match)) for each in found]
+        violations += [Violation(rule, *each) for each in zip(found, evidences(found, rule.match))]
     missing = {
         rule.name: tuple(name for name in rule.interfaces if name not in facts.links)
         for rule in policy.rules
@@ -211,19 +211,18 @@ def _with_guard(
     asked = [each for each in violations if each.rule.action == DESTROY and guarded(each)]
     if not asked:
         return tuple(violations)
-    by_key = {each.key: each.subject for each in asked}
+    keys = [each.key for each in asked]
+    by_key = {key: each.subject for key, each in zip(keys, asked)}
     subjects = list(by_key.values())
     # So that what is logged of them names who holds them.
     prepare(view, environment, ("owners",), subjects)
     order = Order(asked[0].rule.match, (view.namespace,), policy.guard, engine=engine)
     reasons = dict(zip(by_key, judged(view, order, environment, subjects)))
-    wanted = {(each.rule.name, each.key) for each in asked}
-    return tuple(
-        each._replace(guarded=True, spared=reasons[each.key])
-        if (each.rule.name, each.key) in wanted
-        else each
-        for each in violations
-    )
+    guarded_ones = {
+        id(each): Violation(each.rule, each.subject, each.evidence, True, reasons[key])
+        for key, each in zip(keys, asked)
+    }
+    return tuple(guarded_ones.get(id(each), each) for each in violations)
 
 
 def look_at_all(

@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Mapping
 
 from ..errors import InputError
 from ..selector.values import Path, kind
 
-_DEPTH = 100
-_MOST_VALUES = 100_000
+DEPTH = 100
+MOST_VALUES = 100_000
 _ALLOWED = "strings, numbers, booleans, lists, and mappings whose keys are strings"
 
 
@@ -21,15 +22,15 @@ def refuse_unplain(value: object, path: Path) -> None:
 
     Raises InputError, also for what is nested too deep or has too many values.
     """
-    left = _MOST_VALUES
+    left = MOST_VALUES
     pending: list[tuple[object, Path]] = [(value, path)]
     while pending:
         item, at = pending.pop()
         left -= 1
         if left < 0:
-            raise InputError(path, "...", f"more than {_MOST_VALUES} values", "a smaller policy")
-        if len(at) - len(path) > _DEPTH:
-            raise InputError(path, "...", f"nested more than {_DEPTH} deep", "a flatter policy")
+            raise InputError(path, "...", f"more than {MOST_VALUES} values", "a smaller policy")
+        if len(at) - len(path) > DEPTH:
+            raise InputError(path, "...", f"nested more than {DEPTH} deep", "a flatter policy")
         if isinstance(item, Mapping):
             for key, under in item.items():
                 if not isinstance(key, str):
@@ -41,4 +42,6 @@ def refuse_unplain(value: object, path: Path) -> None:
         elif isinstance(item, float) and not math.isfinite(item):
             raise InputError(at, item, "no finite number", _ALLOWED)
         elif item is not None and not isinstance(item, (str, int, float)):
-            raise InputError(at, item, kind(item), _ALLOWED)
+            dated = isinstance(item, (datetime.date, datetime.time))
+            problem = "a date or a time" if dated else kind(item)
+            raise InputError(at, str(item) if dated else item, problem, f"{_ALLOWED}: quote it")
