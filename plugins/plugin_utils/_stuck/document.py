@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from . import sentences
-from .finding import Finding, clean, finding, judged, number, program
+from .finding import Finding, clean, finding, judged, number, program, unsent
 from .verdicts import RANK, certain
 
 VERSION = 1
@@ -126,7 +126,7 @@ def _host(name: str, answer: Any, facts: Any) -> tuple[dict[str, Any], list[Find
         (each["for_ms"] for each in found if each["for_ms"] is not None), default=None
     )
     host["owners_unknown"] = sum(not each["processes"] and each["inode"] != 0 for each in found)
-    host["waiting_bytes"] = sum(each["send_queue"] or 0 for each in found)
+    host["waiting_bytes"] = sum(map(unsent, found))
     return host, found
 
 

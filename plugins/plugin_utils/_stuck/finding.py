@@ -101,6 +101,15 @@ def finding(host: str, record: Mapping[str, Any]) -> Finding:
     return entry
 
 
+def unsent(entry: Finding) -> int:
+    """Bytes that are not sent or not acknowledged. The kernel counts a SYN or a FIN that is not
+    acknowledged as a byte."""
+    return max(0, (entry["send_queue"] or 0) - (entry["state"] in _END_ON_ITS_WAY))
+
+
+_END_ON_ITS_WAY = ("syn-sent", "fin-wait-1", "closing", "last-ack")
+
+
 def judged(record: Mapping[str, Any]) -> bool:
     """Whether the record was asked for verdicts at all."""
     return any(record.get(key) is not None for key in ("stuck", "stranded", "superseded"))

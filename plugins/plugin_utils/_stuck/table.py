@@ -10,6 +10,7 @@ from typing import Any
 
 from .._columns import size_text
 from . import html, pictures
+from .finding import unsent
 from .html import Element, element
 from .sentences import (
     MOST_NUMBERS,
@@ -120,7 +121,7 @@ def _row(entry: Mapping[str, Any]) -> Element:
         _program(entry),
         _waiting(entry),
     )
-    sorts = (None, None, entry["for_ms"], None, None, entry["send_queue"])
+    sorts = (None, None, entry["for_ms"], None, None, unsent(entry))
     return element(
         "tr",
         *(
@@ -230,8 +231,8 @@ def _program(entry: Mapping[str, Any]) -> Element:
 
 def _waiting(entry: Mapping[str, Any]) -> Element:
     parts = []
-    if entry["send_queue"]:
-        parts.append(f"{size_text(entry['send_queue'])} to send")
+    if unsent(entry):
+        parts.append(f"{size_text(unsent(entry))} to send")
     unread = entry["recv_queue"] or 0
     if unread and entry["state"] in _PEER_IS_DONE:
         # The kernel counts the peer's FIN as a byte until the application has met with it.

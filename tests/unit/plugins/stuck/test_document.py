@@ -48,6 +48,13 @@ def test_every_host_is_in_it_whatever_became_of_it() -> None:
     assert totals["waiting_bytes"] == 4 * 18432
 
 
+def test_what_waits_is_data_and_no_end_of_a_connection() -> None:
+    ends = [record(state=state, send_queue=1) for state in ("syn-sent", "last-ack", "closing")]
+    answer = found(*ends, record(state="fin-wait-1", send_queue=101), record(send_queue=None))
+
+    assert document({"web": answer}, time=TIME)["totals"]["waiting_bytes"] == 100
+
+
 def test_a_module_that_did_not_run_is_told_by_what_it_printed() -> None:
     answer = {"failed": True, "msg": "No JSON found", "module_stderr": "sh: python3:\n not found\n"}
     (host,) = document({"web": answer}, time=TIME)["hosts"]

@@ -88,6 +88,8 @@ def test_evidence_stands_in_words_and_numbers() -> None:
     ("changes", "expected"),
     [
         ({"send_queue": 0}, "nothing"),
+        ({"send_queue": 1, "state": "syn-sent"}, "nothing"),
+        ({"send_queue": 2049, "state": "fin-wait-1"}, "2.0 KiB to send"),
         ({"send_queue": 2048, "recv_queue": 1}, "2.0 KiB to send 1 B to read"),
         ({"send_queue": None, "recv_queue": 1, "state": "close-wait"}, "the end to read"),
         ({"send_queue": 0, "recv_queue": 13, "state": "close-wait"}, "12 B to read"),
