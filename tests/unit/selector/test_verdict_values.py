@@ -134,6 +134,10 @@ def test_the_longest_time_that_is_proven_is_allowed_and_named() -> None:
         {"protocol": "tcp", "family": "inet", "stuck": {"verdict": "silent", "for": "1d"}},
         {"stuck": ["silent", "close_wait"]},
         {"any": [{"stuck": "close_wait"}, {"stuck": "silent"}]},
+        {"stuck": "silent", "state": "established"},
+        {"stuck": "silent", "not": {"stuck": "zero_window"}},
+        {"any": [{"state": "close-wait"}, {"stuck": "silent"}]},
+        {"not": {"not": {"stuck": "silent"}}},
     ],
 )
 def test_silence_alone_destroys_nothing(selector: Any) -> None:
@@ -148,6 +152,21 @@ def test_silence_alone_destroys_nothing(selector: Any) -> None:
 def test_the_other_stuck_verdicts_are_enough_to_destroy_by() -> None:
     for name in STUCK.keys() - {"silent"}:
         parse({"stuck": name}, "destroy")
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"not": {"stuck": "zero_window"}},
+        {"not": {"stranded": ["address_gone", "rerouted"]}},
+        {"any": [{"user": "alice"}, {"not": {"stuck": "silent"}}]},
+    ],
+)
+def test_what_is_in_order_is_not_destroyed_for_that(selector: Any) -> None:
+    parse(selector)
+    assert "by protocol and family at most" in refused(selector, "destroy").problem
+    parse({**selector, "remote": "10.0.0.1"}, "destroy")
+    parse({**selector, "state": "all"}, "destroy")
 
 
 @pytest.mark.parametrize(

@@ -5,30 +5,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..errors import InputError
 from ..verdicts.stranded import REROUTED
-from . import tree
-from .leaves import PortIn
+from .leaves import PortIn, StateIs
 from .tree import All, Leaf, Node, Not
 from .verdicts import StrandedIs, StuckIs, SupersededAfter
 
 
-def restricts(node: Node, *, negated: bool = False) -> bool:
-    """Every way for the node to be true (false, if negated) goes through a restricting key."""
-    if isinstance(node, Leaf):
-        return node.restricts and bool(node.path)
-    if isinstance(node, Not):
-        return restricts(node.child, negated=not negated)
-    found = [restricts(child, negated=negated) for child in node.children]
-    return any(found) if isinstance(node, All) is not negated else all(found)
+def restricts(root: Node) -> bool:
+    """Every way for the tree to be true goes through a restricting key.
+
+    That a verdict does not hold is none: that is so of whatever is in order.
+    """
+    return _every_way(root, _says_which, negated=False)
 
 
 def refuse_silent_alone(root: Node) -> None:
-    """Say of a tree that nothing restricts whether silence was taken for something that does."""
-    for leaf in tree.leaves(root):
-        if isinstance(leaf, StuckIs) and leaf.silent:
+    """Refuse to destroy by silence where no other key says which sockets are meant.
+
+    A state says nothing more: silence is a verdict on established connections.
+    """
+    for leaf, negated in _alone(root, _says_more_than_a_state):
+        if isinstance(leaf, StuckIs) and leaf.silent and not negated:
             raise InputError(
                 leaf.path,
                 leaf.value,
@@ -52,41 +52,70 @@ def refuse_rerouted_to_anywhere(root: Node) -> None:
                 )
 
 
-def refuse_superseded_without_port(
-    node: Node, *, negated: bool = False, told: bool = False
-) -> None:
-    """Refuse superseded where no local_port holds for its branch. told: one does, outside it.
+def refuse_superseded_without_port(root: Node) -> None:
+    """Refuse superseded where no local_port holds for its branch.
 
     Without it two connections of one peer to two services would stand for each other's slot.
     """
-    if isinstance(node, SupersededAfter) and not told:
-        raise InputError(
-            node.path,
-            node.value,
-            "superseded without local_port: which service's connections it is about is not said",
-            "superseded and local_port in one selector",
-        )
-    if isinstance(node, Leaf):
-        return
-    if isinstance(node, Not):
-        refuse_superseded_without_port(node.child, negated=not negated, told=told)
-        return
-    joined = isinstance(node, All) is not negated
-    for child in node.children:
-        beside = joined and any(
-            _tells_port(other, negated=negated) for other in node.children if other is not child
-        )
-        refuse_superseded_without_port(child, negated=negated, told=told or beside)
+    for leaf, _negated in _alone(root, _tells_port):
+        if isinstance(leaf, SupersededAfter):
+            raise InputError(
+                leaf.path,
+                leaf.value,
+                "superseded without local_port: which service's connections it is about is not "
+                "said",
+                "superseded and local_port in one selector",
+            )
 
 
-def _tells_port(node: Node, *, negated: bool) -> bool:
-    """Every way for the node to be true (false, if negated) goes through a local port."""
+# Whether a leaf says something by being true, or false where it is negated.
+_Says = Callable[[Leaf, bool], bool]
+
+
+def _says_which(leaf: Leaf, negated: bool) -> bool:
+    in_order = negated and isinstance(leaf, (StuckIs, StrandedIs, SupersededAfter))
+    return leaf.restricts and bool(leaf.path) and not in_order
+
+
+def _says_more_than_a_state(leaf: Leaf, negated: bool) -> bool:
+    return _says_which(leaf, negated) and not isinstance(leaf, StateIs)
+
+
+def _tells_port(leaf: Leaf, negated: bool) -> bool:
+    return isinstance(leaf, PortIn) and not leaf.remote and not negated
+
+
+def _every_way(node: Node, says: _Says, *, negated: bool) -> bool:
+    """Every way for the node to be true (false, if negated) goes through a leaf that says it."""
     if isinstance(node, Leaf):
-        return isinstance(node, PortIn) and not node.remote and not negated
+        return says(node, negated)
     if isinstance(node, Not):
-        return _tells_port(node.child, negated=not negated)
-    found = [_tells_port(child, negated=negated) for child in node.children]
+        return _every_way(node.child, says, negated=not negated)
+    found = [_every_way(child, says, negated=negated) for child in node.children]
     return any(found) if isinstance(node, All) is not negated else all(found)
+
+
+def _alone(
+    node: Node, says: _Says, *, negated: bool = False, told: bool = False
+) -> Iterator[tuple[Leaf, bool]]:
+    """The leaves beside which nothing in their branch says it, and whether they are negated.
+
+    told: something outside the node does.
+    """
+    if isinstance(node, Leaf):
+        if not told:
+            yield node, negated
+    elif isinstance(node, Not):
+        yield from _alone(node.child, says, negated=not negated, told=told)
+    else:
+        joined = isinstance(node, All) is not negated
+        for child in node.children:
+            beside = joined and any(
+                _every_way(other, says, negated=negated)
+                for other in node.children
+                if other is not child
+            )
+            yield from _alone(child, says, negated=negated, told=told or beside)
 
 
 def _leaves_taken(node: Node, *, negated: bool) -> Iterator[Leaf]:

@@ -55,8 +55,8 @@ def parse_selector(
     demands.refuse_superseded_without_port(root)
     if role == "destroy":
         demands.refuse_rerouted_to_anywhere(root)
-    if role == "destroy" and not demands.restricts(root):
         demands.refuse_silent_alone(root)
+    if role == "destroy" and not demands.restricts(root):
         raise InputError(
             path,
             value,
