@@ -21,6 +21,9 @@ from tests.lab.topology import Lab, LabNamespace, Pair
 
 _HERE = Path(__file__).parent
 
+# What these check is shown as the checks of tests are; to be said before anybody imports them.
+pytest.register_assert_rewrite("tests.kernel.agent.running", "tests.kernel.stranded.connections")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "kernel: runs on the real kernel, in network namespaces")

@@ -11,12 +11,10 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("tests.kernel.agent.running")
-
-from tests.kernel.agent.running import RunningAgent  # noqa: E402
-from tests.kernel.stranded.connections import options_told  # noqa: E402
-from tests.lab.networks import Uplinks  # noqa: E402
-from tests.lab.topology import Lab  # noqa: E402
+from tests.kernel.agent.running import RunningAgent
+from tests.kernel.stranded.connections import options_told
+from tests.lab.networks import Uplinks
+from tests.lab.topology import Lab
 
 StartAgent = Callable[..., RunningAgent]
 

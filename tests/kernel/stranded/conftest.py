@@ -11,12 +11,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.kernel.stranded.connections import NOTHING, Connections, options_told
 from tests.lab.networks import Uplinks, tun
 from tests.lab.topology import Lab
-
-pytest.register_assert_rewrite("tests.kernel.stranded.connections")
-
-from tests.kernel.stranded.connections import NOTHING, Connections, options_told  # noqa: E402
 
 
 @pytest.fixture
