@@ -25,7 +25,7 @@ PACKAGES = (
 )
 
 # To be installed by tests, from a repository inside the host: there is no way to another one.
-OFFERED_PACKAGES = ("python3-pyroute2", "python3-venv")
+OFFERED_PACKAGES = ("python3-apt", "python3-pyroute2", "python3-venv")
 
 # Units for hardware, consoles and the world outside, which such a host does not have, and for file
 # systems through which it would reach into the kernel that the machine shares with it.
