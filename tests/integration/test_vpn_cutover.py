@@ -1,0 +1,255 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the playbook linuxnet.sockets.vpn_cutover shows and refuses, on hosts that are namespaces.
+
+They have no init of their own, so it never goes further here; the molecule scenario vpn_cutover
+does.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from tests.integration.conftest import StartActor
+from tests.integration.controller import BIN, ROOT, environment
+from tests.lab.networks import Uplinks, ip, tun
+from tests.lab.topology import Lab
+
+PORT, KEPT_PORT = 8443, 8444
+MARK = 51820
+# What the agent asks for: the one thing that these hosts may lack.
+HAS_SYSTEMD = Path("/run/systemd/system").is_dir()
+
+Connections = list[dict[str, Any]]
+
+
+class Host:
+    """A host with a program that connects before the VPN is up, and one that does so after."""
+
+    def __init__(self, lab: Lab, start_actor: StartActor, *, tunnel: str) -> None:
+        """tunnel: up, down or none."""
+        self.uplinks = Uplinks(lab)
+        far = start_actor(self.uplinks.far)
+        for port in (PORT, KEPT_PORT):
+            far.listen("::", port, mapped=True)
+        far.listen("::", PORT, kind="udp", mapped=True)
+        self.actor = start_actor(self.uplinks.host)
+        self.actor.listen("::", PORT, mapped=True)
+        self.past = [
+            *self.actor.connect(Uplinks.service4, PORT, 3),
+            *self.actor.connect(Uplinks.service6, PORT, 2),
+            *self.actor.connect(f"::ffff:{Uplinks.service4}", PORT),
+            *self.actor.connect(Uplinks.service4, PORT, kind="udp"),
+        ]
+        self.kept = self.actor.connect(Uplinks.service4, KEPT_PORT)
+        # The LAN, the host itself, and the VPN's transport.
+        self.fine = [
+            *self.actor.connect(Uplinks.eth4_gateway, PORT),
+            *self.actor.connect(Uplinks.eth6_gateway, PORT),
+            *self.actor.connect("127.0.0.1", PORT),
+            *self.actor.connect(Uplinks.service4, PORT, kind="udp", mark=MARK),
+        ]
+        self.program = tun(self.uplinks.host, "tun0") if tunnel != "none" else None
+        if tunnel == "up":
+            self._route()
+            self.through = self.actor.connect(
+                Uplinks.service4, PORT, kind="udp", source=("10.9.0.1", 0)
+            )
+        if tunnel == "down":
+            ip(self.uplinks.host, "link set tun0 down")
+
+    def _route(self) -> None:
+        """As wg-quick(8) does."""
+        ip(
+            self.uplinks.host,
+            "addr add 10.9.0.1/32 dev tun0",
+            "addr add fd00:9::1/128 dev tun0 nodad",
+            f"route add default dev tun0 table {MARK}",
+            f"-6 route add default dev tun0 table {MARK}",
+            *(
+                f"{family} rule add {rule}"
+                for family in ("-4", "-6")
+                for rule in (
+                    f"not fwmark {MARK} table {MARK}",
+                    "table main suppress_prefixlength 0",
+                )
+            ),
+        )
+
+    def all_alive(self) -> bool:
+        numbers = [each["number"] for each in (*self.past, *self.kept, *self.fine)]
+        return set(self.actor.state(*numbers)) == {"open"}
+
+
+class Run(NamedTuple):
+    status: int
+    output: str
+
+    def lines(self) -> list[str]:
+        """What the playbook shows at the end of its looks."""
+        found = re.search(
+            r"TASK \[Show what would be cut\].*?=> \n(    msg:\n.+?)\n\n", self.output, re.DOTALL
+        )
+        assert found, self.output
+        return list(yaml.safe_load(found.group(1))["msg"])
+
+    def row(self, host: str) -> list[str]:
+        (found,) = [line for line in self.lines() if re.match(rf"{host}  ", line)]
+        return re.split(r" {2,}", found)
+
+    def in_the_way(self, host: str) -> list[str]:
+        """Without systemd, if the machine of the tests has none."""
+        head = f"{host}: IN THE WAY: "
+        told = [line[len(head) :] for line in self.lines() if line.startswith(head)]
+        others = [line for line in told if "the agent needs systemd" not in line]
+        assert len(told) - len(others) == (0 if HAS_SYSTEMD else 1), self.output
+        return others
+
+
+Play = Callable[..., Run]
+
+
+@pytest.fixture(scope="module")
+def hosts(lab: Lab, start_actor: StartActor) -> Iterator[dict[str, Host]]:
+    found = {
+        "one": Host(lab, start_actor, tunnel="up"),
+        "two": Host(lab, start_actor, tunnel="up"),
+        "low": Host(lab, start_actor, tunnel="down"),
+        "bare": Host(lab, start_actor, tunnel="none"),
+    }
+    found["two"].uplinks.host.sysctl("ipv4/ip_forward", 1)
+    yield found
+    for host in found.values():
+        if host.program is not None:
+            host.program.close()
+
+
+@pytest.fixture(scope="module")
+def play(hosts: dict[str, Host], tmp_path_factory: pytest.TempPathFactory) -> Play:
+    folder = tmp_path_factory.mktemp("site")
+    members = {}
+    for name, host in hosts.items():
+        wrapper = folder / f"python-{name}"
+        command = " ".join(host.uplinks.host.command(sys.executable))
+        wrapper.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        wrapper.chmod(0o755)
+        members[name] = {"ansible_python_interpreter": str(wrapper)}
+    everybody = {
+        "ansible_connection": "local",
+        "ansible_remote_tmp": str(folder / "remote"),
+        "agent_python": sys.executable,
+        "vpn_cutover_become": False,
+        "vpn_cutover_interface": "tun0",
+    }
+    usual = {
+        "vpn_cutover_hold": "200ms",
+        "vpn_cutover_protect": {"selectors": [{"remote_port": KEPT_PORT}]},
+    }
+    inventory = folder / "inventory.yml"
+    inventory.write_text(yaml.safe_dump({"all": {"hosts": members, "vars": everybody}}))
+
+    def run(variables: dict[str, Any], *arguments: str) -> Run:
+        chosen = variables if "vpn_cutover_src" in variables else {**usual, **variables}
+        given = yaml.safe_dump(chosen, default_flow_style=True, width=10000).strip()
+        done = subprocess.run(
+            [
+                str(BIN / "ansible-playbook"),
+                "-i",
+                str(inventory),
+                "linuxnet.sockets.vpn_cutover",
+                "-e",
+                given,
+                *arguments,
+            ],
+            cwd=ROOT,
+            env=environment({"ANSIBLE_FORKS": "4"}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert "Cut each of them over" not in done.stdout
+        assert all(host.all_alive() for host in hosts.values())
+        return Run(done.returncode, done.stdout)
+
+    return run
+
+
+def test_a_preview_of_hosts_with_a_vpn(hosts: dict[str, Host], play: Play) -> None:
+    run = play({"vpn_cutover_hosts": "one,two", "vpn_cutover_stage": "preview"})
+
+    assert run.status == (0 if HAS_SYSTEMD else 2), run.output
+    for host in ("one", "two"):
+        # The VPN, through it, to cut, protected, only reported.
+        assert run.row(host) == [host, "up", "1", "7", "1", "0"]
+        assert run.in_the_way(host) == []
+        for made in (*hosts[host].past, *hosts[host].kept):
+            assert f":{made['port']} " in run.output
+    assert run.row("total") == ["total", "2", "14", "2", "0"]
+    (forwarding,) = [line for line in run.lines() if "forward packets" in line]
+    assert forwarding.startswith("- two forward")
+
+
+def test_what_is_in_the_way_of_each_host(play: Play) -> None:
+    """No VPN, limits that are too low. What there is to be seen is shown all the same."""
+    run = play({"vpn_cutover_hosts": "one,low,bare", "vpn_cutover_max_sockets": 3}, "--check")
+
+    assert run.status == 2, run.output
+    assert run.row("one") == ["one", "up", "1", "7", "1", "0"]
+    assert run.row("low")[:2] == ["low", "down"]
+    assert run.row("bare")[:2] == ["bare", "missing"]
+    (limits,), (down,), (missing,) = map(run.in_the_way, ("one", "low", "bare"))
+    assert "7 sockets violate the policy" in limits
+    assert "limits.max_sockets" in limits
+    assert "tun0 is down" in down
+    assert "no interface tun0" in missing
+
+
+def test_a_policy_of_ones_own_that_names_no_hosts_interface(play: Play, tmp_path: Path) -> None:
+    rules = [
+        {"name": "typo", "match": {"local": "interface:tnu0"}},
+        {"name": "elsewhere", "match": {"local": "interface:wlan0"}, "action": "report"},
+    ]
+    policy = {"version": 1, "limits": {"max_sockets": 9}, "rules": rules}
+    (tmp_path / "policy.yml").write_text(yaml.safe_dump(policy))
+    hosts = {"vpn_cutover_hosts": "one,two", "vpn_cutover_src": str(tmp_path / "policy.yml")}
+
+    both = play({**hosts, "vpn_cutover_users": 1000})
+    assert both.status == 2
+    assert "vpn_cutover_src and vpn_cutover_users: set one of them" in both.output
+
+    run = play(hosts)
+    assert run.status == 2, run.output
+    (told,) = run.in_the_way("two")
+    assert told.startswith("The rule typo names the interface tnu0, which no host has.")
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({}, "vpn_cutover_hosts is not set"),
+        ({"vpn_cutover_stage": "go"}, "vpn_cutover_stage is go. Allowed: preview"),
+        ({"vpn_cutover_protekt": {}}, "vpn_cutover_protekt: there is no such variable"),
+        ({"vpn_cutover_users": 1000}, "vpn_cutover_lan is not"),
+        ({"vpn_cutover_lan": "ten"}, "The policy is refused, and nothing was sent. policy.rules"),
+        ({"vpn_cutover_interface": ""}, "vpn_cutover_interface is not set"),
+    ],
+)
+def test_nothing_is_sent(play: Play, variables: dict[str, Any], reason: str) -> None:
+    hosts = {"vpn_cutover_hosts": "one"} if variables else {}
+    run = play({**hosts, **variables})
+
+    assert run.status == 2, run.output
+    assert reason in " ".join(run.output.split())
+    assert "TASK [See whether the VPN is up" not in run.output
