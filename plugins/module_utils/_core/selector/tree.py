@@ -183,6 +183,11 @@ def _negation(bound: Bound) -> Bound:
     return negated
 
 
+def any_of(tests: list[Test]) -> Test:
+    """One test that holds where any of these holds, in Kleene's logic."""
+    return _chain(tests, decides=True, unknown=False)
+
+
 def _chain(tests: list[Test], decides: bool, unknown: bool) -> Test:
     """Any of the tests (decides True) or all of them (False), in Kleene's logic."""
     if len(tests) == 1 and not unknown:

@@ -14,13 +14,13 @@ from ..verdicts.network import Network
 from ..verdicts.superseded import DEFAULT_SILENT_MS, SUPERSEDED, Heard
 from ..wire import inet_diag
 from .leaves import WITHOUT_CLOCKS
-from .tree import Leaf, Possible
+from .tree import Leaf, Possible, any_of
 from .values import Path
 
 if TYPE_CHECKING:
     from ..environment import Environment
     from ..subject import Subject
-    from .tree import Bound
+    from .tree import Bound, Test
 
 _TCP = frozenset({"tcp"})
 _WITHOUT_PEER = frozenset(
@@ -72,22 +72,14 @@ class StuckIs(Leaf):
         return not self.silent
 
     def bind(self, environment: Environment) -> Bound:
-        wanted, judge = self.wanted, stuck.judge
-        for verdict, for_ms in wanted:
+        for verdict, for_ms in self.wanted:
             usual = stuck.DEFAULT_FOR_MS[verdict]
             environment.ask(verdict, usual if for_ms is None else min(for_ms, usual))
 
-        def test(subject: Subject) -> bool | None:
-            found: bool | None = False
-            for verdict, for_ms in wanted:
-                held = judge(subject, verdict, for_ms)
-                if held:
-                    return True
-                if held is None:
-                    found = None
-            return found
+        def is_stuck(wanted: StuckFor) -> Test:
+            return lambda subject: stuck.judge(subject, *wanted)
 
-        return test
+        return any_of([is_stuck(each) for each in self.wanted])
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
         known = protocol in self.meaning
@@ -108,22 +100,15 @@ class StrandedIs(Leaf):
 
     def bind(self, environment: Environment) -> Bound:
         kept = environment.kept
-        wanted = [(each.verdict, each.to) for each in self.wanted]
 
-        def test(subject: Subject) -> bool | None:
-            network: Network | None = kept.get(Network)
-            if network is None:
-                return None
-            found: bool | None = False
-            for verdict, to in wanted:
-                held = network.judge(subject, verdict, to)
-                if held:
-                    return True
-                if held is None:
-                    found = None
-            return found
+        def is_stranded(verdict: str, to: frozenset[str] | None) -> Test:
+            def test(subject: Subject) -> bool | None:
+                network: Network | None = kept.get(Network)
+                return None if network is None else network.judge(subject, verdict, to)
 
-        return test
+            return test
+
+        return any_of([is_stranded(each.verdict, each.to) for each in self.wanted])
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
         known = protocol in self.meaning and state not in _WITHOUT_PEER
