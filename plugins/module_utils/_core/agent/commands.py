@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, TextIO
 
@@ -251,12 +250,17 @@ def _poke(places: Places, out: TextIO, text: str) -> None:
 
 
 def _reaches(runtime: str) -> bool:
-    """Connecting wakes an agent; nobody but a running one takes it."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock, suppress(OSError):
+    """Connecting wakes an agent; nobody but a running one takes it. Raises PermissionError for who
+    may not ask, and so cannot know."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
         knock.settimeout(2)
-        knock.connect(os.path.join(runtime, EVENTS))
-        return True
-    return False
+        try:
+            knock.connect(os.path.join(runtime, EVENTS))
+        except PermissionError:
+            raise
+        except OSError:
+            return False
+    return True
 
 
 def _print(out: TextIO, told: Any, as_json: bool, lines: list[str]) -> None:
