@@ -49,6 +49,8 @@ class Environment:
         self._users = _UserNames(host)
         self._owners: Owners | None = None
         self._owned: frozenset[int] = frozenset()
+        # One holder of each socket that somebody asked about, not all of them: to name it.
+        self.holders: Owners | None = None
         self._rto_max_ms: tuple[int, ...] | None = None
         # Kept by record.py: fields that most sockets of one look share, by their raw attributes.
         self.settings: dict[tuple[bytes | None, ...], dict[str, Any]] = {}
@@ -170,7 +172,9 @@ class Environment:
         return self._owners
 
     def processes(self, inode: int) -> tuple[Process, ...] | None:
-        """The processes that hold a socket; None where that is not known."""
-        if not inode or self._owners is None:
+        """The processes that hold a socket, or one of them where nobody asked for all; None where
+        that is not known."""
+        owners = self._owners or self.holders
+        if not inode or owners is None:
             return None
-        return self._owners.of(inode) or None
+        return owners.of(inode) or None

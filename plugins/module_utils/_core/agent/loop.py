@@ -301,7 +301,10 @@ class Agent:
             if self._has_slept():
                 engine.interrupted()
             withheld = self._withheld()
-            one = self._try(LOOK, lambda: run_pass(self.host, policy, engine, withheld=withheld))
+            one = self._try(
+                LOOK,
+                lambda: run_pass(self.host, policy, engine, withheld=withheld, one_holder=True),
+            )
             if one is None:
                 engine.interrupted()
                 self.account.failed_looks += 1

@@ -9,7 +9,15 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 
 from ..environment import Environment
-from ..owners import descriptor_links, inode_of, link_of, process_numbers
+from ..owners import (
+    Owners,
+    Process,
+    describe,
+    descriptor_links,
+    inode_of,
+    link_of,
+    process_numbers,
+)
 from .holding import remove_held
 from .reason import (
     CONTROL_CONNECTION,
@@ -63,8 +71,8 @@ def reasons_by_owner(
                 spare(pid, Reason(SSH_SESSIONS, f"held by {program}, process {pid}"))
     if SSH_SESSIONS not in switches and KERNEL not in switches:
         return found
-    if environment.owners is not None:
-        owners = environment.owners
+    owners = environment.owners or environment.holders
+    if owners is not None:
         unseen.difference_update([name for name in unseen if owners.of(inode_of(name))])
     hidden = len(unreadable) + remove_held(proc, _others(environment, read), unseen)
     unread = f"the descriptors of {_count(hidden, 'process')} cannot be read"
@@ -103,8 +111,17 @@ def _ssh_program(proc: str, pid: int) -> str | None:
 
 def _others(environment: Environment, read: Collection[int]) -> Iterator[int]:
     """The processes not yet read; first those in the sockets' own namespace, most likely theirs."""
+    near, elsewhere = _near_and_elsewhere(environment, read)
+    yield from near
+    yield from elsewhere
+
+
+def _near_and_elsewhere(
+    environment: Environment, read: Collection[int]
+) -> tuple[list[int], list[int]]:
     proc = environment.host.proc
     identity = environment.namespace.identity
+    near: list[int] = []
     elsewhere: list[int] = []
     for pid in process_numbers(proc):
         if pid in read:
@@ -115,7 +132,27 @@ def _others(environment: Environment, read: Collection[int]) -> Iterator[int]:
             elsewhere.append(pid)
             continue
         if (status.st_dev, status.st_ino) == identity:
-            yield pid
+            near.append(pid)
         else:
             elsewhere.append(pid)
-    yield from elsewhere
+    return near, elsewhere
+
+
+def name_holders(environment: Environment, inodes: Collection[int]) -> None:
+    """Find one holder of each of these sockets, if there is one, for the environment to keep.
+
+    A walk over all descriptors of all processes takes far longer, and finds them all.
+    """
+    proc = environment.host.proc
+    unseen = set(map(link_of, inodes))
+    found: dict[str, int] = {}
+    unreadable = 0
+    for pids in _near_and_elsewhere(environment, ()):
+        unreadable += remove_held(proc, pids, unseen, found)
+    processes = {pid: describe(proc, pid) for pid in set(found.values())}
+    holders: dict[int, tuple[Process, ...]] = {}
+    for link, pid in found.items():
+        process = processes[pid]
+        if process is not None:
+            holders[inode_of(link)] = (process,)
+    environment.holders = Owners(holders, not unreadable)

@@ -18,8 +18,12 @@ _MANY = 1024
 _SAMPLE = 32
 
 
-def remove_held(proc: str, pids: Iterable[int], wanted: set[str]) -> int:
+def remove_held(
+    proc: str, pids: Iterable[int], wanted: set[str], holders: dict[str, int] | None = None
+) -> int:
     """Take out of `wanted` the sockets, named as links, that one of these processes holds.
+
+    holders: told which process was seen to hold each of them.
 
     Ends once nothing is wanted any more. The answer is how many processes could not be read.
 
@@ -29,6 +33,15 @@ def remove_held(proc: str, pids: Iterable[int], wanted: set[str]) -> int:
     """
     unreadable = 0
     halves: list[tuple[int, int, range]] = []
+
+    def take(pid: int, links: Iterable[str]) -> None:
+        if holders is None:
+            wanted.difference_update(links)
+        else:
+            held = wanted.intersection(links)
+            wanted.difference_update(held)
+            holders.update(dict.fromkeys(held, pid))
+
     for pid in pids:
         if not wanted:
             return unreadable
@@ -36,7 +49,7 @@ def remove_held(proc: str, pids: Iterable[int], wanted: set[str]) -> int:
             with Descriptors(proc, pid) as descriptors:
                 samples = _sample(descriptors)
                 if samples is None:
-                    wanted.difference_update(descriptors.all())
+                    take(pid, descriptors.all())
         except PermissionError:
             unreadable += 1
             continue
@@ -52,7 +65,7 @@ def remove_held(proc: str, pids: Iterable[int], wanted: set[str]) -> int:
             if half is None:
                 whole.add(pid)
                 half = descriptor_links(proc, pid)
-            wanted.difference_update(half or ())
+            take(pid, half or ())
     return unreadable
 
 

@@ -71,21 +71,29 @@ def run_pass(
     withheld: str | None = None,
     check: bool = False,
     engine_name: str = "netlink",
+    one_holder: bool = False,
 ) -> Pass:
     """Look into every namespace, decide, and destroy what is to be destroyed.
 
     withheld: why nothing may be destroyed now; None: the policy decides. check: touch nothing, and
     tell the outcome that is to be expected of each. engine_name: out of engines.registry; raises
-    EngineUnavailable. Namespaces that cannot be looked at are Unseen, and raise nothing.
+    EngineUnavailable. one_holder: as judge takes it. Namespaces that cannot be looked at are
+    Unseen, and raise nothing.
     """
     engines_named(engine_name)
     # Many objects are made; what makes passes again and again collects in between.
     with collector_paused():
-        return _pass(host, policy, engine, withheld, check, engine_name)
+        return _pass(host, policy, engine, withheld, check, engine_name, one_holder)
 
 
 def _pass(
-    host: Host, policy: Policy, engine: Engine, withheld: str | None, check: bool, engine_name: str
+    host: Host,
+    policy: Policy,
+    engine: Engine,
+    withheld: str | None,
+    check: bool,
+    engine_name: str,
+    one_holder: bool,
 ) -> Pass:
     began_ms = milliseconds(host)
     looks = look_at_all(
@@ -93,6 +101,7 @@ def _pass(
         policy,
         guarded=lambda violation: engine.is_due(violation, milliseconds(host)),
         engine=engine_name,
+        one_holder=one_holder,
     )
     engine.see(looks)
     decision = engine.decide(milliseconds(host), withheld=withheld)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from .. import record
 from ..environment import Environment
 from ..errors import HandlerMissing, NamespaceDenied, NamespaceNotFound, SocketsError
+from ..guard.holders import name_holders
 from ..guard.reason import Reason
 from ..host import Host
 from ..look import View, find, prepare
@@ -105,63 +106,91 @@ def all_guarded(_violation: Violation) -> bool:
 
 
 def judge(
-    view: View, policy: Policy, *, guarded: Guarded = all_guarded, engine: str = "netlink"
+    view: View,
+    policy: Policy,
+    *,
+    guarded: Guarded = all_guarded,
+    engine: str = "netlink",
+    one_holder: bool = False,
 ) -> Judgement:
     """Look at one namespace.
 
     guarded(violation): whether to ask the guard about it, which costs a walk over the processes.
     It is not asked about violations of rules that only report. engine: what would destroy them,
-    since some destroy more than one socket at once.
-    The sockets are judged by one state of interfaces and addresses. Where that changed meanwhile,
-    it is looked at once more, and only what violates in both looks does.
+    since some destroy more than one socket at once. one_holder: it is enough to name one process
+    that holds a violating socket, which takes less time than to find all.
+    The sockets are judged by one state of the network. Where that changed before the guard had
+    answered, it is looked at once more, and only what violates in both looks does.
     Raises what the first requests to the kernel raise; what is raised for one rule goes to failed.
     """
+
+    def ask_guard(known: Environment, found: Sequence[Violation]) -> tuple[Violation, ...]:
+        asked = [each for each in found if each.rule.action == DESTROY and guarded(each)]
+        if not asked:
+            return tuple(found)
+        order = Order(asked[0].rule.match, (view.namespace,), policy.guard, engine=engine)
+        return _with_guard(view, known, found, asked, order, one_holder)
+
     began_ms = milliseconds(view.host)
     environment = view.environment()
-    facts = _facts(environment, policy)
-    judgement = _judgement(view, policy, environment, facts, began_ms)
-    if judgement.violations and policy.needs and _changed(view.environment(), environment):
-        seen = {(each.rule.name, each.key) for each in judgement.violations}
-        environment = view.environment()
-        facts = _facts(environment, policy)
-        again = _judgement(view, policy, environment, facts, began_ms)
-        both = (each for each in again.violations if (each.rule.name, each.key) in seen)
-        judgement = again._replace(violations=tuple(both), failed=judgement.failed | again.failed)
-    guarded_too = _with_guard(view, policy, environment, judgement.violations, guarded, engine)
-    return judgement._replace(violations=guarded_too, ended_ms=milliseconds(view.host))
+    judgement = _judgement(view, policy, environment, _facts(environment, policy), began_ms)
+    found = ask_guard(environment, judgement.violations)
+    if found and policy.needs:
+        now = view.environment()
+        facts = _facts(now, policy)
+        if _changed(now, environment) or _conditions(policy, facts) != judgement.conditions:
+            again = _judgement(view, policy, now, facts, began_ms)
+            seen = {(each.rule.name, each.key) for each in found}
+            both = [each for each in again.violations if (each.rule.name, each.key) in seen]
+            found = ask_guard(now, both)
+            judgement = again._replace(failed=judgement.failed | again.failed)
+    return judgement._replace(violations=found, ended_ms=milliseconds(view.host))
 
 
 def _facts(environment: Environment, policy: Policy) -> Facts:
     routes: list[KnownRoute] | None = None
-    if any(
-        rule.condition is not None and "routes" in rule.condition.needs for rule in policy.rules
-    ):
+    conditions = [rule.condition for rule in policy.rules if rule.condition is not None]
+    wanted = {prefix for each in conditions for fact in each.facts() for prefix in fact.prefixes}
+    if wanted:
+        lengths = {prefix.length for prefix in wanted}
         routes = [
-            KnownRoute(
-                Prefix(each.destination, each.prefix_length),
-                frozenset(hop.oif for hop in each.hops) or None,
-                each.priority,
-                each.table,
-            )
-            for each in fib.routes(environment.rtnetlink, (fib.UNICAST,))
-            if not each.source_length
+            route
+            for route in map(_known, fib.routes(environment.rtnetlink, (fib.UNICAST,), lengths))
+            if route is not None and route.destination in wanted
         ]
     asked = "addresses" in policy.needs
     named = policy.needs or any(rule.interfaces for rule in policy.rules)
     return Facts(environment.links if named else (), environment.addresses if asked else (), routes)
 
 
+def _known(route: fib.Route) -> KnownRoute | None:
+    """None: it is for some sources only."""
+    if route.source_length:
+        return None
+    return KnownRoute(
+        Prefix(route.destination, route.prefix_length),
+        frozenset(hop.oif for hop in route.hops) or None,
+        route.priority,
+        route.table,
+    )
+
+
+def _conditions(policy: Policy, facts: Facts) -> dict[str, bool | None]:
+    return {
+        rule.name: True if rule.condition is None else rule.condition.holds(facts)
+        for rule in policy.rules
+    }
+
+
 def _judgement(
     view: View, policy: Policy, environment: Environment, facts: Facts, began_ms: int
 ) -> Judgement:
     violations: list[Violation] = []
-    conditions: dict[str, bool | None] = {}
+    conditions = _conditions(policy, facts)
     failed: dict[str, SocketsError] = {}
     extensions = policy.guard.extensions | record.extensions(("verdicts",))
     for rule in policy.rules:
-        holds = True if rule.condition is None else rule.condition.holds(facts)
-        conditions[rule.name] = holds
-        if not holds:
+        if not conditions[rule.name]:
             continue
         try:
             found = find(view, rule.match, extensions=extensions, environment=environment)
@@ -202,21 +231,21 @@ def _changed(now: Environment, before: Environment) -> bool:
 
 def _with_guard(
     view: View,
-    policy: Policy,
     environment: Environment,
     violations: Sequence[Violation],
-    guarded: Guarded,
-    engine: str,
+    asked: Sequence[Violation],
+    order: Order,
+    one_holder: bool,
 ) -> tuple[Violation, ...]:
-    asked = [each for each in violations if each.rule.action == DESTROY and guarded(each)]
-    if not asked:
-        return tuple(violations)
+    """The violations, those that the guard is asked about with what it says."""
     keys = [each.key for each in asked]
     by_key = {key: each.subject for key, each in zip(keys, asked)}
     subjects = list(by_key.values())
     # So that what is logged of them names who holds them.
-    prepare(view, environment, ("owners",), subjects)
-    order = Order(asked[0].rule.match, (view.namespace,), policy.guard, engine=engine)
+    if one_holder and environment.owners is None:
+        name_holders(environment, {each.inode for each in subjects} - {0})
+    else:
+        prepare(view, environment, ("owners",), subjects)
     reasons = dict(zip(by_key, judged(view, order, environment, subjects)))
     guarded_ones = {
         id(each): Violation(each.rule, each.subject, each.evidence, True, reasons[key])
@@ -226,7 +255,12 @@ def _with_guard(
 
 
 def look_at_all(
-    host: Host, policy: Policy, *, guarded: Guarded = all_guarded, engine: str = "netlink"
+    host: Host,
+    policy: Policy,
+    *,
+    guarded: Guarded = all_guarded,
+    engine: str = "netlink",
+    one_holder: bool = False,
 ) -> list[Judgement | Unseen]:
     """Look at every namespace that the policy names, each once; nothing stays open in any.
 
@@ -251,7 +285,9 @@ def look_at_all(
     for namespace in namespaces.values():
         try:
             with View(host, namespace) as view:
-                looks.append(judge(view, policy, guarded=guarded, engine=engine))
+                looks.append(
+                    judge(view, policy, guarded=guarded, engine=engine, one_holder=one_holder)
+                )
         except NamespaceNotFound as error:
             if namespace.asked:
                 looks.append(Unseen(namespace.label, namespace.identity, error))

@@ -215,14 +215,22 @@ def _route(datagram: bytes, offset: int, end: int) -> Route | None:
     )
 
 
-def routes(connection: Connection, kinds: Collection[int] = ()) -> list[Route]:
-    """The routes of all tables, IPv4 first; kinds: only of these. None that were learnt for one
-    destination (RTM_F_CLONED). Raises what Connection.dump raises."""
+def routes(
+    connection: Connection, kinds: Collection[int] = (), lengths: Collection[int] = ()
+) -> list[Route]:
+    """The routes of all tables, IPv4 first. kinds: only of these. lengths: only to prefixes as long
+    as one of these. None that were learnt for one destination (RTM_F_CLONED). Raises what
+    Connection.dump raises."""
     kept = frozenset(kinds)
+    long = frozenset(lengths)
 
     def decode(datagram: bytes, offset: int, end: int) -> Route | None:
-        # rtm_type, the eighth byte: a large table is passed over quickly.
-        if kept and end - offset >= RTMSG.size and datagram[offset + 7] not in kept:
+        # rtm_type, the eighth byte, and rtm_dst_len, the second: a large table is passed over
+        # quickly.
+        if end - offset >= RTMSG.size and (
+            (kept and datagram[offset + 7] not in kept)
+            or (long and datagram[offset + 1] not in long)
+        ):
             return None
         return _route(datagram, offset, end)
 
