@@ -29,13 +29,17 @@ class Taken(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """ours, theirs: medians. at_most: the promise about the ratio of processor times."""
+    """ours, theirs: medians. at_most: the promise about the ratio of processor times.
+
+    promised: False: it is a goal, and the line tells whether it is reached.
+    """
 
     name: str
     peer: str
     ours: Taken
     theirs: Taken
     at_most: float
+    promised: bool = True
 
     @property
     def ratio(self) -> float:
@@ -43,13 +47,21 @@ class Comparison(NamedTuple):
 
     @property
     def kept(self) -> bool:
+        return self.reached or not self.promised
+
+    @property
+    def reached(self) -> bool:
         return self.ratio <= self.at_most
 
     def line(self) -> str:
+        if self.promised:
+            verdict = f"at most {self.at_most:.2f}: {'kept' if self.reached else 'NOT KEPT'}"
+        else:
+            verdict = f"goal {self.at_most:.2f}: {'reached' if self.reached else 'not reached'}"
         return (
             f"{self.name:<38} {self.ours.text()}   {self.peer:<28} {self.theirs.text()}"
             f"   ratio {self.ratio:4.2f} (on the clock {self.ours.wall / self.theirs.wall:4.2f})"
-            f"   at most {self.at_most:.2f}: {'kept' if self.kept else 'NOT KEPT'}"
+            f"   {verdict}"
         )
 
 

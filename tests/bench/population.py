@@ -85,6 +85,16 @@ class FarEnd:
             for pid in holders:
                 _end(pid)
 
+    @contextmanager
+    def listener(self, port: int, count: int) -> Iterator[None]:
+        """Something at the far end that so many can connect to, and that never looks at them."""
+        servers: list[socket.socket] = []
+        holder = _child(lambda: self._serve(port, count, servers), signal.pause)
+        try:
+            yield
+        finally:
+            _end(holder)
+
     def _serve(self, port: int, count: int, held: list[socket.socket]) -> None:
         _raise_limit(count)
         self.join()

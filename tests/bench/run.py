@@ -26,13 +26,14 @@ import tests.conftest  # noqa: F401  # pylint: disable=unused-import
 from linuxnet_sockets import destroy, host, look, namespaces, record
 from linuxnet_sockets.guard.options import parse_guard
 from linuxnet_sockets.selector.parse import parse_selector
-from tests.bench import measure, population, stranded
+from tests.bench import measure, population, reaction, resident, stranded
 
 _INSIDE = "LINUXNET_SOCKETS_BENCH_INSIDE"
 _ROUNDS = 7
 _SOCKETS = 40_000
 _DOOMED = 20_000
 _JUDGED = 20_000
+_ENDED = 1_000
 _JUDGED_AT_MOST = 100_000
 _PEERS = 2_000
 _UNROUTABLE = "10.64.8.0"  # one of the peers
@@ -58,12 +59,15 @@ def main() -> int:
             _memory(here)
         comparisons.append(_judge(here, far))
         comparisons += _destroy(here, far)
+        comparisons.append(reaction.compare(far, _ENDED, _ROUNDS))
+        promises = resident.promises()
     finally:
         far.close()
     print()
-    for comparison in comparisons:
-        print(comparison.line())
-    return 0 if all(comparison.kept for comparison in comparisons) else 1
+    told = (*comparisons, *promises)
+    for each in told:
+        print(each.line())
+    return 0 if all(each.kept for each in told) else 1
 
 
 def _enter() -> int:
