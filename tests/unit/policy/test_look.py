@@ -12,7 +12,7 @@ from linuxnet_sockets.errors import HandlerMissing, NamespaceNotFound, NetlinkEr
 from linuxnet_sockets.look import View
 from linuxnet_sockets.namespaces import Namespace
 from linuxnet_sockets.policy.document import Policy
-from linuxnet_sockets.policy.look import Judgement, Unseen, judge, look_at_all
+from linuxnet_sockets.policy.look import Judgement, Unseen, Violation, judge, look_at_all
 from linuxnet_sockets.policy.parse import parse_policy
 from tests.fakes import FakeRoute
 from tests.fakes.model import TCP, UDP, FakeAddress
@@ -197,3 +197,59 @@ def test_a_namespace_that_is_found_and_then_gone_is_left_out(
     assert len(by_all) == 1
     by_name = look_at_all(machine.host, of(machine, VPN, namespaces=["gone"]))
     assert [type(look) for look in by_name] == [Unseen]
+
+
+def test_what_is_in_order_by_the_time_the_guard_has_answered_does_not_violate(
+    machine: Machine,
+) -> None:
+    """The guard walks over the processes, and that may take its time."""
+    policy = of(machine, rule(match={"remote_port": 443, "not": {"local": "interface:eth1"}}))
+    machine.add(connection(SECOND_LOCAL))
+    moved = machine.add(connection("192.0.2.200"))
+    stays = machine.add(connection(LOCAL))
+    (eth1,) = [link for link in machine.sockets.links if link.name == "eth1"]
+    asked: list[int] = []
+
+    def guarded(violation: Violation) -> bool:
+        if not asked:
+            machine.sockets.addresses.append(FakeAddress("192.0.2.200", 25, eth1.index))
+        asked.append(violation.subject.cookie)
+        return True
+
+    found = judged(machine, policy, guarded=guarded)
+    assert asked == [moved.cookie, stays.cookie, stays.cookie]
+    assert [(each.subject.cookie, each.guarded) for each in found.violations] == [
+        (stays.cookie, True)
+    ]
+
+
+def test_a_condition_that_ended_meanwhile_ends_its_violations(machine: Machine) -> None:
+    """A route is gone, and neither an interface nor an address has changed with it."""
+    policy = of(machine, rule("kill", while_={"route": "default", "via": "eth0"}), rule("always"))
+    only = machine.add(connection())
+    machine.sockets.routes.append(default_route(machine, "eth0"))
+
+    def guarded(_violation: Violation) -> bool:
+        machine.sockets.routes[:] = [
+            each for each in machine.sockets.routes if each.destination != "0.0.0.0/0"
+        ]
+        return True
+
+    found = judged(machine, policy, guarded=guarded)
+    assert cookies(found) == [("always", only.cookie)]
+    assert found.conditions == {"kill": False, "always": True}
+
+
+def test_a_large_table_is_passed_over(machine: Machine) -> None:
+    """Only routes to the prefixes that a policy asks for are looked at."""
+    policy = of(
+        machine,
+        rule("wide", while_={"route": "default", "via": "eth0"}),
+        rule("narrow", while_={"route": "10.0.0.0/8", "via": "eth0"}),
+    )
+    (eth0,) = [link.index for link in machine.sockets.links if link.name == "eth0"]
+    machine.sockets.routes += [
+        FakeRoute("10.0.0.0/8", ((eth0, "192.0.2.126"),)),
+        FakeRoute("11.0.0.0/8", ((eth0, "192.0.2.126"),)),
+    ]
+    assert judged(machine, policy).conditions == {"wide": False, "narrow": True}

@@ -109,6 +109,20 @@ def test_only_routes_of_the_kinds_that_are_asked_for() -> None:
     assert _packed("192.0.2.1") in {each.destination for each in found}
 
 
+def test_only_routes_to_prefixes_as_long_as_asked_for() -> None:
+    kernel = FakeKernel()
+    kernel.current.link(2, "eth0", "192.0.2.1/24")
+    kernel.current.routes += [
+        FakeRoute("10.0.0.0/8", ((2, None),)),
+        FakeRoute("10.1.0.0/16", ((2, None),)),
+        FakeRoute("2001:db8::/32", ((2, None),)),
+    ]
+    found = fib.routes(_open(kernel), lengths=[8, 32])
+    assert {each.prefix_length for each in found} == {8, 32}
+    found = fib.routes(_open(kernel), [fib.UNICAST], [16])
+    assert [each.destination for each in found] == [_packed("10.1.0.0")]
+
+
 def test_the_rules_of_a_namespace_that_nobody_changed() -> None:
     found = fib.rules(_open(FakeKernel()))
     assert [(each.family, each.priority, each.table) for each in found] == [
