@@ -131,6 +131,14 @@ class Controller:
         return done.stdout
 
 
+def python_inside(where: LabNamespace, file: Path) -> str:
+    """A Python that runs inside the namespace, for a host that is one. file: where it is put."""
+    command = " ".join(where.command(sys.executable))
+    file.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    file.chmod(0o755)
+    return str(file)
+
+
 def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
     """That of an Ansible which knows nothing of the caller's settings for it, and these more."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ import yaml
 
 from tests.integration.actor import Actor
 from tests.integration.conftest import StartActor
-from tests.integration.controller import BIN, ROOT, environment
+from tests.integration.controller import BIN, ROOT, environment, python_inside
 from tests.lab.topology import Lab, Pair
 from tests.lab.waiting import until
 
@@ -69,7 +68,9 @@ class Site:
             server.listen("0.0.0.0", PORT)
             server.listen("::", PORT6, mapped=True)
             self.hosts[name] = Host(server, start_actor(pair.client))
-            members[name] = {"ansible_python_interpreter": self._python(name, pair)}
+            members[name] = {
+                "ansible_python_interpreter": python_inside(pair.server, folder / f"python-{name}")
+            }
         members["two"]["drain_destroy"] = False
         members["two"]["drain_grace"] = "1s"
         everybody = {
@@ -88,14 +89,6 @@ class Site:
         self._hook("before.yml", "before {{ inventory_hostname }}")
         self._hook("fails.yml", "before {{ inventory_hostname }}", but="two")
         self._hook("after.yml", "after {{ inventory_hostname }} {{ drain_result.ended }}")
-
-    def _python(self, name: str, pair: Pair) -> str:
-        """A Python that runs inside the host's namespace."""
-        wrapper = self.folder / f"python-{name}"
-        command = " ".join(pair.server.command(sys.executable))
-        wrapper.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-        wrapper.chmod(0o755)
-        return str(wrapper)
 
     def _hook(self, name: str, line: str, but: str = "none") -> None:
         """Tasks that write a line, and fail for one host."""
@@ -354,38 +347,44 @@ def test_progress_of_hosts_that_drain_at_once(
         assert set(host.seen(connections)) == {"open"}
 
 
-@pytest.mark.parametrize("way", ["its files", "its Python"])
-def test_what_was_done_before_a_module_could_not_run_is_told(site: Site, way: str) -> None:
-    """Two quiet connections go at once; for the third, whose server does not read, it waits."""
-    made = site.hosts["three"].connect(3)
-    site.hosts["three"].clients.fill(made[0]["number"])
-    lost = site.folder / ("remote" if way == "its files" else "python-three")
-    elsewhere = site.folder / "elsewhere"
+def test_what_was_done_before_a_module_could_not_run_is_told(site: Site) -> None:
+    """Two quiet connections go at once; for the third, whose server does not read, it waits.
+
+    One host loses its Python then, the other one the folder of Ansible's files.
+    """
+    lost = {"two": site.folder / "python-two", "three": site.folder / "remote"}
+    made = {name: site.hosts[name].connect(3) for name in lost}
+    for name, connections in made.items():
+        site.hosts[name].clients.fill(connections[0]["number"])
     variables = {
-        "drain_hosts": "three",
+        "drain_hosts": "two,three",
+        "drain_serial": "100%",
+        "drain_match": {"remote_port": [each for some in made.values() for each in ports(some)]},
         "drain_until": "sent",
+        "drain_destroy": True,
         "drain_grace": "20s",
         "drain_pre_tasks": [],
-        # So that the module is a file there.
-        "ansible_pipelining": False,
+        # Else no module is a file there.
+        "ansible_pipelining": "{{ inventory_hostname == 'two' }}",
     }
 
-    def lose(_host: str) -> None:
-        lost.rename(elsewhere)
-        lost.touch(mode=0o600)
+    def lose(host: str) -> None:
+        lost[host].rename(site.folder / f"lost-{host}")
+        lost[host].touch(mode=0o600)
 
     try:
         run = drain(site, variables, on_progress=lose)
     finally:
-        lost.unlink()
-        elsewhere.rename(lost)
+        for name, path in lost.items():
+            path.unlink()
+            (site.folder / f"lost-{name}").rename(path)
 
     assert run.status == 2, run.output
-    recap = run.recap("three")
-    assert (recap["status"], recap["destroyed"], recap["left"]) == ("FAILED", "2", "1")
-    assert run.counts("three")["unreachable"] == 0
-    assert site.hosts["three"].seen(made) == ["open", RESET, RESET]
-    site.hosts["three"].clients.close(*numbers(made))
+    for name, connections in made.items():
+        recap = run.recap(name)
+        assert (recap["status"], recap["destroyed"], recap["left"]) == ("FAILED", "2", "1")
+        assert site.hosts[name].seen(connections) == ["open", RESET, RESET]
+        site.hosts[name].clients.close(*numbers(connections))
 
 
 @pytest.mark.parametrize(

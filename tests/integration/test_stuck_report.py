@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from plugins.plugin_utils._stuck.document import document
 from plugins.plugin_utils._stuck.page import page
 from tests.integration.browser import Browser, Page
 from tests.integration.conftest import StartActor
-from tests.integration.controller import BIN, environment
+from tests.integration.controller import BIN, environment, python_inside
 from tests.lab.networks import ip
 from tests.lab.topology import Lab, Pair
 from tests.lab.waiting import until
@@ -73,20 +72,16 @@ class Site:
         ):
             pair = Pair(lab)
             self.hosts[name] = Host(pair, make(pair))
-            members[name] = {"ansible_python_interpreter": self._python(number, pair)}
+            members[name] = {
+                "ansible_python_interpreter": python_inside(
+                    pair.client, folder / f"python-{number}"
+                )
+            }
         everybody = {
             "ansible_connection": "local",
             "ansible_remote_tmp": str(folder / "remote"),
         }
         self.inventory.write_text(yaml.safe_dump({"all": {"hosts": members, "vars": everybody}}))
-
-    def _python(self, number: int, pair: Pair) -> str:
-        """A Python that runs inside the host's namespace."""
-        wrapper = self.folder / f"python-{number}"
-        command = " ".join(pair.client.command(sys.executable))
-        wrapper.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-        wrapper.chmod(0o755)
-        return str(wrapper)
 
     def _slow_peers(self, pair: Pair) -> dict[str, set[str]]:
         """Peers that read no more, and a program that does not close."""
