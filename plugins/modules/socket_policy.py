@@ -178,7 +178,8 @@ violations:
       description:
         - V(destroy), it was taken on, and RV(outcomes) counts what became of it.
         - V(hold), it came to violate the rule too late for its hold.
-        - V(limit), the limits of the policy say no.
+        - V(limit), the limits of the policy say no. Where its mode is V(report), that is a warning
+          and no failure.
         - V(protected), it is spared.
         - V(reported), the rule only reports.
         - V(withheld), the policy's mode is V(report).
@@ -240,8 +241,8 @@ unseen:
   elements: dict
   sample: []
 errors:
-  description: All that is wrong with a policy that was refused on the controller.
-  returned: when the controller refused the policy
+  description: All that is wrong with a policy that was refused, by the controller or by the host.
+  returned: when the policy was refused
   type: list
   elements: str
   sample: []

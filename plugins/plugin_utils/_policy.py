@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import yaml
@@ -18,6 +19,11 @@ from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.pars
     AnyNames,
     parse_policy,
 )
+from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.plain import (
+    DEPTH,
+    MOST_VALUES,
+    refuse_unplain,
+)
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.words import (
     describe,
     warning_text,
@@ -25,29 +31,52 @@ from ansible_collections.linuxnet.sockets.plugins.module_utils._core.words impor
 
 _MOST_BYTES = 4 * 1024 * 1024
 
+_PATH = ("policy",)
+
+# The tag of the key `<<`, which is no key, but merges mappings.
+_MERGE = "tag:yaml.org,2002:merge"
+
 
 class Checked(NamedTuple):
-    """errors: sentences, all that is wrong; none: policy is set."""
+    """errors: sentences, all that is wrong; none: policy is set.
+
+    document: the policy as it was given, as plain data; None where it is none.
+    """
 
     policy: Policy | None
     errors: list[str]
     warnings: list[str]
+    document: Any = None
 
 
 def check(value: object) -> Checked:
     """Judge a policy as far as that can be done away from the host that it is for: names of users
     and services are looked up there."""
     try:
-        plain = json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        return Checked(None, [f"The policy is not plain data: {error}."], [])
-    try:
-        policy = parse_policy(plain, names=AnyNames(), files=None, path=("policy",))
+        ours = _copied(value, [MOST_VALUES], 0)
+        refuse_unplain(ours, _PATH)
+        # Without what Ansible has tagged strings and numbers with.
+        document = json.loads(json.dumps(ours))
+        policy = parse_policy(document, names=AnyNames(), files=None, path=_PATH)
     except PolicyErrors as error:
         return Checked(None, [describe(each) for each in error.errors], [])
     except SocketsError as error:
         return Checked(None, [describe(error)], [])
-    return Checked(policy, [], [warning_text(each) for each in policy.warnings])
+    return Checked(policy, [], [warning_text(each) for each in policy.warnings], document)
+
+
+def _copied(value: Any, left: list[int], depth: int) -> Any:
+    """Plain mappings and lists, and what was decrypted as strings. left: so many values at most,
+    since aliases of YAML make a short document endless; what is left out is refused anyway."""
+    left[0] -= 1
+    if left[0] < 0 or depth > DEPTH:
+        return value
+    if isinstance(value, Mapping):
+        return {key: _copied(under, left, depth + 1) for key, under in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copied(item, left, depth + 1) for item in value]
+    # A vaulted string of ansible-core before 2.19 is no str.
+    return str(value) if getattr(value, "__ENCRYPTED__", False) else value
 
 
 def read(text: str, file: str) -> Any:
@@ -67,6 +96,8 @@ class _EachKeyOnce(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[object] = set()
         for key_node, _value in node.value:
+            if key_node.tag == _MERGE:
+                continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, (str, int, float, bool, type(None))):
                 continue

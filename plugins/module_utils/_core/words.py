@@ -12,7 +12,6 @@ from typing import Any
 
 from . import errors, vocabulary
 
-
 # Of the errors of one document.
 _MOST_TOLD = 20
 
@@ -42,15 +41,27 @@ def _shown(value: object, limit: int = 120) -> str:
 def _input(error: errors.InputError) -> str:
     where = path_text(error.path)
     start = f"{where}: " if where else ""
-    return f"{start}{_shown(error.value)}: {error.problem}. Allowed: {error.allowed}."
+    missing = error.value is None and error.problem.startswith("missing")
+    value = "" if missing else f"{_shown(error.value)}: "
+    return f"{start}{value}{error.problem}. Allowed: {error.allowed}."
 
 
 def _policy(error: errors.PolicyErrors) -> str:
     count = len(error.errors)
-    things = "1 thing is" if count == 1 else f"{count} things are"
     found = " ".join(map(_input, error.errors[:_MOST_TOLD]))
     more = f" And {count - _MOST_TOLD} more." if count > _MOST_TOLD else ""
-    return f"The policy is refused, {things} wrong with it. {found}{more}"
+    return f"The policy is refused, {_things(count)} wrong with it. {found}{more}"
+
+
+def _things(count: int) -> str:
+    return "1 thing is" if count == 1 else f"{count} things are"
+
+
+def listed_text(sentences: Sequence[str]) -> str:
+    """How much is wrong, and what: each on a line."""
+    more = len(sentences) - _MOST_TOLD
+    told = [*sentences[:_MOST_TOLD], *([f"and {more} more"] if more > 0 else [])]
+    return "\n- ".join([f"{_things(len(sentences))} wrong with it.", *told])
 
 
 def warning_text(warning: errors.PolicyWarning) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from .._core import outcomes as names
-from .._core.errors import InputError
+from .._core.errors import InputError, PolicyErrors
 from .._core.host import Host
 from .._core.outcomes import Result
 from .._core.policy import engine
@@ -20,11 +21,14 @@ from .._core.policy.engine import Excess, Finding
 from .._core.policy.look import missing_interfaces
 from .._core.policy.parse import parse_policy
 from .._core.record import record, sort_key
-from .._core.words import describe, warning_text
+from .._core.words import describe, listed_text, warning_text
 from . import outcomes
 from .arguments import Spec
 from .info import checked_limit, unlisted_warnings
 from .run import Answer, Request
+
+# Of a kind, in one sentence.
+_MOST_TOLD = 10
 
 
 def argument_spec() -> Spec:
@@ -36,36 +40,35 @@ def work(request: Request, host: Host) -> Answer:
     """Enforce a policy once, and say what violated it and what became of each."""
     options = request.options
     limit = checked_limit(options["limit"])
-    policy = _policy(request, host)
+    try:
+        policy = _policy(request, host)
+    except PolicyErrors as refused:
+        errors = [describe(each) for each in refused.errors]
+        message = f"The policy is refused by this host, and nothing was done: {listed_text(errors)}"
+        return Answer({"changed": False, "errors": errors}, failure=message)
     one = enforce_once(host, policy, check=request.check, engine_name=options["engine"])
     results = _results(one)
     counts = Counter(each.outcome for each in results)
     listed = outcomes.lists(results, limit)
     violations = heapq.nsmallest(limit, one.decision.findings, key=_order)
+    unseen = _unseen(one)
     result: dict[str, Any] = {
         "changed": not names.CHANGING.isdisjoint(counts),
         "mode": policy.mode,
         "digest": policy.digest,
-        "rules": _rules(policy, one),
+        "rules": _rules(policy, one, limit),
         "violations": [_violation(each) for each in violations],
         "matched": len(one.decision.findings),
         "outcomes": {name: counts[name] for name in names.OUTCOMES if name in counts},
         **listed,
         "truncated": len(violations) < len(one.decision.findings)
-        or sum(map(len, listed.values())) < len(results),
-        "unseen": [
-            {"namespace": each.label, "rule": None, "error": describe(each.error)}
-            for each in one.unseen
-        ]
-        + [
-            {"namespace": look.namespace.label, "rule": rule, "error": describe(error)}
-            for look in one.judgements
-            for rule, error in look.failed.items()
-        ],
+        or sum(map(len, listed.values())) < len(results)
+        or len(unseen) > limit,
+        "unseen": unseen[:limit],
     }
     if request.diff:
         result["diff"] = outcomes.diff(results, limit)
-    return Answer(result, failure=_failure(one, result), warnings=_warnings(policy, one))
+    return Answer(result, failure=_failure(one, counts, unseen), warnings=_warnings(policy, one))
 
 
 def _policy(request: Request, host: Host) -> Policy:
@@ -89,7 +92,7 @@ def _results(one: Pass) -> list[Result]:
         subject, spared = finding.violation.subject, finding.violation.spared
         if finding.status == engine.PROTECTED:
             found.append(Result(subject, names.PROTECTED, spared))
-        elif finding.status == engine.LIMIT:
+        elif finding.status == engine.LIMIT and one.decision.withheld is None:
             found.append(Result(subject, names.LIMIT))
     return found
 
@@ -109,7 +112,19 @@ def _violation(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _rules(policy: Policy, one: Pass) -> list[dict[str, Any]]:
+def _unseen(one: Pass) -> list[dict[str, Any]]:
+    """The namespaces, and the rules in other namespaces, for which nothing is known."""
+    return [
+        {"namespace": each.label, "rule": None, "error": describe(each.error)}
+        for each in one.unseen
+    ] + [
+        {"namespace": look.namespace.label, "rule": rule, "error": describe(error)}
+        for look in one.judgements
+        for rule, error in look.failed.items()
+    ]
+
+
+def _rules(policy: Policy, one: Pass, limit: int) -> list[dict[str, Any]]:
     counts: dict[str, Counter[str]] = {rule.name: Counter() for rule in policy.rules}
     for finding in one.decision.findings:
         counts[finding.violation.rule.name][finding.status] += 1
@@ -123,7 +138,7 @@ def _rules(policy: Policy, one: Pass) -> list[dict[str, Any]]:
             "by_status": dict(sorted(counts[rule.name].items())),
             "holds_in": [
                 look.namespace.label for look in looks if look.conditions.get(rule.name) is True
-            ],
+            ][:limit],
             "missing_interfaces": missing.get(rule.name, []),
         }
         for rule in policy.rules
@@ -134,31 +149,63 @@ def _warnings(policy: Policy, one: Pass) -> list[str]:
     unlisted: set[str] = set()
     for look in one.judgements:
         unlisted |= look.unlisted
-    return [*map(warning_text, policy.warnings), *unlisted_warnings(unlisted)]
+    found = [*map(warning_text, policy.warnings), *unlisted_warnings(unlisted)]
+    missing = missing_interfaces(one.judgements)
+    if missing:
+        named = [f"{name} of rule {rule}" for rule, names in missing.items() for name in names]
+        found.append(
+            f"No namespace has these interfaces: {_first(named, ', ')}. Is a name misspelt? What "
+            "is said of an interface that is not there destroys nothing."
+        )
+    excess = one.decision.excess
+    if excess is not None and one.decision.withheld is not None:
+        found.append(
+            f"{_excessive(excess)}. In mode report nothing is touched in any case; in mode enforce "
+            "the task would fail."
+        )
+    return found
 
 
-def _failure(one: Pass, result: dict[str, Any]) -> str | None:
+def _first(told: list[str], between: str) -> str:
+    """As many as one can read."""
+    more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
+    return between.join(told[:_MOST_TOLD] + more)
+
+
+def _failure(one: Pass, counts: Mapping[str, int], unseen: list[dict[str, Any]]) -> str | None:
     said: list[str] = []
-    if one.decision.excess is not None:
-        said.append(_too_many(one.decision.excess, len(one.done)))
-    else:
-        undone = outcomes.undone(result["outcomes"], result["matched"])
-        said += [undone] if undone else []
-    for each in result["unseen"]:
-        rule = f"rule {each['rule']} in " if each["rule"] else ""
-        said.append(f"Not judged: {rule}namespace {each['namespace']}: {each['error']}")
+    excess = one.decision.excess
+    if excess is not None and one.decision.withheld is None:
+        said.append(_too_many(excess, len(one.done)))
+    tried = {name: count for name, count in counts.items() if name != names.LIMIT}
+    undone = outcomes.undone(tried, sum(tried.values()))
+    said += [undone] if undone else []
+    if unseen:
+        where = [
+            f"rule {each['rule']} in namespace {each['namespace']}: {each['error']}"
+            if each["rule"]
+            else f"namespace {each['namespace']}: {each['error']}"
+            for each in unseen
+        ]
+        said.append(f"Not judged: {_first(where, ' ')}")
     return " ".join(said) or None
 
 
-def _too_many(excess: Excess, done: int) -> str:
+def _excessive(excess: Excess) -> str:
     limits = excess.limits
+    return (
+        f"{excess.due} sockets violate the policy and would be destroyed, but its limits allow "
+        f"{limits.max_sockets} in {limits.per_ms / 1000:g} s"
+    )
+
+
+def _too_many(excess: Excess, done: int) -> str:
     what = (
         f"{done} of them were taken on, the oldest violations first"
-        if limits.on_excess == PACE
+        if excess.limits.on_excess == PACE
         else "none was touched"
     )
     return (
-        f"{excess.due} sockets violate the policy and would be destroyed, but its limits allow "
-        f"{limits.max_sockets} in {limits.per_ms / 1000:g} s: {what}. The others are listed in "
-        "survivors. If they are meant, raise limits.max_sockets; if not, narrow the rules."
+        f"{_excessive(excess)}: {what}. The others are listed in survivors. If they are meant, "
+        "raise limits.max_sockets; if not, narrow the rules."
     )

@@ -1,0 +1,293 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What socket_policy returns, on the fake kernel."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+
+from plugins.module_utils._core import outcomes
+from plugins.module_utils._core.errors import EngineUnavailable, InputError
+from plugins.module_utils._core.policy import document
+from plugins.module_utils._core.policy import look as policy_look
+from plugins.module_utils._core.record import RECORD_KEYS
+from plugins.module_utils._module import policy as policy_work
+from plugins.module_utils._module.policy import work
+from plugins.module_utils._module.run import Answer
+from tests.unit.guard.machine import connection
+from tests.unit.module.conftest import Target
+from tests.unit.policy.policies import document as written
+from tests.unit.policy.policies import rule
+
+KILL = rule("kill", hold=0)
+TELL = rule("tell", hold=0, action="report")
+
+RESULT_KEYS = {
+    "changed",
+    "mode",
+    "digest",
+    "rules",
+    "violations",
+    "matched",
+    "outcomes",
+    "destroyed",
+    "spared",
+    "survivors",
+    "truncated",
+    "unseen",
+}
+
+
+@pytest.fixture(autouse=True)
+def _current(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The made-up machine has one namespace; other names lead nowhere."""
+    resolve = policy_look.resolve
+
+    def resolved(names: list[str], **places: Any) -> Any:
+        return [target.namespace] if names == ["current"] else resolve(names, **places)
+
+    monkeypatch.setattr(policy_look, "resolve", resolved)
+
+
+def enforce(
+    target: Target, policy: Any, *, check: bool = False, diff: bool = False, **options: Any
+) -> Answer:
+    given = {"policy": policy, "src": None, "engine": "netlink", "limit": 1000, **options}
+    return target.task(work, given, check=check, diff=diff)
+
+
+def added(target: Target, count: int, **fields: int) -> list[str]:
+    """The cookies of connections that violate both rules."""
+    ports = range(len(target.sockets.sockets) + 1, len(target.sockets.sockets) + 1 + count)
+    made = [target.add(connection(local_port=port, **fields)) for port in ports]
+    return [f"{each.cookie:x}" for each in made]
+
+
+def named(entries: list[dict[str, Any]]) -> list[str]:
+    return [each["cookie"] for each in entries]
+
+
+def test_nothing_violates(target: Target) -> None:
+    policy = written(KILL)
+    answer = enforce(target, policy, diff=True)
+    assert (answer.failure, answer.warnings) == (None, [])
+    assert answer.result == {
+        "changed": False,
+        "mode": "enforce",
+        "digest": document.digest(policy),
+        "rules": [
+            {
+                "name": "kill",
+                "action": "destroy",
+                "violations": 0,
+                "by_status": {},
+                "holds_in": ["current"],
+                "missing_interfaces": [],
+            }
+        ],
+        "violations": [],
+        "matched": 0,
+        "outcomes": {},
+        "destroyed": [],
+        "spared": [],
+        "survivors": [],
+        "truncated": False,
+        "unseen": [],
+        "diff": {"before": "", "after": ""},
+    }
+
+
+def test_each_socket_is_in_one_list_and_each_violation_is_told(target: Target) -> None:
+    doomed = added(target, 2)
+    protected = f"{target.add(connection(remote_port=4505)).cookie:x}"
+    stubborn = added(target, 1, errno=errno.EPERM)
+    answer = enforce(target, written(KILL, TELL, rule("later", hold=0, match={"state": "all"})))
+    result = answer.result
+    assert set(result) == RESULT_KEYS
+    # What a module returns as `skipped` makes Ansible say that the task was.
+    assert "skipped" not in result
+    assert result["changed"]
+    assert named(result["destroyed"]) == doomed
+    assert named(result["spared"]) == [protected]
+    assert named(result["survivors"]) == stubborn
+    assert result["outcomes"] == {"destroyed": 2, "protected": 1, "not_permitted": 1}
+    assert set(result["outcomes"]) <= set(outcomes.OUTCOMES)
+    assert {each["name"]: each["by_status"] for each in result["rules"]} == {
+        "kill": {"destroy": 3, "protected": 1},
+        "tell": {"reported": 4},
+        "later": {"other_rule": 4},
+    }
+    assert result["matched"] == len(result["violations"]) == 12
+    spared = [each for each in result["violations"] if each["status"] == "protected"]
+    assert [(each["rule"], each["spared_by"]) for each in spared] == [
+        ("kill", "control_connection")
+    ]
+    assert all(set(each["record"]) == set(RECORD_KEYS) for each in result["violations"])
+    assert answer.failure is not None
+    assert answer.failure.startswith(
+        "1 of the 4 selected sockets could not be destroyed: 1 not_permitted (engine netlink takes "
+    )
+
+
+def test_check_mode_fails_where_the_run_would(target: Target) -> None:
+    added(target, 3)
+    target.kernel.abilities.destroys = False
+    before = enforce(target, written(KILL), check=True, diff=True)
+    done = enforce(target, written(KILL), diff=True)
+    assert before == done
+    assert done.result["outcomes"] == {"kernel_without_destroy": 3}
+    assert "CONFIG_INET_DIAG_DESTROY" in (done.failure or "")
+
+
+def test_check_mode_promises_what_the_run_does(target: Target) -> None:
+    doomed = added(target, 3)
+    before = enforce(target, written(KILL), check=True, diff=True)
+    assert target.sockets.destroyed == []
+    done = enforce(target, written(KILL), diff=True)
+    assert named(before.result["destroyed"]) == named(done.result["destroyed"]) == doomed
+    assert before.result["diff"] == done.result["diff"]
+    assert before.result["diff"]["before"].count("\n") == 3
+    assert not enforce(target, written(KILL)).result["changed"]
+
+
+def test_the_limit_refuses_all_or_paces(target: Target) -> None:
+    cookies = added(target, 3)
+    refuse = written(KILL, limits={"max_sockets": 2, "per": "10s"})
+    for check in (True, False):
+        answer = enforce(target, refuse, check=check)
+        assert target.sockets.destroyed == []
+        assert (answer.result["changed"], answer.result["outcomes"]) == (False, {"limit": 3})
+        assert named(answer.result["survivors"]) == cookies
+        assert answer.failure == (
+            "3 sockets violate the policy and would be destroyed, but its limits allow 2 in 10 s: "
+            "none was touched. The others are listed in survivors. If they are meant, raise "
+            "limits.max_sockets; if not, narrow the rules."
+        )
+    pace = written(KILL, limits={"max_sockets": 2, "on_excess": "pace"})
+    answer = enforce(target, pace)
+    assert answer.result["outcomes"] == {"destroyed": 2, "limit": 1}
+    assert answer.result["changed"]
+    assert "2 of them were taken on, the oldest violations first" in (answer.failure or "")
+
+
+def test_what_failed_beside_the_limit_is_told_too(target: Target) -> None:
+    added(target, 1, errno=errno.EPERM)
+    added(target, 2)
+    pace = written(KILL, limits={"max_sockets": 2, "on_excess": "pace"})
+    answer = enforce(target, pace)
+    assert answer.result["outcomes"] == {"destroyed": 1, "not_permitted": 1, "limit": 1}
+    assert "its limits allow 2" in (answer.failure or "")
+    assert "1 of the 2 selected sockets could not be destroyed" in (answer.failure or "")
+
+
+def test_mode_report_touches_nothing_and_does_not_fail(target: Target) -> None:
+    added(target, 3)
+    policy = written(KILL, mode="report", limits={"max_sockets": 3})
+    answer = enforce(target, policy)
+    assert (answer.failure, answer.warnings) == (None, [])
+    assert answer.result["rules"][0]["by_status"] == {"withheld": 3}
+    answer = enforce(target, {**policy, "limits": {"max_sockets": 2}})
+    assert answer.failure is None
+    assert (answer.result["changed"], answer.result["outcomes"]) == (False, {})
+    assert answer.result["rules"][0]["by_status"] == {"limit": 3}
+    (warning,) = answer.warnings
+    assert warning.startswith("3 sockets violate the policy and would be destroyed, but its limits")
+    assert target.sockets.destroyed == []
+
+
+def test_lists_end_at_the_limit_and_counts_do_not(target: Target) -> None:
+    added(target, 4)
+    answer = enforce(target, written(KILL, TELL), limit=2)
+    result = answer.result
+    assert result["truncated"]
+    assert (len(result["violations"]), len(result["destroyed"])) == (2, 2)
+    assert (result["matched"], result["outcomes"]) == (8, {"destroyed": 4})
+
+
+def test_what_cannot_be_looked_at_fails_the_task_and_is_bounded(target: Target) -> None:
+    doomed = added(target, 1)
+    names = [f"nowhere{number}" for number in range(15)]
+    answer = enforce(target, written(KILL, namespaces=["current", *names]), limit=12)
+    result = answer.result
+    assert named(result["destroyed"]) == doomed
+    assert [each["namespace"] for each in result["unseen"]] == names[:12]
+    assert result["truncated"]
+    assert answer.failure is not None
+    assert answer.failure.startswith("Not judged: namespace nowhere0: There is no network name")
+    assert answer.failure.endswith(" and 5 more")
+
+
+def test_a_rule_that_cannot_be_looked_at_fails_the_task_and_hides_no_other(target: Target) -> None:
+    doomed = added(target, 1)
+    target.kernel.abilities.handlers = frozenset({6})
+    udp = rule("udp", hold=0, match={"protocol": "udp", "remote_port": 53})
+    answer = enforce(target, written(udp, KILL))
+    assert named(answer.result["destroyed"]) == doomed
+    (unseen,) = answer.result["unseen"]
+    assert (unseen["namespace"], unseen["rule"]) == ("current", "udp")
+    assert "Not judged: rule udp in namespace current: This kernel cannot list udp" in (
+        answer.failure or ""
+    )
+
+
+def test_an_interface_that_is_nowhere_is_told(target: Target) -> None:
+    added(target, 1)
+    vpn = rule("vpn", hold=0, while_={"not": {"interface": "wg00", "is": "up"}})
+    answer = enforce(target, written(vpn))
+    (only,) = answer.result["rules"]
+    assert (only["missing_interfaces"], only["holds_in"]) == (["wg00"], [])
+    assert (answer.failure, answer.result["matched"]) == (None, 0)
+    (warning,) = answer.warnings
+    assert warning.startswith("No namespace has these interfaces: wg00 of rule vpn. Is a name ")
+
+
+def test_what_is_odd_about_a_policy_is_a_warning(target: Target) -> None:
+    (warning,) = enforce(target, written(KILL, rule("again"))).warnings
+    assert warning.startswith("policy.rules[1] asks just what rules[0] asks.")
+
+
+def test_a_hold_is_waited_for(target: Target) -> None:
+    doomed = added(target, 1)
+    answer = enforce(target, written(rule("kill", hold="90s")))
+    assert target.now >= 90
+    assert named(answer.result["destroyed"]) == doomed
+
+
+def test_a_policy_that_this_host_refuses_is_told_in_full(target: Target) -> None:
+    policy = written(rule("a", match={"user": "nobody-here"}), rule("b", hold="soon"))
+    answer = enforce(target, policy)
+    assert answer.result["changed"] is False
+    first, second = answer.result["errors"]
+    assert first.startswith("policy.rules[0].match.user: 'nobody-here': no user of this machine.")
+    assert second.startswith("policy.rules[1].hold: 'soon': ")
+    assert answer.failure == (
+        "The policy is refused by this host, and nothing was done: 2 things are wrong with it.\n"
+        f"- {first}\n- {second}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [({"policy": None}, ("policy",)), ({"policy": None, "src": "a.yml"}, ("src",))],
+)
+def test_without_a_policy_it_says_what_is_missing(
+    target: Target, options: dict[str, Any], path: tuple[str, ...]
+) -> None:
+    with pytest.raises(InputError) as refused:
+        enforce(target, **options)
+    assert refused.value.path == path
+
+
+def test_an_engine_that_cannot_work_is_told_before_anything_is_done(target: Target) -> None:
+    added(target, 1)
+    with pytest.raises((EngineUnavailable, InputError)):
+        enforce(target, written(KILL), engine="nothing")
+    assert target.sockets.destroyed == []
+
+
+def test_it_has_no_options_of_its_own_but_these() -> None:
+    assert set(policy_work.argument_spec()) == {"policy", "src"}
