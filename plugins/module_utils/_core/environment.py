@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Optional
 
 from .cgroups import Cgroups, mount_point
+from .errors import NamespaceDenied, NamespaceNotFound
 from .host import Host
 from .namespaces import Namespace, inside
 from .owners import Owners, Process, find_owners
@@ -142,7 +143,8 @@ class Environment:
 
         try:
             return tuple(map(int, inside(self.namespace, read).split()))
-        except (OSError, ValueError):
+        except (OSError, ValueError, NamespaceNotFound, NamespaceDenied):
+            # Records are made when a look is over, and the namespace may be gone by then.
             return ()
 
     def cgroup_ids(self, path: str) -> frozenset[int] | None:

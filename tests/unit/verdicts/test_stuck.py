@@ -11,6 +11,7 @@ import pytest
 
 from linuxnet_sockets import record
 from linuxnet_sockets.look import View, find
+from linuxnet_sockets.namespaces import Namespace
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.subject import Subject
 from linuxnet_sockets.verdicts.stuck import DEFAULT_FOR_MS, STATES, STUCK, judge, verdicts
@@ -272,6 +273,18 @@ def test_the_longest_interval_is_that_of_the_namespace(machine: Machine) -> None
 
     # The last answer to a probe came 5 ms ago, and a tick is taken off.
     assert verdict.for_ms == 204 + 408 + 816 + 11 * 1000 + 5 - 10
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_record_is_made_though_its_namespace_is_gone(machine: Machine, asked: bool) -> None:
+    subject = subject_of(machine, made(ESTABLISHED, **SHUT))
+    nowhere = str(machine.proc / "nowhere")
+    subject.environment.namespace = Namespace("gone", nowhere, (1, 1), asked=asked)
+
+    (told,) = record.record(subject, ("verdicts",))["stuck"]
+
+    assert told["verdict"] == "zero_window"
+    assert subject.environment.local_port_range is None
 
 
 def test_nobody_owns_a_subflow_but_its_connection(machine: Machine) -> None:
