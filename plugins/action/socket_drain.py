@@ -28,6 +28,10 @@ DEFAULT_LIMIT = 1000
 
 Result = dict[str, Any]
 
+# Of all steps but the last, what the whole result is made of. The rest is long, since it names
+# every connection that is waited for, and steps may be many.
+_KEPT = ("destroyed", "truncated", "diff", "warnings", "deprecations")
+
 display = Display()
 
 
@@ -68,6 +72,8 @@ class ActionModule(ActionBase):
             if "finished" not in last:
                 # Refused, crashed or cut off: it says so itself. What was done before is told too.
                 return self._cut_off(results, last) if results else last
+            if results:
+                results[-1] = {key: results[-1][key] for key in _KEPT if key in results[-1]}
             results.append(last)
             resume = last["resume"]
             if resume is None:
