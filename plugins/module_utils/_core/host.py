@@ -50,7 +50,8 @@ class Host:
         """The uid of a user of this machine; None if there is no such user."""
         try:
             return pwd.getpwnam(name).pw_uid
-        except KeyError:
+        except (KeyError, ValueError):
+            # ValueError: characters that no name can have.
             return None
 
     def user_name(self, uid: int) -> str | None:
@@ -64,5 +65,5 @@ class Host:
         """The port of a service in this machine's /etc/services; None if it is not there."""
         try:
             return socket.getservbyname(name, protocol)
-        except OSError:
+        except (OSError, ValueError):
             return None

@@ -72,7 +72,7 @@ class Options:
 
 
 class Agent:
-    """One agent. clocks: reads what time it is; now: seconds that only go forward."""
+    """One agent. clocks: reads what time it is. listen: as NetlinkEvents."""
 
     def __init__(
         self,
@@ -82,11 +82,13 @@ class Agent:
         notify: Notify,
         *,
         clocks: Callable[[], Clocks] | None = None,
+        listen: Callable[..., NetlinkEvents] = NetlinkEvents,
     ) -> None:
         self.host = host
         self.options = options
         self.teller = teller
         self.notify = notify
+        self._listen_for = listen
         self._clocks = clocks or clocks_of(host.proc)
         self.account = Account(host.pid, self._clocks(), options.policy)
         self.cadence = Cadence(options.resync_s)
@@ -238,7 +240,7 @@ class Agent:
         wanted = policy.needs, foreign
         if wanted == self._heard:
             return
-        events = self._try("events", lambda: NetlinkEvents(policy.needs, foreign=foreign))
+        events = self._try("events", lambda: self._listen_for(policy.needs, foreign=foreign))
         self._deaf()
         if events is not None:
             self.events, self._heard = events, wanted

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
+from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
 from ..errors import PolicyErrors, SocketsError
@@ -17,6 +19,9 @@ from ..policy.parse import parse_policy
 from ..words import describe
 
 _MOST_BYTES = 4 * 1024 * 1024
+
+# JSON can write what no text in UTF-8 and no name of the system holds.
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 # Of each file that counts: where it is, its length and when it was written.
 Stamp = tuple[Optional[tuple[str, int, int, int, int, int]], ...]
@@ -64,6 +69,8 @@ def read_policy(file: str, host: Host) -> Policy | Refusal:
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         return Refusal(file, (f"{file} is not JSON in UTF-8: {reason}.",))
+    if any(_UNUSABLE.search(text) for text in _texts(document)):
+        return Refusal(file, (f"{file} has NUL or half a character in a name or a value.",))
     try:
         return parse_policy(document, names=host, files=host.protect_directory)
     except PolicyErrors as error:
@@ -72,6 +79,19 @@ def read_policy(file: str, host: Host) -> Policy | Refusal:
         return Refusal(file, (describe(error),))
     except RecursionError:
         return Refusal(file, (f"{file} nests too deep: this is no policy.",))
+
+
+def _texts(document: object) -> Iterator[str]:
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            waiting += value.keys()
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
 
 
 def _without_waiting(file: str, flags: int) -> int:

@@ -1,0 +1,168 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""status.json and the metrics: their keys, and what they say of the agent's states."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from linuxnet_sockets.agent.status import is_healthy
+from tests.unit.agent.conftest import Bench
+from tests.unit.guard.machine import connection
+from tests.unit.policy.policies import rule
+
+KEYS = {
+    "version",
+    "pid",
+    "started",
+    "policy",
+    "refused",
+    "enforcing",
+    "held_back",
+    "pause",
+    "trial",
+    "last_look",
+    "rules",
+    "limit",
+    "backing_off",
+    "untracked",
+    "looks",
+    "processor_s",
+    "errors",
+}
+RULE_KEYS = {
+    "name",
+    "violations",
+    "destroy",
+    "hold",
+    "limit",
+    "back_off",
+    "protected",
+    "reported",
+    "withheld",
+    "other_rule",
+    "outcomes",
+    "missing_interfaces",
+}
+AT_ONCE = rule(hold=0)
+
+
+def _metrics(bench: Bench) -> dict[str, float]:
+    found = {}
+    for line in (bench.folder / "agent.prom").read_text().splitlines():
+        if not line.startswith("#"):
+            name, _space, value = line.rpartition(" ")
+            found[name.removeprefix("linuxnet_sockets_")] = float(value)
+    return found
+
+
+def _set_up(bench: Bench, state: str) -> None:
+    keys = {
+        "report": {"mode": "report"},
+        "over_limit": {"limits": {"max_sockets": 1}},
+    }.get(state, {})
+    if state == "paused":
+        (bench.state / "paused").write_text("work")
+    if state == "unconfirmed":
+        (bench.state / "unconfirmed.json").write_text("{")
+    if state == "no_policy":
+        bench.policy.write_text("{}")
+    else:
+        bench.write(AT_ONCE, **keys)
+
+
+@pytest.mark.parametrize(
+    ("state", "enforcing", "healthy"),
+    [
+        (None, True, True),
+        ("no_policy", False, False),
+        ("paused", False, False),
+        ("unconfirmed", False, False),
+        ("report", False, True),
+        ("over_limit", True, False),
+    ],
+)
+def test_the_same_keys_in_every_state(
+    bench: Bench, state: str, enforcing: bool, healthy: bool
+) -> None:
+    for port in (1, 2):
+        bench.machine.add(connection(local_port=port))
+    _set_up(bench, state)
+    bench.goes_on()
+    status = bench.status
+    assert set(status) == KEYS
+    for each in status["rules"]:
+        assert set(each) == RULE_KEYS
+    assert status["held_back"] == state
+    assert status["enforcing"] is enforcing
+    assert is_healthy(status) is healthy
+    metrics = _metrics(bench)
+    assert metrics["enforcing"] == enforcing
+    reasons = {name for name, value in metrics.items() if name.startswith("held_back") and value}
+    assert reasons == ({f'held_back{{reason="{state}"}}'} if state else set())
+    if state:
+        assert bench.destroyed == []
+    if state not in (None, "report"):
+        words = {"no_policy": "refused", "over_limit": "over the limit", "unconfirmed": "confirmed"}
+        assert any(words.get(state, state) in line for line in bench.log)
+
+
+def test_what_was_destroyed_is_counted_once_and_is_no_longer_there(bench: Bench) -> None:
+    for port in (1, 2):
+        bench.machine.add(connection(local_port=port))
+    bench.write(AT_ONCE)
+    bench.goes_on()
+    bench.goes_on(35)
+    (found,) = bench.status["rules"]
+    assert (found["violations"], found["outcomes"]) == (0, {"destroyed": 2})
+    assert _metrics(bench)['sockets_total{rule="a-rule",outcome="destroyed"}'] == 2
+    lines = [line for line in bench.log if line.startswith("destroyed ")]
+    assert len(lines) == 2
+    assert "rule=a-rule" in lines[0]
+    assert "comm=app" in lines[0]
+
+
+def test_the_time_of_the_last_look_is_not_that_of_a_glance_at_the_files(bench: Bench) -> None:
+    bench.write(AT_ONCE)
+    bench.goes_on()
+    looked = bench.status["last_look"]["at"]
+    bench.goes_on(21)
+    (bench.state / "paused").write_text("x")
+    # It rests from something else: the pause is read, and the look comes later.
+    bench.machine.now += 10
+    bench.agent.cadence.worked(bench.machine.now, 0.5)
+    bench.agent.turn()
+    assert bench.status["held_back"] == "paused"
+    assert bench.status["last_look"]["at"] == looked
+
+
+def test_hostile_names_break_neither_status_nor_metrics_nor_log(bench: Bench) -> None:
+    name = 'a"b\\c\nd\x1b[31m\ud800'
+    bench.machine.add(connection())
+    bench.policy.write_text(
+        json.dumps(
+            {
+                "version": 1,
+                "limits": {"max_sockets": 5},
+                "rules": [{"name": name, "match": {"user": name, "remote": name}}],
+            }
+        )
+    )
+    bench.goes_on()
+    assert bench.status["held_back"] == "no_policy"
+    assert bench.destroyed == []
+    (line,) = [each for each in bench.log if "policy refused" in each]
+    assert line.isascii()
+    assert "\x1b" not in line
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\udcff"])
+def test_what_is_no_text_is_refused_in_any_place(bench: Bench, text: str) -> None:
+    for match in ({"cgroup": text}, {"local": f"interface:{text}"}, {"expression": text}):
+        document = {"version": 1, "limits": {"max_sockets": 5}}
+        bench.policy.write_text(json.dumps({**document, "rules": [{"name": "x", "match": match}]}))
+        bench.goes_on()
+        assert "half a character" in bench.status["refused"]["errors"][0]
