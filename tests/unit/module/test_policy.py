@@ -12,7 +12,7 @@ import pytest
 
 from plugins.module_utils._core import outcomes
 from plugins.module_utils._core.errors import EngineUnavailable, InputError
-from plugins.module_utils._core.policy import document
+from plugins.module_utils._core.policy import document, engine
 from plugins.module_utils._core.policy import look as policy_look
 from plugins.module_utils._core.record import RECORD_KEYS
 from plugins.module_utils._module import policy as policy_work
@@ -20,6 +20,7 @@ from plugins.module_utils._module.policy import work
 from plugins.module_utils._module.run import Answer
 from tests.unit.guard.machine import connection
 from tests.unit.module.conftest import Target
+from tests.unit.module.test_documentation import module, text
 from tests.unit.policy.policies import document as written
 from tests.unit.policy.policies import rule
 
@@ -287,6 +288,24 @@ def test_an_engine_that_cannot_work_is_told_before_anything_is_done(target: Targ
     with pytest.raises((EngineUnavailable, InputError)):
         enforce(target, written(KILL), engine="nothing")
     assert target.sockets.destroyed == []
+
+
+def test_all_that_it_returns_is_documented() -> None:
+    documented = module("socket_policy")["RETURN"]
+    # `errors` comes with a refusal, and `diff` is Ansible's own.
+    assert set(documented) - {"errors", "msg"} == RESULT_KEYS
+    described = text(documented["violations"]["contains"]["status"]["description"])
+    assert [status for status in engine.STATUSES if f"V({status})" not in described] == []
+
+
+def test_its_examples_are_taken(target: Target) -> None:
+    tasks = module("socket_policy")["EXAMPLES"]
+    given = [task.get("linuxnet.sockets.socket_policy") or {} for task in tasks]
+    policies = [each["policy"] for each in given if "policy" in each]
+    assert policies
+    for policy in policies:
+        answer = enforce(target, policy)
+        assert (answer.failure, answer.warnings) == (None, [])
 
 
 def test_it_has_no_options_of_its_own_but_these() -> None:
