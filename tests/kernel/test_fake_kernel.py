@@ -19,6 +19,7 @@ from linuxnet_sockets.wire import inet_diag, route
 from linuxnet_sockets.wire.netlink import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Connection
 from tests.fakes import FakeAddress, FakeKernel, FakeSocket
 from tests.fakes import bytecode as fake
+from tests.fakes.model import FakeLink
 from tests.kernel.conftest import Diag, Sockets
 from tests.lab import states
 from tests.lab.topology import Lab, LabNamespace, Pair
@@ -224,7 +225,10 @@ def test_links_and_addresses(pair: Pair) -> None:
     links = route.links(connection)
     kernel.current.links.clear()
     for link in links:
-        kernel.current.link(link.ifindex, link.name, flags=link.flags)
+        faked_link = FakeLink(
+            link.ifindex, link.name, link.flags, master=link.master, sort=link.kind
+        )
+        kernel.current.links.append(faked_link)
     index = next(link.ifindex for link in links if link.name == pair.client_device)
     kernel.current.addresses += [
         FakeAddress(pair.client4, 24, index),

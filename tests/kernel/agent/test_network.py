@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Iterable, Mapping
 
 import pytest
@@ -118,9 +118,9 @@ def test_a_route_is_replaced(uplinks: Uplinks, start_agent: StartAgent) -> None:
     watched.fate(agent, "moved")
 
 
-def _vpn_up(uplinks: Uplinks) -> int:
-    """What wg-quick(8) does, with a tun device: the descriptor of the VPN's program."""
-    descriptor = tun(uplinks.host, "tun0")
+def _vpn_up(uplinks: Uplinks) -> io.FileIO:
+    """What wg-quick(8) does, with a tun device: the end of the VPN's program."""
+    end = tun(uplinks.host, "tun0")
     ip(
         uplinks.host,
         "addr add 10.9.0.1/32 dev tun0",
@@ -134,7 +134,7 @@ def _vpn_up(uplinks: Uplinks) -> int:
             f"{family} rule add not fwmark {_VPN_MARK} table {_VPN_MARK}",
             f"{family} rule add table main suppress_prefixlength 0",
         )
-    return descriptor
+    return end
 
 
 def test_a_vpn_comes_up_and_goes_down(uplinks: Uplinks, start_agent: StartAgent) -> None:
@@ -157,7 +157,7 @@ def test_a_vpn_comes_up_and_goes_down(uplinks: Uplinks, start_agent: StartAgent)
         **_others(uplinks),
     }
     Watched(doomed, spared).nobody_dies(agent)
-    descriptor = _vpn_up(uplinks)
+    end = _vpn_up(uplinks)
     try:
         Watched(doomed, spared).fate(agent, "bypass")
         through = {
@@ -167,7 +167,7 @@ def test_a_vpn_comes_up_and_goes_down(uplinks: Uplinks, start_agent: StartAgent)
         agent.looked_again()
         assert all(alive(talk.sock) for talk in through.values())
     finally:
-        os.close(descriptor)
+        end.close()
     until(lambda: not any(alive(talk.sock) for talk in through.values()), "they are gone")
     until(lambda: len(agent.destroyed()) == len(doomed) + len(through), "the log names them")
     assert {agent.destroyed()[talk.cookie] for talk in through.values()} == {"gone"}

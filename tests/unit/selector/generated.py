@@ -150,6 +150,7 @@ _VALUES: dict[str, list[Any]] = {
     "stranded": ["address_gone", {"verdict": "rerouted", "to": ["wg0"]}],
     "superseded": [{"silent_for": "1s"}, {"silent_for": "5m"}],
 }
+_VERDICTS = ("stuck", "stranded", "superseded")
 _ONE = ("idle", "superseded")
 _DURATIONS = ["0", "1us", "3us", "0.2ms", "1ms", "100ms", "1s", "0.2s", "200", "5m", "1h"]
 _SIZES = ["0", "1", "3", "1k", "1K", "1M", "0.5k", "1000", "200000", "4G"]
@@ -174,7 +175,7 @@ def _comparison(draw: st.DrawFn, key: str) -> Any:
     return draw(st.sampled_from([f">={low}<{high}", f"> {low} <= {high}", f"!= {low} >={low}"]))
 
 
-def _terms(expressions: bool) -> st.SearchStrategy[dict[str, Any]]:
+def _terms(expressions: bool, verdicts: bool) -> st.SearchStrategy[dict[str, Any]]:
     def term(key: str) -> st.SearchStrategy[dict[str, Any]]:
         if key == "expression":
             value: st.SearchStrategy[Any] = filters()
@@ -190,14 +191,15 @@ def _terms(expressions: bool) -> st.SearchStrategy[dict[str, Any]]:
             return st.fixed_dictionaries({key: value, "local_port": port})
         return st.fixed_dictionaries({key: value})
 
-    keys = [*_VALUES, "local", "remote", "local", "remote", *COMPARISONS]
-    keys += ["stuck", "stuck"]
+    keys = [*_VALUES, "local", "remote", "local", "remote", *COMPARISONS, "stuck", "stuck"]
+    if not verdicts:
+        keys = [key for key in keys if key not in _VERDICTS]
     if expressions:
         keys += ["expression"] * 4
     return st.sampled_from(keys).flatmap(term)
 
 
-def selectors(expressions: bool = True) -> st.SearchStrategy[dict[str, Any]]:
+def selectors(expressions: bool = True, verdicts: bool = True) -> st.SearchStrategy[dict[str, Any]]:
     """Selectors of several keys, nested by not, any and all."""
 
     def grown(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
@@ -209,7 +211,7 @@ def selectors(expressions: bool = True) -> st.SearchStrategy[dict[str, Any]]:
             st.fixed_dictionaries({"all": listed}),
         )
 
-    return st.recursive(_terms(expressions), grown, max_leaves=6)
+    return st.recursive(_terms(expressions, verdicts), grown, max_leaves=6)
 
 
 def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
