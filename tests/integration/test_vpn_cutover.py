@@ -136,13 +136,18 @@ def hosts(lab: Lab, start_actor: StartActor) -> Iterator[dict[str, Host]]:
 @pytest.fixture(scope="module")
 def play(hosts: dict[str, Host], tmp_path_factory: pytest.TempPathFactory) -> Play:
     folder = tmp_path_factory.mktemp("site")
-    members = {}
+    members: dict[str, dict[str, str]] = {}
     for name, host in hosts.items():
         wrapper = folder / f"python-{name}"
         command = " ".join(host.uplinks.host.command(sys.executable))
         wrapper.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         wrapper.chmod(0o755)
         members[name] = {"ansible_python_interpreter": str(wrapper)}
+    members["gone"] = {
+        "ansible_connection": "ssh",
+        "ansible_host": "127.0.0.1",
+        "ansible_port": "1",
+    }
     everybody = {
         "ansible_connection": "local",
         "ansible_remote_tmp": str(folder / "remote"),
@@ -202,8 +207,8 @@ def test_a_preview_of_hosts_with_a_vpn(hosts: dict[str, Host], play: Play) -> No
 
 
 def test_what_is_in_the_way_of_each_host(play: Play) -> None:
-    """No VPN, limits that are too low. What there is to be seen is shown all the same."""
-    run = play({"vpn_cutover_hosts": "one,low,bare", "vpn_cutover_max_sockets": 3}, "--check")
+    """Limits that are too low, no VPN, no answer. The rest is shown all the same."""
+    run = play({"vpn_cutover_hosts": "all", "vpn_cutover_max_sockets": 3}, "--check")
 
     assert run.status == 2, run.output
     assert run.row("one") == ["one", "up", "1", "7", "1", "0"]
@@ -214,6 +219,10 @@ def test_what_is_in_the_way_of_each_host(play: Play) -> None:
     assert "limits.max_sockets" in limits
     assert "tun0 is down" in down
     assert "no interface tun0" in missing
+    assert run.row("gone")[1] == "unknown"
+    (answer,) = [line for line in run.lines() if line.startswith("gone: IN THE WAY: ")]
+    assert "No answer: " in answer
+    assert "Connection refused" in answer
 
 
 def test_a_policy_of_ones_own_that_names_no_hosts_interface(play: Play, tmp_path: Path) -> None:
