@@ -60,7 +60,7 @@ class ActionModule(ActionBase):
     def _whole(self, variables: dict[str, Any]) -> Result:
         progress = Progress(self._host(variables))
         results: list[Result] = []
-        resume = None
+        resume = self._task.args.get("resume")
         for seconds in steps():
             try:
                 last = self._step(variables, step=f"{seconds}s", resume=resume)

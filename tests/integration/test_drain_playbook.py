@@ -321,8 +321,14 @@ def test_progress_of_hosts_that_drain_at_once(
             "poll": 1,
         },
         {
+            "linuxnet.sockets.socket_drain": {**options, "resume": {"version": 1}},
+            "register": "resumed",
+            "ignore_errors": True,
+        },
+        {
             "ansible.builtin.assert": {
                 "that": [
+                    "resumed is failed and 'resume.boot' in resumed.msg",
                     "shown.left == 3 and shown.elapsed >= 2.5 and shown.resume == none",
                     "secret.left == 3 and secret.elapsed >= 1.1",
                     "background.left == 3 and background.elapsed >= 0.2",
