@@ -157,6 +157,11 @@ def _warnings(policy: Policy, one: Pass) -> list[str]:
             f"No namespace has these interfaces: {_first(named, ', ')}. Is a name misspelt? What "
             "is said of an interface that is not there destroys nothing."
         )
+    if one.decision.untracked:
+        found.append(
+            f"{one.decision.untracked} violations are more than can be kept in mind, and were left "
+            "alone. Run it again, or narrow the rules."
+        )
     excess = one.decision.excess
     if excess is not None and one.decision.withheld is not None:
         found.append(

@@ -12,7 +12,7 @@ import pytest
 
 from plugins.module_utils._core import outcomes
 from plugins.module_utils._core.errors import EngineUnavailable, InputError
-from plugins.module_utils._core.policy import document, engine
+from plugins.module_utils._core.policy import document, engine, holds
 from plugins.module_utils._core.policy import look as policy_look
 from plugins.module_utils._core.record import RECORD_KEYS
 from plugins.module_utils._module import policy as policy_work
@@ -249,6 +249,18 @@ def test_an_interface_that_is_nowhere_is_told(target: Target) -> None:
 def test_what_is_odd_about_a_policy_is_a_warning(target: Target) -> None:
     (warning,) = enforce(target, written(KILL, rule("again"))).warnings
     assert warning.startswith("policy.rules[1] asks just what rules[0] asks.")
+
+
+def test_more_than_can_be_kept_in_mind_is_told(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added(target, 3)
+    monkeypatch.setattr(holds, "MOST_HOLDS", 2)
+    answer = enforce(target, written(KILL))
+    assert answer.result["outcomes"] == {"destroyed": 2}
+    assert answer.result["rules"][0]["by_status"] == {"destroy": 2, "hold": 1}
+    (warning,) = answer.warnings
+    assert warning.startswith("1 violations are more than can be kept in mind, and were left")
 
 
 def test_a_hold_is_waited_for(target: Target) -> None:

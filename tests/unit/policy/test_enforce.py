@@ -16,7 +16,7 @@ from linuxnet_sockets.policy.document import Policy
 from linuxnet_sockets.policy.enforce import Pass, enforce_once, run_pass
 from linuxnet_sockets.policy.engine import Engine
 from linuxnet_sockets.policy.parse import parse_policy
-from tests.fakes import FakeSocket
+from tests.fakes import FakeNetlinkSocket, FakeSocket
 from tests.unit.destroy.orders import cookies_asked_for, when_destroying
 from tests.unit.guard.machine import LOCAL, Machine, connection
 from tests.unit.policy.policies import document, rule
@@ -244,6 +244,26 @@ def test_once_sees_what_was_in_order_for_a_moment(machine: Machine) -> None:
     one = enforce_once(machine.host, policy)
     assert one.done == ()
     assert set(statuses(one).values()) == {"hold"}
+
+
+@pytest.mark.parametrize(("until", "ends_s", "outcome"), [(1.2, 3, "destroyed"), (9, 2, None)])
+def test_once_waits_longer_where_a_look_could_not_be_made(
+    machine: Machine, until: float, ends_s: float, outcome: str | None
+) -> None:
+    """What counts for no hold is waited for again; whoever never answers is not waited for."""
+    cookie = machine.add(connection()).cookie
+    opened = machine.open
+
+    def open_netlink(namespace: Namespace, protocol: int) -> FakeNetlinkSocket:
+        if 0.9 < machine.now < until:
+            raise NetlinkError("list tcp sockets", errno.EIO)
+        return opened(namespace, protocol)
+
+    machine.open = open_netlink  # type: ignore[method-assign]
+    one = enforce_once(machine.host, of(machine, rule(hold="2s")))
+    assert outcomes_of(one) == ({cookie: outcome} if outcome else {})
+    assert machine.now == pytest.approx(ends_s, abs=0.1)
+    assert [list(look.failed) for look in one.judgements] == [[] if outcome else ["a-rule"]]
 
 
 def test_once_waits_for_nothing_where_nothing_violates(machine: Machine) -> None:

@@ -195,17 +195,24 @@ def enforce_once(
     act = partial(run_pass, host, policy, engine, check=check, engine_name=engine_name)
     if policy.longest_hold_ms:
         first = act(withheld=_WAITING)
-        end_ms = _end_of(first.decision)
+        end_ms = _end_of(first.decision, first.ended_ms)
         part_ms = max(_SHORTEST_WAIT_MS, (end_ms - first.began_ms) // _LOOKS)
+        latest_ms = first.ended_ms + 2 * policy.longest_hold_ms
         while end_ms - milliseconds(host) > part_ms:
             host.sleep(part_ms / 1000)
-            act(withheld=_WAITING)
+            again = act(withheld=_WAITING)
+            # A look that could not be made has put the ends off.
+            end_ms = max(end_ms, min(latest_ms, _end_of(again.decision, first.ended_ms)))
         while milliseconds(host) < end_ms:
             host.sleep((end_ms - milliseconds(host)) / 1000)
     return act()
 
 
-def _end_of(decision: Decision) -> int:
-    """When the last hold of what was seen is over."""
-    holds = (each.until_ms for each in decision.findings if each.status == HOLD)
+def _end_of(decision: Decision, seen_ms: int) -> int:
+    """When the last hold is over of what was seen by then."""
+    holds = (
+        each.until_ms
+        for each in decision.findings
+        if each.status == HOLD and each.since_ms <= seen_ms
+    )
     return max((until for until in holds if until is not None), default=0)

@@ -61,16 +61,24 @@ def _refuse_others(value: Mapping[str, object], keys: tuple[str, ...], path: Pat
             raise InputError((*path, key), None, "missing, and required", _ALLOWED)
 
 
+def _state(value: object, path: Path, words: tuple[str, ...]) -> str:
+    try:
+        return values.choice(value, path, words, "state")
+    except InputError as error:
+        allowed = f"{error.allowed}; the contrary is {{not: {{...}}}}"
+        raise InputError(path, value, error.problem, allowed) from None
+
+
 def _interface(value: Mapping[str, object], path: Path, _depth: int) -> Condition:
     name = parse_device(value["interface"], (*path, "interface"))
-    wanted = values.choice(value["is"], (*path, "is"), (PRESENT, UP), "state")
+    wanted = _state(value["is"], (*path, "is"), (PRESENT, UP))
     return conditions.interface_up(name) if wanted == UP else conditions.interface_present(name)
 
 
 def _address(value: Mapping[str, object], path: Path, _depth: int) -> Condition:
     at = (*path, "address")
     written = values.text(value["address"], at, _ADDRESS)
-    values.choice(value["is"], (*path, "is"), (PRESENT,), "state")
+    _state(value["is"], (*path, "is"), (PRESENT,))
     try:
         packed = ipaddress.ip_address(written).packed
     except ValueError:
