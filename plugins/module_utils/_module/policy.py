@@ -15,7 +15,7 @@ from .._core.errors import InputError, PolicyErrors
 from .._core.host import Host
 from .._core.outcomes import Result
 from .._core.policy import engine
-from .._core.policy.document import PACE, Policy
+from .._core.policy.document import PACE, Policy, Rule
 from .._core.policy.enforce import Pass, enforce_once
 from .._core.policy.engine import Excess, Finding
 from .._core.policy.look import missing_interfaces
@@ -151,11 +151,16 @@ def _warnings(policy: Policy, one: Pass) -> list[str]:
         unlisted |= look.unlisted
     found = [*map(warning_text, policy.warnings), *unlisted_warnings(unlisted)]
     missing = missing_interfaces(one.judgements)
-    if missing:
-        named = [f"{name} of rule {rule}" for rule, names in missing.items() for name in names]
+    named = [
+        f"{name} of rule {rule.name}"
+        for rule in policy.rules
+        for name in missing.get(rule.name, ())
+        if name not in _may_be_absent(rule)
+    ]
+    if named:
         found.append(
             f"No namespace has these interfaces: {_first(named, ', ')}. Is a name misspelt? What "
-            "is said of an interface that is not there destroys nothing."
+            "is asked of an interface that is not there is unknown, and destroys nothing."
         )
     if one.decision.untracked:
         found.append(
@@ -169,6 +174,12 @@ def _warnings(policy: Policy, one: Pass) -> list[str]:
             "the task would fail."
         )
     return found
+
+
+def _may_be_absent(rule: Rule) -> set[str | None]:
+    """The interfaces of which a rule asks whether they are there."""
+    asked = () if rule.condition is None else rule.condition.facts()
+    return {fact.interface for fact in asked if fact.kind == "present"}
 
 
 def _first(told: list[str], between: str) -> str:

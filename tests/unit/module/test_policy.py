@@ -244,6 +244,9 @@ def test_an_interface_that_is_nowhere_is_told(target: Target) -> None:
     assert (answer.failure, answer.result["matched"]) == (None, 0)
     (warning,) = answer.warnings
     assert warning.startswith("No namespace has these interfaces: wg00 of rule vpn. Is a name ")
+    absent = rule("vpn", hold=0, while_={"not": {"interface": "wg00", "is": "present"}})
+    meant = enforce(target, written(absent))
+    assert (meant.warnings, meant.result["outcomes"]) == ([], {"destroyed": 1})
 
 
 def test_what_is_odd_about_a_policy_is_a_warning(target: Target) -> None:
