@@ -59,6 +59,15 @@ class RunningAgent:
         self.metrics_file = folder / "agent.prom"
         self.log_file = folder / "log"
         self._modules = folder / "modules"
+        # Compiled once for all tests, wherever the bytecode of others goes.
+        self._environ = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, (str(self._modules), os.environ.get("AGENT_PYTHONPATH")))
+            ),
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": str(folder.parents[1] / "bytecode"),
+        }
         self._resync = resync
         self.prefix = prefix
         for directory in (self.state, self.runtime, self._modules):
@@ -100,7 +109,7 @@ class RunningAgent:
                 str(self.metrics_file),
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": str(self._modules)},
+                env=self._environ,
             )
         return self.process
 
@@ -112,7 +121,7 @@ class RunningAgent:
             capture_output=True,
             text=True,
             timeout=30,
-            env={**os.environ, "PYTHONPATH": str(self._modules)},
+            env=self._environ,
             check=False,
         )
         return done.returncode, done.stdout + done.stderr

@@ -42,30 +42,39 @@ def _all_live(agent: RunningAgent, talks: list[Talk], held_back: str) -> None:
     assert (code, "running" in _text and "not running" in _text) == (1, False)
 
 
-@pytest.mark.parametrize(
-    ("document", "words"),
-    [
-        (policy(), "rules"),
-        (policy({"name": "all", "match": {}}), "match"),
-        (policy({"name": "all", "match": {"protocol": "tcp"}}), "match"),
-        (policy({"name": "none", "match": {"remote": []}}), "remote"),
-        (policy({"name": "null", "match": {"remote": None}}), "remote"),
-        (b"", "JSON"),
-        (b"{}", "version"),
-        (b"\xff\xfe{", "JSON"),
-        (b"[" * 100_000, "JSON"),
-        (None, "cannot be read"),
-    ],
-)
-def test_a_policy_that_came_out_wrong(
-    uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent, document: object, words: str
+WRONG: list[tuple[object, str]] = [
+    (None, "cannot be read"),
+    (policy(), "rules"),
+    (policy({"name": "all", "match": {}}), "match"),
+    (policy({"name": "all", "match": {"protocol": "tcp"}}), "match"),
+    (policy({"name": "none", "match": {"remote": []}}), "remote"),
+    (policy({"name": "null", "match": {"remote": None}}), "remote"),
+    (b"", "JSON"),
+    (b"{}", "version"),
+    (b"\xff\xfe{", "JSON"),
+    (b"[" * 100_000, "JSON"),
+]
+
+
+def test_policies_that_came_out_wrong(
+    uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent
 ) -> None:
-    agent = start_agent(uplinks.host, document)
+    """The first at the agent's start, the others one after the other: none comes into force."""
+    agent = start_agent(uplinks.host, None)
+    for number, (document, words) in enumerate(WRONG, start=1):
+        if document is not None:
+            agent.write(document)
+            agent.signal(signal.SIGHUP)
+        until(
+            lambda count=number: agent.metrics().get("refused_files_total") == count,
+            "it was refused",
+        )
+        told = " ".join(agent.status()["refused"]["errors"])
+        assert words in told
+        assert "policy refused" in agent.log()
+        assert words in agent.log()
+        assert agent.metrics()["policy_refused"] == 1
     _all_live(agent, doomed, "no_policy")
-    assert words in " ".join(agent.status()["refused"]["errors"])
-    assert "policy refused" in agent.log()
-    assert words in agent.log()
-    assert agent.metrics()["policy_refused"] == 1
 
 
 def test_a_wrong_one_does_not_take_the_place_of_a_good_one(
@@ -88,40 +97,30 @@ def test_a_wrong_one_does_not_take_the_place_of_a_good_one(
     assert agent.command("status")[0] == 0
 
 
-@pytest.mark.parametrize(
-    "match",
-    [
-        {"local": "interface:etth0"},
-        {"remote_port": 4433, "not": {"local": "interface:etth0"}},
-        {"stranded": [{"verdict": "rerouted", "to": ["wlan00"]}]},
-    ],
-)
-def test_a_misspelt_interface(
-    uplinks: Uplinks, start_agent: StartAgent, match: dict[str, Any]
-) -> None:
+MISSPELT: dict[str, dict[str, Any]] = {
+    "key": {"match": {"local": "interface:etth0"}},
+    "not": {"match": {"remote_port": 4433, "not": {"local": "interface:etth0"}}},
+    "to": {"match": {"stranded": [{"verdict": "rerouted", "to": ["etth0"]}]}},
+    "while": {
+        "while": {"not": {"interface": "etth0", "is": "up"}},
+        "match": {"remote_port": 4433},
+    },
+}
+
+
+def test_a_misspelt_interface(uplinks: Uplinks, start_agent: StartAgent) -> None:
     talks = [uplinks.tcp(uplinks.service4), uplinks.tcp(uplinks.service6)]
-    agent = start_agent(uplinks.host, policy({"name": "typo", "match": match}))
+    rules = [{"name": name, **keys} for name, keys in MISSPELT.items()]
+    agent = start_agent(uplinks.host, policy(*rules))
     agent.poke()
     assert all(alive(talk.sock) for talk in talks)
-    (rule,) = agent.status()["rules"]
-    assert rule["violations"] == 0
-    assert rule["missing_interfaces"] in (["etth0"], ["wlan00"])
-    assert agent.metrics()['missing_interfaces{rule="typo"}'] == 1
-    assert rule["missing_interfaces"][0] in agent.log()
-    assert rule["missing_interfaces"][0] in agent.command("status")[1]
-
-
-def test_a_misspelt_interface_in_a_condition(uplinks: Uplinks, start_agent: StartAgent) -> None:
-    talk = uplinks.tcp(uplinks.service4)
-    rule = {
-        "name": "typo",
-        "while": {"not": {"interface": "etth0", "is": "up"}},
-        "match": {"remote": uplinks.service4},
-    }
-    agent = start_agent(uplinks.host, policy(rule))
-    agent.poke()
-    assert alive(talk.sock)
-    assert agent.status()["rules"][0]["missing_interfaces"] == ["etth0"]
+    told = agent.command("status")[1]
+    for rule in agent.status()["rules"]:
+        assert rule["violations"] == 0
+        assert rule["missing_interfaces"] == ["etth0"]
+        assert agent.metrics()[f'missing_interfaces{{rule="{rule["name"]}"}}'] == 1
+        assert f"rule {rule['name']} names what no namespace has: interface etth0" in agent.log()
+    assert told.count("no interface etth0") == len(MISSPELT)
 
 
 def test_more_than_the_limit(uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent) -> None:

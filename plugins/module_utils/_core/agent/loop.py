@@ -166,12 +166,12 @@ class Agent:
         changed = self._take_policy()
         if changed or now - self._asked >= _ASK_S:
             self._asked = now
-            changed = self._controls() or changed
+            if self._controls():
+                changed = True
+                self.cadence.want(now)
             if self._heard is None and self.account.policy is not None:
                 self._listen(self.account.policy)
-        if changed:
-            self.cadence.want(now)
-        look = self.cadence.wait_s(now) <= 0
+        look = self.cadence.wait_s(self.host.monotonic()) <= 0
         if look:
             self._controls()
             self._look()
@@ -187,7 +187,7 @@ class Agent:
     # What it is told.
 
     def _take_policy(self) -> bool:
-        """Whether there is a policy now that was not in force before."""
+        """Whether it was read again, and obeyed or refused."""
         found = stamp(self.options.policy, self.host.protect_directory)
         if not self._reload and found == self._stamp:
             return False
@@ -217,6 +217,7 @@ class Agent:
             # The same document may mean something else now: users, services, protected ones.
             self.engine.reload(policy)
         self._listen(policy)
+        self.cadence.want(self.host.monotonic())
         fields = {"digest": policy.digest, "mode": policy.mode, "rules": len(policy.rules)}
         self.teller.log.notice("policy in force", fields)
         self.teller.event("policy", fields)
