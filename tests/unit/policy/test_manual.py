@@ -29,7 +29,8 @@ _BLOCKS = [
 
 def test_the_examples_are_taken_by_both() -> None:
     assert len(_BLOCKS) == _TEXT.count("code-block:: yaml")
-    policy, condition = _BLOCKS
+    policy, (task,), condition = _BLOCKS
+    assert set(task["linuxnet.sockets.socket_policy"]) == {"src"}
     jsonschema.Draft7Validator(SCHEMA).validate(policy)
     found = parse_policy(policy, names=People(), files=None)
     assert found.warnings == ()
