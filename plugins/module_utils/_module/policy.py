@@ -56,7 +56,7 @@ def work(request: Request, host: Host) -> Answer:
         "changed": not names.CHANGING.isdisjoint(counts),
         "mode": policy.mode,
         "digest": policy.digest,
-        "rules": _rules(policy, one, limit),
+        "rules": _rules(policy, one),
         "violations": [_violation(each) for each in violations],
         "matched": len(one.decision.findings),
         "outcomes": {name: counts[name] for name in names.OUTCOMES if name in counts},
@@ -124,7 +124,7 @@ def _unseen(one: Pass) -> list[dict[str, Any]]:
     ]
 
 
-def _rules(policy: Policy, one: Pass, limit: int) -> list[dict[str, Any]]:
+def _rules(policy: Policy, one: Pass) -> list[dict[str, Any]]:
     counts: dict[str, Counter[str]] = {rule.name: Counter() for rule in policy.rules}
     for finding in one.decision.findings:
         counts[finding.violation.rule.name][finding.status] += 1
@@ -138,7 +138,7 @@ def _rules(policy: Policy, one: Pass, limit: int) -> list[dict[str, Any]]:
             "by_status": dict(sorted(counts[rule.name].items())),
             "holds_in": [
                 look.namespace.label for look in looks if look.conditions.get(rule.name) is True
-            ][:limit],
+            ],
             "missing_interfaces": missing.get(rule.name, []),
         }
         for rule in policy.rules
