@@ -183,7 +183,7 @@ def _bridge() -> list[str]:
 def _link(host: Host, process: int) -> list[str]:
     """A link from the bridge into the namespace of the process."""
     return [
-        f"link add {host.link} type veth peer name eth0 netns {process}",
+        f"link add {host.link} type veth peer name eth0 address {host.hardware} netns {process}",
         f"link set {host.link} master {_BRIDGE} up",
     ]
 

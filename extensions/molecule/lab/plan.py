@@ -53,6 +53,13 @@ class Host:
         """The bridge's end of its link, in the lab's network."""
         return f"v-{self.name}"
 
+    @property
+    def hardware(self) -> str:
+        """The link address of its end: the same after a reboot, or its neighbours go on sending to
+        the one before for up to a minute. Locally administered (IEEE 802), with its IPv4 address.
+        """
+        return ":".join(["02", "00", *(f"{int(x):02x}" for x in self.address.ipv4.split("."))])
+
 
 @dataclass(frozen=True)
 class Plan:
