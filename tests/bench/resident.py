@@ -127,7 +127,7 @@ def agent() -> Iterator[int]:
         places = ("--policy", str(base / "policy.json"), "--state-directory", folder)
         where = ("--runtime-directory", folder)
         with started(*words, *places, *where, environ={"PYTHONPATH": folder}) as pid:
-            _until(lambda: (base / "status.json").exists())
+            _until((base / "status.json").exists)
             yield pid
 
 

@@ -135,7 +135,7 @@ def test_what_ansible_makes_of_values_is_made_plain() -> None:
         limits={"max_sockets": "500", "per": "3m"},
     )
     assert checked.document == plain
-    assert type(checked.document["rules"][0]["name"]) is str
+    assert checked.document["rules"][0]["name"].__class__ is str
     assert (checked.policy.limits.max_sockets, checked.policy.limits.per_ms) == (500, 180_000)
     assert checked.policy.digest == document.digest(plain)
 
