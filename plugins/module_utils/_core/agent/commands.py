@@ -11,11 +11,13 @@ import socket
 from dataclasses import replace
 from typing import Any, NamedTuple, TextIO
 
+from .. import outcomes
 from ..host import Host
 from ..policy import engine
 from ..policy.document import Policy
 from ..policy.enforce import Pass, run_pass
 from ..policy.engine import Engine
+from ..policy.look import missing_interfaces
 from ..record import record
 from ..words import describe, warning_text
 from . import control
@@ -110,6 +112,8 @@ def _outcomes(one: Pass) -> dict[str, int]:
 
 def _plan_lines(policy: Policy, one: Pass) -> list[str]:
     lines: list[str] = []
+    missing = missing_interfaces(one.judgements)
+    forecast = {each.violation.identity: each.result.outcome for each in one.done}
     for rule in policy.rules:
         found = [each for each in one.decision.findings if each.violation.rule.name == rule.name]
         words = "1 socket" if len(found) == 1 else f"{len(found)} sockets"
@@ -118,7 +122,10 @@ def _plan_lines(policy: Policy, one: Pass) -> list[str]:
             if rule.hold_ms and rule.action == "destroy"
             else ""
         )
-        lines.append(f"{rule.name}: {words} ({rule.action}{after})")
+        holds = [look.conditions.get(rule.name) for look in one.judgements]
+        idle = _NOT_NOW if holds and not any(holds) else ""
+        lacks = f"; no interface {', '.join(missing[rule.name])}" if rule.name in missing else ""
+        lines.append(f"{rule.name}: {words} ({rule.action}{after}){idle}{lacks}")
         for finding in found:
             told = told_of(finding.violation, finding.status)
             owner = f" {told['comm']}[{told['pid']}]" if told["comm"] else ""
@@ -126,8 +133,12 @@ def _plan_lines(policy: Policy, one: Pass) -> list[str]:
             spared = finding.violation.spared
             why = f" by {spared.rule}" if spared is not None else ""
             where = "" if told["namespace"] == "current" else f" in {told['namespace']}"
+            fate = _STATUS_WORDS.get(finding.status, finding.status)
+            expected = forecast.get(finding.violation.identity)
+            if finding.status == engine.DESTROY and expected not in (None, *outcomes.CHANGING):
+                fate = f"cannot be destroyed ({expected})"
             lines.append(
-                f"  {_STATUS_WORDS.get(finding.status, finding.status)}{why}: {told['protocol']} "
+                f"  {fate}{why}: {told['protocol']} "
                 f"{told['state']} {told['local']} -> {told['remote']}{owner}{where}{because}"
             )
     excess = one.decision.excess
@@ -143,6 +154,8 @@ def _plan_lines(policy: Policy, one: Pass) -> list[str]:
         lines.append("mode report: the agent destroys none of them")
     return lines
 
+
+_NOT_NOW = "; its condition does not hold now"
 
 _STATUS_WORDS = {
     engine.DESTROY: "would be destroyed",
