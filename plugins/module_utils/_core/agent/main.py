@@ -51,10 +51,19 @@ def _seconds(text: str, option: str, *, low_ms: int = 1) -> float:
     return parse_duration_ms(text, (option,), low_ms=low_ms) / 1000
 
 
+def _is_journal(out: TextIO, named: str) -> bool:
+    """Whether journald reads it, where a line may begin with its priority. Who is started by hand
+    may have the variable from somebody else (systemd.exec(5))."""
+    try:
+        status = os.fstat(out.fileno())
+    except (OSError, ValueError):
+        return False
+    return named == f"{status.st_dev}:{status.st_ino}"
+
+
 def _run(parsed: argparse.Namespace, out: TextIO) -> int:
     environ = own_environment()
-    # systemd.exec(5): what is written there is a log, and each line may begin with its priority.
-    log = Log(out, prefixed="JOURNAL_STREAM" in environ)
+    log = Log(out, prefixed=_is_journal(out, environ.get("JOURNAL_STREAM", "")))
     options = Options(
         policy=parsed.policy,
         state=parsed.state_directory,
