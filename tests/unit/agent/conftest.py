@@ -28,6 +28,10 @@ from tests.unit.policy.policies import document
 __all__ = ["spaces"]
 
 
+def _raised(error: OSError) -> int:
+    raise error
+
+
 class FakeEvents:
     """facts, foreign: what it was made for. Each number in `waiting` is one drain; an error is
     raised once."""
@@ -44,9 +48,7 @@ class FakeEvents:
     def drain(self) -> int:
         assert not self.closed
         found = self.waiting.pop(0) if self.waiting else 0
-        if isinstance(found, int):
-            return found
-        raise found
+        return found if isinstance(found, int) else _raised(found)
 
     def close(self) -> None:
         self.closed = True
