@@ -71,6 +71,8 @@ class Site:
             members[name] = {
                 "ansible_python_interpreter": python_inside(pair.server, folder / f"python-{name}")
             }
+        # Those that end by themselves are in time on a slow machine too.
+        members["one"]["drain_grace"] = "12s"
         members["two"]["drain_destroy"] = False
         members["two"]["drain_grace"] = "1s"
         everybody = {
@@ -195,6 +197,7 @@ class Mixed:
         until(
             lambda: set(self.host.seen(answered)) == {END_OF_FILE},
             "no client whose answer is complete sees anything but its end",
+            seconds=10,
         )
         clients.leave(*numbers(answered))
         self.late = self.host.connect(2)
@@ -245,7 +248,7 @@ def test_hosts_are_drained_until_one_does_not_come_clean(
     # Of 200: 100 ended in time, 80 and the two that came were reset, 20 were left alone.
     recap = run.recap("one")
     assert int(recap.pop("lost bytes")) > 0
-    assert int(recap.pop("seconds")) >= 6
+    assert int(recap.pop("seconds")) >= 12
     assert recap == {
         "status": "clean",
         "ended": "100",
@@ -269,7 +272,7 @@ def test_hosts_are_drained_until_one_does_not_come_clean(
 
     lines = [line for line in run.output.splitlines() if PROGRESS.search(line)]
     (first, *later) = [line for line in lines if "[one]" in line]
-    assert re.search(r"\[one\] 180 left \(170 established, 10 close-wait\), \d s", first)
+    assert re.search(r"\[one\] 180 left \(170 established, 10 close-wait\), \d+ s", first)
     assert re.search(r"\[one\] \d+ left .*, \d+ ended \(\+\d+\), ", later[0])
     assert run.counts("one")["failed"] == 0
     assert run.counts("two")["failed"] == 1
