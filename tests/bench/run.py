@@ -57,8 +57,8 @@ def main() -> int:
             )
             comparisons = [_find(here), _records(here)]
             _memory(here)
-        comparisons.append(_judge(here, far))
         comparisons += _destroy(here, far)
+        comparisons.append(_judge(here, far))
         comparisons.append(reaction.compare(far, _ENDED, _ROUNDS))
         promises = resident.promises()
     finally:
