@@ -26,6 +26,8 @@ IPV6_FREEBIND, IPV6_TRANSPARENT = 78, 75  # include/uapi/linux/in6.h
 _TUNSETIFF, _TUNSETPERSIST = 0x400454CA, 0x400454CB
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
 _TCP_REPAIR = 19  # include/uapi/linux/tcp.h
+# Of the VPN's own packets, and its table.
+VPN_MARK = 51820
 _PORT = 4433
 # struct in6_pktinfo: the interface's index.
 _PACKET_INFO = struct.Struct("=16xI")
@@ -105,6 +107,24 @@ class Talk(NamedTuple):
     sock: socket.socket
     peer: socket.socket | None
     cookie: int
+
+
+def send_all_by(where: LabNamespace, name: str) -> None:
+    """What wg-quick(8) does: all goes by that link but what has the VPN's own mark, and what has a
+    route of its own."""
+    ip(
+        where,
+        f"addr add 10.9.0.1/32 dev {name}",
+        f"addr add fd00:9::1/128 dev {name} nodad",
+        f"route add default dev {name} table {VPN_MARK}",
+        f"-6 route add default dev {name} table {VPN_MARK}",
+    )
+    for family in ("-4", "-6"):
+        ip(
+            where,
+            f"{family} rule add not fwmark {VPN_MARK} table {VPN_MARK}",
+            f"{family} rule add table main suppress_prefixlength 0",
+        )
 
 
 class Uplinks:

@@ -12,10 +12,9 @@ import pytest
 
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import RunningAgent, alive, policy
-from tests.lab.networks import Talk, Uplinks, ip, tun
+from tests.lab.networks import VPN_MARK, Talk, Uplinks, ip, send_all_by, tun
 from tests.lab.waiting import until
 
-_VPN_MARK = 51820
 _GONE = {
     "name": "gone",
     "match": {"protocol": ["tcp", "udp"], "stranded": ["address_gone", "unroutable"]},
@@ -121,19 +120,7 @@ def test_a_route_is_replaced(uplinks: Uplinks, start_agent: StartAgent) -> None:
 def _vpn_up(uplinks: Uplinks) -> io.FileIO:
     """What wg-quick(8) does, with a tun device: the end of the VPN's program."""
     end = tun(uplinks.host, "tun0")
-    ip(
-        uplinks.host,
-        "addr add 10.9.0.1/32 dev tun0",
-        "addr add fd00:9::1/128 dev tun0 nodad",
-        f"route add default dev tun0 table {_VPN_MARK}",
-        f"-6 route add default dev tun0 table {_VPN_MARK}",
-    )
-    for family in ("-4", "-6"):
-        ip(
-            uplinks.host,
-            f"{family} rule add not fwmark {_VPN_MARK} table {_VPN_MARK}",
-            f"{family} rule add table main suppress_prefixlength 0",
-        )
+    send_all_by(uplinks.host, "tun0")
     return end
 
 
@@ -150,8 +137,8 @@ def test_a_vpn_comes_up_and_goes_down(uplinks: Uplinks, start_agent: StartAgent)
     agent = start_agent(uplinks.host, policy(_GONE, bypass))
     doomed = _by_eth(uplinks)
     spared = {
-        "the VPN's transport": uplinks.udp(uplinks.service4, mark=_VPN_MARK),
-        "the VPN's transport, 6": uplinks.udp(uplinks.service6, mark=_VPN_MARK),
+        "the VPN's transport": uplinks.udp(uplinks.service4, mark=VPN_MARK),
+        "the VPN's transport, 6": uplinks.udp(uplinks.service6, mark=VPN_MARK),
         "LAN": uplinks.tcp(uplinks.eth4_gateway),
         "LAN, 6": uplinks.tcp(uplinks.eth6_gateway),
         **_others(uplinks),

@@ -20,10 +20,9 @@ from tests.kernel.stranded.connections import (
     Connections,
     chosen,
 )
-from tests.lab.networks import Talk, Uplinks, ip
+from tests.lab.networks import VPN_MARK, Talk, Uplinks, ip, send_all_by
 
 Tunnel = Callable[..., io.FileIO]
-_VPN_MARK = 51820
 
 
 @pytest.fixture
@@ -41,19 +40,7 @@ def other_table(uplinks: Uplinks) -> int:
 def vpn(uplinks: Uplinks, connections: Connections, tunnel: Tunnel) -> None:  # noqa: ARG001
     """What wg-quick(8) does, with a tun device: all goes there but what has the VPN's own mark."""
     tunnel("tun0")
-    ip(
-        uplinks.host,
-        "addr add 10.9.0.1/32 dev tun0",
-        "addr add fd00:9::1/128 dev tun0 nodad",
-        f"route add default dev tun0 table {_VPN_MARK}",
-        f"-6 route add default dev tun0 table {_VPN_MARK}",
-    )
-    for family in ("-4", "-6"):
-        ip(
-            uplinks.host,
-            f"{family} rule add not fwmark {_VPN_MARK} table {_VPN_MARK}",
-            f"{family} rule add table main suppress_prefixlength 0",
-        )
+    send_all_by(uplinks.host, "tun0")
 
 
 def _rerouted(uplinks: Uplinks, *to: str) -> set[int]:
@@ -67,8 +54,8 @@ def _cookies(*talks: Talk) -> set[int]:
 @pytest.mark.usefixtures("vpn")
 def test_a_vpn_came_up(uplinks: Uplinks, connections: Connections) -> None:
     spared = {
-        "the VPN's transport": uplinks.udp(uplinks.service4, mark=_VPN_MARK),
-        "the VPN's transport, 6": uplinks.udp(uplinks.service6, mark=_VPN_MARK),
+        "the VPN's transport": uplinks.udp(uplinks.service4, mark=VPN_MARK),
+        "the VPN's transport, 6": uplinks.udp(uplinks.service6, mark=VPN_MARK),
         "a neighbour": uplinks.tcp(uplinks.eth4_gateway),
         "a neighbour, 6": uplinks.tcp(uplinks.eth6_gateway),
         "through the VPN": uplinks.udp(uplinks.service4),
