@@ -23,10 +23,9 @@ if __name__ == "__main__":
 import tests.conftest  # noqa: F401  # pylint: disable=unused-import
 
 # isort: split
-from linuxnet_sockets import destroy, host, look, namespaces, record
-from linuxnet_sockets.guard.options import parse_guard
+from linuxnet_sockets import host, look, namespaces, record
 from linuxnet_sockets.selector.parse import parse_selector
-from tests.bench import measure, population, reaction, resident, stranded
+from tests.bench import destroying, measure, population, reaction, resident, stranded
 
 _INSIDE = "LINUXNET_SOCKETS_BENCH_INSIDE"
 _ROUNDS = 7
@@ -57,7 +56,7 @@ def main() -> int:
             )
             comparisons = [_find(here), _records(here)]
             _memory(here)
-        comparisons += _destroy(here, far)
+        comparisons += _destroy(far)
         comparisons.append(_judge(here, far))
         comparisons.append(reaction.compare(far, _ENDED, _ROUNDS))
         promises = resident.promises()
@@ -169,19 +168,19 @@ def _unroutable() -> Iterator[None]:
         measure.run_quietly("ip", "route", "del", "unreachable", _UNROUTABLE)
 
 
-def _destroy(here: host.Host, far: population.FarEnd) -> list[measure.Comparison]:
+def _destroy(far: population.FarEnd) -> list[measure.Comparison]:
     """20,000 connections to the far end, each time made anew, and each way in turn."""
     ss = ("ss", "-K", "-Htn", "dst", _OTHERS)
-    ways: dict[str, Callable[[], None]] = {
-        "ss": lambda: measure.run_quietly(*ss),
-        "bare": lambda: _destroy_ours(here, _WITHOUT_OWNERS),
-        "guarded": lambda: _destroy_ours(here, {}),
+    ways: dict[str, Callable[[], measure.Taken]] = {
+        "ss": lambda: measure.taken(lambda: measure.run_quietly(*ss)),
+        "bare": lambda: destroying.taken(_OTHERS, _DOOMED, _WITHOUT_OWNERS),
+        "guarded": lambda: destroying.taken(_OTHERS, _DOOMED, {}),
     }
     times: dict[str, list[measure.Taken]] = {name: [] for name in ways}
     for _round in range(_ROUNDS):
         for name, way in ways.items():
             with far.connections(_DOOMED, {}):
-                times[name].append(measure.taken(way))
+                times[name].append(way())
     medians = {name: measure.median(each) for name, each in times.items()}
     print(
         f"the whole guard, which finds out who holds each of {_DOOMED} sockets: "
@@ -197,15 +196,6 @@ def _destroy(here: host.Host, far: population.FarEnd) -> list[measure.Comparison
             0.8,
         )
     ]
-
-
-def _destroy_ours(here: host.Host, protect: dict[str, bool]) -> None:
-    order = destroy.Order(
-        selector=parse_selector({"remote": _OTHERS}, names=here, role="destroy"),
-        namespaces=namespaces.resolve(["current"]),
-        guard=parse_guard(protect, names=here, files=None),
-    )
-    _expect(destroy.destroy(here, order).counts, {"destroyed": _DOOMED})
 
 
 def _expect(found: object, wanted: object) -> None:
