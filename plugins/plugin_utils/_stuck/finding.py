@@ -169,10 +169,6 @@ def _flat(evidence: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _finite(value: object) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
-
-
 def _for_ms(verdicts: Sequence[Mapping[str, Any]]) -> int | None:
     """A verdict that is only perhaps one does not lend its clock to one that is certain."""
     for each in verdicts:

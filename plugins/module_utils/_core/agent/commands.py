@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import replace
 from typing import Any, NamedTuple, TextIO
 
 from .. import outcomes
@@ -56,7 +55,7 @@ def plan(host: Host, file: str, out: TextIO, *, as_json: bool) -> int:
     if isinstance(read, Refusal):
         _print(out, {"valid": False, "errors": list(read.reasons)}, as_json, list(read.reasons))
         return NOT_WELL
-    at_once = replace(read, rules=tuple(replace(rule, hold_ms=0) for rule in read.rules))
+    at_once = read.without_holds()
     one = run_pass(host, at_once, Engine(at_once), check=True)
     _print(out, _planned(read, one), as_json, _plan_lines(read, one))
     blind = one.unseen or any(look.failed for look in one.judgements)

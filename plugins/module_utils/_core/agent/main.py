@@ -18,7 +18,7 @@ from ..words import describe
 from . import commands
 from .journal import Log
 from .loop import EVENTS, Agent, Options
-from .notify import Notify, own_environment
+from .notify import Notify
 from .stream import Stream
 from .telling import Teller
 
@@ -62,7 +62,7 @@ def _is_journal(out: TextIO, named: str) -> bool:
 
 
 def _run(parsed: argparse.Namespace, out: TextIO) -> int:
-    environ = own_environment()
+    environ = os.environ
     log = Log(out, prefixed=_is_journal(out, environ.get("JOURNAL_STREAM", "")))
     options = Options(
         policy=parsed.policy,

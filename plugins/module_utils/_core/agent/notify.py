@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import MutableMapping
 
@@ -54,10 +53,6 @@ class Notify:
 
     def alive(self) -> None:
         self._send("WATCHDOG=1")
-
-
-def own_environment() -> MutableMapping[str, str]:
-    return os.environ
 
 
 def _line(text: str) -> str:

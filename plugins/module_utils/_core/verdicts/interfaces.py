@@ -55,10 +55,6 @@ class Interfaces:
     def names(self, indexes: Iterable[int]) -> list[str]:
         return sorted(map(self.name, indexes))
 
-    def is_up(self, index: int) -> bool:
-        link = self._links.get(index)
-        return link is not None and link.up
-
     def vrf(self, index: int) -> int:
         """The VRF that an interface is, or belongs to; 0: none."""
         for each in (index, self._links[index].master if index in self._links else 0):
