@@ -22,10 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linuxnet_sockets.errors import PolicyErrors
-from linuxnet_sockets.policy.document import digest
+from linuxnet_sockets.policy.document import ACTIONS, EXCESSES, MODES, digest
 from linuxnet_sockets.policy.parse import parse_policy
 from linuxnet_sockets.policy.schema import SCHEMA
 from linuxnet_sockets.selector.keys import KEYS
+from linuxnet_sockets.verdicts.stranded import STRANDED
+from linuxnet_sockets.verdicts.stuck import STUCK
 from tests.unit.policy.policies import document
 from tests.unit.policy.test_conditions import CONDITIONS
 from tests.unit.selector.generated import selectors
@@ -140,6 +142,31 @@ def test_everything_that_can_be_written_is_described() -> None:
 
     left = [path for path in undescribed(SCHEMA, "") if not path.endswith((".not", ".any", ".all"))]
     assert left == []
+
+
+def parts(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping of a schema that is a schema, or holds some."""
+    if isinstance(schema, dict):
+        yield schema
+    for each in schema.values() if isinstance(schema, dict) else schema:
+        if isinstance(each, (dict, list)):
+            yield from parts(each)
+
+
+def test_editors_say_what_is_allowed_what_a_word_means_and_what_holds_without_a_key() -> None:
+    explained = {tuple(each["enum"]) for each in parts(SCHEMA) if "enumDescriptions" in each}
+    assert {MODES, ACTIONS, EXCESSES, tuple(STUCK), tuple(STRANDED)} <= explained
+    for each in parts(SCHEMA):
+        if "enumDescriptions" in each:
+            assert len(each["enumDescriptions"]) == len(each["enum"])
+        # Beside a word in any case stands the word itself, and an editor names that.
+        if isinstance(each.get("pattern"), str) and "([" not in each["pattern"]:
+            assert each["patternErrorMessage"].endswith(".")
+        if "default" in each and "description" in each:
+            assert "Default: " in each["description"]
+        # Where an editor can choose among mappings, each has a name.
+        alternatives = [one for one in each.get("anyOf", []) if one.get("type") == "object"]
+        assert all(one.get("title") for one in alternatives)
 
 
 def test_its_examples_are_valid_and_its_defaults_are_the_parsers() -> None:

@@ -10,7 +10,7 @@ the parser can tell is what a document means: names, prefixes, contradictions.
 from __future__ import annotations
 
 from ..guard import reason
-from .document import ACTIONS, EXCESSES, MODES
+from .document import DESTROY, ENFORCE, PACE, REFUSE, REPORT
 from .schema_parts import (
     DURATION,
     INTERFACE,
@@ -36,6 +36,23 @@ _SWITCHES = {
     reason.KERNEL: "Sockets that no process holds, such as those of NFS and iSCSI.",
 }
 
+_MODES = {
+    ENFORCE: "what violates a rule is destroyed, where the rule says so",
+    REPORT: "look and tell, and destroy nothing",
+}
+_ACTIONS = {
+    DESTROY: "what violates the rule is destroyed",
+    REPORT: "what violates the rule is told, and left alone",
+}
+_EXCESSES = {
+    REFUSE: "none is destroyed, and that is told",
+    PACE: "as many are destroyed as may be, the oldest violations first",
+}
+_STATES = {
+    "up": "it is there, set up, and its lower layer is up",
+    "present": "it is there",
+}
+
 _CONDITION: Schema = told(
     {
         "type": "object",
@@ -44,12 +61,13 @@ _CONDITION: Schema = told(
                 {
                     "interface": told(INTERFACE, "The name of an interface.", "wg0"),
                     "is": told(
-                        words(["up", "present"]),
+                        words(_STATES),
                         "present: it is there. up: it is there, set up, and its lower layer is up. "
                         "Of an interface that is not there `up` is unknown, under `not` too.",
                     ),
                 },
                 ["interface", "is"],
+                "An interface is present or up",
             ),
             mapping(
                 {
@@ -57,6 +75,7 @@ _CONDITION: Schema = told(
                     "is": told(words(["present"]), "Some interface holds it."),
                 },
                 ["address", "is"],
+                "An address is present",
             ),
             mapping(
                 {
@@ -70,24 +89,48 @@ _CONDITION: Schema = told(
                     "via": told(INTERFACE, "The name of an interface.", "wg0"),
                 },
                 ["route", "via"],
+                "A route leaves by an interface",
             ),
-            mapping({"not": reference("condition")}, ["not"]),
-            mapping({"any": listed(reference("condition"))}, ["any"]),
-            mapping({"all": listed(reference("condition"))}, ["all"]),
+            mapping(
+                {
+                    "not": told(
+                        reference("condition"),
+                        "A condition that must not hold. What is unknown is unknown here too.",
+                    )
+                },
+                ["not"],
+                "A condition does not hold",
+            ),
+            mapping(
+                {"any": told(listed(reference("condition")), "Conditions of which one must hold.")},
+                ["any"],
+                "One of several conditions holds",
+            ),
+            mapping(
+                {"all": told(listed(reference("condition")), "Conditions that must all hold.")},
+                ["all"],
+                "Several conditions hold",
+            ),
         ],
     },
-    "What must hold of the network of the socket's namespace. Unknown counts as not holding.",
+    "While what the rule holds: something about the network of the socket's namespace, asked anew "
+    "at each look. Unknown counts as not holding. Without it the rule always holds.",
     {"interface": "wg0", "is": "up"},
     {"address": "10.8.0.2", "is": "present"},
     {"route": "default", "via": "wg0"},
+    title="A condition",
 )
 
 _RULE: Schema = told(
     mapping(
         {
             "name": told(
-                text(r"^\s*[A-Za-z0-9][A-Za-z0-9._-]{0,63}\s*$"),
-                "The rule's name, its own: logs and metrics call it so.",
+                text(
+                    r"^\s*[A-Za-z0-9][A-Za-z0-9._-]{0,63}\s*$",
+                    "1 to 64 letters, digits, dots, underlines and hyphens, the first a letter or "
+                    "a digit",
+                ),
+                "The rule's name, which no other rule has: logs and metrics call it so.",
                 "all-through-the-vpn",
             ),
             "while": reference("condition"),
@@ -95,19 +138,20 @@ _RULE: Schema = told(
             "hold": told(
                 DURATION,
                 "For how long a socket must violate the rule without a break before it is "
-                "destroyed or reported.",
+                "destroyed or reported, at most a day. 0 acts on the first look.",
                 "2s",
                 "5m",
                 0,
                 default="2s",
             ),
             "action": told(
-                words(ACTIONS),
-                "destroy, or report: tell, and leave it alone.",
+                words(_ACTIONS),
+                "destroy what violates the rule, or report: tell, and leave it alone.",
                 default="destroy",
             ),
         },
         ["name", "match"],
+        "A rule",
     ),
     "Sockets that must not exist: while the condition holds, those that match, for longer than "
     "hold.",
@@ -123,15 +167,22 @@ _LIMITS: Schema = told(
             "max_sockets": told(
                 whole(1, 10**9), "At most so many sockets are destroyed in the time of `per`.", 500
             ),
-            "per": told(DURATION, "Any stretch of time of this length.", "1m", default="1m"),
+            "per": told(
+                DURATION,
+                "The time in which at most `max_sockets` are destroyed: any stretch of time as "
+                "long as this, from 1s to a day.",
+                "1m",
+                default="1m",
+            ),
             "on_excess": told(
-                words(EXCESSES),
+                words(_EXCESSES),
                 "If more are to be destroyed: refuse destroys none and says so, pace destroys as "
                 "many as may be, the oldest violations first.",
                 default="refuse",
             ),
         },
         ["max_sockets"],
+        "The limits",
     ),
     "What may be destroyed at most, over all rules and namespaces: a brake for mistakes.",
     {"max_sockets": 500, "per": "1m", "on_excess": "refuse"},
@@ -141,7 +192,7 @@ _PROTECT: Schema = told(
     mapping(
         {
             **{
-                name: told({"type": "boolean"}, f"{meaning} Spared unless false.", default=True)
+                name: told({"type": "boolean"}, f"{meaning} true: spared.", default=True)
                 for name, meaning in _SWITCHES.items()
             },
             "selectors": told(
@@ -150,7 +201,8 @@ _PROTECT: Schema = told(
                 "state unless they say otherwise; what they cannot decide is spared too.",
                 [{"remote": "10.0.0.53"}],
             ),
-        }
+        },
+        title="What is spared",
     ),
     "What is never destroyed. Files in /etc/linuxnet-sockets/protect.d/ of the host add to it.",
 )
@@ -165,17 +217,22 @@ SCHEMA: Schema = {
         mapping(
             {
                 "version": told(
-                    {"anyOf": [{"enum": [1]}, text(r"^\s*0*1\s*$")]},
+                    {"anyOf": [{"enum": [1]}, text(r"^\s*0*1\s*$", "1")]},
                     "The version of this format.",
                     1,
                 ),
                 "mode": told(
-                    words(MODES),
-                    "enforce, or report: look and tell, and destroy nothing.",
+                    words(_MODES),
+                    "enforce the rules, or report: look and tell, and destroy nothing.",
                     default="enforce",
                 ),
                 "namespaces": told(
-                    listed(text(r"^(pid:0*[1-9][0-9]*|(?!pid:)[\s\S]*\S[\s\S]*)$")),
+                    listed(
+                        text(
+                            r"^(pid:0*[1-9][0-9]*|(?!pid:)[\s\S]*\S[\s\S]*)$",
+                            "current, all, pid:N, or a name that `ip netns list` shows",
+                        )
+                    ),
                     "The network namespaces in which the policy holds: current, all, pid:N, or a "
                     "name that `ip netns list` shows.",
                     ["current"],

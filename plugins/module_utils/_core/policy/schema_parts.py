@@ -5,11 +5,15 @@
 
 Each takes at least what the parser takes. Where that reads a word in any case, or a number from a
 string, so does the schema; the exact words come first, for editors to offer.
+
+Titles, errorMessage, patternErrorMessage and enumDescriptions are for editors: the language servers
+of VS Code and others head an explanation with the nearest title, say the messages instead of their
+own, and show what each word means. A validator passes over them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 Schema = dict[str, Any]
@@ -19,16 +23,30 @@ _DECIMAL = r"[0-9]{1,20}(\.[0-9]{1,9})?\s*"
 
 
 def told(schema: Schema, description: str, *examples: Any, **more: Any) -> Schema:
-    """With what an editor shows. more: further keywords, such as default."""
+    """With what an editor shows. more: further keywords, such as title and default; editors offer a
+    default, and only a description tells of it."""
+    if "default" in more:
+        description += f" Default: {_plain(more['default'])}."
     found = {**schema, "description": description, **more}
     return {**found, "examples": list(examples)} if examples else found
 
 
+def _plain(value: Any) -> str:
+    """As one writes it in YAML."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_plain, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def words(names: Iterable[str]) -> Schema:
-    """One of some words, in any case; `-` may stand for `_`."""
+    """One of some words, in any case; `-` may stand for `_`. names: a mapping tells what each
+    means."""
     listed = list(names)
     pattern = "|".join("".join(map(_any_case, name)) for name in listed)
-    return {"anyOf": [{"enum": listed}, {"type": "string", "pattern": rf"^\s*({pattern})\s*$"}]}
+    exact: Schema = {"enum": listed}
+    if isinstance(names, Mapping):
+        exact["enumDescriptions"] = [f"{meaning}." for meaning in names.values()]
+    return {"anyOf": [exact, {"type": "string", "pattern": rf"^\s*({pattern})\s*$"}]}
 
 
 def _any_case(character: str) -> str:
@@ -37,16 +55,19 @@ def _any_case(character: str) -> str:
     return "[-_]" if character == "_" else character
 
 
-def text(pattern: str = r"\S") -> Schema:
-    return {"type": "string", "pattern": pattern}
+def text(pattern: str = r"\S", wanted: str = "Something that is not empty") -> Schema:
+    """wanted: what it has to be, for a person."""
+    message = f"Allowed: {wanted}." if pattern != r"\S" else f"{wanted}."
+    return {"type": "string", "pattern": pattern, "patternErrorMessage": message}
 
 
 def whole(low: int, high: int | None = None) -> Schema:
     """A whole number, or a string of its digits."""
+    wanted = f"a whole number from {low}" + ("" if high is None else f" to {high}")
     number: Schema = {"type": "integer", "minimum": low}
     if high is not None:
         number["maximum"] = high
-    return {"anyOf": [number, text(_NUMBER)]}
+    return _alternatives(number, text(_NUMBER, wanted), wanted)
 
 
 def whole_or_text(low: int, high: int) -> Schema:
@@ -54,14 +75,20 @@ def whole_or_text(low: int, high: int) -> Schema:
     return {"anyOf": [{"type": "integer", "minimum": low, "maximum": high}, text()]}
 
 
+def _alternatives(number: Schema, written: Schema, wanted: str) -> Schema:
+    """A number or a string, and one message for both."""
+    return {"anyOf": [{**number, "errorMessage": f"Allowed: {wanted}."}, written]}
+
+
 def one_or_more(schema: Schema) -> Schema:
     choices = schema["anyOf"] if set(schema) == {"anyOf"} else [schema]
     return {"anyOf": [*choices, listed(schema)]}
 
 
-def mapping(properties: dict[str, Schema], required: Iterable[str] = ()) -> Schema:
+def mapping(properties: dict[str, Schema], required: Iterable[str] = (), title: str = "") -> Schema:
     """One that is not empty and has no other keys."""
     return {
+        **({"title": title} if title else {}),
         "type": "object",
         "minProperties": 1,
         "additionalProperties": False,
@@ -78,17 +105,20 @@ def reference(name: str) -> Schema:
     return {"$ref": f"#/definitions/{name}"}
 
 
-DURATION: Schema = {
-    "anyOf": [
-        {"type": "number", "minimum": 0},
-        text(rf"^\s*{_DECIMAL}([uU][sS]|[mM][sS]|[sSmMhHdD])?\s*$"),
-    ]
-}
-INTERFACE: Schema = text(r"^\s*[^\s/:]{1,15}\s*$")
+_DURATION = "a duration such as 90s, 1500ms, 5m, 2h or 1d; a bare number is seconds"
+DURATION = _alternatives(
+    {"type": "number", "minimum": 0},
+    text(rf"^\s*{_DECIMAL}([uU][sS]|[mM][sS]|[sSmMhHdD])?\s*$", _DURATION),
+    _DURATION,
+)
+INTERFACE = text(
+    r"^\s*[^\s/:]{1,15}\s*$",
+    "the name of an interface, up to 15 characters without blanks, / and :",
+)
 # A number, or comparisons that begin with one.
-COMPARISON: Schema = {
-    "anyOf": [
-        {"type": "number", "minimum": 0},
-        text(r"^\s*(>=|<=|==|!=|>|<|=)?\s*[0-9]"),
-    ]
-}
+_COMPARISON = 'comparisons such as ">0", ">= 3 < 10" or "> 200ms"; a number alone means ='
+COMPARISON = _alternatives(
+    {"type": "number", "minimum": 0},
+    text(r"^\s*(>=|<=|==|!=|>|<|=)?\s*[0-9]", _COMPARISON),
+    _COMPARISON,
+)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .. import vocabulary
 from ..selector.comparisons import QUANTITIES
 from ..selector.states import NAMES as STATES
@@ -67,7 +69,7 @@ _EXAMPLES = {
 }
 
 
-def _verdicts(names: dict[str, str]) -> str:
+def _verdicts(names: Mapping[str, str]) -> str:
     return " ".join(f"{name}: {meaning}." for name, meaning in names.items())
 
 
@@ -89,6 +91,7 @@ _STUCK = {
                 "for": told(DURATION, "For at least so long, as the kernel's clocks prove.", "10m"),
             },
             ["verdict"],
+            "A verdict, and for how long",
         ),
     ]
 }
@@ -107,6 +110,7 @@ _STRANDED = {
                 ),
             },
             ["verdict"],
+            "A verdict, and to where",
         ),
     ]
 }
@@ -148,7 +152,10 @@ _PROPERTIES: dict[str, Schema] = {
             {
                 "anyOf": [
                     {"type": "integer", "minimum": 0, "maximum": _U32_MAX},
-                    text(rf"^\s*{_MARK}\s*(/\s*{_MARK})?\s*$"),
+                    text(
+                        rf"^\s*{_MARK}\s*(/\s*{_MARK})?\s*$",
+                        "a mark such as 51820 or 0x10, or value/mask such as 0x10/0xff",
+                    ),
                 ]
             }
         ),
@@ -186,14 +193,14 @@ _PROPERTIES: dict[str, Schema] = {
     ),
     "stuck": told(
         one_or_more(_STUCK),
-        f"Why a connection makes no progress. {_verdicts(dict(STUCK))} silent is never enough to "
+        f"Why a connection makes no progress. {_verdicts(STUCK)} silent is never enough to "
         "destroy a socket.",
         "zero_window",
         {"verdict": "close_wait", "for": "10m"},
     ),
     "stranded": told(
         one_or_more(_STRANDED),
-        f"Why the network under a connection is gone. {_verdicts(dict(STRANDED))}",
+        f"Why the network under a connection is gone. {_verdicts(STRANDED)}",
         ["address_gone", "unroutable"],
         {"verdict": "rerouted", "to": ["wg0"]},
     ),
@@ -225,7 +232,7 @@ _PROPERTIES: dict[str, Schema] = {
 }
 
 SELECTOR: Schema = told(
-    mapping(_PROPERTIES),
+    mapping(_PROPERTIES, title="A selector"),
     "Which sockets are meant. All keys must hold; of a list under a key one must. What is unknown "
     "never matches.",
     {"user": "1000-60000", "not": {"local": "interface:wg0"}},
