@@ -244,5 +244,5 @@ def test_protection_files(
     (broken,) = controller.play(destroy, prefix=prefix)
     assert broken["failed"]
     assert "20-broken.json" in broken["msg"]
-    assert "Nothing was destroyed" in broken["msg"]
+    assert "nothing was destroyed" in broken["msg"]
     assert client.state(connection["number"]) == ["open"]

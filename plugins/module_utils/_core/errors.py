@@ -146,3 +146,18 @@ class PackageMissing(SocketsError):
         self.package = package
         self.purpose = purpose
         self.why = why
+
+
+class AgentOutOfReach(SocketsError):
+    """Who asks may not tell the agent something, or there is none to be told.
+
+    operation: what was asked, such as `pause the agent`. place: the agent's directory. group: whose
+    members may; None where that cannot be told.
+    """
+
+    def __init__(self, operation: str, place: str, errno: int, group: str | None) -> None:
+        super().__init__(operation, place, errno, group)
+        self.operation = operation
+        self.place = place
+        self.errno = errno
+        self.group = group

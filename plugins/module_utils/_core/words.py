@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno as errno_names
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from . import errors, vocabulary
 
 # Of the errors of one document.
 _MOST_TOLD = 20
+_DEEPEST_SHOWN = 8
+_PLAIN_KEY = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 
 
 def path_text(path: Sequence[errors.PathStep]) -> str:
@@ -33,16 +36,43 @@ def errno_text(number: int) -> str:
     return f"{name} ({os.strerror(number)})"
 
 
+def os_error_text(error: OSError) -> str:
+    """``/etc/passwd: Permission denied``, without what only programmers know."""
+    said = error.strerror or str(error)
+    return f"{error.filename}: {said}" if error.filename else said
+
+
 def _shown(value: object, limit: int = 120) -> str:
-    text = repr(value)
+    text = _written(value, 0)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def _written(value: object, depth: int) -> str:
+    """As one could have written it in YAML: Python's own words mean nothing to who reads it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if depth > _DEEPEST_SHOWN:
+        return "..."
+    if isinstance(value, dict):
+        pairs = (f"{_key(key)}: {_written(under, depth + 1)}" for key, under in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_written(item, depth + 1) for item in value)}]"
+    return repr(value)
+
+
+def _key(key: object) -> str:
+    return key if isinstance(key, str) and _PLAIN_KEY.fullmatch(key) else _written(key, 0)
 
 
 def _input(error: errors.InputError) -> str:
     where = path_text(error.path)
     start = f"{where}: " if where else ""
-    missing = error.value is None and error.problem.startswith("missing")
-    value = "" if missing else f"{_shown(error.value)}: "
+    # The problem itself says that there is nothing.
+    says_so = error.value is None and error.problem.startswith(("missing", "null"))
+    value = "" if says_so else f"{_shown(error.value)}: "
     return f"{start}{value}{error.problem}. Allowed: {error.allowed}."
 
 
@@ -132,8 +162,8 @@ def _denied_namespace(error: errors.NamespaceDenied) -> str:
 
 def _protect_file(error: errors.ProtectFileError) -> str:
     return (
-        f"The protection file {error.file} cannot be obeyed: {error.problem}. Nothing was "
-        f"destroyed. Allowed: {error.allowed}."
+        f"The protection file {error.file} cannot be obeyed: {error.problem}. So what was asked is "
+        f"refused, and nothing was destroyed for it. Allowed: {error.allowed}."
     )
 
 
@@ -147,6 +177,16 @@ def _package(error: errors.PackageMissing) -> str:
         f"{error.why}. Install the distribution's python3-{error.package}, or it from pip into the "
         "environment that the agent runs in."
     )
+
+
+def _agent(error: errors.AgentOutOfReach) -> str:
+    text = f"Cannot {error.operation}: {error.place}: {os.strerror(error.errno)}."
+    if error.errno in (errno_names.EPERM, errno_names.EACCES):
+        members = "" if error.group is None else f", or as a member of the group {error.group}"
+        return f"{text} Do it as root{members}."
+    if error.errno == errno_names.ENOENT:
+        return f"{text} Is the agent installed on this host?"
+    return text
 
 
 _SENTENCES: dict[type[errors.SocketsError], Callable[[Any], str]] = {
@@ -163,6 +203,7 @@ _SENTENCES: dict[type[errors.SocketsError], Callable[[Any], str]] = {
     errors.ProtectFileError: _protect_file,
     errors.EngineUnavailable: _engine,
     errors.PackageMissing: _package,
+    errors.AgentOutOfReach: _agent,
 }
 
 

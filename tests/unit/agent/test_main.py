@@ -42,4 +42,43 @@ def test_a_wrong_duration_is_a_wrong_command_line(
 def test_no_agent_runs(tmp_path: Path) -> None:
     out = io.StringIO()
     assert program.main(["status", "--runtime-directory", str(tmp_path)], out) == 3
-    assert out.getvalue() == "not running\n"
+    assert out.getvalue() == f"not running: nobody listens in {tmp_path}\n"
+
+
+def test_what_nobody_can_be_told_is_told_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not with the numbers of errors, nor with the names of temporary files."""
+    nowhere = tmp_path / "nowhere"
+    assert program.main(["pause", "--state-directory", str(nowhere)]) == 1
+    said = capsys.readouterr().err
+    assert f"Cannot pause the agent: {nowhere}: No such file or directory." in said
+    assert program.main(["run", "--runtime-directory", str(nowhere)]) == 1
+    said = capsys.readouterr().err
+    assert said == f"socket-agent: {nowhere}/events.sock: No such file or directory\n"
+
+
+def test_who_checks_yaml_is_told_where_that_is_read(tmp_path: Path) -> None:
+    out = io.StringIO()
+    (tmp_path / "policy.yml").write_text("version: 1\n")
+    assert program.main(["check", str(tmp_path / "policy.yml")], out) == 1
+    assert "is not JSON" in out.getvalue()
+    assert "read on the controller" in out.getvalue()
+
+
+def test_all_that_is_wrong_is_counted_and_each_is_a_line(tmp_path: Path) -> None:
+    out = io.StringIO()
+    file = tmp_path / "policy.json"
+    file.write_text('{"version": 2, "mode": "on", "limits": {"max_sockets": 1}}')
+    assert program.main(["check", str(file)], out) == 1
+    first, *rest = out.getvalue().splitlines()
+    assert first == f"{file} is refused: 3 things are wrong with it."
+    assert [line.split(":")[0] for line in rest] == ["- rules", "- version", "- mode"]
+
+
+def test_a_file_in_which_nothing_is_and_one_with_a_key_twice(tmp_path: Path) -> None:
+    for text, problem in (("", "is empty"), ('{"a": 1, "a": 2}', "comes more than once")):
+        out = io.StringIO()
+        (tmp_path / "policy.json").write_text(text)
+        assert program.main(["check", str(tmp_path / "policy.json")], out) == 1
+        assert problem in out.getvalue()

@@ -105,14 +105,14 @@ def test_a_bad_policy_is_told_in_full() -> None:
     [
         ("", "policy: '': empty."),
         ([], "policy: []: a list."),
-        (None, "policy: None: null, as a variable that is not set gives."),
+        (None, "policy: null, as a variable that is not set gives."),
         (
             written(rule(datetime.date(2024, 1, 2))),
             "policy.rules[0].name: '2024-01-02': a date or a time.",
         ),
         (
             {**written(), True: 1},
-            "policy: True: a key that is a boolean (YAML reads yes, no, on and off as booleans: ",
+            "policy: true: a key that is a boolean (YAML reads yes, no, on and off as booleans: ",
         ),
         (written(limits={"max_sockets": float("nan")}), "policy.limits.max_sockets: nan: "),
         (written(namespaces={"current"}), "policy.namespaces: {'current'}: of type set."),

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import socket
+from collections.abc import Iterator, Sized
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TextIO
 
 from .. import outcomes
+from ..errors import AgentOutOfReach
 from ..host import Host
 from ..policy import engine
 from ..policy.document import Policy
@@ -18,12 +22,13 @@ from ..policy.enforce import Pass, run_pass
 from ..policy.engine import Engine
 from ..policy.look import missing_interfaces
 from ..record import record
-from ..words import describe, warning_text
+from ..words import describe, listed_text, warning_text
 from . import control
 from .deadline import Deadline, read_clocks
 from .loop import EVENTS, STATUS
 from .source import Refusal, read_policy
 from .status import is_healthy
+from .status_words import status_lines
 from .telling import told_of
 
 WELL, NOT_WELL, NOT_RUNNING = 0, 1, 3
@@ -39,22 +44,42 @@ class Places(NamedTuple):
 def check(host: Host, file: str, out: TextIO, *, as_json: bool) -> int:
     read = read_policy(file, host)
     if isinstance(read, Refusal):
-        _print(out, {"valid": False, "errors": list(read.reasons)}, as_json, list(read.reasons))
-        return NOT_WELL
+        return _refused(out, read, as_json=as_json)
     warnings = [warning_text(each) for each in read.warnings]
-    lines = [f"valid: {len(read.rules)} rules, mode {read.mode}, digest {read.digest}"]
+    lines = [f"valid: {_counted(read.rules, 'rule')}, mode {read.mode}, digest {read.digest}"]
     lines += [f"warning: {each}" for each in warnings]
     told = {"valid": True, "digest": read.digest, "mode": read.mode, "warnings": warnings}
     _print(out, told, as_json, lines)
     return WELL
 
 
+def _refused(out: TextIO, refusal: Refusal, *, as_json: bool) -> int:
+    """Each reason is a line, below what they are about; one alone says that itself."""
+    reasons, file = list(refusal.reasons), refusal.file
+    lines = [*reasons]
+    if len(reasons) > 1 or file not in reasons[0]:
+        lines = [f"{file} is refused: {listed_text(reasons)}"]
+    if file.endswith((".yml", ".yaml")):
+        lines.append(_YAML)
+    _print(out, {"valid": False, "errors": reasons}, as_json, lines)
+    return NOT_WELL
+
+
+_YAML = (
+    "Here policies are JSON. One in YAML is read on the controller: by the role agent, the module "
+    "socket_policy and the filter policy_check of linuxnet.sockets."
+)
+
+
+def _counted(things: Sized, name: str) -> str:
+    return f"1 {name}" if len(things) == 1 else f"{len(things)} {name}s"
+
+
 def plan(host: Host, file: str, out: TextIO, *, as_json: bool) -> int:
     """Holds count for nothing here: what violates now is what would be destroyed in the end."""
     read = read_policy(file, host)
     if isinstance(read, Refusal):
-        _print(out, {"valid": False, "errors": list(read.reasons)}, as_json, list(read.reasons))
-        return NOT_WELL
+        return _refused(out, read, as_json=as_json)
     at_once = read.without_holds()
     one = run_pass(host, at_once, Engine(at_once), check=True)
     _print(out, _planned(read, one), as_json, _plan_lines(read, one))
@@ -115,7 +140,7 @@ def _plan_lines(policy: Policy, one: Pass) -> list[str]:
     forecast = {each.violation.identity: each.result.outcome for each in one.done}
     for rule in policy.rules:
         found = [each for each in one.decision.findings if each.violation.rule.name == rule.name]
-        words = "1 socket" if len(found) == 1 else f"{len(found)} sockets"
+        words = _counted(found, "socket")
         after = (
             f", after {rule.hold_ms / 1000:g} s"
             if rule.hold_ms and rule.action == "destroy"
@@ -173,65 +198,33 @@ def status(runtime: str, out: TextIO, *, as_json: bool) -> int:
     except FileNotFoundError:
         told = None
     if not _reaches(runtime):
-        _print(out, {"running": False, "last": told}, as_json, ["not running"])
+        lines = [f"not running: nobody listens in {runtime}"]
+        if told is not None and told["last_look"] is not None:
+            lines.append(
+                f"what is told there is old: the last look was at {told['last_look']['at']}"
+            )
+        _print(out, {"running": False, "last": told}, as_json, lines)
         return NOT_RUNNING
     if told is None:
         _print(out, {"running": True, "last": None}, as_json, ["running, and has not looked yet"])
         return NOT_WELL
     healthy = is_healthy(told)
-    _print(out, {"running": True, "healthy": healthy, **told}, as_json, _status_lines(told))
+    _print(out, {"running": True, "healthy": healthy, **told}, as_json, status_lines(told))
     return WELL if healthy else NOT_WELL
-
-
-def _status_lines(told: dict[str, Any]) -> list[str]:
-    policy = told["policy"]
-    lines = [
-        "no policy in force: nothing is destroyed"
-        if policy is None
-        else f"policy {policy['digest'][:12]} of {policy['file']}, mode {policy['mode']}"
-    ]
-    lines.append("enforcing" if told["enforcing"] else f"destroys nothing: {told['held_back']}")
-    if told["pause"] is not None:
-        lines.append(
-            f"paused: {told['pause']['reason'] or 'no reason given'}{_left(told['pause'])}"
-        )
-    if told["trial"] is not None:
-        lines.append(f"on trial, to be confirmed{_left(told['trial'])}")
-    if told["limit"] is not None:
-        lines.append(f"over the limit: {told['limit']['due']} sockets to destroy")
-    for each in (told["refused"] or {"errors": []})["errors"]:
-        lines.append(f"refused policy: {each}")
-    for rule in told["rules"]:
-        counts = ", ".join(f"{count} {name}" for name, count in rule["outcomes"].items())
-        missing = rule["missing_interfaces"]
-        lines.append(
-            f"  {rule['name']}: {rule['violations']} violate it now"
-            + (f"; since the start {counts}" if counts else "")
-            + (f"; no interface {', '.join(missing)}" if missing else "")
-        )
-    for each in told["last_look"]["failed"] if told["last_look"] else ():
-        rule = f", rule {each['rule']}" if each["rule"] else ""
-        lines.append(f"namespace {each['namespace']}{rule}: {each['error']}")
-    lines += [each["error"] for each in told["errors"]]
-    return lines
-
-
-def _left(told: dict[str, Any]) -> str:
-    left = told["left_s"]
-    if left is None:
-        return ""
-    return f", {left:.0f} s left" if left > 0 else ", the time is over"
 
 
 def pause(places: Places, out: TextIO, *, reason: str, for_s: float | None) -> int:
     until = None if for_s is None else Deadline.after(read_clocks("/proc"), for_s)
-    control.write_pause(places.state, reason, until)
+    with _telling("pause the agent", places.state):
+        control.write_pause(places.state, reason, until)
     _poke(places, out, "paused")
     return WELL
 
 
 def resume(places: Places, out: TextIO) -> int:
-    _poke(places, out, "resumed" if control.end_pause(places.state) else "was not paused")
+    with _telling("resume the agent", places.state):
+        ended = control.end_pause(places.state)
+    _poke(places, out, "resumed" if ended else "was not paused")
     return WELL
 
 
@@ -240,17 +233,19 @@ def confirm(places: Places, out: TextIO, *, digest: str | None) -> int:
     if waiting is not None and digest is not None and not waiting.awaited_for(digest):
         out.write(f"not confirmed: the policy on trial is {waiting.digest}, not {digest}\n")
         return NOT_WELL
-    _poke(places, out, "confirmed" if control.confirm(places.state) else "nothing was on trial")
+    with _telling("confirm the policy", places.state):
+        confirmed = control.confirm(places.state)
+    _poke(places, out, "confirmed" if confirmed else "nothing was on trial")
     return WELL
 
 
 def trial(host: Host, places: Places, file: str, out: TextIO, *, within_s: float) -> int:
     read = read_policy(file, host)
     if isinstance(read, Refusal):
-        out.write("".join(f"{reason}\n" for reason in read.reasons))
-        return NOT_WELL
+        return _refused(out, read, as_json=False)
     until = Deadline.after(read_clocks(host.proc), within_s)
-    control.await_confirmation(places.state, read.digest, until)
+    with _telling("put the policy on trial", places.state):
+        control.await_confirmation(places.state, read.digest, until)
     _poke(places, out, f"on trial: {read.digest}")
     return WELL
 
@@ -262,17 +257,34 @@ def _poke(places: Places, out: TextIO, text: str) -> None:
 
 
 def _reaches(runtime: str) -> bool:
-    """Connecting wakes an agent; nobody but a running one takes it. Raises PermissionError for who
+    """Connecting wakes an agent; nobody but a running one takes it. Raises AgentOutOfReach for who
     may not ask, and so cannot know."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
         knock.settimeout(2)
         try:
             knock.connect(os.path.join(runtime, EVENTS))
-        except PermissionError:
-            raise
+        except PermissionError as error:
+            raise _out_of_reach("ask the agent", runtime, error) from error
         except OSError:
             return False
     return True
+
+
+@contextmanager
+def _telling(operation: str, directory: str) -> Iterator[None]:
+    """What is done in a directory of the agent's: who may not is told who may."""
+    try:
+        yield
+    except OSError as error:
+        raise _out_of_reach(operation, directory, error) from error
+
+
+def _out_of_reach(operation: str, directory: str, error: OSError) -> AgentOutOfReach:
+    group = None
+    with suppress(OSError, KeyError):
+        number = os.stat(directory).st_gid
+        group = grp.getgrgid(number).gr_name if number else None
+    return AgentOutOfReach(operation, directory, error.errno or 0, group)
 
 
 def _print(out: TextIO, told: Any, as_json: bool, lines: list[str]) -> None:

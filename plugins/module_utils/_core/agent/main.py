@@ -14,7 +14,7 @@ from typing import TextIO
 from ..errors import InputError, SocketsError
 from ..host import Host
 from ..selector.values import parse_duration_ms
-from ..words import describe
+from ..words import describe, os_error_text
 from . import commands
 from .journal import Log
 from .loop import EVENTS, Agent, Options
@@ -30,7 +30,10 @@ USAGE = 2
 
 
 def main(arguments: Sequence[str], out: TextIO | None = None) -> int:
-    """The exit status: 0 well, 1 not, 2 the command line is wrong, 3 no agent runs."""
+    """The exit status: 0 well, 1 not, 2 the command line is wrong, 3 no agent runs.
+
+    The manual has them too (docs/docsite/rst/agent_reference.rst), and so has --help.
+    """
     parsed = _parser().parse_args(list(arguments))
     out = out or sys.stdout
     command: Callable[[argparse.Namespace, TextIO], int] = parsed.command
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str], out: TextIO | None = None) -> int:
         sys.stderr.write(f"socket-agent: {describe(error)}\n")
         return 1
     except OSError as error:
-        sys.stderr.write(f"socket-agent: {error}\n")
+        sys.stderr.write(f"socket-agent: {os_error_text(error)}\n")
         return 1
 
 
@@ -73,7 +76,11 @@ def _run(parsed: argparse.Namespace, out: TextIO) -> int:
     )
     host = Host()
     notify = Notify(environ, host.pid)
-    stream = Stream(os.path.join(options.runtime, EVENTS))
+    events = os.path.join(options.runtime, EVENTS)
+    try:
+        stream = Stream(events)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, events) from error
     Agent(host, options, Teller(log, stream), notify).run()
     return 0
 
@@ -126,7 +133,10 @@ def _parser() -> argparse.ArgumentParser:
     as_json.add_argument("--json", action="store_true", help="print JSON")
 
     parser = argparse.ArgumentParser(
-        prog="socket-agent", description="Keeps the sockets of this host as a policy says."
+        prog="socket-agent",
+        description="Keeps the sockets of this host as a policy says.",
+        epilog="Exit status: 0 all is well, 1 it is not, 2 the command line is wrong, 3 no agent "
+        "runs. Durations are 90s, 5m, 1500ms, 2h, 1d, or a number of seconds.",
     )
     names = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -149,14 +159,20 @@ def _parser() -> argparse.ArgumentParser:
         help="look at least so often, whatever was heard; default: %(default)s",
     )
     check = command("check", _check, "Say whether a policy is valid, and what is not.", as_json)
-    check.add_argument("file", metavar="FILE")
+    check.add_argument("file", metavar="FILE", help="a policy, in JSON")
     plan = command(
         "plan", _plan, "Show what a policy would destroy now; touch nothing.", policy, as_json
     )
-    plan.add_argument("file", metavar="FILE", nargs="?", help="default: the policy in force")
-    command("status", _status, "Say how the agent is.", places, as_json)
+    plan.add_argument(
+        "file", metavar="FILE", nargs="?", help="a policy, in JSON; default: the one of --policy"
+    )
+    command(
+        "status", _status, "Say how the agent is, and what violates its policy.", places, as_json
+    )
     pause = command("pause", _pause, "Destroy nothing until resumed.", places)
-    pause.add_argument("--for", dest="duration", metavar="DURATION", help="resume after so long")
+    pause.add_argument(
+        "--for", dest="duration", metavar="DURATION", help="and go on by itself after so long"
+    )
     pause.add_argument("--reason", default="", metavar="TEXT", help="told by status and the log")
     command("resume", _resume, "End a pause.", places)
     confirm = command("confirm", _confirm, "Keep the policy that is on trial.", places)
@@ -164,8 +180,15 @@ def _parser() -> argparse.ArgumentParser:
         "--digest", metavar="HEX", help="only if this is the digest of the policy on trial"
     )
     trial = command(
-        "trial", _trial, "Put a policy on trial: unconfirmed, it soon destroys nothing.", places
+        "trial",
+        _trial,
+        "Put a policy on trial: unless it is confirmed in time, it destroys nothing any more.",
+        places,
     )
-    trial.add_argument("--within", required=True, metavar="DURATION", help="confirm it within")
-    trial.add_argument("file", metavar="FILE", help="the policy that will be put in place next")
+    trial.add_argument(
+        "--within", required=True, metavar="DURATION", help="the time to confirm it in"
+    )
+    trial.add_argument(
+        "file", metavar="FILE", help="the policy, in JSON, that is in place or will be next"
+    )
     return parser

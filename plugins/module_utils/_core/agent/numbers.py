@@ -29,12 +29,12 @@ def metrics_of(account: Account, now: Clocks) -> list[Metric]:
         flag(
             "enforcing",
             account.enforcing(),
-            "1 while violations are destroyed.",
+            "1 while nothing but its limits, and what it can see, keeps it from destroying.",
         ),
         Metric(
             "held_back",
             "gauge",
-            "1 for the reason why nothing is destroyed, or not all of it.",
+            "1 for the reason why nothing is destroyed, or not all that violates the policy.",
             [({"reason": reason}, int(reason == held_back)) for reason in HELD_BACK],
         ),
         flag("policy_refused", account.refused is not None, "1 while a policy file is refused."),

@@ -64,6 +64,8 @@ def read_policy(file: str, host: Host) -> Policy | Refusal:
         return Refusal(file, (f"{file} cannot be read: {error.strerror}.",))
     if len(raw) > _MOST_BYTES:
         return Refusal(file, (f"{file} is longer than {_MOST_BYTES} bytes: this is no policy.",))
+    if not raw.strip():
+        return Refusal(file, (f"{file} is empty: no JSON, and so no policy.",))
     try:
         document = json.loads(raw.decode("utf-8"), object_pairs_hook=_each_key_once)
     except (ValueError, RecursionError) as error:
@@ -104,5 +106,5 @@ def _each_key_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) != len(pairs):
         names = [name for name, _value in pairs]
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"{', '.join(twice)}: more than once in one object")
+        raise ValueError(f"a key comes more than once in one object ({', '.join(twice)})")
     return found
