@@ -40,7 +40,7 @@ from .numbers import metrics_of
 from .source import Refusal, Stamp, read_policy, stamp
 from .status import status_of
 from .telling import Teller
-from .wake import NetlinkEvents
+from .wake import NetlinkEvents, load
 
 STATUS = "status.json"
 EVENTS = "events.sock"
@@ -110,6 +110,8 @@ class Agent:
     def run(self) -> None:
         """Until SIGTERM or SIGINT. For the main thread."""
         self._signals()
+        # Before the first turn, for which it would rest long, and hear nothing.
+        load()
         # What is there already stays; what a look makes is collected when it is over.
         gc.collect()
         gc.freeze()

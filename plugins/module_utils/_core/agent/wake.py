@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 
 from ..errors import PackageMissing
 
@@ -26,6 +27,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
 _SOCKET_BUFFER = 16 * 1024
 _RECEIVE_BUFFER = 4 * 1024
 _NETLINK_LISTEN_ALL_NSID = 8  # include/uapi/linux/netlink.h
+
+
+def load() -> None:
+    """Bring pyroute2 into memory, where there is one: it takes longer than many looks."""
+    with suppress(ImportError):
+        from pyroute2.netlink.rtnl import iprsocket  # noqa: F401
 
 
 class NetlinkEvents:
