@@ -38,14 +38,24 @@ def _set(seconds: float, by: float) -> Clocks:
         (_rebooted(600), True, True),
         # The clock was set forward by a day: one says yes, the other no.
         (_set(60, 86_400), False, True),
-        # And back.
-        (_set(700, -86_400), False, True),
+        # And back: what cannot be set knows better.
+        (_set(700, -86_400), True, True),
+        (_set(599, -86_400), False, False),
+        # And back, over a reboot: nobody knows, but this boot alone took longer than it.
+        (_rebooted(-86_400), False, False),
+        (_rebooted(-86_400)._replace(boottime_s=600.0), False, True),
     ],
 )
 def test_a_deadline(now: Clocks, surely: bool, maybe: bool) -> None:
     deadline = Deadline.read(json.loads(json.dumps(Deadline.after(NOW, 600).written())))
     assert deadline.surely_passed(now) is surely
     assert deadline.may_have_passed(now) is maybe
+
+
+def test_a_deadline_of_an_agent_that_wrote_no_span() -> None:
+    deadline = Deadline.read({"wall_s": 10.0, "boottime_s": 5.0, "boot_id": "boot-0"})
+    assert not deadline.may_have_passed(Clocks(9.0, 1e9, "boot-1"))
+    assert deadline.may_have_passed(Clocks(10.0, 1.0, "boot-1"))
 
 
 def test_what_is_left() -> None:

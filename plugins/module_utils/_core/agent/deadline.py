@@ -9,6 +9,7 @@ set and counts what the machine slept, but begins anew with each boot.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -35,35 +36,41 @@ def clocks_of(proc: str) -> Callable[[], Clocks]:
 
 
 class Deadline(NamedTuple):
-    """A moment as both clocks will show it, if nobody sets one and nobody reboots."""
+    """A moment as both clocks will show it, if nobody sets one and nobody reboots.
+
+    span_s: how far ahead it was when it was made.
+    """
 
     wall_s: float
     boottime_s: float
     boot_id: str
+    span_s: float = math.inf
 
     @classmethod
     def after(cls, now: Clocks, seconds: float) -> Deadline:
-        return cls(now.wall_s + seconds, now.boottime_s + seconds, now.boot_id)
+        return cls(now.wall_s + seconds, now.boottime_s + seconds, now.boot_id, seconds)
 
     @classmethod
     def read(cls, value: Mapping[str, Any]) -> Deadline:
         """What written() gave. Raises KeyError, TypeError, ValueError."""
-        return cls(float(value["wall_s"]), float(value["boottime_s"]), str(value["boot_id"]))
+        moment = float(value["wall_s"]), float(value["boottime_s"]), str(value["boot_id"])
+        # Agents before this one did not write it.
+        return cls(*moment, float(value.get("span_s", math.inf)))
 
     def written(self) -> dict[str, Any]:
         return self._asdict()
 
     def surely_passed(self, now: Clocks) -> bool:
-        """Every clock that can tell says so: for what must not end too early."""
-        return now.wall_s >= self.wall_s and (
-            now.boot_id != self.boot_id or now.boottime_s >= self.boottime_s
-        )
+        """The clock that knows best says so: for what must not end too early."""
+        if now.boot_id == self.boot_id:
+            return now.boottime_s >= self.boottime_s
+        return now.wall_s >= self.wall_s
 
     def may_have_passed(self, now: Clocks) -> bool:
-        """One clock says so: for what must not last too long."""
-        return now.wall_s >= self.wall_s or (
-            now.boot_id == self.boot_id and now.boottime_s >= self.boottime_s
-        )
+        """One clock says so: for what must not last too long. A new boot has taken as long as the
+        whole time at the latest when it is as old as that."""
+        ahead = self.boottime_s if now.boot_id == self.boot_id else self.span_s
+        return now.wall_s >= self.wall_s or now.boottime_s >= ahead
 
     def left_s(self, now: Clocks) -> float:
         """Seconds to go, at most; by the clock that cannot be set, in the same boot."""
