@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+# An emulated processor takes many times as long for everything (tests/kernels/guest/init).
+_PATIENCE = 6 if os.environ.get("LINUXNET_SOCKETS_EMULATED") else 1
 
 
 def until(look: Callable[[], T], what: str, *, seconds: float = 5.0) -> T:
@@ -17,6 +21,7 @@ def until(look: Callable[[], T], what: str, *, seconds: float = 5.0) -> T:
 
     Raises AssertionError, with what was waited for and the last answer, when the time is over.
     """
+    seconds *= _PATIENCE
     deadline = time.monotonic() + seconds
     pause = 0.001
     while True:
