@@ -102,7 +102,9 @@ def test_plain_file_and_other_namespace_types_are_no_network_namespaces(machine:
     assert [each.label for each in machine.resolve("all")] == ["current"]
 
 
-@pytest.mark.parametrize("name", ["pid:", "pid:x", "pid:-1", "pid:0", "pid:1.5", "", 7, None])
+@pytest.mark.parametrize(
+    "name", ["pid:", "pid:x", "pid:-1", "pid:0", "pid:1.5", "pid:" + "9" * 5000, "", 7, None]
+)
 def test_what_cannot_be_a_name_is_refused_with_its_place(machine: Machine, name: object) -> None:
     with pytest.raises(errors.InputError) as caught:
         machine.resolve("current", name)  # type: ignore[arg-type]

@@ -31,6 +31,8 @@ CURRENT = "current"
 ALL = "all"
 _PID = "pid:"
 _OWN = "thread-self/ns/net"
+# More than any process number has (PID_MAX_LIMIT, include/linux/threads.h: 2^22).
+_DIGITS = 10
 _ALLOWED = "current, all, pid:N, or the name of a network namespace"
 
 _CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
@@ -87,7 +89,7 @@ def checked_name(name: object, path: Sequence[PathStep]) -> str:
         raise InputError(path, name, "not the name of a namespace", _ALLOWED)
     if name.startswith(_PID):
         number = name[len(_PID) :]
-        if not (number.isascii() and number.isdigit() and int(number) > 0):
+        if not (number.isascii() and number.isdigit() and 0 < len(number.lstrip("0")) <= _DIGITS):
             raise InputError(path, name, "not a process number", "pid:N with N from 1")
     return name
 

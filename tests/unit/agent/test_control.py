@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,41 @@ def test_any_file_of_the_name_pauses(tmp_path: Path, text: str) -> None:
     assert pause.until is None
     if text.startswith("by hand"):
         assert pause.reason == "by hand, anna"
+
+
+DEADLINE = '{"wall_s": %s, "boottime_s": 1, "boot_id": "boot-1"}'
+# Whoever may pause the agent can put anything there.
+GARBAGE = {
+    "nested": "[" * 60_000,
+    "wider than any float": '{"reason": "", "digest": "x", "until": %s}' % (DEADLINE % ("1" * 400)),
+    "no number": '{"reason": "", "digest": "x", "until": %s}' % (DEADLINE % "NaN"),
+    "never": '{"reason": "", "digest": "x", "until": %s}' % (DEADLINE % "Infinity"),
+    "long": "7" * 5_000,
+}
+
+
+@pytest.mark.parametrize("text", GARBAGE.values(), ids=list(GARBAGE))
+def test_garbage_destroys_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / control.PAUSED).write_text(text)
+    (tmp_path / control.UNCONFIRMED).write_text(text)
+    pause = control.read_pause(str(tmp_path), _later(1e9))
+    assert pause is not None
+    assert pause.until is None
+    trial = control.read_confirmation(str(tmp_path))
+    assert trial is not None
+    assert trial.awaited_for("any")
+    assert trial.over(NOW)
+
+
+def test_nobody_is_waited_for_who_writes_to_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / control.PAUSED)
+    os.mkfifo(tmp_path / control.UNCONFIRMED)
+    pause = control.read_pause(str(tmp_path), NOW)
+    assert pause is not None
+    assert pause.until is None
+    trial = control.read_confirmation(str(tmp_path))
+    assert trial is not None
+    assert trial.over(NOW)
 
 
 def test_a_pause_that_cannot_be_read_pauses(tmp_path: Path) -> None:

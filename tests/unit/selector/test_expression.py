@@ -85,6 +85,12 @@ def test_conditions(expression: str, true: bool) -> None:
     assert matches(expression, mark=0x11, cgroup=12) is true
 
 
+@pytest.mark.parametrize("number", ["4294967296", "9999999999", "9" * 5000])
+def test_a_number_that_no_interface_has_is_unknown(number: str) -> None:
+    assert matches(f"dev {number}") is None
+    assert matches(f"dev != {number}") is None
+
+
 def test_and_and_or_bind_equally_from_left_to_right() -> None:
     # As ss does: ( dport 443 or src 10.0.0.9 ) and src 10.0.0.9
     assert matches("dport = :443 or src 10.0.0.9 and src 10.0.0.9") is False

@@ -12,13 +12,17 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .deadline import Clocks, Deadline
-from .files import replace_file
+from .files import read_bounded, replace_file
 
 PAUSED = "paused"
 UNCONFIRMED = "unconfirmed.json"
+
+_MOST_BYTES = 65_536
+# What is raised for a file that somebody else wrote: whoever may pause the agent can write any.
+_NOT_OURS = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 
 class Pause(NamedTuple):
@@ -32,8 +36,7 @@ def read_pause(directory: str, now: Clocks) -> Pause | None:
     """None: not paused, or not any more. Any file of the name pauses, whatever is in it."""
     path = os.path.join(directory, PAUSED)
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read(65_536)
+        text = read_bounded(path, _MOST_BYTES).decode("utf-8", "replace")
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -42,7 +45,7 @@ def read_pause(directory: str, now: Clocks) -> Pause | None:
         value = json.loads(text)
         reason = str(value["reason"])
         until = None if value["until"] is None else Deadline.read(value["until"])
-    except (ValueError, KeyError, TypeError):
+    except _NOT_OURS:
         return Pause(" ".join(text.split())[:200], None)
     if until is not None and until.surely_passed(now):
         return None
@@ -81,12 +84,11 @@ class Confirmation(NamedTuple):
 def read_confirmation(directory: str) -> Confirmation | None:
     """None: nothing waits to be confirmed."""
     try:
-        with open(os.path.join(directory, UNCONFIRMED), encoding="utf-8") as file:
-            value: Any = json.load(file)
+        value = json.loads(read_bounded(os.path.join(directory, UNCONFIRMED), _MOST_BYTES))
         return Confirmation(str(value["digest"]), Deadline.read(value["until"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *_NOT_OURS):
         return Confirmation("", None)
 
 

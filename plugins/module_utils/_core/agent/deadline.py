@@ -52,10 +52,13 @@ class Deadline(NamedTuple):
 
     @classmethod
     def read(cls, value: Mapping[str, Any]) -> Deadline:
-        """What written() gave. Raises KeyError, TypeError, ValueError."""
-        moment = float(value["wall_s"]), float(value["boottime_s"]), str(value["boot_id"])
+        """What written() gave. Raises KeyError, TypeError, ValueError, OverflowError."""
+        wall_s, boottime_s = float(value["wall_s"]), float(value["boottime_s"])
         # Agents before this one did not write it.
-        return cls(*moment, float(value.get("span_s", math.inf)))
+        span_s = float(value.get("span_s", math.inf))
+        if not (math.isfinite(wall_s) and math.isfinite(boottime_s)) or math.isnan(span_s):
+            raise ValueError("no moment of any clock")
+        return cls(wall_s, boottime_s, str(value["boot_id"]), span_s)
 
     def written(self) -> dict[str, Any]:
         return self._asdict()

@@ -9,7 +9,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Optional
 
 from ..errors import PolicyErrors, SocketsError
@@ -19,6 +20,9 @@ from ..policy.parse import parse_policy
 from ..words import describe
 
 _MOST_BYTES = 4 * 1024 * 1024
+# Of what is wrong with one file, and of one reason: garbage can have a hundred thousand.
+_MOST_REASONS = 50
+_LONGEST = 1000
 
 # JSON can write what no text in UTF-8 and no name of the system holds.
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
@@ -76,11 +80,19 @@ def read_policy(file: str, host: Host) -> Policy | Refusal:
     try:
         return parse_policy(document, names=host, files=host.protect_directory)
     except PolicyErrors as error:
-        return Refusal(file, tuple(describe(each) for each in error.errors))
+        return Refusal(file, _told(error.errors))
     except SocketsError as error:
-        return Refusal(file, (describe(error),))
+        return Refusal(file, _told([error]))
     except RecursionError:
         return Refusal(file, (f"{file} nests too deep: this is no policy.",))
+
+
+def _told(errors: Sequence[SocketsError]) -> tuple[str, ...]:
+    """As much of what is wrong as fits into a log and a status; the rest is counted."""
+    told = [describe(each) for each in errors[:_MOST_REASONS]]
+    short = [each if len(each) <= _LONGEST else f"{each[:_LONGEST]}..." for each in told]
+    more = len(errors) - len(told)
+    return (*short, *([f"And {more} more."] if more else []))
 
 
 def _texts(document: object) -> Iterator[str]:
@@ -105,6 +117,6 @@ def _each_key_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _value in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         raise ValueError(f"a key comes more than once in one object ({', '.join(twice)})")
     return found

@@ -109,13 +109,11 @@ def _alone(
         yield from _alone(node.child, says, negated=not negated, told=told)
     else:
         joined = isinstance(node, All) is not negated
-        for child in node.children:
-            beside = joined and any(
-                _every_way(other, says, negated=negated)
-                for other in node.children
-                if other is not child
-            )
-            yield from _alone(child, says, negated=negated, told=told or beside)
+        telling = [joined and _every_way(child, says, negated=negated) for child in node.children]
+        # Each is asked once, since there may be thousands.
+        total = sum(telling)
+        for child, tells in zip(node.children, telling):
+            yield from _alone(child, says, negated=negated, told=told or total > tells)
 
 
 def _leaves_taken(node: Node, *, negated: bool) -> Iterator[Leaf]:

@@ -71,13 +71,13 @@ def _words(written: str) -> list[_Word]:
         if written[position].isspace():
             position += 1
             continue
-        start, text = position, ""
+        start, characters = position, []
         while position < len(written) and not written[position].isspace():
             if written[position] == "\\" and position + 1 < len(written):
                 position += 1
-            text += written[position]
+            characters.append(written[position])
             position += 1
-        words.append(_Word(text, start))
+        words.append(_Word("".join(characters), start))
     return words
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .tree import Bound
 
 _TABLE = PORT_MAX + 1
+# The kernel keeps an interface's index in an int.
+_LAST_INDEX = 2**31 - 1
 
 # States without counters and clocks: struct tcp_info does not come with their sockets, or tells of
 # something else (of a listener's backlog: tcp_get_info, net/ipv4/tcp.c).
@@ -220,7 +222,8 @@ class DeviceIs(Leaf):
     def _index(self, name: str, environment: Environment) -> int | None:
         index = environment.interface_index(name)
         if index is None and self.numeric and name.isdigit() and name.isascii():
-            return int(name)
+            # Python itself refuses to read thousands of digits.
+            return int(name) if len(name) <= 10 and int(name) <= _LAST_INDEX else None
         return index
 
     def bind(self, environment: Environment) -> Bound:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from .. import vocabulary
@@ -166,20 +167,26 @@ def _refuse_meaningless(node: Node, protocols: frozenset[str]) -> None:
     if isinstance(node, Not):
         _refuse_meaningless(node.child, protocols)
         return
-    for child in node.children:
-        left = protocols
-        if isinstance(node, All):
-            others = [other for other in node.children if other is not child]
-            left = frozenset(name for name in protocols if _admit(others, name))
-        _refuse_meaningless(child, left)
+    if not isinstance(node, All):
+        for child in node.children:
+            _refuse_meaningless(child, protocols)
+        return
+    # Of each child what the others leave; each is asked once, since there may be thousands.
+    admitted = [
+        frozenset(name for name in protocols if _admits(child, name)) for child in node.children
+    ]
+    refusing = Counter(name for each in admitted for name in protocols - each)
+    for child, admits in zip(node.children, admitted):
+        left = (name for name in protocols if refusing[name] == (name not in admits))
+        _refuse_meaningless(child, frozenset(left))
 
 
-def _admit(nodes: list[Node], protocol: str) -> bool:
-    """All of the nodes may be true for a socket of the protocol, their other keys aside."""
+def _admits(node: Node, protocol: str) -> bool:
+    """It may be true for a socket of the protocol, its other keys aside."""
 
     def leaf_possible(leaf: Leaf) -> tree.Possible:
         if isinstance(leaf, ProtocolIs):
             return protocol in leaf.protocols, protocol not in leaf.protocols
         return True, True
 
-    return all(tree.possible(node, leaf_possible)[0] for node in nodes)
+    return tree.possible(node, leaf_possible)[0]
