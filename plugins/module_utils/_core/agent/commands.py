@@ -114,8 +114,20 @@ def _planned(policy: Policy, one: Pass) -> dict[str, Any]:
         ],
         "over_limit": None if excess is None else {"due": excess.due, **_limits(policy)},
         "outcomes": _outcomes(one),
-        "unseen": [{"namespace": each.label, "error": describe(each.error)} for each in one.unseen],
+        "unseen": _unseen(one),
     }
+
+
+def _unseen(one: Pass) -> list[dict[str, Any]]:
+    """Namespaces, and the sockets of single rules in others, of which nothing is known."""
+    return [
+        {"namespace": each.label, "rule": None, "error": describe(each.error)}
+        for each in one.unseen
+    ] + [
+        {"namespace": look.namespace.label, "rule": rule, "error": describe(error)}
+        for look in one.judgements
+        for rule, error in look.failed.items()
+    ]
 
 
 def _limits(policy: Policy) -> dict[str, Any]:
