@@ -103,7 +103,7 @@ def _resolve_one(
     if name == ALL:
         return _all(proc, directories)
     if name.startswith(_PID):
-        file = f"{proc}/{int(name[len(_PID) :])}/ns/net"
+        file = f"{proc}/{name[len(_PID) :].lstrip('0')}/ns/net"
         return [Namespace(name, file, _identity(name, file))]
     return [_named(name, proc, directories)]
 

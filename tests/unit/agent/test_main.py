@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import socket
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,15 @@ def test_a_wrong_duration_is_a_wrong_command_line(
     assert program.main(words) == program.USAGE
     assert "--for" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_agent_that_takes_nobody_for_a_while_runs(tmp_path: Path) -> None:
+    """As many as there is room for wait till it accepts them."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(tmp_path / "events.sock"))
+        listener.listen(2)
+        asked = ["status", "--runtime-directory", str(tmp_path)]
+        assert [program.main(asked, io.StringIO()) for _each in range(5)] == [1] * 5
 
 
 def test_no_agent_runs(tmp_path: Path) -> None:

@@ -277,6 +277,9 @@ def _reaches(runtime: str) -> bool:
             knock.connect(os.path.join(runtime, EVENTS))
         except PermissionError as error:
             raise _out_of_reach("ask the agent", runtime, error) from error
+        except BlockingIOError:
+            # Too many wait already: it is busy, or rests.
+            return True
         except OSError:
             return False
     return True
