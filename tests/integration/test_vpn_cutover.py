@@ -163,7 +163,8 @@ def play(hosts: dict[str, Host], tmp_path_factory: pytest.TempPathFactory) -> Pl
     inventory.write_text(yaml.safe_dump({"all": {"hosts": members, "vars": everybody}}))
 
     def run(variables: dict[str, Any], *arguments: str) -> Run:
-        chosen = variables if "vpn_cutover_src" in variables else {**usual, **variables}
+        own = variables.keys() & {"vpn_cutover_src", "vpn_cutover_policy"}
+        chosen = variables if own else {**usual, **variables}
         given = yaml.safe_dump(chosen, default_flow_style=True, width=10000).strip()
         done = subprocess.run(
             [
@@ -244,6 +245,31 @@ def test_a_policy_of_ones_own_that_names_no_hosts_interface(play: Play, tmp_path
     assert told.startswith("The rule typo names the interface tnu0, which no host has.")
 
 
+def test_limits_that_pace(play: Play) -> None:
+    """Seven, two at once and two more after every minute: that takes three minutes."""
+    rerouted = {"verdict": "rerouted", "to": ["tun0"]}
+    match = {"protocol": ["tcp", "udp"], "stranded": rerouted, "remote_port": PORT}
+    policy = {
+        "version": 1,
+        "limits": {"max_sockets": 2, "per": "1m", "on_excess": "pace"},
+        "rules": [{"name": "slowly", "match": match, "hold": "200ms"}],
+    }
+    # Only one of the hosts is meant by --limit, whatever the pattern says.
+    given = {"vpn_cutover_hosts": "one,two", "vpn_cutover_policy": policy}
+
+    run = play({**given, "vpn_cutover_confirm_within": "3m"}, "--limit", "two")
+    assert "two: the policy's limits spread this over about 180 s" in run.lines()
+    assert run.row("two") == ["two", "up", "1", "7", "0", "0"]
+    assert run.in_the_way("two") == []
+    assert not [line for line in run.lines() if line.startswith("one")]
+
+    run = play({**given, "vpn_cutover_confirm_within": "179s"}, "--limit", "two")
+    assert run.status == 2, run.output
+    (told,) = run.in_the_way("two")
+    assert told.startswith("Its policy spreads what would be cut over about 180 s")
+    assert "is on trial for 179s" in told
+
+
 @pytest.mark.parametrize(
     ("variables", "reason"),
     [
@@ -253,6 +279,7 @@ def test_a_policy_of_ones_own_that_names_no_hosts_interface(play: Play, tmp_path
         ({"vpn_cutover_users": 1000}, "vpn_cutover_lan is not"),
         ({"vpn_cutover_lan": "ten"}, "The policy is refused, and nothing was sent. policy.rules"),
         ({"vpn_cutover_interface": ""}, "vpn_cutover_interface is not set"),
+        ({"vpn_cutover_confirm_within": "soon"}, "confirm_within is soon. Allowed: a duration"),
     ],
 )
 def test_nothing_is_sent(play: Play, variables: dict[str, Any], reason: str) -> None:
