@@ -25,21 +25,53 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Stop before anything is sent
+- name: Stop before anything is sent, and tell all that is wrong
   ansible.builtin.assert:
     that: checked.valid
     fail_msg: "{{ checked.errors | join('\n') }}"
   vars:
     checked: "{{ policy | linuxnet.sockets.policy_check }}"
+    policy: "{{ lookup('ansible.builtin.file', 'vpn-policy.yml') | from_yaml }}"
 """
 
 RETURN = r"""
 _value:
-  description:
-    - C(valid), and C(errors) and C(warnings), sentences.
-    - Of a valid policy C(digest), C(mode), C(namespaces), C(needs) (the kinds of facts that it
-      depends on), C(reads_owners) (whether it asks who holds sockets) and C(longest_hold_s).
+  description: What was found out. Where the policy is not valid, all but C(valid), C(errors) and
+    C(warnings) are null, empty or false.
   type: dict
+  contains:
+    valid:
+      description: Whether it is a policy, as far as that can be told away from its hosts.
+      type: bool
+    errors:
+      description: All that is wrong with it, each with the path, the value, and what is allowed.
+      type: list
+      elements: str
+    warnings:
+      description: What is not wrong, but hardly meant, and the remedy.
+      type: list
+      elements: str
+    digest:
+      description: The sha256 of its canonical JSON, as C(socket-agent status) shows it.
+      type: str
+    mode:
+      description: V(enforce) or V(report).
+      type: str
+    namespaces:
+      description: The network namespaces in which it holds.
+      type: list
+      elements: str
+    needs:
+      description: The kinds of facts that it depends on, out of C(links), C(addresses), C(routes)
+        and C(rules).
+      type: list
+      elements: str
+    reads_owners:
+      description: Whether the guard or a rule asks who holds a socket.
+      type: bool
+    longest_hold_s:
+      description: The longest hold of its rules, in seconds.
+      type: float
 """
 
 from collections.abc import Callable

@@ -53,7 +53,8 @@ options:
     description:
       - The policy, as a mapping. One of this and O(src) is required.
       - Its keys C(version), C(mode), C(namespaces), C(limits), C(protect) and C(rules) are
-        described in the collection's guide to policies, and by its JSON Schema.
+        described in the collection's guide to policies, and by its JSON Schema, which makes an
+        editor complete and explain them (C(docs/docsite/policy.schema.json) of the collection).
     type: dict
   src:
     description:
@@ -239,21 +240,36 @@ unseen:
   returned: always, unless the task could not be understood
   type: list
   elements: dict
-  sample: []
+  sample:
+    - namespace: blue
+      rule: null
+      error: There is no network namespace 'blue' on this host.
+  contains:
+    namespace:
+      description: The namespace.
+      type: str
+    rule:
+      description: The rule whose sockets in it could not be looked at. Null, none could.
+      type: str
+    error:
+      description: Why, and what to do.
+      type: str
 errors:
   description: All that is wrong with a policy that was refused, by the controller or by the host.
+    Each has the path, the value, and what is allowed there.
   returned: when the policy was refused
   type: list
   elements: str
-  sample: []
+  sample:
+    - "policy.rules[0].match.remot: '10.0.0.1': no such key (did you mean remote?). Allowed: ..."
 msg:
   description: What failed, and what to do.
   returned: on failure
   type: str
   sample: >-
     12 sockets violate the policy and would be destroyed, but its limits allow 10 in 60 s: none was
-    touched. The others are listed in survivors. If they are meant, raise limits.max_sockets; if
-    not, narrow the rules.
+    touched. They are listed in survivors. If they are meant, raise limits.max_sockets; if not,
+    narrow the rules.
 """
 
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module import arguments, policy

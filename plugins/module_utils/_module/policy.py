@@ -217,11 +217,11 @@ def _excessive(excess: Excess) -> str:
 
 def _too_many(excess: Excess, done: int) -> str:
     what = (
-        f"{done} of them were taken on, the oldest violations first"
+        f"{done} of them were taken on, the oldest violations first. The others"
         if excess.limits.on_excess == PACE
-        else "none was touched"
+        else "none was touched. They"
     )
     return (
-        f"{_excessive(excess)}: {what}. The others are listed in survivors. If they are meant, "
-        "raise limits.max_sockets; if not, narrow the rules."
+        f"{_excessive(excess)}: {what} are listed in survivors. If they are meant, raise "
+        "limits.max_sockets; if not, narrow the rules."
     )

@@ -165,7 +165,7 @@ def test_the_limit_refuses_all_or_paces(target: Target) -> None:
         assert named(answer.result["survivors"]) == cookies
         assert answer.failure == (
             "3 sockets violate the policy and would be destroyed, but its limits allow 2 in 10 s: "
-            "none was touched. The others are listed in survivors. If they are meant, raise "
+            "none was touched. They are listed in survivors. If they are meant, raise "
             "limits.max_sockets; if not, narrow the rules."
         )
     pace = written(KILL, limits={"max_sockets": 2, "on_excess": "pace"})
