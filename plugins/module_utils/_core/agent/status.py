@@ -11,11 +11,9 @@ from typing import Any
 
 from ..policy import engine
 from .account import REPORT, Account
-from .deadline import Clocks
+from .deadline import Clocks, Deadline
 
 VERSION = 1
-
-# At most so many targets that back off are named; all are counted.
 
 
 def status_of(account: Account, now: Clocks) -> dict[str, Any]:
@@ -46,13 +44,13 @@ def status_of(account: Account, now: Clocks) -> dict[str, Any]:
         if account.pause is None
         else {
             "reason": account.pause.reason,
-            "left_s": None if account.pause.until is None else account.pause.until.left_s(now),
+            "left_s": None if account.pause.until is None else _left_s(account.pause.until, now),
         },
         "trial": None
         if trial is None
         else {
             "digest": trial.digest,
-            "left_s": 0.0 if trial.until is None else trial.until.left_s(now),
+            "left_s": 0.0 if trial.until is None else _left_s(trial.until, now),
             "over": trial.over(now),
         },
         "last_look": None
@@ -95,6 +93,10 @@ def status_of(account: Account, now: Clocks) -> dict[str, Any]:
         "processor_s": round(account.processor_s, 3),
         "errors": [{"what": what, "error": text} for what, text in sorted(account.errors.items())],
     }
+
+
+def _left_s(until: Deadline, now: Clocks) -> float:
+    return round(until.left_s(now), 1)
 
 
 def _iso(moment: Clocks | None) -> str | None:
