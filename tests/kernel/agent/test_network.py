@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import io
+import socket
+import subprocess
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from pyroute2 import netns
 
 from tests.kernel.agent.conftest import StartAgent
-from tests.kernel.agent.running import RunningAgent, alive, policy
+from tests.kernel.agent.running import OURS, RunningAgent, alive, policy
 from tests.lab.networks import VPN_MARK, Talk, Uplinks, ip, send_all_by, tun
 from tests.lab.waiting import until
 
@@ -243,6 +247,50 @@ def test_other_namespaces_are_heard_and_not_pinned(
             seconds=25,
         )
         assert agent.command("status", own_places=False)[0] != 0
+
+
+def test_a_namespace_that_is_made_anew_under_its_name(
+    uplinks: Uplinks, start_agent: StartAgent
+) -> None:
+    """Nothing leads there from where the agent is; it looks long before its regular look."""
+    ends = "10.66.0.1", "10.66.0.2"
+    rule = {"name": "gone", "match": {"stranded": "address_gone", "local": list(ends)}}
+    protect = {**OURS, "loopback": False}
+    other = uplinks.lab.namespace("other")
+    document = policy(rule, namespaces=["current", other.name], protect=protect)
+    agent = start_agent(uplinks.far, document, resync="10m")
+    for _round in range(3):
+        other.close()
+        looks = agent.looks()
+        netns.create(other.name)
+        try:
+            until(lambda before=looks: agent.looks() > before, "the agent has looked")
+            doomed = _stranded_within(other.name, *ends)
+            until(lambda: not any(map(alive, doomed)), "they are gone")  # noqa: B023
+        finally:
+            netns.remove(other.name)
+        for sock in doomed:
+            sock.close()
+
+
+def _stranded_within(name: str, local: str, remote: str) -> list[socket.socket]:
+    """Both ends of a connection in the namespace of that name, from which both addresses went."""
+
+    def made() -> list[socket.socket]:
+        netns.setns(name, 0)
+        with socket.create_server((remote, 0)) as listener:
+            one = socket.create_connection(listener.getsockname(), 5, (local, 0))
+            return [one, listener.accept()[0]]
+
+    words = ["ip", "-n", name]
+    subprocess.run([*words, "link", "set", "lo", "up"], check=True)
+    for end in (local, remote):
+        subprocess.run([*words, "addr", "add", f"{end}/32", "dev", "lo"], check=True)
+    with ThreadPoolExecutor(1) as thread:
+        doomed = thread.submit(made).result()
+    for end in (local, remote):
+        subprocess.run([*words, "addr", "del", f"{end}/32", "dev", "lo"], check=True)
+    return doomed
 
 
 def _failed(agent: RunningAgent) -> list[dict[str, str]]:

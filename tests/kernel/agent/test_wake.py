@@ -108,3 +108,17 @@ def test_foreign_namespaces_are_heard_and_not_held(pair: Pair) -> None:
         )
     finally:
         events.close()
+
+
+def test_a_namespace_that_gets_a_name_and_loses_it(pair: Pair) -> None:
+    """No wire leads to it, so that no link and no address tells of it."""
+    events = pair.client.run(partial(NetlinkEvents, {"addresses"}, foreign=True))
+    try:
+        _quiet(events)
+        with Lab() as others:
+            others.namespace("other")
+            assert _woken(events)
+            _quiet(events)
+        assert _woken(events)
+    finally:
+        events.close()

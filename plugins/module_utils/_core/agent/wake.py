@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -39,8 +40,9 @@ class NetlinkEvents:
     """Becomes readable when one of the facts may have changed.
 
     facts: keys of GROUPS. foreign: hear of the network namespaces too that have an id in this one
-    (ip-netns(8), set), without holding anything open in them. The events are not decoded: what is
-    true is asked of the kernel, and a lost event costs nothing.
+    (ip-netns(8), set), without holding anything open in them; and of mounts, by which namespaces
+    get names and lose them. The events are not decoded: what is true is asked of the kernel, and a
+    lost event costs nothing.
     Raises PackageMissing, and OSError.
     """
 
@@ -66,9 +68,10 @@ class NetlinkEvents:
         self._raw.setblocking(False)
         self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
         self._buffer = bytearray(_RECEIVE_BUFFER)
+        self._mounts = _Mounts(self._raw) if foreign else None
 
     def fileno(self) -> int:
-        return self._raw.fileno()
+        return self._raw.fileno() if self._mounts is None else self._mounts.fileno()
 
     def drain(self) -> int:
         """Take what has come; how many events there were at least. Raises OSError."""
@@ -87,5 +90,28 @@ class NetlinkEvents:
             yield
 
     def close(self) -> None:
+        if self._mounts is not None:
+            self._mounts.close()
         self._raw.close()
         self._socket.close()
+
+
+class _Mounts:
+    """Readable where another descriptor is, or the table of mounts has changed since it was asked
+    for last (proc_pid_mounts(5)). Without such a table the other one is all there is."""
+
+    def __init__(self, other: socket.socket) -> None:
+        self._table = None
+        self._both = select.epoll()
+        self._both.register(other, select.EPOLLIN)
+        with suppress(OSError):
+            self._table = open("/proc/self/mountinfo", "rb", buffering=0)  # noqa: SIM115 - closed below
+            self._both.register(self._table, select.EPOLLPRI)
+
+    def fileno(self) -> int:
+        return self._both.fileno()
+
+    def close(self) -> None:
+        self._both.close()
+        if self._table is not None:
+            self._table.close()
