@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from typing import NamedTuple
 
 from .deadline import Clocks, Deadline
-from .files import read_bounded, replace_file
+from .files import read_bounded, remove_file, replace_file
 
 PAUSED = "paused"
 UNCONFIRMED = "unconfirmed.json"
@@ -60,7 +59,7 @@ def write_pause(directory: str, reason: str, until: Deadline | None) -> None:
 
 def end_pause(directory: str) -> bool:
     """Whether there was one. Raises OSError."""
-    return _removed(os.path.join(directory, PAUSED))
+    return remove_file(os.path.join(directory, PAUSED))
 
 
 class Confirmation(NamedTuple):
@@ -100,11 +99,4 @@ def await_confirmation(directory: str, digest: str, until: Deadline) -> None:
 
 def confirm(directory: str) -> bool:
     """Whether there was something to confirm. Raises OSError."""
-    return _removed(os.path.join(directory, UNCONFIRMED))
-
-
-def _removed(path: str) -> bool:
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-        return True
-    return False
+    return remove_file(os.path.join(directory, UNCONFIRMED))
