@@ -58,7 +58,9 @@ def main() -> int:
             _memory(here)
         comparisons += _destroy(far)
         comparisons.append(_judge(here, far))
-        comparisons.append(reaction.compare(far, _ENDED, _ROUNDS))
+        for others in (0, _JUDGED):
+            with far.connections(others, {}):
+                comparisons += reaction.compare(far, _ENDED, others, _ROUNDS)
         promises = resident.promises()
     finally:
         far.close()

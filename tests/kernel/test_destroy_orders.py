@@ -21,6 +21,7 @@ from linuxnet_sockets.guard.options import Guard
 from linuxnet_sockets.host import Host
 from linuxnet_sockets.limits import MaxSockets
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.wire import inet_diag
 from tests.kernel.asking import ask
 from tests.kernel.holding import holder
 from tests.lab import states
@@ -210,11 +211,16 @@ def test_mptcp_connection_and_its_subflow_live(pair: Pair) -> None:
     assert held.peer.recv(5) == b"alive"
 
 
-def test_plain_connection_beside_mptcp_goes(pair: Pair) -> None:
+@pytest.mark.parametrize("extensions", [(), (inet_diag.INFO,)], ids=["plain", "with-tcp-info"])
+def test_plain_connection_beside_mptcp_goes(pair: Pair, extensions: Sequence[int]) -> None:
+    """The look may have brought what tells a subflow from a connection."""
     _mptcp(pair)
     plain = states.established(pair)
-    report = run(pair.client, {"remote_port": plain.remote[1]})
-    assert outcomes_of(report) == {plain.cookie: "destroyed"}
+    bits = inet_diag.extension_bits(extensions)
+    report = run(pair.client, {"state": "established"}, extensions=bits)
+    (subflow,) = set(outcomes_of(report)) - {plain.cookie}
+    wanted = {plain.cookie: "destroyed", subflow: "unsupported_protocol"}
+    assert outcomes_of(report) == wanted
 
 
 # What happens meanwhile: the pace leaves time for it.

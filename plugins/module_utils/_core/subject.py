@@ -9,6 +9,7 @@ import functools
 import socket
 import struct
 from collections.abc import Mapping
+from typing import Any
 
 from . import vocabulary
 from .environment import Environment
@@ -31,13 +32,15 @@ class Subject:
     it says is meaningless for such a socket.
     """
 
-    __slots__ = ("_attributes", "_tcp_info", "environment", "sock")
+    __slots__ = ("_attributes", "_tcp_info", "environment", "path", "sock")
 
     def __init__(self, sock: inet_diag.Sock, environment: Environment) -> None:
         self.sock = sock
         self.environment = environment
         self._attributes: Mapping[int, bytes] | None = None
         self._tcp_info: Mapping[str, int] | None = _NOT_ASKED
+        # The way through the network that it shares with others; kept here by verdicts.network.
+        self.path: Any = None
 
     @property
     def identity(self) -> tuple[str, str, int]:

@@ -289,7 +289,7 @@ def test_a_full_file_system(uplinks: Uplinks, start_agent: StartAgent) -> None:
     until(lambda: "No space left" in agent.log(), "the log says it", seconds=10)
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     until(lambda: not alive(talk.sock), "it is destroyed all the same")
-    assert agent.destroyed() == {talk.cookie: "gone"}
+    until(lambda: agent.destroyed() == {talk.cookie: "gone"}, "and it tells so")
 
 
 def test_a_changed_file_is_noticed_without_a_signal(

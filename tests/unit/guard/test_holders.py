@@ -62,6 +62,21 @@ def test_others_are_not_ssh(machine: Machine, comm: str) -> None:
     assert machine.rule(machine.add(connection(), holder=600)) is None
 
 
+def test_a_process_whose_program_may_not_be_read_is_known_by_its_command(machine: Machine) -> None:
+    machine.process(600, comm="sshd")
+    program = machine.proc / "600" / "exe"
+    program.unlink()
+    # readlink fails of it, as of a link that one may not read.
+    program.write_text("")
+    assert machine.rule(machine.add(connection(), holder=600)) == "ssh_sessions"
+
+
+def test_what_runs_no_program_holds_nothing(machine: Machine) -> None:
+    machine.process(600, comm="kworker/0:1")
+    (machine.proc / "600" / "exe").unlink()
+    assert machine.rule(machine.add(connection(), holder=600)) == "kernel"
+
+
 def test_a_socket_shared_with_ssh_is_spared(machine: Machine) -> None:
     machine.process(600, comm="sshd")
     sock = machine.add(connection())

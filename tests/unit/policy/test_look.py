@@ -96,6 +96,16 @@ def test_what_stranded_means_is_evidence(machine: Machine) -> None:
     assert only.evidence == ("stranded: address_gone",)
 
 
+def test_of_alternatives_only_those_that_hold_are_evidence(machine: Machine) -> None:
+    alternatives = [{"stranded": "address_gone"}, {"stranded": "unroutable"}]
+    together = {"remote_port": 443, "stranded": "address_gone"}
+    policy = of(machine, rule("any", match={"any": alternatives}), rule("all", match=together))
+    machine.add(connection("192.0.2.77"))
+    machine.sockets.routes.append(default_route(machine, "eth0"))
+    found = judged(machine, policy).violations
+    assert [each.evidence for each in found] == [("stranded: address_gone",)] * 2
+
+
 def test_the_guard_is_asked_about_what_may_be_destroyed(machine: Machine) -> None:
     policy = of(
         machine, rule("kill"), rule("tell", action="report", match={"remote_port": "1-5000"})

@@ -99,6 +99,43 @@ def test_kernels_without_the_exact_ops_get_none_of_them() -> None:
     assert bytecode.audit(older, privileged=False, unknown=frozenset(new)) == 0
 
 
+def test_of_lost_addresses_the_kernel_sends_only_those_that_no_interface_holds() -> None:
+    (program,) = _programs({"stranded": "address_gone"})
+    assert bytecode.audit(program, privileged=False) == 0
+    assert [
+        bytecode.run(program, _entry("11.0.0.1", local=local))
+        for local in ("10.0.0.1", "10.1.0.1", "127.0.0.1", "10.0.0.2")
+    ] == [False, False, False, True]
+    (program,) = _programs({"stranded": "address_gone"}, family="inet6")
+    assert bytecode.audit(program, privileged=False) == 0
+    held = ("2001:db8::1", "10.0.0.1")
+    gone = ("2001:db8::2", "10.0.0.2", "fe80::1")
+    sources = [sixteen("inet6", each) for each in (*held, *gone)]
+    entries = [
+        bytecode.Entry(int(socket.AF_INET6), source, sixteen("inet6", "2001:db8::9"), 40000, 443)
+        for source in sources
+    ]
+    assert [bytecode.run(program, each) for each in entries] == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"stranded": ["address_gone", "unroutable"]},
+        {"not": {"stranded": "address_gone"}},
+        {"any": [{"stranded": "address_gone"}, {"user": "alice"}]},
+    ],
+)
+def test_where_a_held_address_says_nothing_all_are_sent(selector: Any) -> None:
+    assert _programs(selector) == [b""]
+
+
+def test_a_host_of_very_many_addresses_is_sent_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = frozenset(ipaddress.ip_address(each).packed for each in _hosts(65))
+    monkeypatch.setattr(World, "local_addresses", many)
+    assert _programs({"stranded": "address_gone"}) == [b""]
+
+
 def test_a_large_set_of_hosts_is_looked_up_and_not_walked() -> None:
     world: Any = World()
     hosts = _hosts(20_000)

@@ -99,6 +99,10 @@ class World:
     def interface_index(self, name: str) -> int | None:
         return INTERFACES[name][0] if name in INTERFACES else None
 
+    @property
+    def local_addresses(self) -> frozenset[bytes]:
+        return frozenset().union(*(self.interface_addresses(each) or () for each in INTERFACES))
+
     def interface_addresses(self, name: str) -> frozenset[bytes] | None:
         if name not in INTERFACES:
             return None

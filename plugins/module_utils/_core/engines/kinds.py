@@ -42,10 +42,14 @@ def subflows(view: View, subjects: Sequence[Subject]) -> dict[int, int]:
     """The TCP sockets that carry MPTCP connections: by cookie, the connection's key_of.
 
     The kernel names a socket's upper layer only along with struct tcp_info (inet_sk_diag_fill),
-    which costs more than all else; so first whether there is an MPTCP connection at all.
+    which costs more than all else; so where it did not come with these sockets, first whether there
+    is an MPTCP connection at all.
     """
-    families = {subject.sock.family for subject in subjects if subject.sock.protocol == "tcp"}
-    if not families or not _has_mptcp(view):
+    streams = [subject for subject in subjects if subject.sock.protocol == "tcp"]
+    if all(inet_diag.INFO in each.attributes for each in streams):
+        return {each.sock.cookie: key_of(each) for each in streams if each.ulp == "mptcp"}
+    families = {subject.sock.family for subject in streams}
+    if not _has_mptcp(view):
         return {}
     environment = view.environment()
     extensions = inet_diag.extension_bits([inet_diag.INFO])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..selector.parse import Selector
-from ..selector.tree import Leaf, leaves
+from ..selector.tree import All, Leaf, Node, leaves
 from ..selector.verdicts import StrandedIs, StuckIs, SupersededAfter
 from ..subject import Subject
 from ..verdicts import stuck
@@ -20,15 +20,38 @@ _BY_VERDICT = (StuckIs, StrandedIs, SupersededAfter)
 
 def evidences(subjects: Sequence[Subject], selector: Selector) -> list[tuple[str, ...]]:
     """Of the verdicts that the selector asks for those that hold: ``stranded: no_carrier``; for
-    each of these sockets. The look must have found out what they need.
+    each of these sockets, for all of which the selector is true. The look must have found out what
+    they need.
     """
     asked = [leaf for leaf in leaves(selector.root) if isinstance(leaf, _BY_VERDICT)]
     if not asked:
         return [()] * len(subjects)
+    certain = [text for leaf in _joined(selector.root) for text in _only(leaf)]
+    if len(certain) == len(asked):
+        return [tuple(dict.fromkeys(certain))] * len(subjects)
     return [
         tuple(dict.fromkeys([text for leaf in asked for text in _held(subject, leaf)]))
         for subject in subjects
     ]
+
+
+def _joined(node: Node) -> Iterator[Leaf]:
+    """The leaves that hold of each socket for which the tree does."""
+    if isinstance(node, Leaf):
+        yield node
+    elif isinstance(node, All):
+        for child in node.children:
+            yield from _joined(child)
+
+
+def _only(leaf: Leaf) -> Iterator[str]:
+    """The verdict that holds where the leaf does, if it asks for no other."""
+    if isinstance(leaf, StuckIs) and len(leaf.wanted) == 1:
+        yield f"stuck: {leaf.wanted[0].verdict}"
+    elif isinstance(leaf, StrandedIs) and len(leaf.wanted) == 1:
+        yield f"stranded: {leaf.wanted[0].verdict}"
+    elif isinstance(leaf, SupersededAfter):
+        yield "superseded"
 
 
 def _held(subject: Subject, leaf: Leaf) -> Iterator[str]:

@@ -243,14 +243,17 @@ def _with_guard(
     subjects = list(by_key.values())
     # So that what is logged of them names who holds them.
     if one_holder and environment.owners is None:
-        name_holders(environment, {each.inode for each in subjects} - {0})
+        name_holders(environment, {each.sock.inode for each in subjects} - {0})
     else:
         prepare(view, environment, ("owners",), subjects)
     reasons = dict(zip(by_key, judged(view, order, environment, subjects)))
-    guarded_ones = {
-        id(each): Violation(each.rule, each.subject, each.evidence, True, reasons[key])
+    told = [
+        Violation(each.rule, each.subject, each.evidence, True, reasons[key])
         for key, each in zip(keys, asked)
-    }
+    ]
+    if len(told) == len(violations):
+        return tuple(told)
+    guarded_ones = dict(zip(map(id, asked), told))
     return tuple(guarded_ones.get(id(each), each) for each in violations)
 
 

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from .. import vocabulary
 from ..verdicts import stuck
 from ..verdicts.network import Network
+from ..verdicts.stranded import ADDRESS_GONE, is_link_local
 from ..verdicts.superseded import DEFAULT_SILENT_MS, SUPERSEDED, Heard
-from ..wire import inet_diag
+from ..wire import bytecode, inet_diag
+from . import filters
+from .filters import Condition, Filter
 from .leaves import WITHOUT_CLOCKS
-from .tree import Leaf, Possible, any_of
+from .tree import Leaf, Possible, Target, any_of
 from .values import Path
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ _WITHOUT_PEER = frozenset(
 )
 # The kernel does not tell of their sockets whether they are transparent or free-bound.
 _WITHOUT_OPTIONS = frozenset({vocabulary.TIME_WAIT, vocabulary.SYN_RECV})
+# The kernel compares each socket with one after the other.
+_MOST_ADDRESSES = 64
 
 
 class StuckFor(NamedTuple):
@@ -113,6 +118,28 @@ class StrandedIs(Leaf):
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
         known = protocol in self.meaning and state not in _WITHOUT_PEER
         return known and state not in _WITHOUT_OPTIONS, known
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:
+        """A socket whose address some interface holds has not lost it; link-local addresses are
+        held by a link, and not by the host."""
+        if target.protocol not in self.meaning:
+            return filters.REJECT, filters.REJECT
+        if {each.verdict for each in self.wanted} != {ADDRESS_GONE}:
+            return filters.ACCEPT, filters.ACCEPT
+        held = [each for each in target.environment.local_addresses if not is_link_local(each)]
+        if len(held) > _MOST_ADDRESSES:
+            return filters.ACCEPT, filters.ACCEPT
+        accepted = filters.all_of(_not_from(each, target.family) for each in sorted(held))
+        return accepted, filters.ACCEPT
+
+
+def _not_from(address: bytes, family: str) -> Filter:
+    """The local address is another one; IPv4's are those of v4-mapped sockets too."""
+    if len(address) == 16 and family == "inet":
+        return filters.ACCEPT
+    number = vocabulary.FAMILIES["inet6" if len(address) == 16 else "inet"]
+    block = bytecode.src_host(number, 8 * len(address), address)
+    return filters.negation(Condition(block))
 
 
 class SupersededAfter(Leaf):

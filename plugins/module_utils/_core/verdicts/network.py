@@ -82,13 +82,17 @@ class Network:
         new: list[tuple[Path, _Extras | None]] = []
         for subject in subjects:
             key = self._key(subject)
-            if key is not None and key not in known:
+            if key is None:
+                continue
+            path = known.get(key)
+            if path is None:
                 known[key] = path = Path(
                     subject.local_address, subject.remote_address, subject.ifindex
                 )
                 path.meaningless = _is_meaningless(path.local)
                 if not path.meaningless:
                     new.append((path, _NO_EXTRAS if len(key) == 4 else key[4]))
+            subject.path = path
         if new:
             self._find_locals([path for path, _extras in new])
             self._find_routes(new)
@@ -119,8 +123,12 @@ class Network:
         return None if ordinary is None else held if ordinary else []
 
     def _path(self, subject: Subject) -> Path | None:
-        key = self._key(subject)
-        return None if key is None else self._paths.get(key)
+        path: Path | None = subject.path
+        if path is None:
+            # Another subject of the same socket may have been asked about.
+            key = self._key(subject)
+            path = subject.path = None if key is None else self._paths.get(key)
+        return path
 
     def _key(self, subject: Subject) -> _Key | None:
         """What tells one path from another; None: a socket without a peer, or one that has other
