@@ -60,8 +60,14 @@ def test_routes_are_asked_for_those_that_all_else_leaves(routed: Machine) -> Non
 
 def test_where_nothing_may_match_nothing_is_asked(routed: Machine) -> None:
     routed.add(connection(local=GONE))
-    assert cookies(routed, {"remote_port": 80, "stranded": "address_gone"}) == []
+    assert cookies(routed, {"remote_port": 80, "stranded": "unroutable"}) == []
     assert kinds(routed) == {DUMP: 2}
+
+
+def test_where_all_have_their_address_only_addresses_are_asked_for(routed: Machine) -> None:
+    routed.add(connection())
+    assert cookies(routed, {"stranded": "address_gone"}) == []
+    assert kinds(routed) == {DUMP: 2, GETADDR: 1}
 
 
 def test_verdicts_obey_not_and_any(routed: Machine) -> None:
