@@ -258,7 +258,7 @@ def test_limits_that_pace(play: Play) -> None:
     given = {"vpn_cutover_hosts": "one,two", "vpn_cutover_policy": policy}
 
     run = play({**given, "vpn_cutover_confirm_within": "3m"}, "--limit", "two")
-    assert "two: the policy's limits spread this over about 180 s" in run.lines()
+    assert "two: the limits of the policy spread this over about 180 s" in run.lines()
     assert run.row("two") == ["two", "up", "1", "7", "0", "0"]
     assert run.in_the_way("two") == []
     assert not [line for line in run.lines() if line.startswith("one")]
