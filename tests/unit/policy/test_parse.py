@@ -195,6 +195,8 @@ def test_two_rules_of_one_name_are_refused() -> None:
         {"key": {1, 2}},
         {"key": float("nan")},
         {"key": b"bytes"},
+        # YAML reads it where it is written in hexadecimal.
+        {"key": 16**5_000},
         [[[[]]]] * 3,
     ],
 )

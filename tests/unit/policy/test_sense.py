@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -183,3 +184,12 @@ def test_what_matches_a_socket_is_never_called_impossible(match: Any, facts: Any
     value = selector.bind(world)(subject(facts, world))
     if value is not None:
         assert satisfiable([(selector.root, value)]) is not False
+
+
+def test_thousands_of_protections_take_no_minutes() -> None:
+    """Each was compared with each rule: 14 s for these."""
+    selectors = [{"remote": f"192.0.2.{n % 250}", "local_port": n + 1} for n in range(1_000)]
+    rules = [rule(f"rule-{n}", match={"remote": f"10.0.{n}.0/24", "user": 0}) for n in range(20)]
+    before = time.process_time()
+    policy(*rules, protect={"selectors": selectors})
+    assert time.process_time() - before < 5

@@ -14,6 +14,7 @@ from ..selector.values import Path, kind
 
 DEPTH = 100
 MOST_VALUES = 100_000
+_BITS = 128
 _ALLOWED = "strings, numbers, booleans, lists, and mappings whose keys are strings"
 
 
@@ -39,6 +40,9 @@ def refuse_unplain(value: object, path: Path) -> None:
                 pending.append((under, (*at, key)))
         elif isinstance(item, list):
             pending += [(under, (*at, index)) for index, under in enumerate(item)]
+        elif isinstance(item, int) and item.bit_length() > _BITS:
+            # Python itself refuses to write thousands of digits.
+            raise InputError(at, "...", f"wider than {_BITS} bits", "a smaller number")
         elif isinstance(item, float) and not math.isfinite(item):
             raise InputError(at, item, "no finite number", _ALLOWED)
         elif item is not None and not isinstance(item, (str, int, float)):

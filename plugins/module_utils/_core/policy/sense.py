@@ -36,6 +36,10 @@ _SWITCHES: dict[str, Mapping[str, Any]] = {
 }
 
 
+# Pairs of a rule and a protection, each of which takes about a millisecond.
+_MOST_COMPARED = 300
+
+
 class _Nobody:
     """The selectors of the switches name no user and no service."""
 
@@ -64,6 +68,8 @@ def examined(
     errors: list[InputError] = []
     warnings: list[PolicyWarning] = []
     protected = _protected(guard)
+    # So that a reload takes no minutes: of many protections the first are compared with each rule.
+    protected = protected[: max(len(_SWITCHES), _MOST_COMPARED // max(1, len(rules)))]
     for index, (rule, given) in enumerate(rules):
         at = (*path, index)
         found = list(_errors(rule, given, at, guessed=guessed))
