@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import io
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -183,6 +185,35 @@ def test_an_address_that_is_back_within_its_hold(uplinks: Uplinks, start_agent: 
     talk.sock.sendall(b"still here")
     assert talk.peer is not None
     assert talk.peer.recv(64) == b"still here"
+
+
+def test_an_address_that_was_back_while_the_agent_did_not_look(
+    uplinks: Uplinks, start_agent: StartAgent
+) -> None:
+    """It rests now and then; what came back and went meanwhile stands in the events."""
+    talk = uplinks.tcp(uplinks.service4)
+    agent = start_agent(uplinks.host, policy({**_GONE, "hold": "2s"}))
+    ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
+    until(lambda: agent.status()["rules"][0]["hold"] == 1, "it is held")
+    agent.signal(signal.SIGSTOP)
+    try:
+        ip(
+            uplinks.host,
+            f"addr add {uplinks.eth4}/24 dev eth0",
+            f"route replace {uplinks.default4}",
+            f"addr del {uplinks.eth4}/24 dev eth0",
+        )
+        gone = time.monotonic()
+        # The hold that began before would be over by now.
+        time.sleep(2)
+        looks = agent.looks()
+    finally:
+        agent.signal(signal.SIGCONT)
+    until(lambda: agent.looks() > looks, "it has looked")
+    assert alive(talk.sock)
+    assert agent.destroyed() == {}
+    Watched({"4": talk}, {}).fate(agent, "gone")
+    assert time.monotonic() - gone > 2
 
 
 def test_a_hold_that_ends(uplinks: Uplinks, start_agent: StartAgent) -> None:

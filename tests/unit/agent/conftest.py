@@ -17,6 +17,7 @@ import pytest
 from linuxnet_sockets.agent.deadline import Clocks
 from linuxnet_sockets.agent.journal import Log
 from linuxnet_sockets.agent.loop import Agent, Options
+from linuxnet_sockets.agent.news import News
 from linuxnet_sockets.agent.notify import Notify
 from linuxnet_sockets.agent.telling import Teller
 from linuxnet_sockets.errors import PackageMissing
@@ -28,27 +29,27 @@ from tests.unit.policy.policies import document
 __all__ = ["spaces"]
 
 
-def _raised(error: OSError) -> int:
+def _raised(error: OSError) -> News:
     raise error
 
 
 class FakeEvents:
-    """facts, foreign: what it was made for. Each number in `waiting` is one drain; an error is
+    """facts, foreign: what it was made for. Each news in `waiting` is one drain; an error is
     raised once."""
 
     def __init__(self, facts: frozenset[str], foreign: bool) -> None:
         self.facts = facts
         self.foreign = foreign
-        self.waiting: list[int | OSError] = []
+        self.waiting: list[News | OSError] = []
         self.closed = False
 
     def fileno(self) -> int:
         raise AssertionError("nobody waits in these tests")
 
-    def drain(self) -> int:
+    def drain(self) -> News:
         assert not self.closed
-        found = self.waiting.pop(0) if self.waiting else 0
-        return found if isinstance(found, int) else _raised(found)
+        found = self.waiting.pop(0) if self.waiting else News()
+        return found if isinstance(found, News) else _raised(found)
 
     def close(self) -> None:
         self.closed = True

@@ -10,6 +10,7 @@ import pytest
 from linuxnet_sockets.outcomes import OUTCOMES
 from linuxnet_sockets.policy import backoff, engine, holds
 from linuxnet_sockets.policy.engine import Engine
+from linuxnet_sockets.policy.holds import PATIENCE_MS
 from tests.unit.policy.looks import (
     HERE,
     THERE,
@@ -132,6 +133,29 @@ def test_time_that_nobody_watched_counts_for_nothing() -> None:
     judge.interrupted()
     assert told(a_pass(judge, 60_000, look(one, 60_000, [ONE]))) == {1: "hold"}
     assert doomed(a_pass(judge, 62_000, look(one, 62_000, [ONE]))) == [1]
+
+
+def test_what_may_have_been_in_order_begins_anew() -> None:
+    one = policy(rule(hold="2s"))
+    judge = Engine(one)
+    a_pass(judge, 0, look(one, 0, [ONE]))
+    a_pass(judge, 1_500, look(one, 1_500, [ONE]))
+    judge.doubt()
+    assert told(a_pass(judge, 1_900, look(one, 1_900, [ONE]))) == {1: "hold"}
+    # The 1.5 s that were seen count no more.
+    assert told(a_pass(judge, 3_899, look(one, 3_899, [ONE]))) == {1: "hold"}
+    assert doomed(a_pass(judge, 3_900, look(one, 3_900, [ONE]))) == [1]
+
+
+def test_doubts_do_not_put_an_end_off_for_ever() -> None:
+    one = policy(rule(hold="2s"))
+    judge = Engine(one)
+    now_ms = 0
+    while not doomed(a_pass(judge, now_ms, look(one, now_ms, [ONE]))):
+        judge.doubt()
+        now_ms += 1_000
+        assert now_ms < 120_000
+    assert now_ms >= PATIENCE_MS
 
 
 def test_looks_too_far_apart_say_nothing_of_the_time_between() -> None:

@@ -25,7 +25,7 @@ from ..errors import SocketsError
 from ..host import Host
 from ..policy.document import Policy
 from ..policy.enforce import Pass, run_pass
-from ..policy.engine import Engine
+from ..policy.engine import HOLD, Engine
 from ..words import describe
 from .account import LOOK, PAUSED, UNCONFIRMED, Account
 from .cadence import Cadence
@@ -35,6 +35,7 @@ from .files import replace_file
 from .hearing import Hearing
 from .journal import NOTICE, WARNING
 from .metrics import render
+from .news import News
 from .notify import Notify
 from .numbers import metrics_of
 from .source import Refusal, Stamp, read_policy, stamp
@@ -96,6 +97,9 @@ class Agent:
         self.engine: Engine | None = None
         self.events: NetlinkEvents | None = None
         self._heard: tuple[frozenset[str], bool] | None = None
+        # What came since the last look, and whose violations have not lasted for long enough.
+        self._news = News()
+        self._held: set[bytes] = set()
         self._stamp: Stamp | None = None
         self._reload = True
         self._ready = self._ending = False
@@ -260,7 +264,9 @@ class Agent:
             heard = self._try("events", self.events.drain)
             if heard is None:
                 self._deaf()
-            self.account.wakes += heard or 0
+                heard = News(lost=True)
+            self.account.wakes += heard.events
+            self._news += heard
 
     def _controls(self) -> bool:
         """Read pause and trial; whether they withhold something else than before."""
@@ -305,6 +311,9 @@ class Agent:
         if policy is not None and engine is not None:
             if self._has_slept():
                 engine.interrupted()
+            if self._news.may_end(self._held | policy.addresses):
+                engine.doubt()
+            self._news = News()
             withheld = self._withheld()
             one = self._try(
                 LOOK,
@@ -317,6 +326,11 @@ class Agent:
         if one is not None:
             if one.decision.next_ms is not None:
                 self.cadence.want(one.decision.next_ms / 1000)
+            self._held = {
+                each.violation.subject.local_address
+                for each in one.decision.findings
+                if each.status == HOLD
+            }
             self.account.took(one, self._clocks())
             self.teller.passed(one)
             self._admit(one)

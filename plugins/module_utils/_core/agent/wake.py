@@ -9,10 +9,12 @@ import errno
 import os
 import select
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Sequence
 from contextlib import suppress
+from typing import Any
 
 from ..errors import PackageMissing
+from .news import News, Reader
 
 # The groups that tell of a change of each kind of fact (include/uapi/linux/rtnetlink.h; pyroute2
 # calls them by these names in each of its versions).
@@ -23,8 +25,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "rules": ("RTMGRP_IPV4_RULE", "RTMGRP_IPV6_RULE"),
 }
 
-# An event says no more than "look again", so few of them need room. A storm overflows the buffer,
-# which is an event too (ENOBUFS), and reading what is left of it takes no time.
+# Those of which there may be storms have a socket of their own: what the others tell is not lost
+# along with them.
+_STORMY = frozenset({"routes"})
+
+# An event says hardly more than "look again", so few of them need room. A storm overflows the
+# buffer, which is an event too (ENOBUFS), and reading what is left of it takes no time.
 _SOCKET_BUFFER = 16 * 1024
 _RECEIVE_BUFFER = 4 * 1024
 _NETLINK_LISTEN_ALL_NSID = 8  # include/uapi/linux/netlink.h
@@ -41,12 +47,69 @@ class NetlinkEvents:
 
     facts: keys of GROUPS. foreign: hear of the network namespaces too that have an id in this one
     (ip-netns(8), set), without holding anything open in them; and of mounts, by which namespaces
-    get names and lose them. The events are not decoded: what is true is asked of the kernel, and a
-    lost event costs nothing.
+    get names and lose them. What is true is asked of the kernel, and not read from the events: a
+    lost one costs nothing but time.
     Raises PackageMissing, and OSError.
     """
 
     def __init__(self, facts: Collection[str], *, foreign: bool = False) -> None:
+        self._buffer = bytearray(_RECEIVE_BUFFER)
+        self._reader = Reader()
+        self._calm = self._stormy = None
+        self._descriptors = _Descriptors()
+        try:
+            calm, stormy = sorted(set(facts) - _STORMY), sorted(_STORMY.intersection(facts))
+            # At least one socket, since with `foreign` it may be that it hears of mounts alone.
+            if calm or not stormy:
+                self._calm = _Groups(calm, foreign=foreign)
+                self._descriptors.add(self._calm.raw, select.EPOLLIN)
+            if stormy:
+                self._stormy = _Groups(stormy, foreign=foreign)
+                self._descriptors.add(self._stormy.raw, select.EPOLLIN)
+            if foreign:
+                self._descriptors.add_mounts()
+        except BaseException:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._descriptors.fileno()
+
+    def drain(self) -> News:
+        """Take what has come. Raises OSError."""
+        news = News()
+        if self._calm is not None:
+            news = self._taken(self._calm)
+        if self._stormy is not None:
+            # What is lost of these ends no violation.
+            news += self._taken(self._stormy)._replace(lost=False)
+        return news
+
+    def _taken(self, groups: _Groups) -> News:
+        news = News()
+        while True:
+            try:
+                size = groups.raw.recv_into(self._buffer)
+                news += self._reader.read(bytes(self._buffer[:size]))
+            except BlockingIOError:
+                return news
+            except OSError as error:
+                # More came than there was room for. What did fit can still be read.
+                if error.errno != errno.ENOBUFS:
+                    raise
+                news += News(1, lost=True)
+
+    def close(self) -> None:
+        self._descriptors.close()
+        for groups in (self._calm, self._stormy):
+            if groups is not None:
+                groups.close()
+
+
+class _Groups:
+    """A socket that hears of some kinds of facts. Raises PackageMissing, and OSError."""
+
+    def __init__(self, facts: Sequence[str], *, foreign: bool) -> None:
         try:
             from pyroute2.netlink import rtnl
             from pyroute2.netlink.rtnl.iprsocket import IPRSocket
@@ -61,57 +124,39 @@ class NetlinkEvents:
         self._socket = IPRSocket(all_ns=foreign)
         try:
             self._socket.bind(groups=groups)
-            self._raw = socket.socket(fileno=os.dup(self._socket.fileno()))
+            self.raw = socket.socket(fileno=os.dup(self._socket.fileno()))
         except BaseException:
             self._socket.close()
             raise
-        self._raw.setblocking(False)
-        self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
-        self._buffer = bytearray(_RECEIVE_BUFFER)
-        self._mounts = _Mounts(self._raw) if foreign else None
-
-    def fileno(self) -> int:
-        return self._raw.fileno() if self._mounts is None else self._mounts.fileno()
-
-    def drain(self) -> int:
-        """Take what has come; how many events there were at least. Raises OSError."""
-        return sum(1 for _event in self._waiting())
-
-    def _waiting(self) -> Iterator[None]:
-        while True:
-            try:
-                self._raw.recv_into(self._buffer)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                # More came than there was room for. What did fit can still be read.
-                if error.errno != errno.ENOBUFS:
-                    raise
-            yield
+        self.raw.setblocking(False)
+        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
 
     def close(self) -> None:
-        if self._mounts is not None:
-            self._mounts.close()
-        self._raw.close()
+        self.raw.close()
         self._socket.close()
 
 
-class _Mounts:
-    """Readable where another descriptor is, or the table of mounts has changed since it was asked
-    for last (proc_pid_mounts(5)). Without such a table the other one is all there is."""
+class _Descriptors:
+    """Readable where one of several descriptors is."""
 
-    def __init__(self, other: socket.socket) -> None:
-        self._table = None
-        self._both = select.epoll()
-        self._both.register(other, select.EPOLLIN)
+    def __init__(self) -> None:
+        self._table: Any = None
+        self._all = select.epoll()
+
+    def add(self, descriptor: Any, events: int) -> None:
+        self._all.register(descriptor, events)
+
+    def add_mounts(self) -> None:
+        """Readable too when the table of mounts has changed since it was asked for last
+        (proc_pid_mounts(5)), if there is such a table."""
         with suppress(OSError):
             self._table = open("/proc/self/mountinfo", "rb", buffering=0)  # noqa: SIM115 - closed below
-            self._both.register(self._table, select.EPOLLPRI)
+            self.add(self._table, select.EPOLLPRI)
 
     def fileno(self) -> int:
-        return self._both.fileno()
+        return self._all.fileno()
 
     def close(self) -> None:
-        self._both.close()
+        self._all.close()
         if self._table is not None:
             self._table.close()

@@ -81,6 +81,14 @@ class Policy:
     def longest_hold_ms(self) -> int:
         return max(rule.hold_ms for rule in self.rules)
 
+    @property
+    def addresses(self) -> frozenset[bytes]:
+        """Those that the rules' conditions name, of 4 or 16 bytes."""
+        conditions = [rule.condition for rule in self.rules if rule.condition is not None]
+        return frozenset(
+            fact.address for each in conditions for fact in each.facts() if fact.address
+        )
+
     def without_holds(self) -> Policy:
         """The same, but that nothing is waited for."""
         return replace(self, rules=tuple(replace(rule, hold_ms=0) for rule in self.rules))

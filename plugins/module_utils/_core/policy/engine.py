@@ -140,6 +140,11 @@ class Engine:
         """The time since the last looks counts for no hold: the machine slept, say."""
         self._holds.interrupted()
 
+    def doubt(self) -> None:
+        """What violated may have been in order for a moment since the last looks: its holds begin
+        anew. What each look has shown for holds.PATIENCE_MS is not doubted any more."""
+        self._holds.doubt()
+
     def see(self, looks: Iterable[Judgement | Unseen]) -> None:
         """One pass over all namespaces; those that it leaves out are gone."""
         self._present = []

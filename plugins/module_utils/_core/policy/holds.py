@@ -22,6 +22,9 @@ Key = tuple[str, int, int, int, bytes]
 
 MOST_HOLDS = 1 << 18
 
+# Doubts end no hold any more of what each look has shown for so long.
+PATIENCE_MS = 60_000
+
 
 class Held(NamedTuple):
     """since_ms: when it was first seen. counted_ms: what had been counted when the present stretch
@@ -39,6 +42,7 @@ class _Series:
     began_ms: int
     ended_ms: int
     interrupted: bool = False
+    doubtful: bool = False
     holds: dict[Key, Held] = field(default_factory=dict)
 
     def continues(self, began_ms: int, longest_gap_ms: int | None) -> bool:
@@ -46,6 +50,10 @@ class _Series:
         if self.interrupted:
             return False
         return longest_gap_ms is None or began_ms - self.ended_ms <= longest_gap_ms
+
+    def doubts(self, held: Held, now_ms: int) -> bool:
+        """Whether it may have been over for a moment since the last look."""
+        return self.doubtful and now_ms - held.since_ms < PATIENCE_MS
 
     def stopped(self, held: Held, ended_ms: int) -> Held:
         """A hold whose stretch ended with the last look, and whose next one begins now."""
@@ -79,6 +87,8 @@ class Holds:
             held = None if before is None else before.holds.get(key)
             if held is None or before is None:
                 held = Held(ended_ms, 0, ended_ms)
+            elif before.doubts(held, ended_ms):
+                held = Held(held.since_ms, 0, ended_ms)
             elif not goes_on:
                 held = before.stopped(held, ended_ms)
             if len(series.holds) < room:
@@ -96,6 +106,11 @@ class Holds:
     def interrupted(self) -> None:
         for series in self._series.values():
             series.interrupted = True
+
+    def doubt(self) -> None:
+        """Whatever was held may have been in order for a moment since the last looks."""
+        for series in self._series.values():
+            series.doubtful = True
 
     def keep(self, namespaces: Iterable[Identity], rules: Iterable[str]) -> None:
         """Forget all other namespaces and rules."""
@@ -130,6 +145,8 @@ class Holds:
         series = self._series.get((namespace, rule))
         held = None if series is None else series.holds.get(key)
         if series is None or held is None:
+            return hold_ms == 0
+        if series.doubts(held, began_ms):
             return hold_ms == 0
         until = began_ms if series.continues(began_ms, self._longest_gap_ms) else series.began_ms
         return held.counted_ms + max(0, until - held.from_ms) >= hold_ms
