@@ -80,3 +80,32 @@ def test_what_makes_no_sense_is_refused_before_anything_is_sent(
         failures = "\n".join(each["msg"] for each in told if each.get("failed"))
         missing = [word for word in words if word not in failures]
         assert missing == [], f"{name}: {answer}"
+
+
+def test_a_run_that_ended_before_it_wrote_its_unit_leaves_nothing_behind(
+    controller: Controller, tmp_path: Path
+) -> None:
+    """As it is on a host where the policy was refused: directories, and what is protected."""
+    etc, library = tmp_path / "etc" / "linuxnet-sockets", tmp_path / "lib" / "linuxnet-sockets"
+    (etc / "protect.d").mkdir(parents=True)
+    (etc / "protect.d" / "agent-mine.json").write_text("[]")
+    (library / "core-1").mkdir(parents=True)
+    facts = tmp_path / "ansible" / "facts.d"
+    facts.mkdir(parents=True)
+    given = {
+        "agent_state": "absent",
+        "agent_user": "nobody-of-that-name",
+        "agent__etc": str(etc),
+        "agent__library": str(library),
+        "agent__command": str(tmp_path / "socket-agent"),
+        "agent__state_directory": str(tmp_path / "state"),
+        "agent__unit_file": str(tmp_path / "socket-agent.service"),
+        "agent__fact_file": str(facts / "linuxnet_sockets.fact"),
+    }
+    task = {"ansible.builtin.include_role": {"name": "linuxnet.sockets.agent"}, "vars": given}
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [task]}]))
+    controller.run("ansible-playbook", "-i", str(ROOT / "tools" / "inventory.yml"), str(playbook))
+    left = {str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*")}
+    # Facts of others are looked for in a directory that is theirs.
+    assert left == {"play.yml", "etc", "lib", "ansible", "ansible/facts.d"}
