@@ -357,6 +357,22 @@ def test_a_client_that_comes_back_again_and_again_is_not_hammered() -> None:
     assert told(decision) == {50: "destroy", 51: "back_off", 52: "destroy"}
 
 
+def test_what_the_limits_spread_over_time_is_no_client_that_comes_back() -> None:
+    limits = {"max_sockets": 2, "per": "10s", "on_excess": "pace"}
+    one = policy(rule(hold=0), limits=limits)
+    judge = Engine(one)
+    left, now = list(range(1, 25)), 0
+    while left:
+        decision = a_pass(judge, now, look(one, now, [subject(each) for each in left]))
+        assert "back_off" not in told(decision).values()
+        left = [each for each in left if each not in doomed(decision)]
+        if left:
+            assert decision.next_ms is not None
+            now = decision.next_ms
+    # As fast as the limits allow, within their grain: twelve times two, ten seconds apart.
+    assert now < 11 * 11_000
+
+
 def test_many_at_once_are_one_round() -> None:
     one = policy(rule(hold=0), limits={"max_sockets": 10_000})
     judge = Engine(one)

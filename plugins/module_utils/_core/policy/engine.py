@@ -124,6 +124,8 @@ class Engine:
         self._present: list[Violation] = []
         self._untracked = 0
         self._decided_ms = 0
+        # Where connections lead that the limits held back: what is left of them comes back as well.
+        self._crowded: set[Target] = set()
 
     @property
     def policy(self) -> Policy:
@@ -204,6 +206,7 @@ class Engine:
             until = self._spent.room_ms(now_ms, wanted)
             for index in held_back:
                 findings[index] = findings[index]._replace(status=LIMIT, until_ms=until)
+        self._crowded = {findings[index].violation.target for index in held_back}
         self._present = []
         waits = [each.until_ms for each in findings if each.until_ms is not None]
         return Decision(
@@ -277,7 +280,8 @@ class Engine:
         self._spent.give_back(self._decided_ms, untouched)
         self._back_off.forget_old(now_ms)
         for target, failed in targets.items():
-            self._back_off.note(target, now_ms, failed=failed)
+            if failed or target not in self._crowded:
+                self._back_off.note(target, now_ms, failed=failed)
 
     def spent(self, now_ms: int) -> int:
         """How many were destroyed within the time of the limits."""
