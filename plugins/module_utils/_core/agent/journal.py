@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import re
+import select
 from collections.abc import Mapping
 from typing import Any, TextIO
 
 # sd-daemon(3): what journald takes for the priority of a line.
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
+
+# So long the agent waits for who reads its lines.
+_PATIENCE_MS = 500
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _PLAIN = re.compile(r"[\w.:/@%+\[\]*<>=,-]+", re.ASCII)
@@ -19,16 +23,40 @@ _PLAIN = re.compile(r"[\w.:/@%+\[\]*<>=,-]+", re.ASCII)
 class Log:
     """Writes to a stream that journald reads, or to a terminal.
 
-    prefixed: begin each line with its priority. A stream that cannot be written to any more does
-    not stop the agent.
+    prefixed: begin each line with its priority. A stream that cannot be written to any more, or
+    that nobody reads, does not stop the agent: lines are lost then, and counted.
     """
 
     def __init__(self, stream: TextIO, *, prefixed: bool) -> None:
         self._stream = stream
         self._prefixed = prefixed
+        self._patience_ms = _PATIENCE_MS
+        self._lost = 0
 
     def line(self, priority: int, text: str, fields: Mapping[str, Any] | None = None) -> None:
         """text, then key=value for each field that is not None."""
+        if not self._is_read():
+            self._lost += 1
+            return
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            self._write(WARNING, f"nobody read this for a while: lines were lost: {lost}", None)
+        self._write(priority, text, fields)
+
+    def _is_read(self) -> bool:
+        """Whether a line can be written without waiting; it is waited for once, and not again
+        before there was room."""
+        try:
+            poller = select.poll()
+            poller.register(self._stream, select.POLLOUT)
+            ready = bool(poller.poll(self._patience_ms))
+        except (OSError, ValueError, TypeError):
+            # It is no file, or a closed one.
+            return True
+        self._patience_ms = _PATIENCE_MS if ready else 0
+        return ready
+
+    def _write(self, priority: int, text: str, fields: Mapping[str, Any] | None) -> None:
         shown = [_UNPRINTABLE.sub(_escape, " ".join(text.split()))]
         shown += [
             f"{key}={_value(value)}" for key, value in (fields or {}).items() if value is not None
