@@ -194,12 +194,16 @@ class _Process:
                         self._counts[which] += 1
             self._counts[0] += 1
 
+    def counts(self) -> object:
+        """As stop tells them in the end."""
+        return " ".join(map(str, self._counts))
+
     def stop(self) -> object:
         """How many turns there were, and how often either connection failed."""
         self._ends.set()
         assert self._loop is not None
         self._loop.join()
-        return " ".join(map(str, self._counts))
+        return self.counts()
 
 
 def main() -> None:

@@ -45,10 +45,10 @@ def subflows(view: View, subjects: Sequence[Subject]) -> dict[int, int]:
     which costs more than all else; so where it did not come with these sockets, first whether there
     is an MPTCP connection at all.
     """
-    streams = [subject for subject in subjects if subject.sock.protocol == "tcp"]
-    if all(inet_diag.INFO in each.attributes for each in streams):
-        return {each.sock.cookie: key_of(each) for each in streams if each.ulp == "mptcp"}
-    families = {subject.sock.family for subject in streams}
+    if all(each.sock.protocol != "tcp" or inet_diag.INFO in each.attributes for each in subjects):
+        carriers = (each for each in subjects if each.sock.protocol == "tcp")
+        return {each.sock.cookie: key_of(each) for each in carriers if each.ulp == "mptcp"}
+    families = {subject.sock.family for subject in subjects if subject.sock.protocol == "tcp"}
     if not _has_mptcp(view):
         return {}
     environment = view.environment()
