@@ -23,6 +23,7 @@ from tests.lab.waiting import until
 PORT, PORT6 = 8080, 8081
 CHECKER = "192.0.2.9"  # asks every host for its health, as a load balancer does
 RESET, END_OF_FILE = "ECONNRESET", "closed"
+REFUSED = "It keeps the host."  # what a hook says that fails
 
 ENDED = re.compile(
     r"^drain: \[(\w+)\] 0 ended by themselves, 0 destroyed, 3 left \(3 established\), done in "
@@ -88,15 +89,20 @@ class Site:
         self.inventory.write_text(
             yaml.safe_dump({"all": {"hosts": members, "vars": everybody}}, sort_keys=False)
         )
+        refuse = {
+            "name": "Ask the balancer",
+            "ansible.builtin.fail": {"msg": REFUSED},
+            "when": "inventory_hostname == 'two'",
+        }
         self._hook("before.yml", "before {{ inventory_hostname }}")
-        self._hook("fails.yml", "before {{ inventory_hostname }}", but="two")
+        self._hook("fails.yml", "before {{ inventory_hostname }}", refuse)
         self._hook("after.yml", "after {{ inventory_hostname }} {{ drain_result.ended }}")
 
-    def _hook(self, name: str, line: str, but: str = "none") -> None:
-        """Tasks that write a line, and fail for one host."""
-        command = f"test {{{{ inventory_hostname }}}} != {but} && echo '{line}' >> {self.log}"
+    def _hook(self, name: str, line: str, *first: dict[str, Any]) -> None:
+        """Tasks that write a line, after these."""
+        command = f"echo '{line}' >> {self.log}"
         task = {"name": "Write it down", "ansible.builtin.shell": command, "changed_when": False}
-        (self.folder / name).write_text(yaml.safe_dump([task]))
+        (self.folder / name).write_text(yaml.safe_dump([*first, task], sort_keys=False))
 
     def done(self) -> list[str]:
         """What the hooks wrote since the last time."""
@@ -108,6 +114,13 @@ class Site:
 @pytest.fixture(scope="module")
 def site(lab: Lab, start_actor: StartActor, tmp_path_factory: pytest.TempPathFactory) -> Site:
     return Site(lab, start_actor, tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(autouse=True)
+def _no_notes_are_left(site: Site) -> Iterator[None]:
+    """What the hooks wrote is no matter of the next test, also where this one fails."""
+    yield
+    site.done()
 
 
 class Run(NamedTuple):
@@ -299,7 +312,7 @@ def test_a_batch_is_finished_where_tasks_fail_for_one_of_its_hosts(
 
     assert run.status == 2, run.output
     assert [run.recap(host)["status"] for host in site.hosts] == ["clean", "FAILED", "not begun"]
-    assert "two: Write it down: non-zero return code" in run.output
+    assert f"two: Ask the balancer: {REFUSED}" in run.output
     assert site.done() == ["before one", "after one 0"]
     for host, connections in others(site, waiting):
         assert set(host.seen(connections)) == {"open"}
