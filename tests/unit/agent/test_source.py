@@ -1,10 +1,12 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Policy files that are no policies: refused in a while that nobody notices, in few words."""
+"""Files that are no policies or protections: refused in a while that nobody notices, in few
+words."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -14,7 +16,10 @@ import pytest
 
 from linuxnet_sockets.agent.source import Refusal, read_policy
 from linuxnet_sockets.host import Host
-from tests.unit.policy.policies import document
+from tests.unit.agent.conftest import Bench
+from tests.unit.guard.machine import connection
+from tests.unit.odd_files import pipe
+from tests.unit.policy.policies import document, rule
 
 
 def _match(**match: Any) -> bytes:
@@ -50,3 +55,30 @@ def test_what_is_not_told_is_counted(tmp_path: Path) -> None:
     read = read_policy(str(file), Host())
     assert isinstance(read, Refusal)
     assert read.reasons[-1] == f"And {1000 - len(read.reasons) + 1} more."
+
+
+@pytest.mark.parametrize("kind", ["pipe", "nested"])
+def test_what_lies_among_the_protections_is_refused_by_its_own_name(
+    bench: Bench, kind: str
+) -> None:
+    bench.machine.files.mkdir()
+    odd = bench.machine.files / "odd.json"
+    bench.machine.add(connection(local_port=1))
+    bench.write(rule(hold=0))
+    with contextlib.ExitStack() as stack:
+        if kind == "pipe":
+            stack.enter_context(pipe(odd))
+        else:
+            odd.write_text("[" * 100_000)
+        before = time.monotonic()
+        bench.goes_on()
+        assert time.monotonic() - before < 2
+    (reason,) = bench.status["refused"]["errors"]
+    assert reason.startswith(f"The protection file {odd} cannot be obeyed: it ")
+    assert str(bench.policy) not in reason
+    # Nobody knows what it was to protect.
+    assert (bench.status["held_back"], bench.destroyed) == ("no_policy", [])
+    odd.unlink()
+    bench.goes_on(11)
+    assert bench.status["refused"] is None
+    assert len(bench.destroyed) == 1

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from linuxnet_sockets.guard.options import SWITCHES
 from linuxnet_sockets.guard.reason import RULES
 from tests.fakes.model import TIME_WAIT, UDP
 from tests.unit.guard.machine import LOCAL, REMOTE, FakeSocket, Machine, connection
+from tests.unit.odd_files import pipe
 
 
 def write(machine: Machine, name: str, content: object) -> str:
@@ -163,13 +166,18 @@ def test_what_is_named_json_is_obeyed_whatever_else_it_looks_like(
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("a.json", "{", "not valid JSON"),
-        ("a.json", "", "not valid JSON"),
-        ("a.json", '{"remote": "192.0.2.1", "remote": "192.0.2.2"}', "comes twice"),
+        ("a.json", "{", "not JSON in UTF-8"),
+        ("a.json", "", "not JSON in UTF-8"),
+        ("a.json", '{"remote": "192.0.2.1", "remote": "192.0.2.2"}', "comes more than once"),
         ("a.json", '"tcp"', "neither a mapping nor a list"),
         ("a.json", "null", "neither a mapping nor a list"),
         ("a.json", {"selectors": {"remote": REMOTE}}, "selectors is not a list"),
         ("a.json", {}, ""),
+        pytest.param("a.json", "[" * 100_000, "nests more than", id="deep"),
+        pytest.param("a.json", '{"not":' * 90 + "1" + "}" * 90, "nested more than", id="nots"),
+        pytest.param("a.json", {"user": "a\0b"}, "NUL", id="NUL"),
+        pytest.param("a.json", '{"cgroup": "\\ud800"}', "half a character", id="half"),
+        pytest.param("a.json", '{"pid": ' + "9" * 5_000 + "}", "digits", id="digits"),
         ("a.json", [{"remote": REMOTE}, {"remote": "300.1.1.1"}], "selector 1"),
         ("a.json", [{"remote": []}], "selector 0"),
         ("a.json", {"remot": REMOTE}, "remot"),
@@ -206,12 +214,42 @@ def test_file_that_cannot_be_opened(machine: Machine) -> None:
     assert "No such file" in caught.value.problem
 
 
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("pipe", "it is no regular file"),
+        ("device", "it is no regular file"),
+        ("directory", "Is a directory"),
+        ("endless", "it is longer than"),
+    ],
+)
+def test_what_is_no_file_is_refused_by_its_name_and_not_waited_for(
+    machine: Machine, kind: str, problem: str
+) -> None:
+    machine.files.mkdir()
+    file = machine.files / "odd.json"
+    with contextlib.ExitStack() as stack:
+        if kind == "pipe":
+            stack.enter_context(pipe(file))
+        elif kind == "device":
+            file.symlink_to("/dev/null")
+        elif kind == "directory":
+            file.mkdir()
+        else:
+            file.touch()
+            os.truncate(file, 1 << 40)
+        with pytest.raises(ProtectFileError) as caught:
+            machine.guard()
+    assert caught.value.file == str(file)
+    assert problem in caught.value.problem
+
+
 def test_file_that_is_no_text(machine: Machine) -> None:
     machine.files.mkdir()
     (machine.files / "a.json").write_bytes(b'{"remote": "\xff"}')
     with pytest.raises(ProtectFileError) as caught:
         machine.guard()
-    assert "not valid JSON" in caught.value.problem
+    assert "not JSON in UTF-8" in caught.value.problem
 
 
 def test_the_manual_explains_each_rule() -> None:

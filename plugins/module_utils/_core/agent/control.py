@@ -13,8 +13,9 @@ import json
 import os
 from typing import NamedTuple
 
+from ..reading import read_regular
 from .deadline import Clocks, Deadline
-from .files import read_bounded, remove_file, replace_file
+from .files import remove_file, replace_file
 
 PAUSED = "paused"
 UNCONFIRMED = "unconfirmed.json"
@@ -35,7 +36,7 @@ def read_pause(directory: str, now: Clocks) -> Pause | None:
     """None: not paused, or not any more. Any file of the name pauses, whatever is in it."""
     path = os.path.join(directory, PAUSED)
     try:
-        text = read_bounded(path, _MOST_BYTES).decode("utf-8", "replace")
+        text = read_regular(path, _MOST_BYTES).decode("utf-8", "replace")
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -83,7 +84,7 @@ class Confirmation(NamedTuple):
 def read_confirmation(directory: str) -> Confirmation | None:
     """None: nothing waits to be confirmed."""
     try:
-        value = json.loads(read_bounded(os.path.join(directory, UNCONFIRMED), _MOST_BYTES))
+        value = json.loads(read_regular(os.path.join(directory, UNCONFIRMED), _MOST_BYTES))
         return Confirmation(str(value["digest"]), Deadline.read(value["until"]))
     except FileNotFoundError:
         return None

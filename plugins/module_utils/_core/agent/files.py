@@ -1,28 +1,13 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: files that others read or write while the agent runs."""
+"""Private to linuxnet.sockets: files that others read while the agent writes them."""
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import tempfile
 from contextlib import suppress
-
-
-def read_bounded(path: str, most: int) -> bytes:
-    """The first bytes of a file, at most so many. Raises OSError, also for what is no regular file:
-    a named pipe would let one wait for whoever writes to it.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", path)
-        return os.read(descriptor, most)
-    finally:
-        os.close(descriptor)
 
 
 def replace_file(path: str, content: str, *, mode: int = 0o644, lasting: bool = False) -> None:

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 
 from ..errors import InputError, ProtectFileError
+from ..reading import json_value, read_regular
 from ..selector.parse import Selector, parse_selector
 from ..selector.values import Names
 from ..words import describe
@@ -63,12 +63,11 @@ def _why(error: OSError) -> str:
 def _read(file: str) -> Iterator[tuple[int | None, object]]:
     """The values that stand for selectors, each with its index where they are a list."""
     try:
-        with open(file, encoding="utf-8") as stream:
-            value = json.load(stream, object_pairs_hook=_without_repeats)
+        value = json_value(read_regular(file))
     except OSError as error:
         raise ProtectFileError(file, _why(error), "a readable file") from error
     except ValueError as error:
-        raise ProtectFileError(file, f"not valid JSON ({error})", _ALLOWED_CONTENT) from error
+        raise ProtectFileError(file, str(error), _ALLOWED_CONTENT) from error
     if isinstance(value, Mapping) and set(value) == {"selectors"}:
         value = value["selectors"]
         if not isinstance(value, list):
@@ -79,13 +78,3 @@ def _read(file: str) -> Iterator[tuple[int | None, object]]:
         yield None, value
     else:
         raise ProtectFileError(file, "neither a mapping nor a list", _ALLOWED_CONTENT)
-
-
-def _without_repeats(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """Of a key that comes twice, JSON readers silently keep one; that would protect less."""
-    mapping = dict(pairs)
-    if len(mapping) != len(pairs):
-        keys = [key for key, _value in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {repeated!r} comes twice")
-    return mapping
