@@ -150,6 +150,7 @@ class Abilities:
     protocol_attribute: INET_DIAG_REQ_PROTOCOL is understood (Linux 5.9).
     destroys_time_wait: about Linux 6.0. reports_cgroup: CONFIG_SOCK_CGROUP_DATA, Linux 5.8.
     reports_sockopt: Linux 5.10. reports_bound_inactive: Linux 6.8.
+    answers_former_message: TCPDIAG_GETSOCK, which lists both families of TCP.
     info_size: length of struct tcp_info.
     receive_buffer: what a netlink socket's queue holds, in skb truesize.
     """
@@ -163,6 +164,7 @@ class Abilities:
     reports_cgroup: bool = True
     reports_sockopt: bool = True
     reports_bound_inactive: bool = True
+    answers_former_message: bool = True
     info_size: int = 248
     receive_buffer: int = 212_992
 

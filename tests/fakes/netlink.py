@@ -154,16 +154,22 @@ class FakeNetlinkSocket:
         if kind == sock_diag.DESTROY:
             sock_diag.destroy(self._namespace, self._abilities, payload)
             return []
-        if kind != sock_diag.BY_FAMILY:
+        if kind == sock_diag.GETSOCK and flags & F_DUMP:
+            if not self._abilities.answers_former_message:
+                raise sock_diag.RequestError(errno.EOPNOTSUPP)
+            payload = sock_diag.of_both(payload)
+        elif kind != sock_diag.BY_FAMILY:
             raise sock_diag.RequestError(errno.EINVAL)
         if not flags & F_DUMP:
             found = sock_diag.one(self._namespace, self._abilities, payload)
             return [message(sock_diag.BY_FAMILY, 0, sequence, self._port, found)]
         try:
-            payloads = sock_diag.dump(self._namespace, self._abilities, payload)
+            payloads = sock_diag.dump(
+                self._namespace, self._abilities, payload, both=kind == sock_diag.GETSOCK
+            )
         except sock_diag.DumpError as failure:
             return [self._done(sequence, failure.code)]
-        parts = self._parts(sock_diag.BY_FAMILY, sequence, payloads)
+        parts = self._parts(kind, sequence, payloads)
         # inet_diag_dump says how much it wrote, so that NLMSG_DONE comes in a datagram of its own.
         return [*parts, self._done(sequence, 0)]
 

@@ -17,10 +17,14 @@ from collections.abc import Iterator
 from . import bytecode, lookup, model, records
 from .model import Abilities, FakeNamespace, FakeSocket
 
+GETSOCK = 18
 BY_FAMILY = 20
 DESTROY = 21
 _REQUEST = struct.Struct("=BBBBI")
 _REQUEST_LENGTH = 56
+# struct inet_diag_req, of the message that is older than families: where its states stand.
+_FORMER_LENGTH = 60
+_FORMER_STATES = 52
 _REQ_BYTECODE = 1
 _REQ_PROTOCOL = 3
 _NOCOOKIE = 0xFFFFFFFF_FFFFFFFF
@@ -39,13 +43,13 @@ class RequestError(Exception):
 class Request:
     """A struct inet_diag_req_v2 with its attributes. Raises RequestError."""
 
-    def __init__(self, payload: bytes, abilities: Abilities) -> None:
+    def __init__(self, payload: bytes, abilities: Abilities, *, both: bool = False) -> None:
         if len(payload) < 2:
             raise RequestError(errno.EINVAL)
         self.family = payload[0]
         if self.family >= _MAX_FAMILY:
             raise RequestError(errno.EINVAL)
-        if self.family not in (socket.AF_INET, socket.AF_INET6):
+        if self.family not in (socket.AF_INET, socket.AF_INET6) and not both:
             raise RequestError(errno.ENOENT)
         if len(payload) < _REQUEST_LENGTH:
             raise RequestError(errno.EINVAL)
@@ -68,6 +72,15 @@ class Request:
         self.handled = self.protocol < _MAX_PROTOCOL and self.protocol in abilities.handlers
 
 
+def of_both(payload: bytes) -> bytes:
+    """The request that a TCPDIAG_GETSOCK is taken for (inet_diag_dump_compat): of AF_UNSPEC."""
+    if len(payload) < _FORMER_LENGTH:
+        raise RequestError(errno.EINVAL)
+    (states,) = struct.unpack_from("=I", payload, _FORMER_STATES)
+    head = _REQUEST.pack(socket.AF_UNSPEC, socket.IPPROTO_TCP, payload[3], 0, states)
+    return head + payload[4:_FORMER_STATES] + payload[_FORMER_LENGTH:]
+
+
 def _attributes(raw: bytes) -> Iterator[tuple[int, bytes]]:
     """nla_for_each_attr: ends quietly at the first that does not fit."""
     offset = 0
@@ -79,9 +92,14 @@ def _attributes(raw: bytes) -> Iterator[tuple[int, bytes]]:
         offset += (length + 3) & ~3
 
 
-def dump(namespace: FakeNamespace, abilities: Abilities, payload: bytes) -> list[bytes]:
-    """The payloads of a dump. Raises RequestError before it starts, DumpError at its end."""
-    request = Request(payload, abilities)
+def dump(
+    namespace: FakeNamespace, abilities: Abilities, payload: bytes, *, both: bool = False
+) -> list[bytes]:
+    """The payloads of a dump. Raises RequestError before it starts, DumpError at its end.
+
+    both: the payload may be that of of_both.
+    """
+    request = Request(payload, abilities, both=both)
     if request.bytecode is not None:
         refusal = bytecode.audit(
             request.bytecode, privileged=abilities.privileged, unknown=abilities.unknown_ops
@@ -106,7 +124,7 @@ class DumpError(Exception):
 
 
 def _in_dump(sock: FakeSocket, request: Request, abilities: Abilities) -> bool:
-    if sock.protocol != request.protocol or sock.family != request.family:
+    if sock.protocol != request.protocol or request.family not in (socket.AF_UNSPEC, sock.family):
         return False
     if sock.state == model.BOUND_INACTIVE and not abilities.reports_bound_inactive:
         return False

@@ -129,14 +129,19 @@ def test_older_ops_and_no_filter_at_all_find_the_same(view: View, selector: dict
     parsed = _parsed(selector)
     exact = set(_found(view, parsed))
 
-    class Older(Selector):
+    class EachFamily(Selector):
+        def program_of_both(self, *_arguments: Any) -> None:
+            return None
+
+    class Older(EachFamily):
         def programs(self, *arguments: Any, **options: Any) -> list[bytes]:
             return super().programs(*arguments, **{**options, "exact_ops": False})
 
-    class Unfiltered(Selector):
+    class Unfiltered(EachFamily):
         def programs(self, *arguments: Any, **options: Any) -> list[bytes]:  # noqa: ARG002
             return [b""]
 
+    assert set(_found(view, EachFamily(parsed.root))) == exact
     assert set(_found(view, Older(parsed.root))) == exact
     assert set(_found(view, Unfiltered(parsed.root))) == exact
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from linuxnet_sockets.subject import Subject
 from tests.fakes import FakeRoute
 from tests.unit.guard.machine import LOCAL, Machine, connection
 
-DUMP, GETLINK, GETADDR, GETROUTE, GETRULE = 20, 18, 22, 26, 34
+DUMP, GETADDR, GETROUTE = 20, 22, 26
+# Of sockets of both families (TCPDIAG_GETSOCK); to rtnetlink the number is RTM_GETLINK.
+DUMP_BOTH = 18
 GONE = "192.0.2.99"
 
 
@@ -40,13 +43,13 @@ def kinds(machine: Machine) -> Counter[int]:
 def test_a_selector_without_verdicts_asks_for_sockets_alone(routed: Machine) -> None:
     routed.add(connection())
     cookies(routed, {"remote_port": 443, "idle": "1ms"})
-    assert kinds(routed) == {DUMP: 2}
+    assert kinds(routed) == {DUMP_BOTH: 1}
 
 
 def test_a_stuck_one_needs_no_second_look(routed: Machine) -> None:
     routed.add(connection())
     cookies(routed, {"stuck": ["retransmitting", "silent"]})
-    assert kinds(routed) == {DUMP: 2}
+    assert kinds(routed) == {DUMP_BOTH: 1}
 
 
 def test_routes_are_asked_for_those_that_all_else_leaves(routed: Machine) -> None:
@@ -61,13 +64,13 @@ def test_routes_are_asked_for_those_that_all_else_leaves(routed: Machine) -> Non
 def test_where_nothing_may_match_nothing_is_asked(routed: Machine) -> None:
     routed.add(connection(local=GONE))
     assert cookies(routed, {"remote_port": 80, "stranded": "unroutable"}) == []
-    assert kinds(routed) == {DUMP: 2}
+    assert kinds(routed) == {DUMP_BOTH: 1}
 
 
 def test_where_all_have_their_address_only_addresses_are_asked_for(routed: Machine) -> None:
     routed.add(connection())
     assert cookies(routed, {"stranded": "address_gone"}) == []
-    assert kinds(routed) == {DUMP: 2, GETADDR: 1}
+    assert kinds(routed) == {DUMP_BOTH: 1, GETADDR: 1}
 
 
 def test_verdicts_obey_not_and_any(routed: Machine) -> None:
@@ -109,6 +112,40 @@ def test_a_protecting_selector_may_go_by_verdicts(routed: Machine) -> None:
     assert spared is not None
     assert spared.detail == "protect.selectors[0]"
     assert not_spared is None
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {},
+        {"remote_port": 443},
+        {"stranded": "address_gone"},
+        {"local": ["10.0.0.1", "2001:db8::77"]},
+    ],
+)
+def test_a_kernel_without_the_one_walk_finds_the_same(
+    machine: Machine, selector: dict[str, Any]
+) -> None:
+    for local, remote in (
+        ("10.0.0.1", "10.9.9.9"),
+        ("::ffff:10.0.0.1", "::ffff:10.9.9.9"),
+        ("2001:db8::77", "2001:db8::2"),
+    ):
+        machine.add(connection(local=local, remote=remote))
+    found = cookies(machine, selector)
+    assert len(found) == 3
+    assert kinds(machine)[DUMP] == 0
+
+    machine.kernel.abilities = replace(machine.kernel.abilities, answers_former_message=False)
+    assert cookies(machine, selector) == found
+    assert kinds(machine)[DUMP] == 2
+
+
+def test_families_that_are_not_both_meant_are_asked_for_one_by_one(machine: Machine) -> None:
+    machine.add(connection(local="2001:db8::1", remote="2001:db8::2"))
+    cookies(machine, {"family": "inet6"})
+    cookies(machine, {"protocol": "udp"})
+    assert kinds(machine) == {DUMP: 3}
 
 
 def test_owners_are_looked_for_once(routed: Machine) -> None:

@@ -182,6 +182,10 @@ def _each_listed(
     made: list[T] = []
     for protocol in selector.protocols:
         try:
+            at_once = _listed_at_once(make, view, selector, environment, protocol, extensions)
+            if at_once is not None:
+                made += at_once
+                continue
             for family in selector.families:
                 made += _listed(make, view, selector, environment, protocol, family, extensions)
         except HandlerMissing:
@@ -189,6 +193,23 @@ def _each_listed(
                 raise
             view.unlisted.add(protocol)
     return made
+
+
+def _listed_at_once(
+    make: Callable[[inet_diag.Sock], T | None],
+    view: View,
+    selector: Selector,
+    environment: Environment,
+    protocol: str,
+    extensions: int,
+) -> list[T] | None:
+    """As _listed, of both families; None where each must be asked for by itself."""
+    program = selector.program_of_both(environment, protocol)
+    if program is None:
+        return None
+    bits = selector.extensions | extensions
+    states = selector.states(protocol)
+    return inet_diag.dump_both_as(make, view.diag, protocol, states, bits, program)
 
 
 def _listed(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from . import vocabulary
@@ -93,18 +94,14 @@ def population(view: View, order: Order) -> int:
     environment = view.environment()
     subjects: list[Subject] = []
     for protocol in order.selector.protocols:
-        for family in vocabulary.FAMILIES.values():
-            try:
-                socks = inet_diag.dump(
-                    view.diag,
-                    protocol,
-                    family,
-                    vocabulary.state_mask(vocabulary.ALL_STATES),
-                    order.guard.extensions,
-                )
-            except HandlerMissing:
-                break
-            subjects += [Subject(sock, environment) for sock in socks]
+        with suppress(HandlerMissing):
+            subjects += inet_diag.dump_each_as(
+                lambda sock: Subject(sock, environment),
+                view.diag,
+                protocol,
+                vocabulary.state_mask(vocabulary.ALL_STATES),
+                order.guard.extensions,
+            )
     prepare(view, environment, order.guard.needs, subjects)
     return order.guard.watch(environment).reasons(subjects).count(None)
 

@@ -158,10 +158,11 @@ def test_what_was_in_order_by_the_time_of_the_second_look_does_not_violate(
     stays = machine.add(connection(LOCAL))
     asked: list[int] = []
 
-    def hook(kind: int, _payload: bytes) -> None:
+    def hook(kind: int, payload: bytes) -> None:
         asked.append(kind)
-        # The dump of the sockets: the addresses were asked for before it.
-        if kind == 20:
+        # The dump of the sockets: the addresses were asked for before it. To rtnetlink the number
+        # is RTM_GETLINK, whose request is short.
+        if kind == 18 and len(payload) >= 60:
             machine.sockets.before_request = None
             (eth1,) = [link for link in machine.sockets.links if link.name == "eth1"]
             machine.sockets.addresses.append(FakeAddress("192.0.2.200", 25, eth1.index))

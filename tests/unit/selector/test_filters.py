@@ -118,6 +118,36 @@ def test_of_lost_addresses_the_kernel_sends_only_those_that_no_interface_holds()
     assert [bytecode.run(program, each) for each in entries] == [False, False, True, True, True]
 
 
+def _of_both(selector: Any) -> bytes | None:
+    world: Any = World()
+    return parse_selector(selector, names=Names()).program_of_both(world, "tcp")
+
+
+def test_the_filter_of_both_families_sends_of_each_what_its_own_would() -> None:
+    program = _of_both({"stranded": "address_gone"})
+    assert program
+    for family, ends, sent in (
+        ("inet", ("10.0.0.1", "10.0.0.2"), [False, True]),
+        ("inet6", ("10.0.0.1", "2001:db8::1", "10.0.0.2", "2001:db8::2"), [False] * 2 + [True] * 2),
+    ):
+        number = int(socket.AF_INET if family == "inet" else socket.AF_INET6)
+        remote = sixteen(family, "10.0.0.9")
+        entries = [
+            bytecode.Entry(number, sixteen(family, local), remote, 40000, 443) for local in ends
+        ]
+        assert [bytecode.run(program, each) for each in entries] == sent
+
+
+def test_one_filter_for_both_families_where_that_is_less_work() -> None:
+    assert _of_both({}) == b""
+    assert _of_both({"remote_port": 443}) == _programs({"remote_port": 443})[0]
+    assert _of_both({"family": "inet6"}) is None
+    assert _of_both({"remote": "2001:db8::/32"}) is None
+    assert _of_both({"local": "interface:nowhere0"}) is None
+    assert _of_both({"expression": "autobound"}) is None
+    assert _of_both({"remote": _hosts(4000)}) is None
+
+
 @pytest.mark.parametrize(
     "selector",
     [

@@ -14,8 +14,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from linuxnet_sockets.errors import HandlerMissing, MalformedMessage, NetlinkError
-from linuxnet_sockets.wire import attributes, inet_diag
+from linuxnet_sockets.errors import (
+    HandlerMissing,
+    MalformedMessage,
+    NetlinkError,
+    NetlinkTimeout,
+)
+from linuxnet_sockets.wire import attributes, bytecode, inet_diag
 from linuxnet_sockets.wire.netlink import NETLINK_SOCK_DIAG, Connection
 from tests.fakes import Abilities, FakeKernel, FakeSocket, faults
 
@@ -150,6 +155,45 @@ def test_a_dump_asks_for_what_is_wanted(protocol: str, family: int) -> None:
     # The raw handler does not look at the states.
     assert [sock.state for sock in found] == ([1, 10, 3] if protocol == "raw" else [1, 3])
     assert {(sock.protocol, sock.family) for sock in found} == {(protocol, family)}
+
+
+@given(st.lists(_sockets(), min_size=1, max_size=8), _U32, st.integers(0, 255), st.booleans())
+def test_both_families_at_once_are_what_two_dumps_list(
+    fakes: list[FakeSocket], states: int, extensions: int, answers: bool
+) -> None:
+    kernel = FakeKernel(Abilities(answers_former_message=answers))
+    kernel.current.add(*fakes)
+    connection = _open(kernel)
+    asked = (states, extensions, bytecode.sport_ge(1024))
+
+    def unchanged(sock: inet_diag.Sock) -> inet_diag.Sock:
+        return sock
+
+    each = [
+        sock
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for sock in inet_diag.dump(connection, "tcp", family, *asked)
+    ]
+    both = inet_diag.dump_both_as(unchanged, connection, "tcp", *asked)
+    assert (both is not None) is answers
+    if both is not None:
+        assert sorted(both) == sorted(each)
+    assert sorted(inet_diag.dump_each_as(unchanged, connection, "tcp", *asked)) == sorted(each)
+
+
+def test_what_is_wrong_with_a_dump_is_said_by_that_of_one_family() -> None:
+    kernel = FakeKernel(Abilities(handlers=frozenset()))
+    with pytest.raises(HandlerMissing):
+        inet_diag.dump_each_as(bool, _open(kernel), "tcp")
+    kernel = FakeKernel(Abilities(privileged=False))
+    with pytest.raises(NetlinkError) as caught:
+        inet_diag.dump_each_as(bool, _open(kernel), "tcp", bytecode=bytecode.mark(0, 0))
+    assert caught.value.errno == errno.EPERM
+    # What is no answer to the question is not asked again.
+    kernel.current.faults.append(faults.raw())
+    with pytest.raises(NetlinkTimeout):
+        inet_diag.dump_both_as(bool, _open(kernel), "tcp")
+    assert inet_diag.dump_both_as(bool, _open(kernel), "udp") is None
 
 
 def test_extensions_ask_for_their_attributes() -> None:

@@ -10,6 +10,7 @@ or made to accept more than it should: every match is checked again in Python.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Union
@@ -42,6 +43,8 @@ Filter = Union[Condition, AllOf, AnyOf]
 
 ACCEPT = AllOf(())
 REJECT = AnyOf(())
+# IPv4's sockets, and v4-mapped ones.
+_OF_FOUR = Condition(bytecode.src_host(socket.AF_INET, 0, bytes(4)))
 
 
 def all_of(filters: Iterable[Filter]) -> Filter:
@@ -108,6 +111,13 @@ def programs(filter_: Filter, *, whole: bool = False) -> list[bytes]:
     if len(split) > MAX_PROGRAMS:
         return [b""]
     return [assemble(part) for part in split]
+
+
+def program_of_both(four: Filter, six: Filter) -> bytes | None:
+    """One program that accepts at least what the filter of each family accepts of its sockets;
+    None: it would be too long."""
+    both = four if four == six else any_of((all_of((_OF_FOUR, four)), six))
+    return assemble(both) if length(both) <= bytecode.MAX_LENGTH else None
 
 
 def _split(filter_: Filter, budget: int) -> list[Filter]:

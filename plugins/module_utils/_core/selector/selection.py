@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Optional
 from .. import vocabulary
 from ..wire import inet_diag
 from . import filters, tree
+from .filters import Filter
 from .leaves import Autobound, Constant, ProtocolIs
 from .tree import Node, Target
 
@@ -73,9 +74,21 @@ class Selector:
         same socket may be accepted by more than one. exact_ops False: without the ops that
         Linux 5.4 does not know. Raises BytecodeTooLong with autobound, which Python cannot test.
         """
-        target = Target(environment, protocol, family, exact_ops)
-        accepted, _rejected = tree.node_filters(self.root, target)
+        accepted = self._accepted(Target(environment, protocol, family, exact_ops))
         return filters.programs(accepted, whole=self.kernel_decides)
+
+    def program_of_both(self, environment: Environment, protocol: str) -> bytes | None:
+        """One kernel filter for both families; None where a family has its own, or needs none."""
+        if self.kernel_decides or len(self.families) != len(vocabulary.FAMILIES):
+            return None
+        each = [self._accepted(Target(environment, protocol, name, True)) for name in self.families]
+        if filters.REJECT in each:
+            return None
+        return filters.program_of_both(*each)
+
+    def _accepted(self, target: Target) -> Filter:
+        accepted, _rejected = tree.node_filters(self.root, target)
+        return accepted
 
     def bind(self, environment: Environment, *, protocol: str | None = None) -> Matches:
         """The test of one look: names of interfaces and cgroups mean what they mean now.

@@ -12,6 +12,7 @@ received data since.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from .. import vocabulary
@@ -104,19 +105,15 @@ class Heard:
         program = _filter({port for _local, port, _remote, _ifindex in wanted})
         extensions = inet_diag.extension_bits([inet_diag.INFO])
         last: dict[Slot, list[_Heard]] = {slot: [] for slot in wanted}
-        for family in vocabulary.FAMILIES.values():
-            try:
-                found: list[_Listed] = inet_diag.dump_as(
-                    heard, connection, "tcp", family, _LISTED, extensions, program
-                )
-            except HandlerMissing:
-                break
-            for each in found:
-                if isinstance(each, int):
-                    self._listening.add(each)
-                else:
-                    slot, voice = each
-                    last[slot] = sorted((*last[slot], voice))[:_KEPT]
+        found: list[_Listed] = []
+        with suppress(HandlerMissing):
+            found = inet_diag.dump_each_as(heard, connection, "tcp", _LISTED, extensions, program)
+        for each in found:
+            if isinstance(each, int):
+                self._listening.add(each)
+            else:
+                slot, voice = each
+                last[slot] = sorted((*last[slot], voice))[:_KEPT]
         self._last.update(last)
 
     def judge(self, subject: Subject, silent_ms: int) -> bool | None:

@@ -17,6 +17,8 @@ from ..errors import HandlerMissing, MalformedMessage, NetlinkError
 from . import attributes
 from .netlink import Connection, DecodeRun
 
+# include/uapi/linux/inet_diag.h
+TCPDIAG_GETSOCK = 18
 # include/uapi/linux/sock_diag.h
 SOCK_DIAG_BY_FAMILY = 20
 SOCK_DESTROY = 21
@@ -55,6 +57,9 @@ ANY_STATE = 0xFFFFFFFF
 # natively, and swapped.
 _REQUEST = struct.Struct("=BBBBIHH16s16sIII")
 _NOWHERE = b"\0" * 16
+# struct inet_diag_req, 60 bytes: family, src_len, dst_len, idiag_ext, struct inet_diag_sockid,
+# idiag_states, idiag_dbs.
+_FORMER_REQUEST = struct.Struct("=BBBB48xII")
 # struct nlmsghdr, then struct inet_diag_msg.
 _MESSAGE = "=16xBBBBHH16s16sIIIIIIII"
 _MESSAGE_SIZE = struct.calcsize(_MESSAGE)
@@ -67,6 +72,9 @@ _NUMBERS = {
     for name, number in vocabulary.PROTOCOLS.items()
 }
 _htons = socket.htons
+# A kernel without the message, an op of the filter that it does not know or this caller may not
+# use, a handler that is missing: asked for one family, it says which.
+_NOT_SO = (errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.ENOENT)
 
 T = TypeVar("T")
 
@@ -133,6 +141,17 @@ def dump_request(
     if bytecode:
         request += attributes.encode(REQ_BYTECODE, bytecode)
     return request
+
+
+def dump_request_of_both(
+    states: int = ANY_STATE, extensions: int = 0, bytecode: bytes = b""
+) -> bytes:
+    """struct inet_diag_req and its attributes, for a TCPDIAG_GETSOCK of both families.
+
+    The family in it is not read: inet_diag_dump_compat makes AF_UNSPEC of any.
+    """
+    request = _FORMER_REQUEST.pack(socket.AF_UNSPEC, 0, 0, extensions, states, 0)
+    return request + (attributes.encode(REQ_BYTECODE, bytecode) if bytecode else b"")
 
 
 def _decoder(protocol: str, make: Callable[[Sock], T | None]) -> DecodeRun[T]:
@@ -233,6 +252,66 @@ def dump_as(
     The memory is that of what is kept, not that of what the kernel lists. A dump that was
     interrupted begins anew, so `make` should count nothing by itself.
     """
+    request = dump_request(protocol, family, states, extensions, bytecode)
+    try:
+        return _dumped(make, connection, protocol, SOCK_DIAG_BY_FAMILY, request)
+    except NetlinkError as error:
+        if error.errno == errno.ENOENT:
+            raise HandlerMissing(protocol) from error
+        raise
+
+
+def dump_both_as(
+    make: Callable[[Sock], T | None],
+    connection: Connection,
+    protocol: str,
+    states: int = ANY_STATE,
+    extensions: int = 0,
+    bytecode: bytes = b"",
+) -> list[T] | None:
+    """As dump_as, of both families at once; None where they must be asked for one by one.
+
+    A dump of one family walks over all sockets of the protocol and leaves out the other's
+    (inet_diag_dump_icsk), so two dumps are two walks. The message from before there were families
+    takes one walk; it knows TCP alone, and a kernel that refuses it may still answer the other.
+    Raises what Connection.dump raises.
+    """
+    if protocol != "tcp":
+        return None
+    request = dump_request_of_both(states, extensions, bytecode)
+    try:
+        return _dumped(make, connection, protocol, TCPDIAG_GETSOCK, request)
+    except NetlinkError as error:
+        if error.errno not in _NOT_SO:
+            raise
+        return None
+
+
+def dump_each_as(
+    make: Callable[[Sock], T | None],
+    connection: Connection,
+    protocol: str,
+    states: int = ANY_STATE,
+    extensions: int = 0,
+    bytecode: bytes = b"",
+) -> list[T]:
+    """As dump_as, of both families, in as few walks as the kernel allows."""
+    asked = (states, extensions, bytecode)
+    found = dump_both_as(make, connection, protocol, *asked)
+    if found is None:
+        found = []
+        for family in vocabulary.FAMILIES.values():
+            found += dump_as(make, connection, protocol, family, *asked)
+    return found
+
+
+def _dumped(
+    make: Callable[[Sock], T | None],
+    connection: Connection,
+    protocol: str,
+    kind: int,
+    request: bytes,
+) -> list[T]:
     decode_run = _decoder(protocol, make)
 
     def decode(datagram: bytes, offset: int, end: int) -> T | None:
@@ -240,18 +319,7 @@ def dump_as(
         kept = decode_run(datagram[start:end], end - start)
         return kept[0] if kept else None
 
-    try:
-        return connection.dump(
-            f"list {protocol} sockets",
-            SOCK_DIAG_BY_FAMILY,
-            dump_request(protocol, family, states, extensions, bytecode),
-            decode,
-            decode_run,
-        )
-    except NetlinkError as error:
-        if error.errno == errno.ENOENT:
-            raise HandlerMissing(protocol) from error
-        raise
+    return connection.dump(f"list {protocol} sockets", kind, request, decode, decode_run)
 
 
 def destroy_request(sock: Sock) -> bytes:
