@@ -23,7 +23,7 @@ from linuxnet_sockets.agent.deadline import Clocks, Deadline
 from linuxnet_sockets.agent.metrics import PREFIX
 from linuxnet_sockets.agent.numbers import metrics_of
 from linuxnet_sockets.agent.source import Refusal
-from linuxnet_sockets.agent.status import status_of
+from linuxnet_sockets.agent.status import OVERDUE, status_of
 from linuxnet_sockets.policy import engine
 from linuxnet_sockets.policy.document import Limits
 from linuxnet_sockets.policy.engine import Excess
@@ -69,6 +69,7 @@ def everything() -> Account:
     ours = policy(rule(), rule("another"))
     ends = Deadline.after(NOW, 60)
     seen = Seen(
+        ended_ms=900_000,
         took_ms=3,
         namespaces=2,
         statuses={"a-rule": Counter(destroy=1)},
@@ -82,6 +83,7 @@ def everything() -> Account:
         pid=1,
         started=NOW,
         file="/etc/policy.json",
+        resync_s=30.0,
         policy=ours,
         loaded=NOW,
         refused=Refusal("/etc/policy.json", ("no",)),
@@ -107,7 +109,7 @@ def test_every_key_of_the_status_is_told_and_no_other() -> None:
 def test_every_status_and_every_reason_is_told() -> None:
     for status in engine.STATUSES:
         assert f"  * - ``{status}``\n" in section("status.json")
-    for reason in HELD_BACK:
+    for reason in (*HELD_BACK, OVERDUE):
         assert f"\n``{reason}``" in _GUIDE
         assert f"``{reason}``" in section("status.json")
 

@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from linuxnet_sockets.agent.status import is_healthy
+from linuxnet_sockets.agent.status import OVERDUE, as_of, is_healthy
 from tests.unit.agent.conftest import Bench
 from tests.unit.guard.machine import connection
 from tests.unit.policy.policies import rule
@@ -18,6 +18,8 @@ KEYS = {
     "version",
     "pid",
     "started",
+    "boot_id",
+    "resync_s",
     "policy",
     "refused",
     "enforcing",
@@ -108,6 +110,54 @@ def test_the_same_keys_in_every_state(
     if state not in (None, "report"):
         words = {"no_policy": "refused", "over_limit": "over the limit", "unconfirmed": "confirmed"}
         assert any(words.get(state, state) in line for line in bench.log)
+
+
+@pytest.mark.parametrize(
+    ("later_s", "boot", "overdue"),
+    [
+        (0, "boot", False),
+        (120, "boot", False),
+        (121, "boot", True),
+        (86_400, "boot", True),
+        # Of another boot nothing is known, whatever its clock shows.
+        (0, "another", True),
+        (-500, "another", True),
+    ],
+)
+@pytest.mark.parametrize("state", [None, "report", "paused"])
+def test_an_agent_that_looks_no_more_is_not_well(
+    bench: Bench, state: str | None, later_s: float, boot: str, overdue: bool
+) -> None:
+    _set_up(bench, state or "")
+    bench.goes_on()
+    told = as_of(bench.status, bench.machine.now + later_s, boot)
+    assert told["last_look"]["age_s"] == (later_s if boot == "boot" else None)
+    assert told["held_back"] == (OVERDUE if overdue else state)
+    assert told["enforcing"] is (not overdue and state is None)
+    assert is_healthy(told) is (not overdue and state != "paused")
+
+
+def test_neither_a_clock_that_is_set_nor_sleep_makes_a_look_old(bench: Bench) -> None:
+    bench.write(AT_ONCE)
+    bench.goes_on()
+    bench.wall_s, bench.asleep_s = 86_400.0, 3_600.0
+    bench.goes_on(60)
+    bench.wall_s = -86_400.0
+    told = as_of(bench.status, bench.machine.now + 30, "boot")
+    assert (told["held_back"], told["last_look"]["age_s"] <= 60) == (None, True)
+
+
+def test_before_the_first_look_and_of_an_older_agent_there_is_no_age(bench: Bench) -> None:
+    bench.policy.write_text("{}")
+    bench.goes_on()
+    assert as_of(bench.status, 1e9, "another") == bench.status
+    bench.write(AT_ONCE)
+    bench.goes_on(11)
+    older = bench.status
+    for key in ("boot_id", "resync_s"):
+        del older[key]
+    del older["last_look"]["monotonic_s"]
+    assert as_of(older, 1e9, "another") == older
 
 
 def test_what_was_destroyed_is_counted_once_and_is_no_longer_there(bench: Bench) -> None:

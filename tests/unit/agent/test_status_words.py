@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from linuxnet_sockets.agent.account import HELD_BACK
+from linuxnet_sockets.agent.status import OVERDUE, as_of
 from linuxnet_sockets.agent.status_words import status_lines
 from tests.unit.agent.conftest import Bench
 from tests.unit.guard.machine import connection
@@ -69,8 +70,10 @@ def test_a_policy_that_is_refused(bench: Bench) -> None:
 def test_every_reason_that_can_hold_it_back_has_words(bench: Bench) -> None:
     bench.write(AT_ONCE)
     bench.goes_on()
-    for reason in HELD_BACK:
-        _policy, how, *_rest = status_lines({**bench.status, "held_back": reason})
+    status = as_of(bench.status, 0.0, "another boot")
+    assert status["held_back"] == OVERDUE
+    for reason in (*HELD_BACK, OVERDUE):
+        _policy, how, *_rest = status_lines({**status, "held_back": reason})
         assert how.endswith(f"[{reason}]")
 
 
@@ -80,3 +83,15 @@ def test_times_are_told_in_the_unit_that_one_thinks_in(bench: Bench) -> None:
     for left_s, words in ((1800.0, "30 min left"), (42.4, "42 s left"), (0.0, "the time is over")):
         status = {**bench.status, "pause": {"reason": "", "left_s": left_s}}
         assert f"paused: no reason given, {words} (" in "\n".join(status_lines(status))
+
+
+def test_a_last_look_that_is_too_old(bench: Bench) -> None:
+    bench.write(AT_ONCE)
+    bench.goes_on()
+    late = as_of(bench.status, bench.machine.now + 500, "boot")
+    assert any(
+        line.startswith("destroys nothing: its last look was 500 s ago, and it is to look every 30")
+        for line in status_lines(late)
+    )
+    before = as_of(bench.status, bench.machine.now, "another boot")
+    assert "its last look was before this boot, and" in "\n".join(status_lines(before))

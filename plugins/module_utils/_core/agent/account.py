@@ -38,11 +38,13 @@ HELD_BACK = (NO_POLICY, PAUSED, UNCONFIRMED, REPORT, OVER_LIMIT, NOT_SEEN)
 class Seen:
     """What is kept of the last look: numbers and words, nothing of its sockets.
 
+    ended_ms: on CLOCK_MONOTONIC.
     statuses: by rule, how many of those that violate it have which; what was ended is no longer
     among them. blind: what could not be looked at: a namespace, a rule or None for all, and why.
     missing: by rule, interfaces that are nowhere. backing_off: where what is left alone leads.
     """
 
+    ended_ms: int
     took_ms: int
     namespaces: int
     statuses: dict[str, Counter[str]]
@@ -74,6 +76,7 @@ def seen(one: Pass) -> Seen:
             )
     blind = [(each.label, None, describe(each.error)) for each in one.unseen]
     return Seen(
+        one.ended_ms,
         one.ended_ms - one.began_ms,
         len(one.looks),
         statuses,
@@ -96,6 +99,7 @@ def seen(one: Pass) -> Seen:
 class Account:
     """Everything that the status and the metrics tell; counts are since the agent started.
 
+    resync_s: it is to look at least so often.
     last, last_at: of the last look that could be made. at: when pause and trial were last asked
     for. errors: what cannot be done at present, such as writing a file, and why.
     """
@@ -103,6 +107,7 @@ class Account:
     pid: int
     started: Clocks
     file: str
+    resync_s: float
     policy: Policy | None = None
     loaded: Clocks | None = None
     refused: Refusal | None = None

@@ -7,9 +7,16 @@ from __future__ import annotations
 
 # A change of an address comes with changes of routes: wait for the rest of them.
 SETTLE_S = 0.001
+# Looks that are so much further apart than two regular ones: it hung, or was stopped, in between.
+_LONGEST_GAP_S = 60.0
 # After it did anything the agent rests for so many times the processor time that it took: whatever
 # storm of events, signals or visitors there is, it takes a tenth of a core.
 REST = 9
+
+
+def longest_gap_s(resync_s: float) -> float:
+    """What can lie between two looks of an agent that works."""
+    return 2 * resync_s + _LONGEST_GAP_S
 
 
 class Cadence:

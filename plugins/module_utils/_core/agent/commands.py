@@ -9,6 +9,7 @@ import grp
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TextIO
@@ -27,7 +28,7 @@ from . import control
 from .deadline import Deadline, read_clocks
 from .loop import EVENTS, STATUS
 from .source import Refusal, read_policy
-from .status import is_healthy
+from .status import as_of, is_healthy
 from .status_words import status_lines
 from .telling import told_of
 
@@ -220,6 +221,7 @@ def status(runtime: str, out: TextIO, *, as_json: bool) -> int:
     if told is None:
         _print(out, {"running": True, "last": None}, as_json, ["running, and has not looked yet"])
         return NOT_WELL
+    told = as_of(told, time.monotonic(), read_clocks("/proc").boot_id)
     healthy = is_healthy(told)
     _print(out, {"running": True, "healthy": healthy, **told}, as_json, status_lines(told))
     return WELL if healthy else NOT_WELL

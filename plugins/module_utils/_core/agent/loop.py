@@ -28,7 +28,7 @@ from ..policy.enforce import Pass, run_pass
 from ..policy.engine import HOLD, Engine
 from ..words import describe
 from .account import LOOK, PAUSED, UNCONFIRMED, Account
-from .cadence import Cadence
+from .cadence import Cadence, longest_gap_s
 from .control import read_confirmation, read_pause
 from .deadline import Clocks, clocks_of
 from .files import replace_file
@@ -52,8 +52,6 @@ _ASK_S = 10.0
 _SLEPT_S = 1.0
 # Whatever takes longer than this hangs, and the watchdog may have it.
 _LONGEST_TURN_S = 300.0
-# Looks that are so much further apart than the regular ones: it was stopped in between.
-_LONGEST_GAP_S = 60.0
 # A look that failed as a whole is tried again so soon.
 _AGAIN_S = 1.0
 
@@ -91,7 +89,7 @@ class Agent:
         self.notify = notify
         self._listen_for = listen
         self._clocks = clocks or clocks_of(host.proc)
-        self.account = Account(host.pid, self._clocks(), options.policy)
+        self.account = Account(host.pid, self._clocks(), options.policy, options.resync_s)
         self.cadence = Cadence(options.resync_s)
         self.hearing = Hearing(host)
         self.engine: Engine | None = None
@@ -217,7 +215,7 @@ class Agent:
         # Nothing was looked at under this one yet.
         self.account.last = None
         if self.engine is None:
-            gap_s = 2 * self.options.resync_s + _LONGEST_GAP_S
+            gap_s = longest_gap_s(self.options.resync_s)
             self.engine = Engine(policy, longest_gap_ms=int(gap_s * 1000))
         else:
             # The same document may mean something else now: users, services, protected ones.

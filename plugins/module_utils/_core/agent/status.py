@@ -11,9 +11,12 @@ from typing import Any
 
 from ..policy import engine
 from .account import REPORT, Account
+from .cadence import longest_gap_s
 from .deadline import Clocks, Deadline
 
 VERSION = 1
+# Of an agent that does not look: it cannot say that itself.
+OVERDUE = "overdue"
 
 
 def status_of(account: Account, now: Clocks) -> dict[str, Any]:
@@ -25,6 +28,8 @@ def status_of(account: Account, now: Clocks) -> dict[str, Any]:
         "version": VERSION,
         "pid": account.pid,
         "started": _iso(account.started),
+        "boot_id": account.started.boot_id,
+        "resync_s": account.resync_s,
         "policy": None
         if policy is None
         else {
@@ -57,6 +62,7 @@ def status_of(account: Account, now: Clocks) -> dict[str, Any]:
         if last is None
         else {
             "at": _iso(account.last_at),
+            "monotonic_s": last.ended_ms / 1000,
             "took_ms": last.took_ms,
             "namespaces": last.namespaces,
             "failed": [
@@ -103,6 +109,26 @@ def _iso(moment: Clocks | None) -> str | None:
     if moment is None:
         return None
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment.wall_s))
+
+
+def as_of(status: Mapping[str, Any], monotonic_s: float, boot_id: str) -> dict[str, Any]:
+    """What an agent wrote, as it has to be taken by who reads it at that time: with the age of the
+    last look, and if that is too old, with the reason for which nothing is destroyed.
+
+    The time is that of CLOCK_MONOTONIC, by which the agent waits: nobody can set it, and it stands
+    still while the machine sleeps, when nobody can look.
+    """
+    last = status["last_look"]
+    if last is None or "monotonic_s" not in last:
+        # There is none, or an agent before this one wrote it.
+        return dict(status)
+    age_s = None
+    if status["boot_id"] == boot_id:
+        age_s = round(monotonic_s - last["monotonic_s"], 1)
+    taken = {**status, "last_look": {**last, "age_s": age_s}}
+    if age_s is None or age_s > longest_gap_s(status["resync_s"]):
+        taken.update(held_back=OVERDUE, enforcing=False)
+    return taken
 
 
 def is_healthy(status: Mapping[str, Any]) -> bool:

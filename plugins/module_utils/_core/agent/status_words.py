@@ -10,13 +10,14 @@ from typing import Any
 from ..policy import engine
 from ..policy.document import REFUSE
 from . import account
+from .status import OVERDUE
 
 # From here on minutes say more than seconds.
 _LONG_S = 300
 
 
 def status_lines(told: dict[str, Any]) -> list[str]:
-    """told: as status.status_of gives it."""
+    """told: as status.status_of or status.as_of gives it."""
     lines = [] if told["policy"] is None else [_policy_line(told["policy"])]
     lines.append(_how(told))
     if told["pause"] is not None:
@@ -54,6 +55,14 @@ def _how(told: dict[str, Any]) -> str:
     reason = told["held_back"]
     if reason is None:
         return "enforcing"
+    if reason == OVERDUE:
+        age_s = told["last_look"]["age_s"]
+        last = "before this boot" if age_s is None else f"{age_s:.0f} s ago"
+        return (
+            f"destroys nothing: its last look was {last}, and it is to look every "
+            f"{told['resync_s']:g} s: it hangs, was stopped, or has more to do than it can "
+            f"[{reason}]"
+        )
     if reason == account.OVER_LIMIT:
         refuses = told["limit"] is not None and told["limit"]["on_excess"] == REFUSE
         words = "destroys nothing" if refuses else "enforcing, as fast as the limits allow"
