@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -274,23 +273,6 @@ def test_a_disk_that_is_full(uplinks: Uplinks, start_agent: StartAgent) -> None:
     aside.rename(agent.runtime)
     agent.where.output("ip", "address", "del", "127.200.0.1/32", "dev", "lo")
     until(lambda: "status: works again" in agent.log(), "it writes again")
-
-
-def test_a_full_file_system(uplinks: Uplinks, start_agent: StartAgent) -> None:
-    """A real one, of 64 KiB, that the agent alone sees."""
-    talk = uplinks.tcp(uplinks.service4)
-    agent = start_agent(uplinks.host, policy(_GONE), start=False)
-    mount = shutil.which("mount", path="/usr/bin:/bin:/usr/sbin:/sbin") or "mount"
-    fill = (
-        f"{mount} -t tmpfs -o size=64k none {agent.runtime} && "
-        f'{{ head -c 1m /dev/zero > {agent.runtime}/filling; exec "$@"; }}'
-    )
-    agent.prefix = ["unshare", "--mount", "sh", "-c", fill, "sh"]
-    agent.start_blind()
-    until(lambda: "No space left" in agent.log(), "the log says it", seconds=10)
-    ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    until(lambda: not alive(talk.sock), "it is destroyed all the same")
-    until(lambda: agent.destroyed() == {talk.cookie: "gone"}, "and it tells so")
 
 
 def test_a_changed_file_is_noticed_without_a_signal(

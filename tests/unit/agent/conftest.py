@@ -109,7 +109,9 @@ class Bench:
         if heard:
             agent.cadence.heard(machine.now)
         machine.now += max(
-            agent.cadence.rest_s(machine.now), agent.cadence.wait_s(machine.now) * heard
+            agent.cadence.rest_s(machine.now),
+            agent.cadence.reading_rest_s(machine.now),
+            agent.cadence.wait_s(machine.now) * heard,
         )
         end = machine.now + seconds
         agent.turn()

@@ -80,3 +80,15 @@ def test_a_look_is_due_at_the_start_and_at_the_earliest_wish() -> None:
     assert not cadence.listens(10.0)
     assert cadence.wait_s(10.0) == REST * 0.5 == cadence.rest_s(10.0)
     assert cadence.listens(10.0 + REST * 0.5)
+
+
+def test_a_policy_that_takes_long_to_read_makes_the_next_one_wait_and_no_look() -> None:
+    cadence = Cadence(_RESYNC_S)
+    assert cadence.reading_rest_s(0.0) == 0.0
+    cadence.looked(1.0)
+    cadence.worked(1.0, 0.75, 0.5)
+    assert cadence.rest_s(1.0) == REST * 0.25
+    assert cadence.reading_rest_s(1.0) == REST * 0.75
+    # Looks meanwhile make it wait for no longer.
+    cadence.worked(2.0, 0.5)
+    assert cadence.reading_rest_s(2.0) == REST * 0.75 - 1.0

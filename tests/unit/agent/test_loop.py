@@ -8,11 +8,15 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 
 import pytest
 
 from linuxnet_sockets.agent import control, loop
 from linuxnet_sockets.agent.deadline import Deadline
+from linuxnet_sockets.agent.source import Refusal
+from linuxnet_sockets.host import Host
+from linuxnet_sockets.policy.document import Policy
 from tests.fakes import faults
 from tests.unit.agent.conftest import Bench
 from tests.unit.destroy.orders import cookies_asked_for
@@ -114,6 +118,7 @@ def test_a_status_never_mixes_two_policies(bench: Bench) -> None:
     old = bench.status
     bench.write(rule(hold=0, match={"remote": "203.0.113.9"}), mode="report")
     # It rests still: the file is read, and the look comes later.
+    bench.machine.now += bench.agent.cadence.reading_rest_s(bench.machine.now)
     bench.agent.cadence.worked(bench.machine.now, 1.0)
     bench.agent.turn()
     assert bench.status == old
@@ -312,6 +317,134 @@ def test_a_storm_of_signals_is_a_tenth_of_a_core_at_most(bench: Bench) -> None:
     last = bench.agent.cadence.rest_s(bench.machine.now)
     # The made-up clock stands still while the agent works.
     assert spent <= 0.1001 * (bench.machine.now + last - began + spent)
+
+
+def test_a_policy_that_is_long_to_read_is_looked_for_at_once_and_leaves_no_deafness(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.write(AT_ONCE, mode="report")
+    bench.goes_on()
+    right = loop.read_policy
+
+    def slow(file: str, host: Host) -> Policy | Refusal:
+        end = time.process_time() + 0.3
+        while time.process_time() < end:
+            pass
+        return right(file, host)
+
+    monkeypatch.setattr(loop, "read_policy", slow)
+    doomed = bench.machine.add(connection())
+    cadence = bench.agent.cadence
+    bench.machine.now += cadence.reading_rest_s(bench.machine.now)
+    bench.write(AT_ONCE)
+    bench.agent.turn()
+    assert bench.destroyed == [doomed.cookie]
+    assert cadence.rest_s(bench.machine.now) < 9 * 0.3 / 2
+    # Another one waits, and the present one is enforced.
+    assert cadence.reading_rest_s(bench.machine.now) > 9 * 0.3
+    bench.write(AT_ONCE, mode="report")
+    later = bench.machine.add(connection(local_port=7, remote_port=444))
+    bench.machine.now += 1
+    cadence.heard(bench.machine.now - 1)
+    bench.agent.turn()
+    assert later.cookie in bench.destroyed
+    assert bench.status["policy"]["mode"] == "enforce"
+    bench.goes_on()
+    assert bench.status["policy"]["mode"] == "report"
+
+
+def test_a_reload_of_the_same_policy_keeps_its_holds(bench: Bench) -> None:
+    doomed = bench.machine.add(connection())
+    bench.write(HELD)
+    bench.goes_on()
+    for _each in range(5):
+        assert bench.destroyed == []
+        bench.agent.reload()
+        bench.goes_on(1)
+    bench.goes_on(0.5)
+    assert bench.destroyed == [doomed.cookie]
+
+
+PACED = {"max_sockets": 2, "per": "1h", "on_excess": "pace"}
+
+
+def _restart(bench: Bench) -> None:
+    bench.agent.close()
+    bench.another()
+    bench.goes_on()
+
+
+def test_limits_hold_over_restarts_and_policies(bench: Bench) -> None:
+    for port in range(1, 13):
+        bench.machine.add(connection(local_port=port))
+    bench.write(AT_ONCE, limits=PACED)
+    bench.goes_on()
+    for _each in range(5):
+        assert len(bench.destroyed) == 2
+        _restart(bench)
+        assert bench.status["limit"]["destroyed_in_window"] == 2
+    # Another limit finds what was destroyed under the one before, and the one before that.
+    bench.write(AT_ONCE, limits={**PACED, "max_sockets": 3, "per": "2h"})
+    _restart(bench)
+    assert len(bench.destroyed) == 3
+    bench.write(AT_ONCE, limits={**PACED, "per": "1s"})
+    _restart(bench)
+    assert len(bench.destroyed) == 3
+    bench.write(AT_ONCE, limits=PACED)
+    bench.goes_on(2)
+    _restart(bench)
+    assert len(bench.destroyed) == 3
+    bench.goes_on(2 * 3_600)
+    assert len(bench.destroyed) in (5, 7)
+
+
+def test_a_count_that_cannot_be_understood_is_told_and_brakes(bench: Bench) -> None:
+    doomed = bench.machine.add(connection())
+    (bench.runtime / "spent.json").write_text("garbage")
+    bench.write(AT_ONCE, limits={"max_sockets": 5, "per": "1m"})
+    bench.goes_on()
+    assert bench.destroyed == []
+    assert bench.status["held_back"] == "over_limit"
+    (error,) = bench.status["errors"]
+    assert "spent.json" in error["error"]
+    assert sum("spent.json" in line for line in bench.log) == 1
+    # It stays so over a restart, which finds what this one wrote in its place.
+    bench.goes_on(20)
+    _restart(bench)
+    bench.goes_on(20)
+    assert bench.destroyed == []
+    assert bench.status["errors"]
+    bench.goes_on(21)
+    assert bench.destroyed == [doomed.cookie]
+    bench.goes_on(31)
+    assert bench.status["errors"] == []
+    assert "the limits count again" in bench.log
+
+
+def test_a_count_that_cannot_be_written_is_told_and_brakes(bench: Bench) -> None:
+    doomed = bench.machine.add(connection())
+    (bench.runtime / "spent.json").mkdir()
+    bench.write(AT_ONCE)
+    bench.goes_on(70)
+    assert bench.destroyed == []
+    assert bench.status["held_back"] == "over_limit"
+    assert "nothing is destroyed as long as it cannot be counted" in " ".join(bench.log)
+    assert "counting for the limits" in {each["what"] for each in bench.status["errors"]}
+    (bench.runtime / "spent.json").rmdir()
+    bench.goes_on(2)
+    assert bench.destroyed == [doomed.cookie]
+    bench.goes_on(60)
+    assert bench.status["errors"] == []
+
+
+def test_that_it_can_be_written_again_is_noticed_with_nothing_to_destroy(bench: Bench) -> None:
+    (bench.runtime / "spent.json").mkdir()
+    bench.write(AT_ONCE, limits={"max_sockets": 5, "per": "1s"})
+    bench.goes_on(12)
+    assert bench.status["errors"]
+    (bench.runtime / "spent.json").rmdir()
+    bench.goes_on(45)
+    assert bench.status["errors"] == []
 
 
 def test_no_memory_is_kept_of_what_is_gone(bench: Bench) -> None:

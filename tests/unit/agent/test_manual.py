@@ -175,6 +175,13 @@ def test_every_key_of_a_line_of_the_journal_is_told(told: dict[str, set[str]]) -
     assert documented == told["finding"] - {"status", "spared_by"}
 
 
+def test_every_key_of_the_count_is_told(bench: Bench) -> None:
+    bench.write(rule(hold=0))
+    bench.goes_on()
+    written = json.loads((bench.runtime / "spent.json").read_text())
+    assert first_column(section("spent.json")) == set(written)
+
+
 def test_every_key_of_a_plan_is_told(bench: Bench) -> None:
     for port in (1, 2):
         bench.machine.add(connection(local_port=port))

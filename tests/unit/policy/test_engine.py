@@ -11,6 +11,7 @@ from linuxnet_sockets.outcomes import OUTCOMES
 from linuxnet_sockets.policy import backoff, engine, holds
 from linuxnet_sockets.policy.engine import Engine
 from linuxnet_sockets.policy.holds import PATIENCE_MS
+from linuxnet_sockets.policy.spent import Kept
 from tests.unit.policy.looks import (
     HERE,
     THERE,
@@ -404,6 +405,85 @@ def test_the_memory_of_back_off_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 # Another policy.
+
+
+def test_a_policy_that_is_read_again_keeps_the_holds_of_what_did_not_change() -> None:
+    rules = [rule("same", hold="2s"), rule("other", hold="2s", match={"remote_port": 1})]
+    one = policy(*rules)
+    judge = Engine(one)
+    a_pass(judge, 0, look(one, 0, {"same": [ONE], "other": [TWO]}))
+    judge.reload(policy(*rules))
+    rules[1] = rule("other", hold="2s", match={"remote_port": [1, 2]})
+    # The one that is as it was stands elsewhere now, and the limits are others.
+    other = policy(rule("new", hold="2s"), *reversed(rules), limits={"max_sockets": 7})
+    judge.reload(other)
+    seen = {"same": [ONE], "other": [TWO], "new": [THREE]}
+    decision = a_pass(judge, 2_000, look(other, 2_000, seen))
+    assert told(decision) == {1: "destroy", 2: "hold", 3: "hold"}
+    assert sorted(doomed(a_pass(judge, 4_000, look(other, 4_000, seen)))) == [1, 2, 3]
+
+
+def test_signals_without_end_do_not_put_a_hold_off() -> None:
+    one = policy(rule(hold="1s"))
+    judge = Engine(one)
+    for now in range(0, 1_000, 300):
+        judge.reload(policy(rule(hold="1s")))
+        assert doomed(a_pass(judge, now, look(one, now, [ONE]))) == []
+    assert doomed(a_pass(judge, 1_000, look(one, 1_000, [ONE]))) == [1]
+
+
+def test_what_is_destroyed_is_written_down_before() -> None:
+    one = policy(rule(hold=0), limits={"max_sockets": 2, "per": "1h", "on_excess": "pace"})
+    written: list[Kept] = []
+
+    def keep(kept: Kept) -> bool:
+        written.append(kept)
+        return True
+
+    judge = Engine(one, keep=keep)
+    judge.see([look(one, 0, [ONE, TWO, THREE])])
+    assert len(doomed(judge.decide(0))) == 2
+    # Killed just now: the next one takes them for destroyed.
+    (kept,) = written
+    after = Engine(one, kept=kept)
+    assert doomed(a_pass(after, 1, look(one, 1, [ONE, TWO, THREE]))) == []
+
+
+def test_what_was_not_used_up_is_given_back_in_writing_too() -> None:
+    one = policy(rule(hold=0), limits={"max_sockets": 2, "per": "1h"})
+    written: list[Kept] = []
+    judge = Engine(one, keep=lambda kept: not written.append(kept))
+    judge.see([look(one, 0, [ONE, TWO])])
+    came_out(judge, judge.decide(0), 0, "already_gone")
+    assert Engine(one, kept=written[0]).spent(1) == 2
+    assert Engine(one, kept=written[-1]).spent(1) == 0
+    # Nothing was to be destroyed, and nothing is written.
+    a_pass(judge, 1, look(one, 1, []))
+    assert len(written) == 2
+
+
+@pytest.mark.parametrize("on_excess", ["refuse", "pace"])
+def test_what_cannot_be_written_down_is_not_destroyed(on_excess: str) -> None:
+    one = policy(rule(hold=0), limits={"max_sockets": 2, "on_excess": on_excess})
+    works = False
+    judge = Engine(one, keep=lambda _kept: works)
+    decision = a_pass(judge, 0, look(one, 0, [ONE, TWO]))
+    assert told(decision) == {1: "limit", 2: "limit"}
+    assert decision.excess == (2, 0, one.limits)
+    assert decision.next_ms is not None
+    assert 0 < decision.next_ms <= 1_000
+    works = True
+    assert doomed(a_pass(judge, 1_000, look(one, 1_000, [ONE, TWO]))) == [1, 2]
+
+
+def test_where_it_is_not_known_what_was_destroyed_nothing_is() -> None:
+    one = policy(rule(hold=0), limits={"max_sockets": 2, "per": "10s"})
+    judge = Engine(one, kept=Kept(unknown_ms=1_000))
+    decision = a_pass(judge, 2_000, look(one, 2_000, [ONE]))
+    assert told(decision) == {1: "limit"}
+    assert decision.excess == (1, 2, one.limits)
+    assert decision.next_ms == judge.unknown_till_ms(2_000) == 11_000
+    assert doomed(a_pass(judge, 11_000, look(one, 11_000, [ONE]))) == [1]
 
 
 def test_a_new_policy_begins_its_holds_anew_but_keeps_count() -> None:

@@ -4,8 +4,8 @@
 """Thousands of histories: whatever happens, the engine destroys nothing that it may not.
 
 Sockets come to violate rules and cease to, looks fail, events are lost (no look is made), the
-machine sleeps, the agent restarts, takes another policy, is paused. Beside the engine an account is
-kept of each look, and what the engine decides is held against that.
+machine sleeps, the agent restarts, reads its policy again, takes another one, is paused. Beside the
+engine an account is kept of each look, and what the engine decides is held against that.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from linuxnet_sockets.outcomes import Result
 from linuxnet_sockets.policy.engine import Decision, Enforced, Engine
 from linuxnet_sockets.policy.look import Judgement, Unseen
+from linuxnet_sockets.policy.spent import Kept
 from linuxnet_sockets.subject import Subject
 from tests.unit.policy import policies
 from tests.unit.policy.looks import HERE, THERE, Place, look, subject, unseen
@@ -65,16 +66,37 @@ class History(RuleBasedStateMachine):
     @initialize(most=st.integers(1, 4), on_excess=st.sampled_from(["refuse", "pace"]))
     def begin(self, most: int, on_excess: str) -> None:
         limits = {"max_sockets": most, "per": "5s", "on_excess": on_excess}
-        self.policy = policies.policy(*RULES, limits=limits)
-        self.engine = Engine(self.policy, longest_gap_ms=20_000)
+        self.port, self.limits = 4, limits
+        self._read()
+        self.kept = Kept()
+        self._start()
         self._forget()
+
+    def _read(self) -> None:
+        changed = {**RULES[-1], "match": {"remote_port": self.port}}
+        self.policy = policies.policy(*RULES[:-1], changed, limits=self.limits)
+
+    def _start(self) -> None:
+        self.engine = Engine(
+            self.policy, longest_gap_ms=20_000, kept=self.kept, keep=self._write_down
+        )
+
+    def _write_down(self, kept: Kept) -> bool:
+        self.kept = kept
+        return True
 
     def _forget(self) -> None:
         self.accounts = {place: [] for place in PLACES}
 
+    def _forget_rule(self, name: str) -> None:
+        for account in self.accounts.values():
+            for seen in account:
+                if seen.violating is not None:
+                    seen.violating[name] = set()
+
     # What happens.
 
-    @rule(what=st.sampled_from(["restart", "reload", "sleep", "protect"]), data=st.data())
+    @rule(what=st.sampled_from(["restart", "reload", "change", "sleep", "protect"]), data=st.data())
     def now_and_then(self, what: str, data: st.DataObject) -> None:
         if what == "protect":
             self.spared ^= {(data.draw(st.sampled_from(PLACES)), data.draw(COOKIES))}
@@ -82,13 +104,15 @@ class History(RuleBasedStateMachine):
             self.engine.interrupted()
             for account in self.accounts.values():
                 account.append(Seen(self.now_ms, self.now_ms, None))
-        else:
+        elif what == "restart":
             self._forget()
-            if what == "reload":
-                self.engine.reload(self.policy)
-            else:
-                self.engine = Engine(self.policy, longest_gap_ms=20_000)
-                self.destroyed = []
+            self._start()
+        else:
+            if what == "change":
+                self.port += 1
+                self._forget_rule("soon")
+            self._read()
+            self.engine.reload(self.policy)
 
     @rule(
         names=st.sets(st.sampled_from(list(HOLDS)), min_size=1, max_size=2),

@@ -10,7 +10,8 @@ SETTLE_S = 0.001
 # Looks that are so much further apart than two regular ones: it hung, or was stopped, in between.
 _LONGEST_GAP_S = 60.0
 # After it did anything the agent rests for so many times the processor time that it took: whatever
-# storm of events, signals or visitors there is, it takes a tenth of a core.
+# storm of events, signals or visitors there is, it takes a tenth of a core; of events along with
+# policies that are read anew, two.
 REST = 9
 
 
@@ -31,6 +32,7 @@ class Cadence:
         self._resync_s = resync_s
         self._wanted: float | None = None
         self._rest_until: float | None = None
+        self._read_from: float | None = None
 
     def heard(self, now: float) -> None:
         """Something may have changed."""
@@ -44,9 +46,15 @@ class Cadence:
         """A look is over; what is wanted is wanted anew."""
         self._wanted = ended + self._resync_s
 
-    def worked(self, ended: float, processor_s: float) -> None:
-        """Whatever it did, it took so much processor time, and is over."""
-        self._rest_until = ended + REST * processor_s
+    def worked(self, ended: float, processor_s: float, reading_s: float = 0.0) -> None:
+        """Whatever it did, it took so much processor time, and is over.
+
+        reading_s: as much of it went into reading a policy. It is the next reading that waits for
+        this, and no look: a policy that is long to read does not make the agent deaf.
+        """
+        self._rest_until = ended + REST * (processor_s - reading_s)
+        if reading_s:
+            self._read_from = ended + REST * processor_s
 
     def listens(self, now: float) -> bool:
         """Whether anything could change when the next look is: not while it rests."""
@@ -62,3 +70,7 @@ class Cadence:
     def rest_s(self, now: float) -> float:
         """How long till it listens again."""
         return 0.0 if self._rest_until is None else max(0.0, self._rest_until - now)
+
+    def reading_rest_s(self, now: float) -> float:
+        """How long till it may read a policy again."""
+        return 0.0 if self._read_from is None else max(0.0, self._read_from - now)

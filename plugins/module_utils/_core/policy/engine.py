@@ -10,7 +10,7 @@ socket lives.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,7 +21,8 @@ from .backoff import BackOff, Target, Waiting
 from .document import PACE, REPORT, Limits, Policy
 from .holds import Holds, Key
 from .look import Judgement, Unseen, Violation
-from .spent import Spent
+from .same import same_rule
+from .spent import Kept, Spent
 
 # What is to be done about a violation, a closed list.
 DESTROY = "destroy"
@@ -49,6 +50,8 @@ REPORT_MODE = "report_mode"
 
 # A hold that is over, but that nobody expected to be: the guard was not asked.
 _AGAIN_MS = 1_000
+# What could not be counted is tried again so soon.
+_UNCOUNTED_MS = 1_000
 
 # Outcomes after which a socket is what it was, as if nothing had been asked.
 _UNTOUCHED = frozenset(outcomes.OUTCOMES) - outcomes.CHANGING - {outcomes.SURVIVED}
@@ -113,13 +116,22 @@ class Engine:
     A pass is see(), then decide(), then done() with what became of decision.destroy.
     longest_gap_ms: looks that are further apart say nothing of the time between them, since
     whoever makes them was stopped; None: they always do.
+    kept: what was destroyed before the start. keep: is told what has to outlive this engine, before
+    anything is destroyed, and says whether it did; where it did not, nothing is.
     """
 
-    def __init__(self, policy: Policy, *, longest_gap_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        longest_gap_ms: int | None = None,
+        kept: Kept = Kept(),  # noqa: B008 - immutable
+        keep: Callable[[Kept], bool] = lambda _kept: True,
+    ) -> None:
         self._policy = policy
-        self._longest_gap_ms = longest_gap_ms
+        self._keep = keep
         self._holds = Holds(longest_gap_ms)
-        self._spent = Spent(policy.limits)
+        self._spent = Spent(policy.limits, kept)
         self._back_off = BackOff()
         self._present: list[Violation] = []
         self._untracked = 0
@@ -132,9 +144,15 @@ class Engine:
         return self._policy
 
     def reload(self, policy: Policy) -> None:
-        """Holds begin anew; what was destroyed already counts for the new limits too."""
+        """Rules that are as they were keep their holds; those of all others begin anew. What was
+        destroyed already counts for the new limits too."""
+        before = {rule.name: rule for rule in self._policy.rules}
+        self._holds.keep_rules(
+            rule.name
+            for rule in policy.rules
+            if rule.name in before and same_rule(rule, before[rule.name])
+        )
         self._policy = policy
-        self._holds = Holds(self._longest_gap_ms)
         self._spent.limits = policy.limits
         self._present = []
 
@@ -194,16 +212,16 @@ class Engine:
             withheld = REPORT_MODE
         findings, due = self._sorted_out(now_ms)
         excess, held_back = self._limit(findings, due, now_ms)
+        uncounted = False
         doomed = sorted(set(due) - set(held_back))
-        if withheld is None:
-            self._spent.add(now_ms, len(doomed))
-            self._decided_ms = now_ms
-        else:
+        if withheld is not None:
             for index in doomed:
                 findings[index] = findings[index]._replace(status=WITHHELD)
+        elif not self._counted(len(doomed), now_ms):
+            excess = Excess(len(due), self._spent.count(now_ms), self._policy.limits)
+            held_back, uncounted = due, True
         if held_back:
-            wanted = 1 if self._policy.limits.on_excess == PACE else len(due)
-            until = self._spent.room_ms(now_ms, wanted)
+            until = now_ms + _UNCOUNTED_MS if uncounted else self._room_ms(len(due), now_ms)
             for index in held_back:
                 findings[index] = findings[index]._replace(status=LIMIT, until_ms=until)
         self._crowded = {findings[index].violation.target for index in held_back}
@@ -212,6 +230,22 @@ class Engine:
         return Decision(
             tuple(findings), excess, withheld, min(waits) if waits else None, self._untracked
         )
+
+    def _counted(self, doomed: int, now_ms: int) -> bool:
+        """Whether so many may be destroyed now: none may that a restart would forget."""
+        if not doomed:
+            return True
+        self._spent.add(now_ms, doomed)
+        self._decided_ms = now_ms
+        if self._keep(self._spent.kept()):
+            return True
+        self._spent.give_back(now_ms, doomed)
+        return False
+
+    def _room_ms(self, due: int, now_ms: int) -> int | None:
+        """When the limits allow to go on; None: never with so many."""
+        wanted = 1 if self._policy.limits.on_excess == PACE else due
+        return self._spent.room_ms(now_ms, wanted)
 
     def _sorted_out(self, now_ms: int) -> tuple[list[Finding], list[int]]:
         """A finding for each violation, and which of them may be destroyed if the limits allow."""
@@ -277,7 +311,9 @@ class Engine:
                 failed = result.outcome not in outcomes.CHANGING
                 target = violation.target
                 targets[target] = targets.get(target, False) or failed
-        self._spent.give_back(self._decided_ms, untouched)
+        if untouched:
+            self._spent.give_back(self._decided_ms, untouched)
+            self._keep(self._spent.kept())
         self._back_off.forget_old(now_ms)
         for target, failed in targets.items():
             if failed or target not in self._crowded:
@@ -286,6 +322,14 @@ class Engine:
     def spent(self, now_ms: int) -> int:
         """How many were destroyed within the time of the limits."""
         return self._spent.count(now_ms)
+
+    def unknown_till_ms(self, now_ms: int) -> int | None:
+        """Till then nothing is destroyed, since it is not known what was; None: it is."""
+        return self._spent.unknown_till_ms(now_ms)
+
+    def keep(self) -> bool:
+        """Whether what has to outlive this engine is kept."""
+        return self._keep(self._spent.kept())
 
     def backing_off(self, now_ms: int) -> dict[Target, Waiting]:
         """What is left alone now, since it was destroyed again and again."""

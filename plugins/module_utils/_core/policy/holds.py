@@ -121,6 +121,10 @@ class Holds:
             if key[0] in kept and key[1] in named
         }
 
+    def keep_rules(self, rules: Iterable[str]) -> None:
+        """Forget all other rules."""
+        self.keep((identity for identity, _rule in self._series), rules)
+
     def get(self, namespace: Identity, rule: str, key: Key) -> Held | None:
         series = self._series.get((namespace, rule))
         return None if series is None else series.holds.get(key)

@@ -1,0 +1,61 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which rules are the same after a policy was read again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from linuxnet_sockets.policy.parse import parse_policy
+from linuxnet_sockets.policy.same import same_rule
+from tests.unit.policy.policies import People, document, policy, rule
+
+RULES: list[dict[str, Any]] = [
+    rule(),
+    rule(match={"user": ["alice", "33"], "remote_port": ["https", "8000-8100"]}),
+    rule(match={"local": "interface:eth0", "not": {"any": [{"remote": ["10.0.0.0/8", "::1"]}]}}),
+    rule(match={"stranded": [{"verdict": "rerouted", "to": ["eth0"]}, "address_gone"]}),
+    rule(match={"stuck": [{"verdict": "close_wait", "for": "10m"}], "process": "app"}),
+    rule(match={"local_port": 5000, "superseded": {"silent_for": "5s"}}),
+    rule(match={"expression": "dport = :443 and not src 10.0.0.0/8"}),
+    rule(match={"rtt": "> 200ms <5s", "mark": "0x10/0xff", "idle": "5m", "cgroup": "/a"}),
+    rule(while_={"interface": "wg0", "is": "up"}),
+    rule(while_={"any": [{"route": "default", "via": "eth0"}, {"not": {"address": "10.0.0.1"}}]}),
+    rule(hold="3s"),
+    rule(action="report"),
+    rule("another"),
+]
+RULES[9]["while"]["any"][1]["not"]["is"] = "present"
+
+
+@pytest.mark.parametrize("one", range(len(RULES)))
+def test_each_is_the_same_as_itself_and_as_no_other(one: int) -> None:
+    first = policy(RULES[one]).rules[0]
+    # It stands elsewhere, and was used meanwhile.
+    second = policy(rule("before"), RULES[one]).rules[1]
+    assert second.match.root is not first.match.root
+    assert same_rule(first, second)
+    for other in (RULES[each] for each in range(len(RULES)) if each != one):
+        assert not same_rule(first, policy(other).rules[0])
+
+
+def test_a_name_that_stands_for_another_user_is_another_rule() -> None:
+    class Others(People):
+        def user_id(self, name: str) -> int | None:
+            return {"alice": 1001}.get(name)
+
+    text = document(rule(match={"user": "alice"}))
+    before = parse_policy(text, names=People(), files=None).rules[0]
+    assert same_rule(before, parse_policy(text, names=People(), files=None).rules[0])
+    assert not same_rule(before, parse_policy(text, names=Others(), files=None).rules[0])
+
+
+def test_the_deepest_rule_that_can_be_read_can_be_compared() -> None:
+    match: dict[str, Any] = {"remote": "198.51.100.0/24"}
+    for _each in range(30):
+        match = {"not": match}
+    one, other = (policy(rule(match={"all": [match]})).rules[0] for _each in range(2))
+    assert same_rule(one, other)
