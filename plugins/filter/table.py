@@ -23,6 +23,8 @@ options:
         RV(linuxnet.sockets.socket_destroy#module:destroyed),
         RV(linuxnet.sockets.socket_destroy#module:spared) or
         RV(linuxnet.sockets.socket_destroy#module:survivors).
+      - Or RV(linuxnet.sockets.socket_policy#module:violations). Each is shown as its socket, with
+        the keys that stand beside it, such as V(rule).
     type: list
     elements: dict
     required: true
@@ -38,6 +40,8 @@ options:
       - Without this, it shows those of V(namespace), V(protocol), V(state), V(local), V(remote),
         V(send_queue), V(recv_queue), V(timer), V(idle_ms), V(owner), V(outcome) and V(reason) in
         which some record says something, and V(namespace) only if there is more than one.
+      - Of violations it shows V(namespace), V(rule), V(status), V(protocol), V(local), V(remote),
+        V(owner), V(reason) and V(spared_by) in the same way.
     type: list
     elements: str
   width:
@@ -54,6 +58,7 @@ options:
 seealso:
   - module: linuxnet.sockets.socket_diag_info
   - module: linuxnet.sockets.socket_destroy
+  - module: linuxnet.sockets.socket_policy
 """
 
 EXAMPLES = r"""

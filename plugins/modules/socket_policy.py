@@ -100,7 +100,7 @@ EXAMPLES = r"""
 
 - name: Show it
   ansible.builtin.debug:
-    msg: "{{ bypassing.violations | map(attribute='record') | linuxnet.sockets.table }}"
+    msg: "{{ bypassing.violations | linuxnet.sockets.table(width=140) }}"
 """
 
 RETURN = r"""
@@ -162,6 +162,7 @@ violations:
       status: destroy
       reason: ["stranded: address_gone"]
       spared_by: null
+      spared_detail: null
       record:
         protocol: tcp
         state: established
@@ -192,10 +193,16 @@ violations:
       type: list
       elements: str
     spared_by:
-      description: Of a protected one, what spares it.
+      description: Of a protected one, the rule of the guard that spares it.
+      type: str
+    spared_detail:
+      description: What made that rule apply, where it is not plain, such as the file that a
+        selector is from.
       type: str
     record:
-      description: The socket, as RV(linuxnet.sockets.socket_diag_info#module:sockets) has it.
+      description:
+        - The socket, as RV(linuxnet.sockets.socket_diag_info#module:sockets) has it.
+        - Its C(processes) are told, but for a rule with C(action=report).
       type: dict
 matched:
   description: How many violations there are.

@@ -180,6 +180,18 @@ DEFAULT_COLUMNS = (
     "outcome",
     "reason",
 )
+# Of what violates a policy: which rule, what is to become of it, and why.
+VIOLATION_COLUMNS = (
+    "namespace",
+    "rule",
+    "status",
+    "protocol",
+    "local",
+    "remote",
+    "owner",
+    "reason",
+    "spared_by",
+)
 
 
 def column_of(records: Sequence[Record], name: str) -> Column:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ._columns import COLUMNS, DEFAULT_COLUMNS, Column, Record, column_of
+from ._columns import COLUMNS, DEFAULT_COLUMNS, VIOLATION_COLUMNS, Column, Record, column_of
 
 MIN_WIDTH = 20
 NOTHING = "-"
@@ -31,12 +31,17 @@ def table(
     """One line for each record, below a title row. Raises TableError.
 
     columns: names of COLUMNS, keys of the records, or paths into them with dots. Without it, those
-    of DEFAULT_COLUMNS in which some record has something to say.
+    of DEFAULT_COLUMNS in which some record has something to say. What violates a policy has its
+    socket under `record`: that is shown as one record with what is said of it, by
+    VIOLATION_COLUMNS.
     """
     _check_records(records)
+    violations = any(isinstance(each.get("record"), Mapping) for each in records)
+    usual = VIOLATION_COLUMNS if violations else DEFAULT_COLUMNS
+    records = [_flat(each) for each in records]
     if isinstance(width, bool) or not isinstance(width, int) or width < MIN_WIDTH:
         raise TableError(f"width: {width!r} is not a number of characters of {MIN_WIDTH} or more")
-    chosen = _default(records) if columns is None else _asked_for(records, columns)
+    chosen = _default(records, usual) if columns is None else _asked_for(records, columns)
     cells = [[_cell(column.text(record)) for column in chosen] for record in records]
     titles = [column.title for column in chosen]
     widths = _fit(chosen, cells, width)
@@ -58,9 +63,14 @@ def _check_records(records: object) -> None:
             raise TableError(f"record {index} is {type(record).__name__}, not a mapping")
 
 
-def _default(records: Sequence[Record]) -> list[Column]:
+def _flat(record: Record) -> Record:
+    within = record.get("record")
+    return {**within, **record} if isinstance(within, Mapping) else record
+
+
+def _default(records: Sequence[Record], names: Sequence[str]) -> list[Column]:
     chosen = []
-    for name in DEFAULT_COLUMNS:
+    for name in names:
         column = column_of(records, name)
         said = {column.text(record) for record in records}
         # Where all are in one namespace, its name says nothing.

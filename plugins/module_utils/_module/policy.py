@@ -103,12 +103,15 @@ def _order(finding: Finding) -> tuple[Any, ...]:
 
 def _violation(finding: Finding) -> dict[str, Any]:
     violation = finding.violation
+    spared = violation.spared
     return {
         "rule": violation.rule.name,
         "status": finding.status,
         "reason": list(violation.evidence),
-        "spared_by": None if violation.spared is None else violation.spared.rule,
-        "record": record(violation.subject),
+        "spared_by": None if spared is None else spared.rule,
+        "spared_detail": None if spared is None else spared.detail,
+        # Null where nobody asked who holds it: of a rule that only reports.
+        "record": record(violation.subject, ("process",)),
     }
 
 

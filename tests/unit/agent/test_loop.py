@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import time
 
 import pytest
 
-from linuxnet_sockets.agent import control, loop
+from linuxnet_sockets.agent import commands, control, loop
 from linuxnet_sockets.agent.deadline import Deadline
 from linuxnet_sockets.agent.source import Refusal
 from linuxnet_sockets.host import Host
@@ -285,6 +286,7 @@ def test_protection_files_count_for_the_policy(bench: Bench) -> None:
     bench.write(AT_ONCE)
     bench.goes_on()
     assert bench.status["rules"][0]["protected"] == 1
+    assert any(line.startswith("protected ") and "dns.json" in line for line in bench.log)
     file.write_text("[{")
     bench.goes_on()
     assert "dns.json" in " ".join(bench.status["refused"]["errors"])
@@ -293,6 +295,16 @@ def test_protection_files_count_for_the_policy(bench: Bench) -> None:
     bench.goes_on(11)
     assert bench.status["refused"] is None
     assert len(bench.destroyed) == 1
+
+
+def test_a_plan_says_what_makes_the_guard_spare_a_socket(bench: Bench) -> None:
+    bench.machine.files.mkdir()
+    bench.machine.add(connection())
+    bench.write(AT_ONCE)
+    (bench.machine.files / "dns.json").write_text(json.dumps([{"remote": "198.51.100.7"}]))
+    out = io.StringIO()
+    commands.plan(bench.machine.host, str(bench.policy), out, as_json=False)
+    assert f"protected by selector ({bench.machine.files}/dns.json[0])" in out.getvalue()
 
 
 def test_nothing_new_is_no_line(bench: Bench) -> None:

@@ -172,7 +172,7 @@ def test_every_key_of_an_event_is_told(told: dict[str, set[str]]) -> None:
 
 def test_every_key_of_a_line_of_the_journal_is_told(told: dict[str, set[str]]) -> None:
     documented = first_column(section("The journal"))
-    assert documented == told["finding"] - {"status", "spared_by"}
+    assert documented == told["finding"] - {"status"}
 
 
 def test_every_key_of_the_count_is_told(bench: Bench) -> None:

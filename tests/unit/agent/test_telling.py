@@ -6,6 +6,10 @@
 from __future__ import annotations
 
 import io
+import json
+import socket
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +17,8 @@ from hypothesis import strategies as st
 
 from linuxnet_sockets.agent.journal import Log
 from linuxnet_sockets.agent.metrics import Metric, render
+from linuxnet_sockets.agent.stream import Stream
+from linuxnet_sockets.agent.telling import Teller
 
 
 def test_the_text_format() -> None:
@@ -80,3 +86,17 @@ def test_hostile_names_are_quoted(name: str) -> None:
     assert line.startswith('destroyed comm="')
     assert line.endswith('"\n')
     assert "\x1b" not in line
+
+
+def test_an_event_says_when_it_was_told(tmp_path: Path) -> None:
+    path = str(tmp_path / "events")
+    stream = Stream(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as reader:
+        reader.connect(path)
+        stream.accept()
+        Teller(Log(io.StringIO(), prefixed=False), stream).event("policy", {"mode": "report"})
+        told = json.loads(reader.recv(4096))
+    stream.close()
+    at = datetime.strptime(told.pop("at"), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc)
+    assert abs(datetime.now(timezone.utc) - at) < timedelta(minutes=1)
+    assert told == {"event": "policy", "mode": "report"}

@@ -124,8 +124,8 @@ def test_each_socket_is_in_one_list_and_each_violation_is_told(target: Target) -
     }
     assert result["matched"] == len(result["violations"]) == 12
     spared = [each for each in result["violations"] if each["status"] == "protected"]
-    assert [(each["rule"], each["spared_by"]) for each in spared] == [
-        ("kill", "control_connection")
+    assert [(each["rule"], each["spared_by"], each["spared_detail"]) for each in spared] == [
+        ("kill", "control_connection", "port 4505 is Salt's")
     ]
     assert all(set(each["record"]) == set(RECORD_KEYS) for each in result["violations"])
     assert answer.failure is not None

@@ -29,7 +29,7 @@ _BLOCKS = [
 
 def test_the_examples_are_taken_by_both() -> None:
     assert len(_BLOCKS) == _TEXT.count("code-block:: yaml\n")
-    policy, (task,), condition = _BLOCKS
+    policy, (task, _shown), condition = _BLOCKS
     assert set(task["linuxnet.sockets.socket_policy"]) == {"src"}
     jsonschema.Draft7Validator(SCHEMA).validate(policy)
     found = parse_policy(policy, names=People(), files=None)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TextIO
 
 from .. import outcomes
 from ..errors import AgentOutOfReach
+from ..guard.reason import Reason
 from ..host import Host
 from ..policy import engine
 from ..policy.document import Policy
@@ -102,9 +103,7 @@ def _planned(policy: Policy, one: Pass) -> dict[str, Any]:
                     {
                         "status": finding.status,
                         "evidence": list(finding.violation.evidence),
-                        "spared_by": None
-                        if finding.violation.spared is None
-                        else finding.violation.spared.rule,
+                        **_spared(finding.violation.spared),
                         "record": record(finding.violation.subject, ("process",)),
                     }
                     for finding in one.decision.findings
@@ -117,6 +116,12 @@ def _planned(policy: Policy, one: Pass) -> dict[str, Any]:
         "outcomes": _outcomes(one),
         "unseen": _unseen(one),
     }
+
+
+def _spared(reason: Reason | None) -> dict[str, str | None]:
+    if reason is None:
+        return {"spared_by": None, "spared_detail": None}
+    return {"spared_by": reason.rule, "spared_detail": reason.detail}
 
 
 def _unseen(one: Pass) -> list[dict[str, Any]]:
@@ -168,7 +173,9 @@ def _plan_lines(policy: Policy, one: Pass) -> list[str]:
             owner = f" {told['comm']}[{told['pid']}]" if told["comm"] else ""
             because = f" ({told['because']})" if told["because"] else ""
             spared = finding.violation.spared
-            why = f" by {spared.rule}" if spared is not None else ""
+            why = "" if spared is None else f" by {spared.rule}"
+            if spared is not None and spared.detail:
+                why += f" ({spared.detail})"
             where = "" if told["namespace"] == "current" else f" in {told['namespace']}"
             fate = _STATUS_WORDS.get(finding.status, finding.status)
             expected = forecast.get(finding.violation.identity)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from .. import outcomes
@@ -44,7 +45,7 @@ class Teller:
 
     def event(self, name: str, fields: Mapping[str, Any]) -> None:
         if self.stream is not None:
-            self.stream.send({"event": name, **fields})
+            self.stream.send({"event": name, "at": _now(), **fields})
 
     def lasts(
         self, what: str, text: str | None, *, ended: str = "", priority: int = WARNING
@@ -150,9 +151,15 @@ class Teller:
             told = told_of(violation, finding.status)
             if violation.spared is not None:
                 told["spared_by"] = violation.spared.rule
+                told["spared_detail"] = violation.spared.detail
             self.log.line(NOTICE, finding.status, told)
             self.event("finding", {"status": finding.status, **told})
         self._seen = now
+
+
+def _now() -> str:
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    return now.replace("+00:00", "Z")
 
 
 def told_of(violation: Violation, outcome: str) -> dict[str, Any]:
