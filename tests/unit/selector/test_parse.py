@@ -172,7 +172,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("remote_port", "80-70000", "outside"),
     ("remote_port", "nosuch", "neither a port nor a service"),
     ("remote_port", True, "boolean"),
-    ("remote_port", 80.5, "a number"),
+    ("remote_port", 80.5, "not a whole number"),
     ("remote_port", "9" * 25, "neither a port"),
     ("device", "eth0/1", "cannot be"),
     ("device", 3, "a number"),

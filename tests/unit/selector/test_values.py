@@ -36,6 +36,8 @@ _NEVER = [None, True, False, [], {}, "", "  ", "x", "-1", "1 2", "٣", "1_000", 
         ("0.5ms", 500),
         ("1.5s", 1_500_000),
         (0.25, 250_000),
+        (0.00001, 10),
+        (-0.0, 0),
         ("7us", 7),
     ],
 )
@@ -81,7 +83,18 @@ def test_a_string_of_digits_is_its_number(number: int) -> None:
     assert values.integer(str(number), PATH) == values.integer(number, PATH) == number
 
 
-@pytest.mark.parametrize("written", [*_NEVER, 1.0, -1, 2**63, "1.0", "0x10", "9" * 5000])
+@given(st.integers(0, 2**53))
+def test_a_whole_number_stays_one_with_a_point_behind_it(number: int) -> None:
+    """Templates that divide make 8.0 of 8, and to JSON Schema both are integers."""
+    assert values.integer(float(number), PATH) == number
+    assert type(values.integer(float(number), PATH)) is int
+    assert values.parse_size(float(number), PATH) == number
+
+
+@pytest.mark.parametrize(
+    "written",
+    [*_NEVER, 1.5, -1.0, 2.0**63, "1.0", "0x10", "9" * 5000, 1e300, float("inf"), float("nan")],
+)
 def test_what_is_no_whole_number(written: object) -> None:
     with pytest.raises(InputError):
         values.integer(written, PATH)
@@ -123,9 +136,21 @@ def test_ports() -> None:
     assert values.parse_port(443, PATH, Names()) == 443
     assert values.parse_port("443", PATH, Names()) == 443
     assert values.parse_port("domain", PATH, Names()) == 53
-    wrong: list[Any] = [*_NEVER, 70000, "65536", -1, 80.0]
+    wrong: list[Any] = [*_NEVER, 70000, "65536", -1, 80.5]
     for written in wrong:
         with pytest.raises(InputError):
             values.parse_port(written, PATH, Names())
     with pytest.raises(InputError, match="one port for TCP and another for UDP"):
         values.parse_port("both", PATH, TwoMeanings())
+
+
+@pytest.mark.parametrize("written", ["tcp", "TCP", " Tcp "])
+def test_words_in_any_case(written: str) -> None:
+    assert values.choice(written, PATH, ["tcp", "bucket"], "word") == "tcp"
+
+
+def test_the_sign_of_the_kelvin_is_no_k() -> None:
+    sign = "\N{KELVIN SIGN}"
+    assert sign.lower() == "k"
+    with pytest.raises(InputError, match=r"did you mean bucket\?"):
+        values.choice(f"buc{sign}et", PATH, ["bucket"], "word")

@@ -32,6 +32,11 @@ EXCESSES = (REFUSE, PACE)
 
 DEFAULT_HOLD_MS = 2_000
 DEFAULT_PER_MS = 60_000
+SHORTEST_PER_MS = 1_000
+# Of a hold, and of the time for which limits count.
+LONGEST_MS = 24 * 3_600_000
+MOST_SOCKETS = 10**9
+MOST_RULES = 1_000
 
 
 @dataclass(frozen=True)

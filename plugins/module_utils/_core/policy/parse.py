@@ -39,10 +39,6 @@ _RULES = "a list of one or more rules"
 _NAME = "1 to 64 letters, digits, dots, underlines and hyphens, the first a letter or a digit"
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MAX_SOCKETS = "a whole number from 1; mode: report destroys none"
-_MOST_SOCKETS = 10**9
-_SHORTEST_PER_MS = 1_000
-_LONGEST_MS = 24 * 3_600_000
-_MOST_RULES = 1_000
 
 
 class AnyNames:
@@ -206,8 +202,8 @@ class _Reader:
 
     def _rules(self, value: object, path: Path) -> list[tuple[Rule, Mapping[str, Any]]]:
         found = _elements(value, path, _RULES)
-        if len(found) > _MOST_RULES:
-            raise InputError(path, "...", f"more than {_MOST_RULES} rules", _RULES)
+        if len(found) > document.MOST_RULES:
+            raise InputError(path, "...", f"more than {document.MOST_RULES} rules", _RULES)
         rules: list[tuple[Rule, Mapping[str, Any]]] = []
         first: dict[str, PathStep] = {}
         for at, item in found:
@@ -270,11 +266,13 @@ def _mode(value: object, path: Path) -> str:
 
 
 def _max_sockets(value: object, path: Path) -> int:
-    return values.integer(value, path, _MAX_SOCKETS, low=1, high=_MOST_SOCKETS)
+    return values.integer(value, path, _MAX_SOCKETS, low=1, high=document.MOST_SOCKETS)
 
 
 def _window(value: object, path: Path) -> int:
-    return values.parse_duration_ms(value, path, low_ms=_SHORTEST_PER_MS, high_ms=_LONGEST_MS)
+    return values.parse_duration_ms(
+        value, path, low_ms=document.SHORTEST_PER_MS, high_ms=document.LONGEST_MS
+    )
 
 
 def _on_excess(value: object, path: Path) -> str:
@@ -293,7 +291,7 @@ def _name(value: object, path: Path) -> str:
 
 
 def _duration(value: object, path: Path) -> int:
-    return values.parse_duration_ms(value, path, high_ms=_LONGEST_MS)
+    return values.parse_duration_ms(value, path, high_ms=document.LONGEST_MS)
 
 
 def _condition(value: object, path: Path) -> Condition | None:

@@ -10,11 +10,21 @@ the parser can tell is what a document means: names, prefixes, contradictions.
 from __future__ import annotations
 
 from ..guard import reason
-from .document import DESTROY, ENFORCE, PACE, REFUSE, REPORT
+from .document import (
+    DESTROY,
+    ENFORCE,
+    LONGEST_MS,
+    MOST_RULES,
+    MOST_SOCKETS,
+    PACE,
+    REFUSE,
+    REPORT,
+    SHORTEST_PER_MS,
+)
 from .schema_parts import (
-    DURATION,
     INTERFACE,
     Schema,
+    duration,
     listed,
     mapping,
     reference,
@@ -136,7 +146,7 @@ _RULE: Schema = told(
             "while": reference("condition"),
             "match": reference("selector"),
             "hold": told(
-                DURATION,
+                duration(0, LONGEST_MS, ", at most a day"),
                 "For how long a socket must violate the rule without a break before it is "
                 "destroyed or reported, at most a day. 0 acts on the first look.",
                 "2s",
@@ -165,10 +175,12 @@ _LIMITS: Schema = told(
     mapping(
         {
             "max_sockets": told(
-                whole(1, 10**9), "At most so many sockets are destroyed in the time of `per`.", 500
+                whole(1, MOST_SOCKETS),
+                "At most so many sockets are destroyed in the time of `per`.",
+                500,
             ),
             "per": told(
-                DURATION,
+                duration(SHORTEST_PER_MS, LONGEST_MS, ", from 1s to a day"),
                 "The time in which at most `max_sockets` are destroyed: any stretch of time as "
                 "long as this, from 1s to a day.",
                 "1m",
@@ -242,7 +254,7 @@ SCHEMA: Schema = {
                 "limits": _LIMITS,
                 "protect": _PROTECT,
                 "rules": told(
-                    {**listed(reference("rule")), "maxItems": 1000},
+                    {**listed(reference("rule")), "maxItems": MOST_RULES},
                     "What must not exist. A socket that violates several rules is destroyed in the "
                     "name of the first that destroys it.",
                 ),

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..selector.values import LARGEST, LONGEST_US
+
 Schema = dict[str, Any]
 
 _NUMBER = r"^\s*[0-9]{1,20}\s*$"
@@ -106,19 +108,35 @@ def reference(name: str) -> Schema:
 
 
 _DURATION = "a duration such as 90s, 1500ms, 5m, 2h or 1d; a bare number is seconds"
-DURATION = _alternatives(
-    {"type": "number", "minimum": 0},
-    text(rf"^\s*{_DECIMAL}([uU][sS]|[mM][sS]|[sSmMhHdD])?\s*$", _DURATION),
-    _DURATION,
-)
+
+
+def duration(low_ms: int, high_ms: int, bounds: str = "") -> Schema:
+    """bounds: what is told of them. Those of a string only the parser knows."""
+    number = {"type": "number", "minimum": _seconds(low_ms), "maximum": _seconds(high_ms)}
+    wanted = f"{_DURATION}{bounds}"
+    pattern = rf"^\s*{_DECIMAL}([uU][sS]|[mM][sS]|[sSmMhHdD])?\s*$"
+    return _alternatives(number, text(pattern, wanted), wanted)
+
+
+def _seconds(milliseconds: int) -> int | float:
+    whole, rest = divmod(milliseconds, 1000)
+    return milliseconds / 1000 if rest else whole
+
+
+# A number, or comparisons that begin with one.
+_COMPARISON = 'comparisons such as ">0", ">= 3 < 10" or "> 200ms"; a number alone means ='
+
+
+def comparison(unit: str) -> Schema:
+    """unit: as of comparisons.Quantity."""
+    number: Schema = {"type": "integer", "minimum": 0, "maximum": LARGEST}
+    if unit == "duration":
+        number = {"type": "number", "minimum": 0, "maximum": LONGEST_US // 1_000_000}
+    written = text(r"^\s*(>=|<=|==|!=|>|<|=)?\s*[0-9]", _COMPARISON)
+    return _alternatives(number, written, _COMPARISON)
+
+
 INTERFACE = text(
     r"^\s*[^\s/:]{1,15}\s*$",
     "the name of an interface, up to 15 characters without blanks, / and :",
-)
-# A number, or comparisons that begin with one.
-_COMPARISON = 'comparisons such as ">0", ">= 3 < 10" or "> 200ms"; a number alone means ='
-COMPARISON = _alternatives(
-    {"type": "number", "minimum": 0},
-    text(r"^\s*(>=|<=|==|!=|>|<|=)?\s*[0-9]", _COMPARISON),
-    _COMPARISON,
 )

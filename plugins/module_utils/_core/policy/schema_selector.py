@@ -11,13 +11,14 @@ from .. import vocabulary
 from ..selector.comparisons import QUANTITIES
 from ..selector.states import NAMES as STATES
 from ..selector.values import PORT_MAX, UID_MAX
+from ..selector.verdict_values import CLOCK_MAX_MS
 from ..verdicts.stranded import STRANDED
 from ..verdicts.stuck import STUCK
 from .schema_parts import (
-    COMPARISON,
-    DURATION,
     INTERFACE,
     Schema,
+    comparison,
+    duration,
     listed,
     mapping,
     one_or_more,
@@ -75,7 +76,7 @@ def _verdicts(names: Mapping[str, str]) -> str:
 
 def _comparison(name: str) -> Schema:
     return told(
-        one_or_more(COMPARISON),
+        one_or_more(comparison(QUANTITIES[name].unit)),
         f"{_COMPARED[name]} Comparisons that must all hold, in one string; of a list one string "
         "must hold.",
         *_EXAMPLES[QUANTITIES[name].unit],
@@ -88,7 +89,11 @@ _STUCK = {
         mapping(
             {
                 "verdict": told(one_or_more(words(STUCK)), "Which verdict."),
-                "for": told(DURATION, "For at least so long, as the kernel's clocks prove.", "10m"),
+                "for": told(
+                    duration(0, CLOCK_MAX_MS),
+                    "For at least so long, as the kernel's clocks prove.",
+                    "10m",
+                ),
             },
             ["verdict"],
             "A verdict, and for how long",
@@ -182,7 +187,7 @@ _PROPERTIES: dict[str, Schema] = {
         one_or_more(whole(1, _PID_MAX)), "The number of a process that holds the socket.", 4242
     ),
     "idle": told(
-        DURATION,
+        duration(1, CLOCK_MAX_MS),
         "No data either way for at least so long; with data unacknowledged only what was received "
         "counts. TCP only.",
         "10m",
@@ -206,7 +211,11 @@ _PROPERTIES: dict[str, Schema] = {
     ),
     "superseded": told(
         mapping(
-            {"silent_for": told(DURATION, "Nothing was received for at least so long.", "30s")},
+            {
+                "silent_for": told(
+                    duration(1, CLOCK_MAX_MS), "Nothing was received for at least so long.", "30s"
+                )
+            },
             ["silent_for"],
         ),
         "The peer goes on in another connection to the same local address and port. Needs "

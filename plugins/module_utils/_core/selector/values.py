@@ -4,13 +4,15 @@
 """Private to linuxnet.sockets: the one grammar of values, for selectors and options alike.
 
 Every function takes the value and the path that leads to it, and raises InputError with both.
-Numbers may come as strings, because templates make strings of them. A boolean is never a number.
+Numbers may come as strings, because templates make strings of them, and whole ones as 1.0, because
+templates that divide make that of them, and JSON knows no difference. A boolean is never a number.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Protocol
 
@@ -38,9 +40,9 @@ _MICROSECONDS = {
     "h": 3_600_000_000,
     "d": 86_400_000_000,
 }
-_LONGEST_US = 3650 * _MICROSECONDS["d"]
+LONGEST_US = 3650 * _MICROSECONDS["d"]
 _BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
-_LARGEST = 2**63 - 1
+LARGEST = 2**63 - 1
 
 
 class Names(Protocol):
@@ -104,24 +106,28 @@ def choice(value: object, path: Path, words: Collection[str], what: str) -> str:
     """One of some words, in any case."""
     allowed = f"one of: {', '.join(words)}"
     word = text(value, path, allowed)
-    if word.lower() not in words:
+    # Of what is not ASCII, the sign of the kelvin has a lower case that is.
+    lower = word.lower() if word.isascii() else word
+    if lower not in words:
         raise InputError(path, value, f"no such {what}{near(word, words)}", allowed)
-    return word.lower()
+    return lower
 
 
 def integer(
-    value: object, path: Path, allowed: str = COUNT, *, low: int = 0, high: int = _LARGEST
+    value: object, path: Path, allowed: str = COUNT, *, low: int = 0, high: int = LARGEST
 ) -> int:
     """A whole number from low to high, or a string of its digits."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise InputError(path, value, kind(value), allowed)
-    if isinstance(value, str):
-        stripped = text(value, path, allowed)
+    given = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(given, bool) or not isinstance(given, (int, str)):
+        problem = "not a whole number" if isinstance(given, float) else kind(given)
+        raise InputError(path, value, problem, allowed)
+    if isinstance(given, str):
+        stripped = text(given, path, allowed)
         if not _DIGITS.fullmatch(stripped):
             raise InputError(path, value, "not a whole number", allowed)
         number = int(stripped)
     else:
-        number = int(value)
+        number = given
     if not low <= number <= high:
         raise InputError(path, value, f"outside {low} to {high}", allowed)
     return number
@@ -131,7 +137,7 @@ def _decimal(value: object, path: Path, units: dict[str, int], allowed: str) -> 
     """A decimal number and its unit, as a whole number of the smallest unit."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise InputError(path, value, kind(value), allowed)
-    written = text(value, path, allowed) if isinstance(value, str) else repr(value)
+    written = text(value, path, allowed) if isinstance(value, str) else _digits(value)
     match = _DECIMAL.fullmatch(written)
     if match is None or match[3].lower() not in units:
         raise InputError(path, value, "cannot be read", allowed)
@@ -144,10 +150,16 @@ def _decimal(value: object, path: Path, units: dict[str, int], allowed: str) -> 
     return scaled // parts
 
 
+def _digits(number: float) -> str:
+    """Without an exponent, which Python writes of a float that is small or large, and without the
+    sign of -0.0."""
+    return format(Decimal(repr(number + 0.0)), "f") if isinstance(number, float) else str(number)
+
+
 def parse_duration_us(value: object, path: Path) -> int:
     """Microseconds of a duration."""
     duration = _decimal(value, path, _MICROSECONDS, DURATION)
-    if duration > _LONGEST_US:
+    if duration > LONGEST_US:
         raise InputError(path, value, "longer than ten years", DURATION)
     return duration
 
@@ -169,7 +181,7 @@ def parse_duration_ms(
 def parse_size(value: object, path: Path) -> int:
     """Bytes of a size."""
     size = _decimal(value, path, _BYTES, SIZE)
-    if size > _LARGEST:
+    if size > LARGEST:
         raise InputError(path, value, "larger than the kernel counts", SIZE)
     return size
 
