@@ -10,17 +10,20 @@ from collections.abc import Iterable
 
 from ..errors import SocketsError
 from ..host import Host
-from ..namespaces import CURRENT, Identity, Namespace, resolve
+from ..namespaces import CURRENT, Namespace, resolve
 from ..wire import nsid
 from ..wire.netlink import NETLINK_ROUTE, Connection
 
 
 class Hearing:
-    """Gives each namespace an id in the agent's own, once."""
+    """Gives each namespace an id in the agent's own.
+
+    Which has one is asked of the kernel each time: a new namespace may have device and inode of one
+    that was known and is gone, while nobody looked.
+    """
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._known: set[Identity] = set()
 
     def admit(self, namespaces: Iterable[Namespace]) -> bool:
         """Whether one was new: what changed in it before was not heard.
@@ -28,14 +31,12 @@ class Hearing:
         One that cannot be given an id is heard of by the regular look alone, and is no error.
         """
         met = {each.identity: each for each in namespaces if each.path is not None}
-        fresh = [each for identity, each in met.items() if identity not in self._known]
-        self._known = set(met)
-        if not fresh:
+        if not met:
             return False
         (own,) = resolve([CURRENT], proc=self._host.proc, directories=())
         connection = Connection(self._host.open_netlink(own, NETLINK_ROUTE))
         try:
-            given = [_admitted(connection, each) for each in fresh]
+            given = [_admitted(connection, each) for each in met.values()]
         finally:
             connection.close()
         return any(given)
