@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from pyroute2 import netns
 
@@ -42,6 +44,6 @@ def test_a_new_namespace_with_the_number_of_one_that_is_gone(lab: Lab) -> None:
         netns.create(other.name)
         (anew,) = namespaces.resolve([other.name])
         if anew.identity == former.identity:
-            assert own.run(lambda: hearing.admit([anew]))
+            assert own.run(partial(hearing.admit, [anew]))
             return
     pytest.skip("the number was not given again")
