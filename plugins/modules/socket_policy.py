@@ -189,7 +189,8 @@ violations:
         - V(back_off), what leads there was destroyed again and again. Only the agent sees that.
       type: str
     reason:
-      description: The verdicts that the rule asks for and that are true of it.
+      description: The verdicts that the rule asks for and that are true of it. Where there is none
+        of them, the C(while) of the rule, which is true too.
       type: list
       elements: str
     spared_by:

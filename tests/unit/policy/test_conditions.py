@@ -239,3 +239,30 @@ CONDITIONS = st.recursive(
 def test_what_holds_somewhere_is_never_called_impossible(condition: Any) -> None:
     if holds(condition):
         assert can_hold(parse_condition(condition, ()))
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ({"interface": "wg0", "is": "up"}, "interface wg0 is up"),
+        ({"address": "2001:DB8::1", "is": "present"}, "address 2001:db8::1 is present"),
+        ({"route": "10.0.0.0/8", "via": "wg0"}, "route 10.0.0.0/8 via wg0"),
+        ({"route": "default", "via": "wg0"}, "route default via wg0"),
+        (
+            {
+                "any": [
+                    {"not": {"interface": "wg0", "is": "present"}},
+                    {
+                        "all": [
+                            {"interface": "wg0", "is": "up"},
+                            {"route": "::/0", "via": "eth0"},
+                        ]
+                    },
+                ]
+            },
+            "not (interface wg0 is present) or (interface wg0 is up and route ::/0 via eth0)",
+        ),
+    ],
+)
+def test_it_says_itself(written: dict[str, Any], words: str) -> None:
+    assert parse_condition(written, ()).words == words

@@ -106,6 +106,24 @@ def test_of_alternatives_only_those_that_hold_are_evidence(machine: Machine) -> 
     assert [each.evidence for each in found] == [("stranded: address_gone",)] * 2
 
 
+def test_what_holds_of_the_network_is_evidence_where_no_verdict_is(machine: Machine) -> None:
+    up = {"interface": "eth0", "is": "up"}
+    policy = of(
+        machine,
+        rule("while", match={"remote_port": 443}, while_=up),
+        rule("verdict", match={"stranded": "address_gone"}, while_=up),
+        rule("neither", match={"remote_port": 443}),
+    )
+    machine.add(connection("192.0.2.77"))
+    machine.sockets.routes.append(default_route(machine, "eth0"))
+    found = judged(machine, policy).violations
+    assert {each.rule.name: each.evidence for each in found} == {
+        "while": ("while: interface eth0 is up",),
+        "verdict": ("stranded: address_gone",),
+        "neither": (),
+    }
+
+
 def test_the_guard_is_asked_about_what_may_be_destroyed(machine: Machine) -> None:
     policy = of(
         machine, rule("kill"), rule("tell", action="report", match={"remote_port": "1-5000"})

@@ -10,6 +10,7 @@ a name that is spelt wrong destroys nothing, under `not` either.
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,17 @@ class Fact(NamedTuple):
     address: bytes = b""
     prefixes: tuple[Prefix, ...] = ()
 
+    @property
+    def words(self) -> str:
+        if self.kind == "address":
+            return f"address {ipaddress.ip_address(self.address)} is present"
+        if self.kind == "route":
+            address, length = self.prefixes[0]
+            prefix = f"{ipaddress.ip_address(address)}/{length}"
+            route = "default" if self.prefixes == DEFAULT_ROUTES else prefix
+            return f"route {route} via {self.interface}"
+        return f"interface {self.interface} is {self.kind}"
+
 
 _NEEDS = {
     "present": frozenset({"links"}),
@@ -110,6 +122,11 @@ class Condition:
         """Each fact that it asks for."""
         raise NotImplementedError
 
+    @property
+    def words(self) -> str:
+        """Itself, for people: interface wg0 is up."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Asks(Condition):
@@ -120,6 +137,10 @@ class Asks(Condition):
 
     def facts(self) -> Iterator[Fact]:
         yield self.fact
+
+    @property
+    def words(self) -> str:
+        return self.fact.words
 
 
 @dataclass(frozen=True)
@@ -132,6 +153,10 @@ class NotCondition(Condition):
 
     def facts(self) -> Iterator[Fact]:
         return self.child.facts()
+
+    @property
+    def words(self) -> str:
+        return f"not ({self.child.words})"
 
 
 @dataclass(frozen=True)
@@ -150,6 +175,15 @@ class Combined(Condition):
     def facts(self) -> Iterator[Fact]:
         for child in self.children:
             yield from child.facts()
+
+    @property
+    def words(self) -> str:
+        several = len(self.children) > 1
+        parts = [
+            f"({each.words})" if several and isinstance(each, Combined) else each.words
+            for each in self.children
+        ]
+        return (" or " if self.any_of else " and ").join(parts)
 
 
 def interface_present(name: str) -> Condition:

@@ -14,15 +14,24 @@ from ..subject import Subject
 from ..verdicts import stuck
 from ..verdicts.network import Network
 from ..verdicts.superseded import Heard
+from .conditions import Condition
 
 _BY_VERDICT = (StuckIs, StrandedIs, SupersededAfter)
 
 
-def evidences(subjects: Sequence[Subject], selector: Selector) -> list[tuple[str, ...]]:
+def evidences(
+    subjects: Sequence[Subject], selector: Selector, condition: Condition | None = None
+) -> list[tuple[str, ...]]:
     """Of the verdicts that the selector asks for those that hold: ``stranded: no_carrier``; for
     each of these sockets, for all of which the selector is true. The look must have found out what
-    they need.
+    they need. Where there is none of them, the condition, which holds: ``while: interface wg0 is
+    up``; without one nothing.
     """
+    otherwise = () if condition is None else (f"while: {condition.words}",)
+    return [each or otherwise for each in _verdicts(subjects, selector)]
+
+
+def _verdicts(subjects: Sequence[Subject], selector: Selector) -> list[tuple[str, ...]]:
     asked = [leaf for leaf in leaves(selector.root) if isinstance(leaf, _BY_VERDICT)]
     if not asked:
         return [()] * len(subjects)

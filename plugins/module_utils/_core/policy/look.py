@@ -32,7 +32,8 @@ Guarded = Callable[["Violation"], bool]
 class Violation(NamedTuple):
     """A socket that a rule says must not exist.
 
-    evidence: what is wrong with it, where the rule asks for verdicts ("stranded: address_gone").
+    evidence: what is wrong with it, where the rule asks for verdicts ("stranded: address_gone"),
+    else what holds of the network, where the rule asks for that ("while: interface wg0 is up").
     guarded: whether the guard was asked about it; spared: why the guard spares it, or None.
     """
 
@@ -199,7 +200,8 @@ def _judgement(
         except SocketsError as error:
             failed[rule.name] = error
             continue
-        violations += [Violation(rule, *each) for each in zip(found, evidences(found, rule.match))]
+        why = evidences(found, rule.match, rule.condition)
+        violations += [Violation(rule, *each) for each in zip(found, why)]
     missing = {
         rule.name: tuple(name for name in rule.interfaces if name not in facts.links)
         for rule in policy.rules
