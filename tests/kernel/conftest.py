@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from linuxnet_sockets import namespaces
 from linuxnet_sockets.wire import inet_diag
 from linuxnet_sockets.wire.netlink import NETLINK_SOCK_DIAG, Connection
+from tests.kernel.owner import Owner
 from tests.lab import topology
 from tests.lab.crowd import gather
 from tests.lab.states import Held
@@ -22,7 +24,12 @@ from tests.lab.topology import Lab, LabNamespace, Pair
 _HERE = Path(__file__).parent
 
 # What these check is shown as the checks of tests are; to be said before anybody imports them.
-pytest.register_assert_rewrite("tests.kernel.agent.running", "tests.kernel.stranded.connections")
+pytest.register_assert_rewrite(
+    "tests.kernel.agent.running",
+    "tests.kernel.borrowing",
+    "tests.kernel.drain.running",
+    "tests.kernel.stranded.connections",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,6 +66,16 @@ def crowd() -> Iterator[Pair]:
     with topology.pair() as filled:
         gather(filled)
         yield filled
+
+
+StartOwner = Callable[[LabNamespace], Owner]
+
+
+@pytest.fixture
+def owner() -> Iterator[StartOwner]:
+    """Start a process in a namespace that holds sockets and does with them what it is told."""
+    with contextlib.ExitStack() as stack:
+        yield lambda where: stack.enter_context(Owner(where))
 
 
 Diag = Callable[[LabNamespace], "Sockets"]

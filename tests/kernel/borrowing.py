@@ -1,0 +1,76 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Destroying sockets through their owners' descriptors: what its tests share."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from linuxnet_sockets import descriptors, namespaces
+from linuxnet_sockets import destroy as destroying
+from linuxnet_sockets.descriptors import Borrowed, Descriptor
+from linuxnet_sockets.destroy import Order, Report, destroy
+from linuxnet_sockets.engines.pidfd import PidfdEngine
+from linuxnet_sockets.guard.options import Guard
+from linuxnet_sockets.host import Host
+from linuxnet_sockets.look import View
+from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.wire import inet_diag
+from tests.lab.topology import LabNamespace
+
+needs_pidfd = pytest.mark.skipif(
+    not descriptors.available(), reason="this kernel has no pidfd_getfd (Linux 5.6 has)"
+)
+
+OPEN = Guard(
+    control_connection=False,
+    ssh_sessions=False,
+    loopback=False,
+    listeners=False,
+    unconnected=False,
+    kernel=False,
+)
+
+
+def run(where: LabNamespace, match: Any, *, engine: str = "pidfd", **order: Any) -> Report:
+    host = Host()
+    selector = parse_selector(match, names=host, role="destroy")
+    return destroy(
+        host, Order(selector, namespaces.resolve([where.name]), OPEN, engine=engine, **order)
+    )
+
+
+def outcomes_of(report: Report) -> dict[int, str]:
+    return {result.subject.cookie: result.outcome for result in report.results}
+
+
+def as_predicted(where: LabNamespace, match: Any, outcome: str, *, engine: str = "pidfd") -> Report:
+    """Check mode says it and touches nothing, and then it is so."""
+    with View(Host(), *namespaces.resolve([where.name])) as view:
+        before = _connections(view)
+        predicted = run(where, match, engine=engine, check=True)
+        assert _connections(view) == before
+    report = run(where, match, engine=engine)
+    assert outcomes_of(report) == outcomes_of(predicted)
+    assert [each.engine for each in report.results] == [each.engine for each in predicted.results]
+    assert set(report.counts) == {outcome}
+    return report
+
+
+def _connections(view: View) -> set[tuple[int, int, int]]:
+    return {
+        (sock.cookie, sock.state, sock.dport)
+        for protocol in ("tcp", "udp")
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for sock in inet_diag.dump(view.diag, protocol, family)
+    }
+
+
+def with_borrow(monkeypatch: pytest.MonkeyPatch, borrow: Callable[[Descriptor], Borrowed]) -> None:
+    """Let the engine borrow in this way."""
+    monkeypatch.setattr(destroying, "engines_named", lambda _name: (PidfdEngine(borrow),))
