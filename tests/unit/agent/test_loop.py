@@ -9,19 +9,21 @@ import errno
 import io
 import json
 import os
+import socket
 import time
 
 import pytest
 
 from linuxnet_sockets.agent import commands, control, loop
 from linuxnet_sockets.agent.deadline import Deadline
+from linuxnet_sockets.agent.news import News
 from linuxnet_sockets.agent.source import Refusal
 from linuxnet_sockets.host import Host
 from linuxnet_sockets.policy.document import Policy
 from tests.fakes import faults
 from tests.unit.agent.conftest import Bench
 from tests.unit.destroy.orders import cookies_asked_for
-from tests.unit.guard.machine import connection
+from tests.unit.guard.machine import LOCAL, connection
 from tests.unit.policy.policies import rule
 
 AT_ONCE = rule(hold=0)
@@ -374,6 +376,26 @@ def test_a_reload_of_the_same_policy_keeps_its_holds(bench: Bench) -> None:
         bench.agent.reload()
         bench.goes_on(1)
     bench.goes_on(0.5)
+    assert bench.destroyed == [doomed.cookie]
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_what_was_heard_before_a_reload_counts_for_the_holds_that_go_on(
+    bench: Bench, missing: bool
+) -> None:
+    # The socket's address; no other than eth0's.
+    kept = rule("kept", hold="5s", match={"local": "interface:eth0"})
+    doomed = bench.machine.add(connection())
+    bench.write(kept)
+    bench.goes_on(3)
+    (first,) = bench.listeners
+    first.waiting = [News(1, frozenset({socket.inet_aton(LOCAL)}))]
+    bench.missing = missing
+    bench.write(kept, rule("new", match={"stranded": "unroutable"}, action="report"))
+    bench.goes_on(3)
+    assert len(bench.listeners) == 2 - missing
+    assert bench.destroyed == []
+    bench.goes_on(3)
     assert bench.destroyed == [doomed.cookie]
 
 

@@ -48,8 +48,11 @@ class Ears:
         events = self._attempts.attempt(
             "events", lambda: self._listen(policy.needs, foreign=foreign)
         )
+        # What this one heard counts for the holds that go on.
+        self.drain()
         self.close()
         if events is None:
+            self._news += News(lost=True)
             return False
         self.events, self._heard = events, wanted
         return True
