@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: policy_check
 short_description: What is wrong with a policy, and what it needs
-version_added: 0.3.0
+version_added: 0.1.0
 description:
   - Reads a policy as C(socket-agent check) and M(linuxnet.sockets.socket_policy) do, and tells
     everything that is wrong with it at once, each with its path, its value and the remedy.

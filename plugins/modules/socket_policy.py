@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: socket_policy
 short_description: Enforce a policy on the sockets of a host, once
-version_added: 0.3.0
+version_added: 0.1.0
 description:
   - A policy says which sockets must not exist, while which condition of the network holds, and for
     how long it has to be violated. This module looks at the sockets of the host, waits for the
