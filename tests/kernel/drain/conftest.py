@@ -1,0 +1,29 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Drains that run beside the test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from linuxnet_sockets.drain import pauses
+from tests.kernel.drain.running import Running, Start, order_of
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    with ThreadPoolExecutor(2) as threads:
+        yield lambda *arguments, seams=None, **options: Running(
+            threads, order_of(*arguments, **options), **(seams or {})
+        )
+
+
+@pytest.fixture
+def only_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks that nothing woke would come after the test's time."""
+    monkeypatch.setattr(pauses, "_LONGEST", 600.0)
+    monkeypatch.setattr(pauses, "_GROWTH", 6000.0)

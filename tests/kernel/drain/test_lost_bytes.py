@@ -1,0 +1,77 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The bytes that went with what was destroyed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import socket
+import struct
+
+import pytest
+
+from tests.kernel.drain.running import run
+from tests.kernel.releases import stuck_orphan_may_stay
+from tests.lab import states
+from tests.lab.topology import Pair
+from tests.lab.waiting import until
+
+_SIOCOUTQNSD = 0x894B  # include/uapi/linux/sockios.h
+_TIOCOUTQ = 0x5411
+_FIONREAD = 0x541B
+
+
+def test_bytes_that_are_lost_are_those_of_the_ioctls(pair: Pair) -> None:
+    """SIOCOUTQ counts what is not acknowledged, SIOCOUTQNSD what is not sent, FIONREAD unread."""
+    held = states.zero_window(pair)
+    assert held.target is not None
+    assert held.peer is not None
+    held.peer.sendall(bytes(1234))
+    target = held.target
+    until(lambda: _ioctl(target, _FIONREAD) == 1234, "the peer's bytes are there")
+    unsent = _ioctl(target, _SIOCOUTQNSD)
+    queued = _ioctl(target, _TIOCOUTQ)
+    report = run(pair.client, {"remote": pair.server4}, grace=0.0)
+    assert unsent > 0
+    assert report.progress.lost == (unsent, queued - unsent, 1234)
+
+
+@pytest.mark.parametrize("name", ["close-wait", "fin-wait-2"])
+def test_a_fin_is_no_byte(pair: Pair, name: str) -> None:
+    held = states.TCP_STATES[name](pair)
+    report = run(held.where, {"state": name}, grace=0.0)
+    ((result,), (mark,)) = report.results, report.marks.values()
+    assert result.subject.recv_queue == (1 if name == "close-wait" else 0)
+    assert mark.lost == (0, 0, 0)
+
+
+@stuck_orphan_may_stay
+def test_what_was_lost_is_what_the_peer_misses(pair: Pair) -> None:
+    """A FIN waits behind the data, and counts for one byte of the send queue.
+
+    Of what is not acknowledged some may have come: the peer has not said so yet.
+    """
+    client, accepted, _listens = states.connected(
+        pair, server_options=states.SMALL, client_options=states.SMALL
+    )
+    written = states.fill(client, accepted)
+    local, remote = client.getsockname(), client.getpeername()
+    client.close()
+    states.wait_for(pair.client, states.FIN_WAIT1, local, remote[1])
+    report = run(pair.client, {"remote": pair.server4}, grace=0.0)
+    assert report.counts == {"destroyed": 1}
+    got = 0
+    with contextlib.suppress(ConnectionResetError):
+        while part := accepted.recv(1 << 20):
+            got += len(part)
+    lost = report.progress.lost
+    assert lost.unsent > 0
+    missed = written - got
+    assert lost.unsent <= missed <= lost.unsent + lost.unacknowledged
+
+
+def _ioctl(sock: socket.socket, request: int) -> int:
+    (value,) = struct.unpack("=i", fcntl.ioctl(sock, request, bytes(4)))
+    return int(value)
