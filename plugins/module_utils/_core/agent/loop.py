@@ -23,19 +23,19 @@ from ..policy.document import Policy
 from ..policy.enforce import run_pass
 from ..policy.engine import HOLD, Engine
 from ..policy.look import milliseconds
-from .account import LOOK, PAUSED, UNCONFIRMED, Account
+from .account import LOOK, Account
 from .attempts import Attempts
 from .brake import Brake
 from .cadence import Cadence, longest_gap_s
-from .control import read_confirmation, read_pause
 from .deadline import Clocks, clocks_of
 from .ears import Ears
 from .files import replace_file
-from .lasting import summary, tell_controls, tell_policy
+from .lasting import summary, tell_policy
 from .ledger import Ledger
 from .metrics import render
 from .notify import Notify
 from .numbers import metrics_of
+from .restraint import Restraint
 from .source import Refusal, Stamp, read_policy, stamp
 from .status import status_of
 from .telling import Teller
@@ -91,6 +91,7 @@ class Agent:
         self.ears = Ears(host, self.account, self.attempts, listen)
         ledger = Ledger(options.runtime, self.account.started.boot_id)
         self.brake = Brake(ledger, self.attempts)
+        self.restraint = Restraint(options.state, self.account, teller, self._clocks)
         self.engine: Engine | None = None
         # Whose violations have not lasted for long enough.
         self._held: set[bytes] = set()
@@ -168,7 +169,7 @@ class Agent:
         reading_s = time.process_time() - processor if changed else 0.0
         if changed or now - self._asked >= _ASK_S:
             self._asked = now
-            if self._controls():
+            if self.restraint.read():
                 changed = True
                 self.cadence.want(now)
             if self.engine is not None:
@@ -177,7 +178,7 @@ class Agent:
                     self.cadence.want(self.host.monotonic())
         look = self.cadence.wait_s(self.host.monotonic()) <= 0
         if look:
-            self._controls()
+            self.restraint.read()
             self._look()
         if look or (changed and (self.account.policy is None or self.account.last is not None)):
             self._write()
@@ -232,22 +233,6 @@ class Agent:
         self.teller.log.notice("policy in force", fields)
         self.teller.event("policy", fields)
 
-    def _controls(self) -> bool:
-        """Read pause and trial; whether they withhold something else than before."""
-        before = self._withheld(), self.account.pause, self.account.trial
-        now = self._clocks()
-        self.account.pause = read_pause(self.options.state, now)
-        self.account.trial = read_confirmation(self.options.state)
-        self.account.at = now
-        withheld = self._withheld()
-        tell_controls(self.account, self.teller)
-        return before != (withheld, self.account.pause, self.account.trial)
-
-    def _withheld(self) -> str | None:
-        if self.account.pause is not None:
-            return PAUSED
-        return UNCONFIRMED if self.account.unconfirmed() else None
-
     # What it does.
 
     def _look(self) -> None:
@@ -259,7 +244,7 @@ class Agent:
                 engine.interrupted()
             if news.may_end(self._held | policy.addresses):
                 engine.doubt()
-            withheld = self._withheld()
+            withheld = self.restraint.withheld
             one = self.attempts.attempt(
                 LOOK,
                 lambda: run_pass(self.host, policy, engine, withheld=withheld, one_holder=True),
@@ -284,19 +269,9 @@ class Agent:
             self.cadence.want(self.host.monotonic() + _AGAIN_S)
         if engine is not None:
             self.brake.tell(engine, milliseconds(self.host))
-        self._expect_end()
-
-    def _expect_end(self) -> None:
-        """Look again when a pause or a trial is over."""
-        pause, trial = self.account.pause, self.account.on_trial()
-        ends = [None if pause is None else pause.until]
-        if self._withheld() is None:
-            ends.append(None if trial is None else trial.until)
-        now, clocks = self.host.monotonic(), self._clocks()
-        for end in ends:
-            if end is not None:
-                # A hair later, so that no clock still lacks a part of a millisecond.
-                self.cadence.want(now + end.left_s(clocks) + 0.01)
+        for end_s in self.restraint.ends_s():
+            # A hair later, so that no clock still lacks a part of a millisecond.
+            self.cadence.want(self.host.monotonic() + end_s + 0.01)
 
     def _has_slept(self) -> bool:
         """CLOCK_BOOTTIME goes on while the machine sleeps, CLOCK_MONOTONIC does not."""
