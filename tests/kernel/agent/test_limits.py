@@ -82,7 +82,7 @@ def test_a_count_of_garbage(uplinks: Uplinks, doomed: list[Talk], start_agent: S
     agent.start()
     began = time.monotonic()
     told = agent.status()
-    assert (told["held_back"], told["limit"]["destroyed_in_window"]) == ("over_limit", 20)
+    assert (told["held_back"], told["limit"]["destroyed_in_window"]) == ("count_unknown", 20)
     assert "spent.json" in told["errors"][0]["error"]
     assert "it is not known what was destroyed before the start" in agent.log()
     code, text = agent.command("status")
@@ -112,18 +112,21 @@ def _seen_by(agent: RunningAgent, name: str) -> Path:
     return Path(f"/proc/{agent.process.pid}/root{agent.runtime}/{name}")
 
 
-def test_no_room_to_count(uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent) -> None:
-    agent = start_agent(uplinks.host, policy(_GONE), start=False)
+def test_a_disk_that_was_full_at_the_start(
+    uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent
+) -> None:
+    """It enforces, within the limits, and says that it cannot count for the next one."""
+    agent = start_agent(uplinks.host, policy(_GONE, limits=_HOURLY), start=False)
     _on_a_small_disk(agent, f"head -c 1m /dev/zero > {agent.runtime}/filling")
     agent.start_blind()
-    words = "counting for the limits failed: [Errno 28] No space left on device: nothing is"
+    words = "counting for the limits failed: [Errno 28] No space left on device: what is"
     until(lambda: words in agent.log(), "the log says it", seconds=10)
-    until(lambda: "over the limit" in agent.log(), "it has looked", seconds=10)
-    assert _living(doomed) == 12
-    assert agent.metrics()["errors"] >= 1
+    until(lambda: _living(doomed) == 10, "as many as may be are gone", seconds=10)
+    until(lambda: agent.metrics()["errors"] >= 1, "a metric says it", seconds=10)
     _seen_by(agent, "filling").unlink()
-    until(lambda: _living(doomed) == 0, "there is room", seconds=10)
-    until(lambda: "counting for the limits: works again" in agent.log(), "it says so")
+    until(lambda: "counting for the limits: works again" in agent.log(), "it says so", seconds=20)
+    assert '"parts":[[' in _seen_by(agent, "spent.json").read_text()
+    assert _living(doomed) == 10
 
 
 def test_a_disk_that_fills_up_later(uplinks: Uplinks, start_agent: StartAgent) -> None:

@@ -436,11 +436,7 @@ def test_what_is_destroyed_is_written_down_before() -> None:
     one = policy(rule(hold=0), limits={"max_sockets": 2, "per": "1h", "on_excess": "pace"})
     written: list[Kept] = []
 
-    def keep(kept: Kept) -> bool:
-        written.append(kept)
-        return True
-
-    judge = Engine(one, keep=keep)
+    judge = Engine(one, keep=written.append)
     judge.see([look(one, 0, [ONE, TWO, THREE])])
     assert len(doomed(judge.decide(0))) == 2
     # Killed just now: the next one takes them for destroyed.
@@ -452,7 +448,7 @@ def test_what_is_destroyed_is_written_down_before() -> None:
 def test_what_was_not_used_up_is_given_back_in_writing_too() -> None:
     one = policy(rule(hold=0), limits={"max_sockets": 2, "per": "1h"})
     written: list[Kept] = []
-    judge = Engine(one, keep=lambda kept: not written.append(kept))
+    judge = Engine(one, keep=written.append)
     judge.see([look(one, 0, [ONE, TWO])])
     came_out(judge, judge.decide(0), 0, "already_gone")
     assert Engine(one, kept=written[0]).spent(1) == 2
@@ -460,20 +456,6 @@ def test_what_was_not_used_up_is_given_back_in_writing_too() -> None:
     # Nothing was to be destroyed, and nothing is written.
     a_pass(judge, 1, look(one, 1, []))
     assert len(written) == 2
-
-
-@pytest.mark.parametrize("on_excess", ["refuse", "pace"])
-def test_what_cannot_be_written_down_is_not_destroyed(on_excess: str) -> None:
-    one = policy(rule(hold=0), limits={"max_sockets": 2, "on_excess": on_excess})
-    works = False
-    judge = Engine(one, keep=lambda _kept: works)
-    decision = a_pass(judge, 0, look(one, 0, [ONE, TWO]))
-    assert told(decision) == {1: "limit", 2: "limit"}
-    assert decision.excess == (2, 0, one.limits)
-    assert decision.next_ms is not None
-    assert 0 < decision.next_ms <= 1_000
-    works = True
-    assert doomed(a_pass(judge, 1_000, look(one, 1_000, [ONE, TWO]))) == [1, 2]
 
 
 def test_where_it_is_not_known_what_was_destroyed_nothing_is() -> None:

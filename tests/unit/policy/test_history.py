@@ -81,9 +81,8 @@ class History(RuleBasedStateMachine):
             self.policy, longest_gap_ms=20_000, kept=self.kept, keep=self._write_down
         )
 
-    def _write_down(self, kept: Kept) -> bool:
+    def _write_down(self, kept: Kept) -> None:
         self.kept = kept
-        return True
 
     def _forget(self) -> None:
         self.accounts = {place: [] for place in PLACES}

@@ -25,13 +25,16 @@ PAUSED = "paused"
 UNCONFIRMED = "unconfirmed"
 REPORT = "report"
 OVER_LIMIT = "over_limit"
+COUNT_UNKNOWN = "count_unknown"
 NOT_SEEN = "not_seen"
 # What Account.errors calls a look that failed as a whole.
 LOOK = "look"
+# And that it is not known what was destroyed before the start, within the time of the limits.
+COUNT = "count of the limits"
 
 _MOST_NAMED = 50
 _ENDED = outcomes.CHANGING | {outcomes.ALREADY_GONE}
-HELD_BACK = (NO_POLICY, PAUSED, UNCONFIRMED, REPORT, OVER_LIMIT, NOT_SEEN)
+HELD_BACK = (NO_POLICY, PAUSED, UNCONFIRMED, REPORT, OVER_LIMIT, COUNT_UNKNOWN, NOT_SEEN)
 
 
 @dataclass(frozen=True)
@@ -136,14 +139,14 @@ class Account:
         if self.policy.mode == document.REPORT:
             return REPORT
         if self.last is not None and self.last.excess is not None:
-            return OVER_LIMIT
+            return COUNT_UNKNOWN if COUNT in self.errors else OVER_LIMIT
         if LOOK in self.errors or (self.last is not None and self.last.blind):
             return NOT_SEEN
         return None
 
     def enforcing(self) -> bool:
         """Violations are destroyed, as far as the limits and what can be seen allow."""
-        return self.held_back() in (None, OVER_LIMIT, NOT_SEEN)
+        return self.held_back() in (None, OVER_LIMIT, COUNT_UNKNOWN, NOT_SEEN)
 
     def unconfirmed(self) -> bool:
         """The trial of the policy in force is over, and nobody confirmed it."""

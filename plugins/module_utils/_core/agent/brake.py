@@ -9,13 +9,12 @@ from __future__ import annotations
 from ..policy.document import Policy
 from ..policy.engine import Engine
 from ..policy.spent import Kept
+from .account import COUNT
 from .attempts import Attempts
 from .ledger import Ledger
 
-# What Account.errors calls it that what is destroyed cannot be written down; and that what was
-# destroyed before cannot be read.
+# What Account.errors calls it that what is destroyed cannot be written down.
 COUNTING = "counting for the limits"
-COUNT = "count of the limits"
 
 
 class Brake:
@@ -34,9 +33,8 @@ class Brake:
         engine.keep()
         return engine
 
-    def _keep(self, kept: Kept) -> bool:
+    def _keep(self, kept: Kept) -> None:
         self._broken = self._attempts.attempt(COUNTING, lambda: self._ledger.write(kept)) is None
-        return not self._broken
 
     def mend(self, engine: Engine) -> None:
         """Try again what failed, also where nothing is to be destroyed."""

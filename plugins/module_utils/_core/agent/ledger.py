@@ -85,7 +85,7 @@ class Ledger:
             elif os.pwrite(self._descriptor, page.encode("ascii"), 0) != _PAGE:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            text = f"{error.strerror}: nothing is destroyed as long as it cannot be counted"
+            text = f"{error.strerror}: what is destroyed now may not count after a restart"
             raise OSError(error.errno, text, self._path) from error
         return True
 

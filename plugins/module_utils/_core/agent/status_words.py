@@ -25,7 +25,7 @@ def status_lines(told: dict[str, Any]) -> list[str]:
         lines.append(f"paused: {reason}{_left(told['pause'])} (socket-agent resume ends it)")
     if told["trial"] is not None:
         lines.append(f"on trial{_left(told['trial'])} (socket-agent confirm keeps the policy)")
-    if told["limit"] is not None:
+    if told["limit"] is not None and told["held_back"] != account.COUNT_UNKNOWN:
         lines.append(_limit_line(told["limit"]))
     for each in (told["refused"] or {"errors": []})["errors"]:
         lines.append(f"refused policy: {each}")
@@ -46,6 +46,7 @@ _HELD_BACK = {
     account.PAUSED: "destroys nothing: it is paused",
     account.UNCONFIRMED: "destroys nothing: the policy was not confirmed in time",
     account.REPORT: "destroys nothing: the policy says mode report",
+    account.COUNT_UNKNOWN: "destroys nothing: what was destroyed before it started is not known",
     account.NOT_SEEN: "enforcing, but not everything could be looked at",
 }
 

@@ -60,8 +60,6 @@ _DECIDED = frozenset({DESTROY, BACK_OFF, PROTECTED})
 
 # A hold that is over, but that nobody expected to be: the guard was not asked.
 _AGAIN_MS = 1_000
-# What could not be counted is tried again so soon.
-_UNCOUNTED_MS = 1_000
 
 # Outcomes after which a socket is what it was, as if nothing had been asked.
 _UNTOUCHED = frozenset(outcomes.OUTCOMES) - outcomes.CHANGING - {outcomes.SURVIVED}
@@ -76,7 +74,7 @@ class Engine:
     longest_gap_ms: looks that are further apart say nothing of the time between them, since
     whoever makes them was stopped; None: they always do.
     kept: what was destroyed before the start. keep: is told what has to outlive this engine, before
-    anything is destroyed, and says whether it did; where it did not, nothing is.
+    anything is destroyed.
     """
 
     def __init__(
@@ -85,7 +83,7 @@ class Engine:
         *,
         longest_gap_ms: int | None = None,
         kept: Kept = Kept(),  # noqa: B008 - immutable
-        keep: Callable[[Kept], bool] = lambda _kept: True,
+        keep: Callable[[Kept], None] = lambda _kept: None,
     ) -> None:
         self._policy = policy
         self._keep = keep
@@ -171,16 +169,16 @@ class Engine:
             withheld = REPORT_MODE
         findings, due = self._sorted_out(now_ms)
         excess, held_back = self._limit(findings, due, now_ms)
-        uncounted = False
         doomed = sorted(set(due) - set(held_back))
         if withheld is not None:
             for index in doomed:
                 findings[index] = findings[index]._replace(status=WITHHELD)
-        elif not self._counted(len(doomed), now_ms):
-            excess = Excess(len(due), self._spent.count(now_ms), self._policy.limits)
-            held_back, uncounted = due, True
+        elif doomed:
+            self._spent.add(now_ms, len(doomed))
+            self._decided_ms = now_ms
+            self.keep()
         if held_back:
-            until = now_ms + _UNCOUNTED_MS if uncounted else self._room_ms(len(due), now_ms)
+            until = self._room_ms(len(due), now_ms)
             for index in held_back:
                 findings[index] = findings[index]._replace(status=LIMIT, until_ms=until)
         self._crowded = {findings[index].violation.target for index in held_back}
@@ -189,17 +187,6 @@ class Engine:
         return Decision(
             tuple(findings), excess, withheld, min(waits) if waits else None, self._untracked
         )
-
-    def _counted(self, doomed: int, now_ms: int) -> bool:
-        """Whether so many may be destroyed now: none may that a restart would forget."""
-        if not doomed:
-            return True
-        self._spent.add(now_ms, doomed)
-        self._decided_ms = now_ms
-        if self._keep(self._spent.kept()):
-            return True
-        self._spent.give_back(now_ms, doomed)
-        return False
 
     def _room_ms(self, due: int, now_ms: int) -> int | None:
         """When the limits allow to go on; None: never with so many."""
@@ -272,7 +259,7 @@ class Engine:
                 targets[target] = targets.get(target, False) or failed
         if untouched:
             self._spent.give_back(self._decided_ms, untouched)
-            self._keep(self._spent.kept())
+            self.keep()
         self._back_off.forget_old(now_ms)
         for target, failed in targets.items():
             if failed or target not in self._crowded:
@@ -286,9 +273,9 @@ class Engine:
         """Till then nothing is destroyed, since it is not known what was; None: it is."""
         return self._spent.unknown_till_ms(now_ms)
 
-    def keep(self) -> bool:
-        """Whether what has to outlive this engine is kept."""
-        return self._keep(self._spent.kept())
+    def keep(self) -> None:
+        """Tell what has to outlive this engine."""
+        self._keep(self._spent.kept())
 
     def backing_off(self, now_ms: int) -> dict[Target, Waiting]:
         """What is left alone now, since it was destroyed again and again."""
