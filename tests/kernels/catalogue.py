@@ -20,16 +20,25 @@ _ANY = ("tests/kernel/test_support_comes_true.py",)
 # The way without SOCK_DESTROY.
 _BORROWING = ("tests/kernel/test_pidfd.py",)
 _ALL = _DESTROYING + _ANY + _BORROWING
+# The agent, on the kernels of the systems for which its service is promised: what becomes of its
+# promises when the clock is set, the machine sleeps or is cut off. No other machine may be treated
+# like that; what needs none of it takes many times as long here as anywhere.
+_AGENT = tuple(
+    f"tests/kernel/agent/test_{each}.py"
+    for each in ("hearing", "clock_steps", "sleep", "before_reboot")
+)
+_AFTER_REBOOT = ("tests/kernel/agent/test_after_reboot.py",)
 
 
 class Kernel(NamedTuple):
-    """One kernel.
+    """One kernel, and what is tried with it in one guest.
 
     name: how it is chosen on the command line.
     suites: Debian's suites that may have it, the preferred one first.
     package: a pattern (re) of the whole name of the package that holds it; of several that match,
     the newest is taken. machine: what starts it, `qemu` or `uml`.
-    tests: what it is tried with, as arguments of pytest.
+    tests: what it is tried with, as arguments of pytest. after_reboot: likewise, after the machine
+    was cut off and started anew with the same disk.
     """
 
     name: str
@@ -37,6 +46,7 @@ class Kernel(NamedTuple):
     package: str
     machine: str
     tests: tuple[str, ...]
+    after_reboot: tuple[str, ...] = ()
 
 
 _CLOUD = r"linux-image-\d[\w.~+-]*-cloud-amd64"

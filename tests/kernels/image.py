@@ -19,6 +19,7 @@ import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.kernels import ours
 from tests.kernels.catalogue import GUEST_PYTHON, GUEST_SUITE
 from tests.kernels.cpio import CpioWriter, joined
 from tests.kernels.packages import FetchError, Package, sources, unpack
@@ -28,10 +29,10 @@ _GUEST = Path(__file__).parent / "guest"
 
 # pytest and what the tests import; nothing of it is compiled for one Python, or it falls back.
 _PYTHON_PACKAGES = ["pytest", "hypothesis", "pyroute2"]
-_DEBIAN_PACKAGES = ["python3", "iproute2", "nftables", "procps", "kmod"]
+_DEBIAN_PACKAGES = ["python3", "iproute2", "nftables", "procps", "kmod", "e2fsprogs"]
 _LEFT_OUT = ["doc/*", "man/*", "locale/*", "i18n/*", "lintian/*"]
-# What tests of sockets may need of a kernel's modules.
-_MODULES = ["net", "lib", "crypto", "drivers/net"]
+# What tests of sockets may need of a kernel's modules, and the disk that outlasts a guest.
+_MODULES = ["net", "lib", "crypto", "drivers/net", "drivers/block", "drivers/virtio"]
 _PROJECT_TREES = ["plugins", "tests"]
 _PROJECT_FILES = ["pyproject.toml"]
 
@@ -140,8 +141,11 @@ def _archive_modules(modules: Path, archive: Path) -> None:
     shutil.rmtree(base)
 
 
-def assemble(root: Path, boot: Boot, order: dict[str, object], out: Path) -> None:
-    """Everything in one file: the root, the modules, the project as it is now, and what to do."""
+def assemble(root: Path, boot: Boot, order: dict[str, object], word: str, out: Path) -> None:
+    """Everything in one file: the root, the modules, the project as it is now, and what to do.
+
+    word: as in ours.py.
+    """
     project = out.with_suffix(".project")
     with project.open("wb") as target, CpioWriter(target) as writer:
         writer.directory("project")
@@ -151,6 +155,7 @@ def assemble(root: Path, boot: Boot, order: dict[str, object], out: Path) -> Non
             writer.file(f"project/{name}", (PROJECT / name).read_bytes())
         writer.file("init", (_GUEST / "init").read_bytes(), 0o755)
         writer.file("order.json", json.dumps(order).encode())
+        writer.file(ours.FILE, word.encode())
     joined([root, boot.modules, project], out)
     project.unlink()
 

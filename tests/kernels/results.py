@@ -42,6 +42,17 @@ def load() -> list[dict[str, Any]]:
     return found
 
 
+def of_all_starts(told: list[dict[str, Any]]) -> dict[str, Any]:
+    """What one guest told, that was started once or more, as if it had told it at once."""
+    first, *later = told
+    tests = dict(first["tests"])
+    for each in (again["tests"] for again in later):
+        for key in ("arguments", "passed", "others", "seconds"):
+            tests[key] = tests[key] + each[key]
+        tests["status"] = max(tests["status"], each["status"])
+    return {**first, "tests": tests}
+
+
 def keep(told: dict[str, Any]) -> None:
     """Put a kernel's entry in the place of its former one, and make the page anew."""
     entries = {entry["kernel"]: entry for entry in load()} | {told["kernel"]: told}
@@ -89,11 +100,12 @@ def counts(told: dict[str, Any]) -> str:
 def render(entries: list[dict[str, Any]]) -> str:
     """The tables, as reStructuredText."""
     lines = _table(
-        ["Kernel", *_PROTOCOLS, "Tests", "Date", "Core"],
+        ["Kernel", *_PROTOCOLS, "Tried", "Tests", "Date", "Core"],
         [
             [
                 f"``{entry['release']}``",
                 *(entry["facts"]["support"][each]["verdict"] for each in _PROTOCOLS),
+                "agent" if _of_agent(entry) else "core",
                 counts(entry),
                 entry["date"],
                 f"``{entry['digest'][:12]}``",
@@ -102,7 +114,29 @@ def render(entries: list[dict[str, Any]]) -> str:
         ],
     )
     lines += ["", "What the kernel answered, and what a fresh look showed:", ""]
-    lines += _table(
+    lines += _facts(_once(entries))
+    lines += ["", "Tests that were not simply passed, and why:", ""]
+    for entry in entries:
+        reasons = Counter((each["outcome"], each["reason"]) for each in entry["tests"]["others"])
+        for (outcome, reason), count in sorted(reasons.items()):
+            lines.append(f"* ``{_short(entry)}``, {count} {_OUTCOMES[outcome]}: {_escaped(reason)}")
+    lines += ["", "Packages, and the digests of the core that was tried:", ""]
+    for entry in entries:
+        lines.append(f"* ``{entry['package']}``: ``{entry['digest']}``")
+    return "\n".join(lines) + "\n"
+
+
+def _of_agent(entry: dict[str, Any]) -> bool:
+    return all(each.startswith("tests/kernel/agent/") for each in entry["tests"]["arguments"])
+
+
+def _once(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One entry for each kernel of which there are several, each with other tests: the first."""
+    return list({_short(entry): entry for entry in reversed(entries)}.values())[::-1]
+
+
+def _facts(entries: list[dict[str, Any]]) -> list[str]:
+    return _table(
         ["Asked for", *(_short(entry) for entry in entries)],
         [
             [words, *(_words(entry["facts"][name]) for entry in entries)]
@@ -120,15 +154,6 @@ def render(entries: list[dict[str, Any]]) -> str:
             ],
         ],
     )
-    lines += ["", "Tests that were not simply passed, and why:", ""]
-    for entry in entries:
-        reasons = Counter((each["outcome"], each["reason"]) for each in entry["tests"]["others"])
-        for (outcome, reason), count in sorted(reasons.items()):
-            lines.append(f"* ``{_short(entry)}``, {count} {_OUTCOMES[outcome]}: {_escaped(reason)}")
-    lines += ["", "Packages, and the digests of the core that was tried:", ""]
-    for entry in entries:
-        lines.append(f"* ``{entry['package']}``: ``{entry['digest']}``")
-    return "\n".join(lines) + "\n"
 
 
 def _short(entry: dict[str, Any]) -> str:

@@ -7,8 +7,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent.parent))
+
+from tests.kernels import ours
 
 _POWER_OFF = 0x4321FEDC  # LINUX_REBOOT_CMD_POWER_OFF, include/uapi/linux/reboot.h
 
+if ours.not_ours() is not None:
+    sys.exit(ours.not_ours())
 os.sync()
 ctypes.CDLL(None).reboot(_POWER_OFF)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import termios
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ sys.path.insert(0, str(PROJECT))
 import pytest  # noqa: E402
 
 import tests.conftest  # noqa: E402,F401  # pylint: disable=unused-import
+from tests.kernels import ours  # noqa: E402
 
 # Begins the line on the console that holds what was found out.
 MARK = "@results "
@@ -59,9 +62,15 @@ def _last_line(report: pytest.TestReport) -> str:
 def run_tests(words: list[str]) -> dict[str, Any]:
     collector = Collector()
     began = time.monotonic()
-    status = pytest.main(
-        ["-o", "cache_dir=/tmp/pytest", "--color=no", "--tb=short", "-v", *words], [collector]
-    )
+    try:
+        status = pytest.main(
+            ["-o", "cache_dir=/tmp/pytest", "--color=no", "--tb=short", "-v", *words], [collector]
+        )
+    except Exception:  # noqa: BLE001 - the first thing to save is what was found out
+        # At its very end pytest raises what nobody else could be told, such as what a test that
+        # failed left open. What came of the tests is known all the same.
+        traceback.print_exc()
+        status = pytest.ExitCode.INTERNAL_ERROR
     return {
         "arguments": words,
         "status": int(status),
@@ -76,18 +85,28 @@ def tell(found: dict[str, Any]) -> None:
     Path("/proc/sys/kernel/printk").write_text("1\n")
     sys.stdout.flush()
     print(f"\n{MARK}{json.dumps(found)}", flush=True)
+    if os.isatty(1):
+        # All of it has left the machine.
+        termios.tcdrain(1)
 
 
 def main() -> int:
+    reason = ours.not_ours()
+    if reason is not None:
+        print(reason, file=sys.stderr)
+        return 1
     order = json.loads(Path("/order.json").read_text())
     found: dict[str, Any] = {"release": os.uname().release, "version": os.uname().version}
-    if order["facts"]:
+    first = ours.start() == 1
+    if order["facts"] and first:
         from tests.kernels.guest import facts
 
         found["facts"] = facts.gather()
-    if order["tests"]:
-        found["tests"] = run_tests(order["tests"])
+    found["tests"] = run_tests(order["tests"] if first else order["after_reboot"])
     tell(found)
+    if first and order["after_reboot"]:
+        # As if somebody pulled the plug: what is not on the disk by now is lost.
+        Path("/proc/sysrq-trigger").write_text("b")
     return 0
 
 

@@ -40,7 +40,7 @@ def test_an_entry_says_what_was_tried_and_when(entry: dict[str, Any]) -> None:
     assert re.fullmatch(r"[0-9a-f]{64}", entry["digest"])
     assert datetime.date.fromisoformat(entry["date"])
     (kernel,) = [each for each in KERNELS if each.name == entry["kernel"]]
-    assert entry["tests"]["arguments"] == list(kernel.tests)
+    assert entry["tests"]["arguments"] == [*kernel.tests, *kernel.after_reboot]
     assert entry["tests"]["passed"] > 0
     assert all(each["reason"] for each in entry["tests"]["others"])
     assert results.problems(entry) == []
@@ -79,6 +79,29 @@ def test_a_fact_that_could_not_be_found_out_is_a_problem() -> None:
 def test_tests_that_did_not_run_are_a_problem() -> None:
     (problem,) = results.problems(_told(status=4))
     assert "pytest ended with 4" in problem
+
+
+def test_what_was_started_twice_is_told_as_one() -> None:
+    bad = {"test": "b", "outcome": "failed", "reason": "why"}
+    one = {"tests": {"arguments": ["a"], "passed": 3, "others": [], "seconds": 4, "status": 0}}
+    two = {"tests": {"arguments": ["b"], "passed": 1, "others": [bad], "seconds": 5, "status": 1}}
+    whole = results.of_all_starts([{"release": "6.1", **one}, two])
+    assert whole["release"] == "6.1"
+    assert whole["tests"] == {
+        "arguments": ["a", "b"],
+        "passed": 4,
+        "others": [bad],
+        "seconds": 9,
+        "status": 1,
+    }
+    assert results.of_all_starts([one]) == one
+
+
+def test_a_kernel_that_was_tried_twice_is_told_of_once() -> None:
+    kernel = {**ENTRIES[0], "kernel": "another", "date": "2000-01-02"}
+    page = results.render([kernel, {**kernel, "kernel": "yet another", "date": "2000-01-03"}])
+    assert page.count("2000-01-02") == page.count("2000-01-03") == 1
+    assert page.count(f"     - {ENTRIES[0]['facts']['orphan_uid']}\n") == 1
 
 
 def test_a_page_without_its_marks_is_refused() -> None:
