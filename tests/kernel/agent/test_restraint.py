@@ -69,8 +69,11 @@ def test_policies_that_came_out_wrong(
             lambda count=number: agent.metrics().get("refused_files_total") == count,
             "it was refused",
         )
-        told = " ".join(agent.status()["refused"]["errors"])
-        assert words in told
+        # What the status says is written after the metrics.
+        until(
+            lambda said=words: said in " ".join(agent.status()["refused"]["errors"]),
+            "the status says why",
+        )
         assert "policy refused" in agent.log()
         assert words in agent.log()
         assert agent.metrics()["policy_refused"] == 1
