@@ -263,7 +263,7 @@ def _unknown(value: Any, facts: Mapping[str, Any]) -> float:  # noqa: ARG001
 def _superseded(value: Any, facts: Mapping[str, Any]) -> float:
     if facts["protocol"] != "tcp" or facts["info"] is None:
         return UNKNOWN
-    if facts["state"] in ("listening", "syn-sent", "syn-recv"):
+    if facts["state"] in ("listening", "syn-sent", "syn-recv") or not facts["remote_port"]:
         return UNKNOWN
     quiet = min(facts["info"]["last_data_recv"], facts["info"]["last_ack_recv"]) * 1000
     heard = max(0, quiet - _TICK_US) < _scaled(str(value["silent_for"]), _US)

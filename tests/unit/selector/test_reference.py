@@ -72,6 +72,10 @@ def _dumped(selector: Selector, facts: Mapping[str, Any], exact_ops: bool) -> bo
 @example({"not": {"remote": "::/0"}}, generated.facts(family="inet6"))
 @example({"not": {"remote": "interface:nowhere0"}}, generated.facts())
 @example({"not": {"device": "nowhere0"}}, generated.facts())
+@example(
+    {"superseded": {"silent_for": "1s"}, "local_port": 40000},
+    generated.facts(remote_port=0, info=dict.fromkeys(("last_data_recv", "last_ack_recv"), 0)),
+)
 def test_the_test_in_python_agrees_with_the_reference(
     selector: dict[str, Any], facts: dict[str, Any]
 ) -> None:
