@@ -87,7 +87,7 @@ def test_a_string_of_digits_is_its_number(number: int) -> None:
 def test_a_whole_number_stays_one_with_a_point_behind_it(number: int) -> None:
     """Templates that divide make 8.0 of 8, and to JSON Schema both are integers."""
     assert values.integer(float(number), PATH) == number
-    assert type(values.integer(float(number), PATH)) is int
+    assert isinstance(values.integer(float(number), PATH), int)
     assert values.parse_size(float(number), PATH) == number
 
 
