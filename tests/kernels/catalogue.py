@@ -57,6 +57,7 @@ KERNELS = (
     Kernel("5.10", ("bullseye",), _CLOUD, "qemu", _ALL),
     Kernel("6.1", ("bookworm",), _CLOUD, "qemu", _ALL),
     Kernel("6.12", ("trixie",), _CLOUD, "qemu", _ALL),
+    Kernel("6.12-agent", ("trixie",), _CLOUD, "qemu", _AGENT, _AFTER_REBOOT),
     Kernel("newest", ("sid", "forky", "trixie-backports"), _CLOUD, "qemu", _ALL),
     # Built without CONFIG_INET_DIAG_DESTROY: there is the owner's descriptor.
     Kernel("uml", ("sid", "forky"), "user-mode-linux", "uml", _ANY + _BORROWING),

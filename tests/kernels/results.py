@@ -105,7 +105,7 @@ def render(entries: list[dict[str, Any]]) -> str:
             [
                 f"``{entry['release']}``",
                 *(entry["facts"]["support"][each]["verdict"] for each in _PROTOCOLS),
-                "agent" if _of_agent(entry) else "core",
+                _tried(entry),
                 counts(entry),
                 entry["date"],
                 f"``{entry['digest'][:12]}``",
@@ -122,12 +122,14 @@ def render(entries: list[dict[str, Any]]) -> str:
             lines.append(f"* ``{_short(entry)}``, {count} {_OUTCOMES[outcome]}: {_escaped(reason)}")
     lines += ["", "Packages, and the digests of the core that was tried:", ""]
     for entry in entries:
-        lines.append(f"* ``{entry['package']}``: ``{entry['digest']}``")
+        lines.append(f"* ``{entry['package']}``, {_tried(entry)}: ``{entry['digest']}``")
     return "\n".join(lines) + "\n"
 
 
-def _of_agent(entry: dict[str, Any]) -> bool:
-    return all(each.startswith("tests/kernel/agent/") for each in entry["tests"]["arguments"])
+def _tried(entry: dict[str, Any]) -> str:
+    arguments = entry["tests"]["arguments"]
+    agent = all(each.startswith("tests/kernel/agent/") for each in arguments)
+    return "agent" if agent else "destroying"
 
 
 def _once(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
