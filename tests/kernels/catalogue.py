@@ -56,6 +56,7 @@ PARTS = r"linux-(binary|modules)-"
 KERNELS = (
     Kernel("5.10", ("bullseye",), _CLOUD, "qemu", _ALL),
     Kernel("6.1", ("bookworm",), _CLOUD, "qemu", _ALL),
+    Kernel("6.1-agent", ("bookworm",), _CLOUD, "qemu", _AGENT, _AFTER_REBOOT),
     Kernel("6.12", ("trixie",), _CLOUD, "qemu", _ALL),
     Kernel("6.12-agent", ("trixie",), _CLOUD, "qemu", _AGENT, _AFTER_REBOOT),
     Kernel("newest", ("sid", "forky", "trixie-backports"), _CLOUD, "qemu", _ALL),
