@@ -9,6 +9,7 @@ import json
 
 import pytest
 
+from linuxnet_sockets.agent.deadline import Clocks
 from linuxnet_sockets.agent.status import OVERDUE, as_of, is_healthy
 from tests.unit.agent.conftest import Bench
 from tests.unit.guard.machine import connection
@@ -19,6 +20,7 @@ KEYS = {
     "pid",
     "started",
     "boot_id",
+    "boottime_s",
     "resync_s",
     "policy",
     "refused",
@@ -50,6 +52,10 @@ RULE_KEYS = {
     "missing_interfaces",
 }
 AT_ONCE = rule(hold=0)
+
+
+def _on(boot_id: str, boottime_s: float = 0.0) -> Clocks:
+    return Clocks(0.0, boottime_s, boot_id)
 
 
 def _metrics(bench: Bench) -> dict[str, float]:
@@ -130,7 +136,7 @@ def test_an_agent_that_looks_no_more_is_not_well(
 ) -> None:
     _set_up(bench, state or "")
     bench.goes_on()
-    told = as_of(bench.status, bench.machine.now + later_s, boot)
+    told = as_of(bench.status, bench.machine.now + later_s, _on(boot))
     assert told["last_look"]["age_s"] == (later_s if boot == "boot" else None)
     assert told["held_back"] == (OVERDUE if overdue else state)
     assert told["enforcing"] is (not overdue and state is None)
@@ -143,21 +149,35 @@ def test_neither_a_clock_that_is_set_nor_sleep_makes_a_look_old(bench: Bench) ->
     bench.wall_s, bench.asleep_s = 86_400.0, 3_600.0
     bench.goes_on(60)
     bench.wall_s = -86_400.0
-    told = as_of(bench.status, bench.machine.now + 30, "boot")
+    told = as_of(bench.status, bench.machine.now + 30, _on("boot"))
     assert (told["held_back"], told["last_look"]["age_s"] <= 60) == (None, True)
 
 
 def test_before_the_first_look_and_of_an_older_agent_there_is_no_age(bench: Bench) -> None:
     bench.policy.write_text("{}")
     bench.goes_on()
-    assert as_of(bench.status, 1e9, "another") == bench.status
+    assert as_of(bench.status, 1e9, _on("another")) == bench.status
     bench.write(AT_ONCE)
     bench.goes_on(11)
     older = bench.status
-    for key in ("boot_id", "resync_s"):
+    for key in ("boot_id", "boottime_s", "resync_s"):
         del older[key]
     del older["last_look"]["monotonic_s"]
-    assert as_of(older, 1e9, "another") == older
+    assert as_of(older, 1e9, _on("another")) == older
+
+
+def test_what_is_left_of_a_pause_and_a_trial_is_less_by_what_passed(bench: Bench) -> None:
+    bench.write(AT_ONCE)
+    bench.goes_on()
+    status = bench.status
+    status["pause"] = {"reason": "", "left_s": 40.0}
+    status["trial"] = {"digest": "", "left_s": 20.0, "over": False}
+    later = _on("boot", status["boottime_s"] + 30)
+    told = as_of(status, bench.machine.now, later)
+    assert (told["pause"]["left_s"], told["trial"]["left_s"]) == (10.0, 0.0)
+    # Until it is resumed.
+    status["pause"] = {"reason": "", "left_s": None}
+    assert as_of(status, bench.machine.now, later)["pause"]["left_s"] is None
 
 
 def test_what_was_destroyed_is_counted_once_and_is_no_longer_there(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from linuxnet_sockets.agent.account import HELD_BACK
+from linuxnet_sockets.agent.deadline import Clocks
 from linuxnet_sockets.agent.status import OVERDUE, as_of
 from linuxnet_sockets.agent.status_words import status_lines
 from tests.unit.agent.conftest import Bench
@@ -15,6 +16,10 @@ from tests.unit.guard.machine import connection
 from tests.unit.policy.policies import rule
 
 AT_ONCE = rule(hold=0)
+
+
+def _on(boot_id: str) -> Clocks:
+    return Clocks(0.0, 0.0, boot_id)
 
 
 def told(bench: Bench) -> str:
@@ -70,7 +75,7 @@ def test_a_policy_that_is_refused(bench: Bench) -> None:
 def test_every_reason_that_can_hold_it_back_has_words(bench: Bench) -> None:
     bench.write(AT_ONCE)
     bench.goes_on()
-    status = as_of(bench.status, 0.0, "another boot")
+    status = as_of(bench.status, 0.0, _on("another boot"))
     assert status["held_back"] == OVERDUE
     for reason in (*HELD_BACK, OVERDUE):
         _policy, how, *_rest = status_lines({**status, "held_back": reason})
@@ -88,10 +93,10 @@ def test_times_are_told_in_the_unit_that_one_thinks_in(bench: Bench) -> None:
 def test_a_last_look_that_is_too_old(bench: Bench) -> None:
     bench.write(AT_ONCE)
     bench.goes_on()
-    late = as_of(bench.status, bench.machine.now + 500, "boot")
+    late = as_of(bench.status, bench.machine.now + 500, _on("boot"))
     assert any(
         line.startswith("destroys nothing: its last look was 500 s ago, and it is to look every 30")
         for line in status_lines(late)
     )
-    before = as_of(bench.status, bench.machine.now, "another boot")
+    before = as_of(bench.status, bench.machine.now, _on("another boot"))
     assert "its last look was before this boot, and" in "\n".join(status_lines(before))

@@ -228,7 +228,7 @@ def status(runtime: str, out: TextIO, *, as_json: bool) -> int:
     if told is None:
         _print(out, {"running": True, "last": None}, as_json, ["running, and has not looked yet"])
         return NOT_WELL
-    told = as_of(told, time.monotonic(), read_clocks("/proc").boot_id)
+    told = as_of(told, time.monotonic(), read_clocks("/proc"))
     healthy = is_healthy(told)
     _print(out, {"running": True, "healthy": healthy, **told}, as_json, status_lines(told))
     return WELL if healthy else NOT_WELL

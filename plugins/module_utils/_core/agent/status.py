@@ -29,6 +29,7 @@ def status_of(account: Account, now: Clocks) -> dict[str, Any]:
         "pid": account.pid,
         "started": _iso(account.started),
         "boot_id": account.started.boot_id,
+        "boottime_s": round(now.boottime_s, 3),
         "resync_s": account.resync_s,
         "policy": None
         if policy is None
@@ -111,21 +112,27 @@ def _iso(moment: Clocks | None) -> str | None:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment.wall_s))
 
 
-def as_of(status: Mapping[str, Any], monotonic_s: float, boot_id: str) -> dict[str, Any]:
+def as_of(status: Mapping[str, Any], monotonic_s: float, now: Clocks) -> dict[str, Any]:
     """What an agent wrote, as it has to be taken by who reads it at that time: with the age of the
-    last look, and if that is too old, with the reason for which nothing is destroyed.
+    last look, and if that is too old, with the reason for which nothing is destroyed; and with
+    what is left now of a pause and a trial.
 
-    The time is that of CLOCK_MONOTONIC, by which the agent waits: nobody can set it, and it stands
+    monotonic_s: CLOCK_MONOTONIC, by which the agent waits: nobody can set it, and it stands
     still while the machine sleeps, when nobody can look.
     """
+    taken = dict(status)
+    same_boot = status.get("boot_id") == now.boot_id
+    for key in ("pause", "trial"):
+        told = status[key]
+        if same_boot and told is not None and told["left_s"] is not None:
+            passed_s = now.boottime_s - status.get("boottime_s", now.boottime_s)
+            taken[key] = {**told, "left_s": max(0.0, round(told["left_s"] - passed_s, 1))}
     last = status["last_look"]
     if last is None or "monotonic_s" not in last:
         # There is none, or an agent before this one wrote it.
-        return dict(status)
-    age_s = None
-    if status["boot_id"] == boot_id:
-        age_s = round(monotonic_s - last["monotonic_s"], 1)
-    taken = {**status, "last_look": {**last, "age_s": age_s}}
+        return taken
+    age_s = round(monotonic_s - last["monotonic_s"], 1) if same_boot else None
+    taken["last_look"] = {**last, "age_s": age_s}
     if age_s is None or age_s > longest_gap_s(status["resync_s"]):
         taken.update(held_back=OVERDUE, enforcing=False)
     return taken
