@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,19 @@ def test_a_cgroup_of_others_is_not_taken_over(commands: Commands) -> None:
         assert not Places().lab(name).exists()
     finally:
         top.rmdir()
+
+
+def test_a_cgroup_that_goes_while_it_is_to_be_ended(commands: Commands) -> None:
+    """Its warden may remove it at any moment."""
+    name = commands.name()
+    top = cgroups.of_lab(name)
+    for _each in range(2_000):
+        top.mkdir()
+        remover = threading.Thread(target=top.rmdir)
+        remover.start()
+        while top.is_dir():
+            cgroups.kill(name)
+        remover.join()
 
 
 def test_what_is_down_is_said_to_be(commands: Commands) -> None:

@@ -16,7 +16,8 @@ from tests.kernel.agent import machine
 from tests.kernels import ours
 
 _GUEST = Path(ours.__file__).parent / "guest"
-WORD = ours.new_word()
+# Not a new one each time: it is part of the names of tests.
+WORD = "0123456789abcdef" * 2
 _MOUNTS = "rootfs / rootfs rw,size=1k 0 0\nproc /proc proc rw 0 0\n"
 
 
@@ -35,6 +36,12 @@ def test_a_guest_is_ours(tmp_path: Path) -> None:
     assert ours.start(root) == 2
 
 
+def test_each_guest_has_a_word_of_its_own(tmp_path: Path) -> None:
+    one, other = ours.new_word(), ours.new_word()
+    assert one != other
+    assert ours.not_ours(_root(tmp_path, one, ours.command_line(one, 1))) is None
+
+
 @pytest.mark.parametrize(
     ("word", "told", "mounts"),
     [
@@ -42,7 +49,7 @@ def test_a_guest_is_ours(tmp_path: Path) -> None:
         (WORD, "", _MOUNTS),
         ("", "linuxnet_sockets.guest=", _MOUNTS),
         ("short", ours.command_line("short", 1), _MOUNTS),
-        (WORD, ours.command_line(ours.new_word(), 1), _MOUNTS),
+        (WORD, ours.command_line(WORD[::-1], 1), _MOUNTS),
         (WORD, f"{ours.command_line(WORD, 1)} {ours.command_line(WORD, 1)}", _MOUNTS),
         (WORD, ours.command_line(WORD, 1), "/dev/vda / ext4 rw 0 0\n"),
         (WORD, ours.command_line(WORD, 1), _MOUNTS + "overlay / overlay rw 0 0\n"),
