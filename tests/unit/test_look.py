@@ -121,6 +121,12 @@ def test_a_protecting_selector_may_go_by_verdicts(routed: Machine) -> None:
         {"remote_port": 443},
         {"stranded": "address_gone"},
         {"local": ["10.0.0.1", "2001:db8::77"]},
+        {
+            "any": [
+                {"family": "inet", "remote_port": 443},
+                {"family": "inet6", "local": ["::ffff:10.0.0.1", "2001:db8::77"]},
+            ]
+        },
     ],
 )
 def test_a_kernel_without_the_one_walk_finds_the_same(

@@ -323,7 +323,7 @@ def test_a_storm_of_signals_is_a_tenth_of_a_core_at_most(bench: Bench) -> None:
     bench.write(AT_ONCE)
     bench.goes_on()
     began, before = bench.machine.now, bench.agent.account.processor_s
-    for _each in range(100):
+    for _each in range(20):
         bench.agent.reload()
         bench.goes_on()
     spent = bench.agent.account.processor_s - before
@@ -428,8 +428,9 @@ def test_limits_hold_over_restarts_and_policies(bench: Bench) -> None:
     bench.goes_on(2)
     _restart(bench)
     assert len(bench.destroyed) == 3
-    bench.goes_on(2 * 3_600)
-    assert len(bench.destroyed) in (5, 7)
+    bench.machine.now += 2 * 3_600
+    bench.goes_on()
+    assert len(bench.destroyed) == 5
 
 
 def test_a_count_that_cannot_be_understood_is_told_and_brakes(bench: Bench) -> None:

@@ -106,16 +106,17 @@ def test_filter_and_test_together_find_just_what_is_true(
 
 
 @given(generated.selectors(), generated.sockets())
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=600, deadline=None)
 def test_the_filter_of_both_families_leaves_out_nothing_that_is_true(
     selector: dict[str, Any], facts: dict[str, Any]
 ) -> None:
     parsed = _parsed(selector)
     environment: Any = world_of(facts)
     program = parsed.program_of_both(environment, facts["protocol"])
-    assume(program is not None and reference.truth(selector, facts) is True)
-    assert not program or bytecode.audit(program, privileged=False) == 0
-    assert not program or bytecode.run(program, _entry(facts))
+    if not program:
+        return
+    assert bytecode.audit(program, privileged=False) == 0
+    assert bytecode.run(program, _entry(facts)) or reference.truth(selector, facts) is not True
 
 
 @given(generated.filters(exact=True), generated.sockets())
