@@ -17,9 +17,12 @@ GUEST_PYTHON = "3.13"
 _DESTROYING = ("tests/kernel/test_states.py", "tests/kernel/test_errno.py")
 # ... and what the core makes of any kernel.
 _ANY = ("tests/kernel/test_support_comes_true.py",)
-# The way without SOCK_DESTROY.
-_BORROWING = ("tests/kernel/test_pidfd.py",)
-_ALL = _DESTROYING + _ANY + _BORROWING
+# The way without SOCK_DESTROY, all of it where there is no other.
+_ALSO_BORROWING = ("tests/kernel/test_pidfd.py",)
+_BORROWING = _ALSO_BORROWING + tuple(
+    f"tests/kernel/test_pidfd_{each}.py" for each in ("between", "holders", "mptcp")
+)
+_ALL = _DESTROYING + _ANY + _ALSO_BORROWING
 # The agent, on the kernels of the systems for which its service is promised: what becomes of its
 # promises when the clock is set, the machine sleeps or is cut off. No other machine may be treated
 # like that; what needs none of it takes many times as long here as anywhere.
