@@ -52,7 +52,7 @@ def test_a_host_that_reboots_comes_back_with_its_files(commands: Commands) -> No
         return done.returncode == 0 and done.stdout.strip() != first
 
     subprocess.run([lab["ssh"], "b", "sudo systemctl reboot"], check=False, timeout=60)
-    wait_until(booted_again, 60)
+    wait_until(booted_again, 180)
     assert ssh(lab, "b", "ls /etc/kept; test ! -e /run/gone; cat /etc/machine-id").split() == [
         "/etc/kept",
         was,

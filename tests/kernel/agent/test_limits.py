@@ -122,6 +122,8 @@ def test_a_disk_that_was_full_at_the_start(
     words = "counting for the limits failed: [Errno 28] No space left on device: what is"
     until(lambda: words in agent.log(), "the log says it", seconds=10)
     until(lambda: _living(doomed) == 10, "as many as may be are gone", seconds=10)
+    # Written when the look is over.
+    until(agent.metrics_file.exists, "it tells numbers", seconds=10)
     until(lambda: agent.metrics()["errors"] >= 1, "a metric says it", seconds=10)
     _seen_by(agent, "filling").unlink()
     until(lambda: "counting for the limits: works again" in agent.log(), "it says so", seconds=20)
