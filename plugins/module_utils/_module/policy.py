@@ -118,12 +118,8 @@ def _violation(finding: Finding) -> dict[str, Any]:
 def _unseen(one: Pass) -> list[dict[str, Any]]:
     """The namespaces, and the rules in other namespaces, for which nothing is known."""
     return [
-        {"namespace": each.label, "rule": None, "error": describe(each.error)}
-        for each in one.unseen
-    ] + [
-        {"namespace": look.namespace.label, "rule": rule, "error": describe(error)}
-        for look in one.judgements
-        for rule, error in look.failed.items()
+        {"namespace": namespace, "rule": rule, "error": describe(error)}
+        for namespace, rule, error in one.blind
     ]
 
 

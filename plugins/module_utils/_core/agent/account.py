@@ -77,7 +77,6 @@ def seen(one: Pass) -> Seen:
                     "remote_port": subject.remote_port,
                 },
             )
-    blind = [(each.label, None, describe(each.error)) for each in one.unseen]
     return Seen(
         one.ended_ms,
         one.ended_ms - one.began_ms,
@@ -85,14 +84,7 @@ def seen(one: Pass) -> Seen:
         statuses,
         one.decision.excess,
         one.decision.untracked,
-        (
-            *blind,
-            *(
-                (look.namespace.label, rule, describe(error))
-                for look in one.judgements
-                for rule, error in look.failed.items()
-            ),
-        ),
+        tuple((namespace, rule, describe(error)) for namespace, rule, error in one.blind),
         missing_interfaces(one.judgements),
         tuple(backing_off.values()),
     )

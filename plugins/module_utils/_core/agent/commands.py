@@ -127,12 +127,8 @@ def _spared(reason: Reason | None) -> dict[str, str | None]:
 def _unseen(one: Pass) -> list[dict[str, Any]]:
     """Namespaces, and the sockets of single rules in others, of which nothing is known."""
     return [
-        {"namespace": each.label, "rule": None, "error": describe(each.error)}
-        for each in one.unseen
-    ] + [
-        {"namespace": look.namespace.label, "rule": rule, "error": describe(error)}
-        for look in one.judgements
-        for rule, error in look.failed.items()
+        {"namespace": namespace, "rule": rule, "error": describe(error)}
+        for namespace, rule, error in one.blind
     ]
 
 

@@ -62,6 +62,18 @@ class Pass:
     def judgements(self) -> tuple[Judgement, ...]:
         return tuple(look for look in self.looks if isinstance(look, Judgement))
 
+    @property
+    def blind(self) -> tuple[tuple[str, str | None, SocketsError], ...]:
+        """Of what nothing is known, and why: a namespace (None), or one rule's sockets in it."""
+        return (
+            *((each.label, None, each.error) for each in self.unseen),
+            *(
+                (look.namespace.label, rule, error)
+                for look in self.judgements
+                for rule, error in look.failed.items()
+            ),
+        )
+
 
 def run_pass(
     host: Host,
