@@ -19,7 +19,7 @@ from pathlib import Path
 from demo import runner
 from demo.interrupts import Interrupted, Interrupts
 from demo.scene import HEALTHY, STUCK, Connection, Scene, address4, address6
-from tests.lab.topology import Lab, missing
+from tests.support.topologies.topology import Lab, missing
 
 WAIT_SECONDS = 7
 SPARE = (address4("spare"), address6("spare"))

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.lab.topology import LabNamespace
+from tests.support.topologies.topology import LabNamespace
 
 HERE = Path(__file__).resolve().parent
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.lab.topology import Lab, LabNamespace
-from tests.lab.waiting import until
+from tests.support.topologies.topology import Lab, LabNamespace
+from tests.support.topologies.waiting import until
 
 ACTOR = Path(__file__).with_name("actor.py")
 

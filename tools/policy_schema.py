@@ -16,7 +16,7 @@ FILE = ROOT / "docs" / "docsite" / "policy.schema.json"
 def text() -> str:
     sys.path.insert(0, str(ROOT))
     import tests.conftest  # noqa: F401  # pylint: disable=unused-import
-    from linuxnet_sockets.policy.schema import SCHEMA
+    from linuxnet_sockets.policy.schema.policy import SCHEMA
 
     return json.dumps(SCHEMA, indent=2, ensure_ascii=False) + "\n"
 

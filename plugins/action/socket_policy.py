@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.linuxnet.sockets.plugins.module_utils._core.words import listed_text
+from ansible_collections.linuxnet.sockets.plugins.module_utils._core.messages import listed_text
 from ansible_collections.linuxnet.sockets.plugins.plugin_utils import _policy
 
 MODULE = "linuxnet.sockets.socket_policy"

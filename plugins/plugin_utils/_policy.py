@@ -14,7 +14,11 @@ from ansible_collections.linuxnet.sockets.plugins.module_utils._core.errors impo
     PolicyErrors,
     SocketsError,
 )
-from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.document import Policy
+from ansible_collections.linuxnet.sockets.plugins.module_utils._core.messages import (
+    describe,
+    warning_text,
+)
+from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.model import Policy
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.parse import (
     AnyNames,
     parse_policy,
@@ -23,10 +27,6 @@ from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.plai
     DEPTH,
     MOST_VALUES,
     refuse_unplain,
-)
-from ansible_collections.linuxnet.sockets.plugins.module_utils._core.words import (
-    describe,
-    warning_text,
 )
 
 _MOST_BYTES = 4 * 1024 * 1024

@@ -25,8 +25,9 @@ if __name__ == "__main__":
 import tests.conftest  # noqa: F401  # pylint: disable=unused-import
 
 # isort: split
-from linuxnet_sockets import destroy, host, namespaces
+from linuxnet_sockets.destroy import executor
 from linuxnet_sockets.guard.options import parse_guard
+from linuxnet_sockets.host import host, namespaces
 from linuxnet_sockets.selector.parse import parse_selector
 from tests.bench import measure
 
@@ -46,12 +47,12 @@ def main() -> int:
     outcomes: dict[str, int] = {}
 
     def work() -> None:
-        order = destroy.Order(
+        order = executor.Order(
             selector=parse_selector({"remote": prefix}, names=here, role="destroy"),
             namespaces=namespaces.resolve(["current"]),
             guard=parse_guard(json.loads(protect), names=here, files=None),
         )
-        outcomes.update(destroy.destroy(here, order).counts)
+        outcomes.update(executor.destroy(here, order).counts)
 
     found = measure.taken(work)
     print(found.cpu, found.wall)

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from linuxnet_sockets.wire import bytecode, inet_diag
-from linuxnet_sockets.wire.netlink import NETLINK_SOCK_DIAG, Connection, open_netlink
+from linuxnet_sockets.netlink import bytecode, inet_diag
+from linuxnet_sockets.netlink.connection import NETLINK_SOCK_DIAG, Connection, open_netlink
 from tests.bench import measure, population, resident
 
 ADDRESS = "10.65.77.77"

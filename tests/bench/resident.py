@@ -123,7 +123,7 @@ def agent() -> Iterator[int]:
         base = Path(folder)
         (base / "linuxnet_sockets").symlink_to(_CORE)
         (base / "policy.json").write_text(json.dumps(_POLICY))
-        words = (sys.executable, "-m", "linuxnet_sockets.agent", "run")
+        words = (sys.executable, "-m", "linuxnet_sockets.agent.cli", "run")
         places = ("--policy", str(base / "policy.json"), "--state-directory", folder)
         where = ("--runtime-directory", folder)
         with started(*words, *places, *where, environ={"PYTHONPATH": folder}) as pid:

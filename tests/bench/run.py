@@ -23,7 +23,8 @@ if __name__ == "__main__":
 import tests.conftest  # noqa: F401  # pylint: disable=unused-import
 
 # isort: split
-from linuxnet_sockets import host, look, namespaces, record
+from linuxnet_sockets.host import host, namespaces
+from linuxnet_sockets.query import find, record
 from linuxnet_sockets.selector.parse import parse_selector
 from tests.bench import destroying, measure, population, reaction, resident, stranded
 
@@ -78,8 +79,8 @@ def _enter() -> int:
     return subprocess.run(command, check=False, env={**os.environ, _INSIDE: "1"}).returncode
 
 
-def _view(here: host.Host) -> look.View:
-    return look.View(here, namespaces.resolve(["current"])[0])
+def _view(here: host.Host) -> find.View:
+    return find.View(here, namespaces.resolve(["current"])[0])
 
 
 def _find(here: host.Host) -> measure.Comparison:
@@ -87,7 +88,7 @@ def _find(here: host.Host) -> measure.Comparison:
 
     def ours() -> None:
         with _view(here) as view:
-            found = look.find(view, selector)
+            found = find.find(view, selector)
         _expect(len(found), 100)
 
     ss = ("ss", "-Htn", "dst", _WANTED)
@@ -102,11 +103,11 @@ def _make_records(here: host.Host) -> int:
     count = 0
     with _view(here) as view:
 
-        def receive(subject: look.Subject) -> None:
+        def receive(subject: find.Subject) -> None:
             nonlocal count
             count += "rtt" in record.record(subject, details)["tcp_info"]
 
-        look.find_as(
+        find.find_as(
             receive, view, selector, view.environment(), extensions=record.extensions(details)
         )
     return count
@@ -124,7 +125,7 @@ def _records(here: host.Host) -> measure.Comparison:
 def _memory(here: host.Host) -> None:
     def kept() -> None:
         with _view(here) as view:
-            found = look.find(view, parse_selector({}, names=here))
+            found = find.find(view, parse_selector({}, names=here))
         _expect(len(found), _SOCKETS)
 
     for name, action in (

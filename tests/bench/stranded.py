@@ -21,7 +21,8 @@ if __name__ == "__main__":
 import tests.conftest  # noqa: F401  # pylint: disable=unused-import
 
 # isort: split
-from linuxnet_sockets import host, look, namespaces
+from linuxnet_sockets.host import host, namespaces
+from linuxnet_sockets.query import find
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.verdicts.stranded import STRANDED
 
@@ -30,8 +31,8 @@ def judge(here: host.Host, *, stranded: bool = True) -> int:
     """How many connections are stranded in any way; or how many are so in none, for sure."""
     of_any = {"stranded": list(STRANDED)}
     selector = parse_selector(of_any if stranded else {"not": of_any}, names=here)
-    with look.View(here, namespaces.resolve(["current"])[0]) as view:
-        return len(look.find(view, selector))
+    with find.View(here, namespaces.resolve(["current"])[0]) as view:
+        return len(find.find(view, selector))
 
 
 def main() -> int:

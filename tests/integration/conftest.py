@@ -11,8 +11,8 @@ import pytest
 
 from tests.integration.actor import Actor
 from tests.integration.controller import Controller
-from tests.lab import topology
-from tests.lab.topology import Lab, LabNamespace, Pair
+from tests.support.topologies import topology
+from tests.support.topologies.topology import Lab, LabNamespace, Pair
 
 
 @pytest.fixture(scope="session")

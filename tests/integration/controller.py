@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from tests.lab.topology import LabNamespace
+from tests.support.topologies.topology import LabNamespace
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.waiting import until
+from tests.support.topologies.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 

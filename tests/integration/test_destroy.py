@@ -14,7 +14,7 @@ import pytest
 from tests.integration.actor import Actor
 from tests.integration.conftest import StartActor
 from tests.integration.controller import ALONE, Controller, Result, cookies, task
-from tests.lab.topology import Lab, Pair
+from tests.support.topologies.topology import Lab, Pair
 
 ABORTED = "ECONNABORTED"
 

@@ -17,8 +17,8 @@ import yaml
 from tests.integration.actor import Actor
 from tests.integration.conftest import StartActor
 from tests.integration.controller import BIN, ROOT, environment, python_inside
-from tests.lab.topology import Lab, Pair
-from tests.lab.waiting import until
+from tests.support.topologies.topology import Lab, Pair
+from tests.support.topologies.waiting import until
 
 PORT, PORT6 = 8080, 8081
 CHECKER = "192.0.2.9"  # asks every host for its health, as a load balancer does

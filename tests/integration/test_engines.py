@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.actor import Actor
 from tests.integration.controller import Controller, Result, task
-from tests.lab.topology import Pair
+from tests.support.topologies.topology import Pair
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils._core.record import RECORD_KEYS
+from plugins.module_utils._core.query.record import RECORD_KEYS
 from tests.integration.actor import Actor
 from tests.integration.conftest import StartActor
 from tests.integration.controller import ALONE, Controller, Result, cookies, task
-from tests.lab.topology import Lab, Pair
+from tests.support.topologies.topology import Lab, Pair
 
 NOBODY = 65534
 MANY = 3000

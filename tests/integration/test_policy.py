@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.actor import Actor
 from tests.integration.controller import Controller, Result, cookies, task
-from tests.lab.topology import Pair
+from tests.support.topologies.topology import Pair
 
 ABORTED = "ECONNABORTED"
 

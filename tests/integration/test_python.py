@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.integration.actor import Actor
 from tests.integration.controller import Controller, cookies, task
-from tests.lab.topology import Pair
+from tests.support.topologies.topology import Pair
 
 OLDEST = 9
 NEWEST = 14

@@ -16,7 +16,7 @@ import pytest
 
 from tests.integration.actor import Actor
 from tests.integration.controller import Controller, Result, has_uid, task
-from tests.lab.topology import Pair
+from tests.support.topologies.topology import Pair
 
 NOBODY = 65534
 

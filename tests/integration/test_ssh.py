@@ -22,8 +22,8 @@ import yaml
 
 from tests.integration.actor import Actor
 from tests.integration.controller import Controller, Result, cookies, has_uid, task
-from tests.lab.topology import LabNamespace, Pair
-from tests.lab.waiting import until
+from tests.support.topologies.topology import LabNamespace, Pair
+from tests.support.topologies.waiting import until
 
 PORT = 2022
 

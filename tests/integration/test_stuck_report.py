@@ -20,9 +20,9 @@ from plugins.plugin_utils._stuck.page import page
 from tests.integration.browser import Browser, Page
 from tests.integration.conftest import StartActor
 from tests.integration.controller import BIN, environment, python_inside
-from tests.lab.networks import ip
-from tests.lab.topology import Lab, Pair
-from tests.lab.waiting import until
+from tests.support.topologies.networks import ip
+from tests.support.topologies.topology import Lab, Pair
+from tests.support.topologies.waiting import until
 from tests.unit.plugins.stuck import answers as made_up
 
 PORT = 8080

@@ -21,8 +21,8 @@ import yaml
 
 from tests.integration.conftest import StartActor
 from tests.integration.controller import BIN, ROOT, environment
-from tests.lab.networks import Uplinks, ip, tun
-from tests.lab.topology import Lab
+from tests.support.topologies.networks import Uplinks, ip, tun
+from tests.support.topologies.topology import Lab
 
 PORT, KEPT_PORT = 8443, 8444
 MARK = 51820

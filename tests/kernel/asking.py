@@ -73,9 +73,11 @@ def ask(
 
 
 def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
-    from linuxnet_sockets import destroy, errors, namespaces
+    from linuxnet_sockets import errors
+    from linuxnet_sockets.destroy import executor
     from linuxnet_sockets.guard.options import parse_guard
-    from linuxnet_sockets.host import Host
+    from linuxnet_sockets.host import namespaces
+    from linuxnet_sockets.host.host import Host
     from linuxnet_sockets.selector.parse import parse_selector
 
     host = Host()
@@ -83,9 +85,9 @@ def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
         meant = namespaces.resolve(order["namespaces"])
         if order["match"] is None:
             return {"labels": [each.label for each in meant]}
-        report = destroy.destroy(
+        report = executor.destroy(
             host,
-            destroy.Order(
+            executor.Order(
                 parse_selector(order["match"], names=host, role="destroy"),
                 meant,
                 parse_guard(order["protect"], names=host, files=None),

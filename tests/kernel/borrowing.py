@@ -11,20 +11,20 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets import descriptors, namespaces
-from linuxnet_sockets import destroy as destroying
-from linuxnet_sockets.descriptors import Borrowed, Descriptor
-from linuxnet_sockets.destroy import Order, Report, destroy
-from linuxnet_sockets.engines.pidfd import PidfdEngine
+from linuxnet_sockets.destroy import executor as destroying
+from linuxnet_sockets.destroy.engines.pidfd import PidfdEngine
+from linuxnet_sockets.destroy.executor import Order, Report, destroy
 from linuxnet_sockets.guard.options import Guard
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.look import View
+from linuxnet_sockets.host import namespaces, pidfd
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.host.pidfd import Borrowed, Descriptor
+from linuxnet_sockets.netlink import inet_diag
+from linuxnet_sockets.query.find import View
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.wire import inet_diag
-from tests.lab.topology import LabNamespace
+from tests.support.topologies.topology import LabNamespace
 
 needs_pidfd = pytest.mark.skipif(
-    not descriptors.available(), reason="this kernel has no pidfd_getfd (Linux 5.6 has)"
+    not pidfd.available(), reason="this kernel has no pidfd_getfd (Linux 5.6 has)"
 )
 
 OPEN = Guard(

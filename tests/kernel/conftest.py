@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from linuxnet_sockets import namespaces
-from linuxnet_sockets.wire import inet_diag
-from linuxnet_sockets.wire.netlink import NETLINK_SOCK_DIAG, Connection
+from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.netlink import inet_diag
+from linuxnet_sockets.netlink.connection import NETLINK_SOCK_DIAG, Connection
 from tests.kernel.owner import Owner
-from tests.lab import topology
-from tests.lab.crowd import gather
-from tests.lab.states import Held
-from tests.lab.topology import Lab, LabNamespace, Pair
+from tests.support.topologies import topology
+from tests.support.topologies.crowd import gather
+from tests.support.topologies.states import Held
+from tests.support.topologies.topology import Lab, LabNamespace, Pair
 
 _HERE = Path(__file__).parent
 

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tests.lab.states import listener
-from tests.lab.topology import LabNamespace, Pair
+from tests.support.topologies.states import listener
+from tests.support.topologies.topology import LabNamespace, Pair
 
 # Connects, tells its own port, its cookie and its pid, and holds on until it is spoken to. With a
 # name it takes that for its command (PR_SET_NAME).

@@ -21,8 +21,8 @@ import threading
 import time
 from pathlib import Path
 
-from tests.lab.states import cookie_of
-from tests.lab.topology import LabNamespace
+from tests.support.topologies.states import cookie_of
+from tests.support.topologies.topology import LabNamespace
 
 _ROOT = Path(__file__).parents[2]
 

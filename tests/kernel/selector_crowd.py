@@ -18,9 +18,9 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from linuxnet_sockets.wire.inet_diag import Sock
-from tests.lab.states import FIN_WAIT2, IPPROTO_MPTCP, IPPROTO_UDPLITE, wait_for
-from tests.lab.topology import Lab, LabNamespace
+from linuxnet_sockets.netlink.inet_diag import Sock
+from tests.support.topologies.states import FIN_WAIT2, IPPROTO_MPTCP, IPPROTO_UDPLITE, wait_for
+from tests.support.topologies.topology import Lab, LabNamespace
 from tests.unit.selector import world
 
 SO_MARK = 36  # include/uapi/asm-generic/socket.h

@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets import namespaces
-from linuxnet_sockets.destroy import Order, Report, destroy
+from linuxnet_sockets.destroy.executor import Order, Report, destroy
+from linuxnet_sockets.guard.limits import MaxSockets
 from linuxnet_sockets.guard.options import Guard
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.limits import MaxSockets
+from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.wire import inet_diag
 from tests.kernel.asking import ask
 from tests.kernel.holding import holder
-from tests.lab import states
-from tests.lab.states import Held, cookie_of
-from tests.lab.topology import Lab, LabNamespace, Pair
+from tests.support.topologies import states
+from tests.support.topologies.states import Held, cookie_of
+from tests.support.topologies.topology import Lab, LabNamespace, Pair
 
 # The test holds the sockets itself, so its own and its ancestors' must not be spared.
 OPEN = Guard(

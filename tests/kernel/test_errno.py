@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from linuxnet_sockets import namespaces
 from linuxnet_sockets.errors import HandlerMissing, NetlinkError
-from linuxnet_sockets.wire import attributes, bytecode, inet_diag
-from linuxnet_sockets.wire.netlink import NETLINK_SOCK_DIAG
+from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.netlink import attributes, bytecode, inet_diag
+from linuxnet_sockets.netlink.connection import NETLINK_SOCK_DIAG
 from tests.kernel.conftest import Diag
-from tests.lab import states
-from tests.lab.topology import Lab, Pair
+from tests.support.topologies import states
+from tests.support.topologies.topology import Lab, Pair
 
 _FAMILIES = [socket.AF_INET, socket.AF_INET6]
 _NOCOOKIE = 0xFFFFFFFF_FFFFFFFF

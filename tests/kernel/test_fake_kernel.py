@@ -13,16 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from linuxnet_sockets import namespaces
 from linuxnet_sockets.errors import NetlinkError
-from linuxnet_sockets.wire import inet_diag, route
-from linuxnet_sockets.wire.netlink import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Connection
-from tests.fakes import FakeAddress, FakeKernel, FakeSocket
-from tests.fakes import bytecode as fake
-from tests.fakes.model import FakeLink
+from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.netlink import inet_diag, links
+from linuxnet_sockets.netlink.connection import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Connection
 from tests.kernel.conftest import Diag, Sockets
-from tests.lab import states
-from tests.lab.topology import Lab, LabNamespace, Pair
+from tests.support.fake_kernel import FakeAddress, FakeKernel, FakeSocket
+from tests.support.fake_kernel import bytecode as fake
+from tests.support.fake_kernel.model import FakeLink
+from tests.support.topologies import states
+from tests.support.topologies.topology import Lab, LabNamespace, Pair
 
 _OP = struct.Struct("=BBH")
 
@@ -222,20 +222,20 @@ def test_links_and_addresses(pair: Pair) -> None:
     (namespace,) = namespaces.resolve([pair.client.name])
     connection = Connection(namespaces.open_netlink(namespace, NETLINK_ROUTE))
     kernel = FakeKernel()
-    links = route.links(connection)
+    present = links.links(connection)
     kernel.current.links.clear()
-    for link in links:
+    for link in present:
         faked_link = FakeLink(
             link.ifindex, link.name, link.flags, master=link.master, sort=link.kind
         )
         kernel.current.links.append(faked_link)
-    index = next(link.ifindex for link in links if link.name == pair.client_device)
+    index = next(link.ifindex for link in present if link.name == pair.client_device)
     kernel.current.addresses += [
         FakeAddress(pair.client4, 24, index),
         FakeAddress(pair.client6, 64, index, flags=0x82),
     ]
-    real = [each for each in route.addresses(connection) if each.address[:2] != b"\xfe\x80"]
+    real = [each for each in links.addresses(connection) if each.address[:2] != b"\xfe\x80"]
     connection.close()
     faked = Connection(kernel.open("current", NETLINK_ROUTE))
-    assert route.links(faked) == links
-    assert sorted(route.addresses(faked)) == sorted(real)
+    assert links.links(faked) == links
+    assert sorted(links.addresses(faked)) == sorted(real)

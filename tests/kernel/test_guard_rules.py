@@ -9,8 +9,8 @@ import pytest
 
 from tests.kernel.asking import ask
 from tests.kernel.holding import Holder, holder
-from tests.lab import states
-from tests.lab.topology import Lab, Pair
+from tests.support.topologies import states
+from tests.support.topologies.topology import Lab, Pair
 
 ALL_OFF = dict.fromkeys(
     ("control_connection", "ssh_sessions", "loopback", "listeners", "unconnected", "kernel"),

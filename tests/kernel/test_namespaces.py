@@ -16,19 +16,19 @@ from pathlib import Path
 import pytest
 from pyroute2 import netns
 
-from linuxnet_sockets import namespaces
-from linuxnet_sockets.destroy import Order, destroy
+from linuxnet_sockets.destroy.executor import Order, destroy
 from linuxnet_sockets.errors import NamespaceNotFound
 from linuxnet_sockets.guard.options import Guard
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.look import View, find
-from linuxnet_sockets.namespaces import Namespace
+from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.host.namespaces import Namespace
+from linuxnet_sockets.netlink.connection import NETLINK_SOCK_DIAG
+from linuxnet_sockets.query.find import View, find
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.wire.netlink import NETLINK_SOCK_DIAG
 from tests.kernel.asking import ask
-from tests.lab import states
-from tests.lab.topology import Lab, LabNamespace
-from tests.lab.waiting import until
+from tests.support.topologies import states
+from tests.support.topologies.topology import Lab, LabNamespace
+from tests.support.topologies.waiting import until
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets.wire import attributes, inet_diag, tcp_info
+from linuxnet_sockets.netlink import attributes, inet_diag, info
 from tests.kernel.conftest import Diag
-from tests.lab.topology import LabNamespace, Pair
-from tests.oracles import pyroute2_diag
+from tests.support.oracles import pyroute2_diag
+from tests.support.topologies.topology import LabNamespace, Pair
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "udplite": 136}
 _FAMILIES = [socket.AF_INET, socket.AF_INET6]
@@ -70,7 +70,7 @@ def _ours(sock: inet_diag.Sock) -> dict[str, Any]:
         if number in found:
             entry[name] = found[number].hex(":")
     if sock.protocol == "tcp" and inet_diag.INFO in found:
-        decoded = tcp_info.decode(found[inet_diag.INFO])
+        decoded = info.decode(found[inet_diag.INFO])
         entry["INET_DIAG_INFO"] = {f"tcpi_{name}": value for name, value in decoded.items()}
     return entry
 
@@ -81,11 +81,11 @@ def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
         for name, value in mine.items()
         if name != "INET_DIAG_INFO" and theirs.get(name) != value
     ]
-    info = theirs.get("INET_DIAG_INFO")
-    if info is None:
+    fields = theirs.get("INET_DIAG_INFO")
+    if fields is None:
         return found if "INET_DIAG_INFO" not in mine else [*found, "no INET_DIAG_INFO"]
     ours = mine.get("INET_DIAG_INFO", {})
-    for name, value in info.items():
+    for name, value in fields.items():
         # Theirs has the two bit fields of one byte in one number.
         if name == "tcpi_delivery_rate_app_limited":
             value &= 1

@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets import namespaces, record
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.look import View
-from linuxnet_sockets.subject import Subject
-from linuxnet_sockets.wire import inet_diag
-from tests.lab import proc_net, states
-from tests.lab.topology import LabNamespace, Pair
-from tests.oracles import compare, ss
+from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.netlink import inet_diag
+from linuxnet_sockets.query import record
+from linuxnet_sockets.query.find import View
+from linuxnet_sockets.sockets.socket import Subject
+from tests.support.oracles import compare, ss
+from tests.support.topologies import proc_net, states
+from tests.support.topologies.topology import LabNamespace, Pair
 
 _SELECTION = {"tcp": "-t", "udp": "-u", "mptcp": "-M"}
 # As ss -a: all but the bound ones that are not connected, which this ss does not know.

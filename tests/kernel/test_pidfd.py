@@ -11,16 +11,16 @@ from collections.abc import Callable
 
 import pytest
 
-from linuxnet_sockets import destroy as destroying
-from linuxnet_sockets.descriptors import Borrowed, Descriptor
-from linuxnet_sockets.engines.netlink import NetlinkEngine
-from linuxnet_sockets.engines.pidfd import PidfdEngine
+from linuxnet_sockets.destroy import executor as destroying
+from linuxnet_sockets.destroy.engines.pidfd import PidfdEngine
+from linuxnet_sockets.destroy.engines.sock_destroy import NetlinkEngine
+from linuxnet_sockets.host.pidfd import Borrowed, Descriptor
 from tests.kernel.borrowing import as_predicted, needs_pidfd, outcomes_of, run
 from tests.kernel.conftest import Diag, StartOwner
-from tests.lab import states
-from tests.lab.states import Held
-from tests.lab.topology import Pair
-from tests.lab.waiting import until
+from tests.support.topologies import states
+from tests.support.topologies.states import Held
+from tests.support.topologies.topology import Pair
+from tests.support.topologies.waiting import until
 
 pytestmark = needs_pidfd
 

@@ -14,14 +14,14 @@ from collections.abc import Callable
 
 import pytest
 
-from linuxnet_sockets import descriptors
-from linuxnet_sockets.descriptors import Borrowed, Descriptor
+from linuxnet_sockets.host import pidfd
+from linuxnet_sockets.host.pidfd import Borrowed, Descriptor
 from tests.kernel.borrowing import needs_pidfd, outcomes_of, run, with_borrow
 from tests.kernel.conftest import StartOwner
 from tests.kernel.holding import holder
-from tests.lab import states
-from tests.lab.states import cookie_of
-from tests.lab.topology import Pair
+from tests.support.topologies import states
+from tests.support.topologies.states import cookie_of
+from tests.support.topologies.topology import Pair
 
 pytestmark = needs_pidfd
 
@@ -36,7 +36,7 @@ class Mischief:
         if self._action is not None:
             self._action()
             self._action = None
-        return descriptors.borrow(descriptor)
+        return pidfd.borrow(descriptor)
 
 
 def test_descriptor_that_became_another_sockets(

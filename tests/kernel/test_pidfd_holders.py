@@ -12,16 +12,16 @@ import time
 
 import pytest
 
-from linuxnet_sockets import descriptors, namespaces
-from linuxnet_sockets.descriptors import Borrowed, Descriptor
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.look import View
+from linuxnet_sockets.host import namespaces, pidfd
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.host.pidfd import Borrowed, Descriptor
+from linuxnet_sockets.query.find import View
 from tests.kernel.asking import ask
 from tests.kernel.borrowing import as_predicted, needs_pidfd, outcomes_of, run, with_borrow
 from tests.kernel.conftest import StartOwner
 from tests.kernel.holding import holder
-from tests.lab import states
-from tests.lab.topology import Pair
+from tests.support.topologies import states
+from tests.support.topologies.topology import Pair
 
 pytestmark = needs_pidfd
 
@@ -39,7 +39,7 @@ def test_socket_of_several_processes_is_one(
     with View(Host(), *namespaces.resolve([pair.client.name])) as view:
         (result,) = report.results
         inode = result.subject.inode
-        held = descriptors.find_descriptors(view.host.proc, [inode]).descriptors[inode]
+        held = pidfd.find_descriptors(view.host.proc, [inode]).descriptors[inode]
     assert len({descriptor.pid for descriptor in held}) == 5
 
     disconnected: list[int] = []
@@ -49,7 +49,7 @@ def test_socket_of_several_processes_is_one(
             disconnected.append(self.cookie())
             return super().disconnect()
 
-    monkeypatch.setattr(descriptors, "Borrowed", Counted)
+    monkeypatch.setattr(pidfd, "Borrowed", Counted)
     report = run(pair.client, {"remote_port": listens.getsockname()[1]})
     assert outcomes_of(report) == {cookie: "destroyed"}
     assert disconnected == [cookie]
@@ -71,7 +71,7 @@ def test_a_thousand_sockets_of_fifty_processes(
     assert report.counts == {"destroyed": 1000}
     with capfd.disabled():
         sys.stderr.write(f" [1,000 sockets of 50 processes: {took:.3f} s]")
-    # How long it takes in an emulated machine (tests/kernels) says nothing about others.
+    # How long it takes in an emulated machine (tests/kernel_matrix) says nothing about others.
     assert took < (20 if os.environ.get("LINUXNET_SOCKETS_EMULATED") else 1)
 
 
@@ -90,7 +90,7 @@ def test_busy_is_tried_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Non
                     return errno.EBUSY
             return super().disconnect()
 
-    monkeypatch.setattr(descriptors, "Borrowed", Busy)
+    monkeypatch.setattr(pidfd, "Borrowed", Busy)
     began = time.monotonic()
     report = run(pair.client, {"remote_port": [each.remote[1] for each in held]})
     assert outcomes_of(report) == {

@@ -11,18 +11,18 @@ import socket
 
 import pytest
 
-from linuxnet_sockets import descriptors, namespaces
-from linuxnet_sockets.descriptors import Borrowed, Descriptor
-from linuxnet_sockets.destroy import Order, destroy
-from linuxnet_sockets.host import Host
+from linuxnet_sockets.destroy.executor import Order, destroy
+from linuxnet_sockets.host import namespaces, pidfd
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.host.pidfd import Borrowed, Descriptor
+from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.wire import inet_diag
 from tests.kernel.borrowing import OPEN, as_predicted, needs_pidfd, outcomes_of, run, with_borrow
 from tests.kernel.conftest import Diag
-from tests.lab import states
-from tests.lab.states import Held
-from tests.lab.topology import LabNamespace, Pair
-from tests.lab.waiting import until
+from tests.support.topologies import states
+from tests.support.topologies.states import Held
+from tests.support.topologies.topology import LabNamespace, Pair
+from tests.support.topologies.waiting import until
 
 pytestmark = needs_pidfd
 
@@ -111,7 +111,7 @@ def test_subflows_and_their_connection_are_disconnected_once(
 
     def borrow(descriptor: Descriptor) -> Borrowed:
         borrowed.append(descriptor)
-        return descriptors.borrow(descriptor)
+        return pidfd.borrow(descriptor)
 
     with_borrow(monkeypatch, borrow)
     report = run(pair.client, {"protocol": ["tcp", "mptcp"], "remote_port": joined.remote[1]})

@@ -17,15 +17,15 @@ from unittest.mock import patch
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 
-from linuxnet_sockets import namespaces, vocabulary
 from linuxnet_sockets.errors import HandlerMissing, InputError
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.look import View, find
+from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.netlink import constants, inet_diag
+from linuxnet_sockets.query.find import View, find
 from linuxnet_sockets.selector.parse import Selector, parse_selector
-from linuxnet_sockets.wire import inet_diag
 from tests.kernel import selector_crowd
 from tests.kernel.selector_crowd import Crowd
-from tests.lab.topology import Lab, LabNamespace
+from tests.support.topologies.topology import Lab, LabNamespace
 from tests.unit.selector import generated, reference, world
 from tests.unit.selector.world import Names
 
@@ -67,7 +67,7 @@ def _unfiltered(view: View) -> dict[int, inet_diag.Sock]:
     for protocol in ("tcp", "udp", "udplite", "mptcp"):
         # A kernel may lack one of the last two.
         with contextlib.suppress(HandlerMissing):
-            for family in vocabulary.FAMILIES.values():
+            for family in constants.FAMILIES.values():
                 socks += inet_diag.dump(
                     view.diag, protocol, family, inet_diag.ANY_STATE, _EXTENSIONS
                 )

@@ -15,18 +15,18 @@ from collections.abc import Callable
 
 import pytest
 
-from linuxnet_sockets import namespaces
 from linuxnet_sockets.errors import HandlerMissing
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.look import View
-from linuxnet_sockets.subject import Subject
-from linuxnet_sockets.wire import inet_diag
+from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.netlink import inet_diag
+from linuxnet_sockets.query.find import View
+from linuxnet_sockets.sockets.socket import Subject
 from tests.kernel.conftest import Diag
 from tests.kernel.releases import stuck_orphan_may_stay, time_wait_stays
-from tests.lab import proc_net, states
-from tests.lab.states import Held
-from tests.lab.topology import Lab, Pair
-from tests.lab.waiting import until
+from tests.support.topologies import proc_net, states
+from tests.support.topologies.states import Held
+from tests.support.topologies.topology import Lab, Pair
+from tests.support.topologies.waiting import until
 
 
 def _error(operation: Callable[[], object]) -> int:

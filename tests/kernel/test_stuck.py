@@ -17,12 +17,12 @@ import pytest
 
 from linuxnet_sockets.verdicts import stuck
 from tests.kernel.ward import Case, Ward, bounds, look
-from tests.lab import stuck as lab_stuck
-from tests.lab.bed import KINDS, Bed
-from tests.lab.states import listener
-from tests.lab.stuck import Steps
-from tests.lab.topology import Lab
-from tests.lab.waiting import until
+from tests.support.topologies import stuck as lab_stuck
+from tests.support.topologies.bed import KINDS, Bed
+from tests.support.topologies.states import listener
+from tests.support.topologies.stuck import Steps
+from tests.support.topologies.topology import Lab
+from tests.support.topologies.waiting import until
 
 # Seconds between what was done early and what was done late, and for how long all is watched.
 _AGE, _WATCHED = 1.0, 2.6

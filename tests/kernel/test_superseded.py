@@ -11,16 +11,17 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from linuxnet_sockets import look, namespaces
-from linuxnet_sockets.host import Host
+from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.netlink import inet_diag
+from linuxnet_sockets.query import find
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.verdicts.superseded import Heard
-from linuxnet_sockets.wire import inet_diag
-from tests.lab import takeover
-from tests.lab.bed import KINDS, Bed, Live
-from tests.lab.takeover import Call, Desk, Scene
-from tests.lab.topology import Lab, LabNamespace, Pair
-from tests.lab.waiting import until
+from tests.support.topologies import takeover
+from tests.support.topologies.bed import KINDS, Bed, Live
+from tests.support.topologies.takeover import Call, Desk, Scene
+from tests.support.topologies.topology import Lab, LabNamespace, Pair
+from tests.support.topologies.waiting import until
 
 # Longer than a second, the shortest time between keepalive probes.
 _SILENT_MS = 1500
@@ -77,19 +78,19 @@ class Stage(NamedTuple):
         host = Host()
         (namespace,) = namespaces.resolve([self.server.name])
         match = {"local_port": list(ports), "superseded": {"silent_for": silent_for}}
-        with look.View(host, namespace) as view:
-            found = look.find(view, parse_selector(match, names=host))
+        with find.View(host, namespace) as view:
+            found = find.find(view, parse_selector(match, names=host))
         return {subject.remote_port for subject in found}
 
     def findings(self, ports: tuple[int, ...]) -> dict[int, Any]:
         """What is found out of each connection, by the client's port."""
         host = Host()
         (namespace,) = namespaces.resolve([self.server.name])
-        with look.View(host, namespace) as view:
+        with find.View(host, namespace) as view:
             environment = view.environment()
             selector = parse_selector({"local_port": list(ports)}, names=host)
-            subjects = look.find(view, selector, extensions=_INFO, environment=environment)
-            look.prepare(view, environment, ["heard"], subjects)
+            subjects = find.find(view, selector, extensions=_INFO, environment=environment)
+            find.prepare(view, environment, ["heard"], subjects)
             heard = Heard.of(environment)
             return {each.remote_port: heard.verdict(each, _SILENT_MS) for each in subjects}
 

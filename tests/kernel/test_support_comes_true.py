@@ -10,28 +10,29 @@ from collections.abc import Callable
 
 import pytest
 
-from linuxnet_sockets import namespaces, support
 from linuxnet_sockets.errors import HandlerMissing
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.look import View
-from linuxnet_sockets.wire import inet_diag
+from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.netlink import inet_diag
+from linuxnet_sockets.query import capabilities
+from linuxnet_sockets.query.find import View
 from tests.kernel.releases import release
 from tests.kernel.test_destroy_orders import as_predicted, outcomes_of, run
-from tests.lab import states
-from tests.lab.states import Held
-from tests.lab.topology import LabNamespace, Pair
+from tests.support.topologies import states
+from tests.support.topologies.states import Held
+from tests.support.topologies.topology import LabNamespace, Pair
 
 _EVERY_STATE = {**states.TCP_STATES, "fin-wait-2 orphan": states.fin_wait_2_orphan}
 _WITHOUT = {
-    support.BUILT_WITHOUT: "kernel_without_destroy",
-    support.NO_DESTROY_HANDLER: "unsupported_protocol",
+    capabilities.BUILT_WITHOUT: "kernel_without_destroy",
+    capabilities.NO_DESTROY_HANDLER: "unsupported_protocol",
 }
 
 
 def _verdict(where: LabNamespace, protocol: str) -> str:
     (namespace,) = namespaces.resolve([where.name])
     with View(Host(), namespace) as view:
-        return support.support(view)[protocol].verdict
+        return capabilities.support(view)[protocol].verdict
 
 
 def _pass_a_byte(held: Held, *, raw: bool) -> None:
@@ -64,7 +65,7 @@ def test_a_connected_socket(
         pytest.skip(f"no {protocol} sockets here: {error}")
     verdict = _verdict(held.where, protocol)
     match = {"protocol": protocol, "local": held.local[0], "state": "established"}
-    if verdict in (support.HANDLER_MISSING, support.PROTOCOL_MISSING):
+    if verdict in (capabilities.HANDLER_MISSING, capabilities.PROTOCOL_MISSING):
         with pytest.raises(HandlerMissing):
             run(held.where, match)
         _pass_a_byte(held, raw=protocol == "raw")
@@ -72,10 +73,10 @@ def test_a_connected_socket(
 
     if protocol in ("udplite", "raw"):
         # No kernel destroys just the one that is meant, so none is asked.
-        assert verdict != support.SUPPORTED
+        assert verdict != capabilities.SUPPORTED
         expected = "unsupported_protocol"
     else:
-        expected = supported if verdict == support.SUPPORTED else _WITHOUT[verdict]
+        expected = supported if verdict == capabilities.SUPPORTED else _WITHOUT[verdict]
     report = as_predicted(held.where, match, expected)
 
     assert outcomes_of(report) == {held.cookie: expected}
@@ -106,7 +107,7 @@ def test_every_state_ends_as_predicted(pair: Pair, name: str) -> None:
     assert report.matched == 1
     (outcome,) = report.counts
     possible = {"kernel_without_destroy"}
-    if _verdict(held.where, "tcp") == support.SUPPORTED:
+    if _verdict(held.where, "tcp") == capabilities.SUPPORTED:
         # FIN_WAIT_2 without an application is TIME_WAIT under another name.
         possible = {"destroyed"}
         if name in ("time-wait", "fin-wait-2 orphan") and release() < (6, 0):
@@ -124,7 +125,7 @@ def test_an_orphan_the_kernel_would_make_immortal_is_left_and_ends_by_itself(pai
     """Where the netlink engine declines it, the application's data still reaches the peer."""
     held = states.fin_wait_1_orphan(pair)
     match = {"state": "fin-wait-1", "local_port": held.local[1]}
-    if _verdict(pair.client, "tcp") != support.SUPPORTED:
+    if _verdict(pair.client, "tcp") != capabilities.SUPPORTED:
         pytest.skip("this kernel cannot destroy")
     report = run(pair.client, match)
     (outcome,) = report.counts
@@ -140,7 +141,7 @@ def test_an_orphan_the_kernel_would_make_immortal_is_left_and_ends_by_itself(pai
 
 def test_raw_sockets_cannot_be_told_apart(pair: Pair) -> None:
     """Why none is destroyed: the kernel takes one that fits the addresses, whatever its cookie."""
-    if _verdict(pair.client, "raw") not in (support.NO_COOKIE_CHECK, support.SUPPORTED):
+    if _verdict(pair.client, "raw") not in (capabilities.NO_COOKIE_CHECK, capabilities.SUPPORTED):
         pytest.skip("this kernel cannot destroy raw sockets")
     held = states.raw(pair)
     assert held.target is not None

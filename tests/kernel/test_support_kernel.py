@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets import kernel_config, namespaces, support
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.look import View
+from linuxnet_sockets.host import kernel_config, namespaces
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.query import capabilities
+from linuxnet_sockets.query.find import View
 from tests.kernel.conftest import Diag, Sockets
-from tests.lab import states
-from tests.lab.topology import LabNamespace, Pair
+from tests.support.topologies import states
+from tests.support.topologies.topology import LabNamespace, Pair
 
 _ROOT = Path(__file__).parents[2]
 CONNECTIONS = 1000
@@ -46,10 +47,10 @@ def _told(option: str, *values: str) -> None:
 def test_tcp_and_udp_are_supported(pair: Pair) -> None:
     _told("CONFIG_INET_DIAG_DESTROY", "y")
     with _view(pair.client) as view:
-        for found in (support.support(view), support.support_for_caller(view)):
+        for found in (capabilities.support(view), capabilities.support_for_caller(view)):
             for protocol in ("tcp", "udp"):
-                assert found[protocol] == support.ProtocolSupport(
-                    support.SUPPORTED, "destroying no socket is answered with ENOENT"
+                assert found[protocol] == capabilities.ProtocolSupport(
+                    capabilities.SUPPORTED, "destroying no socket is answered with ENOENT"
                 )
 
 
@@ -57,8 +58,8 @@ def test_a_missing_raw_handler_names_its_module(pair: Pair) -> None:
     if _CONFIG["CONFIG_INET_RAW_DIAG"] != "n":
         pytest.skip("this kernel does not say that it was built without CONFIG_INET_RAW_DIAG")
     with _view(pair.client) as view:
-        raw = support.support(view)["raw"]
-    assert (raw.verdict, raw.module) == (support.HANDLER_MISSING, "raw_diag")
+        raw = capabilities.support(view)["raw"]
+    assert (raw.verdict, raw.module) == (capabilities.HANDLER_MISSING, "raw_diag")
     assert raw.module_available is not True
 
 
@@ -66,10 +67,10 @@ def test_raw_has_a_handler_that_compares_no_cookie(pair: Pair, diag: Diag) -> No
     """So it is not called supported: the socket that goes may be another than was meant."""
     _told("CONFIG_INET_DIAG_DESTROY", "y")
     with _view(pair.client) as view:
-        raw = support.support(view)["raw"]
-    if raw.verdict == support.HANDLER_MISSING:
+        raw = capabilities.support(view)["raw"]
+    if raw.verdict == capabilities.HANDLER_MISSING:
         pytest.skip("this kernel has no raw_diag")
-    assert raw.verdict == support.NO_COOKIE_CHECK
+    assert raw.verdict == capabilities.NO_COOKIE_CHECK
 
     held = states.raw(pair)
     sockets = diag(held.where)
@@ -82,8 +83,8 @@ def test_mptcp_has_no_destroy_handler(pair: Pair) -> None:
     _told("CONFIG_INET_MPTCP_DIAG", "y", "m")
     _told("CONFIG_INET_DIAG_DESTROY", "y")
     with _view(pair.client) as view:
-        found = support.support(view)["mptcp"]
-    assert found.verdict == support.NO_DESTROY_HANDLER
+        found = capabilities.support(view)["mptcp"]
+    assert found.verdict == capabilities.NO_DESTROY_HANDLER
     assert "EOPNOTSUPP" in found.how
 
 
@@ -94,7 +95,7 @@ def test_udplite_is_found_and_not_aborted(pair: Pair, diag: Diag) -> None:
     except OSError as error:
         pytest.skip(f"this kernel has no UDP-Lite: {error}")
     with _view(pair.client) as view:
-        assert support.support(view)["udplite"].verdict == support.NO_DESTROY_HANDLER
+        assert capabilities.support(view)["udplite"].verdict == capabilities.NO_DESTROY_HANDLER
 
     sockets = diag(held.where)
     sock = sockets.of(held, "udplite")
@@ -127,9 +128,9 @@ def test_asking_ten_thousand_times_destroys_nothing(pair: Pair, diag: Diag) -> N
         assert len(before) > CONNECTIONS
 
         with _view(pair.client) as view:
-            first = support.support_for_caller(view)
+            first = capabilities.support_for_caller(view)
             for _each in range(TIMES):
-                assert support.support_for_caller(view) == first
+                assert capabilities.support_for_caller(view) == first
 
         assert _fates(sockets, protocols) == before
         assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
@@ -152,8 +153,8 @@ def _fates(sockets: Sockets, protocols: list[str]) -> set[tuple[int, int, int, b
 
 def _listed(pair: Pair, protocol: str) -> bool:
     with _view(pair.client) as view:
-        missing = (support.HANDLER_MISSING, support.PROTOCOL_MISSING)
-        return support.support(view)[protocol].verdict not in missing
+        missing = (capabilities.HANDLER_MISSING, capabilities.PROTOCOL_MISSING)
+        return capabilities.support(view)[protocol].verdict not in missing
 
 
 def _connections(pair: Pair) -> list[tuple[socket.socket, socket.socket]]:
@@ -174,9 +175,9 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 import tests.conftest
 from linuxnet_sockets import support
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.look import View
-from linuxnet_sockets.namespaces import resolve
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.query.find import View
+from linuxnet_sockets.host.namespaces import resolve
 host = Host()
 with View(host, resolve(["current"])[0]) as view:
     print(json.dumps({
@@ -189,15 +190,15 @@ with View(host, resolve(["current"])[0]) as view:
 CALLERS = {
     "nobody": (
         ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
-        support.NO_CAPABILITY,
+        capabilities.NO_CAPABILITY,
     ),
     "root without the capability": (
         ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"],
-        support.NO_CAPABILITY,
+        capabilities.NO_CAPABILITY,
     ),
     "root of a user namespace that does not own this network namespace": (
         ["unshare", "--user", "--map-root-user"],
-        support.FOREIGN_USER_NAMESPACE,
+        capabilities.FOREIGN_USER_NAMESPACE,
     ),
 }
 
@@ -217,12 +218,12 @@ def test_who_may_not_is_told_why(pair: Pair, diag: Diag, words: list[str], reaso
     # Anyone may ask what the kernel can; what the caller may is another question.
     for protocol, kernel in found["kernel"].items():
         caller = found["caller"][protocol]
-        if kernel["verdict"] == support.SUPPORTED:
-            assert (caller["verdict"], caller["reason"]) == (support.NOT_PERMITTED, reason)
+        if kernel["verdict"] == capabilities.SUPPORTED:
+            assert (caller["verdict"], caller["reason"]) == (capabilities.NOT_PERMITTED, reason)
             assert "EPERM" in caller["how"]
         else:
             assert caller == kernel
-    assert found["kernel"]["tcp"]["verdict"] == support.SUPPORTED
+    assert found["kernel"]["tcp"]["verdict"] == capabilities.SUPPORTED
     assert diag(held.where).alive(sock)
 
 

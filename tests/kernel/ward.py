@@ -13,18 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from linuxnet_sockets import namespaces
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.look import View, find
-from linuxnet_sockets.record import record
+from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.netlink import inet_diag
+from linuxnet_sockets.query.find import View, find
+from linuxnet_sockets.query.record import record
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.subject import Subject
+from linuxnet_sockets.sockets.socket import Subject
 from linuxnet_sockets.verdicts import stuck
-from linuxnet_sockets.wire import inet_diag
-from tests.lab.bed import Bed, Live
-from tests.lab.states import Held
-from tests.lab.stuck import Steps
-from tests.lab.topology import Lab, LabNamespace, Pair
+from tests.support.topologies.bed import Bed, Live
+from tests.support.topologies.states import Held
+from tests.support.topologies.stuck import Steps
+from tests.support.topologies.topology import Lab, LabNamespace, Pair
 
 _INFO = inet_diag.extension_bits([inet_diag.INFO])
 # Longer than anything here lasts.

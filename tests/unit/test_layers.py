@@ -36,35 +36,54 @@ def core(members: str, layers: str, *outside: str) -> Layer:
     return Layer(places, names(layers), frozenset({"stdlib", *outside}), relative_only=True)
 
 
+# From the top of the core down: a folder may import the ones that its row names, and itself.
+CORE_LAYERS = {
+    "agent": (
+        "api policy drain destroy destroy.engines guard query selector selector.predicates "
+        "verdicts sockets host netlink messages values errors"
+    ),
+    "api": (
+        "policy policy.schema drain destroy destroy.engines guard query selector "
+        "selector.predicates verdicts sockets host netlink messages values errors"
+    ),
+    "policy": (
+        "destroy destroy.engines guard query selector selector.predicates verdicts sockets host "
+        "netlink messages values errors"
+    ),
+    "policy.schema": "policy guard selector selector.predicates verdicts netlink values",
+    "drain": (
+        "destroy destroy.engines guard query selector verdicts sockets host netlink messages errors"
+    ),
+    "destroy": (
+        "destroy.engines guard query selector verdicts sockets host netlink messages errors"
+    ),
+    "destroy.engines": "destroy guard query sockets host netlink errors",
+    "guard": "selector verdicts sockets host netlink messages values errors",
+    "query": "selector verdicts sockets host netlink errors",
+    "selector": "selector.predicates verdicts sockets netlink values errors",
+    "selector.predicates": "selector verdicts sockets netlink values errors",
+    "verdicts": "sockets netlink errors",
+    "sockets": "host netlink errors",
+    "host": "netlink errors",
+    "netlink": "errors",
+    "messages": "netlink errors",
+    "values": "errors",
+    "errors": "",
+}
+
+# What a layer imports from outside the project, beside the standard library.
+OUTSIDE = {"agent": ("pyroute2",)}
+
+EVERY_CORE_LAYER = " ".join(CORE_LAYERS)
+
 LAYERS = {
-    # What the rest is said in: names, numbers, errors.
-    "foundation": core("errors vocabulary protocols", "foundation"),
-    "words": core("words", "foundation"),
-    "wire": core("wire", "wire foundation"),
-    # What is on this machine: namespaces, processes, interfaces, one socket.
-    "world": core(
-        "namespaces owners cgroups kernel_config host environment subject", "world wire foundation"
-    ),
-    # What is wrong with a socket, and how that is known.
-    "verdicts": core("verdicts", "verdicts world wire foundation"),
-    "selector": core("selector", "selector verdicts world wire foundation"),
-    "look": core("look record support", "look selector verdicts world wire foundation"),
-    "agent": core(
-        "agent",
-        "agent jobs look selector verdicts world wire words foundation",
-        "pyroute2",
-        "jsonschema",
-    ),
-    # Everything else in the core: guard, engines, destroy, drain, policy.
-    "jobs": Layer(
-        (f"{UTILS}_core",),
-        names("jobs look selector verdicts world wire words foundation"),
-        frozenset({"stdlib"}),
-        relative_only=True,
-    ),
+    **{
+        name: core(name, f"{name} {below}", *OUTSIDE.get(name, ()))
+        for name, below in CORE_LAYERS.items()
+    },
     "_module": Layer(
         (f"{UTILS}_module",),
-        names("_module jobs look selector verdicts world wire words foundation"),
+        names(f"_module {EVERY_CORE_LAYER}") - {"agent"},
         frozenset({"stdlib", "ansible.module_utils"}),
     ),
     "modules": Layer(
@@ -75,14 +94,14 @@ LAYERS = {
     # What runs on the controller.
     "action": Layer(
         ("plugins.action",),
-        names("plugin_utils _module jobs look selector verdicts world wire words foundation"),
+        names(f"plugin_utils _module {EVERY_CORE_LAYER}") - {"agent"},
         frozenset({"stdlib", "ansible"}),
     ),
     "filter": Layer(("plugins.filter",), names("plugin_utils"), frozenset({"stdlib", "ansible"})),
     "plugin_utils": Layer(
         ("plugins.plugin_utils",),
-        names("plugin_utils jobs look verdicts selector world wire words foundation"),
-        frozenset({"stdlib", "ansible", "yaml"}),
+        names(f"plugin_utils {EVERY_CORE_LAYER}") - {"agent"},
+        frozenset({"stdlib", "ansible", "yaml", "jinja2", "markupsafe"}),
     ),
     "doc_fragments": Layer(("plugins.doc_fragments",), frozenset(), frozenset({"__future__"})),
 }
@@ -122,13 +141,13 @@ def imports_of(path: Path, root: Path) -> Iterator[Import]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                target = as_it_lies(alias.name.split("."))
+                target = without_collection(alias.name.split("."))
                 yield Import(name, node.lineno, ".".join(target), relative=False)
         elif isinstance(node, ast.ImportFrom):
             base = node.module.split(".") if node.module else []
             if node.level:
                 base = package[: len(package) - node.level + 1] + base
-            base = as_it_lies(base)
+            base = without_collection(base)
             for alias in node.names:
                 target = [*base, alias.name]
                 stem = root.joinpath(*target)
@@ -139,7 +158,7 @@ def imports_of(path: Path, root: Path) -> Iterator[Import]:
             yield Import(name, node.lineno, "a name computed at run time", relative=False)
 
 
-def as_it_lies(name: list[str]) -> list[str]:
+def without_collection(name: list[str]) -> list[str]:
     """Strip what Ansible puts before the names of our own modules."""
     return name[3:] if tuple(name[:3]) == COLLECTION else name
 
@@ -164,10 +183,11 @@ def violation(found: Import) -> str | None:
     if layer is None:
         allowed = is_allowed_outside(target, rule.outside)
         return None if allowed else f"{importer} may not import {target}"
+    file = f"{target.replace('.', '/')}.py"
     if layer not in rule.layers:
-        return f"{importer} may not import {layer} ({target})"
+        return f"{importer} may not import {layer} ({file})"
     if rule.relative_only and not found.relative:
-        return f"{importer} imports its own package by relative imports only ({target})"
+        return f"{importer} imports the core by relative imports only ({file})"
     return None
 
 
@@ -195,72 +215,93 @@ def test_every_layer_named_in_the_table_is_there() -> None:
 
 CORE = "plugins/module_utils/_core"
 MODULE = "plugins/module_utils/_module"
+# Files that planted imports lead to.
+NEIGHBOURS = (
+    "_core/agent/daemon.py",
+    "_core/guard/evaluator.py",
+    "_core/host/host.py",
+    "_core/policy/decide.py",
+    "_core/query/find.py",
+    "_core/selector/tree.py",
+    "_module/run.py",
+)
 
 
 @pytest.mark.parametrize(
     ("file", "text", "problem"),
     [
-        (f"{CORE}/destroy.py", "import yaml", "jobs may not import yaml"),
+        (f"{CORE}/destroy/planner.py", "import yaml", "destroy may not import yaml"),
         (
-            f"{CORE}/destroy.py",
+            f"{CORE}/destroy/planner.py",
             "from ansible.errors import X",
-            "jobs may not import ansible.errors",
-        ),
-        (f"{CORE}/destroy.py", "def f():\n    import salt.utils", "jobs may not import salt.utils"),
-        (
-            f"{CORE}/destroy.py",
-            "from .._module import run",
-            f"jobs may not import _module ({UTILS}_module.run)",
+            "destroy may not import ansible.errors",
         ),
         (
-            f"{CORE}/destroy.py",
-            f"from ansible_collections.linuxnet.sockets.{UTILS}_core import look",
-            f"jobs imports its own package by relative imports only ({UTILS}_core.look)",
+            f"{CORE}/destroy/planner.py",
+            "def f():\n    import salt.utils",
+            "destroy may not import salt.utils",
         ),
         (
-            f"{CORE}/destroy.py",
+            f"{CORE}/destroy/planner.py",
+            "from ..._module import run",
+            "destroy may not import _module (plugins/module_utils/_module/run.py)",
+        ),
+        (
+            f"{CORE}/destroy/planner.py",
+            f"from ansible_collections.linuxnet.sockets.{UTILS}_core.query import find",
+            f"destroy imports the core by relative imports only ({CORE}/query/find.py)",
+        ),
+        (
+            f"{CORE}/destroy/planner.py",
             "from importlib import import_module\nimport_module('yaml')",
-            "jobs may not import a name computed at run time",
+            "destroy may not import a name computed at run time",
         ),
         (
-            f"{CORE}/destroy.py",
+            f"{CORE}/destroy/planner.py",
             "__import__('yaml')",
-            "jobs may not import a name computed at run time",
+            "destroy may not import a name computed at run time",
         ),
-        (f"{CORE}/wire/route.py", "from ..host import Host", "wire may not import world"),
-        (f"{CORE}/wire/route.py", "from .. import look", "wire may not import look"),
+        (
+            f"{CORE}/netlink/links.py",
+            "from ..host.host import Host",
+            f"netlink may not import host ({CORE}/host/host.py)",
+        ),
+        (
+            f"{CORE}/drain/drain.py",
+            "from ..policy import decide",
+            f"drain may not import policy ({CORE}/policy/decide.py)",
+        ),
         (
             f"{CORE}/selector/tree.py",
-            "import typing\nif typing.TYPE_CHECKING:\n    from .. import guard",
-            "selector may not import jobs",
+            "import typing\nif typing.TYPE_CHECKING:\n    from ..guard import evaluator",
+            "selector may not import guard",
         ),
         (
             f"{CORE}/verdicts/stuck.py",
             "from ..selector import tree",
             "verdicts may not import selector",
         ),
-        (f"{CORE}/look.py", "from .agent.loop import run", "look may not import agent"),
-        (f"{CORE}/look.py", "import pyroute2", "look may not import pyroute2"),
+        (f"{CORE}/query/find.py", "from ..agent.daemon import run", "query may not import agent"),
+        (f"{CORE}/query/find.py", "import pyroute2", "query may not import pyroute2"),
+        (f"{CORE}/loose.py", "import json", "a file of no layer"),
         (f"{MODULE}/run.py", "import requests", "_module may not import requests"),
-        (f"{MODULE}/run.py", "from .._core.agent import loop", "_module may not import agent"),
+        (f"{MODULE}/run.py", "from .._core.agent import daemon", "_module may not import agent"),
         (
             "plugins/modules/socket_destroy.py",
-            f"from ansible_collections.linuxnet.sockets.{UTILS}_core.look import find",
-            "modules may not import look",
+            f"from ansible_collections.linuxnet.sockets.{UTILS}_core.query.find import find",
+            "modules may not import query",
         ),
         ("plugins/modules/socket_destroy.py", "import json", "modules may not import json"),
         ("plugins/lookup/age.py", "import json", "a file of no layer"),
     ],
 )
-def test_an_import_that_points_up_is_found(
+def test_import_that_points_up_or_sideways_is_found(
     tmp_path: Path, file: str, text: str, problem: str
 ) -> None:
-    for name in ("_core/look.py", "_core/host.py", "_core/guard/watch.py", "_core/agent/loop.py"):
+    for name in NEIGHBOURS:
         neighbour = tmp_path / "plugins/module_utils" / name
         neighbour.parent.mkdir(parents=True, exist_ok=True)
         neighbour.write_text("", encoding="utf-8")
-    (tmp_path / MODULE).mkdir()
-    (tmp_path / MODULE / "run.py").write_text("", encoding="utf-8")
     planted = tmp_path / file
     planted.parent.mkdir(parents=True, exist_ok=True)
     planted.write_text(f"from __future__ import annotations\n{text}\n", encoding="utf-8")
@@ -270,13 +311,15 @@ def test_an_import_that_points_up_is_found(
     assert any(line.startswith(f"{file}:") and problem in line for line in found), found
 
 
-def test_imports_that_point_down_are_let_through(tmp_path: Path) -> None:
+def test_import_that_points_down_is_accepted(tmp_path: Path) -> None:
     allowed = {
-        f"{CORE}/wire/netlink.py": "import socket\nfrom ..errors import NetlinkError",
-        f"{CORE}/look.py": "from collections.abc import Iterable\nfrom .wire import netlink",
-        f"{CORE}/agent/loop.py": "import pyroute2\nfrom .. import look",
+        f"{CORE}/netlink/connection.py": "import socket\nfrom ..errors import NetlinkError",
+        f"{CORE}/query/find.py": (
+            "from collections.abc import Iterable\nfrom ..netlink import connection"
+        ),
+        f"{CORE}/agent/daemon.py": "import pyroute2\nfrom ..query import find",
         f"{MODULE}/run.py": "from ansible.module_utils.basic import AnsibleModule\n"
-        "from .._core.look import find",
+        "from .._core.query.find import find",
         "plugins/modules/socket_destroy.py": (
             "from ansible.module_utils.basic import AnsibleModule\n"
             f"from ansible_collections.linuxnet.sockets.{UTILS}_module.run import run"

@@ -74,4 +74,4 @@ def test_the_installed_wheel_imports_without_site_packages(wheel: Path, tmp_path
     )
 
     assert ran.returncode == 0, ran.stderr
-    assert "linuxnet_sockets.wire.netlink" in ran.stdout.splitlines()
+    assert "linuxnet_sockets.netlink.connection" in ran.stdout.splitlines()

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._core.engines.registry import NAMES as ENGINES
+from .._core.destroy.engines.registry import NAMES as ENGINES
 from .._core.guard.options import SWITCHES
-from .._core.record import DETAILS
+from .._core.query.record import DETAILS
 from .summary import GROUP_KEYS
 
 Spec = dict[str, Any]

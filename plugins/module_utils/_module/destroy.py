@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from .._core import record
-from .._core.destroy import Order, Report, destroy
+from .._core.destroy.executor import Order, Report, destroy
+from .._core.guard.limits import parse_max_sockets
 from .._core.guard.options import parse_guard
-from .._core.host import Host
-from .._core.limits import parse_max_sockets
-from .._core.namespaces import resolve
+from .._core.host.host import Host
+from .._core.host.namespaces import resolve
+from .._core.query import record
 from .._core.selector.parse import parse_selector
-from .._core.selector.values import parse_rate
+from .._core.values import parse_rate
 from .info import checked_limit, unlisted_warnings
 from .outcomes import diff, failure, lists
 from .run import Answer, Request

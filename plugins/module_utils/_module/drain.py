@@ -12,17 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .._core import record
+from .._core.destroy.outcomes import Result
 from .._core.drain.drain import DrainOrder, Progress, Report, drain
-from .._core.drain.options import ARRIVALS, CLOSED, INCLUDE, UNTIL
-from .._core.drain.resume import from_resume, to_resume
-from .._core.drain.still import Bytes
-from .._core.drain.watchlist import Key
+from .._core.drain.model import ARRIVALS, CLOSED, INCLUDE, UNTIL
+from .._core.drain.quiescence import Bytes
+from .._core.drain.resume_token import from_resume, to_resume
+from .._core.drain.tracker import Key
 from .._core.guard.reason import OWNER_UNREADABLE
-from .._core.host import Host
-from .._core.outcomes import Result
-from .._core.selector.values import parse_duration_ms
-from .._core.subject import Subject
+from .._core.host.host import Host
+from .._core.query import record
+from .._core.sockets.socket import Subject
+from .._core.values import parse_duration_ms
 from . import outcomes
 from .arguments import Spec
 from .destroy import order_of

@@ -9,14 +9,14 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from .._core.errors import InputError
-from .._core.host import Host
-from .._core.kernel_config import read_config
-from .._core.look import View, find_as, look_into_each
-from .._core.namespaces import resolve
+from .._core.host.host import Host
+from .._core.host.kernel_config import read_config
+from .._core.host.namespaces import resolve
+from .._core.netlink.constants import CLOSED, LISTENING
+from .._core.query.capabilities import ProtocolSupport, may_destroy, support_for_caller
+from .._core.query.find import View, find_as, look_into_each
 from .._core.selector.parse import parse_selector
-from .._core.subject import Subject
-from .._core.support import ProtocolSupport, may_destroy, support_for_caller
-from .._core.vocabulary import CLOSED, LISTENING
+from .._core.sockets.socket import Subject
 from .run import Answer, Request
 from .summary import first
 from .verdict_totals import Judged, VerdictTotals, nested_verdicts

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .._core import record
 from .._core.errors import InputError
-from .._core.host import Host
-from .._core.look import View, find, look_into_each, prepare
-from .._core.namespaces import resolve
+from .._core.host.host import Host
+from .._core.host.namespaces import resolve
+from .._core.netlink.constants import DIAG_MODULES
+from .._core.query import record
+from .._core.query.find import View, find, look_into_each, prepare
 from .._core.selector.parse import parse_selector
-from .._core.subject import Subject
-from .._core.vocabulary import DIAG_MODULES
+from .._core.sockets.socket import Subject
 from .run import Answer, Request
 from .summary import VERDICT_KEYS, first, summary
 

@@ -9,12 +9,12 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .._core import outcomes
-from .._core.destroy import Report
-from .._core.limits import Excess
-from .._core.outcomes import Result
-from .._core.record import record, sort_key
-from .._core.subject import Subject
+from .._core.destroy import outcomes
+from .._core.destroy.executor import Report
+from .._core.destroy.outcomes import Result
+from .._core.guard.limits import Excess
+from .._core.query.record import record, sort_key
+from .._core.sockets.socket import Subject
 
 # What to do about the outcomes that fail a task.
 _ADVICE = {

@@ -10,18 +10,18 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from .._core import outcomes as names
+from .._core.destroy import outcomes as names
+from .._core.destroy.outcomes import Result
 from .._core.errors import InputError, PolicyErrors
-from .._core.host import Host
-from .._core.outcomes import Result
-from .._core.policy import engine
-from .._core.policy.document import PACE, Policy, Rule
-from .._core.policy.enforce import Pass, enforce_once
-from .._core.policy.engine import Excess, Finding
-from .._core.policy.look import missing_interfaces
+from .._core.host.host import Host
+from .._core.messages import describe, listed_text, warning_text
+from .._core.policy import decide
+from .._core.policy.decide import Excess, Finding
+from .._core.policy.evaluate import missing_interfaces
+from .._core.policy.model import PACE, Policy, Rule
 from .._core.policy.parse import parse_policy
-from .._core.record import record, sort_key
-from .._core.words import describe, listed_text, warning_text
+from .._core.policy.reconcile import Pass, enforce_once
+from .._core.query.record import record, sort_key
 from . import outcomes
 from .arguments import Spec
 from .info import checked_limit, unlisted_warnings
@@ -90,9 +90,9 @@ def _results(one: Pass) -> list[Result]:
     found = [each.result for each in one.done]
     for finding in one.decision.findings:
         subject, spared = finding.violation.subject, finding.violation.spared
-        if finding.status == engine.PROTECTED:
+        if finding.status == decide.PROTECTED:
             found.append(Result(subject, names.PROTECTED, spared))
-        elif finding.status == engine.LIMIT and one.decision.withheld is None:
+        elif finding.status == decide.LIMIT and one.decision.withheld is None:
             found.append(Result(subject, names.LIMIT))
     return found
 

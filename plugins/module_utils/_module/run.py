@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from ansible.module_utils.basic import AnsibleModule
 
 from .._core.errors import SocketsError
-from .._core.host import Host
-from .._core.words import describe
+from .._core.host.host import Host
+from .._core.messages import describe
 
 
 class Request(NamedTuple):

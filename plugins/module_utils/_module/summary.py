@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .._core.record import sort_key, stranded, superseded
-from .._core.subject import Subject
+from .._core.query.record import sort_key, stranded, superseded
+from .._core.sockets.socket import Subject
 from .._core.verdicts import stuck
 from .._core.verdicts.verdict import Verdict
 

@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from .._core import look
-from .._core.environment import Environment
-from .._core.subject import Subject
+from .._core.netlink import inet_diag
+from .._core.query import find
+from .._core.sockets.snapshot import Environment
+from .._core.sockets.socket import Subject
 from .._core.verdicts import stuck
-from .._core.verdicts.network import EXTENSIONS, Network
+from .._core.verdicts.route_state import EXTENSIONS, Network
 from .._core.verdicts.stranded import STRANDED
 from .._core.verdicts.stuck import STUCK
 from .._core.verdicts.superseded import (
@@ -27,7 +28,6 @@ from .._core.verdicts.superseded import (
     silence_ms,
     slot_of,
 )
-from .._core.wire import inet_diag
 
 # So many sockets' routes are asked for at once, and so many are held meanwhile.
 _AT_ONCE = 2048
@@ -57,7 +57,7 @@ class VerdictTotals:
 
     extensions = inet_diag.extension_bits([inet_diag.INFO]) | EXTENSIONS
 
-    def __init__(self, view: look.View, environment: Environment) -> None:
+    def __init__(self, view: find.View, environment: Environment) -> None:
         self._view = view
         self._environment = environment
         self._waiting: list[tuple[Judged, Subject]] = []

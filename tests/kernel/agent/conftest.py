@@ -13,8 +13,8 @@ import pytest
 
 from tests.kernel.agent.running import RunningAgent
 from tests.kernel.stranded.connections import options_told
-from tests.lab.networks import Uplinks
-from tests.lab.topology import Lab
+from tests.support.topologies.networks import Uplinks
+from tests.support.topologies.topology import Lab
 
 StartAgent = Callable[..., RunningAgent]
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels import ours
+from tests.kernel_matrix import ours
 
 DAY_S = 86_400.0
-# The directory on the disk that is there again after a reboot (tests/kernels/guest/init).
+# The directory on the disk that is there again after a reboot (tests/kernel_matrix/guest/init).
 LASTING = Path("/lasting")
 _POWER = Path("/sys/power")
 _ALARM = Path("/sys/class/rtc/rtc0/wakealarm")

@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.lab.topology import LabNamespace
-from tests.lab.waiting import until
+from tests.support.topologies.topology import LabNamespace
+from tests.support.topologies.waiting import until
 
 _CORE = Path(__file__).parents[3] / "plugins" / "module_utils" / "_core"
 
@@ -89,7 +89,7 @@ class RunningAgent:
         new.replace(self.policy)
 
     def _words(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "linuxnet_sockets.agent", *words]
+        return [sys.executable, "-m", "linuxnet_sockets.agent.cli", *words]
 
     def _places(self) -> list[str]:
         return ["--state-directory", str(self.state), "--runtime-directory", str(self.runtime)]

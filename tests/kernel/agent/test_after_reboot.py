@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from linuxnet_sockets.agent.deadline import read_clocks
+from linuxnet_sockets.agent.clocks import read_clocks
 from tests.kernel.agent import machine
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import RunningAgent, alive
 from tests.kernel.agent.test_before_reboot import BOOT, ON_TRIAL, agent_of
-from tests.lab.networks import Talk, Uplinks, ip
-from tests.lab.waiting import until
+from tests.support.topologies.networks import Talk, Uplinks, ip
+from tests.support.topologies.waiting import until
 
 _LATE_S = 25.0
 

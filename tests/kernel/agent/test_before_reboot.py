@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from linuxnet_sockets.agent.deadline import read_clocks
+from linuxnet_sockets.agent.clocks import read_clocks
 from tests.kernel.agent import machine
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import RunningAgent, policy
-from tests.lab.topology import Lab
+from tests.support.topologies.topology import Lab
 
 # The agents' states, each with what was bidden: by name of the directory.
 LEFT = {

@@ -17,8 +17,8 @@ from tests.kernel.agent import machine
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.machine import DAY_S
 from tests.kernel.agent.running import RunningAgent, alive, policy
-from tests.lab.networks import Talk, Uplinks, ip
-from tests.lab.waiting import until
+from tests.support.topologies.networks import Talk, Uplinks, ip
+from tests.support.topologies.waiting import until
 
 _GONE = {
     "name": "gone",

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import RunningAgent, alive, policy
-from tests.lab.networks import Talk, Uplinks, ip
-from tests.lab.topology import LabNamespace
-from tests.lab.waiting import until
+from tests.support.topologies.networks import Talk, Uplinks, ip
+from tests.support.topologies.topology import LabNamespace
+from tests.support.topologies.waiting import until
 
 _FULL = os.environ.get("ENDURANCE") == "full"
 _ROUTE_CHANGES = 1_000_000 if _FULL else 60_000

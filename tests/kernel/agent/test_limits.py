@@ -14,8 +14,8 @@ import pytest
 
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import RunningAgent, alive, policy
-from tests.lab.networks import Talk, Uplinks, ip
-from tests.lab.waiting import until
+from tests.support.topologies.networks import Talk, Uplinks, ip
+from tests.support.topologies.waiting import until
 
 _GONE = {"name": "gone", "match": {"stranded": ["address_gone"]}}
 _HOURLY = {"max_sockets": 2, "per": "1h", "on_excess": "pace"}

@@ -18,8 +18,8 @@ from pyroute2 import netns
 
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import OURS, RunningAgent, alive, policy
-from tests.lab.networks import VPN_MARK, Talk, Uplinks, ip, send_all_by, tun
-from tests.lab.waiting import until
+from tests.support.topologies.networks import VPN_MARK, Talk, Uplinks, ip, send_all_by, tun
+from tests.support.topologies.waiting import until
 
 _GONE = {
     "name": "gone",

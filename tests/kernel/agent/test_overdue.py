@@ -17,7 +17,7 @@ import pytest
 
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import RunningAgent, policy
-from tests.lab.networks import Uplinks
+from tests.support.topologies.networks import Uplinks
 
 _GONE = {"name": "gone", "match": {"stranded": ["address_gone"]}}
 _RESYNC_S = 30

@@ -15,8 +15,8 @@ import pytest
 from tests.kernel.agent import machine
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import RunningAgent, alive, policy
-from tests.lab.networks import Talk, Uplinks, ip
-from tests.lab.waiting import until
+from tests.support.topologies.networks import Talk, Uplinks, ip
+from tests.support.topologies.waiting import until
 
 # How late it may be on an emulated processor: the agent asks for pause and trial every 10 s.
 _LATE_S = 25.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import policy
-from tests.lab.topology import Lab
+from tests.support.topologies.topology import Lab
 
 # After each turn it rests for nine times the processor time of that turn, and is deaf meanwhile.
 _ONE_TURN = """

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from linuxnet_sockets.drain import pauses
+from linuxnet_sockets.drain import poll_interval
 from tests.kernel.drain.running import Running, Start, order_of
 
 
@@ -25,5 +25,5 @@ def start() -> Iterator[Start]:
 @pytest.fixture
 def only_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks that nothing woke would come after the test's time."""
-    monkeypatch.setattr(pauses, "_LONGEST", 600.0)
-    monkeypatch.setattr(pauses, "_GROWTH", 6000.0)
+    monkeypatch.setattr(poll_interval, "_LONGEST", 600.0)
+    monkeypatch.setattr(poll_interval, "_GROWTH", 6000.0)

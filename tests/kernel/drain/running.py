@@ -11,20 +11,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from linuxnet_sockets import namespaces
+from linuxnet_sockets.destroy.planner import Order
 from linuxnet_sockets.drain.drain import drain
-from linuxnet_sockets.drain.options import DrainOrder
+from linuxnet_sockets.drain.model import DrainOrder
 from linuxnet_sockets.drain.report import Report
+from linuxnet_sockets.guard.limits import MaxSockets
 from linuxnet_sockets.guard.options import Guard
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.limits import MaxSockets
-from linuxnet_sockets.plan import Order
-from linuxnet_sockets.record import extensions
+from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.netlink import connection, destroy_events
+from linuxnet_sockets.query.record import extensions
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.wire import netlink, notices
-from tests.lab.states import Held
-from tests.lab.topology import LabNamespace
-from tests.lab.waiting import until
+from tests.support.topologies.states import Held
+from tests.support.topologies.topology import LabNamespace
+from tests.support.topologies.waiting import until
 
 # The test holds the sockets itself, so its own and its ancestors' must not be spared.
 OPEN = Guard(
@@ -72,7 +72,7 @@ class Running:
         host = Host(**seams)
         listened, slept = host.wait_for_notices, host.sleep
 
-        def wait_for_notices(sockets: Sequence[notices.Notices], seconds: float) -> bool:
+        def wait_for_notices(sockets: Sequence[destroy_events.Notices], seconds: float) -> bool:
             self.waits += 1
             return listened(sockets, seconds)
 
@@ -80,8 +80,10 @@ class Running:
             self.waits += 1
             slept(seconds)
 
-        def open_netlink(namespace: namespaces.Namespace, protocol: int) -> netlink.NetlinkSocket:
-            self.opened += protocol == netlink.NETLINK_SOCK_DIAG
+        def open_netlink(
+            namespace: namespaces.Namespace, protocol: int
+        ) -> connection.NetlinkSocket:
+            self.opened += protocol == connection.NETLINK_SOCK_DIAG
             return namespaces.open_netlink(namespace, protocol)
 
         host = dataclasses.replace(

@@ -9,13 +9,13 @@ import socket
 
 import pytest
 
+from linuxnet_sockets.guard.limits import MaxSockets
 from linuxnet_sockets.guard.options import parse_guard
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.limits import MaxSockets
+from linuxnet_sockets.host.host import Host
 from tests.kernel.drain.running import Start, cookies, run
-from tests.lab import states
-from tests.lab.states import cookie_of
-from tests.lab.topology import Pair
+from tests.support.topologies import states
+from tests.support.topologies.states import cookie_of
+from tests.support.topologies.topology import Pair
 
 
 def test_what_is_protected_is_not_waited_for(pair: Pair) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from tests.kernel.drain.running import Start, close, cookies, run
 from tests.kernel.releases import release
-from tests.lab import states
-from tests.lab.topology import Pair
+from tests.support.topologies import states
+from tests.support.topologies.topology import Pair
 
 
 def test_time_wait_does_not_stall_it(pair: Pair, start: Start) -> None:

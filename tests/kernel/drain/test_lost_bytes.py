@@ -14,9 +14,9 @@ import pytest
 
 from tests.kernel.drain.running import run
 from tests.kernel.releases import stuck_orphan_may_stay
-from tests.lab import states
-from tests.lab.topology import Pair
-from tests.lab.waiting import until
+from tests.support.topologies import states
+from tests.support.topologies.topology import Pair
+from tests.support.topologies.waiting import until
 
 _SIOCOUTQNSD = 0x894B  # include/uapi/linux/sockios.h
 _TIOCOUTQ = 0x5411

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from linuxnet_sockets.limits import MaxSockets
+from linuxnet_sockets.guard.limits import MaxSockets
 from tests.kernel.drain.running import Start, close, cookies
-from tests.lab import states
-from tests.lab.topology import Pair
+from tests.support.topologies import states
+from tests.support.topologies.topology import Pair
 
 
 def test_newcomers_are_drained_too(pair: Pair, start: Start) -> None:

@@ -10,10 +10,10 @@ import socket
 import pytest
 
 from tests.kernel.drain.running import Start, run
-from tests.lab import proc_net, states
-from tests.lab.states import Held
-from tests.lab.topology import Pair
-from tests.lab.waiting import until
+from tests.support.topologies import proc_net, states
+from tests.support.topologies.states import Held
+from tests.support.topologies.topology import Pair
+from tests.support.topologies.waiting import until
 
 
 def test_each_is_destroyed_in_its_quiet_moment(pair: Pair, start: Start) -> None:

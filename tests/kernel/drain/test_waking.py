@@ -10,12 +10,12 @@ import errno
 import pytest
 from pyroute2 import netns
 
-from linuxnet_sockets import namespaces
-from linuxnet_sockets.wire import notices
+from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.netlink import destroy_events
 from tests.kernel.drain.running import Start, close, cookies
-from tests.lab import states
-from tests.lab.topology import Lab, Pair
-from tests.lab.waiting import until
+from tests.support.topologies import states
+from tests.support.topologies.topology import Lab, Pair
+from tests.support.topologies.waiting import until
 
 
 @pytest.mark.usefixtures("only_woken")
@@ -42,10 +42,10 @@ def test_notices_of_udp_wake_it(pair: Pair, start: Start) -> None:
 
 def test_notices_are_those_of_their_namespace(pair: Pair) -> None:
     here, there = (namespaces.resolve([each.name])[0] for each in (pair.client, pair.server))
-    listening = [namespaces.inside(each, notices.open_notices) for each in (here, there)]
+    listening = [namespaces.inside(each, destroy_events.open_notices) for each in (here, there)]
     try:
         held = [states.established(pair), states.established(pair, v6=True)]
-        assert not notices.wait(listening, 0.0)
+        assert not destroy_events.wait(listening, 0.0)
         meant = {each.cookie for each in held}
         told: set[int] = set()
         for each in held:
@@ -63,7 +63,7 @@ def test_notices_are_those_of_their_namespace(pair: Pair) -> None:
 
 
 def test_without_notices_it_looks_by_itself(pair: Pair, start: Start) -> None:
-    def deaf(_namespace: namespaces.Namespace) -> notices.Notices:
+    def deaf(_namespace: namespaces.Namespace) -> destroy_events.Notices:
         raise OSError(errno.EPERM, "not here")
 
     held = states.established(pair)

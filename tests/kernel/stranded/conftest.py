@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.kernel.stranded.connections import NOTHING, Connections, options_told
-from tests.lab.networks import Uplinks, tun
-from tests.lab.topology import Lab
+from tests.support.topologies.networks import Uplinks, tun
+from tests.support.topologies.topology import Lab
 
 
 @pytest.fixture

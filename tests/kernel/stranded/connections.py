@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets import look, namespaces, record
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.look import View
+from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.netlink import inet_diag
+from linuxnet_sockets.query import find, record
+from linuxnet_sockets.query.find import View
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.wire import inet_diag
-from tests.lab.networks import Talk, Uplinks
-from tests.lab.states import cookie_of
-from tests.lab.topology import LabNamespace
+from tests.support.topologies.networks import Talk, Uplinks
+from tests.support.topologies.states import cookie_of
+from tests.support.topologies.topology import LabNamespace
 
 GONE, UNROUTABLE = frozenset({"address_gone"}), frozenset({"unroutable"})
 CARRIER, REROUTED = frozenset({"no_carrier"}), frozenset({"rerouted"})
@@ -36,7 +37,7 @@ def chosen(where: LabNamespace, **selector: Any) -> set[int]:
     """The cookies of the TCP and UDP sockets, in any state, for which the selector is true."""
     with view_of(where) as view:
         parsed = parse_selector({**_EVERY, **selector}, names=view.host)
-        return {subject.cookie for subject in look.find(view, parsed)}
+        return {subject.cookie for subject in find.find(view, parsed)}
 
 
 def recorded(where: LabNamespace, **selector: Any) -> dict[int, list[dict[str, Any]] | None]:
@@ -44,7 +45,7 @@ def recorded(where: LabNamespace, **selector: Any) -> dict[int, list[dict[str, A
     with view_of(where) as view:
         parsed = parse_selector({**_EVERY, **selector}, names=view.host)
         environment = view.environment()
-        found = look.find(
+        found = find.find(
             view,
             parsed,
             extensions=record.extensions(["verdicts"]),
@@ -152,7 +153,7 @@ def options_told(where: LabNamespace) -> None:
     sock.listen()
     with view_of(where) as view:
         parsed = parse_selector({"state": "listening", "local": "127.0.0.1"}, names=view.host)
-        (found,) = look.find(view, parsed)
+        (found,) = find.find(view, parsed)
     sock.close()
     if inet_diag.SOCKOPT not in found.attributes:
         pytest.skip("this kernel does not tell which options a socket has (INET_DIAG_SOCKOPT)")

@@ -24,10 +24,10 @@ from tests.kernel.stranded.connections import (
     strandings,
 )
 from tests.kernel.test_destroy_orders import outcomes_of, run
-from tests.lab import states
-from tests.lab.networks import Talk, Uplinks, ip
-from tests.lab.states import Held
-from tests.lab.topology import LabNamespace, Pair
+from tests.support.topologies import states
+from tests.support.topologies.networks import Talk, Uplinks, ip
+from tests.support.topologies.states import Held
+from tests.support.topologies.topology import LabNamespace, Pair
 
 _HELD: dict[str, Callable[[Pair], Held]] = {
     **states.TCP_STATES,

@@ -20,7 +20,7 @@ from tests.kernel.stranded.connections import (
     chosen,
     strandings,
 )
-from tests.lab.networks import Uplinks, ip, lacks
+from tests.support.topologies.networks import Uplinks, ip, lacks
 
 _DEFAULTS = (
     ("-4", Uplinks.default4, (Uplinks.eth4_gateway, Uplinks.wlan4_gateway)),

@@ -20,8 +20,8 @@ from tests.kernel.stranded.connections import (
     Connections,
     recorded,
 )
-from tests.lab.networks import Talk, Uplinks, ip, vanish
-from tests.lab.waiting import until
+from tests.support.topologies.networks import Talk, Uplinks, ip, vanish
+from tests.support.topologies.waiting import until
 
 
 def test_an_address_deleted(uplinks: Uplinks, connections: Connections) -> None:

@@ -9,15 +9,15 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.policy.document import Policy
-from linuxnet_sockets.policy.enforce import Pass, enforce_once, run_pass
-from linuxnet_sockets.policy.engine import HOLD, Engine
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.policy.decide import HOLD, Engine
+from linuxnet_sockets.policy.model import Policy
 from linuxnet_sockets.policy.parse import parse_policy
+from linuxnet_sockets.policy.reconcile import Pass, enforce_once, run_pass
 from tests.kernel.stranded.connections import Connections
-from tests.lab.networks import Talk, Uplinks, ip
-from tests.lab.topology import LabNamespace
-from tests.lab.waiting import until
+from tests.support.topologies.networks import Talk, Uplinks, ip
+from tests.support.topologies.topology import LabNamespace
+from tests.support.topologies.waiting import until
 
 GONE = {
     "name": "gone-with-the-address",

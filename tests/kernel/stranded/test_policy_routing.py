@@ -13,14 +13,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.kernel.asking import ask
-from tests.kernel.stranded.connections import (
-    GONE,
-    NOTHING,
-    REROUTED,
-    Connections,
-    chosen,
-)
-from tests.lab.networks import VPN_MARK, Talk, Uplinks, ip, send_all_by
+from tests.kernel.stranded.connections import GONE, NOTHING, REROUTED, Connections, chosen
+from tests.support.topologies.networks import VPN_MARK, Talk, Uplinks, ip, send_all_by
 
 Tunnel = Callable[..., io.FileIO]
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.kernel.stranded.connections import strandings
 from tests.kernel.stranded.walking import Walk
-from tests.lab.networks import Uplinks
+from tests.support.topologies.networks import Uplinks
 
 _STEPS = 10
 

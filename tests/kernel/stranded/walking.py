@@ -16,9 +16,9 @@ import socket
 import subprocess
 from typing import Any, NamedTuple
 
-from tests.lab.networks import Talk, Uplinks, ip
-from tests.lab.topology import LabNamespace
-from tests.lab.waiting import until
+from tests.support.topologies.networks import Talk, Uplinks, ip
+from tests.support.topologies.topology import LabNamespace
+from tests.support.topologies.waiting import until
 
 _NEAR_ENDS = {"f0": "eth0", "f1": "wlan0"}
 _TO4, _TO6 = Uplinks.service4, Uplinks.service6

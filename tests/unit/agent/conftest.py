@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets.agent.deadline import Clocks
+from linuxnet_sockets.agent.clocks import Clocks
+from linuxnet_sockets.agent.daemon import Agent, Options
 from linuxnet_sockets.agent.journal import Log
-from linuxnet_sockets.agent.loop import Agent, Options
 from linuxnet_sockets.agent.news import News
-from linuxnet_sockets.agent.notify import Notify
-from linuxnet_sockets.agent.telling import Teller
+from linuxnet_sockets.agent.reporter import Teller
+from linuxnet_sockets.agent.sd_notify import Notify
 from linuxnet_sockets.errors import PackageMissing
-from linuxnet_sockets.namespaces import Namespace
+from linuxnet_sockets.host.namespaces import Namespace
 from tests.unit.guard.machine import ASKING, Machine
 from tests.unit.policy.conftest import spaces
 from tests.unit.policy.policies import document

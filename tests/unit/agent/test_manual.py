@@ -16,17 +16,17 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets.agent import commands, main, telling
-from linuxnet_sockets.agent.account import HELD_BACK, Account, Seen
-from linuxnet_sockets.agent.control import Confirmation, Pause
-from linuxnet_sockets.agent.deadline import Clocks, Deadline
+from linuxnet_sockets.agent import cli, commands, reporter
+from linuxnet_sockets.agent.clocks import Clocks, Deadline
+from linuxnet_sockets.agent.controls import Confirmation, Pause
 from linuxnet_sockets.agent.metrics import PREFIX
 from linuxnet_sockets.agent.numbers import metrics_of
-from linuxnet_sockets.agent.source import Refusal
+from linuxnet_sockets.agent.policy_file import Refusal
+from linuxnet_sockets.agent.state import HELD_BACK, Account, Seen
 from linuxnet_sockets.agent.status import OVERDUE, status_of
-from linuxnet_sockets.policy import engine
-from linuxnet_sockets.policy.document import Limits
-from linuxnet_sockets.policy.engine import Excess
+from linuxnet_sockets.policy import decide
+from linuxnet_sockets.policy.decide import Excess
+from linuxnet_sockets.policy.model import Limits
 from tests.unit.agent.conftest import Bench
 from tests.unit.guard.machine import connection
 from tests.unit.policy.policies import policy, rule
@@ -107,7 +107,7 @@ def test_every_key_of_the_status_is_told_and_no_other() -> None:
 
 
 def test_every_status_and_every_reason_is_told() -> None:
-    for status in engine.STATUSES:
+    for status in decide.STATUSES:
         assert f"  * - ``{status}``\n" in section("status.json")
     for reason in (*HELD_BACK, OVERDUE):
         assert f"\n``{reason}``" in _GUIDE
@@ -127,7 +127,7 @@ def test_every_command_and_option_is_told() -> None:
     page = section("Commands")
     (choices,) = (
         action.choices
-        for action in main._parser()._actions
+        for action in cli._parser()._actions
         if isinstance(action, argparse._SubParsersAction)
     )
     assert {word.split()[0] for word in first_column(page)} - set("0123") == set(choices)
@@ -138,7 +138,7 @@ def test_every_command_and_option_is_told() -> None:
 
 
 def test_every_exit_status_is_told() -> None:
-    numbers = {commands.WELL, commands.NOT_WELL, main.USAGE, commands.NOT_RUNNING}
+    numbers = {commands.WELL, commands.NOT_WELL, cli.USAGE, commands.NOT_RUNNING}
     assert {int(word) for word in first_column(section("Commands")) if word.isdigit()} == numbers
 
 
@@ -150,7 +150,7 @@ def told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     def heard(_self: object, name: str, fields: Any) -> None:
         found.setdefault(name, set()).update(fields)
 
-    monkeypatch.setattr(telling.Teller, "event", heard)
+    monkeypatch.setattr(reporter.Teller, "event", heard)
     bench.machine.add(connection(local_port=1))
     bench.machine.add(connection(local_port=2))
     protect = {"selectors": [{"local_port": 2}]}

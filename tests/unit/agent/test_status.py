@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from linuxnet_sockets.agent.deadline import Clocks
+from linuxnet_sockets.agent.clocks import Clocks
 from linuxnet_sockets.agent.status import OVERDUE, as_of, is_healthy
 from tests.unit.agent.conftest import Bench
 from tests.unit.guard.machine import connection

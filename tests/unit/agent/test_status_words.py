@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from linuxnet_sockets.agent.account import HELD_BACK
-from linuxnet_sockets.agent.deadline import Clocks
+from linuxnet_sockets.agent.clocks import Clocks
+from linuxnet_sockets.agent.state import HELD_BACK
 from linuxnet_sockets.agent.status import OVERDUE, as_of
 from linuxnet_sockets.agent.status_words import status_lines
 from tests.unit.agent.conftest import Bench

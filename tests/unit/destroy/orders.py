@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from linuxnet_sockets.destroy import Order, Report, destroy
-from linuxnet_sockets.namespaces import Namespace
+from linuxnet_sockets.destroy.executor import Order, Report, destroy
+from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.selector.parse import parse_selector
-from tests.fakes import FakeNamespace, FakeSocket
+from tests.support.fake_kernel import FakeNamespace, FakeSocket
 from tests.unit.guard.machine import Machine
 
 DESTROY = 21

@@ -10,6 +10,7 @@ import gc
 
 import pytest
 
+from linuxnet_sockets.destroy.outcomes import OUTCOMES
 from linuxnet_sockets.errors import (
     EngineUnavailable,
     NamespaceDenied,
@@ -17,12 +18,11 @@ from linuxnet_sockets.errors import (
     NetlinkError,
     SocketsError,
 )
-from linuxnet_sockets.limits import MaxSockets
-from linuxnet_sockets.namespaces import Namespace
-from linuxnet_sockets.outcomes import OUTCOMES
-from tests.fakes import FakeNetlinkSocket, FakeSocket
-from tests.fakes.bytecode import AUTO
-from tests.fakes.model import (
+from linuxnet_sockets.guard.limits import MaxSockets
+from linuxnet_sockets.host.namespaces import Namespace
+from tests.support.fake_kernel import FakeNetlinkSocket, FakeSocket
+from tests.support.fake_kernel.bytecode import AUTO
+from tests.support.fake_kernel.model import (
     BOUND_INACTIVE,
     ESTABLISHED,
     LISTEN,

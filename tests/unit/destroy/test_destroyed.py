@@ -9,8 +9,8 @@ import errno
 
 import pytest
 
-from tests.fakes import FakeNamespace, FakeSocket
-from tests.fakes.model import (
+from tests.support.fake_kernel import FakeNamespace, FakeSocket
+from tests.support.fake_kernel.model import (
     BOUND_INACTIVE,
     CLOSE,
     CLOSING,

@@ -10,21 +10,19 @@ from collections.abc import Sequence
 
 import pytest
 
-from linuxnet_sockets.engines.base import Declined
-from linuxnet_sockets.engines.netlink import NetlinkEngine
+from linuxnet_sockets.destroy.engines.base import Declined
+from linuxnet_sockets.destroy.engines.sock_destroy import NetlinkEngine
 from linuxnet_sockets.errors import (
     DumpInterrupted,
     NetlinkError,
 )
-from linuxnet_sockets.look import View
-from linuxnet_sockets.namespaces import Namespace
-from linuxnet_sockets.subject import Subject
-from linuxnet_sockets.wire import inet_diag
-from linuxnet_sockets.wire.netlink import Connection
-from tests.fakes import FakeNetlinkSocket, FakeSocket, faults
-from tests.fakes.model import (
-    MPTCP,
-)
+from linuxnet_sockets.host.namespaces import Namespace
+from linuxnet_sockets.netlink import inet_diag
+from linuxnet_sockets.netlink.connection import Connection
+from linuxnet_sockets.query.find import View
+from linuxnet_sockets.sockets.socket import Subject
+from tests.support.fake_kernel import FakeNetlinkSocket, FakeSocket, faults
+from tests.support.fake_kernel.model import MPTCP
 from tests.unit.destroy.orders import (
     DESTROY,
     UNGUARDED,
@@ -48,7 +46,7 @@ def test_what_was_not_asked_for_any_more_is_not_claimed(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer about the first does not come; meanwhile the second goes by itself."""
-    monkeypatch.setattr("linuxnet_sockets.engines.netlink._CHUNK", 1)
+    monkeypatch.setattr("linuxnet_sockets.destroy.engines.sock_destroy._CHUNK", 1)
     first, second = machine.add(connection(local_port=1)), machine.add(connection(local_port=2))
 
     def meanwhile() -> None:
@@ -74,7 +72,7 @@ def refuse_all_but(meant: FakeSocket, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_request_that_cannot_be_sent_does_not_hide_those_before(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linuxnet_sockets.engines.netlink._CHUNK", 1)
+    monkeypatch.setattr("linuxnet_sockets.destroy.engines.sock_destroy._CHUNK", 1)
     first, *others = [machine.add(connection(local_port=port)) for port in (1, 2, 3)]
     refuse_all_but(first, monkeypatch)
     report = run(machine)
@@ -194,7 +192,8 @@ def test_an_error_of_the_next_engine_does_not_hide_what_the_first_did(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "linuxnet_sockets.destroy.engines_named", lambda _name: (NetlinkEngine(), Interrupted())
+        "linuxnet_sockets.destroy.executor.engines_named",
+        lambda _name: (NetlinkEngine(), Interrupted()),
     )
     gone = machine.add(connection())
     left = machine.add(connection(local_port=2, protocol=MPTCP))

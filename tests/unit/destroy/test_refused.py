@@ -12,8 +12,8 @@ import pytest
 from linuxnet_sockets.errors import (
     HandlerMissing,
 )
-from tests.fakes import FakeSocket
-from tests.fakes.model import (
+from tests.support.fake_kernel import FakeSocket
+from tests.support.fake_kernel.model import (
     CLOSING,
     FIN_WAIT1,
     FIN_WAIT2,

@@ -15,10 +15,10 @@ from linuxnet_sockets.errors import (
     NetlinkError,
     SocketsError,
 )
-from linuxnet_sockets.limits import MaxSockets
-from linuxnet_sockets.namespaces import Namespace
-from tests.fakes import FakeSocket, faults
-from tests.fakes.model import (
+from linuxnet_sockets.guard.limits import MaxSockets
+from linuxnet_sockets.host.namespaces import Namespace
+from tests.support.fake_kernel import FakeSocket, faults
+from tests.support.fake_kernel.model import (
     CLOSE,
     CLOSE_WAIT,
     ESTABLISHED,

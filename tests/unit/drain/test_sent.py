@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from linuxnet_sockets.drain.still import Bytes, bytes_of, still_for
-from linuxnet_sockets.limits import MaxSockets
-from linuxnet_sockets.look import View, find
-from linuxnet_sockets.record import extensions
+from linuxnet_sockets.drain.quiescence import Bytes, bytes_of, still_for
+from linuxnet_sockets.guard.limits import MaxSockets
+from linuxnet_sockets.query.find import View, find
+from linuxnet_sockets.query.record import extensions
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.subject import Subject
-from tests.fakes import FakeSocket
-from tests.fakes.model import (
+from linuxnet_sockets.sockets.socket import Subject
+from tests.support.fake_kernel import FakeSocket
+from tests.support.fake_kernel.model import (
     CLOSE_WAIT,
     CLOSING,
     ESTABLISHED,

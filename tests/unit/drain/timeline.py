@@ -12,16 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from linuxnet_sockets.destroy.planner import Order
 from linuxnet_sockets.drain.drain import drain
-from linuxnet_sockets.drain.options import DrainOrder
+from linuxnet_sockets.drain.model import DrainOrder
 from linuxnet_sockets.drain.progress import Progress
 from linuxnet_sockets.drain.report import Report
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.namespaces import Namespace
-from linuxnet_sockets.plan import Order
-from linuxnet_sockets.record import extensions
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.host.namespaces import Namespace
+from linuxnet_sockets.query.record import extensions
 from linuxnet_sockets.selector.parse import parse_selector
-from tests.fakes import FakeSocket
+from tests.support.fake_kernel import FakeSocket
 from tests.unit.guard.machine import Machine, connection
 
 ALL = {"state": "all", "protocol": ["tcp", "udp"]}

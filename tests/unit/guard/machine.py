@@ -10,12 +10,12 @@ from pathlib import Path
 
 from linuxnet_sockets.guard.options import Guard, parse_guard
 from linuxnet_sockets.guard.reason import Reason
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.look import View, prepare
-from linuxnet_sockets.namespaces import Namespace
-from linuxnet_sockets.subject import Subject
-from linuxnet_sockets.wire import inet_diag
-from tests.fakes import FakeKernel, FakeNetlinkSocket, FakeSocket
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.host.namespaces import Namespace
+from linuxnet_sockets.netlink import inet_diag
+from linuxnet_sockets.query.find import View, prepare
+from linuxnet_sockets.sockets.socket import Subject
+from tests.support.fake_kernel import FakeKernel, FakeNetlinkSocket, FakeSocket
 
 LOCAL = "192.0.2.1"
 SECOND_LOCAL = "192.0.2.129"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes import FakeSocket
-from tests.fakes.model import (
+from tests.support.fake_kernel import FakeSocket
+from tests.support.fake_kernel.model import (
     BOUND_INACTIVE,
     CLOSE,
     ESTABLISHED,

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from plugins.module_utils._core.errors import NamespaceNotFound
-from plugins.module_utils._core.namespaces import Namespace
+from plugins.module_utils._core.host.namespaces import Namespace
 from plugins.module_utils._module import facts, info
 from plugins.module_utils._module.run import Answer, Request, Work
-from tests.fakes import FakeNetlinkSocket
+from tests.support.fake_kernel import FakeNetlinkSocket
 from tests.unit.guard.machine import Machine
 
 

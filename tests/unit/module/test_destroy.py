@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils._core import outcomes
+from plugins.module_utils._core.destroy import outcomes
 from plugins.module_utils._core.errors import InputError
-from plugins.module_utils._core.record import RECORD_KEYS
+from plugins.module_utils._core.query.record import RECORD_KEYS
 from plugins.module_utils._module.destroy import work
 from plugins.module_utils._module.outcomes import _ADVICE
 from plugins.module_utils._module.run import Answer
-from tests.fakes import FakeSocket
-from tests.fakes.model import CLOSE_WAIT, LISTEN, UDP
+from tests.support.fake_kernel import FakeSocket
+from tests.support.fake_kernel.model import CLOSE_WAIT, LISTEN, UDP
 from tests.unit.guard.machine import LOCAL, LOCAL6, REMOTE, REMOTE6, connection
 from tests.unit.module.conftest import Target
 

@@ -15,11 +15,16 @@ from typing import Any
 import pytest
 import yaml
 
-from plugins.module_utils._core import outcomes, record
-from plugins.module_utils._core.engines import registry
+from plugins.module_utils._core.destroy import outcomes
+from plugins.module_utils._core.destroy.engines import registry
 from plugins.module_utils._core.guard import reason
+from plugins.module_utils._core.query import record
+from plugins.module_utils._core.query.capabilities import (
+    BUILT_WITHOUT,
+    HANDLER_MISSING,
+    SUPPORTED,
+)
 from plugins.module_utils._core.selector.keys import KEYS
-from plugins.module_utils._core.support import BUILT_WITHOUT, HANDLER_MISSING, SUPPORTED
 from plugins.module_utils._core.verdicts.stranded import STRANDED
 from plugins.module_utils._core.verdicts.stuck import STUCK
 from plugins.module_utils._module import arguments

@@ -10,11 +10,11 @@ import pytest
 
 from plugins.module_utils._core.errors import InputError
 from plugins.module_utils._core.guard import holding
-from plugins.module_utils._core.record import RECORD_KEYS
+from plugins.module_utils._core.query.record import RECORD_KEYS
 from plugins.module_utils._module import drain
 from plugins.module_utils._module.run import Answer, Request
-from tests.fakes import FakeSocket
-from tests.fakes.model import UDP
+from tests.support.fake_kernel import FakeSocket
+from tests.support.fake_kernel.model import UDP
 from tests.unit.drain.timeline import QUIET, Timeline
 from tests.unit.guard.machine import LOCAL, REMOTE
 from tests.unit.module.test_documentation import module

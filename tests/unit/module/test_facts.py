@@ -13,8 +13,8 @@ from plugins.module_utils._core.errors import InputError
 from plugins.module_utils._core.verdicts.stranded import STRANDED
 from plugins.module_utils._core.verdicts.stuck import STUCK
 from plugins.module_utils._module.facts import gather
-from tests.fakes import FakeRoute, FakeSocket
-from tests.fakes.model import CLOSE, CLOSE_WAIT, LISTEN, UDP
+from tests.support.fake_kernel import FakeRoute, FakeSocket
+from tests.support.fake_kernel.model import CLOSE, CLOSE_WAIT, LISTEN, UDP
 from tests.unit.guard.machine import LOCAL, REMOTE, connection
 from tests.unit.module.conftest import Target
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from plugins.module_utils._core.errors import HandlerMissing, InputError
-from plugins.module_utils._core.record import RECORD_KEYS
+from plugins.module_utils._core.query.record import RECORD_KEYS
 from plugins.module_utils._module import summary
 from plugins.module_utils._module.info import look
-from tests.fakes import FakeRoute, FakeSocket
-from tests.fakes.model import CLOSE_WAIT, LISTEN, UDP
+from tests.support.fake_kernel import FakeRoute, FakeSocket
+from tests.support.fake_kernel.model import CLOSE_WAIT, LISTEN, UDP
 from tests.unit.guard.machine import LOCAL, REMOTE, connection
 from tests.unit.module.conftest import Target
 

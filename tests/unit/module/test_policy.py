@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils._core import outcomes
+from plugins.module_utils._core.destroy import outcomes
 from plugins.module_utils._core.errors import EngineUnavailable, InputError
-from plugins.module_utils._core.policy import document, engine, holds
-from plugins.module_utils._core.policy import look as policy_look
-from plugins.module_utils._core.record import RECORD_KEYS
+from plugins.module_utils._core.policy import decide, holds, model
+from plugins.module_utils._core.policy import evaluate as policy_look
+from plugins.module_utils._core.query.record import RECORD_KEYS
 from plugins.module_utils._module import policy as policy_work
 from plugins.module_utils._module.policy import work
 from plugins.module_utils._module.run import Answer
@@ -79,7 +79,7 @@ def test_nothing_violates(target: Target) -> None:
     assert answer.result == {
         "changed": False,
         "mode": "enforce",
-        "digest": document.digest(policy),
+        "digest": model.digest(policy),
         "rules": [
             {
                 "name": "kill",
@@ -310,7 +310,7 @@ def test_all_that_it_returns_is_documented() -> None:
     # `errors` comes with a refusal, and `diff` is Ansible's own.
     assert set(documented) - {"errors", "msg"} == RESULT_KEYS
     described = text(documented["violations"]["contains"]["status"]["description"])
-    assert [status for status in engine.STATUSES if f"V({status})" not in described] == []
+    assert [status for status in decide.STATUSES if f"V({status})" not in described] == []
 
 
 def test_its_examples_are_taken(target: Target) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ansible.parsing.dataloader import DataLoader
 
-from linuxnet_sockets.policy import document
+from linuxnet_sockets.policy import model
 from tests.unit.policy.policies import document as written
 from tests.unit.policy.policies import rule
 
@@ -58,7 +58,7 @@ def test_a_good_policy_is_told_about() -> None:
         "valid": True,
         "errors": [],
         "warnings": [],
-        "digest": document.digest(given),
+        "digest": model.digest(given),
         "mode": "report",
         "namespaces": ["current", "pid:1"],
         "needs": ["addresses", "links", "routes"],
@@ -137,7 +137,7 @@ def test_what_ansible_makes_of_values_is_made_plain() -> None:
     assert checked.document == plain
     assert checked.document["rules"][0]["name"].__class__ is str
     assert (checked.policy.limits.max_sockets, checked.policy.limits.per_ms) == (500, 180_000)
-    assert checked.policy.digest == document.digest(plain)
+    assert checked.policy.digest == model.digest(plain)
 
 
 def test_a_short_document_that_is_endless_is_refused_at_once() -> None:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import pytest
 
 from linuxnet_sockets.errors import NamespaceNotFound
-from linuxnet_sockets.namespaces import Namespace
-from tests.fakes import FakeNetlinkSocket
+from linuxnet_sockets.host.namespaces import Namespace
+from tests.support.fake_kernel import FakeNetlinkSocket
 from tests.unit.guard.machine import Machine
 
 
@@ -34,5 +34,5 @@ def spaces(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> dict[str, Names
         return machine.kernel.open(namespace, protocol)
 
     monkeypatch.setattr(machine, "open", open_netlink)
-    monkeypatch.setattr("linuxnet_sockets.policy.look.resolve", resolve)
+    monkeypatch.setattr("linuxnet_sockets.policy.evaluate.resolve", resolve)
     return known

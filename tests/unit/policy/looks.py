@@ -9,16 +9,16 @@ import socket
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from linuxnet_sockets.environment import Environment
+from linuxnet_sockets.destroy.outcomes import Result
 from linuxnet_sockets.errors import NetlinkError
 from linuxnet_sockets.guard.reason import Reason
-from linuxnet_sockets.namespaces import Namespace
-from linuxnet_sockets.outcomes import Result
-from linuxnet_sockets.policy.document import Policy, Rule
-from linuxnet_sockets.policy.engine import Decision, Enforced, Engine
-from linuxnet_sockets.policy.look import Judgement, Unseen, Violation
-from linuxnet_sockets.subject import Subject
-from linuxnet_sockets.wire.inet_diag import Sock
+from linuxnet_sockets.host.namespaces import Namespace
+from linuxnet_sockets.netlink.inet_diag import Sock
+from linuxnet_sockets.policy.decide import Decision, Enforced, Engine
+from linuxnet_sockets.policy.evaluate import Judgement, Unseen, Violation
+from linuxnet_sockets.policy.model import Policy, Rule
+from linuxnet_sockets.sockets.snapshot import Environment
+from linuxnet_sockets.sockets.socket import Subject
 
 ERROR = NetlinkError("list tcp sockets", 5)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from linuxnet_sockets.policy.document import Policy
+from linuxnet_sockets.policy.model import Policy
 from linuxnet_sockets.policy.parse import parse_policy
 
 

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linuxnet_sockets.errors import InputError
+from linuxnet_sockets.messages import describe
+from linuxnet_sockets.netlink.links import Address, Link
 from linuxnet_sockets.policy.conditions import Facts, KnownRoute, can_hold
 from linuxnet_sockets.policy.while_ import parse_condition
 from linuxnet_sockets.selector.prefixes import Prefix
-from linuxnet_sockets.wire.route import Address, Link
-from linuxnet_sockets.words import describe
 
 UP = 0x11043
 NO_CARRIER = 0x1003

@@ -22,11 +22,11 @@ from hypothesis.stateful import (
     rule,
 )
 
-from linuxnet_sockets.outcomes import Result
-from linuxnet_sockets.policy.engine import Decision, Enforced, Engine
-from linuxnet_sockets.policy.look import Judgement, Unseen
-from linuxnet_sockets.policy.spent import Kept
-from linuxnet_sockets.subject import Subject
+from linuxnet_sockets.destroy.outcomes import Result
+from linuxnet_sockets.policy.budget import Kept
+from linuxnet_sockets.policy.decide import Decision, Enforced, Engine
+from linuxnet_sockets.policy.evaluate import Judgement, Unseen
+from linuxnet_sockets.sockets.socket import Subject
 from tests.unit.policy import policies
 from tests.unit.policy.looks import HERE, THERE, Place, look, subject, unseen
 

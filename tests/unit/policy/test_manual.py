@@ -13,9 +13,9 @@ import jsonschema
 import pytest
 import yaml
 
-from linuxnet_sockets.policy import backoff, document
+from linuxnet_sockets.policy import backoff, model
 from linuxnet_sockets.policy.parse import parse_policy
-from linuxnet_sockets.policy.schema import SCHEMA
+from linuxnet_sockets.policy.schema.policy import SCHEMA
 from linuxnet_sockets.policy.while_ import parse_condition
 from tests.unit.policy.policies import People
 
@@ -45,9 +45,9 @@ def test_every_key_is_described(place: dict[str, dict[str, object]]) -> None:
 
 
 def test_the_numbers_are_those_of_the_code() -> None:
-    assert document.DEFAULT_HOLD_MS == 2_000
+    assert model.DEFAULT_HOLD_MS == 2_000
     assert "``2s`` unless said otherwise" in _TEXT
-    assert (document.DEFAULT_PER_MS, document.MODES[0]) == (60_000, "enforce")
+    assert (model.DEFAULT_PER_MS, model.MODES[0]) == (60_000, "enforce")
     assert (backoff.FREE_ROUNDS, backoff.LONGEST_MS) == (3, 300_000)
     assert "From the third time in a" in _TEXT
     assert "up to five minutes; after ten minutes" in _TEXT

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from linuxnet_sockets.errors import PolicyErrors, ProtectFileError
+from linuxnet_sockets.messages import describe, path_text
 from linuxnet_sockets.policy.parse import AnyNames, parse_policy
-from linuxnet_sockets.words import describe, path_text
 from tests.unit.policy.policies import People, document, policy, rule
 
 

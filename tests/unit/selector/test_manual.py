@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from linuxnet_sockets import vocabulary
-from linuxnet_sockets.selector.comparisons import QUANTITIES
+from linuxnet_sockets.netlink import constants
 from linuxnet_sockets.selector.keys import KEYS
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.selector.predicates.numeric import QUANTITIES
 
 _PAGE = Path(__file__).parents[3] / "docs" / "docsite" / "rst" / "selectors.rst"
 _TEXT = _PAGE.read_text(encoding="utf-8")
@@ -50,7 +50,7 @@ def test_every_key_is_described_once() -> None:
 
 
 def test_every_state_and_group_is_named() -> None:
-    for name in (*vocabulary.STATES, *vocabulary.GROUPS):
+    for name in (*constants.STATES, *constants.GROUPS):
         assert f"``{name}``" in _TEXT
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets import vocabulary
 from linuxnet_sockets.errors import InputError
+from linuxnet_sockets.messages import describe
+from linuxnet_sockets.netlink import constants
 from linuxnet_sockets.selector.keys import FOREIGN, KEYS
 from linuxnet_sockets.selector.parse import Selector, parse_selector
-from linuxnet_sockets.words import describe
 
 from .world import Names, World, facts, subject
 
@@ -37,7 +37,7 @@ def matches(value: object, **given: Any) -> bool | None:
 def test_nothing_said_means_what_plain_ss_shows() -> None:
     selector = parse({})
     assert selector.protocols == ("tcp",)
-    assert selector.states("tcp") == vocabulary.state_mask(vocabulary.DEFAULT_STATES)
+    assert selector.states("tcp") == constants.state_mask(constants.DEFAULT_STATES)
     assert selector.states("udp") == 0
     assert selector.named_protocols == frozenset()
 
@@ -66,8 +66,8 @@ def test_a_protocol_anywhere_takes_the_default_away() -> None:
 
 def test_without_a_word_about_them_a_protecting_selector_covers_all() -> None:
     selector = parse({"remote": "10.0.0.53"}, "protect")
-    assert selector.protocols == tuple(vocabulary.PROTOCOLS)
-    assert selector.states("tcp") == vocabulary.state_mask(vocabulary.STATES.values())
+    assert selector.protocols == tuple(constants.PROTOCOLS)
+    assert selector.states("tcp") == constants.state_mask(constants.STATES.values())
     assert selector.named_protocols == frozenset()
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from linuxnet_sockets.errors import InputError
 from linuxnet_sockets.selector.parse import Selector, parse_selector
-from tests.fakes import bytecode
+from tests.support.fake_kernel import bytecode
 
 from . import generated, reference
 from .world import STATES, Names, sixteen, subject, world_of

@@ -15,9 +15,9 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from linuxnet_sockets.owners import Process
-from linuxnet_sockets.subject import Subject
-from linuxnet_sockets.wire.inet_diag import Sock
+from linuxnet_sockets.host.processes import Process
+from linuxnet_sockets.netlink.inet_diag import Sock
+from linuxnet_sockets.sockets.socket import Subject
 
 STATES = {
     "established": 1,

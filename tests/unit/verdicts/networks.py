@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import socket
 
-from linuxnet_sockets.environment import Environment
-from linuxnet_sockets.host import Host
-from linuxnet_sockets.namespaces import Namespace
-from linuxnet_sockets.subject import Subject
-from linuxnet_sockets.verdicts.network import EXTENSIONS, Network
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.host.namespaces import Namespace
+from linuxnet_sockets.netlink import inet_diag, routes
+from linuxnet_sockets.netlink.connection import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Connection
+from linuxnet_sockets.sockets.snapshot import Environment
+from linuxnet_sockets.sockets.socket import Subject
+from linuxnet_sockets.verdicts.route_state import EXTENSIONS, Network
 from linuxnet_sockets.verdicts.stranded import STRANDED
-from linuxnet_sockets.wire import fib, inet_diag
-from linuxnet_sockets.wire.netlink import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Connection
-from tests.fakes import FakeKernel, FakeLink, FakeRoute, FakeSocket, model
+from tests.support.fake_kernel import FakeKernel, FakeLink, FakeRoute, FakeSocket, model
 
 LO, ETH0, WG0 = 1, 2, 3
 NO_CARRIER = 0x1003
@@ -111,7 +111,7 @@ class Networked:
         return [
             payload
             for kind, payload in self.here.requests
-            if kind == fib.RTM_GETROUTE and payload[1]
+            if kind == routes.RTM_GETROUTE and payload[1]
         ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from linuxnet_sockets.selector.values import parse_duration_ms
+from linuxnet_sockets.values import parse_duration_ms
 from linuxnet_sockets.verdicts.stranded import STRANDED
 from linuxnet_sockets.verdicts.stuck import DEFAULT_FOR_MS, PROVABLE_MS, STUCK
 

@@ -10,7 +10,7 @@ import socket
 
 import pytest
 
-from tests.fakes import FakeAddress, FakeRoute, FakeRule, FakeSocket, model
+from tests.support.fake_kernel import FakeAddress, FakeRoute, FakeRule, FakeSocket, model
 from tests.unit.verdicts.networks import (
     DOWN,
     ENDS,

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets import record
-from linuxnet_sockets.look import View, find
-from linuxnet_sockets.namespaces import Namespace
+from linuxnet_sockets.host.namespaces import Namespace
+from linuxnet_sockets.netlink import inet_diag
+from linuxnet_sockets.query import record
+from linuxnet_sockets.query.find import View, find
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.subject import Subject
+from linuxnet_sockets.sockets.socket import Subject
 from linuxnet_sockets.verdicts.stuck import DEFAULT_FOR_MS, STATES, STUCK, judge, verdicts
-from linuxnet_sockets.wire import inet_diag
-from tests.fakes import FakeSocket
-from tests.fakes.model import (
+from tests.support.fake_kernel import FakeSocket
+from tests.support.fake_kernel.model import (
     CLOSE_WAIT,
     CLOSING,
     ESTABLISHED,

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets import record
-from linuxnet_sockets.look import View, find, prepare
+from linuxnet_sockets.query import record
+from linuxnet_sockets.query.find import View, find, prepare
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.subject import Subject
-from tests.fakes import FakeSocket
-from tests.fakes.model import CLOSE_WAIT, ESTABLISHED, LISTEN
+from linuxnet_sockets.sockets.socket import Subject
+from tests.support.fake_kernel import FakeSocket
+from tests.support.fake_kernel.model import CLOSE_WAIT, ESTABLISHED, LISTEN
 from tests.unit.guard.machine import LOCAL, LOCAL6, REMOTE, REMOTE6, Machine
 
 MINUTE = 60_000

@@ -14,24 +14,24 @@ from collections.abc import Iterator, Sized
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TextIO
 
-from .. import outcomes
+from ..destroy import outcomes
 from ..errors import AgentOutOfReach
 from ..guard.reason import Reason
-from ..host import Host
-from ..policy import engine
-from ..policy.document import Policy
-from ..policy.enforce import Pass, run_pass
-from ..policy.engine import Engine
-from ..policy.look import missing_interfaces
-from ..record import record
-from ..words import describe, listed_text, warning_text
-from . import control
-from .deadline import Deadline, read_clocks
-from .loop import EVENTS, STATUS
-from .source import Refusal, read_policy
+from ..host.host import Host
+from ..messages import describe, listed_text, warning_text
+from ..policy import decide
+from ..policy.decide import Engine
+from ..policy.evaluate import missing_interfaces
+from ..policy.model import Policy
+from ..policy.reconcile import Pass, run_pass
+from ..query.record import record
+from . import controls
+from .clocks import Deadline, read_clocks
+from .daemon import EVENTS, STATUS
+from .policy_file import Refusal, read_policy
+from .reporter import told_of
 from .status import as_of, is_healthy
 from .status_words import status_lines
-from .telling import told_of
 
 WELL, NOT_WELL, NOT_RUNNING = 0, 1, 3
 
@@ -175,7 +175,7 @@ def _plan_lines(policy: Policy, one: Pass) -> list[str]:
             where = "" if told["namespace"] == "current" else f" in {told['namespace']}"
             fate = _STATUS_WORDS.get(finding.status, finding.status)
             expected = forecast.get(finding.violation.identity)
-            if finding.status == engine.DESTROY and expected not in (None, *outcomes.CHANGING):
+            if finding.status == decide.DESTROY and expected not in (None, *outcomes.CHANGING):
                 fate = f"cannot be destroyed ({expected})"
             lines.append(
                 f"  {fate}{why}: {told['protocol']} "
@@ -198,12 +198,12 @@ def _plan_lines(policy: Policy, one: Pass) -> list[str]:
 _NOT_NOW = "; its condition does not hold now"
 
 _STATUS_WORDS = {
-    engine.DESTROY: "would be destroyed",
-    engine.LIMIT: "over the limit",
-    engine.PROTECTED: "protected",
-    engine.REPORTED: "reported",
-    engine.WITHHELD: "would be destroyed, but for the mode",
-    engine.OTHER_RULE: "an earlier rule names it",
+    decide.DESTROY: "would be destroyed",
+    decide.LIMIT: "over the limit",
+    decide.PROTECTED: "protected",
+    decide.REPORTED: "reported",
+    decide.WITHHELD: "would be destroyed, but for the mode",
+    decide.OTHER_RULE: "an earlier rule names it",
 }
 
 
@@ -233,25 +233,25 @@ def status(runtime: str, out: TextIO, *, as_json: bool) -> int:
 def pause(places: Places, out: TextIO, *, reason: str, for_s: float | None) -> int:
     until = None if for_s is None else Deadline.after(read_clocks("/proc"), for_s)
     with _telling("pause the agent", places.state):
-        control.write_pause(places.state, reason, until)
+        controls.write_pause(places.state, reason, until)
     _poke(places, out, "paused")
     return WELL
 
 
 def resume(places: Places, out: TextIO) -> int:
     with _telling("resume the agent", places.state):
-        ended = control.end_pause(places.state)
+        ended = controls.end_pause(places.state)
     _poke(places, out, "resumed" if ended else "was not paused")
     return WELL
 
 
 def confirm(places: Places, out: TextIO, *, digest: str | None) -> int:
-    waiting = control.read_confirmation(places.state)
+    waiting = controls.read_confirmation(places.state)
     if waiting is not None and digest is not None and not waiting.awaited_for(digest):
         out.write(f"not confirmed: the policy on trial is {waiting.digest}, not {digest}\n")
         return NOT_WELL
     with _telling("confirm the policy", places.state):
-        confirmed = control.confirm(places.state)
+        confirmed = controls.confirm(places.state)
     _poke(places, out, "confirmed" if confirmed else "nothing was on trial")
     return WELL
 
@@ -262,7 +262,7 @@ def trial(host: Host, places: Places, file: str, out: TextIO, *, within_s: float
         return _refused(out, read, as_json=False)
     until = Deadline.after(read_clocks(host.proc), within_s)
     with _telling("put the policy on trial", places.state):
-        control.await_confirmation(places.state, read.digest, until)
+        controls.await_confirmation(places.state, read.digest, until)
     _poke(places, out, f"on trial: {read.digest}")
     return WELL
 

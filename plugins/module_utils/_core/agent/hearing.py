@@ -9,10 +9,10 @@ import os
 from collections.abc import Iterable
 
 from ..errors import SocketsError
-from ..host import Host
-from ..namespaces import CURRENT, Namespace, resolve
-from ..wire import nsid
-from ..wire.netlink import NETLINK_ROUTE, Connection
+from ..host.host import Host
+from ..host.namespaces import CURRENT, Namespace, resolve
+from ..netlink import nsid
+from ..netlink.connection import NETLINK_ROUTE, Connection
 
 
 class Hearing:

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from .account import Account
 from .journal import NOTICE, WARNING
-from .telling import Teller
+from .reporter import Teller
+from .state import Account
 
 
 def tell_policy(account: Account, teller: Teller) -> None:

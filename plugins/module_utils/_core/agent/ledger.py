@@ -17,8 +17,8 @@ import os
 import stat
 from typing import Any
 
-from ..policy.spent import LONGEST_PART_MS, MOST_PARTS, Kept
-from .files import replace_file
+from ..host.atomic_files import replace_file
+from ..policy.budget import LONGEST_PART_MS, MOST_PARTS, Kept
 
 SPENT = "spent.json"
 

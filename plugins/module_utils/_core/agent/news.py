@@ -14,8 +14,8 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from ..errors import MalformedMessage
-from ..wire import attributes
-from ..wire.route import IFF_LOWER_UP, IFF_UP
+from ..netlink import attributes
+from ..netlink.links import IFF_LOWER_UP, IFF_UP
 
 # include/uapi/linux/rtnetlink.h
 _RTM_NEWLINK = 16

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from ..policy import engine
-from .account import HELD_BACK, Account
-from .deadline import Clocks
+from ..policy import decide
+from .clocks import Clocks
 from .metrics import Metric
+from .state import HELD_BACK, Account
 
 
 def metrics_of(account: Account, now: Clocks) -> list[Metric]:
@@ -45,7 +45,7 @@ def metrics_of(account: Account, now: Clocks) -> list[Metric]:
             [
                 ({"rule": rule.name, "status": status}, account.statuses(rule.name)[status])
                 for rule in (policy.rules if policy else ())
-                for status in engine.STATUSES
+                for status in decide.STATUSES
             ],
         ),
         Metric(

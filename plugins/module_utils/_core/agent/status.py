@@ -9,10 +9,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ..policy import engine
-from .account import REPORT, Account
-from .cadence import longest_gap_s
-from .deadline import Clocks, Deadline
+from ..policy import decide
+from .clocks import Clocks, Deadline
+from .scheduler import longest_gap_s
+from .state import REPORT, Account
 
 VERSION = 1
 # Of an agent that does not look: it cannot say that itself.
@@ -75,7 +75,7 @@ def status_of(account: Account, now: Clocks) -> dict[str, Any]:
             {
                 "name": rule.name,
                 "violations": sum(account.statuses(rule.name).values()),
-                **{status: account.statuses(rule.name)[status] for status in engine.STATUSES},
+                **{status: account.statuses(rule.name)[status] for status in decide.STATUSES},
                 "outcomes": {
                     outcome: count
                     for (name, outcome), count in sorted(account.ended.items())

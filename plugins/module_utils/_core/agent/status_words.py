@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..policy import engine
-from ..policy.document import REFUSE
-from . import account
+from ..policy import decide
+from ..policy.model import REFUSE
+from . import state
 from .status import OVERDUE
 
 # From here on minutes say more than seconds.
@@ -25,7 +25,7 @@ def status_lines(told: dict[str, Any]) -> list[str]:
         lines.append(f"paused: {reason}{_left(told['pause'])} (socket-agent resume ends it)")
     if told["trial"] is not None:
         lines.append(f"on trial{_left(told['trial'])} (socket-agent confirm keeps the policy)")
-    if told["limit"] is not None and told["held_back"] != account.COUNT_UNKNOWN:
+    if told["limit"] is not None and told["held_back"] != state.COUNT_UNKNOWN:
         lines.append(_limit_line(told["limit"]))
     for each in (told["refused"] or {"errors": []})["errors"]:
         lines.append(f"refused policy: {each}")
@@ -42,12 +42,12 @@ def _policy_line(policy: dict[str, Any]) -> str:
 
 
 _HELD_BACK = {
-    account.NO_POLICY: "destroys nothing: no policy is in force",
-    account.PAUSED: "destroys nothing: it is paused",
-    account.UNCONFIRMED: "destroys nothing: the policy was not confirmed in time",
-    account.REPORT: "destroys nothing: the policy says mode report",
-    account.COUNT_UNKNOWN: "destroys nothing: what was destroyed before it started is not known",
-    account.NOT_SEEN: "enforcing, but not everything could be looked at",
+    state.NO_POLICY: "destroys nothing: no policy is in force",
+    state.PAUSED: "destroys nothing: it is paused",
+    state.UNCONFIRMED: "destroys nothing: the policy was not confirmed in time",
+    state.REPORT: "destroys nothing: the policy says mode report",
+    state.COUNT_UNKNOWN: "destroys nothing: what was destroyed before it started is not known",
+    state.NOT_SEEN: "enforcing, but not everything could be looked at",
 }
 
 
@@ -64,7 +64,7 @@ def _how(told: dict[str, Any]) -> str:
             f"{told['resync_s']:g} s: it hangs, was stopped, or has more to do than it can "
             f"[{reason}]"
         )
-    if reason == account.OVER_LIMIT:
+    if reason == state.OVER_LIMIT:
         refuses = told["limit"] is not None and told["limit"]["on_excess"] == REFUSE
         words = "destroys nothing" if refuses else "enforcing, as fast as the limits allow"
         return f"{words}: more violate the policy than its limits allow to destroy [{reason}]"
@@ -81,7 +81,7 @@ def _limit_line(limit: dict[str, Any]) -> str:
 
 def _rule_line(rule: dict[str, Any]) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in rule["outcomes"].items())
-    now = ", ".join(f"{rule[each]} {each}" for each in engine.STATUSES if rule[each])
+    now = ", ".join(f"{rule[each]} {each}" for each in decide.STATUSES if rule[each])
     verb = "violates" if rule["violations"] == 1 else "violate"
     missing = rule["missing_interfaces"]
     return (

@@ -12,26 +12,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .. import outcomes, vocabulary
-from ..destroy import destroy_planned
-from ..engines.registry import engines_named
+from ..destroy import outcomes
+from ..destroy.engines.registry import engines_named
+from ..destroy.executor import destroy_planned
+from ..destroy.outcomes import Result
+from ..destroy.planner import Plan, excess
 from ..errors import NamespaceNotFound, SocketsError
+from ..guard.limits import Excess
 from ..guard.reason import Reason
-from ..host import Host
-from ..limits import Excess
-from ..look import View
-from ..namespaces import Namespace
-from ..outcomes import Result
-from ..plan import Plan, excess
-from ..subject import Subject
-from ..words import describe
-from .options import FAIL, IGNORE, SENT, DrainOrder
-from .pauses import Pauses
+from ..host.host import Host
+from ..host.namespaces import Namespace
+from ..messages import describe
+from ..netlink import constants
+from ..query.find import View
+from ..sockets.socket import Subject
+from .model import FAIL, IGNORE, SENT, DrainOrder
+from .observe import Survey, is_sent, survey
+from .poll_interval import Pauses
 from .progress import Progress
+from .quiescence import bytes_of, still_for
 from .report import Mark, Report
-from .still import bytes_of, still_for
-from .survey import Survey, is_sent, survey
-from .watchlist import IGNORED, SPARED, WAITED
+from .tracker import IGNORED, SPARED, WAITED
 
 __all__ = ["DrainOrder", "Progress", "Report", "drain"]
 
@@ -232,7 +233,7 @@ class _Drain:
     def _record(self, result: Result, *, final: bool) -> None:
         """Take up what became of one that was due."""
         key, outcome = result.subject.identity, result.outcome
-        connected = result.subject.protocol in vocabulary.STREAMS or result.subject.has_remote
+        connected = result.subject.protocol in constants.STREAMS or result.subject.has_remote
         if outcome in outcomes.CHANGING:
             mark = self._report.marks[key]
             self._progress.sent += mark.sent

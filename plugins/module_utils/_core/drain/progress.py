@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from .. import outcomes
-from ..namespaces import Namespace
-from .still import Bytes
-from .watchlist import Watchlist
+from ..destroy import outcomes
+from ..host.namespaces import Namespace
+from .quiescence import Bytes
+from .tracker import Watchlist
 
 
 @dataclass

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .. import outcomes
-from ..limits import Excess
-from ..outcomes import Result
-from ..subject import Subject
+from ..destroy import outcomes
+from ..destroy.outcomes import Result
+from ..guard.limits import Excess
+from ..sockets.socket import Subject
 from .progress import Progress
-from .still import Bytes
-from .watchlist import SPARED, Key
+from .quiescence import Bytes
+from .tracker import SPARED, Key
 
 
 class Mark(NamedTuple):

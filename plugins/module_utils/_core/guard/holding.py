@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..owners import Descriptors, descriptor_links
+from ..host.processes import Descriptors, descriptor_links
 
 # From so many descriptors on, a sample pays.
 _MANY = 1024

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..environment import Environment
 from ..errors import InputError, PathStep
 from ..selector.parse import Selector, parse_selector
-from ..selector.values import Names
-from .files import read_protect_files
+from ..sockets.snapshot import Environment
+from ..values import Names
+from .evaluator import Watch
+from .protect_files import read_protect_files
 from .reason import CONTROL_CONNECTION, KERNEL, LISTENERS, LOOPBACK, SSH_SESSIONS, UNCONNECTED
-from .watch import Watch
 
 SWITCHES = (CONTROL_CONNECTION, SSH_SESSIONS, LOOPBACK, LISTENERS, UNCONNECTED, KERNEL)
 _SELECTORS = "selectors"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from functools import cached_property
 
-from ..environment import Environment
-from ..owners import process_numbers
+from ..host.processes import process_numbers
+from ..sockets.snapshot import Environment
 
 # The listening daemon and, since OpenSSH 9.8, the programs of a session; and dropbear.
 SSH_PROGRAMS = frozenset({"sshd", "sshd-session", "sshd-auth", "dropbear"})

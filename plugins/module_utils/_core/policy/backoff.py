@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..namespaces import Identity
+from ..host.namespaces import Identity
 
 # So many times in a row nothing is waited for.
 FREE_ROUNDS = 3

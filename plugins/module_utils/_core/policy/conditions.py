@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import NamedTuple, Optional
 
+from ..netlink.links import Address, Link
 from ..selector.prefixes import Prefix
-from ..wire.route import Address, Link
 
 DEFAULT_ROUTES = (Prefix(bytes(4), 0), Prefix(bytes(16), 0))
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..outcomes import Result
-from .document import Limits
-from .look import Violation
+from ..destroy.outcomes import Result
+from .evaluate import Violation
+from .model import Limits
 
 # What is to be done about a violation, a closed list.
 DESTROY = "destroy"

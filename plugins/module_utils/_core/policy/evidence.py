@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..selector.parse import Selector
+from ..selector.predicates.verdict import StrandedIs, StuckIs, SupersededAfter
 from ..selector.tree import All, Leaf, Node, leaves
-from ..selector.verdicts import StrandedIs, StuckIs, SupersededAfter
-from ..subject import Subject
+from ..sockets.socket import Subject
 from ..verdicts import stuck
-from ..verdicts.network import Network
+from ..verdicts.route_state import Network
 from ..verdicts.superseded import Heard
 from .conditions import Condition
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..namespaces import Identity
+from ..host.namespaces import Identity
 
 # What tells one socket from another: (protocol, cookie, local port, remote port, remote address).
 # The cookie of a socket that its owner connects elsewhere stays, and it is another socket then.

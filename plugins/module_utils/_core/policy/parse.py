@@ -13,15 +13,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from .. import values
 from ..errors import InputError, PathStep, PolicyErrors
 from ..guard.options import Guard, parse_guard
-from ..namespaces import checked_name
-from ..selector import values
+from ..host.namespaces import checked_name
 from ..selector.parse import Selector, parse_selector
-from ..selector.values import Names, Path
-from . import document, sense
+from ..values import Names, Path
+from . import lint, model
 from .conditions import Condition
-from .document import Limits, Policy, Rule
+from .model import Limits, Policy, Rule
 from .plain import refuse_unplain
 from .while_ import parse_condition
 
@@ -82,7 +82,7 @@ def parse_policy(
     if reader.errors:
         raise PolicyErrors(reader.errors)
     rules = [rule for rule, _given in parts.rules]
-    errors, warnings = sense.examined(
+    errors, warnings = lint.examined(
         parts.rules,
         parts.guard,
         (*whole, "rules"),
@@ -97,7 +97,7 @@ def parse_policy(
         guard=parts.guard,
         rules=tuple(rules),
         needs=frozenset().union(*map(_needs, rules)),
-        digest=document.digest(value),
+        digest=model.digest(value),
         warnings=tuple(warnings),
     )
 
@@ -125,7 +125,7 @@ class _Reader:
         written = self._mapping(value, path, _KEYS, _REQUIRED, _POLICY)
         self._read(written, "version", path, _version, None)
         return _Parts(
-            self._read(written, "mode", path, _mode, document.ENFORCE),
+            self._read(written, "mode", path, _mode, model.ENFORCE),
             self._read(written, "namespaces", path, self._namespaces, ("current",)),
             self._read(written, "limits", path, self._limits, Limits(1)),
             self._guard(written, path),
@@ -175,8 +175,8 @@ class _Reader:
         written = self._mapping(value, path, _LIMITS_KEYS, ("max_sockets",), _LIMITS)
         return Limits(
             self._read(written, "max_sockets", path, _max_sockets, 1),
-            self._read(written, "per", path, _window, document.DEFAULT_PER_MS),
-            self._read(written, "on_excess", path, _on_excess, document.REFUSE),
+            self._read(written, "per", path, _window, model.DEFAULT_PER_MS),
+            self._read(written, "on_excess", path, _on_excess, model.REFUSE),
         )
 
     def _guard(self, written: Mapping[str, Any], path: Path) -> Guard:
@@ -202,8 +202,8 @@ class _Reader:
 
     def _rules(self, value: object, path: Path) -> list[tuple[Rule, Mapping[str, Any]]]:
         found = _elements(value, path, _RULES)
-        if len(found) > document.MOST_RULES:
-            raise InputError(path, "...", f"more than {document.MOST_RULES} rules", _RULES)
+        if len(found) > model.MOST_RULES:
+            raise InputError(path, "...", f"more than {model.MOST_RULES} rules", _RULES)
         rules: list[tuple[Rule, Mapping[str, Any]]] = []
         first: dict[str, PathStep] = {}
         for at, item in found:
@@ -225,26 +225,26 @@ class _Reader:
 
     def _rule(self, written: Mapping[str, Any], path: Path) -> Rule | None:
         """None: without a match there is no rule, and that was told."""
-        action = self._read(written, "action", path, _action, document.DESTROY)
+        action = self._read(written, "action", path, _action, model.DESTROY)
 
         def selector(value: object, at: Path) -> Selector | None:
             return self._match(value, at, action)
 
         match = self._read(written, "match", path, selector, None)
         name = self._read(written, "name", path, _name, "")
-        hold = self._read(written, "hold", path, _duration, document.DEFAULT_HOLD_MS)
+        hold = self._read(written, "hold", path, _duration, model.DEFAULT_HOLD_MS)
         condition = self._read(written, "while", path, _condition, None)
         if match is None or not name:
             return None
         asked = () if condition is None else condition.interfaces
-        mentioned = tuple(dict.fromkeys((*asked, *sense.mentioned(match))))
+        mentioned = tuple(dict.fromkeys((*asked, *lint.mentioned(match))))
         return Rule(name, match, condition, hold, action, mentioned)
 
     def _match(self, value: object, path: Path, action: str) -> Selector:
         if value == {}:
             remedy = "a selector; state: all for every socket"
             raise InputError(path, value, "an empty selector", remedy)
-        role = "destroy" if action == document.DESTROY else "find"
+        role = "destroy" if action == model.DESTROY else "find"
         return parse_selector(value, names=self._names, path=path, role=role)
 
 
@@ -256,31 +256,31 @@ def _elements(value: object, path: Path, allowed: str) -> list[tuple[Path, objec
 
 
 def _version(value: object, path: Path) -> None:
-    allowed = str(document.VERSION)
-    if values.integer(value, path, allowed) != document.VERSION:
+    allowed = str(model.VERSION)
+    if values.integer(value, path, allowed) != model.VERSION:
         raise InputError(path, value, "a version that is not known here", allowed)
 
 
 def _mode(value: object, path: Path) -> str:
-    return values.choice(value, path, document.MODES, "mode")
+    return values.choice(value, path, model.MODES, "mode")
 
 
 def _max_sockets(value: object, path: Path) -> int:
-    return values.integer(value, path, _MAX_SOCKETS, low=1, high=document.MOST_SOCKETS)
+    return values.integer(value, path, _MAX_SOCKETS, low=1, high=model.MOST_SOCKETS)
 
 
 def _window(value: object, path: Path) -> int:
     return values.parse_duration_ms(
-        value, path, low_ms=document.SHORTEST_PER_MS, high_ms=document.LONGEST_MS
+        value, path, low_ms=model.SHORTEST_PER_MS, high_ms=model.LONGEST_MS
     )
 
 
 def _on_excess(value: object, path: Path) -> str:
-    return values.choice(value, path, document.EXCESSES, "choice")
+    return values.choice(value, path, model.EXCESSES, "choice")
 
 
 def _action(value: object, path: Path) -> str:
-    return values.choice(value, path, document.ACTIONS, "action")
+    return values.choice(value, path, model.ACTIONS, "action")
 
 
 def _name(value: object, path: Path) -> str:
@@ -291,7 +291,7 @@ def _name(value: object, path: Path) -> str:
 
 
 def _duration(value: object, path: Path) -> int:
-    return values.parse_duration_ms(value, path, high_ms=document.LONGEST_MS)
+    return values.parse_duration_ms(value, path, high_ms=model.LONGEST_MS)
 
 
 def _condition(value: object, path: Path) -> Condition | None:

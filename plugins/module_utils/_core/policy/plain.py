@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 
 from ..errors import InputError
-from ..selector.values import Path, kind
+from ..values import Path, kind
 
 DEPTH = 100
 MOST_VALUES = 100_000

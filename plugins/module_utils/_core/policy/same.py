@@ -12,9 +12,9 @@ from __future__ import annotations
 import dataclasses
 
 from ..selector.parse import Selector
+from ..selector.predicates.verdict import StrandedBy
 from ..selector.tree import Leaf
-from ..selector.verdicts import StrandedBy
-from .document import Rule
+from .model import Rule
 
 # What says where in the policy something stands.
 _PLACE = "path"

@@ -8,11 +8,11 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Mapping
 
+from .. import values
 from ..errors import InputError
-from ..selector import values
-from ..selector.addresses import parse_device
+from ..selector.predicates.address import parse_device
 from ..selector.prefixes import MAPPED, Prefix
-from ..selector.values import Path
+from ..values import Path
 from . import conditions
 from .conditions import Combined, Condition, NotCondition
 

@@ -14,24 +14,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .. import vocabulary
+from .. import values
 from ..errors import InputError
-from . import ss_words, values
-from .addresses import EndpointIn, Host
-from .holders import CgroupIs
-from .leaves import (
-    Autobound,
-    Constant,
-    DeviceIs,
-    FamilyIs,
-    MarkIs,
-    PortIn,
-    StateIs,
-)
+from ..netlink import constants
+from ..values import PORT_MAX, Names, Path
+from . import ss_words
+from .predicates.address import EndpointIn, Host
+from .predicates.owner import CgroupIs
+from .predicates.socket import Autobound, Constant, DeviceIs, FamilyIs, MarkIs, PortIn, StateIs
+from .predicates.states import parse_state
 from .ss_words import HostWord
-from .states import parse_state
 from .tree import All, Any, Node, Not
-from .values import PORT_MAX, Names, Path
 
 ALLOWED = (
     "a filter of ss(8), such as: state established ( dport = :443 or sport = :443 ) and not dst "
@@ -151,7 +144,7 @@ class _Parser:
             if word.text == "state":
                 states = named if states is None else states | named
             else:
-                states = (vocabulary.GROUPS["all"] if states is None else states) - named
+                states = (constants.GROUPS["all"] if states is None else states) - named
             if not states:
                 raise self._refusal(name, "leaves no state")
 

@@ -13,16 +13,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from .. import vocabulary
+from .. import values
 from ..errors import InputError
+from ..netlink import constants
+from ..values import PORT, Names, Path
 from ..verdicts.stranded import STRANDED
 from ..verdicts.stuck import STUCK
-from . import comparisons, values
-from .addresses import ENDPOINT, EndpointIn, parse_device, parse_host
 from .expression import ALLOWED as EXPRESSION
 from .expression import parse_expression
-from .holders import CgroupIs, PidIs, ProcessIs, UserIs
-from .leaves import (
+from .predicates import numeric
+from .predicates.address import ENDPOINT, EndpointIn, parse_device, parse_host
+from .predicates.owner import CgroupIs, PidIs, ProcessIs, UserIs
+from .predicates.socket import (
     CongestionIs,
     DeviceIs,
     FamilyIs,
@@ -32,11 +34,9 @@ from .leaves import (
     ProtocolIs,
     StateIs,
 )
-from .states import NAMES as STATES
-from .states import parse_state
-from .tree import Any, Node
-from .values import PORT, Names, Path
-from .verdict_values import (
+from .predicates.states import NAMES as STATES
+from .predicates.states import parse_state
+from .predicates.verdict_values import (
     CLOCK_MAX_MS,
     STRANDED_ALLOWED,
     STUCK_ALLOWED,
@@ -45,6 +45,7 @@ from .verdict_values import (
     parse_stuck,
     parse_superseded,
 )
+from .tree import Any, Node
 
 Parse = Callable[[object, Path, Names], Node]
 
@@ -65,14 +66,14 @@ _MARK = "a mark of 32 bits such as 16 or 0x10, or value/mask such as 0x10/0xff"
 _CGROUP = "a path below the cgroup v2 mount, such as /system.slice/nginx.service"
 _PROCESS = "the name of a command, as ps -o comm prints it"
 _CONGESTION = "the name of a congestion control algorithm, such as cubic"
-_ONE_OF_PROTOCOLS = f"one of: {', '.join(vocabulary.PROTOCOLS)}"
-_ONE_OF_FAMILIES = f"one of: {', '.join(vocabulary.FAMILIES)}"
+_ONE_OF_PROTOCOLS = f"one of: {', '.join(constants.PROTOCOLS)}"
+_ONE_OF_FAMILIES = f"one of: {', '.join(constants.FAMILIES)}"
 _STATE = f"one of: {', '.join(STATES)}"
 
 
 def _protocol(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
     chosen = [
-        values.choice(item, at, vocabulary.PROTOCOLS, "protocol")
+        values.choice(item, at, constants.PROTOCOLS, "protocol")
         for at, item in values.items(value, path, _ONE_OF_PROTOCOLS)
     ]
     return ProtocolIs(path, value, chosen)
@@ -80,7 +81,7 @@ def _protocol(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
 
 def _family(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
     chosen = [
-        values.choice(item, at, vocabulary.FAMILIES, "family")
+        values.choice(item, at, constants.FAMILIES, "family")
         for at, item in values.items(value, path, _ONE_OF_FAMILIES)
     ]
     return FamilyIs(path, value, chosen)
@@ -190,7 +191,7 @@ def _idle(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
 
 def _comparison(value: object, path: Path, names: Names, *, name: str) -> Node:  # noqa: ARG001
     found = values.items(value, path, "a comparison, or a list of them")
-    return _either([comparisons.parse(name, item, at) for at, item in found])
+    return _either([numeric.parse(name, item, at) for at, item in found])
 
 
 def _congestion(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
@@ -226,7 +227,7 @@ KEYS: dict[str, Key] = {
     "idle": Key(_idle, values.DURATION),
     **{
         name: Key(partial(_comparison, name=name), 'a comparison such as ">0"')
-        for name in comparisons.QUANTITIES
+        for name in numeric.QUANTITIES
     },
     "congestion": Key(_congestion, _CONGESTION),
     "stuck": Key(parse_stuck, STUCK_ALLOWED, mapping=True),

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from .. import vocabulary
+from .. import values
 from ..errors import InputError
-from . import demands, tree, values
+from ..netlink import constants
+from ..values import Names, Path
+from . import tree, validate
 from .keys import FOREIGN, KEYS
-from .leaves import Autobound, ProtocolIs, StateIs
-from .selection import Selector
+from .predicates.socket import Autobound, ProtocolIs, StateIs
+from .selector import Selector
 from .tree import All, Any, Leaf, Node, Not
-from .values import Names, Path
 
 __all__ = ["Names", "Selector", "parse_selector"]
 
@@ -47,17 +48,17 @@ def parse_selector(
         _refuse_unfiltered(leaves)
     else:
         if not any(isinstance(leaf, StateIs) for leaf in leaves):
-            written.insert(0, StateIs((), None, vocabulary.DEFAULT_STATES))
+            written.insert(0, StateIs((), None, constants.DEFAULT_STATES))
         if not any(isinstance(leaf, ProtocolIs) for leaf in leaves):
             written.insert(0, ProtocolIs((), None, ["tcp"]))
     root = written[0] if len(written) == 1 else All(tuple(written))
-    _refuse_meaningless(root, frozenset(vocabulary.PROTOCOLS))
+    _refuse_meaningless(root, frozenset(constants.PROTOCOLS))
     _refuse_undecided(root, negated=False)
-    demands.refuse_superseded_without_port(root)
+    validate.refuse_superseded_without_port(root)
     if role == "destroy":
-        demands.refuse_rerouted_to_anywhere(root)
-        demands.refuse_silent_alone(root)
-    if role == "destroy" and not demands.restricts(root):
+        validate.refuse_rerouted_to_anywhere(root)
+        validate.refuse_silent_alone(root)
+    if role == "destroy" and not validate.restricts(root):
         raise InputError(
             path,
             value,

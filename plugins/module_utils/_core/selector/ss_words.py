@@ -12,10 +12,10 @@ from __future__ import annotations
 import socket
 from typing import NamedTuple
 
+from .. import values
 from ..errors import InputError
-from . import values
+from ..values import Names
 from .prefixes import Prefix
-from .values import Names
 
 _FOREIGN = ("unix", "link", "netlink", "vsock", "tipc", "xdp")
 _ANY_ADDRESS = ("any", "all", "default")

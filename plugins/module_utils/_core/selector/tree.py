@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
-from .. import vocabulary
-from . import filters
-from .filters import Filter
-from .values import Path
+from ..netlink import constants
+from ..values import Path
+from . import kernel_filter
+from .kernel_filter import Filter
 
 if TYPE_CHECKING:
-    from ..environment import Environment
-    from ..subject import Subject
+    from ..sockets.snapshot import Environment
+    from ..sockets.socket import Subject
 
     Test = Callable[[Subject], Optional[bool]]
     # A test, or what it gives for every subject.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # (may be true, may be false)
 Possible = tuple[bool, bool]
-ALL_PROTOCOLS = frozenset(vocabulary.PROTOCOLS)
+ALL_PROTOCOLS = frozenset(constants.PROTOCOLS)
 
 
 class Target(NamedTuple):
@@ -72,8 +72,8 @@ class Leaf:
     def filters(self, target: Target) -> tuple[Filter, Filter]:
         """A filter that accepts every socket for which it is true, and one for false."""
         if target.protocol in self.meaning:
-            return filters.ACCEPT, filters.ACCEPT
-        return filters.REJECT, filters.REJECT
+            return kernel_filter.ACCEPT, kernel_filter.ACCEPT
+        return kernel_filter.REJECT, kernel_filter.REJECT
 
 
 class Not(NamedTuple):
@@ -138,8 +138,8 @@ def node_filters(node: Node, target: Target) -> tuple[Filter, Filter]:
     trues = (true for true, _false in pairs)
     falses = (false for _true, false in pairs)
     if isinstance(node, All):
-        return filters.all_of(trues), filters.any_of(falses)
-    return filters.any_of(trues), filters.all_of(falses)
+        return kernel_filter.all_of(trues), kernel_filter.any_of(falses)
+    return kernel_filter.any_of(trues), kernel_filter.all_of(falses)
 
 
 def _cost(node: Node) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..subject import Subject
+from ..sockets.socket import Subject
 
 # struct tcp_info's field, and what its number is divided by.
 _FROM_INFO: Mapping[str, tuple[str, int]] = {

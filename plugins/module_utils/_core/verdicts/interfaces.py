@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..wire.route import IFF_LOOPBACK, IFF_LOWER_UP, Address, Link
+from ..netlink.links import IFF_LOOPBACK, IFF_LOWER_UP, Address, Link
 
 _NOWHERE: frozenset[int] = frozenset()
 

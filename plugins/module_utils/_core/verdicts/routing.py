@@ -8,30 +8,30 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..wire import fib
-from ..wire.fib import Rule
+from ..netlink import routes
+from ..netlink.routes import Rule
 
 _FRA_TUN_ID = 12
-_BY_TOS = frozenset({fib.FRA_DSCP, fib.FRA_DSCP_MASK})
-_BY_MARK = frozenset({fib.FRA_FWMARK, fib.FRA_FWMASK})
+_BY_TOS = frozenset({routes.FRA_DSCP, routes.FRA_DSCP_MASK})
+_BY_MARK = frozenset({routes.FRA_FWMARK, routes.FRA_FWMASK})
 _BY_PORTS = frozenset(
     {
-        fib.FRA_IP_PROTO,
-        fib.FRA_SPORT_RANGE,
-        fib.FRA_DPORT_RANGE,
-        fib.FRA_SPORT_MASK,
-        fib.FRA_DPORT_MASK,
+        routes.FRA_IP_PROTO,
+        routes.FRA_SPORT_RANGE,
+        routes.FRA_DPORT_RANGE,
+        routes.FRA_SPORT_MASK,
+        routes.FRA_DPORT_MASK,
     }
 )
-_BY_LABEL = frozenset({fib.FRA_FLOWLABEL, fib.FRA_FLOWLABEL_MASK})
+_BY_LABEL = frozenset({routes.FRA_FLOWLABEL, routes.FRA_FLOWLABEL_MASK})
 _CONDITIONS = (
     frozenset(
         {
-            fib.FRA_DST,
-            fib.FRA_SRC,
-            fib.FRA_IIFNAME,
-            fib.FRA_OIFNAME,
-            fib.FRA_UID_RANGE,
+            routes.FRA_DST,
+            routes.FRA_SRC,
+            routes.FRA_IIFNAME,
+            routes.FRA_OIFNAME,
+            routes.FRA_UID_RANGE,
             _FRA_TUN_ID,
         }
     )
@@ -40,8 +40,8 @@ _CONDITIONS = (
     | _BY_PORTS
     | _BY_LABEL
 )
-_LAST_KNOWN = fib.FRA_DSCP_MASK
-_ORDINARY = frozenset({fib.TABLE_LOCAL, fib.TABLE_MAIN, fib.TABLE_DEFAULT})
+_LAST_KNOWN = routes.FRA_DSCP_MASK
+_ORDINARY = frozenset({routes.TABLE_LOCAL, routes.TABLE_MAIN, routes.TABLE_DEFAULT})
 
 
 class Needs(NamedTuple):
@@ -75,27 +75,27 @@ def needs(rules: Iterable[Rule], family: int) -> Needs:
     return Needs(
         source=any(rule.source_length for rule in mine),
         mark=not kinds.isdisjoint(_BY_MARK),
-        uid=fib.FRA_UID_RANGE in kinds,
+        uid=routes.FRA_UID_RANGE in kinds,
         tos=not kinds.isdisjoint(_BY_TOS) or any(rule.tos for rule in mine),
         ports=not kinds.isdisjoint(_BY_PORTS),
         unknowable=not kinds.isdisjoint(_BY_LABEL) or max(kinds, default=0) > _LAST_KNOWN,
-        ordinary=_is_ordinary([rule for rule in mine if fib.FRA_L3MDEV not in rule.kinds]),
-        blackhole=fib.ACTION_BLACKHOLE in actions,
-        prohibit=fib.ACTION_PROHIBIT in actions,
+        ordinary=_is_ordinary([rule for rule in mine if routes.FRA_L3MDEV not in rule.kinds]),
+        blackhole=routes.ACTION_BLACKHOLE in actions,
+        prohibit=routes.ACTION_PROHIBIT in actions,
     )
 
 
 def _is_ordinary(rules: list[Rule]) -> bool:
     """No rule at all: a kernel without CONFIG_IP_MULTIPLE_TABLES, which does just that."""
     return not rules or (
-        rules[0].table == fib.TABLE_LOCAL
+        rules[0].table == routes.TABLE_LOCAL
         and all(rule.table in _ORDINARY and _is_unconditional(rule) for rule in rules)
     )
 
 
 def _is_unconditional(rule: Rule) -> bool:
     return (
-        rule.action == fib.ACTION_TABLE
+        rule.action == routes.ACTION_TABLE
         and not (rule.source_length or rule.destination_length or rule.tos)
         and rule.kinds.isdisjoint(_CONDITIONS)
         and max(rule.kinds, default=0) <= _LAST_KNOWN

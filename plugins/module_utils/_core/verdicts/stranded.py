@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from ..subject import address_text
-from ..wire import fib
-from ..wire.lookup import Answer
+from ..netlink import routes
+from ..netlink.route_get import Answer
+from ..sockets.socket import address_text
 from .interfaces import Interfaces
 from .verdict import Verdict
 
@@ -149,7 +149,7 @@ def _answered(answer: Answer | None) -> str | None:
         return None
     if answer.errno:
         return errno.errorcode.get(answer.errno, str(answer.errno))
-    return fib.KINDS.get(answer.kind, str(answer.kind))
+    return routes.KINDS.get(answer.kind, str(answer.kind))
 
 
 def _of_address(path: Path, interfaces: Interfaces) -> dict[str, Any]:

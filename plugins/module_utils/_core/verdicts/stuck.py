@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from .. import vocabulary
-from ..subject import Subject
-from .backoff import (
+from ..netlink import constants
+from ..sockets.socket import Subject
+from .evidence import numbers
+from .tcp_timers import (
     PROBES_PROVE_MS,
     RTO_MAX_MS,
     Info,
@@ -27,7 +28,6 @@ from .backoff import (
     retransmitting_ms,
     shrunk_ms,
 )
-from .evidence import numbers
 from .verdict import Verdict
 
 # idiag_timer, net/ipv4/inet_diag.c inet_sk_diag_fill
@@ -37,9 +37,9 @@ _TIME_WAIT = 3
 
 SILENT = "silent"
 
-_OPEN = frozenset({vocabulary.ESTABLISHED, vocabulary.CLOSE_WAIT})
-_FIN_UNACKNOWLEDGED = frozenset({vocabulary.FIN_WAIT_1, vocabulary.CLOSING, vocabulary.LAST_ACK})
-_CLOSING = _FIN_UNACKNOWLEDGED | {vocabulary.FIN_WAIT_2}
+_OPEN = frozenset({constants.ESTABLISHED, constants.CLOSE_WAIT})
+_FIN_UNACKNOWLEDGED = frozenset({constants.FIN_WAIT_1, constants.CLOSING, constants.LAST_ACK})
+_CLOSING = _FIN_UNACKNOWLEDGED | {constants.FIN_WAIT_2}
 _SENDING = _OPEN | _FIN_UNACKNOWLEDGED
 
 # Milliseconds that are proven; False: the verdict does not hold; None: unknown.
@@ -96,7 +96,7 @@ def _close_wait(subject: Subject, info: Info) -> int:  # noqa: ARG001
 
 def _fin_wait(subject: Subject, info: Info) -> int | bool:
     timer = subject.sock.timer
-    if subject.sock.state == vocabulary.FIN_WAIT_2:
+    if subject.sock.state == constants.FIN_WAIT_2:
         return nothing_came_ms(info)
     if timer == _PERSIST:
         return _probing(subject, info)
@@ -157,7 +157,7 @@ _RULES: dict[str, _Rule] = {
     SILENT: _Rule(
         "nothing was received for long, and no timer runs that would find out whether the peer "
         "is still there",
-        frozenset({vocabulary.ESTABLISHED}),
+        frozenset({constants.ESTABLISHED}),
         _silent,
         (*_CLOCKS, "last_sent_ms"),
         # The time after which keepalive would ask (tcp_keepalive_time, RFC 9293), and for which
@@ -166,7 +166,7 @@ _RULES: dict[str, _Rule] = {
     ),
     "close_wait": _Rule(
         "the peer has closed, and the application here has not",
-        frozenset({vocabulary.CLOSE_WAIT}),
+        frozenset({constants.CLOSE_WAIT}),
         _close_wait,
         ("recv_queue_bytes", "send_queue_bytes", *_CLOCKS),
         # The peer has forgotten a connection that it closed after a minute (tcp_fin_timeout). One
@@ -191,7 +191,7 @@ _RULES: dict[str, _Rule] = {
     ),
     "syn_sent": _Rule(
         "nobody answers the request to connect",
-        frozenset({vocabulary.SYN_SENT}),
+        frozenset({constants.SYN_SENT}),
         _syn_sent,
         ("retransmits", *_BACKOFF, "timeouts_ms"),
         # At least three requests were sent, at 0, 1 and 3 s; some hosts answer the second only.
@@ -268,7 +268,7 @@ def verdicts(subject: Subject) -> list[Verdict] | None:
 
 _BY_STATE: Mapping[int, tuple[str, ...]] = {
     state: tuple(name for name, rule in _RULES.items() if state in rule.states)
-    for state in vocabulary.STATES.values()
+    for state in constants.STATES.values()
 }
 
 

@@ -15,15 +15,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
-from .. import vocabulary
 from ..errors import HandlerMissing
-from ..subject import Subject
-from ..wire import bytecode, inet_diag
-from ..wire.netlink import Connection
-from .backoff import nothing_came_ms
+from ..netlink import bytecode, constants, inet_diag
+from ..netlink.connection import Connection
+from ..sockets.socket import Subject
+from .tcp_timers import nothing_came_ms
 
 if TYPE_CHECKING:
-    from ..environment import Environment
+    from ..sockets.snapshot import Environment
 
 SUPERSEDED = "superseded"
 
@@ -36,17 +35,17 @@ Slot = tuple[bytes, int, bytes, int]
 # What is said of one connection: False, None for unknown, or the evidence.
 Finding = Union[dict[str, Any], bool, None]
 
-_LISTED = vocabulary.state_mask(
-    vocabulary.ALL_STATES
+_LISTED = constants.state_mask(
+    constants.ALL_STATES
     - {
-        vocabulary.CLOSED,
-        vocabulary.TIME_WAIT,
-        vocabulary.SYN_SENT,
-        vocabulary.SYN_RECV,
+        constants.CLOSED,
+        constants.TIME_WAIT,
+        constants.SYN_SENT,
+        constants.SYN_RECV,
     }
 )
 # A FIN counts as one byte received (tcp_rcv_nxt_update, net/ipv4/tcp_input.c).
-_FIN_RECEIVED = (vocabulary.CLOSE_WAIT, vocabulary.LAST_ACK, vocabulary.CLOSING)
+_FIN_RECEIVED = (constants.CLOSE_WAIT, constants.LAST_ACK, constants.CLOSING)
 # A filter by more ports than these is no longer cheaper than none.
 _MOST_PORTS = 64
 # The one that is asked about may be the one heard of last: so another is kept.
@@ -93,7 +92,7 @@ class Heard:
             return
 
         def heard(sock: inet_diag.Sock) -> _Listed | None:
-            if sock.state == vocabulary.LISTENING:
+            if sock.state == constants.LISTENING:
                 return sock.sport
             subject = Subject(sock, environment)
             slot = slot_of(subject)

@@ -1,0 +1,59 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: spares whole what is destroyed whole: MPTCP connections.
+
+An engine that ends an MPTCP connection ends all its subflows. So none is ended of which any part
+is protected, whichever part was selected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..guard.options import Guard
+from ..guard.reason import KERNEL, Reason
+from ..netlink.constants import STREAMS
+from ..query import classify
+from ..query.find import View, prepare
+from ..sockets.socket import Subject
+
+
+def spared_with_kin(
+    view: View, guard: Guard, subjects: Sequence[Subject], reasons: Sequence[Reason | None]
+) -> list[Reason | None]:
+    """The reasons, with those added that hold for another part of the same connection."""
+    streams = [
+        subject
+        for subject, reason in zip(subjects, reasons)
+        if reason is None and subject.protocol in STREAMS
+    ]
+    connections = classify.connections(view, guard.extensions) if streams else []
+    if not connections:
+        return list(reasons)
+    wanted = {(subject.protocol, subject.cookie) for subject in streams}
+    environment = view.environment()
+    kin = [
+        [Subject(sock, environment) for sock in parts]
+        for parts in connections
+        if not wanted.isdisjoint((sock.protocol, sock.cookie) for sock in parts)
+    ]
+    prepare(view, environment, guard.needs, [part for parts in kin for part in parts])
+    watch = guard.watch(environment)
+    spared: dict[tuple[str, int], Reason] = {}
+    for parts in kin:
+        for part, reason in zip(parts, watch.reasons(parts)):
+            # Some kernels give a subflow that joined an inode of its own, which nobody holds.
+            if reason is not None and (part.protocol, reason.rule) != ("tcp", KERNEL):
+                why = _of_another(reason, part)
+                spared.update(((each.protocol, each.cookie), why) for each in parts)
+                break
+    return [
+        spared.get((subject.protocol, subject.cookie)) if reason is None else reason
+        for subject, reason in zip(subjects, reasons)
+    ]
+
+
+def _of_another(reason: Reason, part: Subject) -> Reason:
+    detail = f"its MPTCP connection is one with {part.protocol} sk:{part.cookie_hex}"
+    return Reason(reason.rule, f"{detail}: {reason.detail}" if reason.detail else detail)

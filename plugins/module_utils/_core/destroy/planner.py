@@ -1,0 +1,119 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: what an order would destroy. It looks, judges, touches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ..errors import HandlerMissing
+from ..guard.limits import Excess, MaxSockets
+from ..guard.options import Guard
+from ..guard.reason import Reason
+from ..host.namespaces import Namespace
+from ..netlink import constants, inet_diag
+from ..query.find import View, find, prepare
+from ..selector.parse import Selector
+from ..sockets.snapshot import Environment
+from ..sockets.socket import Subject
+from .engines.sock_destroy import NetlinkEngine
+from .mptcp import spared_with_kin
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be destroyed, and within which bounds.
+
+    selector: parsed for the role "destroy". pace_per_second: at most so many a second; None for
+    as fast as it goes. engine: a name of engines.registry. check: tell, and touch nothing.
+    extensions: more bits of idiag_ext to ask for, so that the results' records are full.
+    """
+
+    selector: Selector
+    namespaces: Sequence[Namespace]
+    guard: Guard
+    max_sockets: MaxSockets | None = None
+    pace_per_second: float | None = None
+    engine: str = "netlink"
+    check: bool = False
+    extensions: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The selected sockets of one namespace, and for each why it is spared, or None."""
+
+    namespace: Namespace
+    subjects: list[Subject]
+    reasons: list[Reason | None]
+    population: int
+    unlisted: set[str]
+
+    @property
+    def unprotected(self) -> list[Subject]:
+        if not any(self.reasons):
+            return self.subjects
+        return [subject for subject, reason in zip(self.subjects, self.reasons) if reason is None]
+
+
+def make_plan(view: View, order: Order) -> Plan:
+    """Look at one namespace, and judge what the order selects there. Raises what find raises."""
+    environment = view.environment()
+    subjects = find(
+        view,
+        order.selector,
+        extensions=order.guard.extensions | order.extensions,
+        environment=environment,
+    )
+    reasons = judged(view, order, environment, subjects)
+    return Plan(view.namespace, subjects, reasons, population(view, order), view.unlisted)
+
+
+def judged(
+    view: View, order: Order, environment: Environment, subjects: Sequence[Subject]
+) -> list[Reason | None]:
+    """For each socket why the order spares it, or None."""
+    if not subjects:
+        return []
+    prepare(view, environment, order.guard.needs, subjects)
+    reasons = order.guard.watch(environment).reasons(subjects)
+    if order.engine == NetlinkEngine.name:
+        return reasons
+    return spared_with_kin(view, order.guard, subjects, reasons)
+
+
+def population(view: View, order: Order) -> int:
+    """The unprotected sockets of the selected protocols, in every state and of both families; 0
+    where max_sockets is no share of them."""
+    if order.max_sockets is None or order.max_sockets.share is None:
+        return 0
+    environment = view.environment()
+    subjects: list[Subject] = []
+    for protocol in order.selector.protocols:
+        with suppress(HandlerMissing):
+            subjects += inet_diag.dump_each_as(
+                lambda sock: Subject(sock, environment),
+                view.diag,
+                protocol,
+                constants.state_mask(constants.ALL_STATES),
+                order.guard.extensions,
+            )
+    prepare(view, environment, order.guard.needs, subjects)
+    return order.guard.watch(environment).reasons(subjects).count(None)
+
+
+def excess(limit: MaxSockets | None, plans: Sequence[Plan], before: int = 0) -> Excess | None:
+    """Set where the plans together would destroy more than the limit allows.
+
+    before: how many were destroyed already under the same limit.
+    """
+    if limit is None:
+        return None
+    count = before + sum(plan.reasons.count(None) for plan in plans)
+    whole = before + sum(plan.population for plan in plans)
+    if limit.allows(count, whole):
+        return None
+    return Excess(count, limit, None if limit.share is None else whole)

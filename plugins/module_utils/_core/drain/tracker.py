@@ -1,0 +1,112 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the connections that a drain knows of, and what it means with each.
+
+A connection is known by its cookie, which it keeps in every state, TIME_WAIT included
+(inet_twsk_alloc). A socket that its application disconnects and connects elsewhere keeps it too, so
+its ends are compared as well.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..guard.reason import Reason
+from ..netlink import constants
+from ..netlink.inet_diag import Sock
+from ..sockets.socket import Subject
+
+# (namespace's label, protocol, cookie), as Subject.identity.
+Key = tuple[str, str, int]
+
+WAITED = "waited"
+SPARED = "spared"
+# It came meanwhile and is left alone, or is a datagram socket that has lost its remote.
+IGNORED = "ignored"
+
+_ENDS = struct.Struct("=BHH16s16s")
+
+
+class Entry(NamedTuple):
+    """ends: a checksum of addresses and ports. arrived: it came after the beginning. quiet_since:
+    when the queues of a datagram socket were first seen empty of which they have been since.
+    tried: it could not be destroyed before the time was over. sock: as it was last seen. reason:
+    why it is spared; None also where an earlier step knew."""
+
+    kind: str
+    ends: int
+    arrived: bool = False
+    quiet_since: float | None = None
+    tried: bool = False
+    sock: Sock | None = None
+    reason: Reason | None = None
+
+
+def ends_of(sock: Sock) -> int:
+    return zlib.crc32(_ENDS.pack(sock.family, sock.sport, sock.dport, sock.src, sock.dst))
+
+
+def is_datagram(protocol: str) -> bool:
+    return protocol not in constants.STREAMS
+
+
+class Watchlist:
+    """What is known of each connection, by its key."""
+
+    def __init__(self) -> None:
+        self.entries: dict[Key, Entry] = {}
+
+    def of(self, subject: Subject) -> Entry | None:
+        """The entry of this very connection; None: it is a new one."""
+        entry = self.entries.get(subject.identity)
+        if entry is None or entry.ends == ends_of(subject.sock):
+            return entry
+        if is_datagram(subject.protocol):
+            if entry.kind != WAITED:
+                return entry
+            if not subject.has_remote:
+                return entry._replace(kind=IGNORED)
+        return None
+
+    def all(self, kind: str, label: str) -> Iterator[tuple[Key, Entry]]:
+        """Those of one kind in one namespace."""
+        for key, entry in self.entries.items():
+            if entry.kind == kind and key[0] == label:
+                yield key, entry
+
+    def count(self, kind: str) -> int:
+        return sum(entry.kind == kind for entry in self.entries.values())
+
+    def watch(self, subject: Subject, kind: str, *, arrived: bool) -> None:
+        """Take up a connection that was not known."""
+        self.entries[subject.identity] = Entry(kind, ends_of(subject.sock), arrived)
+
+    def seen(self, subject: Subject, now: float) -> None:
+        """Keep how a connection that is waited for was seen."""
+        entry = self.entries[subject.identity]
+        sock = subject.sock
+        since = None
+        if is_datagram(sock.protocol) and not sock.rqueue and not sock.wqueue:
+            since = now if entry.quiet_since is None else entry.quiet_since
+        self.entries[subject.identity] = entry._replace(sock=sock, quiet_since=since)
+
+    def spare(self, key: Key, reason: Reason | None) -> None:
+        self.entries[key] = self.entries[key]._replace(kind=SPARED, sock=None, reason=reason)
+
+    def tried(self, key: Key) -> None:
+        self.entries[key] = self.entries[key]._replace(tried=True)
+
+    def forget(self, key: Key) -> None:
+        del self.entries[key]
+
+    def done(self, key: Key) -> None:
+        """It is no longer waited for. A datagram socket may live on without its remote: that is
+        nothing new."""
+        if is_datagram(key[1]):
+            self.entries[key] = self.entries[key]._replace(kind=IGNORED, sock=None)
+        else:
+            del self.entries[key]

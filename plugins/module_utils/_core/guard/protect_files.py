@@ -1,0 +1,80 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the files in which a host says what must not be destroyed on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
+
+from ..errors import InputError, ProtectFileError
+from ..host.files import json_value, read_regular
+from ..messages import describe
+from ..selector.parse import Selector, parse_selector
+from ..values import Names
+
+# What editors and package managers leave behind, and what people write about a directory.
+_IGNORED = ("*~", ".*", "#*#", "*.dpkg-*", "*.rpm*", "*.ucf-*", "README*")
+_ALLOWED_FILE = "files named *.json; backup files, dotfiles and README are left out"
+_ALLOWED_CONTENT = 'a selector, a list of selectors, or {"selectors": [...]}, as JSON'
+
+
+def read_protect_files(directory: str, names: Names) -> Iterator[tuple[str, Selector]]:
+    """The selectors of all files of the directory, each with the name of its place.
+
+    A missing directory protects nothing. Whatever else cannot be read or understood raises
+    ProtectFileError: a host whose wishes are not understood is left alone.
+    """
+    try:
+        entries = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ProtectFileError(directory, _why(error), "a readable directory") from error
+    for entry in entries:
+        named = entry.endswith(".json") and not entry.startswith(".")
+        if not named and any(fnmatch(entry, pattern) for pattern in _IGNORED):
+            continue
+        file = os.path.join(directory, entry)
+        if not named:
+            raise ProtectFileError(file, _misnamed(entry), _ALLOWED_FILE)
+        for index, value in _read(file):
+            place = file if index is None else f"{file}[{index}]"
+            try:
+                yield place, parse_selector(value, names=names, path=(), role="protect")
+            except InputError as error:
+                where = "" if index is None else f"selector {index}: "
+                problem = f"{where}{describe(error)}".rstrip(".")
+                raise ProtectFileError(file, problem, _ALLOWED_CONTENT) from error
+
+
+def _misnamed(entry: str) -> str:
+    if entry.endswith((".yml", ".yaml")):
+        return "it is YAML, which needs more than Python's standard library to read"
+    return "it is not named *.json"
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _read(file: str) -> Iterator[tuple[int | None, object]]:
+    """The values that stand for selectors, each with its index where they are a list."""
+    try:
+        value = json_value(read_regular(file))
+    except OSError as error:
+        raise ProtectFileError(file, _why(error), "a readable file") from error
+    except ValueError as error:
+        raise ProtectFileError(file, str(error), _ALLOWED_CONTENT) from error
+    if isinstance(value, Mapping) and set(value) == {"selectors"}:
+        value = value["selectors"]
+        if not isinstance(value, list):
+            raise ProtectFileError(file, "selectors is not a list", _ALLOWED_CONTENT)
+    if isinstance(value, list):
+        yield from enumerate(value)
+    elif isinstance(value, Mapping):
+        yield None, value
+    else:
+        raise ProtectFileError(file, "neither a mapping nor a list", _ALLOWED_CONTENT)

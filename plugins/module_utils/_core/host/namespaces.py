@@ -1,0 +1,387 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: network namespaces: which there are, and netlink sockets in them.
+
+A namespace is a file of the kernel's nsfs: /proc/PID/ns/net, or a bind mount of one. Device and
+inode of that file are its identity (namespaces(7)). Entering is setns(2), which moves one thread
+only: it is done in a thread that ends at once, so the caller never leaves its own namespace.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
+
+from ..errors import InputError, NamespaceDenied, NamespaceNotFound, NetlinkError, PathStep
+from ..netlink import connection
+
+# Where iproute2 mounts the namespaces that it names (NETNS_RUN_DIR).
+DIRECTORIES = ("/run/netns", "/var/run/netns")
+
+CURRENT = "current"
+ALL = "all"
+_PID = "pid:"
+_OWN = "thread-self/ns/net"
+# More than any process number has (PID_MAX_LIMIT, include/linux/threads.h: 2^22).
+_DIGITS = 10
+_ALLOWED = "current, all, pid:N, or the name of a network namespace"
+
+_CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+_NS_GET_NSTYPE = 0xB703  # include/uapi/linux/nsfs.h, since Linux 4.11
+_GONE = (errno.ENOENT, errno.ESRCH, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+_DENIED = (errno.EACCES, errno.EPERM)
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+Identity = tuple[int, int]
+T = TypeVar("T")
+
+
+class Namespace(NamedTuple):
+    """One network namespace: how the user calls it, the file that leads to it, what it is.
+
+    path is None for the caller's own. identity: st_dev and st_ino of the nsfs file. asked: whether
+    it was asked for by that name; else `all` found it, and it may be gone by the time of a look.
+    """
+
+    label: str
+    path: str | None
+    identity: Identity
+    asked: bool = True
+
+
+def resolve(
+    names: Sequence[str],
+    *,
+    proc: str = "/proc",
+    directories: Sequence[str] = DIRECTORIES,
+    path: Sequence[PathStep] = ("namespaces",),
+) -> list[Namespace]:
+    """The namespaces that these names mean, each once, under the first name that leads to it.
+
+    "current": the caller's. NAME: a mount in one of the directories, or an absolute path.
+    "pid:N": that of a process. "all": every namespace on the host that a process is in or that is
+    mounted anywhere: the current one first, then the named by name, the others as pid:N with the
+    lowest pid that is in them, and by the path of their mount where no process is.
+    path: where the names came from, for the errors.
+    Raises InputError, NamespaceNotFound and NamespaceDenied.
+    """
+    if not names:
+        raise InputError(path, list(names), "no namespace is named", _ALLOWED)
+    found: dict[Identity, Namespace] = {}
+    for index, name in enumerate(names):
+        for namespace in _resolve_one(name, proc, directories, (*path, index)):
+            found.setdefault(namespace.identity, namespace)
+    return list(found.values())
+
+
+def checked_name(name: object, path: Sequence[PathStep]) -> str:
+    """What can be the name of a namespace, whether there is one or not. Raises InputError."""
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(path, name, "not the name of a namespace", _ALLOWED)
+    if name.startswith(_PID):
+        number = name[len(_PID) :]
+        if not (number.isascii() and number.isdigit() and 0 < len(number.lstrip("0")) <= _DIGITS):
+            raise InputError(path, name, "not a process number", "pid:N with N from 1")
+    return name
+
+
+def _resolve_one(
+    name: object, proc: str, directories: Sequence[str], path: Sequence[PathStep]
+) -> list[Namespace]:
+    name = checked_name(name, path)
+    if name == CURRENT:
+        return [_current(proc)]
+    if name == ALL:
+        return _all(proc, directories)
+    if name.startswith(_PID):
+        file = f"{proc}/{name[len(_PID) :].lstrip('0')}/ns/net"
+        return [Namespace(name, file, _identity(name, file))]
+    return [_named(name, proc, directories)]
+
+
+def _current(proc: str) -> Namespace:
+    return Namespace(CURRENT, None, _identity(CURRENT, f"{proc}/{_OWN}"))
+
+
+def _identity(label: str, file: str) -> Identity:
+    try:
+        status = os.stat(file)
+    except OSError as error:
+        raise _refusal(label, error) from error
+    return status.st_dev, status.st_ino
+
+
+def _refusal(label: str, error: OSError) -> NamespaceNotFound | NamespaceDenied:
+    number = error.errno or errno.EIO
+    if number in _GONE or number == errno.EINVAL:
+        return NamespaceNotFound(label)
+    return NamespaceDenied(label, number)
+
+
+def _named(name: str, proc: str, directories: Sequence[str]) -> Namespace:
+    device = _current(proc).identity[0]
+    if name.startswith("/"):
+        candidates = [name]
+    elif "/" in name or name in (".", ".."):
+        raise NamespaceNotFound(name)
+    else:
+        candidates = [f"{directory}/{name}" for directory in directories]
+    for file in candidates:
+        try:
+            identity = _network_namespace(file, device)
+        except OSError as error:
+            if error.errno in _DENIED:
+                raise NamespaceDenied(name, error.errno or errno.EACCES) from error
+            continue
+        if identity is not None:
+            return Namespace(name, file, identity)
+    raise NamespaceNotFound(name)
+
+
+def _network_namespace(file: str, device: int) -> Identity | None:
+    """The identity of a mounted network namespace; None for any other file. Raises OSError."""
+    status = os.stat(file)
+    if status.st_dev != device:
+        return None
+    # Only nsfs has this device, so opening cannot block, and every file there has a type.
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if fcntl.ioctl(descriptor, _NS_GET_NSTYPE) != _CLONE_NEWNET:
+            return None
+    finally:
+        os.close(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def _all(proc: str, directories: Sequence[str]) -> list[Namespace]:
+    current = _current(proc)
+    device = current.identity[0]
+    processes, mount_tables = _of_processes(proc)
+    found = {current.identity: current}
+    for namespace in (
+        *sorted(_in_directories(directories, device)),
+        *(
+            Namespace(f"{_PID}{pid}", f"{proc}/{pid}/ns/net", identity, asked=False)
+            for identity, pid in sorted(processes.items(), key=lambda item: item[1])
+        ),
+        *sorted(_mounted(proc, mount_tables, device)),
+    ):
+        found.setdefault(namespace.identity, namespace)
+    return list(found.values())
+
+
+def _of_processes(proc: str) -> tuple[dict[Identity, int], list[int]]:
+    """The network namespaces that processes are in, each with the lowest pid; and one pid for each
+    mount namespace.
+
+    Some processes hide their namespaces even from root. That is no loss where they are in one that
+    is known anyway; else NamespaceDenied is raised, since the answer would not be whole.
+    """
+    processes: dict[Identity, int] = {}
+    mount_tables: dict[Identity, int] = {}
+    hidden: dict[int, int] = {}
+    for pid in sorted(int(name) for name in os.listdir(proc) if name.isdigit()):
+        base = f"{proc}/{pid}/ns"
+        try:
+            net = os.stat(f"{base}/net")
+            mounts = os.stat(f"{base}/mnt")
+        except OSError as error:
+            # Else the process has ended, or is a zombie that has no namespaces any more.
+            if error.errno not in _GONE:
+                hidden[pid] = error.errno or errno.EIO
+            continue
+        processes.setdefault((net.st_dev, net.st_ino), pid)
+        mount_tables.setdefault((mounts.st_dev, mounts.st_ino), pid)
+    if hidden:
+        known = {_fingerprint(proc, str(pid)) for pid in ("thread-self", *processes.values())}
+        for pid, number in hidden.items():
+            fingerprint = _fingerprint(proc, str(pid))
+            if fingerprint is not None and fingerprint not in known - {b""}:
+                raise NamespaceDenied(f"{_PID}{pid}", number)
+    return processes, list(mount_tables.values())
+
+
+def _fingerprint(proc: str, process: str) -> bytes | None:
+    """What tells the network namespace of a process from others, open to everybody.
+
+    None: the process is gone. Empty: it cannot be told. It is the inode of the kernel's own
+    rtnetlink socket: the last column for protocol 0 and port 0 (netlink_native_seq_show).
+    """
+    try:
+        with open(f"{proc}/{process}/net/netlink", "rb") as table:
+            for line in table:
+                fields = line.split()
+                if fields[1:3] == [b"0", b"0"]:
+                    return fields[-1]
+    except OSError as error:
+        # A zombie's is EINVAL (get_proc_task_net).
+        if error.errno in (*_GONE, errno.EINVAL):
+            return None
+    return b""
+
+
+def _in_directories(directories: Sequence[str], device: int) -> Iterator[Namespace]:
+    for directory in directories:
+        try:
+            names = os.listdir(directory)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _refusal(directory, error) from error
+        for name in names:
+            file = f"{directory}/{name}"
+            try:
+                identity = _network_namespace(file, device)
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                raise NamespaceDenied(name, error.errno or errno.EIO) from error
+            if identity is not None:
+                yield Namespace(name, file, identity, asked=False)
+
+
+def _mounted(proc: str, pids: Sequence[int], device: int) -> Iterator[Namespace]:
+    """The network namespaces in the mount tables of these processes (proc_pid_mountinfo(5)).
+
+    A mount that is not in the caller's own mount namespace is reached through /proc/PID/root.
+    """
+    own = _mount_namespace(proc, "self")
+    for pid in pids:
+        root = "" if _mount_namespace(proc, str(pid)) == own else f"{proc}/{pid}/root"
+        try:
+            with open(f"{proc}/{pid}/mountinfo", "rb") as table:
+                lines = [line for line in table if b" - nsfs " in line]
+        except OSError as error:
+            if error.errno in _GONE or error.errno == errno.EINVAL:
+                continue
+            raise NamespaceDenied(f"{_PID}{pid}", error.errno or errno.EIO) from error
+        for line in lines:
+            fields = line.split(b" ")
+            if not fields[3].startswith(b"net:["):
+                continue
+            mount = os.fsdecode(_OCTAL.sub(_unescape, fields[4]))
+            try:
+                status = os.stat(root + mount)
+            except OSError:
+                # Hidden below another mount, or gone: no path leads there.
+                continue
+            # Another file system may be mounted over it.
+            if status.st_dev == device and b"net:[%d]" % status.st_ino == fields[3]:
+                identity = status.st_dev, status.st_ino
+                yield Namespace(root + mount, root + mount, identity, asked=False)
+
+
+def _mount_namespace(proc: str, process: str) -> Identity | None:
+    try:
+        status = os.stat(f"{proc}/{process}/ns/mnt")
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    return bytes((int(match.group(1), 8),))
+
+
+def open_netlink(namespace: Namespace, protocol: int) -> socket.socket:
+    """A netlink socket of this protocol inside the namespace; the caller closes it.
+
+    While it is open it keeps the namespace alive. Where the file leads to another namespace than
+    it did when it was resolved (a pid that was used again), the namespace is not found; one that
+    `all` found is looked for once more, since other processes may still be in it.
+    Raises NamespaceNotFound, NamespaceDenied and NetlinkError.
+    """
+    return inside(namespace, lambda: _open_here(protocol))
+
+
+def inside(namespace: Namespace, work: Callable[[], T]) -> T:
+    """What work() returns when it is called in a thread that is in the namespace.
+
+    What it raises is raised here; beside that NamespaceNotFound and NamespaceDenied.
+    """
+    path = namespace.path
+    if path is None or namespace.identity == _current("/proc").identity:
+        return work()
+    try:
+        return _enter_and_work(namespace, path, work)
+    except NamespaceNotFound:
+        other = None if namespace.asked else _of_another_process("/proc", namespace.identity)
+        if other is None:
+            raise
+        return _enter_and_work(namespace, other, work)
+
+
+def _of_another_process(proc: str, identity: Identity) -> str | None:
+    for pid in os.listdir(proc):
+        if pid.isdigit():
+            file = f"{proc}/{pid}/ns/net"
+            with suppress(OSError):
+                status = os.stat(file)
+                if (status.st_dev, status.st_ino) == identity:
+                    return file
+    return None
+
+
+def _enter_and_work(namespace: Namespace, path: str, work: Callable[[], T]) -> T:
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def in_thread() -> None:
+        try:
+            _enter(namespace.label, path, namespace.identity)
+            done.append(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised again in the calling thread
+            failed.append(error)
+
+    thread = threading.Thread(target=in_thread, name="enter-namespace", daemon=True)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return done[0]
+
+
+def _open_here(protocol: int) -> socket.socket:
+    try:
+        return connection.open_netlink(protocol)
+    except OSError as error:
+        raise NetlinkError("open a netlink socket", error.errno or errno.EIO) from error
+
+
+def _enter(label: str, path: str, identity: Identity) -> None:
+    """Move the calling thread into the namespace."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise _refusal(label, error) from error
+    try:
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) != identity:
+            raise NamespaceNotFound(label)
+        _setns(descriptor)
+    except OSError as error:
+        raise _refusal(label, error) from error
+    finally:
+        os.close(descriptor)
+
+
+def _setns(descriptor: int) -> None:
+    """setns(2) into a network namespace. Raises OSError."""
+    # In the standard library since Python 3.12.
+    native: Callable[[int, int], None] | None = getattr(os, "setns", None)
+    if native is not None:
+        native(descriptor, _CLONE_NEWNET)
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

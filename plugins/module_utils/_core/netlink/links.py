@@ -1,0 +1,120 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: addresses and links by rtnetlink.
+
+include/uapi/linux/{rtnetlink,if_addr,if_link}.h
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import NamedTuple
+
+from ..errors import MalformedMessage
+from . import attributes
+from .connection import Connection
+
+RTM_GETLINK = 18
+RTM_GETADDR = 22
+
+IFF_UP = 0x1
+IFF_LOOPBACK = 0x8
+IFF_LOWER_UP = 0x10000
+
+_IFLA_IFNAME = 3
+_IFLA_MASTER = 10
+_IFLA_LINKINFO = 18
+_IFLA_EXT_MASK = 29
+_IFLA_INFO_KIND = 1
+_RTEXT_FILTER_SKIP_STATS = 8
+_IFA_ADDRESS = 1
+_IFA_LOCAL = 2
+_IFA_FLAGS = 8
+
+_LINK = struct.Struct("=BxHiII")
+_ADDRESS = struct.Struct("=BBBBI")
+_U32 = struct.Struct("=I")
+
+
+class Link(NamedTuple):
+    """One interface. flags: IFF_*. master: the index of the bridge, bond or VRF that it belongs
+    to, 0 for none. kind: what sort of virtual interface it is (vrf, dummy, veth, ...), "" for none.
+
+    up: IFF_UP and IFF_LOWER_UP; operstate says unknown of tunnels.
+    """
+
+    ifindex: int
+    name: str
+    flags: int
+    master: int = 0
+    kind: str = ""
+
+    @property
+    def up(self) -> bool:
+        wanted = IFF_UP | IFF_LOWER_UP
+        return self.flags & wanted == wanted
+
+
+class Address(NamedTuple):
+    """One address that an interface holds, 4 or 16 bytes: the interface's own end of a
+    point-to-point link (IFA_LOCAL), never the peer's."""
+
+    family: int
+    address: bytes
+    prefix_length: int
+    ifindex: int
+    scope: int
+    flags: int
+
+
+def _link(datagram: bytes, offset: int, end: int) -> Link:
+    if end - offset < _LINK.size:
+        raise MalformedMessage("a link message", f"{end - offset} bytes of {_LINK.size}")
+    _family, _kind, index, flags, _change = _LINK.unpack_from(datagram, offset)
+    found = attributes.parse(datagram[offset + _LINK.size : end])
+    name = found.get(_IFLA_IFNAME)
+    if name is None:
+        raise MalformedMessage("a link message", f"interface {index} has no name")
+    master = found.get(_IFLA_MASTER, b"")
+    kind = attributes.parse(found.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b"")
+    return Link(
+        index,
+        name.rstrip(b"\0").decode("utf-8", "surrogateescape"),
+        flags,
+        _U32.unpack(master)[0] if len(master) == _U32.size else 0,
+        kind.rstrip(b"\0").decode("utf-8", "surrogateescape"),
+    )
+
+
+def links(connection: Connection) -> list[Link]:
+    """The interfaces of the connection's namespace. Raises what Connection.dump raises."""
+    payload = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attributes.encode(
+        _IFLA_EXT_MASK, _U32.pack(_RTEXT_FILTER_SKIP_STATS)
+    )
+    return connection.dump("list interfaces", RTM_GETLINK, payload, _link)
+
+
+def _address(datagram: bytes, offset: int, end: int) -> Address | None:
+    if end - offset < _ADDRESS.size:
+        raise MalformedMessage("an address message", f"{end - offset} bytes of {_ADDRESS.size}")
+    family, prefix_length, flags, scope, index = _ADDRESS.unpack_from(datagram, offset)
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    found = attributes.parse(datagram[offset + _ADDRESS.size : end])
+    address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS)
+    if address is None or len(address) != (4 if family == socket.AF_INET else 16):
+        raise MalformedMessage("an address message", f"no address of family {family}")
+    wide = found.get(_IFA_FLAGS, b"")
+    if len(wide) == _U32.size:
+        (flags,) = _U32.unpack(wide)
+    return Address(family, address, prefix_length, index, scope, flags)
+
+
+def addresses(connection: Connection) -> list[Address]:
+    """The IPv4 and IPv6 addresses that interfaces hold. Raises what Connection.dump raises."""
+    found = connection.dump(
+        "list addresses", RTM_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0), _address
+    )
+    return [address for address in found if address is not None]

@@ -1,0 +1,115 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: what the kernel would do with a packet: route look-ups in bulk.
+
+A request is RTM_GETROUTE for one destination; inet_rtm_getroute (net/ipv4/route.c) and
+inet6_rtm_getroute (net/ipv6/route.c) answer it as they would route a packet that leaves.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..errors import MalformedMessage
+from . import attributes, routes
+from .connection import Connection
+
+_RTM_F_LOOKUP_TABLE = 0x1000
+_RTM_F_FIB_MATCH = 0x2000
+
+_DESTINATION = {4: struct.Struct("=HH4s"), 16: struct.Struct("=HH16s")}
+_U32_ATTRIBUTE = struct.Struct("=HHI")
+_U16_ATTRIBUTE = struct.Struct("=HH2s2x")
+_U8_ATTRIBUTE = struct.Struct("=HHB3x")
+_PORT = struct.Struct("!H")
+
+
+class Question(NamedTuple):
+    """One destination, 4 or 16 bytes, and by what it is asked for.
+
+    source: as long as the destination, or empty: any. oif: the interface that a socket is bound to;
+    0: none. mark, uid: None leaves them out: no mark, and the caller's own uid. tos: DS field.
+    protocol: its number, and the ports that go with it; 0: left out.
+    whole_route: tell of the route that was found, with all ways of a multipath route, instead of
+    the one way that a hash picks.
+    """
+
+    destination: bytes
+    source: bytes = b""
+    oif: int = 0
+    mark: int | None = None
+    uid: int | None = None
+    tos: int = 0
+    protocol: int = 0
+    sport: int = 0
+    dport: int = 0
+    whole_route: bool = False
+
+
+class Answer(NamedTuple):
+    """errno: why there is no route; 0: there is one, and the rest tells of it.
+
+    kind: UNICAST, LOCAL, ... of fib. oif: the interface by which a packet leaves; 0: not told.
+    table: 0: not told. hops: the interfaces of all ways, for a question by whole_route; empty where
+    the kernel told only the id of a nexthop object.
+    """
+
+    errno: int
+    kind: int = 0
+    oif: int = 0
+    table: int = 0
+    hops: tuple[int, ...] = ()
+
+
+def encode(question: Question) -> bytes:
+    """The payload of the request: struct rtmsg and its attributes."""
+    destination, source, oif, mark, uid, tos, protocol, sport, dport, whole_route = question
+    size = len(destination)
+    address = _DESTINATION[size]
+    flags = _RTM_F_LOOKUP_TABLE | _RTM_F_FIB_MATCH if whole_route else _RTM_F_LOOKUP_TABLE
+    family = socket.AF_INET if size == 4 else socket.AF_INET6
+    payload = routes.RTMSG.pack(
+        family, 8 * size, 8 * len(source), tos, 0, 0, 0, 0, flags
+    ) + address.pack(size + 4, routes.RTA_DST, destination)
+    if source:
+        payload += address.pack(size + 4, routes.RTA_SRC, source)
+    if oif:
+        payload += _U32_ATTRIBUTE.pack(8, routes.RTA_OIF, oif)
+    if mark is not None:
+        payload += _U32_ATTRIBUTE.pack(8, routes.RTA_MARK, mark)
+    if uid is not None:
+        payload += _U32_ATTRIBUTE.pack(8, routes.RTA_UID, uid)
+    if protocol:
+        payload += _U8_ATTRIBUTE.pack(5, routes.RTA_IP_PROTO, protocol)
+        payload += _U16_ATTRIBUTE.pack(6, routes.RTA_SPORT, _PORT.pack(sport))
+        payload += _U16_ATTRIBUTE.pack(6, routes.RTA_DPORT, _PORT.pack(dport))
+    return payload
+
+
+def _answer(datagram: bytes, offset: int, end: int) -> Answer:
+    if end - offset < routes.RTMSG.size:
+        raise MalformedMessage("a route message", f"{end - offset} bytes of {routes.RTMSG.size}")
+    # rtm_table and rtm_type, the fifth and eighth byte of struct rtmsg.
+    table, kind = datagram[offset + 4], datagram[offset + 7]
+    found = attributes.parse(datagram[offset + routes.RTMSG.size : end])
+    hops = tuple(hop.oif for hop in routes.hops(found))
+    return Answer(
+        0,
+        kind,
+        hops[0] if len(hops) == 1 else 0,
+        routes.number(found.get(routes.RTA_TABLE)) or table,
+        hops,
+    )
+
+
+def get(connection: Connection, questions: Sequence[Question]) -> list[Answer]:
+    """The answer to each question, in order; an errno where the kernel refused it, or its answer
+    did not come (ENOBUFS, ETIMEDOUT). Raises what Connection.query raises."""
+    found = connection.query(
+        "look up routes", routes.RTM_GETROUTE, [encode(each) for each in questions], _answer
+    )
+    return [Answer(each) if isinstance(each, int) else each for each in found]

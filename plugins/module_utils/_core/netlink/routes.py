@@ -1,0 +1,280 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: routes and routing rules by rtnetlink.
+
+include/uapi/linux/{rtnetlink,fib_rules}.h
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Collection
+from typing import NamedTuple
+
+from ..errors import MalformedMessage, NetlinkError
+from . import attributes
+from .connection import Connection
+
+RTM_GETROUTE = 26
+RTM_GETRULE = 34
+
+TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL = 253, 254, 255
+
+# rtm_type
+UNICAST = 1
+LOCAL = 2
+BROADCAST = 3
+ANYCAST = 4
+MULTICAST = 5
+BLACKHOLE = 6
+UNREACHABLE = 7
+PROHIBIT = 8
+THROW = 9
+KINDS = {
+    UNICAST: "unicast",
+    LOCAL: "local",
+    BROADCAST: "broadcast",
+    ANYCAST: "anycast",
+    MULTICAST: "multicast",
+    BLACKHOLE: "blackhole",
+    UNREACHABLE: "unreachable",
+    PROHIBIT: "prohibit",
+    THROW: "throw",
+}
+
+RTA_DST = 1
+RTA_SRC = 2
+RTA_OIF = 4
+RTA_GATEWAY = 5
+RTA_PRIORITY = 6
+RTA_MULTIPATH = 9
+RTA_TABLE = 15
+RTA_MARK = 16
+RTA_VIA = 18
+RTA_UID = 25
+RTA_IP_PROTO = 27
+RTA_SPORT = 28
+RTA_DPORT = 29
+RTA_NH_ID = 30
+
+# Attributes of a rule.
+FRA_DST = 1
+FRA_SRC = 2
+FRA_IIFNAME = 3
+FRA_PRIORITY = 6
+FRA_FWMARK = 10
+FRA_TABLE = 15
+FRA_FWMASK = 16
+FRA_OIFNAME = 17
+FRA_L3MDEV = 19
+FRA_UID_RANGE = 20
+FRA_IP_PROTO = 22
+FRA_SPORT_RANGE = 23
+FRA_DPORT_RANGE = 24
+FRA_DSCP = 25
+FRA_FLOWLABEL = 26
+FRA_FLOWLABEL_MASK = 27
+FRA_SPORT_MASK = 28
+FRA_DPORT_MASK = 29
+FRA_DSCP_MASK = 30
+
+# action of struct fib_rule_hdr
+ACTION_TABLE = 1
+ACTION_BLACKHOLE, ACTION_UNREACHABLE, ACTION_PROHIBIT = 6, 7, 8
+
+RTMSG = struct.Struct("=BBBBBBBBI")
+_RULE = struct.Struct("=BBBBBBBBI")
+_NEXTHOP = struct.Struct("=HBBi")
+_U32 = struct.Struct("=I")
+_ADDRESS_SIZE = {int(socket.AF_INET): 4, int(socket.AF_INET6): 16}
+_FAMILIES = frozenset(_ADDRESS_SIZE)
+
+
+class Hop(NamedTuple):
+    """One way of a route. oif: an interface's index. gateway: 4 or 16 bytes (of either family),
+    empty: none, the destination is on the link."""
+
+    oif: int
+    gateway: bytes
+
+
+class Route(NamedTuple):
+    """One route. destination: 4 or 16 bytes, all zero for a default route.
+
+    source_length: of the prefix of sources that an IPv6 route is for; 0: for all.
+    kind: UNICAST, LOCAL, ... priority: the metric, the lowest wins. hops: more than one for a
+    multipath route; none for one without an interface, and where the kernel tells only the id of
+    its nexthop object (net.ipv4.nexthop_compat_mode=0).
+    """
+
+    family: int
+    destination: bytes
+    prefix_length: int
+    source_length: int
+    table: int
+    kind: int
+    priority: int
+    hops: tuple[Hop, ...]
+    nexthop_id: int
+
+    @property
+    def oif(self) -> int:
+        """The interface of its only hop; 0: it has none, or more than one."""
+        return self.hops[0].oif if len(self.hops) == 1 else 0
+
+    @property
+    def gateway(self) -> bytes:
+        """The gateway of its only hop; empty: it has none, or more than one hop."""
+        return self.hops[0].gateway if len(self.hops) == 1 else b""
+
+    def covers(self, address: bytes) -> bool:
+        """Whether an address, of 4 or 16 bytes, lies within its destination."""
+        if len(address) != len(self.destination):
+            return False
+        shift = 8 * len(address) - self.prefix_length
+        mine = int.from_bytes(self.destination, "big") >> shift
+        return int.from_bytes(address, "big") >> shift == mine
+
+
+class Rule(NamedTuple):
+    """One routing rule. action: ACTION_*. table: 0 for none.
+
+    destination_length, source_length, tos: 0 where it does not look at them. kinds: the numbers of
+    the attributes (FRA_*) that came with it, which are those that it looks at and some more.
+    """
+
+    family: int
+    priority: int
+    action: int
+    table: int
+    destination_length: int
+    source_length: int
+    tos: int
+    kinds: frozenset[int]
+
+
+def number(raw: bytes | None) -> int:
+    """An attribute of 32 bits; 0 where it did not come."""
+    if raw is None or len(raw) != _U32.size:
+        return 0
+    (value,) = _U32.unpack(raw)
+    return int(value)
+
+
+def hops(found: dict[int, bytes]) -> tuple[Hop, ...]:
+    """The ways that a route's attributes tell of. Raises MalformedMessage."""
+    raw = found.get(RTA_MULTIPATH)
+    if raw is None:
+        oif = number(found.get(RTA_OIF))
+        return (Hop(oif, _gateway(found)),) if oif else ()
+    ways: list[Hop] = []
+    offset = 0
+    while offset + _NEXTHOP.size <= len(raw):
+        length, _flags, _weight, oif = _NEXTHOP.unpack_from(raw, offset)
+        if length < _NEXTHOP.size or offset + length > len(raw):
+            raise MalformedMessage(
+                "a multipath route", f"length {length} at offset {offset} of {len(raw)} bytes"
+            )
+        inside = attributes.parse(raw[offset + _NEXTHOP.size : offset + length])
+        ways.append(Hop(oif, _gateway(inside)))
+        offset += (length + 3) & ~3
+    return tuple(ways)
+
+
+def _gateway(found: dict[int, bytes]) -> bytes:
+    """RTA_VIA names a gateway of another family: struct rtvia, a u16 and the address."""
+    return found.get(RTA_GATEWAY) or found.get(RTA_VIA, b"")[2:]
+
+
+def _route(datagram: bytes, offset: int, end: int) -> Route | None:
+    if end - offset < RTMSG.size:
+        raise MalformedMessage("a route message", f"{end - offset} bytes of {RTMSG.size}")
+    family, length, source_length, _tos, table, _protocol, _scope, kind, _flags = RTMSG.unpack_from(
+        datagram, offset
+    )
+    if family not in _FAMILIES:
+        return None
+    found = attributes.parse(datagram[offset + RTMSG.size : end])
+    size = _ADDRESS_SIZE[family]
+    destination = found.get(RTA_DST, bytes(size))
+    if len(destination) != size or max(length, source_length) > 8 * size:
+        raise MalformedMessage("a route message", f"no destination of family {family}")
+    return Route(
+        family,
+        destination,
+        length,
+        source_length,
+        number(found.get(RTA_TABLE)) or table,
+        kind,
+        number(found.get(RTA_PRIORITY)),
+        hops(found),
+        number(found.get(RTA_NH_ID)),
+    )
+
+
+def routes(
+    connection: Connection, kinds: Collection[int] = (), lengths: Collection[int] = ()
+) -> list[Route]:
+    """The routes of all tables, IPv4 first. kinds: only of these. lengths: only to prefixes as long
+    as one of these. None that were learnt for one destination (RTM_F_CLONED). Raises what
+    Connection.dump raises."""
+    kept = frozenset(kinds)
+    long = frozenset(lengths)
+
+    def decode(datagram: bytes, offset: int, end: int) -> Route | None:
+        # rtm_type, the eighth byte, and rtm_dst_len, the second: a large table is passed over
+        # quickly.
+        if end - offset >= RTMSG.size and (
+            (kept and datagram[offset + 7] not in kept)
+            or (long and datagram[offset + 1] not in long)
+        ):
+            return None
+        return _route(datagram, offset, end)
+
+    found: list[Route] = []
+    for family in sorted(_FAMILIES):
+        payload = RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+        try:
+            found += connection.dump("list routes", RTM_GETROUTE, payload, decode)
+        except NetlinkError as error:
+            if error.errno not in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+                raise
+    return found
+
+
+def _rule(datagram: bytes, offset: int, end: int) -> Rule | None:
+    if end - offset < _RULE.size:
+        raise MalformedMessage("a rule message", f"{end - offset} bytes of {_RULE.size}")
+    (family, to_length, from_length, tos, table, _reserved, _reserved_too, action, _flags) = (
+        _RULE.unpack_from(datagram, offset)
+    )
+    if family not in _FAMILIES:
+        return None
+    found = attributes.parse(datagram[offset + _RULE.size : end])
+    return Rule(
+        family,
+        number(found.get(FRA_PRIORITY)),
+        action,
+        number(found.get(FRA_TABLE)) or table,
+        to_length,
+        from_length,
+        tos,
+        frozenset(found),
+    )
+
+
+def rules(connection: Connection) -> list[Rule]:
+    """The routing rules of IPv4 and IPv6, each in the order in which the kernel takes them.
+
+    None where the kernel has no routing by rules. Raises what Connection.dump raises.
+    """
+    payload = _RULE.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)
+    try:
+        return connection.dump("list routing rules", RTM_GETRULE, payload, _rule)
+    except NetlinkError as error:
+        if error.errno in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+            return []
+        raise

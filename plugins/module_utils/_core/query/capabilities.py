@@ -1,0 +1,186 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: what this kernel can do for this caller, found by asking it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import NamedTuple
+
+from ..errors import HandlerMissing, NetlinkError
+from ..host.host import Host
+from ..host.kernel_config import module_available
+from ..netlink import bytecode, constants, inet_diag
+from .find import View
+
+SUPPORTED = "supported"
+BUILT_WITHOUT = "built_without"
+NO_DESTROY_HANDLER = "no_destroy_handler"
+HANDLER_MISSING = "handler_missing"
+PROTOCOL_MISSING = "protocol_missing"
+NO_COOKIE_CHECK = "no_cookie_check"
+NOT_PERMITTED = "not_permitted"
+
+# Why a caller is not permitted.
+NO_CAPABILITY = "no_capability"
+FOREIGN_USER_NAMESPACE = "foreign_user_namespace"
+
+CAP_NET_ADMIN = 12  # include/uapi/linux/capability.h
+
+# Their handler looks the socket up, and then its proto has no diag_destroy: EOPNOTSUPP, which the
+# probe, finding no socket, does not get to see (sock_diag_destroy, net/ipv4/udplite.c).
+_WITHOUT_ABORT = frozenset({"udplite"})
+
+# Their handler takes the first socket that the addresses fit, whatever cookie was asked for
+# (raw_diag_destroy): it might be another one than was selected.
+_WITHOUT_COOKIE = frozenset({"raw"})
+
+
+class ProtocolSupport(NamedTuple):
+    """What SOCK_DESTROY can do to one protocol's sockets.
+
+    verdict: supported; built_without (no CONFIG_INET_DIAG_DESTROY); no_destroy_handler (the
+    protocol has none, whatever the configuration); no_cookie_check (the kernel would destroy, but
+    it cannot be told which socket: the netlink engine declines); handler_missing (its sockets
+    cannot even be listed: `module` would bring the handler); protocol_missing (nor can they, and
+    that module is at work already: this kernel has no such protocol); not_permitted (the kernel
+    can, this caller may not: `reason` is no_capability or foreign_user_namespace, None where it is
+    not known). how: the answers that say so. module_available: whether this kernel's modules hold
+    `module`; None where that is not known.
+    """
+
+    verdict: str
+    how: str
+    module: str | None = None
+    module_available: bool | None = None
+    reason: str | None = None
+
+
+def support(view: View) -> dict[str, ProtocolSupport]:
+    """What the kernel can do, for every protocol. Harmless, and open to every caller."""
+    found: dict[str, ProtocolSupport] = {}
+    destroyers: set[str] = set()
+    for protocol in constants.PROTOCOLS:
+        found[protocol] = verdict = _protocol(view, protocol)
+        if verdict.verdict not in (BUILT_WITHOUT, HANDLER_MISSING):
+            destroyers.add(protocol)
+    _tell_missing_protocols(found)
+    # One option builds every protocol's handler: where one can destroy, another that cannot was
+    # not left out by the configuration.
+    if destroyers:
+        for protocol, verdict in found.items():
+            if verdict.verdict == BUILT_WITHOUT:
+                found[protocol] = verdict._replace(verdict=NO_DESTROY_HANDLER)
+    return found
+
+
+def _tell_missing_protocols(found: dict[str, ProtocolSupport]) -> None:
+    """A diag module brings the handlers of all its protocols that the kernel has."""
+    at_work = {
+        constants.DIAG_MODULES[protocol]: protocol
+        for protocol, verdict in found.items()
+        if verdict.verdict != HANDLER_MISSING
+    }
+    for protocol, verdict in found.items():
+        sibling = at_work.get(verdict.module or "")
+        if verdict.verdict == HANDLER_MISSING and sibling is not None:
+            found[protocol] = ProtocolSupport(
+                PROTOCOL_MISSING,
+                f"a dump ends with ENOENT, though {verdict.module} answers for {sibling}: "
+                f"this kernel has no {protocol}",
+            )
+
+
+def _protocol(view: View, protocol: str) -> ProtocolSupport:
+    listed = _can_list(view, protocol)
+    if not listed:
+        host = view.host
+        module = constants.DIAG_MODULES[protocol]
+        return ProtocolSupport(
+            HANDLER_MISSING,
+            "a dump ends with ENOENT",
+            module,
+            module_available(host.root, host.release, module),
+        )
+    answer = inet_diag.probe_destroy(view.diag, protocol, socket.AF_INET)
+    if answer in (0, errno.ENOENT):
+        if protocol in _WITHOUT_ABORT:
+            return ProtocolSupport(
+                NO_DESTROY_HANDLER, "there is a handler, but a socket found is not aborted"
+            )
+        if protocol in _WITHOUT_COOKIE:
+            return ProtocolSupport(
+                NO_COOKIE_CHECK,
+                "destroying no socket is answered with ENOENT, but the handler takes the first "
+                "socket that the addresses fit, whatever its cookie",
+            )
+        return ProtocolSupport(SUPPORTED, "destroying no socket is answered with ENOENT")
+    if answer == errno.EOPNOTSUPP:
+        return ProtocolSupport(BUILT_WITHOUT, "destroying no socket is answered with EOPNOTSUPP")
+    raise NetlinkError(f"ask whether {protocol} sockets can be destroyed", answer)
+
+
+def support_for_caller(view: View) -> dict[str, ProtocolSupport]:
+    """As support, but where the kernel can and this caller may not, the verdict says so."""
+    found = support(view)
+    if may_destroy(view):
+        return found
+    how = "a filter by mark is answered with EPERM"
+    capable = has_capability(view.host, CAP_NET_ADMIN)
+    reason = None
+    if capable:
+        reason = FOREIGN_USER_NAMESPACE
+        how += ", and the caller's user namespace does not own the network namespace"
+    elif capable is not None:
+        reason = NO_CAPABILITY
+        how += ", and the caller has no CAP_NET_ADMIN"
+    return {
+        protocol: verdict._replace(verdict=NOT_PERMITTED, reason=reason, how=how)
+        if verdict.verdict == SUPPORTED
+        else verdict
+        for protocol, verdict in found.items()
+    }
+
+
+def has_capability(host: Host, capability: int) -> bool | None:
+    """Whether it is in the caller's effective set, in the user namespace that it is in.
+
+    None where /proc does not say.
+    """
+    try:
+        with open(f"{host.proc}/self/status", encoding="ascii", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("CapEff:"):
+                    return bool(int(line.split()[1], 16) >> capability & 1)
+    except (OSError, ValueError, IndexError):
+        return None
+    return None
+
+
+def _can_list(view: View, protocol: str) -> bool:
+    try:
+        # A state mask of zero: the handler answers, and no socket comes.
+        inet_diag.dump(view.diag, protocol, socket.AF_INET, states=0)
+    except HandlerMissing:
+        return False
+    return True
+
+
+def may_destroy(view: View) -> bool:
+    """Whether the caller has CAP_NET_ADMIN in the user namespace that owns the network namespace.
+
+    The kernel lets a filter test marks under just the condition under which it lets a caller
+    destroy (netlink_net_capable(CAP_NET_ADMIN); inet_diag_bc_audit).
+    """
+    try:
+        inet_diag.dump(view.diag, "tcp", socket.AF_INET, states=0, bytecode=bytecode.mark(0, 0))
+    except NetlinkError as error:
+        if error.errno == errno.EPERM:
+            return False
+        raise
+    except HandlerMissing:
+        # The filter is judged before the handler is looked for.
+        return True
+    return True

@@ -1,0 +1,257 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: look at the sockets of a namespace and keep those that are meant."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TypeVar
+
+from ..errors import HandlerMissing, NamespaceNotFound, NetlinkError
+from ..host.host import Host
+from ..host.namespaces import Namespace
+from ..netlink import constants, inet_diag
+from ..netlink.connection import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Connection
+from ..selector.parse import Selector
+from ..sockets.snapshot import Environment
+from ..sockets.socket import Subject
+from ..verdicts.route_state import Network
+from ..verdicts.superseded import Heard, slot_of
+
+T = TypeVar("T")
+
+# What a selector may need that a dump does not tell, and prepare finds out.
+LOADED = frozenset({"owners", "routes", "heard"})
+
+
+class View:
+    """One namespace, opened for looking; a context manager that leaves nothing open in it.
+
+    unlisted: the protocols that could have been meant, but that this kernel cannot list.
+    """
+
+    def __init__(self, host: Host, namespace: Namespace) -> None:
+        self.host = host
+        self.namespace = namespace
+        self.unlisted: set[str] = set()
+        self._diag: Connection | None = None
+        self._route: Connection | None = None
+
+    @property
+    def diag(self) -> Connection:
+        if self._diag is None:
+            self._diag = Connection(self.host.open_netlink(self.namespace, NETLINK_SOCK_DIAG))
+        return self._diag
+
+    @property
+    def route(self) -> Connection:
+        if self._route is None:
+            self._route = Connection(self.host.open_netlink(self.namespace, NETLINK_ROUTE))
+        return self._route
+
+    def environment(self) -> Environment:
+        """A fresh one: what it tells is of one moment."""
+        return Environment(self.host, self.namespace, lambda: self.route)
+
+    def close(self) -> None:
+        for connection in (self._diag, self._route):
+            if connection is not None:
+                connection.close()
+        self._diag = self._route = None
+
+    def __enter__(self) -> View:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+def look_into_each(
+    host: Host, namespaces: Iterable[Namespace], look: Callable[[View], T]
+) -> Iterator[T]:
+    """What look(view) returns for each namespace in turn; its view is closed before the next.
+
+    One that nobody asked for by name, but `all` found, may be gone by now, and may go while it is
+    looked at: it is left out.
+    """
+    for namespace in namespaces:
+        try:
+            with View(host, namespace) as view:
+                answer = look(view)
+        except NamespaceNotFound:
+            if namespace.asked:
+                raise
+        else:
+            yield answer
+
+
+def find(
+    view: View,
+    selector: Selector,
+    *,
+    extensions: int = 0,
+    needs: Collection[str] = (),
+    environment: Environment | None = None,
+) -> list[Subject]:
+    """The sockets of the view's namespace for which the selector is true.
+
+    extensions: more bits of idiag_ext to ask for than the selector needs. needs: what to find out
+    of those that matched, as prepare takes it. environment: judge by this one instead of a fresh
+    one.
+    A protocol that the selector names and the kernel cannot list raises HandlerMissing; one that it
+    merely admits goes to view.unlisted. Raises what Connection.dump raises.
+    """
+    if environment is None:
+        environment = view.environment()
+    found = find_as(_unchanged, view, selector, environment, extensions=extensions)
+    for subject in found:
+        if subject.ifindex:
+            # Asked while the view is open, so that records can be made when it is closed.
+            environment.interface_name(subject.ifindex)
+            break
+    prepare(view, environment, needs, found)
+    return found
+
+
+def prepare(
+    view: View, environment: Environment, needs: Collection[str], subjects: Collection[Subject]
+) -> None:
+    """Find out for these sockets what a dump does not tell; kept in the environment.
+
+    needs: out of LOADED. owners: which processes hold them. routes: how the network lies
+    under them. heard: who else was heard of at their local ports.
+    Anything else in needs is let pass, so that Selector.needs can be given as it is. Raises what
+    Connection.dump raises.
+    """
+    if not subjects:
+        return
+    if "owners" in needs:
+        environment.load_owners({subject.inode for subject in subjects} - {0})
+    if "routes" in needs:
+        Network.of(environment).ask(subjects)
+    if "heard" in needs:
+        Heard.of(environment).listen(view.diag, environment, map(slot_of, subjects))
+
+
+def _unchanged(subject: Subject) -> Subject:
+    return subject
+
+
+def find_as(
+    make: Callable[[Subject], T | None],
+    view: View,
+    selector: Selector,
+    environment: Environment,
+    *,
+    extensions: int = 0,
+) -> list[T]:
+    """As find, but of each socket only what `make` makes of it is kept, and nothing of None: for
+    totals and records of very many sockets. `make` may be called again for the same socket.
+    """
+    only = selector.protocols[0] if len(selector.protocols) == 1 else None
+    matches = selector.bind(environment, protocol=only)
+
+    def possible_one(sock: inet_diag.Sock) -> Subject | None:
+        subject = Subject(sock, environment)
+        return None if matches(subject) is False else subject
+
+    def made(sock: inet_diag.Sock) -> T | None:
+        subject = Subject(sock, environment)
+        return make(subject) if matches(subject) else None
+
+    if selector.needs.isdisjoint(LOADED):
+        return _each_listed(made, view, selector, environment, extensions)
+    # Only of those that may match once it is known is the rest found out.
+    possible = _each_listed(possible_one, view, selector, environment, extensions)
+    prepare(view, environment, selector.needs, possible)
+    matches = selector.bind(environment, protocol=only)
+    found = (make(subject) for subject in possible if matches(subject))
+    return [item for item in found if item is not None]
+
+
+def _each_listed(
+    make: Callable[[inet_diag.Sock], T | None],
+    view: View,
+    selector: Selector,
+    environment: Environment,
+    extensions: int,
+) -> list[T]:
+    made: list[T] = []
+    for protocol in selector.protocols:
+        try:
+            at_once = _listed_at_once(make, view, selector, environment, protocol, extensions)
+            if at_once is not None:
+                made += at_once
+                continue
+            for family in selector.families:
+                made += _listed(make, view, selector, environment, protocol, family, extensions)
+        except HandlerMissing:
+            if protocol in selector.named_protocols:
+                raise
+            view.unlisted.add(protocol)
+    return made
+
+
+def _listed_at_once(
+    make: Callable[[inet_diag.Sock], T | None],
+    view: View,
+    selector: Selector,
+    environment: Environment,
+    protocol: str,
+    extensions: int,
+) -> list[T] | None:
+    """As _listed, of both families; None where each must be asked for by itself."""
+    program = selector.program_of_both(environment, protocol)
+    if program is None:
+        return None
+    bits = selector.extensions | extensions
+    states = selector.states(protocol)
+    return inet_diag.dump_both_as(make, view.diag, protocol, states, bits, program)
+
+
+def _listed(
+    make: Callable[[inet_diag.Sock], T | None],
+    view: View,
+    selector: Selector,
+    environment: Environment,
+    protocol: str,
+    family: str,
+    extensions: int,
+) -> list[T]:
+    """What is made of those that the kernel's filter leaves: at least of every socket for which
+    the selector is true, and of each once."""
+    asked = (
+        view.diag,
+        protocol,
+        constants.FAMILIES[family],
+        selector.states(protocol),
+        selector.extensions | extensions,
+    )
+    refusal: NetlinkError | None = None
+    for programs in _programs(selector, environment, protocol, family):
+        try:
+            if len(programs) == 1:
+                return inet_diag.dump_as(make, *asked, programs[0])
+            listed = [sock for program in programs for sock in inet_diag.dump(*asked, program)]
+        except NetlinkError as error:
+            # An op that this kernel does not know, or that this caller may not use
+            # (inet_diag_bc_audit): filter less in the kernel.
+            if error.errno not in (errno.EINVAL, errno.EPERM) or not any(programs):
+                raise
+            refusal = error
+            continue
+        once = {sock.cookie: sock for sock in listed}
+        return [item for item in map(make, once.values()) if item is not None]
+    raise refusal or AssertionError("there is a first attempt")
+
+
+def _programs(
+    selector: Selector, environment: Environment, protocol: str, family: str
+) -> Iterator[list[bytes]]:
+    """The filters to try, the best first; none at all last, unless only the kernel can tell."""
+    yield selector.programs(environment, protocol, family)
+    yield selector.programs(environment, protocol, family, exact_ops=False)
+    if not selector.kernel_decides:
+        yield [b""]

@@ -1,0 +1,293 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the record of a socket: always the same keys, null for unknown."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from ..netlink import inet_diag
+from ..sockets.socket import Subject
+from ..verdicts import stuck
+from ..verdicts.route_state import Network
+from ..verdicts.superseded import DEFAULT_SILENT_MS, SUPERSEDED, Finding, Heard
+from ..verdicts.verdict import Verdict
+
+_LITTLE = sys.byteorder == "little"
+
+DETAILS = ("info", "memory", "process", "verdicts")
+
+# struct tcpvegas_info, tcp_dctcp_info and tcp_bbr_info, include/uapi/linux/inet_diag.h
+_CONGESTION_LAYOUTS: Mapping[int, tuple[str, struct.Struct, tuple[str, ...]]] = {
+    inet_diag.VEGASINFO: (
+        "vegas",
+        struct.Struct("=IIII"),
+        ("enabled", "rttcnt", "rtt", "minrtt"),
+    ),
+    inet_diag.DCTCPINFO: (
+        "dctcp",
+        struct.Struct("=HHIII"),
+        ("enabled", "ce_state", "alpha", "ab_ecn", "ab_tot"),
+    ),
+    inet_diag.BBRINFO: (
+        "bbr",
+        struct.Struct("=IIIII"),
+        ("bw_lo", "bw_hi", "min_rtt", "pacing_gain", "cwnd_gain"),
+    ),
+}
+# SK_MEMINFO_*, include/uapi/linux/sock_diag.h
+_MEMORY = (
+    "rmem_alloc",
+    "rcvbuf",
+    "wmem_alloc",
+    "sndbuf",
+    "fwd_alloc",
+    "wmem_queued",
+    "optmem",
+    "backlog",
+    "drops",
+)
+# struct inet_diag_sockopt: bit fields in two bytes, from the low end on little-endian machines.
+_OPTIONS = (
+    "recverr",
+    "is_icsk",
+    "freebind",
+    "hdrincl",
+    "mc_loop",
+    "transparent",
+    "mc_all",
+    "nodefrag",
+    "bind_address_no_port",
+    "recverr_rfc4884",
+    "defer_connect",
+)
+
+
+RECORD_KEYS = (
+    "protocol",
+    "family",
+    "mapped",
+    "state",
+    "local",
+    "local_port",
+    "remote",
+    "remote_port",
+    "device",
+    "uid",
+    "user",
+    "inode",
+    "cookie",
+    "mark",
+    "cgroup",
+    "timer",
+    "timer_ms",
+    "retransmits",
+    "send_queue",
+    "recv_queue",
+    "idle_ms",
+    "namespace",
+    "processes",
+    "stuck",
+    "stranded",
+    "superseded",
+    "congestion",
+    "congestion_info",
+    "tos",
+    "tclass",
+    "class_id",
+    "shutdown",
+    "ulp",
+    "v6only",
+    "options",
+    "memory",
+    "tcp_info",
+    "mptcp_info",
+    "ulp_info",
+)
+
+
+def extensions(details: Collection[str], *, clocks: bool = True) -> int:
+    """The idiag_ext bits that records with these details need. clocks: fill idle_ms."""
+    wanted = [inet_diag.CONG, inet_diag.TOS, inet_diag.TCLASS, inet_diag.SHUTDOWN]
+    if clocks or "info" in details or "verdicts" in details:
+        wanted += [inet_diag.INFO]
+    if "info" in details:
+        wanted += [inet_diag.VEGASINFO]
+    if "memory" in details:
+        wanted += [inet_diag.SKMEMINFO]
+    return inet_diag.extension_bits(wanted)
+
+
+def record(subject: Subject, details: Collection[str] = ()) -> dict[str, Any]:
+    """The record of one socket, with every one of RECORD_KEYS.
+
+    details: which of DETAILS to fill; what was not asked for is null, but verdicts that the look's
+    selector asked for are told. Milliseconds and bytes,
+    except in tcp_info, whose numbers are the kernel's.
+    """
+    sock = subject.sock
+    entry = _settings(subject).copy()
+    entry["protocol"] = sock.protocol
+    entry["family"], entry["mapped"], entry["local"], entry["remote"] = subject.ends
+    entry["state"] = subject.state
+    entry["local_port"] = sock.sport
+    entry["remote_port"] = sock.dport
+    entry["inode"] = sock.inode
+    entry["cookie"] = subject.cookie_hex
+    entry["retransmits"] = sock.retrans
+    entry["send_queue"] = sock.wqueue
+    entry["recv_queue"] = sock.rqueue
+    entry["idle_ms"] = subject.idle_ms
+    entry["uid"] = subject.uid
+    entry["user"] = subject.user
+    if sock.ifindex:
+        entry["device"] = subject.device
+    if sock.timer:
+        entry["timer"] = subject.timer
+        entry["timer_ms"] = subject.timer_ms
+    if "info" in details:
+        entry["tcp_info"] = subject.tcp_info
+        entry["mptcp_info"] = subject.mptcp_info
+        entry["ulp_info"] = subject.ulp_info
+        entry["congestion_info"] = _congestion_info(subject.attributes)
+    if "memory" in details:
+        entry["memory"] = _memory(subject.attributes)
+    if "process" in details:
+        entry["processes"] = _processes(subject)
+    environment = subject.environment
+    if "verdicts" in details or environment.asked_ms or environment.kept:
+        entry["stuck"] = _told(stuck.verdicts(subject))
+        entry["stranded"] = _told(stranded(subject))
+        entry["superseded"] = superseded(subject)
+    return entry
+
+
+# What look.prepare must find out for details of verdicts.
+VERDICT_NEEDS = frozenset({"routes", "heard"})
+
+
+def stranded(subject: Subject) -> list[Verdict] | None:
+    """Why the network under the socket is gone; None: not known, or not asked."""
+    network: Network | None = subject.environment.kept.get(Network)
+    return None if network is None else network.verdicts(subject)
+
+
+def superseded(subject: Subject) -> Finding:
+    """The evidence that another connection took over, or False; None: not known, or not asked.
+
+    Where the look's selector did not ask for it, by its local port, only at the port of a service.
+    """
+    environment = subject.environment
+    heard: Heard | None = environment.kept.get(Heard)
+    if heard is None:
+        return None
+    asked = environment.asked_ms.get(SUPERSEDED)
+    found = heard.verdict(subject, DEFAULT_SILENT_MS if asked is None else asked)
+    if not found or asked is not None or heard.serves(environment, subject.local_port):
+        return found
+    return False
+
+
+def _told(verdicts: list[Verdict] | None) -> list[dict[str, Any]] | None:
+    return None if verdicts is None else [verdict._asdict() for verdict in verdicts]
+
+
+# What a socket is set to, as against what it is doing: the same for most sockets of one look.
+_SETTINGS = (
+    inet_diag.MARK,
+    inet_diag.CGROUP_ID,
+    inet_diag.CONG,
+    inet_diag.TOS,
+    inet_diag.TCLASS,
+    inet_diag.CLASS_ID,
+    inet_diag.SHUTDOWN,
+    inet_diag.ULP_INFO,
+    inet_diag.SKV6ONLY,
+    inet_diag.SOCKOPT,
+)
+
+
+def _settings(subject: Subject) -> dict[str, Any]:
+    """A record in which only the settings are filled in: every other begins as a copy of it."""
+    attributes = subject.attributes
+    remembered = subject.environment.settings
+    raw = tuple(map(attributes.get, _SETTINGS))
+    found = remembered.get(raw)
+    if found is None:
+        found = remembered[raw] = dict.fromkeys(RECORD_KEYS)
+        found["namespace"] = subject.environment.namespace.label
+        found["mark"] = subject.mark
+        found["cgroup"] = subject.cgroup
+        found["congestion"] = subject.congestion
+        found["tos"] = _BYTES.get(attributes.get(inet_diag.TOS))
+        found["tclass"] = _BYTES.get(attributes.get(inet_diag.TCLASS))
+        found["class_id"] = subject.class_id
+        found["shutdown"] = _SHUTDOWN.get(attributes.get(inet_diag.SHUTDOWN))
+        found["ulp"] = subject.ulp
+        found["v6only"] = _FLAG.get(attributes.get(inet_diag.SKV6ONLY))
+        found["options"] = _options(attributes.get(inet_diag.SOCKOPT))
+    return found
+
+
+def sort_key(subject: Subject) -> tuple[Any, ...]:
+    """Records are in the order of namespace, protocol, local, remote."""
+    sock = subject.sock
+    return (
+        subject.environment.namespace.label,
+        sock.protocol,
+        subject.local,
+        sock.sport,
+        subject.remote,
+        sock.dport,
+        subject.cookie_hex,
+    )
+
+
+_BYTES: Mapping[bytes | None, int | None] = {bytes((value,)): value for value in range(256)}
+_FLAG: dict[bytes | None, bool | None] = {b"\0": False, b"\1": True}
+# sk_shutdown: RCV_SHUTDOWN 1, SEND_SHUTDOWN 2 (include/net/sock.h)
+_SHUTDOWN: dict[bytes | None, str | None] = {
+    b"\0": "none",
+    b"\1": "receive",
+    b"\2": "send",
+    b"\3": "both",
+}
+
+
+def _processes(subject: Subject) -> list[dict[str, Any]] | None:
+    held = subject.processes
+    return None if held is None else [process._asdict() for process in held]
+
+
+def _congestion_info(attributes: Mapping[int, bytes]) -> dict[str, Any] | None:
+    for number in _CONGESTION_LAYOUTS:
+        if number in attributes:
+            name, layout, fields = _CONGESTION_LAYOUTS[number]
+            raw = attributes[number]
+            if len(raw) >= layout.size:
+                return {"algorithm": name, **dict(zip(fields, layout.unpack_from(raw)))}
+    return None
+
+
+def _memory(attributes: Mapping[int, bytes]) -> dict[str, int] | None:
+    raw = attributes.get(inet_diag.SKMEMINFO)
+    if raw is None:
+        return None
+    count = len(raw) // 4
+    return dict(zip(_MEMORY, struct.unpack_from(f"={count}I", raw)))
+
+
+def _options(raw: bytes | None) -> list[str] | None:
+    """The names of the options that are set."""
+    if raw is None:
+        return None
+    found: list[str] = []
+    for index, name in enumerate(_OPTIONS):
+        at, bit = divmod(index, 8)
+        if at < len(raw) and raw[at] >> (bit if _LITTLE else 7 - bit) & 1:
+            found.append(name)
+    return found

@@ -1,0 +1,274 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the keys local and remote, and the hosts of an expression."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from ... import values
+from ...errors import InputError
+from ...netlink import bytecode, constants
+from ...values import Names, Path
+from .. import kernel_filter
+from ..kernel_filter import REJECT, Condition, Filter
+from ..prefixes import AddressSet, Prefix
+from ..tree import Leaf, Possible, Target
+
+if TYPE_CHECKING:
+    from ...sockets.snapshot import Environment
+    from ...sockets.socket import Subject
+    from ..tree import Bound
+
+ENDPOINT = (
+    "an address, a prefix, address:port, [v6 address]:port, or interface:NAME for any address of "
+    "an interface"
+)
+_INTERFACE = "interface:"
+# dev_valid_name(), net/core/dev.c
+_INTERFACE_NAME = re.compile(r"[^\s/:]{1,15}")
+_LINK_LOCAL = ipaddress.IPv6Network("fe80::/10")
+
+
+class Host(NamedTuple):
+    """One end of a connection: in the prefix, or at an address of the interface.
+
+    port: None for any. With a prefix, interface is the link of a link-local address (fe80::1%eth0).
+    """
+
+    prefix: Prefix | None
+    port: int | None = None
+    interface: str | None = None
+
+
+class _Resolved(NamedTuple):
+    prefix: Prefix
+    port: int | None
+    # The interface that the socket must be bound to.
+    ifindex: int | None
+
+
+class EndpointIn(Leaf):
+    """The local or the remote end is one of the hosts.
+
+    Unknown for every socket where it is not true and one of the interfaces does not exist or holds
+    no address.
+    as_ss: IPv6 prefixes hold v4-mapped addresses too where they cover them; and one of length 0
+    is never false, since ss and the kernel disagree on what it means for the other family.
+    """
+
+    exact = True
+
+    def __init__(
+        self,
+        path: Path,
+        value: object,
+        *,
+        remote: bool,
+        hosts: Iterable[Host],
+        as_ss: bool = False,
+    ) -> None:
+        super().__init__(path, value)
+        self.remote = remote
+        self.hosts = tuple(dict.fromkeys(hosts))
+        self.as_ss = as_ss
+        if any(host.interface is not None for host in self.hosts):
+            self.needs = frozenset({"addresses", "links"})
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        # An AF_INET6 socket may be v4-mapped, so only IPv6 hosts rule a family out.
+        four = any(host.prefix is None or host.prefix.size == 32 for host in self.hosts)
+        return family == "inet6" or four, True
+
+    def _resolve(self, environment: Environment) -> tuple[list[_Resolved], bool]:
+        """What the hosts are now, and whether a socket at none of them is known not to match."""
+        resolved: list[_Resolved] = []
+        whole = True
+        for host in self.hosts:
+            if host.interface is None:
+                if host.prefix is not None:
+                    whole = whole and not (self.as_ss and host.prefix.length == 0)
+                    resolved.append(_Resolved(host.prefix, host.port, None))
+                continue
+            index = environment.interface_index(host.interface)
+            if host.prefix is not None and index is not None:
+                resolved.append(_Resolved(host.prefix, host.port, index))
+                continue
+            addresses = environment.interface_addresses(host.interface)
+            if host.prefix is not None or index is None or addresses is None:
+                whole = False
+                continue
+            for address in sorted(addresses):
+                prefix = Prefix(address, 8 * len(address))
+                resolved.append(
+                    _Resolved(prefix, host.port, index if _is_link_local(prefix) else None)
+                )
+        return resolved, whole
+
+    def bind(self, environment: Environment) -> Bound:
+        resolved, whole = self._resolve(environment)
+        if not resolved:
+            return None
+        otherwise = False if whole else None
+        # (port, ifindex) that an entry asks for, None for any, to the addresses that it allows.
+        sets: dict[tuple[int | None, int | None], AddressSet] = {}
+        for prefix, port, ifindex in resolved:
+            sets.setdefault((port, ifindex), AddressSet()).add(prefix, wide=self.as_ss)
+        only = sets.get((None, None)) if len(sets) == 1 else None
+        if only is not None:
+            return self._any_port(only, otherwise)
+        ports = any(port is not None for port, _ifindex in sets)
+        links = any(ifindex is not None for _port, ifindex in sets)
+        remote = self.remote
+
+        def test(subject: Subject) -> bool | None:
+            address = subject.remote_address if remote else subject.local_address
+            six = subject.family == "inet6"
+            wanted_ports = (
+                (None, subject.remote_port if remote else subject.local_port) if ports else (None,)
+            )
+            for port in wanted_ports:
+                for ifindex in (None, subject.ifindex) if links else (None,):
+                    addresses = sets.get((port, ifindex))
+                    if addresses is not None and addresses.holds(address, six):
+                        return True
+            return otherwise
+
+        return test
+
+    def _any_port(self, addresses: AddressSet, otherwise: bool | None) -> Bound:
+        """Many sockets share an address: each one is looked up once."""
+        answers: dict[tuple[bytes, int], bool | None] = {}
+        remote = self.remote
+
+        def test(subject: Subject) -> bool | None:
+            sock = subject.sock
+            key = (sock.dst if remote else sock.src, sock.family)
+            if key not in answers:
+                address = subject.remote_address if remote else subject.local_address
+                held = addresses.holds(address, subject.family == "inet6")
+                answers[key] = True if held else otherwise
+            return answers[key]
+
+        return test
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:
+        resolved, whole = self._resolve(target.environment)
+        accepted = kernel_filter.any_of(self._condition(each, target.family) for each in resolved)
+        return accepted, kernel_filter.negation(accepted) if whole else REJECT
+
+    def _condition(self, each: _Resolved, family: str) -> Filter:
+        """Exactly what bind() tests, as inet_diag_bc_run compares."""
+        host = bytecode.dst_host if self.remote else bytecode.src_host
+        prefix, port, ifindex = each
+        number = constants.FAMILIES["inet" if prefix.size == 32 else "inet6"]
+        if prefix.size != 32 and family == "inet":
+            return REJECT
+        wanted = -1 if port is None else port
+        parts: list[Filter] = [Condition(host(number, prefix.length, prefix.address, wanted))]
+        if not self.as_ss and prefix.covers_mapped() and not prefix.inside_mapped():
+            mapped = Condition(host(constants.FAMILIES["inet"], 0, b"\0" * 4))
+            parts.append(kernel_filter.negation(mapped))
+        if ifindex is not None:
+            parts.append(Condition(bytecode.device(ifindex)))
+        return kernel_filter.all_of(parts)
+
+
+def _is_link_local(prefix: Prefix) -> bool:
+    return prefix.size == 128 and ipaddress.IPv6Address(prefix.address) in _LINK_LOCAL
+
+
+def parse_host(value: object, path: Path, names: Names) -> Host:
+    """An entry of local or remote."""
+    written = values.text(value, path, ENDPOINT)
+    if written.startswith(_INTERFACE):
+        name, colon, port = written[len(_INTERFACE) :].partition(":")
+        return Host(None, _port(colon, port, value, path, names), _link(name, value, path))
+    address, length, colon, port = _parts(written, value, path)
+    number = _port(colon, port, value, path, names)
+    address, percent, link = address.partition("%")
+    prefix = _prefix(address, length, value, path)
+    if not percent:
+        return Host(prefix, number)
+    if not _is_link_local(prefix):
+        raise InputError(
+            path, value, "names a link, but is not a link-local address", "fe80::/10 before the %"
+        )
+    return Host(prefix, number, _link(link, value, path))
+
+
+def _parts(written: str, value: object, path: Path) -> tuple[str, str | None, str, str]:
+    """(address, prefix length or None, the colon before a port if there is one, port)."""
+    if written.startswith("["):
+        inside, bracket, behind = written[1:].partition("]")
+        if not bracket:
+            raise InputError(path, value, "has no closing bracket", ENDPOINT)
+        address, slash, length = inside.partition("/")
+        if not slash and behind.startswith("/"):
+            length, colon, port = behind[1:].partition(":")
+            return address, length, colon, port
+        if behind and not behind.startswith(":"):
+            raise InputError(path, value, "has something behind the bracket", ENDPOINT)
+        return address, length if slash else None, behind[:1], behind[1:]
+    address, slash, rest = written.partition("/")
+    if slash:
+        length, colon, port = rest.partition(":")
+        return address, length, colon, port
+    if written.count(":") == 1:
+        address, colon, port = written.partition(":")
+        return address, None, colon, port
+    return written, None, "", ""
+
+
+def _port(colon: str, port: str, value: object, path: Path, names: Names) -> int | None:
+    if not colon:
+        return None
+    try:
+        return values.parse_port(port, path, names)
+    except InputError as error:
+        raise values.of_whole(error, value, "its port is ") from error
+
+
+def _link(name: str, value: object, path: Path) -> str:
+    if not _INTERFACE_NAME.fullmatch(name) or name in (".", ".."):
+        raise InputError(
+            path, value, "names no interface", "interface:NAME, a name of 1 to 15 characters"
+        )
+    return name
+
+
+def _prefix(address: str, length: str | None, value: object, path: Path) -> Prefix:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError as error:
+        hint = " (host names are not looked up)" if re.search("[g-zG-Z]", address) else ""
+        raise InputError(path, value, f"not an address{hint}", ENDPOINT) from error
+    if length is None:
+        return Prefix(parsed.packed, parsed.max_prefixlen)
+    allowed = f"a prefix length from 0 to {parsed.max_prefixlen}"
+    try:
+        bits = values.integer(length, path, allowed, high=parsed.max_prefixlen)
+    except InputError as error:
+        raise values.of_whole(error, value, "its prefix length is ") from error
+    network = ipaddress.ip_network((parsed.packed, bits), strict=False)
+    if network.network_address != parsed:
+        raise InputError(
+            path,
+            value,
+            "has bits set beyond its prefix length",
+            f"{network} for the whole network, or {parsed} for the one address",
+        )
+    return Prefix(parsed.packed, bits)
+
+
+def parse_device(value: object, path: Path) -> str:
+    """The name of an interface."""
+    allowed = "the name of an interface"
+    name = values.text(value, path, allowed)
+    if not _INTERFACE_NAME.fullmatch(name) or name in (".", ".."):
+        raise InputError(path, value, "cannot be an interface's name", allowed)
+    return name

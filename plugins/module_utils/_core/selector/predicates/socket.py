@@ -1,0 +1,312 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: conditions by what the kernel says of a socket itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+from ... import values
+from ...netlink import bytecode, constants, inet_diag
+from ...values import PORT_MAX, Path
+from .. import kernel_filter
+from ..kernel_filter import ACCEPT, REJECT, Condition, Filter
+from ..tree import ALL_PROTOCOLS, Leaf, Possible, Target
+
+if TYPE_CHECKING:
+    from ...sockets.snapshot import Environment
+    from ...sockets.socket import Subject
+    from ..tree import Bound
+
+_TABLE = PORT_MAX + 1
+# The kernel keeps an interface's index in an int.
+_LAST_INDEX = 2**31 - 1
+
+# States without counters and clocks: struct tcp_info does not come with their sockets, or tells of
+# something else (of a listener's backlog: tcp_get_info, net/ipv4/tcp.c).
+WITHOUT_INFO = frozenset(
+    {
+        constants.TIME_WAIT,
+        constants.CLOSED,
+        constants.LISTENING,
+        constants.BOUND_INACTIVE,
+    }
+)
+# Before the handshake is done last_data_sent, last_data_recv and last_ack_recv count from the boot
+# of the machine.
+WITHOUT_CLOCKS = WITHOUT_INFO | {constants.SYN_SENT, constants.SYN_RECV}
+
+
+def _constant(value: bool) -> tuple[Filter, Filter]:
+    return (ACCEPT, REJECT) if value else (REJECT, ACCEPT)
+
+
+class Constant(Leaf):
+    """The same for every socket: `dst *`."""
+
+    restricts = False
+    exact = True
+
+    def __init__(self, path: Path, value: object, answer: bool) -> None:
+        super().__init__(path, value)
+        self.answer = answer
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        return self.answer
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        return self.answer, not self.answer
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:  # noqa: ARG002
+        return _constant(self.answer)
+
+
+class ProtocolIs(Leaf):
+    restricts = False
+    exact = True
+
+    def __init__(self, path: Path, value: object, protocols: Collection[str]) -> None:
+        super().__init__(path, value)
+        self.protocols = frozenset(protocols)
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        protocols = self.protocols
+        if protocols == ALL_PROTOCOLS:
+            return True
+        return lambda subject: subject.protocol in protocols
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        return protocol in self.protocols, protocol not in self.protocols
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:
+        return _constant(target.protocol in self.protocols)
+
+
+class FamilyIs(Leaf):
+    restricts = False
+    exact = True
+
+    def __init__(self, path: Path, value: object, families: Collection[str]) -> None:
+        super().__init__(path, value)
+        self.families = frozenset(families)
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        families = self.families
+        if len(families) == len(constants.FAMILIES):
+            return True
+        return lambda subject: subject.family in families
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        return family in self.families, family not in self.families
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:
+        return _constant(target.family in self.families)
+
+
+class StateIs(Leaf):
+    """states: as vocabulary.STATES numbers them.
+
+    Sockets of the other protocols than TCP and MPTCP are established where they have a remote, and
+    closed where they have none.
+    """
+
+    def __init__(self, path: Path, value: object, states: Collection[int]) -> None:
+        super().__init__(path, value)
+        self.states = frozenset(states)
+        if not self.states & {constants.ESTABLISHED, constants.CLOSED}:
+            self.meaning = constants.STREAMS
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        states = self.states
+        if states.issuperset(constants.STATES.values()):
+            return True
+        if states.isdisjoint((constants.CLOSED, constants.BOUND_INACTIVE)):
+            # Of these two alone the kernel's number is not the whole truth.
+            return lambda subject: subject.sock.state in states
+        return lambda subject: subject.state_number in states
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        return state in self.states, state not in self.states
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:  # noqa: ARG002
+        # The dump's own mask of states filters them.
+        return ACCEPT, ACCEPT
+
+
+class PortIn(Leaf):
+    """ranges: (first, last) each."""
+
+    exact = True
+
+    def __init__(
+        self, path: Path, value: object, *, remote: bool, ranges: Iterable[tuple[int, int]]
+    ) -> None:
+        super().__init__(path, value)
+        self.remote = remote
+        self.ranges = values.merged(ranges)
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        table = bytearray(_TABLE)
+        for first, last in self.ranges:
+            table[first : last + 1] = b"\1" * (last + 1 - first)
+        if self.remote:
+            return lambda subject: table[subject.remote_port] == 1
+        return lambda subject: table[subject.local_port] == 1
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:
+        accepted = kernel_filter.any_of(
+            self._range(first, last, target.exact_ops) for first, last in self.ranges
+        )
+        return accepted, kernel_filter.negation(accepted)
+
+    def _range(self, first: int, last: int, exact: bool) -> Filter:
+        if first == last:
+            equal = bytecode.dport_eq if self.remote else bytecode.sport_eq
+            return Condition(equal(first, exact=exact))
+        above = bytecode.dport_ge if self.remote else bytecode.sport_ge
+        below = bytecode.dport_le if self.remote else bytecode.sport_le
+        parts: list[Filter] = []
+        if first > 0:
+            parts.append(Condition(above(first)))
+        if last < PORT_MAX:
+            parts.append(Condition(below(last)))
+        return kernel_filter.all_of(parts)
+
+
+class Autobound(Leaf):
+    """The kernel chose the local port: the word of ss(8), and as ss does it.
+
+    The kernel alone knows it (SOCK_BINDPORT_LOCK) and does not print it, so its filter decides.
+    Beside that ss asks that the port lies in ip_local_port_range. A socket for which the two differ
+    is dumped neither for true nor for false.
+    """
+
+    exact = True
+
+    def bind(self, environment: Environment) -> Bound:
+        ports = environment.local_port_range
+        if ports is None:
+            return None
+        first, last = ports
+        return lambda subject: first <= subject.local_port <= last
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:  # noqa: ARG002
+        chosen = Condition(bytecode.auto())
+        return chosen, kernel_filter.negation(chosen)
+
+
+class DeviceIs(Leaf):
+    """The interface that a socket is bound to.
+
+    Unknown for every socket where it is not true and one of the names belongs to no interface.
+    numeric: a number that is no interface's name is its index (as ss takes it).
+    """
+
+    exact = True
+    needs = frozenset({"links"})
+
+    def __init__(
+        self, path: Path, value: object, names: Collection[str], *, numeric: bool = False
+    ) -> None:
+        super().__init__(path, value)
+        self.names = tuple(names)
+        self.numeric = numeric
+
+    def _resolved(self, environment: Environment) -> tuple[frozenset[int], bool]:
+        """The indexes, and whether all names have one."""
+        indexes = [self._index(name, environment) for name in self.names]
+        return frozenset(index for index in indexes if index is not None), None not in indexes
+
+    def _index(self, name: str, environment: Environment) -> int | None:
+        index = environment.interface_index(name)
+        if index is None and self.numeric and name.isdigit() and name.isascii():
+            # Python itself refuses to read thousands of digits.
+            return int(name) if len(name) <= 10 and int(name) <= _LAST_INDEX else None
+        return index
+
+    def bind(self, environment: Environment) -> Bound:
+        indexes, whole = self._resolved(environment)
+        if not indexes:
+            return None
+        otherwise = False if whole else None
+        return lambda subject: True if subject.ifindex in indexes else otherwise
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:
+        indexes, whole = self._resolved(target.environment)
+        accepted = kernel_filter.any_of(
+            Condition(bytecode.device(index)) for index in sorted(indexes)
+        )
+        return accepted, kernel_filter.negation(accepted) if whole else REJECT
+
+
+class MarkIs(Leaf):
+    """pairs: (value, mask) each. The kernel tells the mark to callers with CAP_NET_ADMIN alone, and
+    refuses a filter by it to others, so it is compared here."""
+
+    needs = frozenset({"mark"})
+    cost = 1
+
+    def __init__(self, path: Path, value: object, pairs: Collection[tuple[int, int]]) -> None:
+        super().__init__(path, value)
+        self.pairs = tuple(pairs)
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        pairs = self.pairs
+
+        def test(subject: Subject) -> bool | None:
+            mark = subject.mark
+            if mark is None:
+                return None
+            return any(mark & mask == value for value, mask in pairs)
+
+        return test
+
+
+class IdleFor(Leaf):
+    """No data either way for at least so many milliseconds."""
+
+    meaning = frozenset({"tcp"})
+    needs = frozenset({"info"})
+    extensions = (inet_diag.INFO,)
+    cost = 2
+
+    def __init__(self, path: Path, value: object, least_ms: int) -> None:
+        super().__init__(path, value)
+        self.least_ms = least_ms
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        least = self.least_ms
+
+        def test(subject: Subject) -> bool | None:
+            idle = subject.idle_ms
+            return None if idle is None else idle >= least
+
+        return test
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        known = protocol in self.meaning and state not in WITHOUT_CLOCKS
+        return known, known
+
+
+class CongestionIs(Leaf):
+    """The congestion control algorithm's name."""
+
+    meaning = constants.STREAMS
+    needs = frozenset({"congestion"})
+    extensions = (inet_diag.CONG,)
+    cost = 1
+
+    def __init__(self, path: Path, value: object, names: Collection[str]) -> None:
+        super().__init__(path, value)
+        self.names = frozenset(names)
+
+    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+        names = self.names
+
+        def test(subject: Subject) -> bool | None:
+            congestion = subject.congestion
+            return None if congestion is None else congestion in names
+
+        return test

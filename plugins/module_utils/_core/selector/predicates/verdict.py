@@ -1,0 +1,169 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: conditions by verdict: stuck, stranded, superseded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...netlink import bytecode, constants, inet_diag
+from ...values import Path
+from ...verdicts import stuck
+from ...verdicts.route_state import Network
+from ...verdicts.stranded import ADDRESS_GONE, is_link_local
+from ...verdicts.superseded import DEFAULT_SILENT_MS, SUPERSEDED, Heard
+from .. import kernel_filter
+from ..kernel_filter import Condition, Filter
+from ..tree import Leaf, Possible, Target, any_of
+from .socket import WITHOUT_CLOCKS
+
+if TYPE_CHECKING:
+    from ...sockets.snapshot import Environment
+    from ...sockets.socket import Subject
+    from ..tree import Bound, Test
+
+_TCP = frozenset({"tcp"})
+_WITHOUT_PEER = frozenset(
+    {constants.LISTENING, constants.CLOSED, constants.BOUND_INACTIVE},
+)
+# The kernel does not tell of their sockets whether they are transparent or free-bound.
+_WITHOUT_OPTIONS = frozenset({constants.TIME_WAIT, constants.SYN_RECV})
+# The kernel compares each socket with one after the other.
+_MOST_ADDRESSES = 64
+
+
+class StuckFor(NamedTuple):
+    """verdict: out of stuck.STUCK. for_ms: at least so long; None: its default."""
+
+    verdict: str
+    for_ms: int | None
+
+
+class StrandedBy(NamedTuple):
+    """verdict: out of stranded.STRANDED. to: the interfaces that `rerouted` is asked of; None: any.
+
+    path, value: where it was written.
+    """
+
+    path: Path
+    value: object
+    verdict: str
+    to: frozenset[str] | None
+
+
+class StuckIs(Leaf):
+    """Any of these verdicts has held for its time."""
+
+    meaning = _TCP
+    needs = frozenset({"info"})
+    extensions = (inet_diag.INFO,)
+    cost = 2
+
+    def __init__(self, path: Path, value: object, wanted: Sequence[StuckFor]) -> None:
+        super().__init__(path, value)
+        self.wanted = tuple(wanted)
+        self._states = frozenset().union(*(stuck.STATES[each.verdict] for each in self.wanted))
+
+    @property
+    def silent(self) -> bool:
+        """Silence is enough for it, which a pool of idle connections keeps as well."""
+        return any(each.verdict == stuck.SILENT for each in self.wanted)
+
+    @property
+    def restricts(self) -> bool:  # type: ignore[override]
+        return not self.silent
+
+    def bind(self, environment: Environment) -> Bound:
+        for verdict, for_ms in self.wanted:
+            usual = stuck.DEFAULT_FOR_MS[verdict]
+            environment.ask(verdict, usual if for_ms is None else min(for_ms, usual))
+
+        def is_stuck(wanted: StuckFor) -> Test:
+            return lambda subject: stuck.judge(subject, *wanted)
+
+        return any_of([is_stuck(each) for each in self.wanted])
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        known = protocol in self.meaning
+        return known and state in self._states, known
+
+
+class StrandedIs(Leaf):
+    """Any of these verdicts holds; unknown until the look has asked for routes."""
+
+    meaning = frozenset(constants.PROTOCOLS) - {"mptcp"}
+    needs = frozenset({"routes"})
+    extensions = (inet_diag.TOS, inet_diag.TCLASS)
+    cost = 2
+
+    def __init__(self, path: Path, value: object, wanted: Sequence[StrandedBy]) -> None:
+        super().__init__(path, value)
+        self.wanted = tuple(wanted)
+
+    def bind(self, environment: Environment) -> Bound:
+        kept = environment.kept
+
+        def is_stranded(verdict: str, to: frozenset[str] | None) -> Test:
+            def test(subject: Subject) -> bool | None:
+                network: Network | None = kept.get(Network)
+                return None if network is None else network.judge(subject, verdict, to)
+
+            return test
+
+        return any_of([is_stranded(each.verdict, each.to) for each in self.wanted])
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        known = protocol in self.meaning and state not in _WITHOUT_PEER
+        return known and state not in _WITHOUT_OPTIONS, known
+
+    def filters(self, target: Target) -> tuple[Filter, Filter]:
+        """A socket whose address some interface holds has not lost it; link-local addresses are
+        held by a link, and not by the host."""
+        if target.protocol not in self.meaning:
+            return kernel_filter.REJECT, kernel_filter.REJECT
+        if {each.verdict for each in self.wanted} != {ADDRESS_GONE}:
+            return kernel_filter.ACCEPT, kernel_filter.ACCEPT
+        held = [each for each in target.environment.local_addresses if not is_link_local(each)]
+        if len(held) > _MOST_ADDRESSES:
+            return kernel_filter.ACCEPT, kernel_filter.ACCEPT
+        accepted = kernel_filter.all_of(_not_from(each, target.family) for each in sorted(held))
+        return accepted, kernel_filter.ACCEPT
+
+
+def _not_from(address: bytes, family: str) -> Filter:
+    """The local address is another one; IPv4's are those of v4-mapped sockets too."""
+    if len(address) == 16 and family == "inet":
+        return kernel_filter.ACCEPT
+    number = constants.FAMILIES["inet6" if len(address) == 16 else "inet"]
+    block = bytecode.src_host(number, 8 * len(address), address)
+    return kernel_filter.negation(Condition(block))
+
+
+class SupersededAfter(Leaf):
+    """Silent for so long while its peer went on elsewhere; unknown until the look has listened."""
+
+    meaning = _TCP
+    needs = frozenset({"info", "heard"})
+    extensions = (inet_diag.INFO,)
+    cost = 2
+
+    def __init__(self, path: Path, value: object, silent_ms: int) -> None:
+        super().__init__(path, value)
+        self.silent_ms = silent_ms
+
+    def bind(self, environment: Environment) -> Bound:
+        kept, silent_ms = environment.kept, self.silent_ms
+        environment.ask(SUPERSEDED, min(silent_ms, DEFAULT_SILENT_MS))
+        nobody = Heard()
+
+        def test(subject: Subject) -> bool | None:
+            heard: Heard = kept.get(Heard, nobody)
+            return heard.judge(subject, silent_ms)
+
+        return test
+
+    def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
+        known = protocol in self.meaning and state not in WITHOUT_CLOCKS
+        return known, known

@@ -1,0 +1,315 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: one socket within one look: how every field of it is read."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from ..host.processes import Process
+from ..netlink import attributes as wire_attributes
+from ..netlink import constants, inet_diag, info, mptcp_info, ulp_info
+from .snapshot import Environment
+
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+_CLOCKLESS = (constants.SYN_SENT, constants.SYN_RECV, constants.LISTENING)
+_FAMILY_NAMES = {number: name for name, number in constants.FAMILIES.items()}
+_U32 = struct.Struct("=I")
+_U64 = struct.Struct("=Q")
+_NOT_ASKED: Mapping[str, int] = {}
+
+
+class Subject:
+    """A socket as the kernel dumped it, and the environment of that look.
+
+    A property that is None is unknown: the kernel did not say, may not say to this caller, or what
+    it says is meaningless for such a socket.
+    """
+
+    __slots__ = ("_attributes", "_tcp_info", "environment", "path", "sock")
+
+    def __init__(self, sock: inet_diag.Sock, environment: Environment) -> None:
+        self.sock = sock
+        self.environment = environment
+        self._attributes: Mapping[int, bytes] | None = None
+        self._tcp_info: Mapping[str, int] | None = _NOT_ASKED
+        # The way through the network that it shares with others; kept here by verdicts.network.
+        self.path: Any = None
+
+    @property
+    def identity(self) -> tuple[str, str, int]:
+        """(namespace's label, protocol, cookie): what tells this socket from every other."""
+        sock = self.sock
+        return self.environment.namespace.label, sock.protocol, sock.cookie
+
+    @property
+    def protocol(self) -> str:
+        return self.sock.protocol
+
+    @property
+    def ends(self) -> tuple[str, bool, str, str]:
+        """(family, mapped, local, remote)"""
+        sock = self.sock
+        return _ends(sock.family, sock.src, sock.dst)
+
+    @property
+    def family(self) -> str:
+        """inet or inet6; a v4-mapped socket is inet6."""
+        return self.ends[0]
+
+    @property
+    def mapped(self) -> bool:
+        """An AF_INET6 socket that carries IPv4."""
+        return self.ends[1]
+
+    @property
+    def state_number(self) -> int:
+        """As vocabulary.STATES numbers them."""
+        sock = self.sock
+        if sock.state == constants.CLOSED and sock.protocol == "tcp":
+            return constants.BOUND_INACTIVE
+        return sock.state
+
+    @property
+    def state(self) -> str:
+        sock = self.sock
+        if sock.state == constants.CLOSED:
+            return constants.STATE_NAMES[self.state_number]
+        return constants.STATE_NAMES[sock.state]
+
+    @property
+    def local_address(self) -> bytes:
+        """4 bytes for IPv4, v4-mapped included; else 16."""
+        return _plain(self.sock.family, self.sock.src)
+
+    @property
+    def remote_address(self) -> bytes:
+        """4 bytes for IPv4, v4-mapped included; else 16. All zero: the socket has no remote."""
+        return _plain(self.sock.family, self.sock.dst)
+
+    @property
+    def local(self) -> str:
+        return self.ends[2]
+
+    @property
+    def remote(self) -> str:
+        return self.ends[3]
+
+    @property
+    def local_port(self) -> int:
+        """Of a raw socket: the protocol that it receives."""
+        return self.sock.sport
+
+    @property
+    def remote_port(self) -> int:
+        return self.sock.dport
+
+    @property
+    def has_remote(self) -> bool:
+        """Connected, or on the way there.
+
+        Datagram and raw sockets say so by their state: an IPv6 one that was disconnected keeps the
+        address in its record (__udp_disconnect), and a raw one has no port.
+        """
+        sock = self.sock
+        if sock.protocol in constants.STREAMS:
+            return sock.dport != 0
+        return sock.state != constants.CLOSED
+
+    @property
+    def ifindex(self) -> int:
+        """The interface that the socket is bound to; 0: none."""
+        return self.sock.ifindex
+
+    @property
+    def device(self) -> str | None:
+        """The name of the interface that the socket is bound to; None: none, or it is gone."""
+        return self.environment.interface_name(self.sock.ifindex) if self.sock.ifindex else None
+
+    @property
+    def uid(self) -> int | None:
+        """None where the kernel says 0 for want of an owner.
+
+        TIME_WAIT and half-open connections always say 0 (inet_twsk_diag_fill, inet_req_diag_fill),
+        orphans do on older kernels; none of them has an inode.
+        """
+        sock = self.sock
+        return sock.uid if sock.uid or sock.inode else None
+
+    @property
+    def user(self) -> str | None:
+        """The name of the uid; None where it is not known or has none."""
+        uid = self.uid
+        return None if uid is None else self.environment.user_name(uid)
+
+    @property
+    def inode(self) -> int:
+        """0: no process owns the socket any more, or does yet."""
+        return self.sock.inode
+
+    @property
+    def cookie(self) -> int:
+        return self.sock.cookie
+
+    @property
+    def cookie_hex(self) -> str:
+        """As ss prints it behind `sk:`."""
+        return f"{self.sock.cookie:x}"
+
+    @property
+    def attributes(self) -> Mapping[int, bytes]:
+        """The attributes that came with the message, by number."""
+        if self._attributes is None:
+            self._attributes = wire_attributes.parse(self.sock.attributes)
+        return self._attributes
+
+    @property
+    def tcp_info(self) -> Mapping[str, int] | None:
+        """struct tcp_info by the kernel's names; None where it was not asked for or did not come.
+
+        An MPTCP socket's INFO is another struct (mptcp_info), so it is not read as this one.
+        """
+        if self._tcp_info is _NOT_ASKED:
+            raw = self.attributes.get(inet_diag.INFO) if self.sock.protocol == "tcp" else None
+            self._tcp_info = info.decode(raw) if raw else None
+        return self._tcp_info
+
+    @property
+    def mark(self) -> int | None:
+        """SO_MARK. The kernel tells it to callers with CAP_NET_ADMIN alone."""
+        return _number(self.attributes.get(inet_diag.MARK), _U32)
+
+    @property
+    def cgroup_id(self) -> int | None:
+        """The cgroup v2 in which the socket was made (Linux 5.8 and later)."""
+        return _number(self.attributes.get(inet_diag.CGROUP_ID), _U64)
+
+    @property
+    def cgroup(self) -> str | None:
+        """That cgroup's path; None where it is not known or is gone."""
+        identifier = self.cgroup_id
+        return None if identifier is None else self.environment.cgroup_path(identifier)
+
+    @property
+    def timer(self) -> str | None:
+        """Which timer runs: on (retransmission), keepalive, timewait, persist; None: none."""
+        timer = self.sock.timer
+        return constants.TIMERS[timer] if timer < len(constants.TIMERS) else "on"
+
+    @property
+    def timer_ms(self) -> int | None:
+        """Milliseconds until that timer fires; None: none runs."""
+        return self.sock.expires if self.sock.timer else None
+
+    @property
+    def retransmits(self) -> int:
+        """How often the running timer fired without an answer: retransmissions, zero-window
+        probes or keepalive probes, as ss prints them in timer:(...)."""
+        return self.sock.retrans
+
+    @property
+    def send_queue(self) -> int:
+        """Bytes not acknowledged yet, or not sent; of a listener the most it lets wait."""
+        return self.sock.wqueue
+
+    @property
+    def recv_queue(self) -> int:
+        """Bytes that the application has not read; of a listener the connections that wait."""
+        return self.sock.rqueue
+
+    @property
+    def idle_ms(self) -> int | None:
+        """Milliseconds without data either way.
+
+        With data unacknowledged only what was received counts, since each retransmission resets
+        the sending clock. None: no clock (not TCP, a listener, struct tcp_info did not come, or the
+        handshake is not done: till then both clocks count from the boot of the machine).
+        """
+        fields = self.tcp_info
+        if fields is None or self.sock.state in _CLOCKLESS:
+            return None
+        received = fields.get("last_data_recv")
+        if received is None:
+            return None
+        return received if fields["unacked"] else min(received, fields["last_data_sent"])
+
+    @property
+    def congestion(self) -> str | None:
+        """The congestion control algorithm's name; None where it was not asked for."""
+        raw = self.attributes.get(inet_diag.CONG)
+        return raw.rstrip(b"\0").decode("ascii", "replace") if raw else None
+
+    @property
+    def class_id(self) -> int | None:
+        """The traffic class (SO_PRIORITY, or the net_cls cgroup's); None where it did not come."""
+        return _number(self.attributes.get(inet_diag.CLASS_ID), _U32)
+
+    @property
+    def ulp(self) -> str | None:
+        """The upper layer protocol (tls, mptcp, ...) of a TCP socket; None: none."""
+        raw = self.attributes.get(inet_diag.ULP_INFO)
+        return ulp_info.name(raw) if raw else None
+
+    @property
+    def ulp_info(self) -> Mapping[str, int] | None:
+        """What that protocol tells of itself; None where there is none, or it tells nothing."""
+        raw = self.attributes.get(inet_diag.ULP_INFO)
+        return (ulp_info.decode(raw) or None) if raw else None
+
+    @property
+    def mptcp_info(self) -> Mapping[str, int] | None:
+        """struct mptcp_info of an MPTCP socket; None where it was not asked for or did not come."""
+        raw = self.attributes.get(inet_diag.INFO) if self.sock.protocol == "mptcp" else None
+        return mptcp_info.decode(raw) if raw else None
+
+    @property
+    def mptcp_token(self) -> int | None:
+        """The local token of an MPTCP connection, or of the one that a TCP subflow carries.
+
+        None for other sockets, and for listeners, which have no token yet.
+        """
+        fields = self.mptcp_info if self.sock.protocol == "mptcp" else self.ulp_info
+        if fields is None:
+            return None
+        return fields.get("token", fields.get("token_loc")) or None
+
+    @property
+    def processes(self) -> tuple[Process, ...] | None:
+        """Who holds the socket; None where that is not known, or nobody asked."""
+        return self.environment.processes(self.sock.inode)
+
+
+def _plain(family: int, address: bytes) -> bytes:
+    if family == socket.AF_INET:
+        return address[:4]
+    if address[:12] == _MAPPED:
+        return address[12:]
+    return address
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _ends(family: int, src: bytes, dst: bytes) -> tuple[str, bool, str, str]:
+    mapped = family == socket.AF_INET6 and _MAPPED in (src[:12], dst[:12])
+    return (
+        _FAMILY_NAMES[family],
+        mapped,
+        address_text(_plain(family, src)),
+        address_text(_plain(family, dst)),
+    )
+
+
+def address_text(address: bytes) -> str:
+    """An address of 4 or 16 bytes as people write it (inet_ntop(3))."""
+    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
+
+
+def _number(raw: bytes | None, layout: struct.Struct) -> int | None:
+    if raw is None or len(raw) != layout.size:
+        return None
+    (value,) = layout.unpack(raw)
+    return int(value)

@@ -1,0 +1,252 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: the one grammar of values, for selectors and options alike.
+
+Every function takes the value and the path that leads to it, and raises InputError with both.
+Numbers may come as strings, because templates make strings of them, and whole ones as 1.0, because
+templates that divide make that of them, and JSON knows no difference. A boolean is never a number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Protocol
+
+from .errors import InputError, PathStep
+
+Path = tuple[PathStep, ...]
+
+PORT_MAX = 65535
+# (uid_t)-1 means no user (setreuid(2)).
+UID_MAX = 2**32 - 2
+
+DURATION = "a duration such as 90s, 1500ms, 5m, 2h or 1d; a bare number is seconds"
+SIZE = "a number of bytes, or one with k, M or G (1024, 1024 squared, 1024 cubed) behind it"
+COUNT = "a whole number"
+PORT = f"a port from 0 to {PORT_MAX}, a range such as 8000-8100, or a service name"
+
+_DIGITS = re.compile(r"[0-9]{1,20}")
+_DECIMAL = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,9}))?\s*([a-zA-Z]*)")
+_MICROSECONDS = {
+    "us": 1,
+    "ms": 1000,
+    "s": 1_000_000,
+    "": 1_000_000,
+    "m": 60_000_000,
+    "h": 3_600_000_000,
+    "d": 86_400_000_000,
+}
+LONGEST_US = 3650 * _MICROSECONDS["d"]
+_BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+LARGEST = 2**63 - 1
+
+
+class Names(Protocol):
+    """Where users and services are looked up: on the machine whose sockets are meant."""
+
+    def user_id(self, name: str) -> int | None: ...
+
+    def service_port(self, name: str, protocol: str) -> int | None: ...
+
+
+def kind(value: object) -> str:
+    """What a value of the wrong type is, in words that help to find it in YAML."""
+    if value is None:
+        return "null, as a variable that is not set gives"
+    if isinstance(value, bool):
+        return "a boolean (YAML reads yes, no, on and off as booleans: quote the word)"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, (int, float)):
+        return "a number"
+    if isinstance(value, str):
+        return "a string"
+    return f"of type {type(value).__name__}"
+
+
+def text(value: object, path: Path, allowed: str) -> str:
+    """A string that is not empty, without the blanks around it."""
+    if not isinstance(value, str):
+        raise InputError(path, value, kind(value), allowed)
+    stripped = value.strip()
+    if not stripped:
+        raise InputError(path, value, "empty", allowed)
+    return stripped
+
+
+def of_whole(error: InputError, value: object, where: str = "") -> InputError:
+    """The error of a part of a value, as one of the whole value."""
+    return InputError(error.path, value, where + error.problem, error.allowed)
+
+
+def items(value: object, path: Path, allowed: str) -> Iterator[tuple[Path, object]]:
+    """The elements of a list with their paths, or the one value that stands for a list of one."""
+    if not isinstance(value, (list, tuple)):
+        yield path, value
+        return
+    if not value:
+        raise InputError(path, value, "an empty list", allowed)
+    for index, item in enumerate(value):
+        yield (*path, index), item
+
+
+def near(word: str, words: Collection[str]) -> str:
+    """` (did you mean X?)` where a known word looks like this one, else nothing."""
+    close = get_close_matches(word.lower(), list(words), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def choice(value: object, path: Path, words: Collection[str], what: str) -> str:
+    """One of some words, in any case."""
+    allowed = f"one of: {', '.join(words)}"
+    word = text(value, path, allowed)
+    # Of what is not ASCII, the sign of the kelvin has a lower case that is.
+    lower = word.lower() if word.isascii() else word
+    if lower not in words:
+        raise InputError(path, value, f"no such {what}{near(word, words)}", allowed)
+    return lower
+
+
+def integer(
+    value: object, path: Path, allowed: str = COUNT, *, low: int = 0, high: int = LARGEST
+) -> int:
+    """A whole number from low to high, or a string of its digits."""
+    given = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(given, bool) or not isinstance(given, (int, str)):
+        problem = "not a whole number" if isinstance(given, float) else kind(given)
+        raise InputError(path, value, problem, allowed)
+    if isinstance(given, str):
+        stripped = text(given, path, allowed)
+        if not _DIGITS.fullmatch(stripped):
+            raise InputError(path, value, "not a whole number", allowed)
+        number = int(stripped)
+    else:
+        number = given
+    if not low <= number <= high:
+        raise InputError(path, value, f"outside {low} to {high}", allowed)
+    return number
+
+
+def _decimal(value: object, path: Path, units: dict[str, int], allowed: str) -> int:
+    """A decimal number and its unit, as a whole number of the smallest unit."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise InputError(path, value, kind(value), allowed)
+    written = text(value, path, allowed) if isinstance(value, str) else _digits(value)
+    match = _DECIMAL.fullmatch(written)
+    if match is None or match[3].lower() not in units:
+        raise InputError(path, value, "cannot be read", allowed)
+    unit = units[match[3].lower()]
+    fraction = match[2] or ""
+    scaled = int(match[1] + fraction) * unit
+    parts: int = 10 ** len(fraction)
+    if scaled % parts:
+        raise InputError(path, value, "finer than what is counted", allowed)
+    return scaled // parts
+
+
+def _digits(number: float) -> str:
+    """Without an exponent, which Python writes of a float that is small or large, and without the
+    sign of -0.0."""
+    return format(Decimal(repr(number + 0.0)), "f") if isinstance(number, float) else str(number)
+
+
+def parse_duration_us(value: object, path: Path) -> int:
+    """Microseconds of a duration."""
+    duration = _decimal(value, path, _MICROSECONDS, DURATION)
+    if duration > LONGEST_US:
+        raise InputError(path, value, "longer than ten years", DURATION)
+    return duration
+
+
+def parse_duration_ms(
+    value: object, path: Path, *, low_ms: int = 0, high_ms: int | None = None
+) -> int:
+    """Milliseconds of a duration between two bounds."""
+    duration, rest = divmod(parse_duration_us(value, path), 1000)
+    if rest:
+        raise InputError(path, value, "finer than a millisecond", DURATION)
+    if duration < low_ms:
+        raise InputError(path, value, f"shorter than {low_ms} ms", DURATION)
+    if high_ms is not None and duration > high_ms:
+        raise InputError(path, value, f"longer than {high_ms // 1000} s", DURATION)
+    return duration
+
+
+def parse_size(value: object, path: Path) -> int:
+    """Bytes of a size."""
+    size = _decimal(value, path, _BYTES, SIZE)
+    if size > LARGEST:
+        raise InputError(path, value, "larger than the kernel counts", SIZE)
+    return size
+
+
+def parse_rate(value: object, path: Path) -> float:
+    """Events per second of `100/s`, `600/m`, `1000/h`; a bare number is per second."""
+    allowed = "a rate such as 100/s, 600/m or 1000/h; a bare number is per second"
+    if not isinstance(value, str):
+        return float(integer(value, path, allowed, low=1))
+    number, _slash, unit = text(value, path, allowed).partition("/")
+    unit = unit.strip().lower() if _slash else "s"
+    if unit not in ("s", "m", "h"):
+        raise InputError(path, value, "cannot be read", allowed)
+    return integer(number, path, allowed, low=1) * 1_000_000 / _MICROSECONDS[unit]
+
+
+def parse_share(value: object, path: Path) -> int | float:
+    """A whole number as int, or a share such as `25%` as a float from 0 to 1."""
+    allowed = "a whole number, or a share such as 25%"
+    if isinstance(value, str) and value.strip().endswith("%"):
+        return integer(value.strip()[:-1], path, allowed, high=100) / 100
+    return integer(value, path, allowed)
+
+
+def parse_port(value: object, path: Path, names: Names, allowed: str = PORT) -> int:
+    """A port by its number or its service name.
+
+    A name is looked up for TCP and for UDP; one that means two different ports is refused.
+    """
+    if not isinstance(value, str) or _DIGITS.fullmatch(value.strip()):
+        return integer(value, path, allowed, high=PORT_MAX)
+    name = text(value, path, allowed)
+    named = [names.service_port(name, protocol) for protocol in ("tcp", "udp")]
+    ports = {port for port in named if port is not None}
+    if not ports:
+        raise InputError(path, value, "neither a port nor a service known here", allowed)
+    if len(ports) > 1:
+        raise InputError(path, value, "one port for TCP and another for UDP", allowed)
+    return ports.pop()
+
+
+def parse_range(value: object, path: Path, allowed: str, high: int) -> tuple[int, int] | None:
+    """(first, last) of a number or of `FIRST-LAST`; None for a string that is neither."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?", value.strip())
+        if match is None:
+            return None
+        try:
+            first = integer(match[1], path, allowed, high=high)
+            last = integer(match[2], path, allowed, high=high) if match[2] else first
+        except InputError as error:
+            raise of_whole(error, value) from error
+        if last < first:
+            raise InputError(path, value, "a range that ends before it begins", allowed)
+        return first, last
+    number = integer(value, path, allowed, high=high)
+    return number, number
+
+
+def merged(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Ranges (first, last) in order, those that touch as one."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return tuple(joined)

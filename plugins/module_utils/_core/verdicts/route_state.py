@@ -1,0 +1,353 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to linuxnet.sockets: what lies under the sockets of one look, asked for in bulk."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from collections.abc import Collection, Iterable
+from typing import Any, Optional
+
+from ..netlink import constants, inet_diag, links, route_get, routes
+from ..netlink.route_get import Answer, Question
+from ..sockets.snapshot import Environment
+from ..sockets.socket import Subject
+from .interfaces import Interfaces
+from .routing import needs
+from .stranded import REROUTED, Path, is_link_local
+from .verdict import Verdict
+
+# Dumped beside what a selector needs, so that rules by DS field can be followed.
+EXTENSIONS = inet_diag.extension_bits((inet_diag.TOS, inet_diag.TCLASS))
+
+_HERE = frozenset({routes.LOCAL, routes.BROADCAST, routes.ANYCAST, routes.MULTICAST})
+_REFUSING = frozenset({routes.BLACKHOLE, routes.UNREACHABLE, routes.PROHIBIT})
+_NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENODEV})
+# The routes that refuse a packet with these (fib_props, net/ipv4/fib_semantics.c; fib6_prop,
+# net/ipv6/route.c). Other things can be refused with them too.
+_REFUSED = {errno.EINVAL: routes.BLACKHOLE, errno.EACCES: routes.PROHIBIT}
+_DSCP = 0xFC
+# inet_diag_sockopt: bit fields, which lie the other way round in a big endian byte.
+_FREEBIND, _HDRINCL, _TRANSPARENT = (
+    (1 << 2, 1 << 3, 1 << 5) if sys.byteorder == "little" else (1 << 5, 1 << 4, 1 << 2)
+)
+_SPARED = _FREEBIND | _HDRINCL | _TRANSPARENT
+_WITH_PORTS = {name: constants.PROTOCOLS[name] for name in ("tcp", "udp")}
+
+_Key = tuple[Any, ...]
+_Extras = tuple[Optional[int], Optional[int], int, int, int, int]
+_NO_EXTRAS: _Extras = (None, None, 0, 0, 0, 0)
+
+
+class Network:
+    """What interfaces and routes say of sockets: first asked for many, then told of each.
+
+    ask() asks the kernel; judge() and verdicts() only tell what it answered.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._connection = environment.rtnetlink
+        self._interfaces = Interfaces(environment.links, environment.addresses)
+        rules = routes.rules(self._connection)
+        self._needs = {
+            4: needs(rules, socket.AF_INET),
+            16: needs(rules, socket.AF_INET6),
+        }
+        self._only_addresses = all(each.only_addresses for each in self._needs.values())
+        self._paths: dict[_Key, Path] = {}
+        self._answers: dict[Question, Answer] = {}
+        self._routes: dict[int, list[routes.Route]] = {}
+        self._by_source: bool | None = None
+
+    @classmethod
+    def of(cls, environment: Environment) -> Network:
+        """That of a look, made when it is first asked for. Raises what Connection.dump raises."""
+        known = environment.kept.get(cls)
+        if known is None:
+            known = environment.kept[cls] = cls(environment)
+        return known
+
+    def ask(self, subjects: Iterable[Subject]) -> None:
+        """Find out what is not known yet, each distinct question once.
+
+        A look-up without a usable answer leaves its sockets unknown. Raises what Connection.query
+        raises.
+        """
+        known = self._paths
+        new: list[tuple[Path, _Extras | None]] = []
+        for subject in subjects:
+            key = self._key(subject)
+            if key is None:
+                continue
+            path = known.get(key)
+            if path is None:
+                known[key] = path = Path(
+                    subject.local_address, subject.remote_address, subject.ifindex
+                )
+                path.meaningless = _is_meaningless(path.local)
+                if not path.meaningless:
+                    new.append((path, _NO_EXTRAS if len(key) == 4 else key[4]))
+            subject.path = path
+        if new:
+            self._find_locals([path for path, _extras in new])
+            self._find_routes(new)
+            self._look_again([path for path, _extras in new])
+
+    def judge(self, subject: Subject, name: str, to: Collection[str] | None = None) -> bool | None:
+        """Whether the verdict of that name (STRANDED) holds; None: not known, or not asked.
+
+        to: names of interfaces; `rerouted` holds only where packets can leave by no other.
+        """
+        path = self._path(subject)
+        held = None if path is None else path.judge(name, self._interfaces)
+        if path is None or not held:
+            return held
+        if name == REROUTED and to is not None:
+            ways = self._interfaces.names(path.ways or ())
+            if not set(to).issuperset(ways):
+                return False
+        return _is_ordinary(subject)
+
+    def verdicts(self, subject: Subject) -> list[Verdict] | None:
+        """The verdicts that hold, with their evidence; None: not known, or not asked."""
+        path = self._path(subject)
+        held = None if path is None else path.verdicts(self._interfaces)
+        if not held:
+            return held
+        ordinary = _is_ordinary(subject)
+        return None if ordinary is None else held if ordinary else []
+
+    def _path(self, subject: Subject) -> Path | None:
+        path: Path | None = subject.path
+        if path is None:
+            # Another subject of the same socket may have been asked about.
+            key = self._key(subject)
+            path = subject.path = None if key is None else self._paths.get(key)
+        return path
+
+    def _key(self, subject: Subject) -> _Key | None:
+        """What tells one path from another; None: a socket without a peer, or one that has other
+        paths beside this (MPTCP)."""
+        sock = subject.sock
+        if sock.protocol == "tcp":
+            if not sock.dport:
+                return None
+        elif sock.protocol == "mptcp" or sock.state == constants.CLOSED:
+            return None
+        if self._only_addresses:
+            return sock.family, sock.src, sock.dst, sock.ifindex
+        extras = self._extras(subject)
+        return sock.family, sock.src, sock.dst, sock.ifindex, extras
+
+    def _extras(self, subject: Subject) -> _Extras | None:
+        """(mark, uid, DS field, protocol, ports) as far as rules look at them; None: the kernel
+        did not tell one of those."""
+        four = len(subject.remote_address) == 4
+        asked = self._needs[4 if four else 16]
+        mark = uid = None
+        tos = protocol = sport = dport = 0
+        if asked.unknowable:
+            return None
+        if asked.mark:
+            mark = subject.mark
+            if mark is None:
+                return None
+        if asked.uid:
+            uid = subject.uid
+            if uid is None:
+                return None
+        if asked.tos:
+            raw = subject.attributes.get(inet_diag.TOS if four else inet_diag.TCLASS)
+            if not raw:
+                return None
+            tos = raw[0] & _DSCP
+        if asked.ports:
+            # Others than these and ICMP are no question (rtm_getroute_parse_ip_proto).
+            if subject.protocol not in _WITH_PORTS:
+                return None
+            protocol = _WITH_PORTS[subject.protocol]
+            sport, dport = subject.local_port, subject.remote_port
+        return mark, uid, tos, protocol, sport, dport
+
+    def _get(self, questions: Iterable[Question]) -> None:
+        new = list(dict.fromkeys(each for each in questions if each not in self._answers))
+        if new:
+            self._answers.update(zip(new, route_get.get(self._connection, new)))
+
+    def _find_locals(self, paths: list[Path]) -> None:
+        """Of addresses that no interface holds: whether the FIB calls them this host's (AnyIP)."""
+        asked: list[tuple[Path, Question]] = []
+        for path in paths:
+            if path.holders(self._interfaces):
+                path.is_local = True
+            else:
+                # An address is asked for in its VRF, or on its link; by any other interface the
+                # kernel would look for a way out.
+                scoped = is_link_local(path.local)
+                oif = path.device if scoped else self._interfaces.vrf(path.device)
+                asked.append((path, Question(path.local, oif=oif)))
+        self._get(question for _path, question in asked)
+        for path, question in asked:
+            answer = self._answers[question]
+            path.local_answer = answer
+            path.is_local = self._is_local(path.local, answer)
+
+    def _is_local(self, address: bytes, answer: Answer) -> bool | None:
+        if not answer.errno:
+            if answer.kind in _HERE:
+                return True
+        elif answer.errno not in _NO_ROUTE and answer.errno not in _REFUSED:
+            return None
+        if self._needs[len(address)].ordinary:
+            return False
+        # Rules may send what comes in to a table in which the address is local. A default route of
+        # that kind is for transparent sockets (TPROXY), which are spared anyway.
+        for each in self._routes_of(routes.LOCAL):
+            if each.prefix_length and each.covers(address):
+                return None
+        return False
+
+    def _routes_of(self, kind: int) -> list[routes.Route]:
+        if kind not in self._routes:
+            self._routes[kind] = routes.routes(self._connection, [kind])
+        return self._routes[kind]
+
+    def _find_routes(self, new: list[tuple[Path, _Extras | None]]) -> None:
+        asked: list[tuple[Path, list[Question]]] = []
+        for path, extras in new:
+            questions = self._questions(path, extras)
+            if questions:
+                asked.append((path, questions))
+        self._get(question for _path, questions in asked for question in questions)
+        doubtful: list[tuple[Path, Question]] = []
+        for path, questions in asked:
+            self._take(path, [self._answers[each] for each in questions])
+            if not path.whole and self._is_suspect(path):
+                doubtful.append((path, questions[0]._replace(whole_route=True)))
+        self._get(question for _path, question in doubtful)
+        for path, question in doubtful:
+            _take_whole(path, self._answers[question])
+
+    def _questions(self, path: Path, extras: _Extras | None) -> list[Question]:
+        """What tells where packets to the peer go; none where nothing can."""
+        if extras is None or _is_meaningless(path.remote):
+            return []
+        local, remote, device = path.local, path.remote, path.device
+        mark, uid, tos, protocol, sport, dport = extras
+        if is_link_local(remote) and self._is_vrf(device):
+            # By the VRF's device no link-local address is reached (vrf_link_scope_lookup), by which
+            # of its links is not told.
+            return []
+        if len(remote) == 16:
+            source = local
+        elif self._needs[4].source:
+            # IPv4 refuses a source that is not local, wherever the packet goes.
+            if not path.is_local:
+                return []
+            source = local
+        else:
+            source = b""
+        question = Question(remote, source, device, mark, uid, tos, protocol, sport, dport)
+        if not device or len(remote) == 4 or is_link_local(remote) or self._is_vrf(device):
+            return [question]
+        # With a source IPv6 only prefers the device, without one it must be that one, as for a
+        # socket that is bound to it (ip6_route_output_flags_noref).
+        return [question, question._replace(source=b"")]
+
+    def _is_vrf(self, device: int) -> bool:
+        return self._interfaces.vrf(device) == device
+
+    def _take(self, path: Path, answers: list[Answer]) -> None:
+        """What the answers mean: one, or for IPv6 on a device the preferred and the strict one."""
+        device = path.device
+        if len(answers) == 2:
+            preferred, strict = answers
+            chosen = next((a for a in answers if not a.errno and a.oif == device), None)
+            if chosen is not None:
+                answer = chosen
+            elif not preferred.errno and strict.errno:
+                # By another interface there is a way, and by its own none, unless some route is for
+                # certain sources only.
+                if self._needs[16].source or self._has_routes_by_source():
+                    return
+                answer = strict
+            else:
+                answer = strict if strict.errno else preferred
+        else:
+            (answer,) = answers
+        path.answer = answer
+        refused = self._is_refused(path.remote, answer)
+        path.unroutable = refused
+        if refused:
+            path.ways = ()
+        elif refused is False:
+            if answer.kind in (routes.LOCAL, routes.ANYCAST):
+                path.ways = ()
+            elif answer.oif:
+                path.ways = (answer.oif,)
+                path.whole = answer.oif == device
+
+    def _is_refused(self, address: bytes, answer: Answer) -> bool | None:
+        if not answer.errno:
+            return answer.kind in _REFUSING
+        if answer.errno in _NO_ROUTE:
+            return True
+        kind = _REFUSED.get(answer.errno)
+        if kind is None:
+            return None
+        asked = self._needs[len(address)]
+        by_rule = asked.blackhole if kind == routes.BLACKHOLE else asked.prohibit
+        refused = by_rule or any(each.covers(address) for each in self._routes_of(kind))
+        return True if refused else None
+
+    def _has_routes_by_source(self) -> bool:
+        if self._by_source is None:
+            found = routes.routes(self._connection)
+            self._by_source = any(each.source_length for each in found)
+        return self._by_source
+
+    def _is_suspect(self, path: Path) -> bool:
+        """Whether the one way that the kernel named makes a verdict hold, if there is no other."""
+        if not path.ways:
+            return False
+        holders = path.holders(self._interfaces)
+        leaves_elsewhere = bool(holders) and holders.isdisjoint(path.ways)
+        return leaves_elsewhere or not self._interfaces.has_carrier(path.ways[0])
+
+    def _look_again(self, paths: list[Path]) -> None:
+        """Where a verdict depends on the interfaces: look at them once more, so that an address or
+        a carrier that moved since they were listed strands nobody."""
+        if any(path.is_local is False or self._is_suspect(path) for path in paths):
+            self._interfaces.add(links.links(self._connection), links.addresses(self._connection))
+            for path in self._paths.values():
+                path.forget()
+
+
+def _take_whole(path: Path, answer: Answer) -> None:
+    """All ways of the route: of several a hash picks one for each connection."""
+    if answer.errno or not answer.hops or not set(path.ways or ()).issubset(answer.hops):
+        path.ways = None
+        return
+    path.ways = answer.hops
+    path.whole = True
+
+
+def _is_meaningless(address: bytes) -> bool:
+    """No address of one host: unspecified, multicast, or IPv4's limited broadcast."""
+    if not any(address):
+        return True
+    if len(address) == 4:
+        return address[0] & 0xF0 == 0xE0 or address == b"\xff\xff\xff\xff"
+    return address[0] == 0xFF
+
+
+def _is_ordinary(subject: Subject) -> bool | None:
+    """Whether it may use only addresses of its host: neither transparent nor free-bound, nor
+    writing its own headers. None: the kernel did not say: Linux before 5.10, and of TIME_WAIT and
+    half-open connections all."""
+    raw = subject.attributes.get(inet_diag.SOCKOPT)
+    return None if not raw else not raw[0] & _SPARED

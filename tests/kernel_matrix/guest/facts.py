@@ -1,0 +1,213 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What this kernel says of itself, asked through the core, and what it does to real sockets.
+
+Each fact is a plain value for JSON. One that cannot be found out is {"error": why}: that is a
+finding too, and no reason to leave out the others.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from linuxnet_sockets.errors import HandlerMissing, NetlinkError
+from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.netlink import attributes, bytecode, inet_diag, info
+from linuxnet_sockets.query import capabilities
+from linuxnet_sockets.query.find import View, find
+from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.socket import Subject
+from tests.support.topologies import states
+from tests.support.topologies.states import Held
+from tests.support.topologies.topology import LabNamespace, Pair, pair
+
+_SOMEBODY = 4321
+_LOOPBACK = socket.inet_aton("127.0.0.1")
+
+# A filter of one op each, by the kernel's name for it.
+_OPS: dict[str, bytes] = {
+    "S_GE, S_LE": bytecode.sport_eq(22, exact=False),
+    "D_GE, D_LE": bytecode.dport_eq(22, exact=False),
+    "AUTO": bytecode.auto(),
+    "S_COND": bytecode.src_host(socket.AF_INET, 8, _LOOPBACK),
+    "D_COND": bytecode.dst_host(socket.AF_INET, 8, _LOOPBACK),
+    "DEV_COND": bytecode.device(1),
+    "MARK_COND": bytecode.mark(0, 0),
+    "S_EQ": bytecode.sport_eq(22),
+    "D_EQ": bytecode.dport_eq(22),
+    "CGROUP_COND": bytecode.cgroup(1),
+}
+
+
+def answer(number: int) -> str:
+    """An errno by its name, 0 as ok."""
+    if number == errno.EOPNOTSUPP:
+        return "EOPNOTSUPP"  # on Linux it is ENOTSUP too
+    return errno.errorcode.get(number, str(number)) if number else "ok"
+
+
+def _view(where: LabNamespace) -> View:
+    (namespace,) = namespaces.resolve([where.name])
+    return View(Host(), namespace)
+
+
+def _sock(view: View, held: Held, protocol: str = "tcp", extensions: int = 0) -> inet_diag.Sock:
+    """The held socket, by its cookie, or by its ends where it never had a descriptor."""
+    (found,) = [
+        sock
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for sock in inet_diag.dump(view.diag, protocol, family, extensions=extensions)
+        if (
+            sock.cookie == held.cookie
+            if held.cookie is not None
+            else (sock.sport, sock.dport) == (held.local[1], held.remote[1])
+        )
+    ]
+    return found
+
+
+def supported(_ends: Pair, view: View) -> dict[str, dict[str, str | None]]:
+    return {name: verdict._asdict() for name, verdict in capabilities.support(view).items()}
+
+
+def may_destroy(_ends: Pair, view: View) -> bool:
+    return capabilities.may_destroy(view)
+
+
+def operations(_ends: Pair, view: View) -> dict[str, str]:
+    """Each filter op: ok, or what the kernel refuses it with."""
+    found = {}
+    for name, program in _OPS.items():
+        try:
+            inet_diag.dump(view.diag, "tcp", socket.AF_INET, 0, 0, program)
+        except NetlinkError as error:
+            found[name] = answer(error.errno)
+        else:
+            found[name] = "ok"
+    return found
+
+
+def find_by_port(ends: Pair, view: View) -> dict[str, object]:
+    """A look for one local port, and which of its filters the kernel took."""
+    held, _other = states.established(ends), states.established(ends)
+    selector = parse_selector({"local_port": held.local[1]}, names=Host())
+    found = [subject.cookie for subject in find(view, selector)]
+    exact = selector.programs(view.environment(), "tcp", "inet")
+    try:
+        for program in exact:
+            inet_diag.dump(view.diag, "tcp", socket.AF_INET, 0, 0, program)
+    except NetlinkError as error:
+        took = f"exact: {answer(error.errno)}, in two ops: ok"
+    else:
+        took = "exact: ok"
+    return {"found": found == [held.cookie], "filter": took}
+
+
+def connection(ends: Pair, view: View) -> dict[str, object]:
+    """What the kernel tells about an established connection of somebody's."""
+    held = states.established(ends)
+    assert held.target is not None
+    os.fchown(held.target.fileno(), _SOMEBODY, -1)
+    sock = _sock(view, held, extensions=inet_diag.extension_bits([inet_diag.INFO]))
+    told = attributes.parse(sock.attributes)
+    raw = told.get(inet_diag.INFO, b"")
+    return {
+        "tcp_info_bytes": len(raw),
+        "tcp_info_fields": len(info.decode(raw)),
+        "cgroup": inet_diag.CGROUP_ID in told,
+        "mark": inet_diag.MARK in told,
+        "uid": sock.uid == _SOMEBODY,
+    }
+
+
+def orphan_uid(ends: Pair, view: View) -> str:
+    """Whose the kernel calls a socket that its application has closed."""
+    held = states.zero_window(ends)
+    assert held.target is not None
+    os.fchown(held.target.fileno(), _SOMEBODY, -1)
+    held.target.close()
+    held.target = None
+    states.wait_for(ends.client, states.FIN_WAIT1, held.local, held.remote[1])
+    sock = _sock(view, held)
+    subject = Subject(sock, view.environment())
+    kernel = "its owner's" if sock.uid == _SOMEBODY else f"{sock.uid}"
+    core = "its owner's" if subject.uid == _SOMEBODY else f"{subject.uid}"
+    return f"kernel: {kernel}, record: {core}"
+
+
+def bound_inactive(ends: Pair, view: View) -> str:
+    """Whether a socket that is bound and nothing else is listed."""
+    held = states.bound_inactive(ends)
+    cookies = [
+        sock.cookie
+        for sock in inet_diag.dump(view.diag, "tcp", socket.AF_INET, inet_diag.ANY_STATE)
+    ]
+    return "listed" if held.cookie in cookies else "not listed"
+
+
+def destroying(
+    make: Callable[[Pair], Held], protocol: str = "tcp", *, wrong_cookie: bool = False
+) -> Callable[[Pair, View], str]:
+    """The kernel's answer to destroying such a socket, and what a fresh look shows."""
+
+    def fact(ends: Pair, _view_of_client: View) -> str:
+        try:
+            held = make(ends)
+        except OSError:
+            return "no such sockets"
+        with _view(held.where) as view:
+            try:
+                sock = _sock(view, held, protocol)
+            except HandlerMissing:
+                return "cannot be listed"
+            asked = sock._replace(cookie=sock.cookie ^ 1) if wrong_cookie else sock
+            (number,) = inet_diag.destroy(view.diag, [asked])
+            left = [
+                each
+                for each in inet_diag.dump(view.diag, protocol, sock.family)
+                if each.cookie == sock.cookie
+            ]
+        if not left:
+            return f"{answer(number)}, gone"
+        changed = (left[0].state, left[0].dport) != (sock.state, sock.dport)
+        return f"{answer(number)}, {'changed' if changed else 'there'}"
+
+    return fact
+
+
+FACTS: dict[str, Callable[[Pair, View], object]] = {
+    "support": supported,
+    "may_destroy": may_destroy,
+    "bytecode": operations,
+    "find_by_port": find_by_port,
+    "connection": connection,
+    "orphan_uid": orphan_uid,
+    "bound_inactive": bound_inactive,
+    "destroy tcp": destroying(states.established),
+    "destroy time-wait": destroying(states.time_wait),
+    "destroy orphan": destroying(states.fin_wait_2_orphan),
+    "destroy stuck orphan": destroying(states.fin_wait_1_orphan),
+    "destroy udp": destroying(states.udp_explicit, "udp"),
+    "destroy udplite": destroying(states.udplite_connected, "udplite"),
+    "destroy raw": destroying(states.raw, "raw"),
+    "destroy raw, wrong cookie": destroying(states.raw, "raw", wrong_cookie=True),
+    "destroy mptcp": destroying(states.mptcp, "mptcp"),
+}
+
+
+def gather() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, fact in FACTS.items():
+        try:
+            with pair() as ends, _view(ends.client) as view:
+                found[name] = fact(ends, view)
+        except Exception as error:  # noqa: BLE001 - told, and the run counts as failed
+            found[name] = {"error": f"{type(error).__name__}: {error}"}
+        print(f"fact: {name}: {found[name]}", flush=True)
+    return found

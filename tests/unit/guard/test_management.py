@@ -1,0 +1,121 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way by which the caller came is never cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from linuxnet_sockets.guard import management
+from tests.support.fake_kernel.model import MPTCP, UDP
+from tests.unit.guard.machine import (
+    ASKING,
+    LOCAL,
+    LOCAL6,
+    REMOTE,
+    REMOTE6,
+    SHELL,
+    FakeSocket,
+    Machine,
+    connection,
+)
+
+CAME_BY = f"{REMOTE} 50000 {LOCAL} 22"
+CAME_BY_6 = f"{REMOTE6} 50000 {LOCAL6}%eth0 22"
+
+
+@pytest.mark.parametrize(
+    ("value", "ends"),
+    [
+        (CAME_BY, (LOCAL, 22, REMOTE, 50000)),
+        (CAME_BY_6, (LOCAL6, 22, REMOTE6, 50000)),
+        # sshd listens on ::, and writes IPv4 plainly; or the socket is IPv4 and it writes mapped.
+        (CAME_BY, (f"::ffff:{LOCAL}", 22, f"::ffff:{REMOTE}", 50000)),
+        (f"::ffff:{REMOTE} 50000 ::ffff:{LOCAL} 22", (LOCAL, 22, REMOTE, 50000)),
+        # The client's end, where it is on this host too.
+        (CAME_BY, (REMOTE, 50000, LOCAL, 22)),
+    ],
+)
+@pytest.mark.parametrize("where", ["own environment", "ancestor's environment"])
+def test_ssh_connection(
+    machine: Machine, value: str, ends: tuple[str, int, str, int], where: str
+) -> None:
+    if where == "own environment":
+        machine.environ["SSH_CONNECTION"] = value
+    else:
+        # sudo took it out of the own environment, but the shell that ran sudo has it.
+        machine.process(700, comm="bash", environ={"A": "b", "SSH_CONNECTION": value})
+        machine.process(701, comm="sudo", parent=700)
+        (machine.proc / str(SHELL) / "stat").write_text(f"{SHELL} (a) b) (c) S 701 1 1 0\n")
+    sock = machine.add(connection(*ends))
+    assert machine.rule(sock) == "control_connection"
+    assert machine.rule(sock, control_connection=False) is None
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        (LOCAL, 22, REMOTE, 50001),
+        (LOCAL, 23, REMOTE, 50000),
+        (LOCAL, 22, "198.51.100.8", 50000),
+        ("192.0.2.2", 22, REMOTE, 50000),
+        (LOCAL, 50000, REMOTE, 22),
+    ],
+)
+def test_other_connections_are_not_the_control_connection(
+    machine: Machine, ends: tuple[str, int, str, int]
+) -> None:
+    machine.environ["SSH_CONNECTION"] = CAME_BY
+    assert machine.rule(machine.add(connection(*ends))) is None
+
+
+def test_the_same_ends_in_another_protocol(machine: Machine) -> None:
+    machine.environ["SSH_CONNECTION"] = CAME_BY
+
+    def with_protocol(protocol: int) -> FakeSocket:
+        return machine.add(
+            FakeSocket(
+                protocol=protocol, local=LOCAL, local_port=22, remote=REMOTE, remote_port=50000
+            )
+        )
+
+    assert machine.rule(with_protocol(MPTCP)) == "control_connection"
+    assert machine.rule(with_protocol(UDP)) is None
+
+
+@pytest.mark.parametrize(
+    "value", ["", "UNKNOWN 0 UNKNOWN 0", f"{REMOTE} 50000 {LOCAL}", "a b c d", f"{CAME_BY} 7"]
+)
+def test_what_is_no_ssh_connection_protects_nothing(machine: Machine, value: str) -> None:
+    machine.environ["SSH_CONNECTION"] = value
+    assert management.ssh_connections(machine.host, []) == frozenset()
+    assert machine.rule(machine.add(connection(*(LOCAL, 22, REMOTE, 50000)))) is None
+
+
+@pytest.mark.parametrize("holder", [ASKING, SHELL, 1])
+def test_sockets_of_every_ancestor(machine: Machine, holder: int) -> None:
+    sock = machine.add(connection(), holder=holder)
+    reason = machine.reason(machine.guard(), sock)
+    assert reason is not None
+    assert reason.rule == "control_connection"
+    assert f"process {holder}" in str(reason.detail)
+    assert machine.rule(sock, control_connection=False) is None
+
+
+def test_sockets_of_a_sibling_are_not_the_control_path(machine: Machine) -> None:
+    machine.process(901, comm="sibling", parent=SHELL)
+    assert machine.rule(machine.add(connection(), holder=901)) is None
+
+
+def test_ancestors_end_where_they_can_no_longer_be_seen(tmp_path: Path) -> None:
+    base = tmp_path / "9"
+    base.mkdir()
+    (base / "stat").write_text("9 (x) S 8 1 1")
+    assert management.ancestors(str(tmp_path), 9) == [9, 8]
+    (base / "stat").write_text("9 (x) S 9 1 1")
+    assert management.ancestors(str(tmp_path), 9) == [9]
+    (base / "stat").write_text("nonsense")
+    assert management.ancestors(str(tmp_path), 9) == [9]

@@ -1,0 +1,76 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cgroup ids and paths, on a directory that stands for the mount."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from linuxnet_sockets.host.cgroups import Cgroups
+from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.snapshot import Environment
+from linuxnet_sockets.sockets.socket import Subject
+from tests.unit.guard.machine import Machine
+from tests.unit.selector import world
+
+
+def made(mount: Path, path: str) -> int:
+    directory = mount / path.lstrip("/")
+    directory.mkdir(parents=True)
+    return directory.stat().st_ino
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Path:
+    return tmp_path / "cgroup"
+
+
+def test_a_cgroup_and_everything_below_it(mount: Path) -> None:
+    inside = {made(mount, path) for path in ("/a/b/c", "/a/d")}
+    outside = made(mount, "/ab")
+    inside |= {(mount / path).stat().st_ino for path in ("a", "a/b")}
+    cgroups = Cgroups(str(mount))
+
+    assert cgroups.ids("/a") == inside
+    assert cgroups.ids("a/") == cgroups.ids(f"{mount}/a") == inside
+    assert cgroups.ids("/") == {*inside, outside, mount.stat().st_ino}
+    assert cgroups.ids("/c") is cgroups.ids("/a/..") is None
+    assert {cgroups.path(each) for each in inside} == {"/a", "/a/b", "/a/b/c", "/a/d"}
+
+
+def test_without_a_mount_nothing_is_known() -> None:
+    assert Cgroups(None).ids("/") is None
+    assert Cgroups(None).path(1) is None
+
+
+@pytest.mark.parametrize("match", [{"not": {"cgroup": "/a"}}, {"cgroup": "/a"}])
+def test_a_cgroup_made_during_the_look_never_matches(
+    tmp_path: Path, mount: Path, match: dict[str, object]
+) -> None:
+    """The selector is bound, then a service starts below /a, then the sockets are listed."""
+    made(mount, "/a")
+    machine = Machine(tmp_path)
+    environment = Environment(machine.host, machine.namespace, lambda: pytest.fail("no route"))
+    environment.cgroups = Cgroups(str(mount))
+    matches = parse_selector(match, names=machine.host, role="destroy").bind(environment)
+
+    later = world.sock(world.facts(cgroup=made(mount, "/a/later")))
+
+    assert matches(Subject(later, environment)) is None
+
+
+def test_exactly_one_cgroup_is_meant_whatever_is_made_below_it(tmp_path: Path, mount: Path) -> None:
+    own = made(mount, "/a")
+    machine = Machine(tmp_path)
+    environment = Environment(machine.host, machine.namespace, lambda: pytest.fail("no route"))
+    environment.cgroups = Cgroups(str(mount))
+    assert environment.cgroup_path(own) == "/a"
+    made(mount, "/a/later")
+    selector = parse_selector({"expression": "cgroup = /a"}, names=machine.host, role="protect")
+
+    sock = world.sock(world.facts(cgroup=own))
+
+    assert selector.bind(environment)(Subject(sock, environment)) is True

@@ -1,0 +1,224 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which namespaces names mean, on a made-up /proc whose links lead to real files of nsfs.
+
+Files of other types of namespaces stand for more network namespaces where the type is not looked
+at, since nobody needs privileges for those.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from linuxnet_sockets import errors
+from linuxnet_sockets.host import namespaces
+
+OWN = "/proc/self/ns"
+
+
+def identity(kind: str) -> tuple[int, int]:
+    status = os.stat(f"{OWN}/{kind}")
+    return status.st_dev, status.st_ino
+
+
+class Machine:
+    """A /proc and a directory of named namespaces."""
+
+    def __init__(self, base: Path) -> None:
+        self.proc = base / "proc"
+        self.directory = base / "netns"
+        self.directory.mkdir(parents=True)
+        self._process("thread-self", "net", "mnt")
+        self._process("self", "net", "mnt")
+
+    def _process(self, name: str, net: str, mounts: str) -> Path:
+        base = self.proc / name
+        (base / "ns").mkdir(parents=True)
+        (base / "ns" / "net").symlink_to(f"{OWN}/{net}")
+        (base / "ns" / "mnt").symlink_to(f"{OWN}/{mounts}")
+        (base / "mountinfo").write_text("22 1 8:1 / / rw - ext4 /dev/vda rw\n")
+        return base
+
+    def process(self, pid: int, net: str = "net", mounts: str = "mnt") -> Path:
+        return self._process(str(pid), net, mounts)
+
+    def resolve(self, *names: str) -> list[namespaces.Namespace]:
+        return namespaces.resolve(
+            names, proc=str(self.proc), directories=(str(self.directory), "/does/not/exist")
+        )
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_current_has_no_path(machine: Machine) -> None:
+    assert machine.resolve("current") == [namespaces.Namespace("current", None, identity("net"))]
+
+
+def test_name_is_looked_for_in_the_directories(machine: Machine) -> None:
+    (machine.directory / "blue").symlink_to(f"{OWN}/net")
+    (found,) = machine.resolve("blue")
+    assert found == ("blue", f"{machine.directory}/blue", identity("net"), True)
+
+
+def test_absolute_path_is_a_name(machine: Machine) -> None:
+    assert machine.resolve(f"{OWN}/net")[0].label == f"{OWN}/net"
+
+
+def test_process_by_number(machine: Machine) -> None:
+    machine.process(7, net="uts")
+    assert machine.resolve("pid:7") == [
+        ("pid:7", f"{machine.proc}/7/ns/net", identity("uts"), True),
+    ]
+
+
+def test_each_namespace_once_under_the_first_name(machine: Machine) -> None:
+    machine.process(7)
+    (machine.directory / "blue").symlink_to(f"{OWN}/net")
+    assert [each.label for each in machine.resolve("pid:7", "current", "blue", "all")] == ["pid:7"]
+
+
+@pytest.mark.parametrize("name", ["missing", "../netns/blue", ".", "..", "pid:99", "/no/such"])
+def test_what_is_not_there_is_not_found(machine: Machine, name: str) -> None:
+    (machine.directory / "blue").symlink_to(f"{OWN}/net")
+    with pytest.raises(errors.NamespaceNotFound) as caught:
+        machine.resolve(name)
+    assert caught.value.name == name
+
+
+def test_plain_file_and_other_namespace_types_are_no_network_namespaces(machine: Machine) -> None:
+    (machine.directory / "plain").write_text("")
+    (machine.directory / "uts").symlink_to(f"{OWN}/uts")
+    for name in ("plain", "uts"):
+        with pytest.raises(errors.NamespaceNotFound):
+            machine.resolve(name)
+    assert [each.label for each in machine.resolve("all")] == ["current"]
+
+
+@pytest.mark.parametrize(
+    "name", ["pid:", "pid:x", "pid:-1", "pid:0", "pid:1.5", "pid:" + "9" * 5000, "", 7, None]
+)
+def test_what_cannot_be_a_name_is_refused_with_its_place(machine: Machine, name: object) -> None:
+    with pytest.raises(errors.InputError) as caught:
+        machine.resolve("current", name)  # type: ignore[arg-type]
+    assert caught.value.path == ("namespaces", 1)
+    assert caught.value.value == name
+
+
+def test_no_name_at_all_is_refused(machine: Machine) -> None:
+    with pytest.raises(errors.InputError):
+        machine.resolve()
+
+
+def test_all_is_current_then_named_then_lowest_pid(machine: Machine) -> None:
+    machine.process(30, net="uts")
+    machine.process(4, net="ipc")
+    machine.process(200, net="ipc")
+    machine.process(100)
+    (machine.directory / "own").symlink_to(f"{OWN}/net")
+    found = machine.resolve("all")
+    assert [(each.label, each.identity) for each in found] == [
+        ("current", identity("net")),
+        ("pid:4", identity("ipc")),
+        ("pid:30", identity("uts")),
+    ]
+
+
+def test_all_tolerates_processes_that_end(machine: Machine) -> None:
+    machine.process(5, net="no-such-type")
+    (machine.process(6, net="uts") / "mountinfo").unlink()
+    assert [each.label for each in machine.resolve("all")] == ["current", "pid:6"]
+
+
+def netlink_table(base: Path, inode: int) -> None:
+    (base / "net").mkdir()
+    (base / "net" / "netlink").write_text(
+        "sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode\n"
+        f"ffff 4 0 00000000 0 0 0 2 0 {inode + 1}\n"
+        "ffff 0 77 00000000 0 0 0 2 0 5\n"
+        f"ffff 0 0 00000000 0 0 0 2 0 {inode}\n"
+    )
+
+
+@pytest.mark.parametrize(("inode", "seen"), [(100, True), (200, True), (300, False)])
+def test_process_that_hides_its_namespace(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, inode: int, seen: bool
+) -> None:
+    netlink_table(machine.proc / "thread-self", 100)
+    netlink_table(machine.process(5, net="uts"), 200)
+    netlink_table(machine.process(6, net="ipc"), inode)
+    stat = os.stat
+
+    def hiding(path: str) -> os.stat_result:
+        if path.startswith(f"{machine.proc}/6/ns"):
+            raise PermissionError(errno.EACCES, "hidden", path)
+        return stat(path)
+
+    monkeypatch.setattr(namespaces.os, "stat", hiding)
+    if seen:
+        # It is in one that is known anyway.
+        assert [each.label for each in machine.resolve("all")] == ["current", "pid:5"]
+    else:
+        with pytest.raises(errors.NamespaceDenied) as caught:
+            machine.resolve("all")
+        assert (caught.value.name, caught.value.errno) == ("pid:6", errno.EACCES)
+
+
+def mount(machine: Machine, table: Path, kind: str, at: Path, *, inode: int | None = None) -> None:
+    at.parent.mkdir(parents=True, exist_ok=True)
+    at.symlink_to(f"{OWN}/{kind}")
+    shown = identity(kind)[1] if inode is None else inode
+    escaped = str(at).replace(" ", "\\040")
+    if str(at).startswith(str(machine.proc)):
+        escaped = "/" + escaped.split("/root/")[1]
+    with (table / "mountinfo").open("a") as stream:
+        stream.write(f"40 22 0:4 net:[{shown}] {escaped} rw shared:9 - nsfs nsfs rw\n")
+
+
+def test_all_finds_mounts_without_a_process(machine: Machine, tmp_path: Path) -> None:
+    table = machine.process(9)
+    at = tmp_path / "docker" / "a name"
+    mount(machine, table, "uts", at)
+    assert machine.resolve("all")[1:] == [(str(at), str(at), identity("uts"), False)]
+
+
+def test_all_finds_mounts_in_other_mount_namespaces(machine: Machine) -> None:
+    # What is not the caller's own mount namespace is reached through /proc/PID/root.
+    table = machine.process(9, mounts="user")
+    at = machine.proc / "9" / "root" / "run" / "hidden"
+    mount(machine, table, "uts", at)
+    assert machine.resolve("all")[1:] == [(str(at), str(at), identity("uts"), False)]
+
+
+def test_all_passes_over_mounts_that_lie_below_others(machine: Machine, tmp_path: Path) -> None:
+    table = machine.process(9)
+    mount(machine, table, "uts", tmp_path / "covered", inode=1)
+    assert [each.label for each in machine.resolve("all")] == ["current"]
+
+
+def test_opens_in_the_callers_own_namespace() -> None:
+    (current,) = namespaces.resolve(["current"])
+    with namespaces.open_netlink(current, socket.NETLINK_ROUTE) as sock:
+        assert sock.family == socket.AF_NETLINK
+        assert sock.proto == socket.NETLINK_ROUTE
+
+
+def test_another_name_of_the_own_namespace_takes_no_privilege() -> None:
+    (same,) = namespaces.resolve([f"pid:{os.getpid()}"])
+    with namespaces.open_netlink(same, socket.NETLINK_ROUTE) as sock:
+        assert sock.getsockname()[0]
+
+
+def test_path_that_leads_elsewhere_by_now_is_not_found() -> None:
+    moved = namespaces.Namespace("pid:1", f"{OWN}/net", (1, 1))
+    with pytest.raises(errors.NamespaceNotFound) as caught:
+        namespaces.open_netlink(moved, socket.NETLINK_ROUTE)
+    assert caught.value.name == "pid:1"

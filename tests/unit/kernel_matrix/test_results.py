@@ -1,0 +1,109 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The page about kernels says what the file of results says; and the results are whole."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.kernel_matrix import results
+from tests.kernel_matrix.catalogue import KERNELS
+from tests.kernel_matrix.image import PROJECT, core_digest
+
+ENTRIES = results.load()
+
+
+def _told(**tests: Any) -> dict[str, Any]:
+    return {
+        "facts": {"may_destroy": True},
+        "tests": {"status": 0, "passed": 3, "others": [], "arguments": ["tests/kernel"], **tests},
+    }
+
+
+def test_the_page_is_what_the_results_make_of_it() -> None:
+    page = results.PAGE.read_text()
+    assert results.page_with(page, ENTRIES) == page
+
+
+def test_every_kernel_of_the_catalogue_was_tried() -> None:
+    assert [entry["kernel"] for entry in ENTRIES] == [kernel.name for kernel in KERNELS]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: str(entry["kernel"]))
+def test_an_entry_says_what_was_tried_and_when(entry: dict[str, Any]) -> None:
+    assert re.fullmatch(r"[0-9a-f]{64}", entry["digest"])
+    assert datetime.date.fromisoformat(entry["date"])
+    (kernel,) = [each for each in KERNELS if each.name == entry["kernel"]]
+    assert entry["tests"]["arguments"] == [*kernel.tests, *kernel.after_reboot]
+    assert entry["tests"]["passed"] > 0
+    assert all(each["reason"] for each in entry["tests"]["others"])
+    assert results.problems(entry) == []
+
+
+def test_a_kernel_built_without_destroy_is_among_them() -> None:
+    verdicts = {entry["facts"]["support"]["tcp"]["verdict"] for entry in ENTRIES}
+    assert verdicts == {"supported", "built_without"}
+
+
+def test_the_digest_is_that_of_the_command_on_the_page() -> None:
+    core = PROJECT / "plugins" / "module_utils" / "_core"
+    (command,) = re.findall(r"^ +\$ (find .*)$", results.PAGE.read_text(), re.MULTILINE)
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=core, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split()[0] == core_digest()
+
+
+def test_what_failed_is_a_problem() -> None:
+    failed = [{"test": "a", "outcome": "failed", "reason": "why"}]
+    assert results.problems(_told(others=failed, status=1)) == ["a: why"]
+
+
+@pytest.mark.parametrize("outcome", ["skipped", "expected"])
+def test_what_was_skipped_or_expected_is_none(outcome: str) -> None:
+    others = [{"test": "a", "outcome": outcome, "reason": "why"}]
+    assert results.problems(_told(others=others)) == []
+
+
+def test_a_fact_that_could_not_be_found_out_is_a_problem() -> None:
+    told = _told() | {"facts": {"x": {"error": "OSError: no"}}}
+    assert results.problems(told) == ["x: OSError: no"]
+
+
+def test_tests_that_did_not_run_are_a_problem() -> None:
+    (problem,) = results.problems(_told(status=4))
+    assert "pytest ended with 4" in problem
+
+
+def test_what_was_started_twice_is_told_as_one() -> None:
+    bad = {"test": "b", "outcome": "failed", "reason": "why"}
+    one = {"tests": {"arguments": ["a"], "passed": 3, "others": [], "seconds": 4, "status": 0}}
+    two = {"tests": {"arguments": ["b"], "passed": 1, "others": [bad], "seconds": 5, "status": 1}}
+    whole = results.of_all_starts([{"release": "6.1", **one}, two])
+    assert whole["release"] == "6.1"
+    assert whole["tests"] == {
+        "arguments": ["a", "b"],
+        "passed": 4,
+        "others": [bad],
+        "seconds": 9,
+        "status": 1,
+    }
+    assert results.of_all_starts([one]) == one
+
+
+def test_a_kernel_that_was_tried_twice_is_told_of_once() -> None:
+    kernel = {**ENTRIES[0], "kernel": "another", "date": "2000-01-02"}
+    page = results.render([kernel, {**kernel, "kernel": "yet another", "date": "2000-01-03"}])
+    assert page.count("2000-01-02") == page.count("2000-01-03") == 1
+    assert page.count(f"     - {ENTRIES[0]['facts']['orphan_uid']}\n") == 1
+
+
+def test_a_page_without_its_marks_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no lines"):
+        results.page_with("a page", ENTRIES)

@@ -1,0 +1,89 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Notices of destroyed sockets, as they come from the kernel's groups."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from linuxnet_sockets.netlink import destroy_events
+from linuxnet_sockets.netlink.destroy_events import NoticeSocket
+
+
+def notice(cookie: int, *, length: int = 96) -> bytes:
+    """struct nlmsghdr and struct inet_diag_msg, whose sockid ends with the cookie."""
+    header = struct.pack("=IHHII", length, 20, 0, 0, 0)
+    message = struct.pack("=BBBB", 2, 7, 0, 0)
+    sockid = struct.pack("!HH16s16s", 40000, 443, bytes(range(16)), bytes(range(16))) + struct.pack(
+        "=III", 9, cookie & 0xFFFFFFFF, cookie >> 32
+    )
+    return (header + message + sockid).ljust(length, b"\0")
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, NoticeSocket]]:
+    """The kernel's end of a socket that keeps datagrams apart, and ours."""
+    kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listening = NoticeSocket(ours)
+    yield kernel, listening
+    kernel.close()
+    listening.close()
+
+
+def test_cookies_of_all_that_waits(ends: tuple[socket.socket, NoticeSocket]) -> None:
+    kernel, listening = ends
+    assert listening.cookies() == frozenset()
+    for cookie in (7, 0xABCD_1234_5678, 7):
+        kernel.send(notice(cookie))
+    kernel.send(notice(9, length=380))
+    assert listening.cookies() == {7, 9, 0xABCD_1234_5678}
+    assert listening.cookies() == frozenset()
+
+
+def test_what_is_too_short_tells_nothing(ends: tuple[socket.socket, NoticeSocket]) -> None:
+    kernel, listening = ends
+    for size in (0, 16, 67):
+        kernel.send(notice(7)[:size])
+    kernel.send(notice(8)[:68])
+    assert listening.cookies() == {8}
+
+
+def test_waiting(ends: tuple[socket.socket, NoticeSocket]) -> None:
+    kernel, listening = ends
+    assert not destroy_events.wait([listening], 0.01)
+    assert not destroy_events.wait([listening], -1.0)
+    kernel.send(notice(7))
+    assert destroy_events.wait([listening], 5.0)
+    assert destroy_events.any_of([listening], {7, 8})
+    assert not destroy_events.wait([listening], 0.0)
+    kernel.send(notice(9))
+    assert not destroy_events.any_of([listening], {7, 8})
+    assert not destroy_events.wait([listening], 0.0)
+
+
+class Failing:
+    """A socket of which receiving fails."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def recv(self, _size: int, _flags: int) -> bytes:
+        raise OSError(self._number, os.strerror(self._number))
+
+
+def test_lost_notices_may_have_told_of_any() -> None:
+    listening = NoticeSocket(Failing(errno.ENOBUFS))  # type: ignore[arg-type]
+    assert listening.cookies() is None
+    assert destroy_events.any_of([listening], set())
+
+
+def test_other_failures_are_raised() -> None:
+    with pytest.raises(OSError, match="Bad file"):
+        NoticeSocket(Failing(errno.EBADF)).cookies()  # type: ignore[arg-type]

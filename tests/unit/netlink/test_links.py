@@ -1,0 +1,99 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Links and addresses by rtnetlink, as the kernel lays them out."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linuxnet_sockets.errors import MalformedMessage, SocketsError
+from linuxnet_sockets.netlink import links
+from linuxnet_sockets.netlink.connection import NETLINK_ROUTE, Connection
+from tests.support.fake_kernel import FakeAddress, FakeKernel, FakeNamespace, faults
+
+
+def _open(kernel: FakeKernel) -> Connection:
+    return Connection(kernel.open("current", NETLINK_ROUTE), timeout=0.2)
+
+
+def _addresses(namespace: FakeNamespace) -> set[bytes]:
+    return {ipaddress.ip_address(each.local).packed for each in namespace.addresses}
+
+
+def test_links_and_whether_they_are_up() -> None:
+    kernel = FakeKernel()
+    kernel.current.link(2, "eth0")
+    kernel.current.link(3, "eth1", flags=0x1003)  # no carrier
+    kernel.current.link(4, "wg0", flags=0x100D1)  # a tunnel says operstate unknown
+    kernel.current.link(5, "eth2", flags=0x11002)  # set down
+    found = links.links(_open(kernel))
+    assert [(link.ifindex, link.name, link.up) for link in found] == [
+        (1, "lo", True),
+        (2, "eth0", True),
+        (3, "eth1", False),
+        (4, "wg0", True),
+        (5, "eth2", False),
+    ]
+
+
+def test_addresses_of_both_families() -> None:
+    kernel = FakeKernel()
+    kernel.current.link(2, "eth0", "192.0.2.1/24", "2001:db8::1/64", "fe80::1/64")
+    found = links.addresses(_open(kernel))
+    assert {each.address for each in found} == _addresses(kernel.current)
+    (mine,) = [each for each in found if each.address == socket.inet_aton("192.0.2.1")]
+    assert (mine.family, mine.prefix_length, mine.ifindex) == (socket.AF_INET, 24, 2)
+
+
+@pytest.mark.parametrize(
+    ("local", "peer"), [("10.8.0.2", "10.8.0.1"), ("2001:db8::2", "2001:db8::1")]
+)
+def test_the_address_of_a_point_to_point_link_is_its_own(local: str, peer: str) -> None:
+    kernel = FakeKernel()
+    kernel.current.link(2, "tun0")
+    kernel.current.addresses.append(FakeAddress(local, 32, 2, peer=peer))
+    found = {each.address for each in links.addresses(_open(kernel)) if each.ifindex == 2}
+    assert found == {ipaddress.ip_address(local).packed}
+
+
+def test_many_addresses_come_in_parts() -> None:
+    kernel = FakeKernel()
+    texts = [f"10.{n >> 8}.{n & 255}.1/32" for n in range(2000)]
+    kernel.current.link(2, "eth0", *texts)
+    assert {each.address for each in links.addresses(_open(kernel))} == _addresses(kernel.current)
+
+
+def test_flags_beyond_eight_bits() -> None:
+    kernel = FakeKernel()
+    kernel.current.addresses.append(FakeAddress("192.0.2.9", 24, 1, flags=0x280))
+    found = {each.address: each.flags for each in links.addresses(_open(kernel))}
+    assert found[socket.inet_aton("192.0.2.9")] == 0x280
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes(body: bytes) -> None:
+    kernel = FakeKernel()
+    for ask in (links.links, links.addresses):
+        kernel.current.faults.append(faults.bodies(lambda _body: body))
+        try:
+            found = ask(_open(kernel))
+        except SocketsError:
+            continue
+        for each in found:
+            if isinstance(each, links.Address):
+                assert len(each.address) == (4 if each.family == socket.AF_INET else 16)
+            else:
+                assert each.name.encode("utf-8", "surrogateescape") in body
+
+
+def test_a_link_without_a_name_is_malformed() -> None:
+    kernel = FakeKernel()
+    kernel.current.faults.append(faults.bodies(lambda body: body[:16]))
+    with pytest.raises(MalformedMessage):
+        links.links(_open(kernel))

@@ -1,0 +1,286 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Route look-ups in bulk: requests of many shapes, and answers of which some do not come."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linuxnet_sockets.errors import MalformedMessage, SocketsError
+from linuxnet_sockets.netlink import route_get, routes
+from linuxnet_sockets.netlink.connection import NETLINK_ROUTE, Connection
+from linuxnet_sockets.netlink.route_get import Answer, Question
+from tests.support.fake_kernel import FakeKernel, FakeRoute, FakeRule, faults
+from tests.support.fake_kernel.model import Item
+
+ETH0, WG0 = 2, 3
+
+
+def _packed(text: str) -> bytes:
+    return ipaddress.ip_address(text).packed
+
+
+def _kernel() -> FakeKernel:
+    kernel = FakeKernel()
+    kernel.current.link(ETH0, "eth0", "192.0.2.1/24", "2001:db8::1/64")
+    kernel.current.link(WG0, "wg0", "10.0.0.1/24", "2001:db8:a::1/64")
+    kernel.current.routes += [
+        FakeRoute("0.0.0.0/0", ((ETH0, "192.0.2.254"),)),
+        FakeRoute("::/0", ((ETH0, "2001:db8::254"),)),
+    ]
+    return kernel
+
+
+def _open(kernel: FakeKernel) -> Connection:
+    return Connection(kernel.open("current", NETLINK_ROUTE), timeout=0.2)
+
+
+def _one(kernel: FakeKernel, question: Question) -> Answer:
+    (answer,) = route_get.get(_open(kernel), [question])
+    return answer
+
+
+@pytest.mark.parametrize("remote", ["203.0.113.1", "2001:db8:f::1"])
+def test_by_which_interface_and_table(remote: str) -> None:
+    kernel = _kernel()
+    kernel.current.routes.append(FakeRoute("10.0.0.0/8", ((WG0, None),), table=1000))
+    assert _one(kernel, Question(_packed(remote))) == Answer(0, routes.UNICAST, ETH0, 254, (ETH0,))
+
+
+@pytest.mark.parametrize("own", ["192.0.2.1", "2001:db8::1"])
+def test_an_address_of_this_host_is_local(own: str) -> None:
+    answer = _one(_kernel(), Question(_packed(own)))
+    assert (answer.errno, answer.kind, answer.table) == (0, routes.LOCAL, routes.TABLE_LOCAL)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (routes.UNREACHABLE, errno.EHOSTUNREACH),
+        (routes.PROHIBIT, errno.EACCES),
+        (routes.BLACKHOLE, errno.EINVAL),
+    ],
+)
+def test_a_refusal_has_its_errno(kind: int, code: int) -> None:
+    kernel = _kernel()
+    kernel.current.routes.append(FakeRoute("203.0.113.0/24", kind=kind))
+    assert _one(kernel, Question(_packed("203.0.113.1"))) == Answer(code)
+
+
+@pytest.mark.parametrize(
+    ("rule", "others"),
+    [
+        (FakeRule(2, 100, 77, mark=(7, 0xFF)), [{}, {"mark": 8}]),
+        (FakeRule(2, 100, 77, uids=(1000, 1000)), [{}, {"uid": 1001}]),
+        (FakeRule(2, 100, 77, tos=0x10), [{}, {"tos": 0x20}]),
+        (FakeRule(2, 100, 77, source="192.0.2.0/24"), [{}, {"source": _packed("10.0.0.1")}]),
+        (
+            FakeRule(2, 100, 77, protocol=6, sports=(10, 20), dports=(443, 443)),
+            [
+                {},
+                {"protocol": 17, "sport": 15, "dport": 443},
+                {"protocol": 6, "sport": 15, "dport": 80},
+                {"protocol": 6, "sport": 9, "dport": 443},
+            ],
+        ),
+    ],
+)
+def test_what_rules_look_at_gets_there(rule: FakeRule, others: list[dict[str, object]]) -> None:
+    kernel = _kernel()
+    kernel.current.rules.append(rule)
+    kernel.current.routes.append(FakeRoute("0.0.0.0/0", ((WG0, None),), table=77))
+    all_that_matters = Question(
+        _packed("203.0.113.1"),
+        source=_packed("192.0.2.1"),
+        mark=7,
+        uid=1000,
+        tos=0x10,
+        protocol=6,
+        sport=15,
+        dport=443,
+    )
+    assert _one(kernel, all_that_matters).oif == WG0
+    for each in others:
+        assert _one(kernel, Question(_packed("203.0.113.1"))._replace(**each)).oif == ETH0
+
+
+def test_a_question_for_one_device() -> None:
+    kernel = _kernel()
+    kernel.current.routes.append(FakeRoute("0.0.0.0/0", ((WG0, None),), metric=100))
+    assert _one(kernel, Question(_packed("203.0.113.1"), oif=WG0)).oif == WG0
+
+
+@pytest.mark.parametrize("remote", ["203.0.113.1", "2001:db8:f::1"])
+def test_the_whole_of_a_multipath_route(remote: str) -> None:
+    kernel = _kernel()
+    kernel.current.routes.append(
+        FakeRoute(
+            "203.0.113.0/24" if "." in remote else "2001:db8:f::/64", ((ETH0, None), (WG0, None))
+        )
+    )
+    picked = _one(kernel, Question(_packed(remote)))
+    assert picked.hops in ((ETH0,), (WG0,))
+    whole = _one(kernel, Question(_packed(remote), whole_route=True))
+    assert (whole.errno, whole.oif, whole.hops) == (0, 0, (ETH0, WG0))
+
+
+def test_many_questions_of_many_shapes_are_answered_in_order() -> None:
+    kernel = _kernel()
+    kernel.current.routes.append(FakeRoute("203.0.113.0/25", ((WG0, None),)))
+    remotes = [f"203.0.113.{number}" for number in range(256)] + ["2001:db8:f::1"] * 3
+    questions = [
+        Question(_packed(text), mark=1 if index % 7 else None, oif=ETH0 if index % 11 == 0 else 0)
+        for index, text in enumerate(remotes)
+    ]
+    answers = route_get.get(_open(kernel), questions)
+    assert [each.oif for each in answers] == [
+        ETH0 if index % 11 == 0 or index >= 128 else WG0 for index in range(len(remotes))
+    ]
+
+
+def test_refusals_and_answers_are_told_apart_by_their_number() -> None:
+    kernel = _kernel()
+    kernel.current.look_up_errors = {
+        f"203.0.113.{number}": errno.EPERM for number in range(0, 200, 3)
+    }
+    questions = [Question(_packed(f"203.0.113.{number}")) for number in range(200)]
+    answers = route_get.get(_open(kernel), questions)
+    assert [each.errno for each in answers] == [
+        0 if number % 3 else errno.EPERM for number in range(200)
+    ]
+
+
+def test_answers_that_were_lost_are_asked_for_again() -> None:
+    kernel = _kernel()
+    kernel.current.faults.append(faults.overrun(kept=5))
+    questions = [Question(_packed(f"203.0.113.{number}")) for number in range(100)]
+    answers = route_get.get(_open(kernel), questions)
+    assert [each.oif for each in answers] == [ETH0] * 100
+    asked = [payload for kind, payload in kernel.current.requests if kind == routes.RTM_GETROUTE]
+    assert 100 < len(asked) < 200
+
+
+def test_answers_that_are_lost_each_time_are_unknown_and_the_rest_is_told() -> None:
+    kernel = _kernel()
+
+    def lose_one(answers: list[Item]) -> list[Item]:
+        kernel.current.faults.append(lose_one)
+        lost = _packed("203.0.113.7")
+        return [
+            each if not isinstance(each, bytes) or lost not in each else _enobufs()
+            for each in answers
+        ]
+
+    kernel.current.faults.append(lose_one)
+    questions = [Question(_packed(f"203.0.113.{number}")) for number in range(20)]
+    answers = route_get.get(_open(kernel), questions)
+    assert answers[7] == Answer(errno.ENOBUFS)
+    # Others of its batch may have been thrown away with it, each time.
+    assert {each.errno for each in answers} == {0, errno.ENOBUFS}
+    assert sum(each.errno == 0 for each in answers) >= 16
+
+
+def _enobufs() -> OSError:
+    return OSError(errno.ENOBUFS, "No buffer space available")
+
+
+def test_a_refusal_for_want_of_room_is_no_answer() -> None:
+    kernel = _kernel()
+    kernel.current.look_up_errors["203.0.113.1"] = errno.EAGAIN
+    assert _one(kernel, Question(_packed("203.0.113.1"))) == Answer(errno.ENOBUFS)
+
+
+def test_after_a_time_out_nothing_more_is_asked() -> None:
+    kernel = _kernel()
+    kernel.current.faults += [faults.none, faults.lost(kept=3)]
+    questions = [Question(_packed(f"203.0.113.{number}")) for number in range(200)]
+    answers = route_get.get(_open(kernel), questions)
+    assert [each.errno for each in answers] == [0] * 64 + [errno.ETIMEDOUT] * 136
+    assert len(kernel.current.requests) == 128
+
+
+def test_answers_for_others_are_passed_over() -> None:
+    kernel = _kernel()
+    kernel.current.faults += [faults.strangers(sequence=True), faults.strangers(port=True)]
+    connection = _open(kernel)
+    for _time in range(2):
+        (answer,) = route_get.get(connection, [Question(_packed("203.0.113.1"))])
+        assert answer.oif == ETH0
+
+
+def test_nothing_asked_nothing_answered() -> None:
+    kernel = _kernel()
+    assert route_get.get(_open(kernel), []) == []
+    assert kernel.current.requests == []
+
+
+def test_a_short_answer_is_malformed() -> None:
+    kernel = _kernel()
+    kernel.current.faults.append(faults.bodies(lambda body: body[:8]))
+    with pytest.raises(MalformedMessage):
+        _one(kernel, Question(_packed("203.0.113.1")))
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes(body: bytes) -> None:
+    kernel = _kernel()
+    kernel.current.faults.append(faults.bodies(lambda _body: body))
+    try:
+        answer = _one(kernel, Question(_packed("203.0.113.1")))
+    except SocketsError:
+        return
+    assert answer.kind == body[7]
+
+
+_addresses = st.one_of(st.binary(min_size=4, max_size=4), st.binary(min_size=16, max_size=16))
+_u32 = st.integers(0, 0xFFFFFFFF)
+_u16 = st.integers(0, 0xFFFF)
+
+
+@given(
+    _addresses, st.booleans(), _u32, st.none() | _u32, st.none() | _u32, _u16, _u16, st.booleans()
+)
+def test_every_request_says_what_was_asked(
+    destination: bytes,
+    with_source: bool,
+    oif: int,
+    mark: int | None,
+    uid: int | None,
+    sport: int,
+    dport: int,
+    whole_route: bool,
+) -> None:
+    source = bytes(reversed(destination)) if with_source else b""
+    payload = route_get.encode(
+        Question(destination, source, oif, mark, uid, 0x10, 6, sport, dport, whole_route)
+    )
+    assert len(payload) % 4 == 0
+    family, length, source_length, tos, *rest, flags = struct.unpack_from("=BBBBBBBBI", payload)
+    assert (family, length) == ({4: 2, 16: 10}[len(destination)], 8 * len(destination))
+    assert (source_length, tos, rest) == (8 * len(source), 0x10, [0] * 4)
+    assert flags == 0x1000 | (0x2000 if whole_route else 0)
+    found = {}
+    offset = 12
+    while offset < len(payload):
+        size, kind = struct.unpack_from("=HH", payload, offset)
+        found[kind] = payload[offset + 4 : offset + size]
+        offset += (size + 3) & ~3
+    expected = {
+        1: destination,
+        27: b"\6",
+        28: struct.pack("!H", sport),
+        29: struct.pack("!H", dport),
+    }
+    if source:
+        expected[2] = source
+    for kind, value in ((4, oif or None), (16, mark), (25, uid)):
+        if value is not None:
+            expected[kind] = struct.pack("=I", value)
+    assert found == expected

@@ -1,0 +1,207 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Routes and routing rules by rtnetlink, as the kernel lays them out."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linuxnet_sockets.errors import MalformedMessage, NetlinkError, SocketsError
+from linuxnet_sockets.netlink import routes
+from linuxnet_sockets.netlink.connection import NETLINK_ROUTE, Connection
+from tests.support.fake_kernel import FakeKernel, FakeRoute, FakeRule, faults
+
+
+def _open(kernel: FakeKernel) -> Connection:
+    return Connection(kernel.open("current", NETLINK_ROUTE), timeout=0.2)
+
+
+def _packed(text: str) -> bytes:
+    return ipaddress.ip_address(text).packed
+
+
+def _added(*added: FakeRoute) -> list[routes.Route]:
+    kernel = FakeKernel()
+    before = set(routes.routes(_open(kernel)))
+    kernel.current.routes += added
+    return [each for each in routes.routes(_open(kernel)) if each not in before]
+
+
+def test_a_route_with_a_gateway() -> None:
+    (found,) = _added(FakeRoute("10.0.0.0/8", ((2, "192.0.2.2"),), table=1000, metric=50))
+    assert found == routes.Route(
+        socket.AF_INET,
+        _packed("10.0.0.0"),
+        8,
+        0,
+        1000,
+        routes.UNICAST,
+        50,
+        (routes.Hop(2, _packed("192.0.2.2")),),
+        0,
+    )
+    assert (found.oif, found.gateway) == (2, _packed("192.0.2.2"))
+
+
+def test_a_default_route_covers_all_addresses_of_its_family() -> None:
+    four, six = _added(FakeRoute("0.0.0.0/0", ((2, None),)), FakeRoute("::/0", ((2, None),)))
+    assert (four.destination, four.prefix_length) == (bytes(4), 0)
+    assert (six.destination, six.prefix_length) == (bytes(16), 0)
+    assert four.covers(_packed("203.0.113.1"))
+    assert not four.covers(_packed("2001:db8::1"))
+    assert six.covers(_packed("2001:db8::1"))
+    assert not six.covers(_packed("203.0.113.1"))
+
+
+@pytest.mark.parametrize("destination", ["10.64.0.0/10", "2001:db8:40::/42"])
+def test_a_route_covers_what_lies_within_its_prefix(destination: str) -> None:
+    network = ipaddress.ip_network(destination)
+    (found,) = _added(FakeRoute(destination, ((2, None),)))
+    assert found.covers(network[0].packed)
+    assert found.covers(network[-1].packed)
+    assert not found.covers((network[0] - 1).packed)
+    assert not found.covers((network[-1] + 1).packed)
+
+
+@pytest.mark.parametrize(
+    ("destination", "gateways"),
+    [
+        ("10.0.0.0/8", ("192.0.2.2", "198.51.100.2")),
+        ("10.0.0.0/8", ("192.0.2.2", "fe80::2")),
+        ("2001:db8:1::/48", ("2001:db8::2", "fe80::2")),
+    ],
+)
+def test_all_ways_of_a_multipath_route(destination: str, gateways: tuple[str, str]) -> None:
+    (found,) = _added(FakeRoute(destination, ((2, gateways[0]), (3, gateways[1]))))
+    assert found.hops == tuple(
+        routes.Hop(index, _packed(text)) for index, text in enumerate(gateways, 2)
+    )
+    assert (found.oif, found.gateway) == (0, b"")
+
+
+def test_a_route_by_a_nexthop_object_that_is_told_by_its_id() -> None:
+    (found,) = _added(FakeRoute("10.0.0.0/8", ((2, None),), told_by_id=7))
+    assert (found.hops, found.nexthop_id) == ((), 7)
+
+
+def test_a_route_for_some_sources_only() -> None:
+    (found,) = _added(FakeRoute("2001:db8:1::/48", ((2, None),), source="2001:db8::/32"))
+    assert found.source_length == 32
+
+
+def test_only_routes_of_the_kinds_that_are_asked_for() -> None:
+    kernel = FakeKernel()
+    kernel.current.link(2, "eth0", "192.0.2.1/24")
+    kernel.current.routes += [
+        FakeRoute("10.0.0.0/8", kind=routes.BLACKHOLE),
+        FakeRoute("10.1.0.0/16", kind=routes.PROHIBIT),
+    ]
+    found = routes.routes(_open(kernel), [routes.BLACKHOLE, routes.LOCAL])
+    assert {each.kind for each in found} == {routes.BLACKHOLE, routes.LOCAL}
+    assert _packed("192.0.2.1") in {each.destination for each in found}
+
+
+def test_only_routes_to_prefixes_as_long_as_asked_for() -> None:
+    kernel = FakeKernel()
+    kernel.current.link(2, "eth0", "192.0.2.1/24")
+    kernel.current.routes += [
+        FakeRoute("10.0.0.0/8", ((2, None),)),
+        FakeRoute("10.1.0.0/16", ((2, None),)),
+        FakeRoute("2001:db8::/32", ((2, None),)),
+    ]
+    found = routes.routes(_open(kernel), lengths=[8, 32])
+    assert {each.prefix_length for each in found} == {8, 32}
+    found = routes.routes(_open(kernel), [routes.UNICAST], [16])
+    assert [each.destination for each in found] == [_packed("10.1.0.0")]
+
+
+def test_the_rules_of_a_namespace_that_nobody_changed() -> None:
+    found = routes.rules(_open(FakeKernel()))
+    assert [(each.family, each.priority, each.table) for each in found] == [
+        (socket.AF_INET, 0, routes.TABLE_LOCAL),
+        (socket.AF_INET, 32766, routes.TABLE_MAIN),
+        (socket.AF_INET, 32767, routes.TABLE_DEFAULT),
+        (socket.AF_INET6, 0, routes.TABLE_LOCAL),
+        (socket.AF_INET6, 32766, routes.TABLE_MAIN),
+    ]
+    assert {each.action for each in found} == {routes.ACTION_TABLE}
+
+
+def test_what_a_rule_looks_at() -> None:
+    kernel = FakeKernel()
+    kernel.current.rules.append(
+        FakeRule(
+            socket.AF_INET,
+            100,
+            table=51820,
+            source="10.0.0.0/8",
+            destination="192.0.2.0/24",
+            mark=(1, 0xFF),
+            uids=(1000, 2000),
+            iif="lo",
+            oif="eth0",
+            protocol=6,
+            sports=(1, 2),
+            dports=(443, 443),
+            tos=0x10,
+        )
+    )
+    found = next(each for each in routes.rules(_open(kernel)) if each.priority == 100)
+    assert (found.table, found.source_length, found.destination_length) == (51820, 8, 24)
+    assert found.tos == 0x10
+    assert found.kinds >= {
+        routes.FRA_FWMARK,
+        routes.FRA_FWMASK,
+        routes.FRA_UID_RANGE,
+        routes.FRA_IIFNAME,
+        routes.FRA_OIFNAME,
+        routes.FRA_IP_PROTO,
+        routes.FRA_SPORT_RANGE,
+        routes.FRA_DPORT_RANGE,
+    }
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EAFNOSUPPORT])
+def test_a_kernel_without_rules_has_none(code: int) -> None:
+    kernel = FakeKernel()
+    kernel.current.faults.append(faults.done_with(code))
+    # What came before the error is of no account: such a kernel sends nothing before.
+    assert routes.rules(_open(kernel)) == []
+
+
+def test_a_refused_dump_is_an_error() -> None:
+    kernel = FakeKernel()
+    for ask in (routes.rules, routes.routes):
+        kernel.current.faults.append(faults.done_with(errno.EPERM))
+        with pytest.raises(NetlinkError) as caught:
+            ask(_open(kernel))
+        assert caught.value.errno == errno.EPERM
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes(body: bytes) -> None:
+    kernel = FakeKernel()
+    for ask in (routes.rules, routes.routes):
+        kernel.current.faults.append(faults.bodies(lambda _body: body))
+        try:
+            found = ask(_open(kernel))
+        except SocketsError:
+            continue
+        for each in found:
+            assert each.family in (socket.AF_INET, socket.AF_INET6)
+            if isinstance(each, routes.Route):
+                assert len(each.destination) == (4 if each.family == socket.AF_INET else 16)
+                assert each.prefix_length <= 8 * len(each.destination)
+
+
+def test_a_hop_that_is_longer_than_its_list_is_malformed() -> None:
+    with pytest.raises(MalformedMessage):
+        routes.hops({routes.RTA_MULTIPATH: struct.pack("=HBBi", 24, 0, 0, 2)})

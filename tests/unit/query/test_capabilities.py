@@ -1,0 +1,152 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a kernel can do for a caller, told from its answers alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.host.namespaces import Namespace
+from linuxnet_sockets.netlink import constants
+from linuxnet_sockets.query import capabilities
+from linuxnet_sockets.query.find import View
+from tests.support.fake_kernel import Abilities, FakeKernel, FakeSocket
+from tests.support.fake_kernel.bytecode import CGROUP_COND
+
+_EVERY = frozenset({6, 17, 136, 255, 262})
+
+
+def _view(abilities: Abilities, proc: str = "/proc") -> View:
+    kernel = FakeKernel(abilities)
+    kernel.current.add(
+        FakeSocket(local="0.0.0.0", local_port=22, state=10),
+        FakeSocket(protocol=17, local="0.0.0.0", local_port=53, state=7),
+        FakeSocket(protocol=136, local="0.0.0.0", local_port=53, state=7),
+        FakeSocket(protocol=255, raw_protocol=1, local="0.0.0.0", state=7),
+        FakeSocket(protocol=262, local="0.0.0.0", local_port=22, state=10),
+    )
+    host = Host(open_netlink=kernel.open, release="6.12.0", proc=proc)
+    return View(host, Namespace("current", None, kernel.current.identity))
+
+
+def _verdicts(abilities: Abilities) -> dict[str, str]:
+    with _view(abilities) as view:
+        before = list(_kernel(view).current.sockets)
+        found = {name: each.verdict for name, each in capabilities.support(view).items()}
+        assert _kernel(view).current.sockets == before
+    return found
+
+
+def _kernel(view: View) -> FakeKernel:
+    owner = view.host.open_netlink.__self__  # type: ignore[attr-defined]
+    assert isinstance(owner, FakeKernel)
+    return owner
+
+
+def test_a_kernel_with_everything() -> None:
+    assert _verdicts(Abilities(handlers=_EVERY)) == {
+        "tcp": capabilities.SUPPORTED,
+        "udp": capabilities.SUPPORTED,
+        # The probe says ENOENT, as for those that can be destroyed.
+        "udplite": capabilities.NO_DESTROY_HANDLER,
+        # It could, but not the very socket that was meant.
+        "raw": capabilities.NO_COOKIE_CHECK,
+        "mptcp": capabilities.NO_DESTROY_HANDLER,
+    }
+
+
+def test_a_kernel_built_without() -> None:
+    assert set(_verdicts(Abilities(handlers=_EVERY, destroys=False)).values()) == {
+        capabilities.BUILT_WITHOUT
+    }
+
+
+@pytest.mark.parametrize(("number", "name"), [(6, "tcp"), (255, "raw"), (262, "mptcp")])
+def test_a_missing_handler_is_told_from_a_missing_socket(number: int, name: str) -> None:
+    with _view(Abilities(handlers=_EVERY - {number})) as view:
+        found = capabilities.support(view)
+    missing = [each for each, how in found.items() if how.verdict == capabilities.HANDLER_MISSING]
+    assert missing == [name]
+    assert found[name].module == constants.DIAG_MODULES[name]
+
+
+def test_a_protocol_that_the_kernel_lacks_is_told_from_a_module_to_load() -> None:
+    with _view(Abilities(handlers=_EVERY - {136})) as view:
+        alone = capabilities.support(view)["udplite"]
+    assert (alone.verdict, alone.module) == (capabilities.PROTOCOL_MISSING, None)
+    with _view(Abilities(handlers=_EVERY - {136, 17})) as view:
+        both = capabilities.support(view)
+    assert {both[name].verdict for name in ("udp", "udplite")} == {capabilities.HANDLER_MISSING}
+    assert both["udplite"].module == "udp_diag"
+
+
+def test_an_old_kernel_that_does_not_know_mptcp() -> None:
+    found = _verdicts(Abilities(protocol_attribute=False, unknown_ops=frozenset({CGROUP_COND})))
+    assert found["mptcp"] == capabilities.HANDLER_MISSING
+    assert found["tcp"] == capabilities.SUPPORTED
+
+
+@pytest.mark.parametrize("privileged", [True, False])
+def test_whether_the_caller_may(privileged: bool) -> None:
+    with _view(Abilities(privileged=privileged)) as view:
+        assert capabilities.may_destroy(view) is privileged
+        verdicts = {
+            name: each.verdict for name, each in capabilities.support_for_caller(view).items()
+        }
+    assert (verdicts["tcp"] == capabilities.NOT_PERMITTED) is not privileged
+    assert verdicts["mptcp"] == capabilities.NO_DESTROY_HANDLER
+
+
+_EVERYTHING, _NOTHING = "000001ffffffffff", "0000000000000000"
+
+
+def _for_caller(
+    proc: Path, effective: str | None, *, privileged: bool, destroys: bool = True
+) -> dict[str, tuple[str, str | None]]:
+    """Verdict and reason of each protocol, to a caller with these effective capabilities."""
+    (proc / "self").mkdir(parents=True)
+    if effective is not None:
+        (proc / "self" / "status").write_text(f"Name:\tpython3\nCapEff:\t{effective}\n")
+    abilities = Abilities(handlers=_EVERY, privileged=privileged, destroys=destroys)
+    with _view(abilities, proc=str(proc)) as view:
+        return {
+            name: (each.verdict, each.reason)
+            for name, each in capabilities.support_for_caller(view).items()
+        }
+
+
+def test_three_ways_of_being_unable_are_three_answers(tmp_path: Path) -> None:
+    unprivileged = _for_caller(tmp_path / "a", _NOTHING, privileged=False)
+    foreign = _for_caller(tmp_path / "b", _EVERYTHING, privileged=False)
+    built_without = _for_caller(tmp_path / "c", _EVERYTHING, privileged=True, destroys=False)
+
+    assert unprivileged["tcp"] == (capabilities.NOT_PERMITTED, capabilities.NO_CAPABILITY)
+    assert foreign["tcp"] == (capabilities.NOT_PERMITTED, capabilities.FOREIGN_USER_NAMESPACE)
+    assert built_without["tcp"] == (capabilities.BUILT_WITHOUT, None)
+    answers = (unprivileged, foreign, built_without)
+    assert len({answer["udp"] for answer in answers}) == 3
+    assert capabilities.SUPPORTED not in {
+        verdict for answer in answers for verdict, _reason in answer.values()
+    }
+
+
+def test_a_kernel_that_cannot_is_not_blamed_on_the_caller(tmp_path: Path) -> None:
+    found = _for_caller(tmp_path, _NOTHING, privileged=False, destroys=False)
+    assert set(found.values()) == {(capabilities.BUILT_WITHOUT, None)}
+
+
+@pytest.mark.parametrize("effective", [None, "", "what"])
+def test_no_reason_is_made_up(tmp_path: Path, effective: str | None) -> None:
+    found = _for_caller(tmp_path, effective, privileged=False)
+    assert found["tcp"] == (capabilities.NOT_PERMITTED, None)
+
+
+def test_the_right_is_told_without_any_handler() -> None:
+    with _view(Abilities(handlers=frozenset())) as view:
+        assert capabilities.may_destroy(view)
+        found = {each.verdict for each in capabilities.support_for_caller(view).values()}
+    assert found == {capabilities.HANDLER_MISSING}

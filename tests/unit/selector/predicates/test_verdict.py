@@ -1,0 +1,267 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How stuck, stranded and superseded are written, and what each demands of its selector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from linuxnet_sockets.errors import InputError
+from linuxnet_sockets.messages import describe
+from linuxnet_sockets.selector.parse import Selector, parse_selector
+from linuxnet_sockets.verdicts.stranded import STRANDED
+from linuxnet_sockets.verdicts.stuck import STUCK
+from tests.unit.selector.world import Names
+
+
+def parse(selector: Any, role: str = "find") -> Selector:
+    return parse_selector(selector, names=Names(), role=role)
+
+
+def refused(selector: Any, role: str = "find") -> InputError:
+    with pytest.raises(InputError) as caught:
+        parse(selector, role)
+    return caught.value
+
+
+@pytest.mark.parametrize("name", STUCK)
+def test_every_stuck_verdict_can_be_written_short_and_long(name: str) -> None:
+    parse({"stuck": name})
+    parse({"stuck": name.upper().replace("_", "-")})
+    parse({"stuck": {"verdict": name}})
+    parse({"stuck": [{"verdict": [name], "for": "5m"}, name]})
+
+
+@pytest.mark.parametrize("name", STRANDED)
+def test_every_stranded_verdict_can_be_written_short_and_long(name: str) -> None:
+    parse({"stranded": name})
+    parse({"stranded": [{"verdict": name}]})
+
+
+@pytest.mark.parametrize(
+    ("selector", "path", "problem"),
+    [
+        ({"stuck": {"for": "5m"}}, ("stuck",), "names no verdict"),
+        ({"stuck": {"verdict": None}}, ("stuck", "verdict"), "null"),
+        ({"stuck": {"verdict": []}}, ("stuck", "verdict"), "empty list"),
+        ({"stuck": {"verdict": "x"}}, ("stuck", "verdict"), "no such verdict"),
+        (
+            {"stuck": [{"verdict": "close_wait", "for": None}]},
+            ("stuck", 0, "for"),
+            "null",
+        ),
+        (
+            {"stuck": {"verdict": "close_wait", "for": "soon"}},
+            ("stuck", "for"),
+            "cannot be read",
+        ),
+        (
+            {"stuck": {"verdict": "close_wait", "for": "50d"}},
+            ("stuck", "for"),
+            "longer than",
+        ),
+        (
+            {"stuck": {"verdict": "close_wait", "to": "wg0"}},
+            ("stuck", "to"),
+            "no such key",
+        ),
+        (
+            {"stuck": {"verdict": "close_wait", "fro": "5m"}},
+            ("stuck", "fro"),
+            "did you mean for?",
+        ),
+        (
+            {"stuck": {"verdict": "zero_window", "for": "14m"}},
+            ("stuck", "for"),
+            "longer than the kernel proves for zero_window",
+        ),
+        ({"stuck": [["close_wait"]]}, ("stuck", 0), "a list"),
+        (
+            {"stranded": {"verdict": "unroutable", "for": "5s"}},
+            ("stranded", "for"),
+            "does not tell since when",
+        ),
+        (
+            {"stranded": {"verdict": "unroutable", "to": ["wg0"]}},
+            ("stranded", "to"),
+            "no key of unroutable",
+        ),
+        (
+            {"stranded": [{"verdict": "rerouted", "to": []}]},
+            ("stranded", 0, "to"),
+            "an empty list",
+        ),
+        (
+            {"stranded": {"verdict": "rerouted", "to": ["wg0", "a/b"]}},
+            ("stranded", "to", 1),
+            "cannot be",
+        ),
+        (
+            {"local_port": 1, "superseded": {"silent": "5s"}},
+            ("superseded", "silent"),
+            "did you mean silent_for?",
+        ),
+        ({"local_port": 1, "superseded": "30s"}, ("superseded",), "a string"),
+        (
+            {"local_port": 1, "superseded": {"silent_for": 0}},
+            ("superseded", "silent_for"),
+            "shorter than 1 ms",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_path(selector: Any, path: Any, problem: str) -> None:
+    error = refused(selector)
+    assert error.path == ("match", *path)
+    assert problem in error.problem
+    assert error.allowed
+
+
+def test_the_longest_time_that_is_proven_is_allowed_and_named() -> None:
+    parse({"stuck": {"verdict": "zero_window", "for": "13m"}})
+    error = refused({"stuck": {"verdict": "zero_window", "for": "1h"}})
+    assert error.allowed == "at most 13m"
+    parse({"stuck": {"verdict": "close_wait", "for": "1h"}})
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"stuck": "silent"},
+        {"protocol": "tcp", "family": "inet", "stuck": {"verdict": "silent", "for": "1d"}},
+        {"stuck": ["silent", "close_wait"]},
+        {"any": [{"stuck": "close_wait"}, {"stuck": "silent"}]},
+        {"stuck": "silent", "state": "established"},
+        {"stuck": "silent", "not": {"stuck": "zero_window"}},
+        {"any": [{"state": "close-wait"}, {"stuck": "silent"}]},
+        {"not": {"not": {"stuck": "silent"}}},
+    ],
+)
+def test_silence_alone_destroys_nothing(selector: Any) -> None:
+    parse(selector)
+    error = refused(selector, "destroy")
+    assert "pool of idle connections" in error.problem
+    assert error.path[-1] == "stuck"
+    for beside in ({"remote": "10.0.0.1"}, {"local_port": 80}, {"user": "alice"}):
+        parse({"all": [selector, beside]}, "destroy")
+
+
+def test_the_other_stuck_verdicts_are_enough_to_destroy_by() -> None:
+    for name in STUCK.keys() - {"silent"}:
+        parse({"stuck": name}, "destroy")
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"not": {"stuck": "zero_window"}},
+        {"not": {"stranded": ["address_gone", "rerouted"]}},
+        {"any": [{"user": "alice"}, {"not": {"stuck": "silent"}}]},
+    ],
+)
+def test_what_is_in_order_is_not_destroyed_for_that(selector: Any) -> None:
+    parse(selector)
+    assert "by protocol and family at most" in refused(selector, "destroy").problem
+    parse({**selector, "remote": "10.0.0.1"}, "destroy")
+    parse({**selector, "state": "all"}, "destroy")
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"stranded": "rerouted"},
+        {"stranded": ["address_gone", {"verdict": "rerouted"}]},
+        {"remote": "10.0.0.0/8", "any": [{"user": "alice"}, {"stranded": "rerouted"}]},
+        {"not": {"not": {"stranded": "rerouted"}}, "user": "alice"},
+    ],
+)
+def test_rerouted_to_anywhere_destroys_nothing(selector: Any) -> None:
+    parse(selector)
+    parse(selector, "protect")
+    assert "asymmetric routing" in refused(selector, "destroy").problem
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"stranded": {"verdict": "rerouted", "to": "wg0"}},
+        {"stranded": ["address_gone", "unroutable", "no_carrier"]},
+        {"user": "alice", "not": {"stranded": "rerouted"}},
+    ],
+)
+def test_what_is_stranded_for_certain_is_enough_to_destroy_by(selector: Any) -> None:
+    parse(selector, "destroy")
+
+
+_SILENT = {"silent_for": "5s"}
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"superseded": _SILENT},
+        {"remote_port": 5000, "superseded": _SILENT},
+        {"any": [{"local_port": 5000}, {"superseded": _SILENT}]},
+        {"not": {"local_port": 5000}, "superseded": _SILENT},
+        {
+            "superseded": _SILENT,
+            "any": [{"local_port": 5000}, {"user": "alice"}],
+        },
+        {"not": {"local_port": 5000, "superseded": _SILENT}},
+    ],
+)
+@pytest.mark.parametrize("role", ["find", "destroy", "protect"])
+def test_superseded_without_its_port_is_refused(selector: Any, role: str) -> None:
+    error = refused(selector, role)
+    assert error.path[-1] == "superseded"
+    assert "without local_port" in error.problem
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"local_port": 5000, "superseded": _SILENT},
+        {"local_port": ["5000-5010", "http"], "any": [{"superseded": _SILENT}, {"idle": "5m"}]},
+        {"any": [{"local_port": 1}, {"local_port": 2}], "superseded": _SILENT},
+        {"local_port": 5000, "not": {"superseded": _SILENT}},
+        {"expression": "sport = :5000", "superseded": _SILENT},
+    ],
+)
+def test_superseded_with_its_port_is_taken(selector: Any) -> None:
+    parse(selector, "destroy")
+
+
+@pytest.mark.parametrize("key", ["stuck", "superseded"])
+def test_verdicts_upon_tcp_mean_nothing_for_datagrams(key: str) -> None:
+    value: Any = "close_wait" if key == "stuck" else _SILENT
+    error = refused({"protocol": "udp", "local_port": 53, key: value})
+    assert "means nothing for udp" in error.problem
+    parse({"protocol": "udp", "stranded": "address_gone"})
+    assert "mptcp" in refused({"protocol": "mptcp", "stranded": "unroutable"}).problem
+
+
+def test_only_states_in_which_a_verdict_can_hold_are_dumped() -> None:
+    assert parse({"stuck": "close_wait"}).states("tcp") == 1 << 8
+    assert parse({"stuck": ["close_wait", "syn_sent"]}).states("tcp") == 1 << 8 | 1 << 2
+    assert parse({"state": "all", "stuck": "fin_wait"}).states("tcp") == (
+        1 << 4 | 1 << 5 | 1 << 9 | 1 << 11
+    )
+    assert parse({"state": "all", "stranded": "unroutable"}).states("tcp") & 1 << 10 == 0
+    assert parse({"state": "all", "not": {"stuck": "close_wait"}}).states("tcp") & 1 << 10
+
+
+def test_what_must_be_found_out_is_said() -> None:
+    assert parse({"stuck": "close_wait"}).needs == {"info"}
+    assert parse({"stranded": "unroutable"}).needs == {"routes"}
+    assert parse({"local_port": 1, "superseded": _SILENT}).needs == {"info", "heard"}
+    assert parse({"stuck": "close_wait"}).extensions == 1 << (2 - 1)
+
+
+def test_an_error_becomes_a_sentence() -> None:
+    text = describe(refused({"stranded": ["address_gone", "rerouted"]}, "destroy"))
+    assert text == (
+        "match.stranded[1]: 'rerouted': rerouted without to: asymmetric routing that works looks "
+        "the same. Allowed: {verdict: rerouted, to: [INTERFACE, ...]}, to destroy by it."
+    )

@@ -1,0 +1,65 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Errors as people read them: in the words of what they wrote, not of the program's language."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+
+from linuxnet_sockets.errors import AgentOutOfReach, InputError
+from linuxnet_sockets.messages import describe, os_error_text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("ten", "'ten'"),
+        (True, "true"),
+        ([None, False, 7], "[null, false, 7]"),
+        ({"pid": "7", "not": {"remote": ["", None]}}, "{pid: '7', not: {remote: ['', null]}}"),
+        ({1: 2, "a b": {}}, "{1: 2, 'a b': {}}"),
+    ],
+)
+def test_values_are_shown_as_they_could_have_been_written(value: Any, shown: str) -> None:
+    told = describe(InputError(("match", "any", 0), value, "is wrong", "another"))
+    assert told == f"match.any[0]: {shown}: is wrong. Allowed: another."
+
+
+def test_a_long_value_and_a_deep_one_are_cut() -> None:
+    deep: Any = []
+    for _each in range(5_000):
+        deep = [deep]
+    assert len(describe(InputError((), deep, "is wrong", "another"))) < 200
+    assert len(describe(InputError((), ["x" * 50] * 50, "is wrong", "another"))) < 200
+
+
+@pytest.mark.parametrize("problem", ["missing, and required", "null, as an empty variable gives"])
+def test_what_is_not_there_is_told_once(problem: str) -> None:
+    assert describe(InputError(("a",), None, problem, "x")) == f"a: {problem}. Allowed: x."
+
+
+@pytest.mark.parametrize(
+    ("number", "group", "ending"),
+    [
+        (errno.EACCES, "agents", "Do it as root, or as a member of the group agents."),
+        (errno.EACCES, None, "Do it as root."),
+        (errno.ENOENT, "agents", "Is the agent installed on this host?"),
+        (errno.ENOSPC, "agents", "/var/lib/x: No space left on device."),
+    ],
+)
+def test_who_may_not_ask_the_agent_is_told_who_may(
+    number: int, group: str | None, ending: str
+) -> None:
+    told = describe(AgentOutOfReach("pause the agent", "/var/lib/x", number, group))
+    assert told.startswith("Cannot pause the agent: /var/lib/x: ")
+    assert told.endswith(ending)
+
+
+def test_errors_of_the_system_come_without_their_numbers() -> None:
+    assert os_error_text(PermissionError(13, "Permission denied", "/x")) == "/x: Permission denied"
+    assert os_error_text(OSError(98, "another agent runs")) == "another agent runs"
+    assert os_error_text(OSError("as it is")) == "as it is"

@@ -1,0 +1,296 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is asked of the kernel for the verdicts, how often, and what its answers prove."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from linuxnet_sockets.errors import NetlinkError
+from linuxnet_sockets.netlink import links, routes
+from linuxnet_sockets.verdicts.route_state import Network
+from tests.support.fake_kernel import FakeAddress, FakeRoute, FakeRule, FakeSocket, faults, model
+from tests.unit.verdicts.networks import (
+    ETH0,
+    LO,
+    LOCAL,
+    LOCAL6,
+    NO_CARRIER,
+    REMOTE,
+    REMOTE6,
+    WG0,
+    Networked,
+    connection,
+    datagrams,
+)
+
+ROUTE_UNKNOWN = {"unroutable?", "no_carrier?", "rerouted?"}
+BY_RULE = 1000
+
+
+def test_each_distinct_question_is_asked_once() -> None:
+    net = Networked()
+    net.here.add(
+        *(
+            connection(
+                LOCAL,
+                f"203.0.113.{number % 20}",
+                local_port=30_000 + number,
+                mark=number,
+                uid=number,
+            )
+            for number in range(300)
+        )
+    )
+    network, subjects = net.network()
+    assert len(net.looked_up) == 20
+    assert all(network.verdicts(each) == [] for each in subjects)
+    network.ask(subjects)
+    assert len(net.looked_up) == 20
+
+
+def test_sockets_with_one_peer_and_many_addresses_share_a_question() -> None:
+    net = Networked()
+    locals_ = [f"192.0.2.{number}" for number in range(10, 20)]
+    net.here.addresses += [FakeAddress(each, 24, ETH0) for each in locals_]
+    net.here.add(*(connection(each) for each in locals_))
+    net.network()
+    assert len(net.looked_up) == 1
+
+
+def test_where_a_rule_goes_by_source_each_is_asked_for() -> None:
+    net = Networked()
+    locals_ = [f"192.0.2.{number}" for number in range(10, 20)]
+    net.here.addresses += [FakeAddress(each, 24, ETH0) for each in locals_]
+    net.here.rules.append(FakeRule(socket.AF_INET, 10, BY_RULE, source="192.0.2.12/32"))
+    net.vpn(table=BY_RULE)
+    net.here.add(*(connection(each) for each in locals_))
+    network, subjects = net.network()
+    assert len(net.looked_up) == 11
+    rerouted = [each.local for each in subjects if network.judge(each, "rerouted")]
+    assert rerouted == ["192.0.2.12"]
+
+
+def _by(rule: FakeRule) -> Networked:
+    net = Networked()
+    net.here.rules.append(rule)
+    net.vpn(table=BY_RULE)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("rule", "caught", "other"),
+    [
+        (FakeRule(2, 10, BY_RULE, mark=(7, 0xFF)), {"mark": 0x107}, {"mark": 8}),
+        (FakeRule(2, 10, BY_RULE, uids=(1000, 1999)), {"uid": 1500}, {"uid": 0}),
+        (FakeRule(2, 10, BY_RULE, tos=0x10), {"tos": 0x12}, {"tos": 0}),
+        (FakeRule(2, 10, BY_RULE, dports=(443, 443)), {}, {"remote_port": 80}),
+        (FakeRule(2, 10, BY_RULE, sports=(1, 1000)), {"local_port": 999}, {}),
+        (FakeRule(2, 10, BY_RULE, protocol=6), {}, {"protocol": model.UDP}),
+        (FakeRule(2, 10, BY_RULE, oif="wg0"), None, {}),
+        (FakeRule(2, 10, BY_RULE, iif="lo"), {}, None),
+        (FakeRule(2, 10, BY_RULE, destination="203.0.113.0/28"), {}, {"remote": "203.0.113.17"}),
+    ],
+)
+def test_rules_are_followed_with_what_the_socket_has(
+    rule: FakeRule, caught: dict[str, object] | None, other: dict[str, object] | None
+) -> None:
+    net = _by(rule)
+    if caught is not None:
+        assert net.judge(connection(**caught)) == {"rerouted"}  # type: ignore[arg-type]
+    if other is not None:
+        assert net.judge(connection(**{"local_port": 41_000, **other})) == set()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rule", "untold"),
+    [
+        (FakeRule(2, 10, BY_RULE, mark=(7, 0xFF)), {"mark": None}),
+        # An orphan of an older kernel, which says root of it.
+        (FakeRule(2, 10, BY_RULE, uids=(0, 1999)), {"uid": 0, "inode": 0}),
+        (FakeRule(2, 10, BY_RULE, protocol=136), {"protocol": model.UDPLITE}),
+        # A flow label, and what a newer kernel may look at.
+        (FakeRule(2, 10, BY_RULE, mark=None, further=((26, bytes(4)),)), {}),
+        (FakeRule(2, 10, BY_RULE, mark=None, further=((99, bytes(4)),)), {}),
+    ],
+)
+def test_what_a_rule_looks_at_and_the_kernel_does_not_tell_is_unknown(
+    rule: FakeRule, untold: dict[str, object]
+) -> None:
+    net = _by(rule)
+    net.here.add(connection(**untold))  # type: ignore[arg-type]
+    environment = net.environment()
+    subjects = net.subjects(environment)
+    network = Network.of(environment)
+    network.ask(subjects)
+    assert [network.verdicts(each) for each in subjects] == [None]
+    assert network.judge(subjects[0], "address_gone") is False
+
+
+def test_rules_of_one_family_are_nothing_to_the_other() -> None:
+    net = Networked()
+    net.here.rules.append(FakeRule(socket.AF_INET, 10, BY_RULE, mark=(7, 0xFF)))
+    assert net.judge(connection(LOCAL6, REMOTE6, mark=None)) == set()
+    assert net.judge(connection(mark=None)) == ROUTE_UNKNOWN
+
+
+def test_an_ipv4_address_that_is_gone_is_no_source_to_ask_by() -> None:
+    net = Networked()
+    net.drop(LOCAL)
+    # Without rules by source the peer is asked for alone: it has a route.
+    assert net.judge(connection()) == {"address_gone"}
+    net.here.rules.append(FakeRule(socket.AF_INET, 10, BY_RULE, source="198.51.100.0/24"))
+    assert net.judge(connection()) == {"address_gone", *ROUTE_UNKNOWN}
+
+
+def test_an_address_that_rules_may_lead_to_is_not_gone_for_sure() -> None:
+    net = Networked()
+    net.here.rules.append(FakeRule(socket.AF_INET, 10, BY_RULE, iif="eth0"))
+    sock = connection("198.51.100.9", REMOTE)
+    net.here.routes.append(FakeRoute("198.51.100.0/24", ((LO, None),), table=BY_RULE, kind=2))
+    assert net.judge(sock) == {"address_gone?", "rerouted?"}
+    net.here.routes.pop()
+    assert net.judge(sock) == {"address_gone"}
+    # As transparent proxies have it, which are spared for being transparent.
+    net.here.routes.append(FakeRoute("0.0.0.0/0", ((LO, None),), table=BY_RULE, kind=2))
+    assert net.judge(sock) == {"address_gone"}
+
+
+def test_routes_for_certain_sources_make_a_device_without_a_route_unknown() -> None:
+    net = Networked()
+    net.here.routes.append(FakeRoute("2001:db8:e::/48", ((WG0, None),), source="2001:db8::/64"))
+    assert net.judge(connection(LOCAL6, REMOTE6, ifindex=WG0)) == ROUTE_UNKNOWN
+
+
+def test_a_route_for_certain_sources_is_one() -> None:
+    net = Networked()
+    net.here.routes.append(FakeRoute("::/0", ((WG0, None),), source="2001:db8::/64"))
+    assert net.judge(connection(LOCAL6, REMOTE6, ifindex=WG0)) == set()
+
+
+def _between(net: Networked, change: Callable[[], None]) -> None:
+    """Change the network when the first look-up has been asked for."""
+
+    def act(kind: int, payload: bytes) -> None:
+        if kind == routes.RTM_GETROUTE and payload[1]:
+            net.here.before_request = None
+            change()
+
+    net.here.before_request = act
+
+
+def test_an_address_that_came_since_the_addresses_were_listed_is_held() -> None:
+    net = Networked()
+    net.drop(LOCAL6)
+    _between(net, lambda: net.here.addresses.append(FakeAddress(LOCAL6, 64, ETH0)))
+    assert net.judge(connection(LOCAL6, REMOTE6)) == set()
+
+
+def test_an_address_that_moved_meanwhile_strands_nobody() -> None:
+    net = Networked()
+    net.unroute()
+    net.vpn()
+
+    def move() -> None:
+        net.drop(LOCAL)
+        net.here.addresses.append(FakeAddress(LOCAL, 24, WG0))
+
+    _between(net, move)
+    assert net.judge(connection()) == set()
+
+
+def test_a_carrier_that_came_back_meanwhile_strands_nobody() -> None:
+    net = Networked()
+    net.eth0.flags = NO_CARRIER
+
+    def plug() -> None:
+        net.eth0.flags = 0x11043
+
+    _between(net, plug)
+    assert net.judge(connection()) == set()
+
+
+def test_where_nothing_is_wrong_the_interfaces_are_listed_once() -> None:
+    net = Networked()
+    net.judge(connection())
+    kinds = [kind for kind, _payload in net.here.requests]
+    assert (kinds.count(links.RTM_GETLINK), kinds.count(links.RTM_GETADDR)) == (1, 1)
+    assert kinds.count(routes.RTM_GETRULE) == 1
+
+
+def test_what_was_not_asked_is_unknown() -> None:
+    net = Networked()
+    net.here.add(connection())
+    environment = net.environment()
+    (subject,) = net.subjects(environment)
+    network = Network.of(environment)
+    assert network.judge(subject, "unroutable") is None
+    assert network.verdicts(subject) is None
+    assert Network.of(environment) is network
+
+
+def test_answers_that_do_not_come_leave_their_sockets_unknown() -> None:
+    net = Networked()
+    net.here.add(connection())
+    environment = net.environment()
+    subjects = net.subjects(environment)
+    network = Network(environment)
+    net.here.faults.append(faults.lost())
+    network.ask(subjects)
+    assert network.verdicts(subjects[0]) is None
+
+
+def test_a_namespace_that_does_not_tell_its_rules_is_an_error() -> None:
+    net = Networked()
+    environment = net.environment()
+    assert environment.links
+    assert environment.addresses
+    net.here.faults.append(faults.done_with(errno.EPERM))
+    with pytest.raises(NetlinkError):
+        Network.of(environment)
+
+
+def test_evidence_of_an_address_that_is_gone() -> None:
+    net = Networked()
+    net.drop(LOCAL)
+    assert net.evidence(connection()) == {
+        "address_gone": {"address": LOCAL, "interface": None, "lookup": "unicast"}
+    }
+
+
+def test_evidence_of_a_route_that_is_missing() -> None:
+    net = Networked()
+    net.unroute()
+    assert net.evidence(datagrams()) == {
+        "unroutable": {"remote": REMOTE, "interface": None, "lookup": "ENETUNREACH"}
+    }
+
+
+def test_evidence_of_another_way_without_a_carrier() -> None:
+    net = Networked()
+    net.here.rules.append(FakeRule(socket.AF_INET, 10, BY_RULE, mark=(7, 0xFF)))
+    net.vpn(table=BY_RULE)
+    net.wg0.flags = NO_CARRIER
+    expected = {
+        "address": LOCAL,
+        "held_by": ["eth0"],
+        "leaves_by": ["wg0"],
+        "carrier": False,
+        "lookup": "unicast",
+        "table": BY_RULE,
+    }
+    assert net.evidence(connection(mark=7)) == {"no_carrier": expected, "rerouted": expected}
+
+
+def test_raw_bytes_of_a_question_by_mark_and_uid() -> None:
+    net = _by(FakeRule(2, 10, BY_RULE, mark=(7, 0xFF), uids=(5, 5)))
+    net.judge(FakeSocket(local=LOCAL, local_port=1, remote=REMOTE, remote_port=2, mark=9, uid=5))
+    (payload,) = net.looked_up
+    assert struct.pack("=HHI", 8, 16, 9) in payload
+    assert struct.pack("=HHI", 8, 25, 5) in payload
