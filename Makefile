@@ -47,8 +47,8 @@ bench: setup ## speed and memory, side by side with ss
 build: setup ## the collection's tarball and the core's wheel, into .build/dist
 	@tools/build
 
-docs: setup ## check the manual and the modules' documentation
-	@tools/lint docs
+docs: setup ## the manual as HTML, into .build/docs
+	@python tools/site.py
 
 clean: ## remove what the other targets made
 	@rm -rf .build .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .ansible
