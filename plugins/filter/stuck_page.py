@@ -54,7 +54,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.linuxnet.sockets.plugins.plugin_utils._stuck import document, page
+from ansible_collections.linuxnet.sockets.plugins.plugin_utils._report import document, page
 
 
 def stuck_page(report: Mapping[str, Any], json: str | None = None) -> str:

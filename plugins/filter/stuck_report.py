@@ -129,7 +129,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.linuxnet.sockets.plugins.plugin_utils._stuck import document
+from ansible_collections.linuxnet.sockets.plugins.plugin_utils._report import document
 
 
 def stuck_report(

@@ -60,7 +60,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.linuxnet.sockets.plugins.plugin_utils._stuck import document, text
+from ansible_collections.linuxnet.sockets.plugins.plugin_utils._report import document, text
 
 
 def stuck_text(told: Any, width: int = 100, limit: int = 20) -> str:

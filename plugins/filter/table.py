@@ -95,15 +95,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.linuxnet.sockets.plugins.plugin_utils import _table
+from ansible_collections.linuxnet.sockets.plugins.plugin_utils import _text_table
 
 
 def table(
     records: Any, columns: Sequence[str] | None = None, width: int = 100, header: bool = True
 ) -> str:
     try:
-        return _table.table(records, columns=columns, width=width, header=header)
-    except _table.TableError as error:
+        return _text_table.table(records, columns=columns, width=width, header=header)
+    except _text_table.TableError as error:
         raise AnsibleFilterError(f"linuxnet.sockets.table: {error}") from error
 
 

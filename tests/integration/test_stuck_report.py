@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from plugins.plugin_utils._stuck.document import document
-from plugins.plugin_utils._stuck.page import page
+from plugins.plugin_utils._report.document import document
+from plugins.plugin_utils._report.page import page
 from tests.integration.browser import Browser, Page
 from tests.integration.conftest import StartActor
 from tests.integration.controller import BIN, environment, python_inside
 from tests.support.topologies.networks import ip
 from tests.support.topologies.topology import Lab, Pair
 from tests.support.topologies.waiting import until
-from tests.unit.plugins.stuck import answers as made_up
+from tests.unit.plugins.report import answers as made_up
 
 PORT = 8080
 # Names that must stay names.

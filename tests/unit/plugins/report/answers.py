@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from plugins.plugin_utils._stuck.document import document
+from plugins.plugin_utils._report.document import document
 
 TIME = "2026-11-21T06:41:52Z"
 STRANDED = ("address_gone", "unroutable", "no_carrier", "rerouted")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ._columns import COLUMNS, DEFAULT_COLUMNS, VIOLATION_COLUMNS, Column, Record, column_of
+from ._socket_columns import COLUMNS, DEFAULT_COLUMNS, VIOLATION_COLUMNS, Column, Record, column_of
 
 MIN_WIDTH = 20
 NOTHING = "-"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .._columns import size_text
+from .._formatting import size_text
 from . import html, pictures
 from .finding import unsent
 from .html import Element, element

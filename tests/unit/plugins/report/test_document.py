@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from linuxnet_sockets.verdicts.stranded import STRANDED
 from linuxnet_sockets.verdicts.stuck import STUCK
-from plugins.plugin_utils._stuck.document import ReportError, document, of_one_host
-from plugins.plugin_utils._stuck.page import page
-from plugins.plugin_utils._stuck.text import text
-from plugins.plugin_utils._stuck.verdicts import VERDICTS
+from plugins.plugin_utils._report.document import ReportError, document, of_one_host
+from plugins.plugin_utils._report.page import page
+from plugins.plugin_utils._report.text import text
+from plugins.plugin_utils._report.verdicts import VERDICTS
 
 from .answers import FAILED, MIXED, TIME, facts, found, mixed, record, verdict
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from plugins.plugin_utils._stuck.document import ReportError, document, of_one_host
-from plugins.plugin_utils._stuck.text import text
-from tests.unit.plugins.filter.test_table import templated
+from plugins.plugin_utils._report.document import ReportError, document, of_one_host
+from plugins.plugin_utils._report.text import text
+from tests.unit.plugins.test_text_table import templated
 
 from .answers import MIXED, TIME, found, mixed, record, verdict
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .._columns import address_text, duration_text, size_text
+from .._formatting import address_text, duration_text, size_text
 from .verdicts import certain, words
 
 # What no look at sockets can tell.

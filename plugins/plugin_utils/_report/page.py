@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .._columns import size_text
+from .._formatting import size_text
 from . import cards, html, pictures, table
 from .document import VERSION, ReportError
 from .html import Element, element

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.plugin_utils._columns import COLUMNS, address_text, duration_text, size_text
-from plugins.plugin_utils._table import TableError, table
+from plugins.plugin_utils._formatting import address_text, duration_text, size_text
+from plugins.plugin_utils._socket_columns import COLUMNS
+from plugins.plugin_utils._text_table import TableError, table
 
-ROOT = Path(__file__).resolve().parents[4]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def record(**changes: Any) -> dict[str, Any]:

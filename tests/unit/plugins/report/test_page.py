@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from plugins.plugin_utils._stuck import page as page_module
-from plugins.plugin_utils._stuck.document import ReportError, document
-from plugins.plugin_utils._stuck.page import page
-from plugins.plugin_utils._stuck.verdicts import VERDICTS
+from plugins.plugin_utils._report import page as page_module
+from plugins.plugin_utils._report.document import ReportError, document
+from plugins.plugin_utils._report.page import page
+from plugins.plugin_utils._report.verdicts import VERDICTS
 
 from .answers import TIME, facts, found, mixed, record, verdict
 

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-Record = Mapping[str, Any]
+from ._formatting import address_text, duration_text, size_text
 
-_UNITS = ("KiB", "MiB", "GiB", "TiB")
+Record = Mapping[str, Any]
 
 
 class Column(NamedTuple):
@@ -21,43 +20,6 @@ class Column(NamedTuple):
     text: Callable[[Record], str | None]
     right: bool = False
     cut: str | None = "end"
-
-
-def size_text(count: int) -> str:
-    """Bytes with at most one decimal place: 0, 812 B, 97.5 KiB."""
-    if count < 1024:
-        return f"{count} B" if count else "0"
-    value = float(count)
-    for unit in _UNITS:
-        value /= 1024
-        # 1023.95 would be rounded up to the next unit's 1024.0.
-        if value < 1023.95 or unit == _UNITS[-1]:
-            break
-    return f"{value:.1f} {unit}"
-
-
-def duration_text(milliseconds: int) -> str:
-    """Milliseconds as 850ms, 6.1s, 5m12s, 3h04m, 2d05h."""
-    if milliseconds < 1000:
-        return f"{milliseconds}ms"
-    if milliseconds < 60_000:
-        return f"{milliseconds // 100 / 10:.1f}s"
-    minutes, seconds = divmod(milliseconds // 1000, 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}d{hours:02d}h"
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
-
-
-def address_text(address: str, port: int | None) -> str:
-    """address:port, IPv6 in brackets; `*` for no port."""
-    try:
-        bracketed = ipaddress.ip_address(address).version == 6
-    except ValueError:
-        bracketed = ":" in address
-    host = f"[{address}]" if bracketed else address
-    return host if port is None else f"{host}:{port or '*'}"
 
 
 def _look_up(record: Record, path: str) -> Any:
