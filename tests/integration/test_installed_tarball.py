@@ -71,6 +71,9 @@ def test_the_tarball_holds_what_a_user_needs_and_no_more(tarball: Path) -> None:
     tops = {name.split("/")[0] for name in names}
     files = [*ROOT.glob("plugins/**/*.py"), *ROOT.glob("playbooks/**/*.yml")]
     files += ROOT.glob("playbooks/**/*.j2")
+    # The page of the report is a template, a style and a script beside the code.
+    report = ROOT / "plugins" / "plugin_utils" / "_report"
+    files += [report / name for name in ("page.html.j2", "style.css", "script.js")]
 
     assert {str(path.relative_to(ROOT)) for path in files} <= names
     assert {"README.md", "COPYING", "CHANGELOG.md", "meta/runtime.yml"} <= names

@@ -1,94 +1,113 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the report as one page of HTML that needs nothing else.
+# Private to linuxnet.sockets.
+"""The report as one self-contained HTML page, rendered from page.html.j2.
 
-The page asks for nothing from anywhere, and its content security policy forbids it to: of scripts
-and styles only those that are written here run, known by their hashes.
+The page loads nothing. Its content security policy allows only the embedded style and script,
+identified by their hashes.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import posixpath
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from .._formatting import size_text
-from . import cards, html, pictures, table
+from . import charts, connections
 from .document import VERSION, ReportError
-from .html import Element, element
+from .finding import clean
 from .sentences import age_text, count_text, listed_text, plural, time_text
 from .verdicts import VERDICTS, words
 
-_HERE = Path(__file__).parent
-_ICON = (
-    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
-    "%3Ccircle cx='8' cy='8' r='7' fill='%23{}'/%3E%3C/svg%3E"
-)
+MAX_CARDS = 100
+_MAX_BARS = 20
+_MAX_OPEN_HEALTHY = 24
+_LONGEST_TEXT = 10_000
+
+_FOLDER = Path(__file__).parent
 _ICON_COLOURS = {"good": "12805c", "maybe": "6b7280", "gap": "b3541e", "bad": "b3261e"}
-_MOST_BARS = 20
+_HOST_STATUS = {"unreachable": "not reached", "failed": "failed", "not_asked": "no answer"}
 
 
 def page(report: Mapping[str, Any], *, json: str | None = None) -> str:
-    """The whole page. json: where the same report lies as JSON, to be linked. Raises ReportError.
+    """Render the page. The same report gives the same bytes.
 
-    The same report gives the same bytes.
+    report: result of document(). json: path of the same report as JSON; the page links to a file of
+    this name beside it. Raises ReportError.
     """
     if not isinstance(report, Mapping) or report.get("version") != VERSION:
         raise ReportError(f"a report of version {VERSION} is needed, made by stuck_report")
+    totals = report["totals"]
+    findings = report["findings"][: connections.MAX_ROWS]
+    state = _state(totals)
     style, script = (
-        # Only what stands between the tags is hashed, so it is taken as it is.
-        Element(_HERE.joinpath(name).read_text(encoding="utf-8"))
-        for name in ("style.css", "script.js")
+        _FOLDER.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "script.js")
     )
-    policy = (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
+    json_name = posixpath.basename(json) if json else None
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            report=report,
+            state=state,
+            icon_colour=_ICON_COLOURS[state],
+            # Both are files of the collection, and their hashes cover each byte.
+            style=Markup(style),
+            script=Markup(script),
+            style_hash=_csp_hash(style),
+            script_hash=_csp_hash(script),
+            tiles=_tiles(totals),
+            bar_length=charts.BAR_LENGTH,
+            column_length=charts.COLUMN_LENGTH,
+            legend=charts.legend(totals["verdicts"], totals["left_out"]),
+            host_chart=_host_chart(report["hosts"]) if totals["looked"] > 1 else None,
+            age_columns=charts.age_columns(report["ages"]),
+            rankings=_rankings(report),
+            hosts=_hosts(report["hosts"]),
+            host_status=_HOST_STATUS,
+            verdict_choices=[(name, words(name).title) for name in totals["verdicts"]],
+            host_choices=[(name, name) for name in sorted({entry["host"] for entry in findings})],
+            table_caption=connections.caption(totals, len(findings)),
+            rows=map(connections.row, findings),
+            glossary=_glossary(totals["verdicts"]),
+            json_name=json_name,
+            json_url=urllib.parse.quote(json_name or ""),
+        )
     )
-    state = _state(report["totals"])
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("meta", name="referrer", content="no-referrer"),
-        element("title", f"{report['headline']} Stuck connections, {time_text(report['time'])}"),
-        element("link", rel="icon", href=Element(_ICON.format(_ICON_COLOURS[state]))),
-        element("style", style),
-    )
-    main = element(
-        "main",
-        _opening(report, state),
-        _pictures(report) if report["findings"] else None,
-        cards.section(report["hosts"]),
-        table.section(report) if report["findings"] else None,
-        _glossary(report["totals"]["verdicts"]),
-        id="top",
-    )
-    body = element(
-        "body",
-        element("a", "To the connections", href="#connections", class_="skip")
-        if report["findings"]
-        else None,
-        main,
-        _footer(report, json),
-        element("script", script),
-        class_=state,
-    )
-    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
-def _hash(content: str) -> str:
+@functools.lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=FileSystemLoader(_FOLDER),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Escaping makes text harmless to the browser; this also shows invisible characters.
+        finalize=lambda value: value if isinstance(value, Markup) else clean(value, _LONGEST_TEXT),
+    )
+    environment.filters.update(number=count_text, count=plural, time=time_text)
+    return environment
+
+
+def _csp_hash(content: str) -> str:
     digest = hashlib.sha256(content.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def _state(totals: Mapping[str, Any]) -> str:
+    """Return the state that colours the page: good, maybe, gap (a host is missing) or bad."""
     if totals["certain"]:
         return "bad"
     if totals["looked"] < totals["hosts"] or not totals["hosts"]:
@@ -96,165 +115,133 @@ def _state(totals: Mapping[str, Any]) -> str:
     return "maybe" if totals["found"] else "good"
 
 
-def _opening(report: Mapping[str, Any], state: str) -> Element:
-    totals = report["totals"]
-    remarks = [element("li", html.name(remark)) for remark in report["remarks"]]
-    return element(
-        "header",
-        element(
-            "div",
-            element(
-                "p",
-                "Stuck connections",
-                element("span", " · "),
-                element("time", time_text(report["time"]), datetime=report["time"]),
-                class_="kicker",
-            ),
-            element("h1", report["headline"]),
-            element("ul", *remarks, class_="remarks") if remarks else None,
-            class_="said",
-        ),
-        pictures.tick() if state == "good" else None,
-        _tiles(totals),
-        class_="opening",
-    )
+class _Tile(NamedTuple):
+    title: str
+    value: str
+    note: str | None
 
 
-def _tiles(totals: Mapping[str, Any]) -> Element:
+def _tiles(totals: Mapping[str, Any]) -> list[_Tile]:
     missing = totals["hosts"] - totals["looked"]
-    among = f"{count_text(missing)} not looked at" if missing else "all looked at"
-    connections = totals["connections"]
-    beside = totals["found"] - totals["certain"]
+    total = totals["connections"]
+    uncertain = totals["found"] - totals["certain"]
     tiles = [
-        (
-            count_text(totals["certain"]),
+        _Tile(
             "stuck" if totals["certain"] != 1 else "is stuck",
-            None if connections is None else f"of {plural(connections, 'TCP connection')}",
+            count_text(totals["certain"]),
+            None if total is None else f"of {plural(total, 'TCP connection')}",
         ),
-        (
-            f"{count_text(totals['affected'])} of {count_text(totals['hosts'])}",
+        _Tile(
             "hosts affected",
-            among,
+            f"{count_text(totals['affected'])} of {count_text(totals['hosts'])}",
+            f"{count_text(missing)} not looked at" if missing else "all looked at",
         ),
     ]
     if totals["longest_ms"] is not None:
-        tiles.append((f"≥ {age_text(totals['longest_ms'])}", "the longest", "proven by a clock"))
+        tiles.append(
+            _Tile("the longest", f"≥ {age_text(totals['longest_ms'])}", "proven by a clock")
+        )
     if totals["found"]:
-        tiles.append((size_text(totals["waiting_bytes"]), "waiting", "unsent or unacknowledged"))
-    if beside and totals["certain"]:
-        tiles.append((count_text(beside), "not certain", "may be in order"))
-    return element(
-        "dl",
-        *(
-            element(
-                "div",
-                element("dt", title),
-                element("dd", number),
-                element("dd", more, class_="dim") if more else None,
-            )
-            for number, title, more in tiles
-        ),
-        class_="tiles",
-    )
+        tiles.append(
+            _Tile("waiting", size_text(totals["waiting_bytes"]), "unsent or unacknowledged")
+        )
+    if uncertain and totals["certain"]:
+        tiles.append(_Tile("not certain", count_text(uncertain), "may be in order"))
+    return tiles
 
 
-def _pictures(report: Mapping[str, Any]) -> Element:
-    totals = report["totals"]
-    hosts = sorted(
-        (host for host in report["hosts"] if host["found"]), key=lambda host: -host["found"]
-    )
-    rows = [
-        (html.name(host["name"]), host["verdicts"], host["found"] - host["listed"], "")
-        for host in hosts[:_MOST_BARS]
-    ]
-    rest = hosts[_MOST_BARS:]
+def _host_chart(hosts: Sequence[Mapping[str, Any]]) -> charts.BarChart:
+    affected = sorted((host for host in hosts if host["found"]), key=lambda host: -host["found"])
     caption = "Each connection counts once, under its first verdict."
+    rest = [host["name"] for host in affected[_MAX_BARS:]]
     if rest:
-        caption += (
-            f" {plural(len(rest), 'more host')}: {listed_text([h['name'] for h in rest], 4)}."
-        )
-    several = totals["looked"] > 1
-    return element(
-        "section",
-        pictures.legend(totals["verdicts"], totals["left_out"]),
-        element(
-            "div",
-            pictures.bars("By host", caption, rows) if several else None,
-            pictures.ages(report["ages"]),
-            _ranking("Top peers", "The other ends with the most.", report["peers"], several),
-            _ranking("Top programs", "Who holds them here.", report["programs"], several),
-            class_="pictures",
-        ),
-        aria_label="Pictures",
+        caption += f" {plural(len(rest), 'more host')}: {listed_text(rest, 4)}."
+    bars = (
+        charts.Bar(host["name"], host["verdicts"], host["found"] - host["listed"])
+        for host in affected[:_MAX_BARS]
     )
+    return charts.bar_chart("By host", caption, bars)
 
 
-def _ranking(
-    title: str, caption: str, entries: list[dict[str, Any]], several: bool
-) -> Element | None:
-    if not entries:
-        return None
-    rows = [
-        (
-            html.name(entry["name"]),
-            entry["verdicts"],
-            0,
-            f"on {plural(entry['hosts'], 'host')}" if several else "",
+def _rankings(report: Mapping[str, Any]) -> list[charts.BarChart]:
+    several = report["totals"]["looked"] > 1
+
+    def bars(entries: Iterable[Mapping[str, Any]]) -> Iterable[charts.Bar]:
+        for entry in entries:
+            note = f"on {plural(entry['hosts'], 'host')}" if several else ""
+            yield charts.Bar(entry["name"], entry["verdicts"], note=note)
+
+    return [
+        charts.bar_chart(title, caption, bars(report[key]))
+        for key, title, caption in (
+            ("peers", "Top peers", "The other ends with the most."),
+            ("programs", "Top programs", "Who holds them here."),
         )
-        for entry in entries
+        if report[key]
     ]
-    return pictures.bars(title, caption, rows)
 
 
-def _glossary(verdicts: Mapping[str, int]) -> Element:
-    """Those that occur are explained in the open; the others can be opened."""
-    rest = [name for name in VERDICTS if name not in verdicts]
-    return element(
-        "section",
-        element("h2", "What the verdicts mean", id="meaning"),
-        _meanings(list(verdicts)) if verdicts else None,
-        element(
-            "details",
-            element(
-                "summary", "Verdicts of which there is none here" if verdicts else "All verdicts"
-            ),
-            _meanings(rest),
-        )
-        if rest
-        else None,
-        aria_labelledby="meaning",
-        class_="panel glossary",
+class _Card(NamedTuple):
+    host: Mapping[str, Any]
+    summary: str
+    segments: list[charts.Segment]
+    marks: list[charts.Mark]
+    left_out: int
+
+
+class _Hosts(NamedTuple):
+    """missing, affected: at most MAX_CARDS in all; more: how many cards were cut."""
+
+    missing: list[Mapping[str, Any]]
+    affected: list[_Card]
+    more: int
+    healthy: list[Mapping[str, Any]]
+    healthy_open: bool
+
+
+def _hosts(hosts: Sequence[Mapping[str, Any]]) -> _Hosts:
+    missing = [host for host in hosts if host["status"] != "looked"]
+    affected = sorted(
+        (host for host in hosts if host["found"]),
+        key=lambda host: (-host["certain"], -host["found"]),
+    )
+    healthy = [host for host in hosts if host["status"] == "looked" and not host["found"]]
+    count = len(missing) + len(affected)
+    return _Hosts(
+        missing[:MAX_CARDS],
+        [_card(host) for host in affected[: max(0, MAX_CARDS - len(missing))]],
+        max(0, count - MAX_CARDS),
+        healthy,
+        not count or len(healthy) <= _MAX_OPEN_HEALTHY,
     )
 
 
-def _meanings(names: list[str]) -> Element:
-    return element(
-        "dl",
-        *(
-            element(
-                "div",
-                element("dt", pictures.swatch(name), words(name).title, " ", element("code", name)),
-                element("dd", words(name).meaning, " ", element("em", words(name).remedy)),
-            )
+def _card(host: Mapping[str, Any]) -> _Card:
+    left_out = host["found"] - host["listed"]
+    facts = []
+    if host["connections"] is not None:
+        facts.append(f"of {plural(host['connections'], 'TCP connection')}")
+    if host["longest_ms"] is not None:
+        facts.append(f"the longest for at least {age_text(host['longest_ms'])}")
+    return _Card(
+        host,
+        ", ".join(facts),
+        charts.horizontal_bar(host["verdicts"], host["found"], left_out),
+        charts.marks(host["verdicts"]),
+        left_out,
+    )
+
+
+def _glossary(verdicts: Mapping[str, int]) -> dict[str, list[dict[str, str]]]:
+    """Explain the verdicts that occur and, separately, those that do not."""
+
+    def explain(names: Iterable[str]) -> list[dict[str, str]]:
+        return [
+            {"verdict": name, "css_class": charts.colour_class(name), **words(name)._asdict()}
             for name in names
-        ),
-    )
+        ]
 
-
-def _footer(report: Mapping[str, Any], json: str | None) -> Element:
-    link = None
-    if json:
-        name = posixpath.basename(json)
-        link = element(
-            "p",
-            "The same as data: ",
-            element("a", name, href=f"./{urllib.parse.quote(name)}"),
-            f" (version {report['version']}).",
-        )
-    return element(
-        "footer",
-        element("h2", "What this report cannot show"),
-        element("ul", *(element("li", each) for each in report["not_shown"])),
-        link,
-        element("p", "Made by linuxnet.sockets, from what the kernels said.", class_="dim"),
-    )
+    return {
+        "present": explain(verdicts),
+        "absent": explain(name for name in VERDICTS if name not in verdicts),
+    }

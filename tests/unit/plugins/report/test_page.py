@@ -183,6 +183,15 @@ def test_names_that_others_chose_are_text(name: str) -> None:
         assert name in other.text
 
 
+def test_nothing_in_the_template_turns_escaping_off() -> None:
+    template = (FOLDER / "page.html.j2").read_text(encoding="utf-8")
+
+    assert not re.findall(r"\|\s*safe\b|autoescape|Markup|xmlattr", template)
+    # Only the style and the script, which are files of the collection.
+    code = [path.read_text(encoding="utf-8") for path in FOLDER.glob("*.py")]
+    assert re.findall(r"\bMarkup\((\w+)\)", "".join(code)) == ["style", "script"]
+
+
 def test_a_name_that_turns_the_line_around_is_shown_as_what_it_is() -> None:
     assert "a\\u{202e}gnp.exe" in Read(page(_of_host("a\u202egnp.exe"))).text
 
