@@ -33,9 +33,17 @@ class Anyone:
 
 
 def _examples() -> list[Any]:
-    (block,) = re.findall(r"code-block:: yaml\+jinja\n\n(.*?)\n\n\S", _TEXT, re.DOTALL)
-    parts = textwrap.dedent(block).split("\n\n")
-    return [yaml.safe_load(part)["match"] for part in parts]
+    """The selector of the playbook at the top of the page, and those of the list of examples."""
+    playbook, examples = map(
+        textwrap.dedent,
+        re.findall(r"code-block:: yaml\+jinja\n\n(.*?)\n\n\S", _TEXT, re.DOTALL),
+    )
+    first_task = yaml.safe_load(playbook)[0]["tasks"][0]
+    parts = examples.split("\n\n")
+    return [
+        first_task["linuxnet.sockets.socket_diag_info"]["match"],
+        *(yaml.safe_load(part)["match"] for part in parts),
+    ]
 
 
 @pytest.mark.parametrize("match", _examples(), ids=repr)
