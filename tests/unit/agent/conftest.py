@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,17 @@ class FakeEvents:
         self.closed = True
 
 
+class RecordingTeller(Teller):
+    """Records its events instead of sending them."""
+
+    def __init__(self, log: Log, events: list[dict[str, Any]]) -> None:
+        super().__init__(log, None)
+        self.events = events
+
+    def event(self, name: str, fields: Mapping[str, Any]) -> None:
+        self.events.append({"event": name, **fields})
+
+
 class Bench:
     """One agent and its machine. asleep_s: how far CLOCK_BOOTTIME is ahead; wall_s: likewise."""
 
@@ -70,6 +81,7 @@ class Bench:
         self.listeners: list[FakeEvents] = []
         self.missing = False
         self.out = io.StringIO()
+        self.events: list[dict[str, Any]] = []
         self.agent = self.another()
 
     def another(self) -> Agent:
@@ -81,7 +93,7 @@ class Bench:
         self.agent = Agent(
             self.machine.host,
             options,
-            Teller(log, None),
+            RecordingTeller(log, self.events),
             Notify({}, ASKING),
             clocks=self.clocks,
             listen=self._listen,
@@ -134,6 +146,14 @@ class Bench:
     @property
     def log(self) -> list[str]:
         return self.out.getvalue().splitlines()
+
+    def conditions(self, about: str) -> list[bool]:
+        """The changes of an ongoing condition: True for each text, False for each end."""
+        return [
+            event["text"] is not None
+            for event in self.events
+            if event["event"] == "state" and event["about"] == about
+        ]
 
     @property
     def destroyed(self) -> list[int]:

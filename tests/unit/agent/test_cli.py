@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import re
 import socket
 from pathlib import Path
 
@@ -52,7 +55,8 @@ def test_an_agent_that_takes_nobody_for_a_while_runs(tmp_path: Path) -> None:
 def test_no_agent_runs(tmp_path: Path) -> None:
     out = io.StringIO()
     assert program.main(["status", "--runtime-directory", str(tmp_path)], out) == 3
-    assert out.getvalue() == f"not running: nobody listens in {tmp_path}\n"
+    (line,) = out.getvalue().splitlines()
+    assert str(tmp_path) in line
 
 
 def test_what_nobody_can_be_told_is_told_in_words(
@@ -62,18 +66,21 @@ def test_what_nobody_can_be_told_is_told_in_words(
     nowhere = tmp_path / "nowhere"
     assert program.main(["pause", "--state-directory", str(nowhere)]) == 1
     said = capsys.readouterr().err
-    assert f"Cannot pause the agent: {nowhere}: No such file or directory." in said
+    assert f"{nowhere}: {os.strerror(errno.ENOENT)}" in said
+    assert "Errno" not in said
     assert program.main(["run", "--runtime-directory", str(nowhere)]) == 1
     said = capsys.readouterr().err
-    assert said == f"socket-agent: {nowhere}/events.sock: No such file or directory\n"
+    assert f"{nowhere}/events.sock: {os.strerror(errno.ENOENT)}" in said
+    assert "Errno" not in said
 
 
 def test_who_checks_yaml_is_told_where_that_is_read(tmp_path: Path) -> None:
     out = io.StringIO()
     (tmp_path / "policy.yml").write_text("version: 1\n")
     assert program.main(["check", str(tmp_path / "policy.yml")], out) == 1
-    assert "is not JSON" in out.getvalue()
-    assert "read on the controller" in out.getvalue()
+    assert str(tmp_path / "policy.yml") in out.getvalue()
+    assert "JSON" in out.getvalue()
+    assert "policy_check" in out.getvalue()
 
 
 def test_all_that_is_wrong_is_counted_and_each_is_a_line(tmp_path: Path) -> None:
@@ -82,12 +89,13 @@ def test_all_that_is_wrong_is_counted_and_each_is_a_line(tmp_path: Path) -> None
     file.write_text('{"version": 2, "mode": "on", "limits": {"max_sockets": 1}}')
     assert program.main(["check", str(file)], out) == 1
     first, *rest = out.getvalue().splitlines()
-    assert first == f"{file} is refused: 3 things are wrong with it."
+    assert first.startswith(f"{file} ")
+    assert re.findall(r"\d+", first.removeprefix(str(file))) == ["3"]
     assert [line.split(":")[0] for line in rest] == ["- rules", "- version", "- mode"]
 
 
 def test_a_file_in_which_nothing_is_and_one_with_a_key_twice(tmp_path: Path) -> None:
-    for text, problem in (("", "is empty"), ('{"a": 1, "a": 2}', "comes more than once")):
+    for text, problem in (("", "empty"), ('{"a": 1, "a": 2}', "'a'")):
         out = io.StringIO()
         (tmp_path / "policy.json").write_text(text)
         assert program.main(["check", str(tmp_path / "policy.json")], out) == 1

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -141,7 +142,8 @@ def test_a_pause_that_cannot_be_read_pauses(tmp_path: Path) -> None:
     (tmp_path / controls.PAUSED).mkdir()
     pause = controls.read_pause(str(tmp_path), NOW)
     assert pause is not None
-    assert "cannot be read" in pause.reason
+    assert str(tmp_path / control.PAUSED) in pause.reason
+    assert os.strerror(errno.EISDIR) in pause.reason
 
 
 def test_a_policy_on_trial(tmp_path: Path) -> None:

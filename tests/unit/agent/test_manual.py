@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets.agent import cli, commands, reporter
+from linuxnet_sockets.agent import cli, commands
 from linuxnet_sockets.agent.clocks import Clocks, Deadline
 from linuxnet_sockets.agent.controls import Confirmation, Pause
 from linuxnet_sockets.agent.metrics import PREFIX
@@ -143,14 +143,8 @@ def test_every_exit_status_is_told() -> None:
 
 
 @pytest.fixture
-def told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
-    """The keys of each kind of event that an agent tells."""
-    found: dict[str, set[str]] = {}
-
-    def heard(_self: object, name: str, fields: Any) -> None:
-        found.setdefault(name, set()).update(fields)
-
-    monkeypatch.setattr(reporter.Teller, "event", heard)
+def told(bench: Bench) -> dict[str, set[str]]:
+    """The keys of each kind of event that an agent sends."""
     bench.machine.add(connection(local_port=1))
     bench.machine.add(connection(local_port=2))
     protect = {"selectors": [{"local_port": 2}]}
@@ -158,6 +152,9 @@ def told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     bench.goes_on()
     bench.policy.write_text("{")
     bench.goes_on(11)
+    found: dict[str, set[str]] = {}
+    for event in bench.events:
+        found.setdefault(event["event"], set()).update(event.keys() - {"event"})
     return found
 
 

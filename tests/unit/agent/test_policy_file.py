@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def test_what_is_not_told_is_counted(tmp_path: Path) -> None:
     file.write_text(json.dumps({**document(), **dict.fromkeys(map(str, range(1000)), 1)}))
     read = read_policy(str(file), Host())
     assert isinstance(read, Refusal)
-    assert read.reasons[-1] == f"And {1000 - len(read.reasons) + 1} more."
+    assert re.findall(r"\d+", read.reasons[-1]) == [str(1000 - len(read.reasons) + 1)]
 
 
 @pytest.mark.parametrize("kind", ["pipe", "nested"])
@@ -74,7 +75,7 @@ def test_what_lies_among_the_protections_is_refused_by_its_own_name(
         bench.goes_on()
         assert time.monotonic() - before < 2
     (reason,) = bench.status["refused"]["errors"]
-    assert reason.startswith(f"The protection file {odd} cannot be obeyed: it ")
+    assert str(odd) in reason
     assert str(bench.policy) not in reason
     # Nobody knows what it was to protect.
     assert (bench.status["held_back"], bench.destroyed) == ("no_policy", [])

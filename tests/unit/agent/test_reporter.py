@@ -88,6 +88,14 @@ def test_hostile_names_are_quoted(name: str) -> None:
     assert "\x1b" not in line
 
 
+def test_condition_is_logged_when_it_changes() -> None:
+    stream = io.StringIO()
+    teller = Teller(Log(stream, prefixed=False), None)
+    for text in ("one", "one", "two", None, None):
+        teller.lasts("fault", text, ended="over")
+    assert stream.getvalue().splitlines() == ["one", "two", "over"]
+
+
 def test_an_event_says_when_it_was_told(tmp_path: Path) -> None:
     path = str(tmp_path / "events")
     stream = Stream(path)
