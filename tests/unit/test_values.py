@@ -140,8 +140,9 @@ def test_ports() -> None:
     for written in wrong:
         with pytest.raises(InputError):
             values.parse_port(written, PATH, Names())
-    with pytest.raises(InputError, match="one port for TCP and another for UDP"):
+    with pytest.raises(InputError) as caught:
         values.parse_port("both", PATH, TwoMeanings())
+    assert {"TCP", "UDP"} <= set(caught.value.problem.split())
 
 
 @pytest.mark.parametrize("written", ["tcp", "TCP", " Tcp "])
@@ -152,5 +153,5 @@ def test_words_in_any_case(written: str) -> None:
 def test_the_sign_of_the_kelvin_is_no_k() -> None:
     sign = "\N{KELVIN SIGN}"
     assert sign.lower() == "k"
-    with pytest.raises(InputError, match=r"did you mean bucket\?"):
+    with pytest.raises(InputError, match=r"\bbucket\b"):
         values.choice(f"buc{sign}et", PATH, ["bucket"], "word")

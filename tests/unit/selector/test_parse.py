@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -110,7 +111,9 @@ def test_a_selector_is_a_mapping(value: object, role: str) -> None:
 
 @pytest.mark.parametrize("role", ["destroy", "protect"])
 def test_an_empty_selector_is_good_for_finding_alone(role: str) -> None:
-    assert refused({}, role).problem == "an empty selector"
+    error = refused({}, role)
+    assert (error.path, error.value) == (("match",), {})
+    assert "empty" in error.problem
 
 
 @pytest.mark.parametrize("key", [True, False, None, 5, 1.5])
@@ -128,7 +131,7 @@ def test_a_key_that_is_no_word(key: object) -> None:
 def test_a_misspelt_key_names_the_right_one(key: str, meant: str) -> None:
     error = refused({"not": {key: "x"}})
     assert error.path == ("match", "not", key)
-    assert f"did you mean {meant}?" in error.problem
+    assert meant in re.findall(r"\w+", error.problem)
     assert meant in error.allowed
 
 
@@ -138,61 +141,61 @@ def test_every_foreign_name_leads_to_a_key() -> None:
 
 
 BAD: list[tuple[str, Any, str]] = [
-    ("protocol", "tpc", "did you mean tcp?"),
-    ("protocol", "sctp", "no such protocol"),
-    ("family", "ipv4", "no such family"),
-    ("state", "listen", "did you mean listening?"),
-    ("state", "new-syn-recv", "no such state"),
+    ("protocol", "tpc", "tcp"),
+    ("protocol", "sctp", "protocol"),
+    ("family", "ipv4", "family"),
+    ("state", "listen", "listening"),
+    ("state", "new-syn-recv", "state"),
     ("state", True, "boolean"),
-    ("local", "host.example", "host names are not looked up"),
-    ("local", "10.0.0.256", "not an address"),
-    ("local", "010.0.0.1", "not an address"),
-    ("local", "10.0.0", "not an address"),
-    ("local", 10.0, "a number"),
-    ("local", "10.0.0.1/33", "its prefix length is outside 0 to 32"),
-    ("local", "10.0.0.1/", "its prefix length is empty"),
-    ("local", "10.0.0.1/24", "bits set beyond its prefix length"),
-    ("local", "2001:db8::1/32", "bits set beyond its prefix length"),
-    ("local", "10.0.0.1:", "its port is empty"),
-    ("local", "10.0.0.1:70000", "its port is outside"),
-    ("local", "10.0.0.1:80-90", "its port is neither"),
-    ("local", "[::1", "no closing bracket"),
-    ("local", "[::1]80", "behind the bracket"),
-    ("local", "*:80", "not an address"),
-    ("local", "interface:", "names no interface"),
-    ("local", "interface:a/b", "names no interface"),
-    ("local", "interface:sixteencharacter", "names no interface"),
-    ("local", "interface:eth0:70000", "its port is outside"),
-    ("local", "2001:db8::1%eth0", "not a link-local address"),
-    ("local", "10.0.0.1%eth0", "not a link-local address"),
-    ("local", "fe80::1%", "names no interface"),
-    ("remote_port", 70000, "outside 0 to 65535"),
-    ("remote_port", -1, "outside 0 to 65535"),
-    ("remote_port", "8100-8000", "ends before it begins"),
+    ("local", "host.example", "host name"),
+    ("local", "10.0.0.256", "address"),
+    ("local", "010.0.0.1", "address"),
+    ("local", "10.0.0", "address"),
+    ("local", 10.0, "number"),
+    ("local", "10.0.0.1/33", "0 to 32"),
+    ("local", "10.0.0.1/", "prefix length"),
+    ("local", "10.0.0.1/24", "prefix length"),
+    ("local", "2001:db8::1/32", "prefix length"),
+    ("local", "10.0.0.1:", "port"),
+    ("local", "10.0.0.1:70000", "port"),
+    ("local", "10.0.0.1:80-90", "port"),
+    ("local", "[::1", "bracket"),
+    ("local", "[::1]80", "bracket"),
+    ("local", "*:80", "address"),
+    ("local", "interface:", "interface"),
+    ("local", "interface:a/b", "interface"),
+    ("local", "interface:sixteencharacter", "interface"),
+    ("local", "interface:eth0:70000", "port"),
+    ("local", "2001:db8::1%eth0", "link-local"),
+    ("local", "10.0.0.1%eth0", "link-local"),
+    ("local", "fe80::1%", "interface"),
+    ("remote_port", 70000, "0 to 65535"),
+    ("remote_port", -1, "0 to 65535"),
+    ("remote_port", "8100-8000", "before"),
     ("remote_port", "80-70000", "outside"),
-    ("remote_port", "nosuch", "neither a port nor a service"),
+    ("remote_port", "nosuch", "service"),
     ("remote_port", True, "boolean"),
-    ("remote_port", 80.5, "not a whole number"),
-    ("remote_port", "9" * 25, "neither a port"),
+    ("remote_port", 80.5, "whole number"),
+    ("remote_port", "9" * 25, "port"),
     ("device", "eth0/1", "cannot be"),
-    ("device", 3, "a number"),
-    ("mark", "0xfffffffff", "wider than 32 bits"),
+    ("device", 3, "number"),
+    ("mark", "0xfffffffff", "32 bits"),
     ("mark", 2**32, "outside"),
-    ("mark", "x", "no mark"),
+    ("mark", "x", "mark"),
     ("mark", "0x11/0x0f", "leaves out"),
-    ("mark", "1/", "no mark"),
-    ("user", "nobody-here", "no user of this machine"),
+    ("mark", "1/", "mark"),
+    ("user", "nobody-here", "user"),
     ("user", 2**32 - 1, "outside"),
-    ("user", "60000-1000", "ends before it begins"),
+    ("user", "60000-1000", "before"),
     ("user", -1, "outside"),
     ("cgroup", "/a/../b", "climbs"),
-    ("process", 1234, "a number"),
-    ("pid", "nginx", "not a whole number"),
+    ("process", 1234, "number"),
+    ("pid", "nginx", "whole number"),
     ("pid", 0, "outside"),
-    ("idle", "0", "shorter than 1 ms"),
+    ("idle", "0", "1 ms"),
     ("idle", "50d", "longer than"),
     ("idle", "5 minutes", "cannot be read"),
-    ("idle", ["5m"], "a list"),
+    ("idle", ["5m"], "list"),
     ("send_queue", ">", "cannot be read"),
     ("send_queue", "> 5 6", "cannot be read"),
     ("send_queue", "5 > 3", "cannot be read"),
@@ -201,14 +204,14 @@ BAD: list[tuple[str, Any, str]] = [
     ("send_queue", "= 5 != 5", "holds for no number"),
     ("send_queue", "< 0", "holds for no number"),
     ("send_queue", True, "boolean"),
-    ("retransmits", "> 1.5", "not a whole number"),
-    ("retransmits", "> 1k", "not a whole number"),
+    ("retransmits", "> 1.5", "whole number"),
+    ("retransmits", "> 1k", "whole number"),
     ("rtt", "> 5 parsecs", "cannot be read"),
     ("rtt", float("nan"), "cannot be read"),
-    ("stuck", "zero_windows", "did you mean zero_window?"),
-    ("stuck", "address_gone", "it is one of the key stranded"),
-    ("stuck", 5, "a number"),
-    ("stranded", "orphaned", "it is one of the key stuck"),
+    ("stuck", "zero_windows", "zero_window"),
+    ("stuck", "address_gone", "stranded"),
+    ("stuck", 5, "number"),
+    ("stranded", "orphaned", "stuck"),
     ("stranded", True, "boolean"),
 ]
 
@@ -233,10 +236,10 @@ def test_both_ends_are_read_alike(value: tuple[str, Any, str]) -> None:
 
 def test_an_error_becomes_a_sentence_with_path_value_and_remedy() -> None:
     text = describe(refused({"any": [{"remote": ["10.0.0.0/8", "192.0.2.1/24"]}]}))
-    assert text == (
-        "match.any[0].remote[1]: '192.0.2.1/24': has bits set beyond its prefix length. "
-        "Allowed: 192.0.2.0/24 for the whole network, or 192.0.2.1 for the one address."
-    )
+    assert text.startswith("match.any[0].remote[1]: '192.0.2.1/24': ")
+    assert "prefix length" in text
+    # What is allowed: the whole network, or the one address.
+    assert re.findall(r"[\d./]+\d", text)[-2:] == ["192.0.2.0/24", "192.0.2.1"]
 
 
 def test_nesting_without_end_is_refused() -> None:
@@ -263,7 +266,7 @@ def test_the_path_begins_where_the_caller_says() -> None:
 
 
 def test_an_unknown_role_is_a_mistake_of_the_program() -> None:
-    with pytest.raises(ValueError, match="no such role"):
+    with pytest.raises(ValueError, match="burn"):
         parse({}, "burn")
 
 
@@ -312,7 +315,7 @@ def test_what_restricts_enough_to_destroy(selector: Any) -> None:
     ("selector", "path", "sockets"),
     [
         ({"protocol": "udp", "idle": "5m"}, ("idle",), "udp"),
-        ({"protocol": ["udp", "raw"], "rtt": ">1s"}, ("rtt",), "raw and udp"),
+        ({"protocol": ["udp", "raw"], "rtt": ">1s"}, ("rtt",), "raw udp"),
         ({"protocol": "mptcp", "unacked": ">0"}, ("unacked",), "mptcp"),
         ({"protocol": "udp", "retransmits": ">0"}, ("retransmits",), "udp"),
         ({"protocol": "udp", "congestion": "bbr"}, ("congestion",), "udp"),
@@ -323,13 +326,14 @@ def test_what_restricts_enough_to_destroy(selector: Any) -> None:
             ("any", 1, "idle"),
             "udp",
         ),
-        ({"not": {"protocol": ["tcp", "mptcp"]}, "idle": "1s"}, ("idle",), "raw and udp"),
+        ({"not": {"protocol": ["tcp", "mptcp"]}, "idle": "1s"}, ("idle",), "raw udp"),
     ],
 )
 def test_a_key_that_can_never_have_meaning(selector: Any, path: Any, sockets: str) -> None:
     error = refused(selector)
     assert error.path == ("match", *path)
-    assert f"means nothing for {sockets}" in error.problem.replace("udp and udplite", "udp")
+    named = re.findall(r"\b(?:tcp|udp|raw|mptcp)\b", error.problem)
+    assert set(named) == set(sockets.split())
 
 
 @pytest.mark.parametrize(
