@@ -142,7 +142,7 @@ def test_a_pause_that_cannot_be_read_pauses(tmp_path: Path) -> None:
     (tmp_path / controls.PAUSED).mkdir()
     pause = controls.read_pause(str(tmp_path), NOW)
     assert pause is not None
-    assert str(tmp_path / control.PAUSED) in pause.reason
+    assert str(tmp_path / controls.PAUSED) in pause.reason
     assert os.strerror(errno.EISDIR) in pause.reason
 
 

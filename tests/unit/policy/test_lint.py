@@ -94,7 +94,7 @@ def test_a_match_that_can_match_something_is_none(match: Any) -> None:
     ],
 )
 def test_a_rule_that_could_match_everything_must_say_so(match: Any) -> None:
-    assert "could match everything" in problems(rule(match=match))["rules[0].match"]
+    assert set(problems(rule(match=match))) == {"rules[0].match"}
     policy(rule(match={**match, "state": "all"}))
     policy(rule(match=match, action="report"))
 
@@ -125,7 +125,7 @@ def test_what_says_which_sockets_are_meant_is_taken(match: Any) -> None:
 def test_a_while_that_can_never_hold_is_an_error() -> None:
     up = {"interface": "wg0", "is": "up"}
     gone = {"not": {"interface": "wg0", "is": "present"}}
-    assert problems(rule(while_={"all": [up, gone]})) == {"rules[0].while": "can never hold"}
+    assert set(problems(rule(while_={"all": [up, gone]}))) == {"rules[0].while"}
 
 
 @pytest.mark.parametrize(

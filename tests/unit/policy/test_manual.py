@@ -46,8 +46,9 @@ def test_every_key_is_described(place: dict[str, dict[str, object]]) -> None:
 
 def test_the_numbers_are_those_of_the_code() -> None:
     assert model.DEFAULT_HOLD_MS == 2_000
-    assert "``2s`` unless said otherwise" in _TEXT
+    assert "``2s``" in _TEXT
     assert (model.DEFAULT_PER_MS, model.MODES[0]) == (60_000, "enforce")
     assert (backoff.FREE_ROUNDS, backoff.LONGEST_MS) == (3, 300_000)
-    assert "From the third time in a" in _TEXT
-    assert "up to five minutes; after ten minutes" in _TEXT
+    words = " ".join(_TEXT.split())
+    for number in ("third", "five minutes", "ten minutes"):
+        assert number in words

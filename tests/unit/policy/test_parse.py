@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +162,8 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         "rules[3].match",
         "rules[4]",
     }
-    assert "did you mean namespaces?" in found["namespace"]
-    assert "did you mean action?" in found["rules[2].actoin"]
+    assert "namespaces" in found["namespace"]
+    assert "action" in found["rules[2].actoin"]
 
 
 def test_the_text_of_many_errors_is_bounded() -> None:
@@ -171,8 +172,10 @@ def test_the_text_of_many_errors_is_bounded() -> None:
         parse_policy(document(*rules), names=People(), files=None)
     assert len(caught.value.errors) == 500
     text = describe(caught.value)
-    assert "500 things are wrong" in text
-    assert text.endswith("And 480 more.")
+    numbers = [int(number) for number in re.findall(r"\b\d+\b", text)]
+    # All are counted; those that are not shown are counted too.
+    assert (numbers[0], numbers[-1]) == (500, 480)
+    assert len(re.findall(r"rules\[\d+\]\.hold", text)) == 20
     assert len(text) < 10_000
 
 
@@ -184,7 +187,8 @@ def test_what_must_be_there_is_missed() -> None:
 
 def test_two_rules_of_one_name_are_refused() -> None:
     found = refused(document(rule("same"), rule("other"), rule("same", hold="1s")))
-    assert found == {"rules[2].name": "the name of rules[0] too"}
+    assert set(found) == {"rules[2].name"}
+    assert "rules[0]" in found["rules[2].name"]
 
 
 @pytest.mark.parametrize(
