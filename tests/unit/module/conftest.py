@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ class Target(Machine):
         answer = work(Request(defaults, check, diff), self.host)
         assert [each for each in self.kernel.opened if not each.closed] == []
         return answer
+
+
+def numbers(text: str | None) -> list[int]:
+    """The whole numbers in a message, in order."""
+    assert text is not None
+    return [int(number) for number in re.findall(r"\b\d+\b", text)]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from plugins.module_utils._module.run import Answer
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import CLOSE_WAIT, LISTEN, UDP
 from tests.unit.guard.machine import LOCAL, LOCAL6, REMOTE, REMOTE6, connection
-from tests.unit.module.conftest import Target
+from tests.unit.module.conftest import Target, numbers
 
 ALL = {"state": "all", "protocol": ["tcp", "udp"]}
 
@@ -77,9 +77,10 @@ def test_each_socket_is_in_the_list_of_its_outcome(target: Target) -> None:
     (entry,) = result["survivors"]
     assert (entry["outcome"], entry["cookie"]) == ("not_permitted", f"{held.cookie:x}")
     assert answer.failure is not None
-    assert answer.failure.startswith("1 of the 3 selected sockets could not be destroyed: ")
+    assert numbers(answer.failure)[:2] == [1, 3]
+    assert "not_permitted" in answer.failure
     assert "CAP_NET_ADMIN" in answer.failure
-    assert "right to trace" in answer.failure
+    assert "trace" in answer.failure
 
 
 def test_an_entry_is_the_record_and_four_keys(target: Target) -> None:
@@ -184,7 +185,8 @@ def test_too_many_are_a_plan(target: Target, check: bool) -> None:
     assert answer.result["outcomes"] == {"limit": 4}
     assert len(answer.result["survivors"]) == 4
     assert answer.failure is not None
-    assert "4 sockets would be destroyed, but max_sockets allows 3" in answer.failure
+    assert numbers(answer.failure) == [4, 3]
+    assert "max_sockets" in answer.failure
 
 
 def test_a_share_that_is_too_much_says_of_what(target: Target) -> None:
@@ -194,7 +196,9 @@ def test_a_share_that_is_too_much_says_of_what(target: Target) -> None:
     answer = destroy(target, match={"local_port": "1-2"}, max_sockets="25%")
 
     assert answer.failure is not None
-    assert "max_sockets allows 25% of the 4 unprotected ones" in answer.failure
+    assert numbers(answer.failure) == [2, 25, 4]
+    assert "25%" in answer.failure
+    assert "max_sockets" in answer.failure
     assert destroy(target, match={"local_port": "1-2"}, max_sockets="50%").failure is None
 
 

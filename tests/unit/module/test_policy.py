@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from plugins.module_utils._module import policy as policy_work
 from plugins.module_utils._module.policy import work
 from plugins.module_utils._module.run import Answer
 from tests.unit.guard.machine import connection
-from tests.unit.module.conftest import Target
+from tests.unit.module.conftest import Target, numbers
 from tests.unit.module.test_documentation import module, text
 from tests.unit.policy.policies import document as written
 from tests.unit.policy.policies import rule
@@ -124,14 +125,15 @@ def test_each_socket_is_in_one_list_and_each_violation_is_told(target: Target) -
     }
     assert result["matched"] == len(result["violations"]) == 12
     spared = [each for each in result["violations"] if each["status"] == "protected"]
-    assert [(each["rule"], each["spared_by"], each["spared_detail"]) for each in spared] == [
-        ("kill", "control_connection", "port 4505 is Salt's")
+    assert [(each["rule"], each["spared_by"]) for each in spared] == [
+        ("kill", "control_connection")
     ]
+    assert "4505" in spared[0]["spared_detail"]
     assert all(set(each["record"]) == set(RECORD_KEYS) for each in result["violations"])
     assert answer.failure is not None
-    assert answer.failure.startswith(
-        "1 of the 4 selected sockets could not be destroyed: 1 not_permitted (engine netlink takes "
-    )
+    assert numbers(answer.failure)[:3] == [1, 4, 1]
+    assert "not_permitted" in answer.failure
+    assert "CAP_NET_ADMIN" in answer.failure
 
 
 def test_check_mode_fails_where_the_run_would(target: Target) -> None:
@@ -163,16 +165,16 @@ def test_the_limit_refuses_all_or_paces(target: Target) -> None:
         assert target.sockets.destroyed == []
         assert (answer.result["changed"], answer.result["outcomes"]) == (False, {"limit": 3})
         assert named(answer.result["survivors"]) == cookies
-        assert answer.failure == (
-            "3 sockets violate the policy and would be destroyed, but its limits allow 2 in 10 s: "
-            "none was touched. They are listed in survivors. If they are meant, raise "
-            "limits.max_sockets; if not, narrow the rules."
-        )
+        assert answer.failure is not None
+        assert numbers(answer.failure) == [3, 2, 10]
+        assert "survivors" in answer.failure
+        assert "limits.max_sockets" in answer.failure
     pace = written(KILL, limits={"max_sockets": 2, "on_excess": "pace"})
     answer = enforce(target, pace)
     assert answer.result["outcomes"] == {"destroyed": 2, "limit": 1}
     assert answer.result["changed"]
-    assert "2 of them were taken on, the oldest violations first" in (answer.failure or "")
+    assert numbers(answer.failure) == [3, 2, 60, 2]
+    assert "oldest" in str(answer.failure)
 
 
 def test_what_failed_beside_the_limit_is_told_too(target: Target) -> None:
@@ -181,8 +183,9 @@ def test_what_failed_beside_the_limit_is_told_too(target: Target) -> None:
     pace = written(KILL, limits={"max_sockets": 2, "on_excess": "pace"})
     answer = enforce(target, pace)
     assert answer.result["outcomes"] == {"destroyed": 1, "not_permitted": 1, "limit": 1}
-    assert "its limits allow 2" in (answer.failure or "")
-    assert "1 of the 2 selected sockets could not be destroyed" in (answer.failure or "")
+    assert "limits.max_sockets" in str(answer.failure)
+    assert "CAP_NET_ADMIN" in str(answer.failure)
+    assert numbers(answer.failure) == [3, 2, 60, 2, 1, 2, 1]
 
 
 def test_mode_report_touches_nothing_and_does_not_fail(target: Target) -> None:
@@ -196,7 +199,8 @@ def test_mode_report_touches_nothing_and_does_not_fail(target: Target) -> None:
     assert (answer.result["changed"], answer.result["outcomes"]) == (False, {})
     assert answer.result["rules"][0]["by_status"] == {"limit": 3}
     (warning,) = answer.warnings
-    assert warning.startswith("3 sockets violate the policy and would be destroyed, but its limits")
+    assert numbers(warning) == [3, 2, 60]
+    assert "mode report" in warning
     assert target.sockets.destroyed == []
 
 
@@ -218,8 +222,8 @@ def test_what_cannot_be_looked_at_fails_the_task_and_is_bounded(target: Target) 
     assert [each["namespace"] for each in result["unseen"]] == names[:12]
     assert result["truncated"]
     assert answer.failure is not None
-    assert answer.failure.startswith("Not judged: namespace nowhere0: There is no network name")
-    assert answer.failure.endswith(" and 5 more")
+    assert all(f"namespace {name}: " in answer.failure for name in names[:10])
+    assert numbers(answer.failure)[-1] == 5
 
 
 def test_a_rule_that_cannot_be_looked_at_fails_the_task_and_hides_no_other(target: Target) -> None:
@@ -230,9 +234,8 @@ def test_a_rule_that_cannot_be_looked_at_fails_the_task_and_hides_no_other(targe
     assert named(answer.result["destroyed"]) == doomed
     (unseen,) = answer.result["unseen"]
     assert (unseen["namespace"], unseen["rule"]) == ("current", "udp")
-    assert "Not judged: rule udp in namespace current: This kernel cannot list udp" in (
-        answer.failure or ""
-    )
+    assert "rule udp in namespace current: " in str(answer.failure)
+    assert unseen["error"] in str(answer.failure)
 
 
 def test_an_interface_that_is_nowhere_is_told(target: Target) -> None:
@@ -243,7 +246,7 @@ def test_an_interface_that_is_nowhere_is_told(target: Target) -> None:
     assert (only["missing_interfaces"], only["holds_in"]) == (["wg00"], [])
     assert (answer.failure, answer.result["matched"]) == (None, 0)
     (warning,) = answer.warnings
-    assert warning.startswith("No namespace has these interfaces: wg00 of rule vpn. Is a name ")
+    assert {"wg00", "vpn"} <= set(re.findall(r"\w+", warning))
     absent = rule("vpn", hold=0, while_={"not": {"interface": "wg00", "is": "present"}})
     meant = enforce(target, written(absent))
     assert (meant.warnings, meant.result["outcomes"]) == ([], {"destroyed": 1})
@@ -251,7 +254,8 @@ def test_an_interface_that_is_nowhere_is_told(target: Target) -> None:
 
 def test_what_is_odd_about_a_policy_is_a_warning(target: Target) -> None:
     (warning,) = enforce(target, written(KILL, rule("again"))).warnings
-    assert warning.startswith("policy.rules[1] asks just what rules[0] asks.")
+    assert warning.startswith("policy.rules[1] ")
+    assert " rules[0] " in warning
 
 
 def test_more_than_can_be_kept_in_mind_is_told(
@@ -263,7 +267,7 @@ def test_more_than_can_be_kept_in_mind_is_told(
     assert answer.result["outcomes"] == {"destroyed": 2}
     assert answer.result["rules"][0]["by_status"] == {"destroy": 2, "hold": 1}
     (warning,) = answer.warnings
-    assert warning.startswith("1 violations are more than can be kept in mind, and were left")
+    assert numbers(warning) == [1]
 
 
 def test_a_hold_is_waited_for(target: Target) -> None:
@@ -278,12 +282,12 @@ def test_a_policy_that_this_host_refuses_is_told_in_full(target: Target) -> None
     answer = enforce(target, policy)
     assert answer.result["changed"] is False
     first, second = answer.result["errors"]
-    assert first.startswith("policy.rules[0].match.user: 'nobody-here': no user of this machine.")
+    assert first.startswith("policy.rules[0].match.user: 'nobody-here': ")
     assert second.startswith("policy.rules[1].hold: 'soon': ")
-    assert answer.failure == (
-        "The policy is refused by this host, and nothing was done: 2 things are wrong with it.\n"
-        f"- {first}\n- {second}"
-    )
+    assert answer.failure is not None
+    headline, *listed = answer.failure.splitlines()
+    assert numbers(headline) == [2]
+    assert listed == [f"- {first}", f"- {second}"]
 
 
 @pytest.mark.parametrize(
