@@ -201,4 +201,4 @@ def test_an_error_of_the_next_engine_does_not_hide_what_the_first_did(
     assert outcomes_of(report) == {gone.cookie: "destroyed", left.cookie: "unsupported_protocol"}
     (reason,) = (each.reason for each in report.results if each.subject.cookie == left.cookie)
     assert reason is not None
-    assert "in one piece" in (reason.detail or "")
+    assert "list mptcp sockets" in (reason.detail or "")

@@ -27,7 +27,7 @@ def test_the_whole_of_a_file(tmp_path: Path) -> None:
         file.write_bytes(b"x" * size)
         assert read_regular(str(file)) == b"x" * size
     assert read_regular(str(file), MOST_BYTES) == b"x" * MOST_BYTES
-    with pytest.raises(OSError, match="longer than 9 bytes") as caught:
+    with pytest.raises(OSError, match=r"\b9 bytes") as caught:
         read_regular(str(file), 9)
     assert caught.value.errno == errno.EFBIG
     # What the kernel writes as it is read has no length before.
@@ -89,19 +89,19 @@ def test_what_json_says(value: Any) -> None:
 
 
 NO_DOCUMENTS = {
-    "nothing": (b"", "is not JSON"),
-    "half": (b"{", "is not JSON"),
-    "latin": (b'"\xff"', "is not JSON"),
-    "utf-16": (b"\xff\xfe{", "is not JSON"),
-    "twice": (b'{"a": 1, "b": {"c": 1, "c": 1}}', "the key 'c' comes more than once"),
-    "long and twice": (b'{"%s": 1, "%s": 1}' % ((b"x" * 10_000,) * 2), "comes more than once"),
+    "nothing": (b"", "JSON"),
+    "half": (b"{", "JSON"),
+    "latin": (b'"\xff"', "UTF-8"),
+    "utf-16": (b"\xff\xfe{", "UTF-8"),
+    "twice": (b'{"a": 1, "b": {"c": 1, "c": 1}}', "'c'"),
+    "long and twice": (b'{"%s": 1, "%s": 1}' % ((b"x" * 10_000,) * 2), "'x+"),
     "NUL": (b'["a\\u0000b"]', "NUL"),
-    "half a character as a key": (b'{"\\ud800": 1}', "half a character"),
-    "half a character": (b'{"a": [1, "\\udcff"]}', "half a character"),
-    "lists": (b"[" * 100_000, "nests more than 100 deep"),
-    "mappings": (b'{"a":' * 100_000, "nests more than 100 deep"),
-    "lists that end": (b"[" * 500 + b"]" * 500, "nests more than 100 deep"),
-    "digits": (b"[%s]" % (b"9" * 5_000), "a number of 5000 digits"),
+    "half a character as a key": (b'{"\\ud800": 1}', "NUL"),
+    "half a character": (b'{"a": [1, "\\udcff"]}', "NUL"),
+    "lists": (b"[" * 100_000, r"\b100\b"),
+    "mappings": (b'{"a":' * 100_000, r"\b100\b"),
+    "lists that end": (b"[" * 500 + b"]" * 500, r"\b100\b"),
+    "digits": (b"[%s]" % (b"9" * 5_000), r"\b5000 digits"),
 }
 
 
@@ -116,7 +116,7 @@ def test_how_deep_it_may_nest() -> None:
     for deep in (DEEPEST, DEEPEST + 1):
         text = b"[" * deep + b"{}" + b"]" * deep
         if deep > DEEPEST:
-            with pytest.raises(ValueError, match="deep"):
+            with pytest.raises(ValueError, match=rf"\b{DEEPEST}\b"):
                 json_value(text)
         else:
             assert json_value(text)
@@ -129,7 +129,7 @@ def test_garbage_takes_no_long() -> None:
         b"9" * MOST_BYTES,
         b"[" * MOST_BYTES,
     ):
-        with pytest.raises(ValueError, match=r"more than once|digits|deep"):
+        with pytest.raises(ValueError, match=r"key '|digits|\b100\b"):
             json_value(content)
     # Seconds, on the slowest machine; the square of their length took minutes.
     assert time.process_time() - before < 10

@@ -78,7 +78,7 @@ def test_a_fact_that_could_not_be_found_out_is_a_problem() -> None:
 
 def test_tests_that_did_not_run_are_a_problem() -> None:
     (problem,) = results.problems(_told(status=4))
-    assert "pytest ended with 4" in problem
+    assert {"pytest", "4"} <= set(re.findall(r"\w+", problem))
 
 
 def test_what_was_started_twice_is_told_as_one() -> None:
@@ -105,5 +105,5 @@ def test_a_kernel_that_was_tried_twice_is_told_of_once() -> None:
 
 
 def test_a_page_without_its_marks_is_refused() -> None:
-    with pytest.raises(ValueError, match="has no lines"):
+    with pytest.raises(ValueError, match=re.escape(repr(results._BEGIN))):
         results.page_with("a page", ENTRIES)

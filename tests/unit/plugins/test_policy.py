@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -95,32 +96,34 @@ def test_a_bad_policy_is_told_in_full() -> None:
         "policy.rules[0].hold",
         "policy.rules[1].match",
     ]
-    assert errors[0].startswith("policy.mode: 'kill': no such mode. Allowed: one of: enforce, ")
-    assert errors[2].startswith("policy.rules[1].match: missing, and required. Allowed: ")
+    assert errors[0].startswith("policy.mode: 'kill': ")
+    assert {"enforce", "report"} <= set(re.findall(r"\w+", errors[0]))
+    assert "missing" in errors[2]
     assert {key: value for key, value in told.items() if value} == {}
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "start", "fact"),
     [
-        ("", "policy: '': empty."),
-        ([], "policy: []: a list."),
-        (None, "policy: null, as a variable that is not set gives."),
+        ("", "policy: '': ", "empty"),
+        ([], "policy: []: ", "list"),
+        (None, "policy: null", "variable"),
         (
             written(rule(datetime.date(2024, 1, 2))),
-            "policy.rules[0].name: '2024-01-02': a date or a time.",
+            "policy.rules[0].name: '2024-01-02': ",
+            "date",
         ),
-        (
-            {**written(), True: 1},
-            "policy: true: a key that is a boolean (YAML reads yes, no, on and off as booleans: ",
-        ),
-        (written(limits={"max_sockets": float("nan")}), "policy.limits.max_sockets: nan: "),
-        (written(namespaces={"current"}), "policy.namespaces: {'current'}: of type set."),
+        ({**written(), True: 1}, "policy: true: ", "boolean"),
+        (written(limits={"max_sockets": float("nan")}), "policy.limits.max_sockets: nan: ", ""),
+        (written(namespaces={"current"}), "policy.namespaces: {'current'}: ", "set"),
     ],
 )
-def test_what_is_no_plain_data_is_refused_with_its_place(given: object, said: str) -> None:
+def test_what_is_no_plain_data_is_refused_with_its_place(
+    given: object, start: str, fact: str
+) -> None:
     (error,) = _policy.check(given).errors
-    assert error.startswith(said)
+    assert error.startswith(start)
+    assert fact in error
 
 
 def test_what_ansible_makes_of_values_is_made_plain() -> None:
@@ -146,24 +149,25 @@ def test_a_short_document_that_is_endless_is_refused_at_once() -> None:
         f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 10)}]" for number in range(1, 30)
     ]
     (many,) = _policy.check(_policy.read("\n".join(aliases), "a.yml")).errors
-    assert "more than 100000 values" in many
+    assert "100000" in many
     (deep,) = _policy.check(_policy.read("rules: &itself [*itself]", "a.yml")).errors
-    assert "nested more than 100 deep" in deep
+    assert re.search(r"\b100\b", deep)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "fact"),
     [
-        ("version: 1\nversion: 1\n", "a.yml is neither YAML nor JSON: the key 'version' comes"),
-        ("rules: [", "a.yml is neither YAML nor JSON: "),
-        ("rules: !!python/object:os.system {}", "a.yml is neither YAML nor JSON: "),
-        ("x" * (4 * 1024 * 1024 + 1), "a.yml is longer than 4194304 characters"),
+        ("version: 1\nversion: 1\n", "'version'"),
+        ("rules: [", "YAML"),
+        ("rules: !!python/object:os.system {}", "YAML"),
+        ("x" * (4 * 1024 * 1024 + 1), "4194304"),
     ],
 )
-def test_a_file_that_is_none_is_refused(text: str, said: str) -> None:
+def test_a_file_that_is_none_is_refused(text: str, fact: str) -> None:
     with pytest.raises(ValueError, match=r"a\.yml") as refused:
         _policy.read(text, "a.yml")
-    assert str(refused.value).startswith(said)
+    assert str(refused.value).startswith("a.yml ")
+    assert fact in str(refused.value)
 
 
 def test_json_and_merged_mappings_are_read() -> None:
@@ -228,26 +232,28 @@ def test_of_a_bad_policy_nothing_is_sent_and_each_fault_has_its_line(tmp_path: P
     assert sent == []
     assert (result["failed"], result["changed"], len(result["errors"])) == (True, False, 31)
     first, *lines = result["msg"].split("\n")
-    assert first == "The policy is refused, and nothing was sent: 31 things are wrong with it."
+    assert re.findall(r"\d+", first) == ["31"]
     assert lines[0] == f"- {result['errors'][0]}"
     assert len(lines) == 21
-    assert lines[-1] == "- and 11 more"
+    assert re.findall(r"\d+", lines[-1]) == ["11"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "facts"),
     [
-        ({"src": "nowhere.yml"}, "src: 'nowhere.yml' cannot be read on the controller: "),
-        ({"src": " "}, "src: '': empty."),
-        ({"src": "empty.yml"}, "src: 'empty.yml' holds no policy, but nothing. Is it a template"),
-        ({"src": "list.yml"}, "src: 'list.yml' holds no policy, but a list."),
-        ({"src": "bad.yml"}, "The policy in bad.yml is refused, and nothing was sent: 1 thing is"),
-        ({"src": "bytes.yml"}, "src: 'bytes.yml' cannot be read on the controller: "),
-        ({"src": "bad.yml", "policy": written()}, "Both policy and src are given."),
-        ({"policy": ""}, "The policy is refused, and nothing was sent: 1 thing is wrong with it."),
+        ({"src": "nowhere.yml"}, ["src: 'nowhere.yml' ", "controller"]),
+        ({"src": " "}, ["src: '': ", "empty"]),
+        ({"src": "empty.yml"}, ["src: 'empty.yml' ", "template"]),
+        ({"src": "list.yml"}, ["src: 'list.yml' ", "list"]),
+        ({"src": "bad.yml"}, ["bad.yml ", "\n- policy.rules: "]),
+        ({"src": "bytes.yml"}, ["src: 'bytes.yml' ", "controller"]),
+        ({"src": "bad.yml", "policy": written()}, ["policy", "src"]),
+        ({"policy": ""}, ["\n- policy: '': "]),
     ],
 )
-def test_what_cannot_be_taken_is_said(tmp_path: Path, arguments: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_taken_is_said(
+    tmp_path: Path, arguments: dict[str, Any], facts: list[str]
+) -> None:
     (tmp_path / "empty.yml").write_text("---\n")
     (tmp_path / "list.yml").write_text("- 1\n")
     (tmp_path / "bad.yml").write_text("version: 1\nlimits: {max_sockets: 5}\nrules: []\n")
@@ -255,7 +261,7 @@ def test_what_cannot_be_taken_is_said(tmp_path: Path, arguments: dict[str, Any],
     result, sent = ran(tmp_path, **arguments)
     assert sent == []
     assert result["failed"]
-    assert result["msg"].startswith(said)
+    assert [fact for fact in facts if fact not in result["msg"]] == []
     assert "remote_src" not in result["msg"]
 
 

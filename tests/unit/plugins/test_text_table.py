@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -179,27 +180,27 @@ def test_a_process_cannot_write_to_the_terminal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("records", "options", "message"),
+    ("records", "options", "facts"),
     [
-        ({"sockets": []}, {}, "a list of records is needed, not a mapping; its key `sockets`"),
-        ("tcp", {}, "a list of records is needed, not str"),
-        (None, {}, "a list of records is needed, not NoneType"),
-        ([record(), "tcp"], {}, "record 1 is str, not a mapping"),
-        ([record()], {"columns": []}, "columns: [] is not a list of names"),
-        ([record()], {"columns": "state"}, "columns: 'state' is not a list of names"),
-        ([record()], {"columns": ["state", 3]}, "columns[1]: 3 is not a name"),
-        ([record()], {"columns": ["stat"]}, "columns[0]: the records have no 'stat'; there is: "),
-        ([record()], {"width": 19}, "width: 19 is not a number of characters of 20 or more"),
-        ([record()], {"width": "100"}, "width: '100' is not a number of characters"),
+        ({"sockets": []}, {}, ["list", "mapping", "sockets"]),
+        ("tcp", {}, ["list", "str"]),
+        (None, {}, ["list", "NoneType"]),
+        ([record(), "tcp"], {}, ["record 1", "str", "mapping"]),
+        ([record()], {"columns": []}, ["columns: []", "list"]),
+        ([record()], {"columns": "state"}, ["columns: 'state'", "list"]),
+        ([record()], {"columns": ["state", 3]}, ["columns[1]: 3"]),
+        ([record()], {"columns": ["stat"]}, ["columns[0]: ", "'stat'", "state"]),
+        ([record()], {"width": 19}, ["width: 19", "20"]),
+        ([record()], {"width": "100"}, ["width: '100'", "number"]),
     ],
 )
-def test_what_cannot_be_shown_is_refused(
-    records: Any, options: dict[str, Any], message: str
+def test_error_names_the_option_and_the_value(
+    records: Any, options: dict[str, Any], facts: list[str]
 ) -> None:
     with pytest.raises(TableError) as refused:
         table(records, **options)
 
-    assert str(refused.value).startswith(message)
+    assert [fact for fact in facts if fact not in str(refused.value)] == []
 
 
 _VALUES = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text())
@@ -253,9 +254,7 @@ def test_ansible_tells_what_is_wrong() -> None:
     ran = templated("records | linuxnet.sockets.table(['stat'])", [record()])
 
     assert ran.returncode != 0
-    assert "linuxnet.sockets.table: columns[0]: the records have no 'stat'" in (
-        ran.stdout + ran.stderr
-    )
+    assert re.search(r"linuxnet\.sockets\.table: columns\[0\]: .*'stat'", ran.stdout + ran.stderr)
 
 
 def test_what_violates_a_policy_is_shown_with_its_rule_and_why() -> None:
