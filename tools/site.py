@@ -154,9 +154,14 @@ def assemble() -> None:
 def build() -> int:
     shutil.rmtree(OUTPUT, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", "--builder=html", "--quiet", "--fail-on-warning"]
-    command += ["--keep-going", f"--doctree-dir={WORK / 'doctrees'}"]
+    doctrees = WORK / "doctrees"
+    command += ["--keep-going", f"--doctree-dir={doctrees}"]
     command += [f"--conf-dir={ROOT / 'docs/site'}", SOURCE, OUTPUT]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if status != 0:
+        # Sphinx does not read unchanged pages again, so the next build would not warn of them.
+        shutil.rmtree(doctrees, ignore_errors=True)
+    return status
 
 
 def main() -> int:
