@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Callable
@@ -26,6 +27,12 @@ pytestmark = needs_pidfd
 
 # Without a process that could be asked: closed by it, or never given to it.
 OWNERLESS = ("syn-recv", "fin-wait-1", "time-wait", "last-ack")
+
+
+def _assert_disconnected(sock: socket.socket) -> None:
+    with pytest.raises(OSError) as failed:  # noqa: PT011
+        sock.send(b"x")
+    assert failed.value.errno in (errno.EDESTADDRREQ, errno.ENOTCONN)
 
 
 # States.
@@ -166,8 +173,7 @@ def test_datagrams_on_a_port_of_their_own(pair: Pair, v6: bool) -> None:
     assert held.peer is not None
     match = {"protocol": "udp", "local_port": held.local[1], "state": "all"}
     as_predicted(pair.client, match, "disconnected")
-    with pytest.raises(OSError, match=r"Destination address required|not connected"):
-        held.target.send(b"x")
+    _assert_disconnected(held.target)
     held.peer.sendto(b"y", held.local)
     assert held.target.recv(1) == b"y"
     again = as_predicted(pair.client, match, "already_gone")
@@ -180,8 +186,7 @@ def test_datagrams_on_a_port_that_the_kernel_chose(pair: Pair) -> None:
     match = {"protocol": "udp", "remote_port": held.remote[1]}
     as_predicted(pair.client, match, "destroyed")
     assert run(pair.client, match).results == []
-    with pytest.raises(OSError, match=r"Destination address required|not connected"):
-        held.target.send(b"x")
+    _assert_disconnected(held.target)
 
 
 @pytest.mark.parametrize("v6", [False, True], ids=["inet", "inet6"])

@@ -166,6 +166,10 @@ class RunningAgent:
     def log(self) -> str:
         return self.log_file.read_text()
 
+    def log_lines(self, *parts: str) -> list[str]:
+        """The lines of the log that contain all parts."""
+        return [line for line in self.log().splitlines() if all(part in line for part in parts)]
+
     def destroyed(self) -> dict[int, str]:
         """By cookie: the rule that each was destroyed for, as the log says."""
         found: dict[int, str] = {}

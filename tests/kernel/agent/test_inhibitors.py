@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -43,7 +46,7 @@ def _all_live(agent: RunningAgent, talks: list[Talk], held_back: str) -> None:
 
 
 WRONG: list[tuple[object, str]] = [
-    (None, "cannot be read"),
+    (None, os.strerror(errno.ENOENT)),
     (policy(), "rules"),
     (policy({"name": "all", "match": {}}), "match"),
     (policy({"name": "all", "match": {"protocol": "tcp"}}), "match"),
@@ -52,7 +55,7 @@ WRONG: list[tuple[object, str]] = [
     (b"", "JSON"),
     (b"{}", "version"),
     (b"\xff\xfe{", "JSON"),
-    (b"[" * 100_000, "nests more than"),
+    (b"[" * 100_000, "100 deep"),
 ]
 
 
@@ -74,8 +77,7 @@ def test_policies_that_came_out_wrong(
             lambda said=words: said in " ".join(agent.status()["refused"]["errors"]),
             "the status says why",
         )
-        assert "policy refused" in agent.log()
-        assert words in agent.log()
+        assert agent.log_lines("policy", words)
         assert agent.metrics()["policy_refused"] == 1
     _all_live(agent, doomed, "no_policy")
 
@@ -91,7 +93,7 @@ def test_a_wrong_one_does_not_take_the_place_of_a_good_one(
     assert told["policy"]["digest"] == digest
     assert "rules" in told["refused"]["errors"][0]
     assert agent.metrics()["policy_refused"] == 1
-    assert f"the policy {digest[:12]} stays in force" in agent.log()
+    assert agent.log_lines(digest[:12], "rules: ")
     assert agent.command("status")[0] == 1
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     until(lambda: not alive(talk.sock), "the old one is enforced")
@@ -122,15 +124,16 @@ def test_a_misspelt_interface(uplinks: Uplinks, start_agent: StartAgent) -> None
         assert rule["violations"] == 0
         assert rule["missing_interfaces"] == ["etth0"]
         assert agent.metrics()[f'missing_interfaces{{rule="{rule["name"]}"}}'] == 1
-        assert f"rule {rule['name']} names what no namespace has: interface etth0" in agent.log()
-    assert told.count("no interface etth0") == len(MISSPELT)
+        assert agent.log_lines(f"rule {rule['name']} ", "etth0")
+    assert told.count("etth0") == len(MISSPELT)
 
 
 def test_more_than_the_limit(uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent) -> None:
     agent = start_agent(uplinks.host, policy(_GONE, limits={"max_sockets": 4, "per": "1m"}))
     _all_live(agent, doomed, "over_limit")
     assert agent.status()["limit"]["due"] == 5
-    assert "5 sockets are to be destroyed, over the limit of 4" in agent.log()
+    (line,) = agent.log_lines("limit")
+    assert re.findall(r"\d+", line) == ["5", "4", "60"]
     assert agent.metrics()["over_limit_total"] >= 1
     one = doomed.pop().sock
     linger_reset(one)
@@ -168,7 +171,8 @@ def test_paused(uplinks: Uplinks, start_agent: StartAgent) -> None:
     _all_live(agent, [talk], "paused")
     assert agent.command("resume") == (0, "resumed\n")
     until(lambda: not alive(talk.sock), "it is enforced again")
-    assert agent.command("resume") == (0, "was not paused\n")
+    code, text = agent.command("resume")
+    assert (code, "not paused" in text) == (0, True)
 
 
 def test_paused_for_a_while_or_by_a_file(
@@ -191,7 +195,8 @@ def test_unconfirmed(uplinks: Uplinks, doomed: list[Talk], start_agent: StartAge
     assert agent.status()["held_back"] is None
     assert 0 < agent.status()["trial"]["left_s"] <= 2
     until(lambda: agent.status()["held_back"] == "unconfirmed", "the time is over")
-    assert "not confirmed in time" in agent.log()
+    # On trial, and at its end.
+    assert len(agent.log_lines("confirmed")) == 2
     assert agent.metrics()['held_back{reason="unconfirmed"}'] == 1
     # Another policy, which nobody put on trial, is in force at once.
     agent.command("trial", "--within", "1s", str(agent.policy))
@@ -234,8 +239,10 @@ def test_check_and_plan(
     assert (code, digest in text) == (0, True)
     code, text = agent.command("plan", str(agent.policy), own_places=False)
     assert code == 0
-    assert "gone: 5 sockets (destroy, after 600 s)" in text
-    assert text.count("would be destroyed: tcp established 192.0.2.1:") == 5
+    (of_the_rule,) = [line for line in text.splitlines() if line.startswith("gone: ")]
+    assert re.findall(r"\d+", of_the_rule) == ["5", "600"]
+    assert "destroy" in of_the_rule
+    assert text.count("tcp established 192.0.2.1:") == 5
     assert text.count("stranded: address_gone") == 5
     code, text = agent.command("plan", "--json", str(agent.policy), own_places=False)
     (rule,) = json.loads(text)["rules"]
@@ -270,12 +277,14 @@ def test_a_disk_that_is_full(uplinks: Uplinks, start_agent: StartAgent) -> None:
     agent.metrics_file.unlink()
     aside = agent.runtime.rename(agent.runtime.with_name("aside"))
     agent.where.output("ip", "address", "add", "127.200.0.1/32", "dev", "lo")
-    until(lambda: "status failed" in agent.log(), "the log says it")
+    missing = (os.strerror(errno.ENOENT), str(agent.runtime))
+    until(lambda: agent.log_lines(*missing), "the log says it")
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     until(lambda: not alive(talk.sock), "it is destroyed all the same")
     aside.rename(agent.runtime)
+    before = agent.looks()
     agent.where.output("ip", "address", "del", "127.200.0.1/32", "dev", "lo")
-    until(lambda: "status: works again" in agent.log(), "it writes again")
+    until(lambda: agent.looks() > before, "it writes again")
 
 
 def test_a_changed_file_is_noticed_without_a_signal(
