@@ -117,7 +117,7 @@ def _diag() -> Iterator[Connection]:
         connection.close()
 
 
-def _from_address(diag: Connection) -> list[inet_diag.Sock]:
+def _from_address(diag: Connection) -> list[inet_diag.DiagMessage]:
     source = bytecode.src_host(socket.AF_INET, 32, socket.inet_aton(ADDRESS))
     return inet_diag.dump(diag, "tcp", socket.AF_INET, bytecode=source)
 

@@ -79,16 +79,16 @@ def _enter() -> int:
     return subprocess.run(command, check=False, env={**os.environ, _INSIDE: "1"}).returncode
 
 
-def _view(here: host.Host) -> find.View:
-    return find.View(here, namespaces.resolve(["current"])[0])
+def _view(here: host.Host) -> find.NamespaceSession:
+    return find.NamespaceSession(here, namespaces.resolve(["current"])[0])
 
 
 def _find(here: host.Host) -> measure.Comparison:
     selector = parse_selector({"remote": _WANTED}, names=here)
 
     def ours() -> None:
-        with _view(here) as view:
-            found = find.find(view, selector)
+        with _view(here) as session:
+            found = find.find(session, selector)
         _expect(len(found), 100)
 
     ss = ("ss", "-Htn", "dst", _WANTED)
@@ -101,14 +101,14 @@ def _make_records(here: host.Host) -> int:
     selector = parse_selector({}, names=here)
     details = ("info",)
     count = 0
-    with _view(here) as view:
+    with _view(here) as session:
 
-        def receive(subject: find.Subject) -> None:
+        def receive(sock: find.Socket) -> None:
             nonlocal count
-            count += "rtt" in record.record(subject, details)["tcp_info"]
+            count += "rtt" in record.record(sock, details)["tcp_info"]
 
-        find.find_as(
-            receive, view, selector, view.environment(), extensions=record.extensions(details)
+        find.find_map(
+            receive, session, selector, session.snapshot(), extensions=record.extensions(details)
         )
     return count
 
@@ -124,8 +124,8 @@ def _records(here: host.Host) -> measure.Comparison:
 
 def _memory(here: host.Host) -> None:
     def kept() -> None:
-        with _view(here) as view:
-            found = find.find(view, parse_selector({}, names=here))
+        with _view(here) as session:
+            found = find.find(session, parse_selector({}, names=here))
         _expect(len(found), _SOCKETS)
 
     for name, action in (

@@ -31,8 +31,8 @@ def judge(here: host.Host, *, stranded: bool = True) -> int:
     """How many connections are stranded in any way; or how many are so in none, for sure."""
     of_any = {"stranded": list(STRANDED)}
     selector = parse_selector(of_any if stranded else {"not": of_any}, names=here)
-    with find.View(here, namespaces.resolve(["current"])[0]) as view:
-        return len(find.find(view, selector))
+    with find.NamespaceSession(here, namespaces.resolve(["current"])[0]) as session:
+        return len(find.find(session, selector))
 
 
 def main() -> int:

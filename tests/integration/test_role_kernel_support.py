@@ -20,7 +20,7 @@ from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.kernel_config import read_config
 from linuxnet_sockets.host.namespaces import resolve
 from linuxnet_sockets.query import capabilities
-from linuxnet_sockets.query.find import View
+from linuxnet_sockets.query.find import NamespaceSession
 from tests.integration.controller import BIN, ROOT
 from tests.support.topologies.topology import Lab, LabNamespace
 
@@ -267,8 +267,8 @@ def test_what_makes_no_sense_is_refused(target: Target) -> None:
 
 def _unable(where: LabNamespace) -> dict[str, str]:
     """The protocols whose sockets cannot be destroyed, and why."""
-    with View(Host(), resolve([where.name])[0]) as view:
-        answers = capabilities.support_for_caller(view).items()
+    with NamespaceSession(Host(), resolve([where.name])[0]) as session:
+        answers = capabilities.support_for_caller(session).items()
         return {
             name: each.verdict for name, each in answers if each.verdict != capabilities.SUPPORTED
         }
@@ -368,8 +368,8 @@ def test_modules_that_answer_are_only_written_down(target: Target) -> None:
 
 def test_a_module_that_cannot_be_loaded_is_named_and_not_written_down(target: Target) -> None:
     """raw_diag as it looks where depmod lists it: its loading fails on a kernel without it."""
-    with View(Host(), resolve([target.where.name])[0]) as view:
-        answers = {name: each._asdict() for name, each in capabilities.support(view).items()}
+    with NamespaceSession(Host(), resolve([target.where.name])[0]) as session:
+        answers = {name: each._asdict() for name, each in capabilities.support(session).items()}
     if answers["raw"]["verdict"] != capabilities.HANDLER_MISSING:
         pytest.skip("this kernel has raw_diag")
     answers["raw"]["module_available"] = True

@@ -98,9 +98,9 @@ def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
     except errors.SocketsError as error:
         return {"error": type(error).__name__, "arguments": [str(each) for each in error.args]}
     return {
-        "outcomes": {result.subject.cookie: result.outcome for result in report.results},
+        "outcomes": {result.socket.cookie: result.outcome for result in report.results},
         "rules": {
-            result.subject.cookie: result.reason.rule
+            result.socket.cookie: result.reason.rule
             for result in report.results
             if result.reason is not None
         },

@@ -19,7 +19,7 @@ from linuxnet_sockets.host import namespaces, pidfd
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.pidfd import Borrowed, Descriptor
 from linuxnet_sockets.netlink import inet_diag
-from linuxnet_sockets.query.find import View
+from linuxnet_sockets.query.find import NamespaceSession
 from linuxnet_sockets.selector.parse import parse_selector
 from tests.support.topologies.topology import LabNamespace
 
@@ -46,15 +46,15 @@ def run(where: LabNamespace, match: Any, *, engine: str = "pidfd", **order: Any)
 
 
 def outcomes_of(report: Report) -> dict[int, str]:
-    return {result.subject.cookie: result.outcome for result in report.results}
+    return {result.socket.cookie: result.outcome for result in report.results}
 
 
 def as_predicted(where: LabNamespace, match: Any, outcome: str, *, engine: str = "pidfd") -> Report:
     """Check mode says it and touches nothing, and then it is so."""
-    with View(Host(), *namespaces.resolve([where.name])) as view:
-        before = _connections(view)
+    with NamespaceSession(Host(), *namespaces.resolve([where.name])) as session:
+        before = _connections(session)
         predicted = run(where, match, engine=engine, check=True)
-        assert _connections(view) == before
+        assert _connections(session) == before
     report = run(where, match, engine=engine)
     assert outcomes_of(report) == outcomes_of(predicted)
     assert [each.engine for each in report.results] == [each.engine for each in predicted.results]
@@ -62,12 +62,12 @@ def as_predicted(where: LabNamespace, match: Any, outcome: str, *, engine: str =
     return report
 
 
-def _connections(view: View) -> set[tuple[int, int, int]]:
+def _connections(session: NamespaceSession) -> set[tuple[int, int, int]]:
     return {
         (sock.cookie, sock.state, sock.dport)
         for protocol in ("tcp", "udp")
         for family in (socket.AF_INET, socket.AF_INET6)
-        for sock in inet_diag.dump(view.diag, protocol, family)
+        for sock in inet_diag.dump(session.diag, protocol, family)
     }
 
 

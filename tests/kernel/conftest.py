@@ -89,13 +89,13 @@ class Sockets:
 
     def all(
         self, protocol: str = "tcp", states: int = inet_diag.ANY_STATE, extensions: int = 0
-    ) -> list[inet_diag.Sock]:
-        found: list[inet_diag.Sock] = []
+    ) -> list[inet_diag.DiagMessage]:
+        found: list[inet_diag.DiagMessage] = []
         for family in (socket.AF_INET, socket.AF_INET6):
             found += inet_diag.dump(self.connection, protocol, family, states, extensions)
         return found
 
-    def of(self, held: Held, protocol: str = "tcp") -> inet_diag.Sock:
+    def of(self, held: Held, protocol: str = "tcp") -> inet_diag.DiagMessage:
         """The held socket, by its cookie; by its ends where no process ever had it."""
         (found,) = [
             each
@@ -109,10 +109,10 @@ class Sockets:
         ]
         return found
 
-    def destroy(self, *socks: inet_diag.Sock) -> list[int]:
+    def destroy(self, *socks: inet_diag.DiagMessage) -> list[int]:
         return inet_diag.destroy(self.connection, socks)
 
-    def alive(self, sock: inet_diag.Sock) -> bool:
+    def alive(self, sock: inet_diag.DiagMessage) -> bool:
         """Whether a fresh look finds the cookie, in a state that is not that of a closed socket."""
         states = inet_diag.ANY_STATE & ~(1 << 13)
         return any(each.cookie == sock.cookie for each in self.all(sock.protocol, states))

@@ -18,7 +18,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from linuxnet_sockets.netlink.inet_diag import Sock
+from linuxnet_sockets.netlink.inet_diag import DiagMessage
 from tests.support.topologies.states import FIN_WAIT2, IPPROTO_MPTCP, IPPROTO_UDPLITE, wait_for
 from tests.support.topologies.topology import Lab, LabNamespace
 from tests.unit.selector import world
@@ -237,7 +237,7 @@ def own_inodes() -> set[int]:
     return found
 
 
-def facts_of(sock: Sock, own: set[int]) -> dict[str, Any]:
+def facts_of(sock: DiagMessage, own: set[int]) -> dict[str, Any]:
     """A dumped socket as the plain facts that the reference judges, read from its bytes anew.
 
     own: the inodes that this process holds; it stands for the holder of its sockets.

@@ -60,7 +60,7 @@ def run(
 
 
 def outcomes_of(report: Report) -> dict[int, str]:
-    return {result.subject.cookie: result.outcome for result in report.results}
+    return {result.socket.cookie: result.outcome for result in report.results}
 
 
 def as_predicted(where: LabNamespace, match: Any, outcome: str) -> Report:
@@ -335,7 +335,7 @@ def test_the_same_addresses_in_two_namespaces_are_two_sockets(lab: Lab) -> None:
     assert ends[0].getsockname() == ends[1].getsockname()
     assert ends[0].getpeername() == ends[1].getpeername()
     report = run(twins[1].client, {"local_port": 40_404})
-    assert [result.subject.identity for result in report.results] == [
+    assert [result.socket.identity for result in report.results] == [
         (twins[1].client.name, "tcp", cookie_of(ends[1]))
     ]
     ends[0].sendall(b"x")
@@ -348,7 +348,7 @@ def test_several_namespaces_in_one_order(lab: Lab) -> None:
     held = [states.established(each) for each in twins]
     report = run([each.client for each in twins], {"state": "established"})
     assert outcomes_of(report) == {each.cookie: "destroyed" for each in held}
-    labels = [result.subject.environment.namespace.label for result in report.results]
+    labels = [result.socket.snapshot.namespace.label for result in report.results]
     assert labels == [each.client.name for each in twins]
 
 

@@ -240,7 +240,7 @@ def test_a_udp_dump_of_one_swaps_its_ends_and_a_destroy_does_not(pair: Pair, dia
     sock = look.of(held, "udp")
     turned = sock._replace(sport=sock.dport, dport=sock.sport, src=sock.dst, dst=sock.src)
 
-    def one(of: inet_diag.Sock) -> int:
+    def one(of: inet_diag.DiagMessage) -> int:
         request = inet_diag.destroy_request(of)
         return look.connection.execute("look", inet_diag.SOCK_DIAG_BY_FAMILY, [request])[0]
 

@@ -156,7 +156,7 @@ def test_the_errno_of_any_request(
     assert kernel.current.destroyed == []
 
 
-def _without_volatile(sock: inet_diag.Sock) -> inet_diag.Sock:
+def _without_volatile(sock: inet_diag.DiagMessage) -> inet_diag.DiagMessage:
     return sock._replace(cookie=0, inode=0, attributes=b"", expires=0)
 
 

@@ -23,7 +23,7 @@ from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.netlink.connection import NETLINK_SOCK_DIAG
-from linuxnet_sockets.query.find import View, find
+from linuxnet_sockets.query.find import NamespaceSession, find
 from linuxnet_sockets.selector.parse import parse_selector
 from tests.kernel.asking import ask
 from tests.support.topologies import states
@@ -184,9 +184,9 @@ def test_a_look_is_of_that_namespace_and_leaves_the_caller_where_it_is(lab: Lab)
     listens = states.listener(where, "127.0.0.1")
     before = identity("/proc/thread-self/ns/net")
     threads = threading.active_count()
-    with View(Host(), *namespaces.resolve([where.name])) as view:
-        selector = parse_selector({"state": "listening"}, names=view.host)
-        cookies = [subject.cookie for subject in find(view, selector)]
+    with NamespaceSession(Host(), *namespaces.resolve([where.name])) as session:
+        selector = parse_selector({"state": "listening"}, names=session.host)
+        cookies = [decoded.cookie for decoded in find(session, selector)]
     assert cookies == [states.cookie_of(listens)]
     assert identity("/proc/thread-self/ns/net") == before
     assert threading.active_count() == threads
@@ -198,9 +198,9 @@ def test_deleted_namespace_is_not_pinned(lab: Lab) -> None:
     try:
         ifname, _peer = lab.wire(stays, goes)
         (namespace,) = namespaces.resolve([goes.name])
-        with View(Host(), namespace) as view:
-            find(view, parse_selector({"state": "all"}, names=view.host))
-            assert view.environment().local_addresses
+        with NamespaceSession(Host(), namespace) as session:
+            find(session, parse_selector({"state": "all"}, names=session.host))
+            assert session.snapshot().local_addresses
     finally:
         goes.close()
     with stays.route() as route:

@@ -33,7 +33,7 @@ def _text(family: int, address: bytes) -> str:
     return socket.inet_ntop(family, address[:4] if family == socket.AF_INET else address)
 
 
-def _ours(sock: inet_diag.Sock) -> dict[str, Any]:
+def _ours(sock: inet_diag.DiagMessage) -> dict[str, Any]:
     found = attributes.parse(sock.attributes)
     entry: dict[str, Any] = {
         "idiag_family": sock.family,

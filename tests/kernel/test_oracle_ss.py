@@ -18,8 +18,8 @@ from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.query import record
-from linuxnet_sockets.query.find import View
-from linuxnet_sockets.sockets.socket import Subject
+from linuxnet_sockets.query.find import NamespaceSession
+from linuxnet_sockets.sockets.socket import Socket
 from tests.support.oracles import compare, ss
 from tests.support.topologies import proc_net, states
 from tests.support.topologies.topology import LabNamespace, Pair
@@ -38,16 +38,16 @@ def _records(where: LabNamespace, protocol: str) -> dict[str, dict[str, Any]]:
     """Every socket of the namespace as a record with all details, by its cookie."""
     (namespace,) = namespaces.resolve([where.name])
     details = record.DETAILS
-    with View(Host(), namespace) as view:
-        environment = view.environment()
+    with NamespaceSession(Host(), namespace) as session:
+        snapshot = session.snapshot()
         socks = [
             sock
             for family in (socket.AF_INET, socket.AF_INET6)
             for sock in inet_diag.dump(
-                view.diag, protocol, family, _STATES, record.extensions(details)
+                session.diag, protocol, family, _STATES, record.extensions(details)
             )
         ]
-        found = [record.record(Subject(sock, environment), details) for sock in socks]
+        found = [record.record(Socket(sock, snapshot), details) for sock in socks]
     assert len({entry["cookie"] for entry in found}) == len(found)
     return {entry["cookie"]: entry for entry in found}
 
@@ -144,11 +144,11 @@ def test_states_as_ss_filters_them(crowd: Pair, state: str, mask: int) -> None:
         output = where.output("ss", "-H", "-O", "-n", "-e", "-t", "state", state)
         theirs = {ss.parse(line, state).cookie for line in output.splitlines()}
         (namespace,) = namespaces.resolve([where.name])
-        with View(Host(), namespace) as view:
+        with NamespaceSession(Host(), namespace) as session:
             ours = {
                 f"{sock.cookie:x}"
                 for family in (socket.AF_INET, socket.AF_INET6)
-                for sock in inet_diag.dump(view.diag, "tcp", family, mask)
+                for sock in inet_diag.dump(session.diag, "tcp", family, mask)
             }
         assert ours == theirs
 

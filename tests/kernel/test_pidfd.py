@@ -228,7 +228,7 @@ def test_auto_takes_pidfd_where_the_kernel_has_no_destroy(pair: Pair, diag: Diag
         pytest.skip("this kernel has SOCK_DESTROY")
     before = diag(pair.client).of(orphan)
     report = run(pair.client, match, engine="auto")
-    told = {each.subject.cookie: (each.outcome, each.engine) for each in report.results}
+    told = {each.socket.cookie: (each.outcome, each.engine) for each in report.results}
     assert told == {
         held.cookie: ("destroyed", "pidfd"),
         before.cookie: ("kernel_without_destroy", "netlink"),

@@ -15,7 +15,7 @@ import pytest
 from linuxnet_sockets.host import namespaces, pidfd
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.pidfd import Borrowed, Descriptor
-from linuxnet_sockets.query.find import View
+from linuxnet_sockets.query.find import NamespaceSession
 from tests.kernel.asking import ask
 from tests.kernel.borrowing import as_predicted, needs_pidfd, outcomes_of, run, with_borrow
 from tests.kernel.conftest import StartOwner
@@ -36,10 +36,10 @@ def test_socket_of_several_processes_is_one(
     first.give(second)
     accepted = pair.server.keep(listens.accept()[0])
     report = run(pair.client, {"remote_port": listens.getsockname()[1]}, check=True)
-    with View(Host(), *namespaces.resolve([pair.client.name])) as view:
+    with NamespaceSession(Host(), *namespaces.resolve([pair.client.name])) as session:
         (result,) = report.results
-        inode = result.subject.inode
-        held = pidfd.find_descriptors(view.host.proc, [inode]).descriptors[inode]
+        inode = result.socket.inode
+        held = pidfd.find_descriptors(session.host.proc, [inode]).descriptors[inode]
     assert len({descriptor.pid for descriptor in held}) == 5
 
     disconnected: list[int] = []

@@ -46,7 +46,9 @@ def _joined(pair: Pair) -> Held:
     return held
 
 
-def _of_port(diag: Diag, where: LabNamespace, port: int, protocol: str) -> list[inet_diag.Sock]:
+def _of_port(
+    diag: Diag, where: LabNamespace, port: int, protocol: str
+) -> list[inet_diag.DiagMessage]:
     return [
         sock
         for sock in diag(where).all(protocol, inet_diag.ANY_STATE & ~(1 << 13))
@@ -54,7 +56,7 @@ def _of_port(diag: Diag, where: LabNamespace, port: int, protocol: str) -> list[
     ]
 
 
-def _two_subflows(diag: Diag, held: Held) -> list[inet_diag.Sock]:
+def _two_subflows(diag: Diag, held: Held) -> list[inet_diag.DiagMessage]:
     return until(
         lambda: (
             found

@@ -21,7 +21,7 @@ from linuxnet_sockets.errors import HandlerMissing, InputError
 from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import constants, inet_diag
-from linuxnet_sockets.query.find import View, find
+from linuxnet_sockets.query.find import NamespaceSession, find
 from linuxnet_sockets.selector.parse import Selector, parse_selector
 from tests.kernel import selector_crowd
 from tests.kernel.selector_crowd import Crowd
@@ -46,9 +46,9 @@ def crowd() -> Iterator[Crowd]:
 
 
 @pytest.fixture(scope="module")
-def view(crowd: Crowd) -> Iterator[View]:
+def session(crowd: Crowd) -> Iterator[NamespaceSession]:
     (namespace,) = namespaces.resolve([crowd.host.name])
-    with View(Host(), namespace) as opened:
+    with NamespaceSession(Host(), namespace) as opened:
         yield opened
 
 
@@ -61,20 +61,20 @@ def _parsed(selector: Mapping[str, Any]) -> Selector:
         raise
 
 
-def _unfiltered(view: View) -> dict[int, inet_diag.Sock]:
+def _unfiltered(session: NamespaceSession) -> dict[int, inet_diag.DiagMessage]:
     """Every socket of the namespace, by cookie."""
-    socks: list[inet_diag.Sock] = []
+    socks: list[inet_diag.DiagMessage] = []
     for protocol in ("tcp", "udp", "udplite", "mptcp"):
         # A kernel may lack one of the last two.
         with contextlib.suppress(HandlerMissing):
             for family in constants.FAMILIES.values():
                 socks += inet_diag.dump(
-                    view.diag, protocol, family, inet_diag.ANY_STATE, _EXTENSIONS
+                    session.diag, protocol, family, inet_diag.ANY_STATE, _EXTENSIONS
                 )
     return {sock.cookie: sock for sock in socks}
 
 
-def _true(selector: Mapping[str, Any], socks: Mapping[int, inet_diag.Sock]) -> set[int]:
+def _true(selector: Mapping[str, Any], socks: Mapping[int, inet_diag.DiagMessage]) -> set[int]:
     own = selector_crowd.own_inodes()
     return {
         cookie
@@ -83,17 +83,17 @@ def _true(selector: Mapping[str, Any], socks: Mapping[int, inet_diag.Sock]) -> s
     }
 
 
-def _found(view: View, selector: Selector) -> list[int]:
+def _found(session: NamespaceSession, selector: Selector) -> list[int]:
     try:
-        return [subject.cookie for subject in find(view, selector)]
+        return [decoded.cookie for decoded in find(session, selector)]
     except HandlerMissing:
         # A protocol was named that this kernel cannot list.
         assume(False)
         raise
 
 
-def test_there_is_a_crowd(view: View) -> None:
-    socks = _unfiltered(view)
+def test_there_is_a_crowd(session: NamespaceSession) -> None:
+    socks = _unfiltered(session)
     assert len(socks) >= 200
     kinds = {(sock.protocol, sock.family, sock.state) for sock in socks.values()}
     tcp4 = {state for protocol, family, state in kinds if (protocol, family) == ("tcp", 2)}
@@ -108,11 +108,13 @@ def test_there_is_a_crowd(view: View) -> None:
 @example(selector={"local": ["interface:eth0", "interface:wg0"], "state": "all"})
 @example(selector={"not": {"local": "interface:nowhere0"}})
 @example(selector={"process": "pytest", "not": {"pid": os.getpid()}})
-def test_what_is_found_is_what_the_reference_says(view: View, selector: dict[str, Any]) -> None:
+def test_what_is_found_is_what_the_reference_says(
+    session: NamespaceSession, selector: dict[str, Any]
+) -> None:
     parsed = _parsed(selector)
-    before = _unfiltered(view)
-    found = _found(view, parsed)
-    after = _unfiltered(view)
+    before = _unfiltered(session)
+    found = _found(session, parsed)
+    after = _unfiltered(session)
     assert len(found) == len(set(found))
     # Clocks run on, and sockets in TIME_WAIT end: what changed meanwhile may be either.
     sure = before.keys() & after.keys()
@@ -123,11 +125,13 @@ def test_what_is_found_is_what_the_reference_says(view: View, selector: dict[str
 
 @given(selector=generated.selectors(expressions=False, verdicts=False))
 @settings(max_examples=60, deadline=None, suppress_health_check=[_SLOW_FIXTURE])
-def test_older_ops_and_no_filter_at_all_find_the_same(view: View, selector: dict[str, Any]) -> None:
+def test_older_ops_and_no_filter_at_all_find_the_same(
+    session: NamespaceSession, selector: dict[str, Any]
+) -> None:
     assume("idle" not in repr(selector))
     assume("last_" not in repr(selector))
     parsed = _parsed(selector)
-    exact = set(_found(view, parsed))
+    exact = set(_found(session, parsed))
 
     class EachFamily(Selector):
         def program_of_both(self, *_arguments: Any) -> None:
@@ -141,9 +145,9 @@ def test_older_ops_and_no_filter_at_all_find_the_same(view: View, selector: dict
         def programs(self, *arguments: Any, **options: Any) -> list[bytes]:  # noqa: ARG002
             return [b""]
 
-    assert set(_found(view, EachFamily(parsed.root))) == exact
-    assert set(_found(view, Older(parsed.root))) == exact
-    assert set(_found(view, Unfiltered(parsed.root))) == exact
+    assert set(_found(session, EachFamily(parsed.root))) == exact
+    assert set(_found(session, Older(parsed.root))) == exact
+    assert set(_found(session, Unfiltered(parsed.root))) == exact
 
 
 def _ss(host: LabNamespace, *filter_words: str) -> set[int]:
@@ -159,16 +163,18 @@ def _ss(host: LabNamespace, *filter_words: str) -> set[int]:
     return {int(cookie, 16) for cookie in cookies}
 
 
-def _as_ss(view: View, host: LabNamespace, expression: reference.Expression | str) -> None:
+def _as_ss(
+    session: NamespaceSession, host: LabNamespace, expression: reference.Expression | str
+) -> None:
     """Compare what the expression finds with what ss prints, sockets that ended aside."""
     selector: dict[str, Any] = {"expression": expression, "protocol": ["tcp", "udp"]}
     if not expression.startswith(("state", "excl")):
         selector["state"] = "all"
     parsed = parse_selector(selector, names=Host())
-    before = _unfiltered(view)
+    before = _unfiltered(session)
     printed = _ss(host, *expression.split())
-    found = set(_found(view, parsed))
-    lasting = before.keys() & _unfiltered(view).keys()
+    found = set(_found(session, parsed))
+    lasting = before.keys() & _unfiltered(session).keys()
     # ss 6.5 and later also lists sockets that are only bound with -a; they are not meant by "all".
     lasting -= {
         cookie for cookie, sock in before.items() if (sock.protocol, sock.state) == ("tcp", 7)
@@ -179,13 +185,13 @@ def _as_ss(view: View, host: LabNamespace, expression: reference.Expression | st
 @given(expression=generated.filters(exact=True))
 @settings(max_examples=150, deadline=None, suppress_health_check=[_SLOW_FIXTURE])
 def test_an_expression_finds_what_ss_prints(
-    view: View, crowd: Crowd, expression: reference.Expression
+    session: NamespaceSession, crowd: Crowd, expression: reference.Expression
 ) -> None:
     # ss does not compile a filter with dev, so the kernel's half of the rest is missing there. And
     # where its two halves disagree in two ways at once, it may show what is neither true nor false.
     assume("dev" not in expression)
     assume("autobound" not in expression or "/0" not in expression)
-    _as_ss(view, crowd.host, expression)
+    _as_ss(session, crowd.host, expression)
 
 
 @pytest.mark.parametrize(
@@ -215,15 +221,17 @@ def test_an_expression_finds_what_ss_prints(
         "src [fe80::]/10",
     ],
 )
-def test_chosen_expressions_find_what_ss_prints(view: View, crowd: Crowd, expression: str) -> None:
+def test_chosen_expressions_find_what_ss_prints(
+    session: NamespaceSession, crowd: Crowd, expression: str
+) -> None:
     if expression.endswith(("/0", "/10")):
         # ss wants the length within the brackets, or none of them.
         expression = expression.replace("[", "").replace("]", "")
-    _as_ss(view, crowd.host, expression)
+    _as_ss(session, crowd.host, expression)
     assert _ss(crowd.host, *expression.split()) or expression.startswith("state syn-sent")
 
 
-def test_a_misspelt_interface_under_not_finds_nothing(view: View) -> None:
+def test_a_misspelt_interface_under_not_finds_nothing(session: NamespaceSession) -> None:
     for wrong in (
         {"local": "interface:eth00"},
         {"device": "eth00"},
@@ -231,43 +239,49 @@ def test_a_misspelt_interface_under_not_finds_nothing(view: View) -> None:
         {"local": "fe80::1%eth00"},
         {"cgroup": "/no/such"},
     ):
-        assert _found(view, parse_selector({"not": wrong, "state": "all"}, names=Names())) == []
+        assert _found(session, parse_selector({"not": wrong, "state": "all"}, names=Names())) == []
 
 
-def test_an_interface_without_an_address_is_unknown(view: View) -> None:
+def test_an_interface_without_an_address_is_unknown(session: NamespaceSession) -> None:
     for selector in ({"local": "interface:tun0"}, {"not": {"local": "interface:tun0"}}):
-        assert _found(view, parse_selector(selector, names=Names())) == []
+        assert _found(session, parse_selector(selector, names=Names())) == []
 
 
-def test_an_address_of_an_interface_is_resolved_at_every_look(view: View, crowd: Crowd) -> None:
+def test_an_address_of_an_interface_is_resolved_at_every_look(
+    session: NamespaceSession, crowd: Crowd
+) -> None:
     selector = parse_selector({"local": "interface:tun0"}, names=Names())
-    assert _found(view, selector) == []
+    assert _found(session, selector) == []
     crowd.host.address("tun0", "10.0.0.1/32")
     with crowd.host.route() as route:
         (index,) = route.link_lookup(ifname="tun0")
         try:
-            assert _found(view, selector)
+            assert _found(session, selector)
         finally:
             route.addr("del", index=index, address="10.0.0.1", prefixlen=32)
-    assert _found(view, selector) == []
+    assert _found(session, selector) == []
 
 
-def test_thousands_of_hosts_are_split_and_found(view: View) -> None:
+def test_thousands_of_hosts_are_split_and_found(session: NamespaceSession) -> None:
     hosts = [f"11.{high}.{low}.1" for high in range(40) for low in range(250)]
     wanted = parse_selector({"remote": [*hosts, "10.0.0.2"]}, names=Names())
     plain = parse_selector({"remote": "10.0.0.2"}, names=Names())
-    view_environment = view.environment()
+    view_environment = session.snapshot()
     assert len(wanted.programs(view_environment, "tcp", "inet")) == 4
-    found = _found(view, wanted)
+    found = _found(session, wanted)
     assert found
-    assert sorted(found) == sorted(_found(view, plain))
-    spared = _found(view, parse_selector({"not": {"remote": [*hosts, "10.0.0.2"]}}, names=Names()))
-    rest = _found(view, parse_selector({"not": {"remote": "10.0.0.2"}}, names=Names()))
+    assert sorted(found) == sorted(_found(session, plain))
+    spared = _found(
+        session, parse_selector({"not": {"remote": [*hosts, "10.0.0.2"]}}, names=Names())
+    )
+    rest = _found(session, parse_selector({"not": {"remote": "10.0.0.2"}}, names=Names()))
     assert sorted(spared) == sorted(rest)
 
 
 @pytest.mark.needs_root
-def test_cgroups_by_the_place_where_the_socket_was_made(view: View, crowd: Crowd) -> None:
+def test_cgroups_by_the_place_where_the_socket_was_made(
+    session: NamespaceSession, crowd: Crowd
+) -> None:
     with open("/proc/self/mountinfo", encoding="ascii") as lines:
         mounts = [line.split()[4] for line in lines if " - cgroup2 " in line]
     if not mounts:
@@ -292,7 +306,7 @@ def test_cgroups_by_the_place_where_the_socket_was_made(view: View, crowd: Crowd
     both = set(cookies.values())
 
     def found(selector: Mapping[str, Any]) -> set[int]:
-        return set(_found(view, parse_selector(selector, names=Names()))) & both
+        return set(_found(session, parse_selector(selector, names=Names()))) & both
 
     assert found({"cgroup": f"/{name}"}) == both
     assert found({"cgroup": f"{name}/inner/"}) == {cookies["inner"]}

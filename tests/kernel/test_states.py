@@ -19,8 +19,8 @@ from linuxnet_sockets.errors import HandlerMissing
 from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import inet_diag
-from linuxnet_sockets.query.find import View
-from linuxnet_sockets.sockets.socket import Subject
+from linuxnet_sockets.query.find import NamespaceSession
+from linuxnet_sockets.sockets.socket import Socket
 from tests.kernel.conftest import Diag
 from tests.kernel.releases import stuck_orphan_may_stay, time_wait_stays
 from tests.support.topologies import proc_net, states
@@ -209,8 +209,8 @@ def test_an_orphan_keeps_its_uid_or_has_none(pair: Pair, diag: Diag) -> None:
     states.wait_for(held.where, states.FIN_WAIT1, held.local, held.remote[1])
     sock = diag(held.where).of(held)
     (namespace,) = namespaces.resolve([held.where.name])
-    with View(Host(), namespace) as view:
-        assert Subject(sock, view.environment()).uid in (1234, None)
+    with NamespaceSession(Host(), namespace) as session:
+        assert Socket(sock, session.snapshot()).uid in (1234, None)
 
 
 @stuck_orphan_may_stay
@@ -304,10 +304,10 @@ def test_udp_on_an_explicit_port_is_disconnected_and_goes_on(
     # and of the addresses the IPv4 one.
     assert (after.state, after.dport, any(after.dst)) == (states.CLOSE, 0, v6)
     (namespace,) = namespaces.resolve([held.where.name])
-    with View(Host(), namespace) as view:
-        environment = view.environment()
-        assert Subject(sock, environment).has_remote
-        assert not Subject(after, environment).has_remote
+    with NamespaceSession(Host(), namespace) as session:
+        snapshot = session.snapshot()
+        assert Socket(sock, snapshot).has_remote
+        assert not Socket(after, snapshot).has_remote
     assert _error(lambda: held.target.recv(1)) == errno.ECONNABORTED
     held.peer.sendto(b"x", held.local)
     assert held.target.recv(1) == b"x"

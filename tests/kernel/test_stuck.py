@@ -171,9 +171,9 @@ def test_never_said_for_longer_than_it_is_true(ward: Ward, name: str) -> None:
     for sample in case.samples:
         for verdict, bound in sample.bounds.items():
             if bound is not None:
-                assert verdict in _CASES[name].since, sample.subject.tcp_info
+                assert verdict in _CASES[name].since, sample.socket.tcp_info
                 truth = _truth_ms(case, verdict, sample.before, sample.after)
-                assert bound <= truth, (verdict, sample.subject.sock, sample.subject.tcp_info)
+                assert bound <= truth, (verdict, sample.socket.message, sample.socket.tcp_info)
 
 
 @pytest.mark.parametrize("verdict", stuck.STUCK)
@@ -182,8 +182,8 @@ def test_a_good_part_of_the_time_is_proven(ward: Ward, verdict: str) -> None:
     for name in _lasting(verdict):
         sample, late = ward.cases[name].samples[-1], ward.cases[name].late
         bound = sample.bounds[verdict]
-        assert bound is not None, (name, sample.subject.tcp_info)
-        assert bound > (sample.before - late.latest) * 300, (name, sample.subject.tcp_info)
+        assert bound is not None, (name, sample.socket.tcp_info)
+        assert bound > (sample.before - late.latest) * 300, (name, sample.socket.tcp_info)
 
 
 @pytest.mark.parametrize("verdict", stuck.STUCK)
@@ -261,8 +261,8 @@ def test_a_peer_whose_host_is_gone(lab: Lab) -> None:
 
     proven = 0
     while proven < 600:
-        (subject,) = look(client, {"remote": "198.51.100.1"})
+        (decoded,) = look(client, {"remote": "198.51.100.1"})
         truth = (time.monotonic() - began) * 1000
-        proven = bounds(subject)["retransmitting"] or 0
-        assert proven <= truth < 10_000, subject.tcp_info
+        proven = bounds(decoded)["retransmitting"] or 0
+        assert proven <= truth < 10_000, decoded.tcp_info
         time.sleep(0.05)

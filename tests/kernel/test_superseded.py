@@ -78,21 +78,21 @@ class Stage(NamedTuple):
         host = Host()
         (namespace,) = namespaces.resolve([self.server.name])
         match = {"local_port": list(ports), "superseded": {"silent_for": silent_for}}
-        with find.View(host, namespace) as view:
-            found = find.find(view, parse_selector(match, names=host))
-        return {subject.remote_port for subject in found}
+        with find.NamespaceSession(host, namespace) as session:
+            found = find.find(session, parse_selector(match, names=host))
+        return {sock.remote_port for sock in found}
 
     def findings(self, ports: tuple[int, ...]) -> dict[int, Any]:
         """What is found out of each connection, by the client's port."""
         host = Host()
         (namespace,) = namespaces.resolve([self.server.name])
-        with find.View(host, namespace) as view:
-            environment = view.environment()
+        with find.NamespaceSession(host, namespace) as session:
+            snapshot = session.snapshot()
             selector = parse_selector({"local_port": list(ports)}, names=host)
-            subjects = find.find(view, selector, extensions=_INFO, environment=environment)
-            find.prepare(view, environment, ["heard"], subjects)
-            heard = Heard.of(environment)
-            return {each.remote_port: heard.verdict(each, _SILENT_MS) for each in subjects}
+            sockets = find.find(session, selector, extensions=_INFO, snapshot=snapshot)
+            find.prepare(session, snapshot, ["heard"], sockets)
+            heard = Heard.of(snapshot)
+            return {each.remote_port: heard.verdict(each, _SILENT_MS) for each in sockets}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.query import capabilities
-from linuxnet_sockets.query.find import View
+from linuxnet_sockets.query.find import NamespaceSession
 from tests.kernel.releases import release
 from tests.kernel.test_destroy_orders import as_predicted, outcomes_of, run
 from tests.support.topologies import states
@@ -31,8 +31,8 @@ _WITHOUT = {
 
 def _verdict(where: LabNamespace, protocol: str) -> str:
     (namespace,) = namespaces.resolve([where.name])
-    with View(Host(), namespace) as view:
-        return capabilities.support(view)[protocol].verdict
+    with NamespaceSession(Host(), namespace) as session:
+        return capabilities.support(session)[protocol].verdict
 
 
 def _pass_a_byte(held: Held, *, raw: bool) -> None:
@@ -116,8 +116,8 @@ def test_every_state_ends_as_predicted(pair: Pair, name: str) -> None:
             possible = {"kernel_defect"}
     assert outcome in possible
     left = run(held.where, match, check=True).results
-    assert [result.subject.cookie for result in left] == (
-        [] if outcome == "destroyed" else [report.results[0].subject.cookie]
+    assert [result.socket.cookie for result in left] == (
+        [] if outcome == "destroyed" else [report.results[0].socket.cookie]
     )
 
 
@@ -146,8 +146,8 @@ def test_raw_sockets_cannot_be_told_apart(pair: Pair) -> None:
     held = states.raw(pair)
     assert held.target is not None
     (namespace,) = namespaces.resolve([pair.client.name])
-    with View(Host(), namespace) as view:
-        (sock,) = inet_diag.dump(view.diag, "raw", socket.AF_INET)
-        assert inet_diag.destroy(view.diag, [sock._replace(cookie=sock.cookie ^ 1)]) == [0]
+    with NamespaceSession(Host(), namespace) as session:
+        (sock,) = inet_diag.dump(session.diag, "raw", socket.AF_INET)
+        assert inet_diag.destroy(session.diag, [sock._replace(cookie=sock.cookie ^ 1)]) == [0]
     with pytest.raises(ConnectionAbortedError):
         held.target.recv(1)

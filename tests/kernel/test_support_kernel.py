@@ -20,7 +20,7 @@ import pytest
 from linuxnet_sockets.host import kernel_config, namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.query import capabilities
-from linuxnet_sockets.query.find import View
+from linuxnet_sockets.query.find import NamespaceSession
 from tests.kernel.conftest import Diag, Sockets
 from tests.support.topologies import states
 from tests.support.topologies.topology import LabNamespace, Pair
@@ -33,9 +33,9 @@ _HOST = Host()
 _CONFIG = kernel_config.read_config(_HOST.proc, _HOST.root, _HOST.release).options
 
 
-def _view(where: LabNamespace) -> View:
+def _view(where: LabNamespace) -> NamespaceSession:
     (namespace,) = namespaces.resolve([where.name])
-    return View(_HOST, namespace)
+    return NamespaceSession(_HOST, namespace)
 
 
 def _told(option: str, *values: str) -> None:
@@ -46,8 +46,8 @@ def _told(option: str, *values: str) -> None:
 
 def test_tcp_and_udp_are_supported(pair: Pair) -> None:
     _told("CONFIG_INET_DIAG_DESTROY", "y")
-    with _view(pair.client) as view:
-        for found in (capabilities.support(view), capabilities.support_for_caller(view)):
+    with _view(pair.client) as session:
+        for found in (capabilities.support(session), capabilities.support_for_caller(session)):
             for protocol in ("tcp", "udp"):
                 assert found[protocol].verdict == capabilities.SUPPORTED
                 assert "ENOENT" in found[protocol].how
@@ -56,8 +56,8 @@ def test_tcp_and_udp_are_supported(pair: Pair) -> None:
 def test_a_missing_raw_handler_names_its_module(pair: Pair) -> None:
     if _CONFIG["CONFIG_INET_RAW_DIAG"] != "n":
         pytest.skip("this kernel does not say that it was built without CONFIG_INET_RAW_DIAG")
-    with _view(pair.client) as view:
-        raw = capabilities.support(view)["raw"]
+    with _view(pair.client) as session:
+        raw = capabilities.support(session)["raw"]
     assert (raw.verdict, raw.module) == (capabilities.HANDLER_MISSING, "raw_diag")
     assert raw.module_available is not True
 
@@ -65,8 +65,8 @@ def test_a_missing_raw_handler_names_its_module(pair: Pair) -> None:
 def test_raw_has_a_handler_that_compares_no_cookie(pair: Pair, diag: Diag) -> None:
     """So it is not called supported: the socket that goes may be another than was meant."""
     _told("CONFIG_INET_DIAG_DESTROY", "y")
-    with _view(pair.client) as view:
-        raw = capabilities.support(view)["raw"]
+    with _view(pair.client) as session:
+        raw = capabilities.support(session)["raw"]
     if raw.verdict == capabilities.HANDLER_MISSING:
         pytest.skip("this kernel has no raw_diag")
     assert raw.verdict == capabilities.NO_COOKIE_CHECK
@@ -81,8 +81,8 @@ def test_raw_has_a_handler_that_compares_no_cookie(pair: Pair, diag: Diag) -> No
 def test_mptcp_has_no_destroy_handler(pair: Pair) -> None:
     _told("CONFIG_INET_MPTCP_DIAG", "y", "m")
     _told("CONFIG_INET_DIAG_DESTROY", "y")
-    with _view(pair.client) as view:
-        found = capabilities.support(view)["mptcp"]
+    with _view(pair.client) as session:
+        found = capabilities.support(session)["mptcp"]
     assert found.verdict == capabilities.NO_DESTROY_HANDLER
     assert "EOPNOTSUPP" in found.how
 
@@ -93,8 +93,8 @@ def test_udplite_is_found_and_not_aborted(pair: Pair, diag: Diag) -> None:
         held = states.udplite_connected(pair)
     except OSError as error:
         pytest.skip(f"this kernel has no UDP-Lite: {error}")
-    with _view(pair.client) as view:
-        assert capabilities.support(view)["udplite"].verdict == capabilities.NO_DESTROY_HANDLER
+    with _view(pair.client) as session:
+        assert capabilities.support(session)["udplite"].verdict == capabilities.NO_DESTROY_HANDLER
 
     sockets = diag(held.where)
     sock = sockets.of(held, "udplite")
@@ -126,10 +126,10 @@ def test_asking_ten_thousand_times_destroys_nothing(pair: Pair, diag: Diag) -> N
         before = _fates(sockets, protocols)
         assert len(before) > CONNECTIONS
 
-        with _view(pair.client) as view:
-            first = capabilities.support_for_caller(view)
+        with _view(pair.client) as session:
+            first = capabilities.support_for_caller(session)
             for _each in range(TIMES):
-                assert capabilities.support_for_caller(view) == first
+                assert capabilities.support_for_caller(session) == first
 
         assert _fates(sockets, protocols) == before
         assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
@@ -151,9 +151,9 @@ def _fates(sockets: Sockets, protocols: list[str]) -> set[tuple[int, int, int, b
 
 
 def _listed(pair: Pair, protocol: str) -> bool:
-    with _view(pair.client) as view:
+    with _view(pair.client) as session:
         missing = (capabilities.HANDLER_MISSING, capabilities.PROTOCOL_MISSING)
-        return capabilities.support(view)[protocol].verdict not in missing
+        return capabilities.support(session)[protocol].verdict not in missing
 
 
 def _connections(pair: Pair) -> list[tuple[socket.socket, socket.socket]]:

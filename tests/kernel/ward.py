@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import inet_diag
-from linuxnet_sockets.query.find import View, find
+from linuxnet_sockets.query.find import NamespaceSession, find
 from linuxnet_sockets.query.record import record
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.sockets.socket import Subject
+from linuxnet_sockets.sockets.socket import Socket
 from linuxnet_sockets.verdicts import stuck
 from tests.support.topologies.bed import Bed, Live
 from tests.support.topologies.states import Held
@@ -49,7 +49,7 @@ class Sample(NamedTuple):
     before: float
     after: float
     bounds: Mapping[str, int | None]
-    subject: Subject
+    socket: Socket
 
 
 @dataclass
@@ -72,20 +72,20 @@ class Case:
         return self.held.where.name, self.held.local[1], self.held.remote[1]
 
 
-def bounds(subject: Subject) -> dict[str, int | None]:
+def bounds(sock: Socket) -> dict[str, int | None]:
     """For each verdict: the longest time for which it is true; None: not even for none."""
-    return {name: _bound(subject, name) for name in stuck.STUCK}
+    return {name: _bound(sock, name) for name in stuck.STUCK}
 
 
-def _bound(subject: Subject, name: str) -> int | None:
-    if not stuck.judge(subject, name, 0):
+def _bound(sock: Socket, name: str) -> int | None:
+    if not stuck.judge(sock, name, 0):
         return None
-    if stuck.judge(subject, name, _EVER_MS):
+    if stuck.judge(sock, name, _EVER_MS):
         return _EVER_MS
     least, most = 0, _EVER_MS
     while most - least > 1:
         middle = (least + most) // 2
-        if stuck.judge(subject, name, middle):
+        if stuck.judge(sock, name, middle):
             least = middle
         else:
             most = middle
@@ -133,12 +133,12 @@ class Ward:
         while time.monotonic() < over:
             for where in self._namespaces():
                 before = time.monotonic()
-                subjects = look(where)
+                sockets = look(where)
                 after = time.monotonic()
-                for subject in subjects:
-                    case = by_key.get((where.name, subject.local_port, subject.remote_port))
+                for sock in sockets:
+                    case = by_key.get((where.name, sock.local_port, sock.remote_port))
                     if case is not None:
-                        sample = Sample(before, after, bounds(subject), subject)
+                        sample = Sample(before, after, bounds(sock), sock)
                         case.samples.append(sample)
             time.sleep(pause)
 
@@ -150,9 +150,9 @@ class Ward:
     def found(self, selector: Mapping[str, Any]) -> set[str]:
         """The cases for whose sockets the selector is true."""
         keys = {
-            (where.name, subject.local_port, subject.remote_port)
+            (where.name, sock.local_port, sock.remote_port)
             for where in self._namespaces()
-            for subject in look(where, selector)
+            for sock in look(where, selector)
         }
         return {name for name, case in self.cases.items() if case.key in keys}
 
@@ -160,10 +160,10 @@ class Ward:
         """The record of each case's socket, as far as there is one, with its verdicts."""
         keys = {case.key: name for name, case in self.cases.items()}
         return {
-            keys[key]: record(subject, ["verdicts"])
+            keys[key]: record(sock, ["verdicts"])
             for where in self._namespaces()
-            for subject in look(where)
-            if (key := (where.name, subject.local_port, subject.remote_port)) in keys
+            for sock in look(where)
+            if (key := (where.name, sock.local_port, sock.remote_port)) in keys
         }
 
     def release(self) -> None:
@@ -179,10 +179,10 @@ def _timed(step: Callable[[], object]) -> Span:
     return Span(before, time.monotonic())
 
 
-def look(where: LabNamespace, selector: Mapping[str, Any] | None = None) -> list[Subject]:
+def look(where: LabNamespace, selector: Mapping[str, Any] | None = None) -> list[Socket]:
     """The TCP sockets of a namespace, in every state, for which the selector is true."""
     (namespace,) = namespaces.resolve([where.name])
     host = Host()
     match = {"protocol": "tcp", "state": "all", **(selector or {})}
-    with View(host, namespace) as view:
-        return find(view, parse_selector(match, names=host), extensions=_INFO)
+    with NamespaceSession(host, namespace) as session:
+        return find(session, parse_selector(match, names=host), extensions=_INFO)

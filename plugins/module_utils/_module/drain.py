@@ -21,7 +21,7 @@ from .._core.drain.tracker import Key
 from .._core.guard.reason import OWNER_UNREADABLE
 from .._core.host.host import Host
 from .._core.query import record
-from .._core.sockets.socket import Subject
+from .._core.sockets.socket import Socket
 from .._core.values import parse_duration_ms
 from . import outcomes
 from .arguments import Spec
@@ -128,16 +128,16 @@ def _whole(report: Report) -> int:
 
 def _lists(report: Report, limit: int) -> dict[str, list[dict[str, Any]]]:
     listed = outcomes.lists(report.results, limit, lambda result: _entry(report, result))
-    left: Iterable[Subject] = report.left.values() if report.finished else ()
+    left: Iterable[Socket] = report.left.values() if report.finished else ()
     first = heapq.nsmallest(limit, left, key=record.sort_key)
     listed["remaining"] = [
-        {**record.record(subject), **_marked(report, subject.identity)} for subject in first
+        {**record.record(sock), **_marked(report, sock.identity)} for sock in first
     ]
     return listed
 
 
 def _entry(report: Report, result: Result) -> dict[str, Any]:
-    return {**outcomes.entry(result), **_marked(report, result.subject.identity)}
+    return {**outcomes.entry(result), **_marked(report, result.socket.identity)}
 
 
 def _marked(report: Report, key: Key) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def _failure(report: Report) -> str | None:
     done = report.progress.destroyed
     if report.refused:
         shown = heapq.nsmallest(_NAMED, report.refused, key=record.sort_key)
-        lines = [outcomes.line(subject, connected=True) for subject in shown]
+        lines = [outcomes.line(sock, connected=True) for sock in shown]
         more = len(report.refused) - len(shown)
         return (
             f"{len(report.refused)} connections came while it waited, and arrivals is fail: "

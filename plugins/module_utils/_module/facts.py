@@ -14,9 +14,9 @@ from .._core.host.kernel_config import read_config
 from .._core.host.namespaces import resolve
 from .._core.netlink.constants import CLOSED, LISTENING
 from .._core.query.capabilities import ProtocolSupport, may_destroy, support_for_caller
-from .._core.query.find import View, find_as, look_into_each
+from .._core.query.find import NamespaceSession, find_map, for_each_namespace
 from .._core.selector.parse import parse_selector
-from .._core.sockets.socket import Subject
+from .._core.sockets.socket import Socket
 from .run import Answer, Request
 from .summary import first
 from .verdict_totals import Judged, VerdictTotals, nested_verdicts
@@ -39,29 +39,29 @@ def gather(request: Request, host: Host) -> Answer:
     totals: Counter[tuple[str, str]] = Counter()
     verdicts: Counter[tuple[str, str]] = Counter()
     peers: Counter[str] = Counter()
-    listeners: list[Subject] = []
+    listeners: list[Socket] = []
     looked_at: list[dict[str, Any]] = []
     protocols: dict[str, ProtocolSupport] = {}
     permitted = True
 
-    def one(view: View) -> _Namespace:
-        environment = view.environment()
-        verdicts = VerdictTotals(view, environment)
+    def one(session: NamespaceSession) -> _Namespace:
+        snapshot = session.snapshot()
+        verdicts = VerdictTotals(session, snapshot)
         bits = verdicts.extensions
 
-        def seen(subject: Subject) -> _Seen:
-            return _seen(subject, verdicts.judged(subject))
+        def seen(sock: Socket) -> _Seen:
+            return _seen(sock, verdicts.judged(sock))
 
-        found = find_as(seen, view, selector, environment, extensions=bits)
+        found = find_map(seen, session, selector, snapshot, extensions=bits)
         return _Namespace(
-            view.namespace.label,
+            session.namespace.label,
             found,
-            may_destroy(view),
-            support_for_caller(view),
+            may_destroy(session),
+            support_for_caller(session),
             verdicts.totals([each.judged for each in found]),
         )
 
-    for each in look_into_each(host, namespaces, one):
+    for each in for_each_namespace(host, namespaces, one):
         totals.update((seen.protocol, seen.state) for seen in each.found)
         verdicts.update(each.verdicts)
         peers.update(seen.remote for seen in each.found if seen.remote is not None)
@@ -103,7 +103,7 @@ class _Seen(NamedTuple):
     protocol: str
     state: str
     remote: str | None
-    listener: Subject | None
+    listener: Socket | None
     judged: Judged
 
 
@@ -117,12 +117,12 @@ class _Namespace(NamedTuple):
     verdicts: Counter[tuple[str, str]]
 
 
-def _seen(subject: Subject, judged: Judged) -> _Seen:
+def _seen(sock: Socket, judged: Judged) -> _Seen:
     return _Seen(
-        subject.protocol,
-        subject.state,
-        subject.remote if subject.has_remote else None,
-        subject if listens(subject) else None,
+        sock.protocol,
+        sock.state,
+        sock.remote if sock.has_remote else None,
+        sock if listens(sock) else None,
         judged,
     )
 
@@ -134,11 +134,11 @@ def _checked_limit(value: int) -> int:
     return value
 
 
-def listens(subject: Subject) -> bool:
+def listens(sock: Socket) -> bool:
     """What `ss -l` shows: listening, or a datagram socket that takes from everyone."""
-    state = subject.state_number
+    state = sock.state_number
     return state == LISTENING or (
-        state == CLOSED and subject.protocol in _DATAGRAMS and subject.local_port != 0
+        state == CLOSED and sock.protocol in _DATAGRAMS and sock.local_port != 0
     )
 
 
@@ -149,28 +149,26 @@ def _nested(totals: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
     return nested
 
 
-def _listeners(subjects: list[Subject]) -> list[dict[str, Any]]:
-    environments = {id(subject.environment): subject.environment for subject in subjects}
-    for environment in environments.values():
-        environment.load_owners(
-            {subject.inode for subject in subjects if subject.environment is environment} - {0}
-        )
+def _listeners(sockets: list[Socket]) -> list[dict[str, Any]]:
+    environments = {id(sock.snapshot): sock.snapshot for sock in sockets}
+    for snapshot in environments.values():
+        snapshot.load_owners({sock.inode for sock in sockets if sock.snapshot is snapshot} - {0})
     return [
         {
-            "namespace": subject.environment.namespace.label,
-            "protocol": subject.protocol,
-            "local": subject.local,
-            "local_port": subject.local_port,
-            "uid": subject.uid,
-            "user": subject.user,
-            "processes": _commands(subject),
+            "namespace": sock.snapshot.namespace.label,
+            "protocol": sock.protocol,
+            "local": sock.local,
+            "local_port": sock.local_port,
+            "uid": sock.uid,
+            "user": sock.user,
+            "processes": _commands(sock),
         }
-        for subject in subjects
+        for sock in sockets
     ]
 
 
-def _commands(subject: Subject) -> list[str] | None:
-    held = subject.processes
+def _commands(sock: Socket) -> list[str] | None:
+    held = sock.processes
     if held is None:
         return None
     return sorted({process.comm for process in held})[:MAX_COMMANDS]

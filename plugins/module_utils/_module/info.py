@@ -12,9 +12,9 @@ from .._core.host.host import Host
 from .._core.host.namespaces import resolve
 from .._core.netlink.constants import DIAG_MODULES
 from .._core.query import record
-from .._core.query.find import View, find, look_into_each, prepare
+from .._core.query.find import NamespaceSession, find, for_each_namespace, prepare
 from .._core.selector.parse import parse_selector
-from .._core.sockets.socket import Subject
+from .._core.sockets.socket import Socket
 from .run import Answer, Request
 from .summary import VERDICT_KEYS, first, summary
 
@@ -42,28 +42,28 @@ def look(request: Request, host: Host) -> Answer:
     selector = parse_selector(options["match"], names=host)
     namespaces = resolve(options["namespaces"], proc=host.proc, directories=host.netns_directories)
     needs = {"owners"} if "process" in details or group_by == "processes" else set()
-    found: list[Subject] = []
+    found: list[Socket] = []
     unlisted: set[str] = set()
 
-    def one(view: View) -> tuple[list[Subject], set[str]]:
-        environment = view.environment()
-        subjects = find(
-            view,
+    def one(session: NamespaceSession) -> tuple[list[Socket], set[str]]:
+        snapshot = session.snapshot()
+        sockets = find(
+            session,
             selector,
             extensions=record.extensions(details),
             needs=needs,
-            environment=environment,
+            snapshot=snapshot,
         )
         if group_by in VERDICT_KEYS:
-            prepare(view, environment, record.VERDICT_NEEDS, subjects)
+            prepare(session, snapshot, record.VERDICT_NEEDS, sockets)
         elif "verdicts" in details:
-            prepare(view, environment, record.VERDICT_NEEDS, first(subjects, limit))
-        return subjects, view.unlisted
+            prepare(session, snapshot, record.VERDICT_NEEDS, first(sockets, limit))
+        return sockets, session.unlisted
 
-    for subjects, protocols in look_into_each(host, namespaces, one):
-        found += subjects
+    for sockets, protocols in for_each_namespace(host, namespaces, one):
+        found += sockets
         unlisted |= protocols
-    listed = [record.record(subject, details) for subject in first(found, limit)]
+    listed = [record.record(sock, details) for sock in first(found, limit)]
     return Answer(
         {
             "changed": False,

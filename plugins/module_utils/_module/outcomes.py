@@ -14,7 +14,7 @@ from .._core.destroy.executor import Report
 from .._core.destroy.outcomes import Result
 from .._core.guard.limits import Excess
 from .._core.query.record import record, sort_key
-from .._core.sockets.socket import Subject
+from .._core.sockets.socket import Socket
 
 # What to do about the outcomes that fail a task.
 _ADVICE = {
@@ -42,7 +42,7 @@ def entry(result: Result) -> dict[str, Any]:
     """The record of a socket, and what became of it."""
     reason = result.reason
     return {
-        **record(result.subject),
+        **record(result.socket),
         "outcome": result.outcome,
         "engine": result.engine,
         "reason": None if reason is None else reason.rule,
@@ -71,16 +71,16 @@ def _list_of(outcome: str) -> str:
 
 
 def _first(results: Iterable[Result], limit: int) -> list[Result]:
-    return heapq.nsmallest(limit, results, key=lambda result: sort_key(result.subject))
+    return heapq.nsmallest(limit, results, key=lambda result: sort_key(result.socket))
 
 
 def diff(results: Iterable[Result], limit: int) -> dict[str, str]:
     """The sockets that change, one on a line, before and after."""
     changed = [result for result in results if result.outcome in outcomes.CHANGING]
     shown = _first(changed, limit)
-    before = [line(result.subject, connected=True) for result in shown]
+    before = [line(result.socket, connected=True) for result in shown]
     after = [
-        line(result.subject, connected=False)
+        line(result.socket, connected=False)
         for result in shown
         if result.outcome == outcomes.DISCONNECTED
     ]
@@ -93,17 +93,17 @@ def _text(lines: list[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def line(subject: Subject, *, connected: bool) -> str:
+def line(sock: Socket, *, connected: bool) -> str:
     """A socket in one line, for people."""
-    words = [subject.protocol]
+    words = [sock.protocol]
     if connected:
-        words.append(subject.state)
-    words.append(_endpoint(subject.local, subject.local_port))
-    if connected and subject.has_remote:
-        words += ["->", _endpoint(subject.remote, subject.remote_port)]
-    if subject.uid is not None:
-        words.append(f"user {subject.user or subject.uid}")
-    words += [f"namespace {subject.environment.namespace.label}", f"sk:{subject.cookie_hex}"]
+        words.append(sock.state)
+    words.append(_endpoint(sock.local, sock.local_port))
+    if connected and sock.has_remote:
+        words += ["->", _endpoint(sock.remote, sock.remote_port)]
+    if sock.uid is not None:
+        words.append(f"user {sock.user or sock.uid}")
+    words += [f"namespace {sock.snapshot.namespace.label}", f"sk:{sock.cookie_hex}"]
     return " ".join(words)
 
 

@@ -89,16 +89,16 @@ def _results(one: Pass) -> list[Result]:
     """What became of each socket that a rule destroys; each once."""
     found = [each.result for each in one.done]
     for finding in one.decision.findings:
-        subject, spared = finding.violation.subject, finding.violation.spared
+        sock, spared = finding.violation.socket, finding.violation.spared
         if finding.status == decide.PROTECTED:
-            found.append(Result(subject, names.PROTECTED, spared))
+            found.append(Result(sock, names.PROTECTED, spared))
         elif finding.status == decide.LIMIT and one.decision.withheld is None:
-            found.append(Result(subject, names.LIMIT))
+            found.append(Result(sock, names.LIMIT))
     return found
 
 
 def _order(finding: Finding) -> tuple[Any, ...]:
-    return (sort_key(finding.violation.subject), finding.violation.rule.name)
+    return (sort_key(finding.violation.socket), finding.violation.rule.name)
 
 
 def _violation(finding: Finding) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _violation(finding: Finding) -> dict[str, Any]:
         "spared_by": None if spared is None else spared.rule,
         "spared_detail": None if spared is None else spared.detail,
         # Null where nobody asked who holds it: of a rule that only reports.
-        "record": record(violation.subject, ("process",)),
+        "record": record(violation.socket, ("process",)),
     }
 
 

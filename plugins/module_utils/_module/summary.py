@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .._core.query.record import sort_key, stranded, superseded
-from .._core.sockets.socket import Subject
+from .._core.sockets.socket import Socket
 from .._core.verdicts import stuck
 from .._core.verdicts.verdict import Verdict
 
@@ -24,27 +24,27 @@ NONE = "none"
 VERDICT_KEYS = frozenset({"stuck", "stranded", "superseded"})
 
 
-def first(subjects: Iterable[Subject], limit: int) -> list[Subject]:
+def first(sockets: Iterable[Socket], limit: int) -> list[Socket]:
     """The first so many in the order of records."""
-    return heapq.nsmallest(limit, subjects, key=sort_key)
+    return heapq.nsmallest(limit, sockets, key=sort_key)
 
 
-def _namespace(subject: Subject) -> str:
-    return subject.environment.namespace.label
+def _namespace(sock: Socket) -> str:
+    return sock.snapshot.namespace.label
 
 
-def _processes(subject: Subject) -> str | None:
+def _processes(sock: Socket) -> str | None:
     """The commands that hold the socket, each once: a socket counts once whoever shares it."""
-    held = subject.processes
+    held = sock.processes
     return ", ".join(sorted({process.comm for process in held})) if held else None
 
 
-def _stuck(subject: Subject) -> str | None:
-    return _names(stuck.verdicts(subject))
+def _stuck(sock: Socket) -> str | None:
+    return _names(stuck.verdicts(sock))
 
 
-def _stranded(subject: Subject) -> str | None:
-    return _names(stranded(subject))
+def _stranded(sock: Socket) -> str | None:
+    return _names(stranded(sock))
 
 
 def _names(verdicts: list[Verdict] | None) -> str | None:
@@ -54,20 +54,20 @@ def _names(verdicts: list[Verdict] | None) -> str | None:
     return ", ".join(verdict.verdict for verdict in verdicts) or NONE
 
 
-def _superseded(subject: Subject) -> bool | None:
-    found = superseded(subject)
+def _superseded(sock: Socket) -> bool | None:
+    found = superseded(sock)
     return None if found is None else bool(found)
 
 
-def _same(key: str) -> Callable[[Subject], Any]:
-    def read(subject: Subject) -> Any:
-        return getattr(subject, key)
+def _same(key: str) -> Callable[[Socket], Any]:
+    def read(sock: Socket) -> Any:
+        return getattr(sock, key)
 
     return read
 
 
 # The keys of a record that sockets can share, and how each is read.
-GROUP_KEYS: dict[str, Callable[[Subject], Any]] = {
+GROUP_KEYS: dict[str, Callable[[Socket], Any]] = {
     **{
         key: _same(key)
         for key in (
@@ -98,9 +98,9 @@ GROUP_KEYS: dict[str, Callable[[Subject], Any]] = {
 }
 
 
-def counts(subjects: Iterable[Subject], key: str) -> dict[str, int]:
+def counts(sockets: Iterable[Socket], key: str) -> dict[str, int]:
     """How many sockets have each value of a record's key, the most frequent first."""
-    counted = Counter(map(GROUP_KEYS[key], subjects))
+    counted = Counter(map(GROUP_KEYS[key], sockets))
     named = ((_name(value), count) for value, count in counted.items())
     return dict(sorted(named, key=lambda item: (-item[1], item[0])))
 
@@ -111,16 +111,16 @@ def _name(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def summary(subjects: list[Subject], group_by: str | None) -> dict[str, Any]:
+def summary(sockets: list[Socket], group_by: str | None) -> dict[str, Any]:
     """Counts by state, protocol and namespace, and by one more key if asked.
 
     other: how many sockets have none of the MAX_GROUPS most frequent values of that key.
     """
     result: dict[str, Any] = {
-        key: counts(subjects, key) for key in ("state", "protocol", "namespace")
+        key: counts(sockets, key) for key in ("state", "protocol", "namespace")
     }
     if group_by is not None:
-        groups = list(counts(subjects, group_by).items())
+        groups = list(counts(sockets, group_by).items())
         result[group_by] = dict(groups[:MAX_GROUPS])
         result["other"] = sum(count for _value, count in groups[MAX_GROUPS:])
     return result

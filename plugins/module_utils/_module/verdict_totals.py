@@ -15,8 +15,8 @@ from typing import Any
 
 from .._core.netlink import inet_diag
 from .._core.query import find
-from .._core.sockets.snapshot import Environment
-from .._core.sockets.socket import Subject
+from .._core.sockets.snapshot import Snapshot
+from .._core.sockets.socket import Socket
 from .._core.verdicts import stuck
 from .._core.verdicts.route_state import EXTENSIONS, Network
 from .._core.verdicts.stranded import STRANDED
@@ -57,29 +57,29 @@ class VerdictTotals:
 
     extensions = inet_diag.extension_bits([inet_diag.INFO]) | EXTENSIONS
 
-    def __init__(self, view: find.View, environment: Environment) -> None:
-        self._view = view
-        self._environment = environment
-        self._waiting: list[tuple[Judged, Subject]] = []
+    def __init__(self, session: find.NamespaceSession, snapshot: Snapshot) -> None:
+        self._view = session
+        self._environment = snapshot
+        self._waiting: list[tuple[Judged, Socket]] = []
 
-    def judged(self, subject: Subject) -> Judged:
+    def judged(self, sock: Socket) -> Judged:
         """The verdicts upon it: complete when totals() is asked for."""
-        found = stuck.verdicts(subject)
+        found = stuck.verdicts(sock)
         judged = Judged(tuple(each.verdict for each in found) if found else _SOUND)
-        slot, silent = slot_of(subject), silence_ms(subject)
+        slot, silent = slot_of(sock), silence_ms(sock)
         if slot is not None and silent is not None and silent >= DEFAULT_SILENT_MS:
-            judged.silent = slot, subject.cookie, silent
-        if subject.has_remote:
-            self._waiting.append((judged, subject))
+            judged.silent = slot, sock.cookie, silent
+        if sock.has_remote:
+            self._waiting.append((judged, sock))
             if len(self._waiting) >= _AT_ONCE:
                 self._ask()
         return judged
 
     def _ask(self) -> None:
         network = Network.of(self._environment)
-        network.ask(subject for _judged, subject in self._waiting)
-        for judged, subject in self._waiting:
-            found = network.verdicts(subject)
+        network.ask(sock for _judged, sock in self._waiting)
+        for judged, sock in self._waiting:
+            found = network.verdicts(sock)
             if found:
                 judged.stranded = tuple(each.verdict for each in found)
         self._waiting = []

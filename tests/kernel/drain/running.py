@@ -126,4 +126,4 @@ def close(held: Held) -> None:
 
 
 def cookies(report: Report, outcome: str) -> set[int | None]:
-    return {result.subject.cookie for result in report.results if result.outcome == outcome}
+    return {result.socket.cookie for result in report.results if result.outcome == outcome}

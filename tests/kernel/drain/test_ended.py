@@ -93,7 +93,7 @@ def test_what_leaves_the_selector_is_still_waited_for(pair: Pair, start: Start) 
     assert report.progress.ended == 0
     assert cookies(report, "destroyed") == {held.cookie}
     (result,) = report.results
-    assert result.subject.state == "close-wait"
+    assert result.socket.state == "close-wait"
     with pytest.raises(ConnectionAbortedError):
         held.target.send(b"x")
 

@@ -43,7 +43,7 @@ def test_a_fin_is_no_byte(pair: Pair, name: str) -> None:
     held = states.TCP_STATES[name](pair)
     report = run(held.where, {"state": name}, grace=0.0)
     ((result,), (mark,)) = report.results, report.marks.values()
-    assert result.subject.recv_queue == (1 if name == "close-wait" else 0)
+    assert result.socket.recv_queue == (1 if name == "close-wait" else 0)
     assert mark.lost == (0, 0, 0)
 
 

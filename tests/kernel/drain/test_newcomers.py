@@ -43,7 +43,7 @@ def test_newcomers_end_it(pair: Pair, start: Start) -> None:
     running = start(pair.client, {"remote": pair.server4}, grace=20.0, arrivals="fail")
     later = states.established(pair)
     report = running.report()
-    assert [subject.cookie for subject in report.refused] == [later.cookie]
+    assert [sock.cookie for sock in report.refused] == [later.cookie]
     assert report.failed
     assert not report.changed
     assert report.elapsed < 10

@@ -15,7 +15,7 @@ from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.query import find, record
-from linuxnet_sockets.query.find import View
+from linuxnet_sockets.query.find import NamespaceSession
 from linuxnet_sockets.selector.parse import parse_selector
 from tests.support.topologies.networks import Talk, Uplinks
 from tests.support.topologies.states import cookie_of
@@ -28,29 +28,29 @@ VERDICTS = ("address_gone", "unroutable", "no_carrier", "rerouted")
 _EVERY: Mapping[str, Any] = {"protocol": ["tcp", "udp"], "state": "all"}
 
 
-def view_of(where: LabNamespace) -> View:
+def view_of(where: LabNamespace) -> NamespaceSession:
     (namespace,) = namespaces.resolve([where.name])
-    return View(Host(), namespace)
+    return NamespaceSession(Host(), namespace)
 
 
 def chosen(where: LabNamespace, **selector: Any) -> set[int]:
     """The cookies of the TCP and UDP sockets, in any state, for which the selector is true."""
-    with view_of(where) as view:
-        parsed = parse_selector({**_EVERY, **selector}, names=view.host)
-        return {subject.cookie for subject in find.find(view, parsed)}
+    with view_of(where) as session:
+        parsed = parse_selector({**_EVERY, **selector}, names=session.host)
+        return {decoded.cookie for decoded in find.find(session, parsed)}
 
 
 def recorded(where: LabNamespace, **selector: Any) -> dict[int, list[dict[str, Any]] | None]:
     """By cookie: what the records of TCP and UDP sockets, in any state, say of `stranded`."""
-    with view_of(where) as view:
-        parsed = parse_selector({**_EVERY, **selector}, names=view.host)
-        environment = view.environment()
+    with view_of(where) as session:
+        parsed = parse_selector({**_EVERY, **selector}, names=session.host)
+        snapshot = session.snapshot()
         found = find.find(
-            view,
+            session,
             parsed,
             extensions=record.extensions(["verdicts"]),
             needs={"routes"},
-            environment=environment,
+            snapshot=snapshot,
         )
         return {each.cookie: record.record(each, ["verdicts"])["stranded"] for each in found}
 
@@ -151,9 +151,9 @@ def options_told(where: LabNamespace) -> None:
     sock = where.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.bind(("127.0.0.1", 0))
     sock.listen()
-    with view_of(where) as view:
-        parsed = parse_selector({"state": "listening", "local": "127.0.0.1"}, names=view.host)
-        (found,) = find.find(view, parsed)
+    with view_of(where) as session:
+        parsed = parse_selector({"state": "listening", "local": "127.0.0.1"}, names=session.host)
+        (found,) = find.find(session, parsed)
     sock.close()
     if inet_diag.SOCKOPT not in found.attributes:
         pytest.skip("this kernel does not tell which options a socket has (INET_DIAG_SOCKOPT)")

@@ -50,7 +50,7 @@ def cookies(talks: dict[str, Talk]) -> set[int]:
 
 
 def found(one: Pass) -> dict[int, str]:
-    return {each.violation.subject.cookie: each.status for each in one.decision.findings}
+    return {each.violation.socket.cookie: each.status for each in one.decision.findings}
 
 
 def test_an_address_that_is_back_within_its_hold_kills_nothing(
@@ -81,7 +81,7 @@ def test_an_address_that_stays_away_takes_its_connections_along_and_no_others(
     done = enforce_once(Host(), policy)
     stranded = cookies(connections.four)
     for one in (predicted, done):
-        assert {each.violation.subject.cookie for each in one.done} == stranded
+        assert {each.violation.socket.cookie for each in one.done} == stranded
         assert {each.violation.evidence for each in one.done} == {("stranded: address_gone",)}
     assert {each.result.outcome for each in done.done} <= {"destroyed", "disconnected"}
     assert outside(host) == before - stranded
@@ -125,5 +125,5 @@ def test_while_the_vpn_is_up_what_bypasses_it_goes(
     assert outside(host) == before
     done = enforce_once(Host(), policy)
     streams = {name: talk for name, talk in connections.four.items() if "udp" not in name}
-    assert {each.violation.subject.cookie for each in done.done} == cookies(streams)
+    assert {each.violation.socket.cookie for each in done.done} == cookies(streams)
     assert outside(host) == before - cookies(streams)

@@ -20,9 +20,9 @@ from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import attributes, bytecode, inet_diag, info
 from linuxnet_sockets.query import capabilities
-from linuxnet_sockets.query.find import View, find
+from linuxnet_sockets.query.find import NamespaceSession, find
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.sockets.socket import Subject
+from linuxnet_sockets.sockets.socket import Socket
 from tests.support.topologies import states
 from tests.support.topologies.states import Held
 from tests.support.topologies.topology import LabNamespace, Pair, pair
@@ -52,17 +52,19 @@ def answer(number: int) -> str:
     return errno.errorcode.get(number, str(number)) if number else "ok"
 
 
-def _view(where: LabNamespace) -> View:
+def _view(where: LabNamespace) -> NamespaceSession:
     (namespace,) = namespaces.resolve([where.name])
-    return View(Host(), namespace)
+    return NamespaceSession(Host(), namespace)
 
 
-def _sock(view: View, held: Held, protocol: str = "tcp", extensions: int = 0) -> inet_diag.Sock:
+def _sock(
+    session: NamespaceSession, held: Held, protocol: str = "tcp", extensions: int = 0
+) -> inet_diag.DiagMessage:
     """The held socket, by its cookie, or by its ends where it never had a descriptor."""
     (found,) = [
         sock
         for family in (socket.AF_INET, socket.AF_INET6)
-        for sock in inet_diag.dump(view.diag, protocol, family, extensions=extensions)
+        for sock in inet_diag.dump(session.diag, protocol, family, extensions=extensions)
         if (
             sock.cookie == held.cookie
             if held.cookie is not None
@@ -72,20 +74,20 @@ def _sock(view: View, held: Held, protocol: str = "tcp", extensions: int = 0) ->
     return found
 
 
-def supported(_ends: Pair, view: View) -> dict[str, dict[str, str | None]]:
-    return {name: verdict._asdict() for name, verdict in capabilities.support(view).items()}
+def supported(_ends: Pair, session: NamespaceSession) -> dict[str, dict[str, str | None]]:
+    return {name: verdict._asdict() for name, verdict in capabilities.support(session).items()}
 
 
-def may_destroy(_ends: Pair, view: View) -> bool:
-    return capabilities.may_destroy(view)
+def may_destroy(_ends: Pair, session: NamespaceSession) -> bool:
+    return capabilities.may_destroy(session)
 
 
-def operations(_ends: Pair, view: View) -> dict[str, str]:
+def operations(_ends: Pair, session: NamespaceSession) -> dict[str, str]:
     """Each filter op: ok, or what the kernel refuses it with."""
     found = {}
     for name, program in _OPS.items():
         try:
-            inet_diag.dump(view.diag, "tcp", socket.AF_INET, 0, 0, program)
+            inet_diag.dump(session.diag, "tcp", socket.AF_INET, 0, 0, program)
         except NetlinkError as error:
             found[name] = answer(error.errno)
         else:
@@ -93,15 +95,15 @@ def operations(_ends: Pair, view: View) -> dict[str, str]:
     return found
 
 
-def find_by_port(ends: Pair, view: View) -> dict[str, object]:
+def find_by_port(ends: Pair, session: NamespaceSession) -> dict[str, object]:
     """A look for one local port, and which of its filters the kernel took."""
     held, _other = states.established(ends), states.established(ends)
     selector = parse_selector({"local_port": held.local[1]}, names=Host())
-    found = [subject.cookie for subject in find(view, selector)]
-    exact = selector.programs(view.environment(), "tcp", "inet")
+    found = [decoded.cookie for decoded in find(session, selector)]
+    exact = selector.programs(session.snapshot(), "tcp", "inet")
     try:
         for program in exact:
-            inet_diag.dump(view.diag, "tcp", socket.AF_INET, 0, 0, program)
+            inet_diag.dump(session.diag, "tcp", socket.AF_INET, 0, 0, program)
     except NetlinkError as error:
         took = f"exact: {answer(error.errno)}, in two ops: ok"
     else:
@@ -109,12 +111,12 @@ def find_by_port(ends: Pair, view: View) -> dict[str, object]:
     return {"found": found == [held.cookie], "filter": took}
 
 
-def connection(ends: Pair, view: View) -> dict[str, object]:
+def connection(ends: Pair, session: NamespaceSession) -> dict[str, object]:
     """What the kernel tells about an established connection of somebody's."""
     held = states.established(ends)
     assert held.target is not None
     os.fchown(held.target.fileno(), _SOMEBODY, -1)
-    sock = _sock(view, held, extensions=inet_diag.extension_bits([inet_diag.INFO]))
+    sock = _sock(session, held, extensions=inet_diag.extension_bits([inet_diag.INFO]))
     told = attributes.parse(sock.attributes)
     raw = told.get(inet_diag.INFO, b"")
     return {
@@ -126,7 +128,7 @@ def connection(ends: Pair, view: View) -> dict[str, object]:
     }
 
 
-def orphan_uid(ends: Pair, view: View) -> str:
+def orphan_uid(ends: Pair, session: NamespaceSession) -> str:
     """Whose the kernel calls a socket that its application has closed."""
     held = states.zero_window(ends)
     assert held.target is not None
@@ -134,43 +136,43 @@ def orphan_uid(ends: Pair, view: View) -> str:
     held.target.close()
     held.target = None
     states.wait_for(ends.client, states.FIN_WAIT1, held.local, held.remote[1])
-    sock = _sock(view, held)
-    subject = Subject(sock, view.environment())
+    sock = _sock(session, held)
+    decoded = Socket(sock, session.snapshot())
     kernel = "its owner's" if sock.uid == _SOMEBODY else f"{sock.uid}"
-    core = "its owner's" if subject.uid == _SOMEBODY else f"{subject.uid}"
+    core = "its owner's" if decoded.uid == _SOMEBODY else f"{decoded.uid}"
     return f"kernel: {kernel}, record: {core}"
 
 
-def bound_inactive(ends: Pair, view: View) -> str:
+def bound_inactive(ends: Pair, session: NamespaceSession) -> str:
     """Whether a socket that is bound and nothing else is listed."""
     held = states.bound_inactive(ends)
     cookies = [
         sock.cookie
-        for sock in inet_diag.dump(view.diag, "tcp", socket.AF_INET, inet_diag.ANY_STATE)
+        for sock in inet_diag.dump(session.diag, "tcp", socket.AF_INET, inet_diag.ANY_STATE)
     ]
     return "listed" if held.cookie in cookies else "not listed"
 
 
 def destroying(
     make: Callable[[Pair], Held], protocol: str = "tcp", *, wrong_cookie: bool = False
-) -> Callable[[Pair, View], str]:
+) -> Callable[[Pair, NamespaceSession], str]:
     """The kernel's answer to destroying such a socket, and what a fresh look shows."""
 
-    def fact(ends: Pair, _view_of_client: View) -> str:
+    def fact(ends: Pair, _view_of_client: NamespaceSession) -> str:
         try:
             held = make(ends)
         except OSError:
             return "no such sockets"
-        with _view(held.where) as view:
+        with _view(held.where) as session:
             try:
-                sock = _sock(view, held, protocol)
+                sock = _sock(session, held, protocol)
             except HandlerMissing:
                 return "cannot be listed"
             asked = sock._replace(cookie=sock.cookie ^ 1) if wrong_cookie else sock
-            (number,) = inet_diag.destroy(view.diag, [asked])
+            (number,) = inet_diag.destroy(session.diag, [asked])
             left = [
                 each
-                for each in inet_diag.dump(view.diag, protocol, sock.family)
+                for each in inet_diag.dump(session.diag, protocol, sock.family)
                 if each.cookie == sock.cookie
             ]
         if not left:
@@ -181,7 +183,7 @@ def destroying(
     return fact
 
 
-FACTS: dict[str, Callable[[Pair, View], object]] = {
+FACTS: dict[str, Callable[[Pair, NamespaceSession], object]] = {
     "support": supported,
     "may_destroy": may_destroy,
     "bytecode": operations,
@@ -205,8 +207,8 @@ def gather() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, fact in FACTS.items():
         try:
-            with pair() as ends, _view(ends.client) as view:
-                found[name] = fact(ends, view)
+            with pair() as ends, _view(ends.client) as session:
+                found[name] = fact(ends, session)
         except Exception as error:  # noqa: BLE001 - told, and the run counts as failed
             found[name] = {"error": f"{type(error).__name__}: {error}"}
         print(f"fact: {name}: {found[name]}", flush=True)

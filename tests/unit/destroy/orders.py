@@ -34,7 +34,7 @@ def run(
 
 def outcomes_of(report: Report) -> dict[int, str]:
     """Outcome by cookie."""
-    return {result.subject.cookie: result.outcome for result in report.results}
+    return {result.socket.cookie: result.outcome for result in report.results}
 
 
 def cookies_asked_for(namespace: FakeNamespace) -> list[int]:

@@ -123,7 +123,7 @@ def test_the_same_addresses_in_two_namespaces_are_two_sockets(machine: Machine) 
     meant = machine.add(connection())
     report = run(machine)
     assert outcomes_of(report) == {meant.cookie: "destroyed"}
-    assert report.results[0].subject.identity == ("current", "tcp", meant.cookie)
+    assert report.results[0].socket.identity == ("current", "tcp", meant.cookie)
     assert other.sockets == [stays]
 
 
@@ -217,7 +217,7 @@ def test_what_changes_while_it_waits_for_its_turn_is_judged_anew(
         taken_over.cookie: "protected",
         last.cookie: "destroyed",
     }
-    reasons = {each.subject.cookie: each.reason for each in report.results}
+    reasons = {each.socket.cookie: each.reason for each in report.results}
     assert reasons[recovered.cookie] is not None
     assert reasons[recovered.cookie].rule == "changed"
     assert machine.sockets.sockets == [recovered, taken_over]

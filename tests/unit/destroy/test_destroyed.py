@@ -88,7 +88,7 @@ def test_protected_sockets_are_named_with_their_reason(machine: Machine) -> None
     for check in (True, False):
         report = run(machine, check=check)
         assert outcomes_of(report) == {spared.cookie: "protected", meant.cookie: "destroyed"}
-        reasons = {result.subject.cookie: result.reason for result in report.results}
+        reasons = {result.socket.cookie: result.reason for result in report.results}
         reason = reasons[spared.cookie]
         assert reason is not None
         assert reason.rule == "control_connection"

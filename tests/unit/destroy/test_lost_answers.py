@@ -19,8 +19,8 @@ from linuxnet_sockets.errors import (
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.netlink.connection import Connection
-from linuxnet_sockets.query.find import View
-from linuxnet_sockets.sockets.socket import Subject
+from linuxnet_sockets.query.find import NamespaceSession
+from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import FakeNetlinkSocket, FakeSocket, faults
 from tests.support.fake_kernel.model import MPTCP
 from tests.unit.destroy.orders import (
@@ -61,7 +61,7 @@ def refuse_all_but(meant: FakeSocket, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests about other sockets cannot be sent."""
     work = inet_diag.destroy
 
-    def destroy_it(where: Connection, socks: Sequence[inet_diag.Sock]) -> list[int]:
+    def destroy_it(where: Connection, socks: Sequence[inet_diag.DiagMessage]) -> list[int]:
         if socks[0].cookie != meant.cookie:
             raise NetlinkError("destroy sockets", errno.EACCES)
         return work(where, socks)
@@ -157,7 +157,7 @@ def test_an_error_after_something_was_destroyed_does_not_hide_it(
             run(machine, namespaces=spaces, protect=UNGUARDED, check=True)
         return
     report = run(machine, namespaces=spaces, protect={**UNGUARDED, "ssh_sessions": False})
-    assert [(each.subject.identity, each.outcome) for each in report.results] == [
+    assert [(each.socket.identity, each.outcome) for each in report.results] == [
         (("current", "tcp", meant.cookie), "destroyed"),
         (("other", "tcp", left.cookie), "survived"),
     ]
@@ -184,7 +184,9 @@ class Interrupted(NetlinkEngine):
 
     name = "interrupted"
 
-    def declines(self, _view: View, _subjects: Sequence[Subject]) -> list[Declined | None]:
+    def declines(
+        self, _view: NamespaceSession, _subjects: Sequence[Socket]
+    ) -> list[Declined | None]:
         raise DumpInterrupted("list mptcp sockets", 5)
 
 
@@ -199,6 +201,6 @@ def test_an_error_of_the_next_engine_does_not_hide_what_the_first_did(
     left = machine.add(connection(local_port=2, protocol=MPTCP))
     report = run(machine, {"protocol": ["tcp", "mptcp"], "state": "connected"})
     assert outcomes_of(report) == {gone.cookie: "destroyed", left.cookie: "unsupported_protocol"}
-    (reason,) = (each.reason for each in report.results if each.subject.cookie == left.cookie)
+    (reason,) = (each.reason for each in report.results if each.socket.cookie == left.cookie)
     assert reason is not None
     assert "list mptcp sockets" in (reason.detail or "")

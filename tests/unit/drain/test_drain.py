@@ -110,7 +110,7 @@ def test_a_state_that_was_not_selected_is_no_end(machine: Timeline) -> None:
     report = machine.run({"state": "established"}, grace=60.0)
     assert report.progress.ended == 1
     assert outcomes_of(report) == {sock.cookie: "destroyed"}
-    assert report.results[0].subject.state == "close-wait"
+    assert report.results[0].socket.state == "close-wait"
 
 
 def test_a_socket_that_is_connected_elsewhere_is_another_connection(machine: Timeline) -> None:
@@ -248,7 +248,7 @@ def test_a_newcomer_that_must_not_come(machine: Timeline) -> None:
     first = machine.connect(1)
     machine.at(2.0, lambda: machine.connect(2) and None)
     report = machine.run({"state": "established"}, grace=30.0, arrivals="fail")
-    assert [subject.local_port for subject in report.refused] == [2]
+    assert [decoded.local_port for decoded in report.refused] == [2]
     assert report.failed
     assert not report.drained
     assert report.finished

@@ -112,7 +112,7 @@ def test_what_is_spared_is_explained_in_the_last_step(machine: Timeline) -> None
     machine.ends(2.0, machine.connect(2))
     last = in_steps(machine, step=0.5, grace=10.0)[-1]
     (result,) = last.results
-    assert (result.subject.cookie, result.outcome) == (salt.cookie, "protected")
+    assert (result.socket.cookie, result.outcome) == (salt.cookie, "protected")
     assert result.reason is not None
     assert result.reason.rule == "control_connection"
 

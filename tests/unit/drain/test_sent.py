@@ -11,10 +11,10 @@ import pytest
 
 from linuxnet_sockets.drain.quiescence import Bytes, bytes_of, still_for
 from linuxnet_sockets.guard.limits import MaxSockets
-from linuxnet_sockets.query.find import View, find
+from linuxnet_sockets.query.find import NamespaceSession, find
 from linuxnet_sockets.query.record import extensions
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.sockets.socket import Subject
+from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import (
     CLOSE_WAIT,
@@ -31,11 +31,13 @@ from tests.unit.drain.timeline import QUIET, Timeline, left_of, outcomes_of
 from tests.unit.guard.machine import LOCAL, REMOTE, connection
 
 
-def subject_of(machine: Timeline, sock: FakeSocket) -> Subject:
+def subject_of(machine: Timeline, sock: FakeSocket) -> Socket:
     machine.add(sock)
     match = {"state": "all", "protocol": ["tcp", "udp"]}
-    with View(machine.host, machine.namespace) as view:
-        (found,) = find(view, parse_selector(match, names=machine.host), extensions=extensions(()))
+    with NamespaceSession(machine.host, machine.namespace) as session:
+        (found,) = find(
+            session, parse_selector(match, names=machine.host), extensions=extensions(())
+        )
     return found
 
 
@@ -202,7 +204,7 @@ def test_a_newcomer_is_seen_while_others_are_cut_slowly(machine: Timeline) -> No
         arrivals="fail",
         order={"pace_per_second": 5.0},
     )
-    assert [subject.local_port for subject in report.refused] == [99]
+    assert [decoded.local_port for decoded in report.refused] == [99]
     assert report.counts["destroyed"] <= 20
 
 

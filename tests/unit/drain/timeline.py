@@ -153,7 +153,7 @@ class Timeline(Machine):
 
 
 def outcomes_of(report: Report) -> dict[int, str]:
-    return {result.subject.cookie: result.outcome for result in report.results}
+    return {result.socket.cookie: result.outcome for result in report.results}
 
 
 def left_of(report: Report) -> list[int]:

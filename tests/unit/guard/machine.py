@@ -13,8 +13,8 @@ from linuxnet_sockets.guard.reason import Reason
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.netlink import inet_diag
-from linuxnet_sockets.query.find import View, prepare
-from linuxnet_sockets.sockets.socket import Subject
+from linuxnet_sockets.query.find import NamespaceSession, prepare
+from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import FakeKernel, FakeNetlinkSocket, FakeSocket
 
 LOCAL = "192.0.2.1"
@@ -104,17 +104,19 @@ class Machine:
 
     def reasons(self, guard: Guard, *sockets: FakeSocket) -> list[Reason | None]:
         """What the guard says of sockets of the fake kernel, in one look."""
-        with View(self.host, self.namespace) as view:
-            environment = view.environment()
+        with NamespaceSession(self.host, self.namespace) as session:
+            snapshot = session.snapshot()
             listed = {
-                sock.cookie: Subject(sock, environment)
+                sock.cookie: Socket(sock, snapshot)
                 for protocol in ("tcp", "udp", "udplite", "mptcp")
                 for family in (2, 10)
-                for sock in inet_diag.dump(view.diag, protocol, family, extensions=guard.extensions)
+                for sock in inet_diag.dump(
+                    session.diag, protocol, family, extensions=guard.extensions
+                )
             }
-            subjects = [listed[each.cookie] for each in sockets]
-            prepare(view, environment, guard.needs, subjects)
-            return guard.watch(environment).reasons(subjects)
+            decoded = [listed[each.cookie] for each in sockets]
+            prepare(session, snapshot, guard.needs, decoded)
+            return guard.watch(snapshot).reasons(decoded)
 
     def reason(self, guard: Guard, sock: FakeSocket) -> Reason | None:
         return self.reasons(guard, sock)[0]

@@ -11,8 +11,8 @@ import pytest
 
 from linuxnet_sockets.host.cgroups import Cgroups
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.sockets.snapshot import Environment
-from linuxnet_sockets.sockets.socket import Subject
+from linuxnet_sockets.sockets.snapshot import Snapshot
+from linuxnet_sockets.sockets.socket import Socket
 from tests.unit.guard.machine import Machine
 from tests.unit.selector import world
 
@@ -53,24 +53,24 @@ def test_a_cgroup_made_during_the_look_never_matches(
     """The selector is bound, then a service starts below /a, then the sockets are listed."""
     made(mount, "/a")
     machine = Machine(tmp_path)
-    environment = Environment(machine.host, machine.namespace, lambda: pytest.fail("no route"))
-    environment.cgroups = Cgroups(str(mount))
-    matches = parse_selector(match, names=machine.host, role="destroy").bind(environment)
+    snapshot = Snapshot(machine.host, machine.namespace, lambda: pytest.fail("no route"))
+    snapshot.cgroups = Cgroups(str(mount))
+    matches = parse_selector(match, names=machine.host, role="destroy").bind(snapshot)
 
     later = world.sock(world.facts(cgroup=made(mount, "/a/later")))
 
-    assert matches(Subject(later, environment)) is None
+    assert matches(Socket(later, snapshot)) is None
 
 
 def test_exactly_one_cgroup_is_meant_whatever_is_made_below_it(tmp_path: Path, mount: Path) -> None:
     own = made(mount, "/a")
     machine = Machine(tmp_path)
-    environment = Environment(machine.host, machine.namespace, lambda: pytest.fail("no route"))
-    environment.cgroups = Cgroups(str(mount))
-    assert environment.cgroup_path(own) == "/a"
+    snapshot = Snapshot(machine.host, machine.namespace, lambda: pytest.fail("no route"))
+    snapshot.cgroups = Cgroups(str(mount))
+    assert snapshot.cgroup_path(own) == "/a"
     made(mount, "/a/later")
     selector = parse_selector({"expression": "cgroup = /a"}, names=machine.host, role="protect")
 
     sock = world.sock(world.facts(cgroup=own))
 
-    assert selector.bind(environment)(Subject(sock, environment)) is True
+    assert selector.bind(snapshot)(Socket(sock, snapshot)) is True

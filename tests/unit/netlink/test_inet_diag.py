@@ -72,7 +72,7 @@ def test_every_field_of_a_message(fake: FakeSocket) -> None:
 
     (sock,) = inet_diag.dump(_open(kernel), protocol, fake.family)
 
-    assert sock._replace(attributes=b"") == inet_diag.Sock(
+    assert sock._replace(attributes=b"") == inet_diag.DiagMessage(
         protocol=protocol,
         family=fake.family,
         state=fake.state,
@@ -166,7 +166,7 @@ def test_both_families_at_once_are_what_two_dumps_list(
     connection = _open(kernel)
     asked = (states, extensions, bytecode.sport_ge(1024))
 
-    def unchanged(sock: inet_diag.Sock) -> inet_diag.Sock:
+    def unchanged(sock: inet_diag.DiagMessage) -> inet_diag.DiagMessage:
         return sock
 
     each = [

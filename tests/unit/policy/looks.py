@@ -13,12 +13,12 @@ from linuxnet_sockets.destroy.outcomes import Result
 from linuxnet_sockets.errors import NetlinkError
 from linuxnet_sockets.guard.reason import Reason
 from linuxnet_sockets.host.namespaces import Namespace
-from linuxnet_sockets.netlink.inet_diag import Sock
+from linuxnet_sockets.netlink.inet_diag import DiagMessage
 from linuxnet_sockets.policy.decide import Decision, Enforced, Engine
 from linuxnet_sockets.policy.evaluate import Judgement, Unseen, Violation
 from linuxnet_sockets.policy.model import Policy, Rule
-from linuxnet_sockets.sockets.snapshot import Environment
-from linuxnet_sockets.sockets.socket import Subject
+from linuxnet_sockets.sockets.snapshot import Snapshot
+from linuxnet_sockets.sockets.socket import Socket
 
 ERROR = NetlinkError("list tcp sockets", 5)
 
@@ -35,11 +35,11 @@ HERE = Place(1)
 THERE = Place(2)
 
 
-def subject(
+def decoded(
     cookie: int, place: Place = HERE, *, remote: str = "198.51.100.7", remote_port: int = 443
-) -> Subject:
+) -> Socket:
     """A connection; each has a local port of its own."""
-    sock = Sock(
+    sock = DiagMessage(
         protocol="tcp",
         family=socket.AF_INET,
         state=1,
@@ -58,13 +58,13 @@ def subject(
         inode=cookie,
         attributes=b"",
     )
-    return Subject(sock, cast(Environment, place))
+    return Socket(sock, cast(Snapshot, place))
 
 
 def look(
     policy: Policy,
     now_ms: int,
-    seen: Mapping[str, Iterable[Subject]] | Iterable[Subject],
+    seen: Mapping[str, Iterable[Socket]] | Iterable[Socket],
     place: Place = HERE,
     *,
     took_ms: int = 0,
@@ -94,7 +94,7 @@ def look(
 
 
 def violation(
-    rule: Rule, each: Subject, spared: Mapping[int, str], *, guarded: bool = True
+    rule: Rule, each: Socket, spared: Mapping[int, str], *, guarded: bool = True
 ) -> Violation:
     why = spared.get(each.cookie)
     return Violation(rule, each, (), guarded, None if why is None else Reason(why))
@@ -106,18 +106,16 @@ def unseen(place: Place = HERE) -> Unseen:
 
 def told(decision: Decision) -> dict[int, str]:
     """Status by cookie, where there is one rule."""
-    return {each.violation.subject.cookie: each.status for each in decision.findings}
+    return {each.violation.socket.cookie: each.status for each in decision.findings}
 
 
 def doomed(decision: Decision) -> list[int]:
-    return [each.subject.cookie for each in decision.destroy]
+    return [each.socket.cookie for each in decision.destroy]
 
 
 def came_out(engine: Engine, decision: Decision, now_ms: int, outcome: str = "destroyed") -> None:
     """All that was to be destroyed had this outcome."""
-    engine.done(
-        [Enforced(each, Result(each.subject, outcome)) for each in decision.destroy], now_ms
-    )
+    engine.done([Enforced(each, Result(each.socket, outcome)) for each in decision.destroy], now_ms)
 
 
 def a_pass(

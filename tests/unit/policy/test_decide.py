@@ -17,15 +17,15 @@ from tests.unit.policy.looks import (
     THERE,
     a_pass,
     came_out,
+    decoded,
     doomed,
     look,
-    subject,
     told,
     unseen,
 )
 from tests.unit.policy.policies import policy, rule
 
-ONE, TWO, THREE = subject(1), subject(2), subject(3)
+ONE, TWO, THREE = decoded(1), decoded(2), decoded(3)
 
 # Holds.
 
@@ -98,9 +98,9 @@ def test_the_same_cookie_elsewhere_is_another_socket() -> None:
     one = policy(rule(hold="2s"))
     judge = Engine(one)
     a_pass(judge, 0, look(one, 0, [ONE]), look(one, 0, [], THERE))
-    moved = subject(1, remote="198.51.100.8")
+    moved = decoded(1, remote="198.51.100.8")
     decision = a_pass(
-        judge, 2_000, look(one, 2_000, [moved]), look(one, 2_000, [subject(1, THERE)], THERE)
+        judge, 2_000, look(one, 2_000, [moved]), look(one, 2_000, [decoded(1, THERE)], THERE)
     )
     assert doomed(decision) == []
 
@@ -170,7 +170,7 @@ def test_looks_too_far_apart_say_nothing_of_the_time_between() -> None:
 def test_a_namespace_that_is_gone_is_forgotten() -> None:
     one = policy(rule(hold="2s"))
     judge = Engine(one)
-    there = subject(7, THERE)
+    there = decoded(7, THERE)
     a_pass(judge, 0, look(one, 0, []), look(one, 0, [there], THERE))
     a_pass(judge, 1_000, look(one, 1_000, []))
     assert doomed(a_pass(judge, 2_000, look(one, 2_000, [there], THERE))) == []
@@ -282,7 +282,7 @@ def test_the_limit_is_for_any_stretch_of_its_time_and_all_namespaces() -> None:
     one = policy(rule(hold=0), limits={"max_sockets": 2, "per": "10s"})
     judge = Engine(one)
     assert len(doomed(a_pass(judge, 0, look(one, 0, [ONE]), look(one, 0, [], THERE)))) == 1
-    second = [look(one, 6_000, [TWO]), look(one, 6_000, [subject(9, THERE)], THERE)]
+    second = [look(one, 6_000, [TWO]), look(one, 6_000, [decoded(9, THERE)], THERE)]
     decision = a_pass(judge, 6_000, *second)
     assert decision.excess == (2, 1, one.limits)
     assert decision.next_ms is not None
@@ -328,7 +328,7 @@ def reconnects(judge: Engine, rounds: int, outcome: str = "destroyed") -> list[i
     one, now, last, waits = judge.policy, 0, 0, []
     for cookie in range(1, rounds + 1):
         while True:
-            judge.see([look(one, now, [subject(cookie)])])
+            judge.see([look(one, now, [decoded(cookie)])])
             decision = judge.decide(now)
             came_out(judge, decision, now, outcome)
             if decision.destroy:
@@ -351,9 +351,9 @@ def test_a_client_that_comes_back_again_and_again_is_not_hammered() -> None:
     (target,) = judge.backing_off(now)
     assert target.remote_port == 443
     # Another service of the same host, and the same one from another namespace, are others.
-    others = [subject(50, remote_port=80), subject(51)]
+    others = [decoded(50, remote_port=80), decoded(51)]
     decision = a_pass(
-        judge, now, look(one, now, others), look(one, now, [subject(52, THERE)], THERE)
+        judge, now, look(one, now, others), look(one, now, [decoded(52, THERE)], THERE)
     )
     assert told(decision) == {50: "destroy", 51: "back_off", 52: "destroy"}
 
@@ -364,7 +364,7 @@ def test_what_the_limits_spread_over_time_is_no_client_that_comes_back() -> None
     judge = Engine(one)
     left, now = list(range(1, 25)), 0
     while left:
-        decision = a_pass(judge, now, look(one, now, [subject(each) for each in left]))
+        decision = a_pass(judge, now, look(one, now, [decoded(each) for each in left]))
         assert "back_off" not in told(decision).values()
         left = [each for each in left if each not in doomed(decision)]
         if left:
@@ -377,7 +377,7 @@ def test_what_the_limits_spread_over_time_is_no_client_that_comes_back() -> None
 def test_many_at_once_are_one_round() -> None:
     one = policy(rule(hold=0), limits={"max_sockets": 10_000})
     judge = Engine(one)
-    many = [subject(cookie) for cookie in range(1, 1001)]
+    many = [decoded(cookie) for cookie in range(1, 1001)]
     assert len(doomed(a_pass(judge, 0, look(one, 0, many)))) == 1000
     assert judge.backing_off(0) == {}
 
@@ -387,7 +387,7 @@ def test_back_off_is_forgotten_after_a_quiet_time() -> None:
     judge = Engine(one)
     quiet = sum(reconnects(judge, 10)) + 2 * backoff.LONGEST_MS
     for cookie in (100, 101, 102):
-        assert doomed(a_pass(judge, quiet, look(one, quiet, [subject(cookie)]))) == [cookie]
+        assert doomed(a_pass(judge, quiet, look(one, quiet, [decoded(cookie)]))) == [cookie]
 
 
 def test_what_cannot_be_destroyed_is_not_tried_without_end() -> None:

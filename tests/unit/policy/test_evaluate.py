@@ -13,7 +13,7 @@ from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.policy.evaluate import Judgement, Unseen, Violation, judge, look_at_all
 from linuxnet_sockets.policy.model import Policy
 from linuxnet_sockets.policy.parse import parse_policy
-from linuxnet_sockets.query.find import View
+from linuxnet_sockets.query.find import NamespaceSession
 from tests.support.fake_kernel import FakeRoute
 from tests.support.fake_kernel.model import TCP, UDP, FakeAddress
 from tests.unit.guard.machine import LOCAL, SECOND_LOCAL, Machine, connection
@@ -33,12 +33,12 @@ def of(machine: Machine, *rules: Any, **keys: Any) -> Policy:
 
 
 def judged(machine: Machine, policy: Policy, **keys: Any) -> Judgement:
-    with View(machine.host, machine.namespace) as view:
-        return judge(view, policy, **keys)
+    with NamespaceSession(machine.host, machine.namespace) as session:
+        return judge(session, policy, **keys)
 
 
 def cookies(judgement: Judgement) -> list[tuple[str, int]]:
-    return [(each.rule.name, each.subject.cookie) for each in judgement.violations]
+    return [(each.rule.name, each.socket.cookie) for each in judgement.violations]
 
 
 def test_what_matches_while_the_condition_holds_violates(machine: Machine) -> None:
@@ -137,13 +137,13 @@ def test_the_guard_is_asked_about_what_may_be_destroyed(machine: Machine) -> Non
         ("tell", False),
         ("tell", False),
     ]
-    spared = {each.subject.cookie: each.spared for each in found.violations if each.guarded}
+    spared = {each.socket.cookie: each.spared for each in found.violations if each.guarded}
     assert spared.pop(held.cookie) is None
     (reason,) = spared.values()
     assert reason is not None
     assert reason.rule == "control_connection"
     # Whoever is to be destroyed is logged with who holds it.
-    assert found.violations[0].subject.processes
+    assert found.violations[0].socket.processes
 
 
 def test_the_guard_is_not_asked_in_vain(machine: Machine) -> None:
@@ -242,12 +242,12 @@ def test_what_is_in_order_by_the_time_the_guard_has_answered_does_not_violate(
     def guarded(violation: Violation) -> bool:
         if not asked:
             machine.sockets.addresses.append(FakeAddress("192.0.2.200", 25, eth1.index))
-        asked.append(violation.subject.cookie)
+        asked.append(violation.socket.cookie)
         return True
 
     found = judged(machine, policy, guarded=guarded)
     assert asked == [moved.cookie, stays.cookie, stays.cookie]
-    assert [(each.subject.cookie, each.guarded) for each in found.violations] == [
+    assert [(each.socket.cookie, each.guarded) for each in found.violations] == [
         (stays.cookie, True)
     ]
 

@@ -26,9 +26,8 @@ from linuxnet_sockets.destroy.outcomes import Result
 from linuxnet_sockets.policy.budget import Kept
 from linuxnet_sockets.policy.decide import Decision, Enforced, Engine
 from linuxnet_sockets.policy.evaluate import Judgement, Unseen
-from linuxnet_sockets.sockets.socket import Subject
 from tests.unit.policy import policies
-from tests.unit.policy.looks import HERE, THERE, Place, look, subject, unseen
+from tests.unit.policy.looks import HERE, THERE, Place, decoded, look, unseen
 
 PLACES = (HERE, THERE)
 HOLDS = {"at-once": 0, "soon": 1_000, "later": 3_000, "watch": 500}
@@ -41,7 +40,7 @@ RULES = [
 PER_MS = 5_000
 COOKIES = st.integers(1, 3)
 
-Socket = tuple[Place, int]
+PlacedSocket = tuple[Place, int]
 
 
 class Seen(NamedTuple):
@@ -57,8 +56,8 @@ class History(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now_ms = 1_000_000
-        self.violating: set[tuple[str, Socket]] = set()
-        self.spared: set[Socket] = set()
+        self.violating: set[tuple[str, PlacedSocket]] = set()
+        self.spared: set[PlacedSocket] = set()
         self.accounts: dict[Place, list[Seen]] = {}
         self.destroyed: list[tuple[int, int]] = []
         self.decision: Decision | None = None
@@ -178,13 +177,13 @@ class History(RuleBasedStateMachine):
                 name: {each for at, (where, each) in self.violating if (at, where) == (name, place)}
                 for name in HOLDS
             }
-            subjects: dict[str, list[Subject]] = {
-                name: [subject(each, place) for each in sorted(cookies)]
+            sockets: dict[str, list[PlacedSocket]] = {
+                name: [decoded(each, place) for each in sorted(cookies)]
                 for name, cookies in seen.items()
             }
             spared = {each: "kernel" for where, each in self.spared if where is place}
             looks.append(
-                look(self.policy, self.now_ms, subjects, place, took_ms=took_ms, spared=spared)
+                look(self.policy, self.now_ms, sockets, place, took_ms=took_ms, spared=spared)
             )
             account.append(Seen(self.now_ms, self.now_ms + took_ms, seen))
         return looks
@@ -196,7 +195,7 @@ class History(RuleBasedStateMachine):
         self._check(self.decision, failing, withheld)
         done: list[Enforced] = []
         for violation in self.decision.destroy:
-            done.append(Enforced(violation, Result(violation.subject, outcome)))
+            done.append(Enforced(violation, Result(violation.socket, outcome)))
             if outcome in ("destroyed", "already_gone"):
                 socket = self._socket(violation)
                 self.violating = {each for each in self.violating if each[1] != socket}
@@ -204,9 +203,9 @@ class History(RuleBasedStateMachine):
             self.destroyed.append((self.now_ms, len(done)))
         self.engine.done(done, self.now_ms)
 
-    def _socket(self, violation: Any) -> Socket:
-        environment = violation.subject.environment
-        return environment, violation.subject.cookie
+    def _socket(self, violation: Any) -> PlacedSocket:
+        snapshot = violation.socket.snapshot
+        return snapshot, violation.socket.cookie
 
     def _check(self, decision: Decision, failing: set[Place], withheld: str | None) -> None:
         destroyed = [self._socket(each) for each in decision.destroy]

@@ -18,7 +18,7 @@ from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.selector.tree import Node
 from tests.unit.policy.policies import People, policy, rule
 from tests.unit.selector.generated import selectors, sockets
-from tests.unit.selector.world import Names, subject, world_of
+from tests.unit.selector.world import Names, decoded, world_of
 
 
 def tree(match: Any, role: str = "find") -> Node:
@@ -181,7 +181,7 @@ def test_what_matches_a_socket_is_never_called_impossible(match: Any, facts: Any
     except InputError:
         assume(False)
     world: Any = world_of(facts)
-    value = selector.bind(world)(subject(facts, world))
+    value = selector.bind(world)(decoded(facts, world))
     if value is not None:
         assert satisfiable([(selector.root, value)]) is not False
 

@@ -31,11 +31,11 @@ def of(machine: Machine, *rules: Any, **keys: Any) -> Policy:
 
 
 def outcomes_of(one: Pass) -> dict[int, str]:
-    return {each.violation.subject.cookie: each.result.outcome for each in one.done}
+    return {each.violation.socket.cookie: each.result.outcome for each in one.done}
 
 
 def statuses(one: Pass) -> dict[int, str]:
-    return {each.violation.subject.cookie: each.status for each in one.decision.findings}
+    return {each.violation.socket.cookie: each.status for each in one.decision.findings}
 
 
 def a_pass(machine: Machine, policy: Policy, **keys: Any) -> Pass:

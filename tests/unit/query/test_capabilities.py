@@ -13,14 +13,14 @@ from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.netlink import constants
 from linuxnet_sockets.query import capabilities
-from linuxnet_sockets.query.find import View
+from linuxnet_sockets.query.find import NamespaceSession
 from tests.support.fake_kernel import Abilities, FakeKernel, FakeSocket
 from tests.support.fake_kernel.bytecode import CGROUP_COND
 
 _EVERY = frozenset({6, 17, 136, 255, 262})
 
 
-def _view(abilities: Abilities, proc: str = "/proc") -> View:
+def _view(abilities: Abilities, proc: str = "/proc") -> NamespaceSession:
     kernel = FakeKernel(abilities)
     kernel.current.add(
         FakeSocket(local="0.0.0.0", local_port=22, state=10),
@@ -30,19 +30,19 @@ def _view(abilities: Abilities, proc: str = "/proc") -> View:
         FakeSocket(protocol=262, local="0.0.0.0", local_port=22, state=10),
     )
     host = Host(open_netlink=kernel.open, release="6.12.0", proc=proc)
-    return View(host, Namespace("current", None, kernel.current.identity))
+    return NamespaceSession(host, Namespace("current", None, kernel.current.identity))
 
 
 def _verdicts(abilities: Abilities) -> dict[str, str]:
-    with _view(abilities) as view:
-        before = list(_kernel(view).current.sockets)
-        found = {name: each.verdict for name, each in capabilities.support(view).items()}
-        assert _kernel(view).current.sockets == before
+    with _view(abilities) as session:
+        before = list(_kernel(session).current.sockets)
+        found = {name: each.verdict for name, each in capabilities.support(session).items()}
+        assert _kernel(session).current.sockets == before
     return found
 
 
-def _kernel(view: View) -> FakeKernel:
-    owner = view.host.open_netlink.__self__  # type: ignore[attr-defined]
+def _kernel(session: NamespaceSession) -> FakeKernel:
+    owner = session.host.open_netlink.__self__  # type: ignore[attr-defined]
     assert isinstance(owner, FakeKernel)
     return owner
 
@@ -67,19 +67,19 @@ def test_a_kernel_built_without() -> None:
 
 @pytest.mark.parametrize(("number", "name"), [(6, "tcp"), (255, "raw"), (262, "mptcp")])
 def test_a_missing_handler_is_told_from_a_missing_socket(number: int, name: str) -> None:
-    with _view(Abilities(handlers=_EVERY - {number})) as view:
-        found = capabilities.support(view)
+    with _view(Abilities(handlers=_EVERY - {number})) as session:
+        found = capabilities.support(session)
     missing = [each for each, how in found.items() if how.verdict == capabilities.HANDLER_MISSING]
     assert missing == [name]
     assert found[name].module == constants.DIAG_MODULES[name]
 
 
 def test_a_protocol_that_the_kernel_lacks_is_told_from_a_module_to_load() -> None:
-    with _view(Abilities(handlers=_EVERY - {136})) as view:
-        alone = capabilities.support(view)["udplite"]
+    with _view(Abilities(handlers=_EVERY - {136})) as session:
+        alone = capabilities.support(session)["udplite"]
     assert (alone.verdict, alone.module) == (capabilities.PROTOCOL_MISSING, None)
-    with _view(Abilities(handlers=_EVERY - {136, 17})) as view:
-        both = capabilities.support(view)
+    with _view(Abilities(handlers=_EVERY - {136, 17})) as session:
+        both = capabilities.support(session)
     assert {both[name].verdict for name in ("udp", "udplite")} == {capabilities.HANDLER_MISSING}
     assert both["udplite"].module == "udp_diag"
 
@@ -92,10 +92,10 @@ def test_an_old_kernel_that_does_not_know_mptcp() -> None:
 
 @pytest.mark.parametrize("privileged", [True, False])
 def test_whether_the_caller_may(privileged: bool) -> None:
-    with _view(Abilities(privileged=privileged)) as view:
-        assert capabilities.may_destroy(view) is privileged
+    with _view(Abilities(privileged=privileged)) as session:
+        assert capabilities.may_destroy(session) is privileged
         verdicts = {
-            name: each.verdict for name, each in capabilities.support_for_caller(view).items()
+            name: each.verdict for name, each in capabilities.support_for_caller(session).items()
         }
     assert (verdicts["tcp"] == capabilities.NOT_PERMITTED) is not privileged
     assert verdicts["mptcp"] == capabilities.NO_DESTROY_HANDLER
@@ -112,10 +112,10 @@ def _for_caller(
     if effective is not None:
         (proc / "self" / "status").write_text(f"Name:\tpython3\nCapEff:\t{effective}\n")
     abilities = Abilities(handlers=_EVERY, privileged=privileged, destroys=destroys)
-    with _view(abilities, proc=str(proc)) as view:
+    with _view(abilities, proc=str(proc)) as session:
         return {
             name: (each.verdict, each.reason)
-            for name, each in capabilities.support_for_caller(view).items()
+            for name, each in capabilities.support_for_caller(session).items()
         }
 
 
@@ -146,7 +146,7 @@ def test_no_reason_is_made_up(tmp_path: Path, effective: str | None) -> None:
 
 
 def test_the_right_is_told_without_any_handler() -> None:
-    with _view(Abilities(handlers=frozenset())) as view:
-        assert capabilities.may_destroy(view)
-        found = {each.verdict for each in capabilities.support_for_caller(view).values()}
+    with _view(Abilities(handlers=frozenset())) as session:
+        assert capabilities.may_destroy(session)
+        found = {each.verdict for each in capabilities.support_for_caller(session).values()}
     assert found == {capabilities.HANDLER_MISSING}

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets.query.find import View, find, find_as, prepare
+from linuxnet_sockets.query.find import NamespaceSession, find, find_map, prepare
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.sockets.socket import Subject
+from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import FakeRoute
 from tests.unit.guard.machine import LOCAL, Machine, connection
 
@@ -31,8 +31,8 @@ def routed(machine: Machine) -> Machine:
 
 def cookies(machine: Machine, selector: dict[str, Any]) -> list[int]:
     parsed = parse_selector(selector, names=machine.host)
-    with View(machine.host, machine.namespace) as view:
-        return [subject.cookie for subject in find(view, parsed)]
+    with NamespaceSession(machine.host, machine.namespace) as session:
+        return [sock.cookie for sock in find(session, parsed)]
 
 
 def kinds(machine: Machine) -> Counter[int]:
@@ -91,12 +91,12 @@ def test_what_is_made_is_made_of_those_that_match_in_the_end(routed: Machine) ->
     parsed = parse_selector({"stranded": "address_gone"}, names=routed.host)
     made: list[int] = []
 
-    def make(subject: Subject) -> int:
-        made.append(subject.local_port)
-        return subject.local_port
+    def make(sock: Socket) -> int:
+        made.append(sock.local_port)
+        return sock.local_port
 
-    with View(routed.host, routed.namespace) as view:
-        assert find_as(make, view, parsed, view.environment()) == [1]
+    with NamespaceSession(routed.host, routed.namespace) as session:
+        assert find_map(make, session, parsed, session.snapshot()) == [1]
     assert made == [1]
 
 
@@ -156,12 +156,12 @@ def test_families_that_are_not_both_meant_are_asked_for_one_by_one(machine: Mach
 def test_owners_are_looked_for_once(routed: Machine) -> None:
     routed.add(connection())
     parsed = parse_selector({"process": "app"}, names=routed.host)
-    with View(routed.host, routed.namespace) as view:
-        environment = view.environment()
-        (subject,) = find(view, parsed, needs={"owners"}, environment=environment)
-        owners = environment.owners
-        prepare(view, environment, {"owners"}, [subject])
-        assert environment.owners is owners
-        environment.load_owners({1})
-        assert environment.owners is not owners
-        assert subject.processes
+    with NamespaceSession(routed.host, routed.namespace) as session:
+        snapshot = session.snapshot()
+        (sock,) = find(session, parsed, needs={"owners"}, snapshot=snapshot)
+        owners = snapshot.owners
+        prepare(session, snapshot, {"owners"}, [sock])
+        assert snapshot.owners is owners
+        snapshot.load_owners({1})
+        assert snapshot.owners is not owners
+        assert sock.processes

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from linuxnet_sockets.errors import InputError
 from linuxnet_sockets.selector.parse import parse_selector
 
-from .world import Names, World, facts, subject
+from .world import Names, World, decoded, facts
 
 
 def matches(expression: str, **given: Any) -> bool | None:
     world: Any = World()
     selector = parse_selector({"expression": expression, "protocol": "tcp"}, names=Names())
-    return selector.bind(world)(subject(facts(**given), world))
+    return selector.bind(world)(decoded(facts(**given), world))
 
 
 def refused(expression: str) -> str:
@@ -128,7 +128,7 @@ def test_a_backslash_takes_the_next_character() -> None:
     world: Any = World()
     world.cgroup_ids = lambda path: frozenset({13}) if path == "/with blank" else None
     selector = parse_selector({"expression": "cgroup /with\\ blank"}, names=Names())
-    assert selector.bind(world)(subject(facts(cgroup=13), world)) is True
+    assert selector.bind(world)(decoded(facts(cgroup=13), world)) is True
 
 
 @pytest.mark.parametrize(
@@ -198,4 +198,4 @@ def test_anything_is_a_selector_or_an_error(expression: str) -> None:
     world: Any = World()
     with contextlib.suppress(InputError):
         selector = parse_selector({"expression": expression}, names=Names())
-        assert selector.bind(world)(subject(facts(), world)) in (True, False, None)
+        assert selector.bind(world)(decoded(facts(), world)) in (True, False, None)

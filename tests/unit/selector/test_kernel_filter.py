@@ -18,10 +18,10 @@ from linuxnet_sockets.errors import BytecodeTooLong
 from linuxnet_sockets.netlink.bytecode import MAX_LENGTH
 from linuxnet_sockets.selector.kernel_filter import MAX_PROGRAMS
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.sockets.socket import Subject
+from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import bytecode
 
-from .world import Names, World, facts, sixteen, subject
+from .world import Names, World, decoded, facts, sixteen
 
 
 def _programs(selector: Any, protocol: str = "tcp", family: str = "inet", **options: Any) -> Any:
@@ -70,7 +70,7 @@ def test_thousands_of_hosts_under_not_accept_too_much_rather_than_too_little() -
     world: Any = World()
     test = parse_selector({"not": {"remote": hosts}}, names=Names()).bind(world)
     for host in hosts[::100]:
-        assert test(subject(facts(remote=host), world)) is False
+        assert test(decoded(facts(remote=host), world)) is False
 
 
 def test_what_python_cannot_test_again_is_never_left_to_it() -> None:
@@ -171,13 +171,13 @@ def test_a_large_set_of_hosts_is_looked_up_and_not_walked() -> None:
     hosts = _hosts(20_000)
     large = parse_selector({"remote": [*hosts, "192.0.2.0/24"]}, names=Names()).bind(world)
     small = parse_selector({"remote": ["10.9.9.9", "192.0.2.0/24"]}, names=Names()).bind(world)
-    found, absent = (subject(facts(remote=each), world) for each in (hosts[-1], "192.0.3.9"))
+    found, absent = (decoded(facts(remote=each), world) for each in (hosts[-1], "192.0.3.9"))
     assert large(found) is True
-    assert large(subject(facts(remote="192.0.2.9"), world)) is True
+    assert large(decoded(facts(remote="192.0.2.9"), world)) is True
     assert large(absent) is False
     # A walk would take thousands of times as long.
     assert _seconds(large, absent) < 50 * _seconds(small, absent)
 
 
-def _seconds(test: Callable[[Subject], object], judged: Subject) -> float:
+def _seconds(test: Callable[[Socket], object], judged: Socket) -> float:
     return min(timeit.repeat(lambda: test(judged), number=200, repeat=5))

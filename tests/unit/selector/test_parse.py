@@ -17,7 +17,7 @@ from linuxnet_sockets.netlink import constants
 from linuxnet_sockets.selector.keys import FOREIGN, KEYS
 from linuxnet_sockets.selector.parse import Selector, parse_selector
 
-from .world import Names, World, facts, subject
+from .world import Names, World, decoded, facts
 
 
 def parse(value: object, role: str = "find") -> Selector:
@@ -32,7 +32,7 @@ def refused(value: object, role: str = "find") -> InputError:
 
 def matches(value: object, **given: Any) -> bool | None:
     world: Any = World()
-    return parse(value).bind(world)(subject(facts(**given), world))
+    return parse(value).bind(world)(decoded(facts(**given), world))
 
 
 def test_nothing_said_means_what_plain_ss_shows() -> None:
@@ -428,5 +428,5 @@ def test_states_and_families_that_cannot_match_are_not_dumped() -> None:
 def test_a_selector_that_is_the_same_for_all_is_no_test_any_more() -> None:
     world: Any = World()
     bound = parse({"not": {"local": "interface:nowhere0"}}, "protect").bind(world)
-    assert bound(subject(facts())) is None
-    assert parse({"expression": "dst *"}, "protect").bind(world)(subject(facts())) is True
+    assert bound(decoded(facts())) is None
+    assert parse({"expression": "dst *"}, "protect").bind(world)(decoded(facts())) is True

@@ -17,7 +17,7 @@ from linuxnet_sockets.selector.parse import Selector, parse_selector
 from tests.support.fake_kernel import bytecode
 
 from . import generated, reference
-from .world import STATES, Names, sixteen, subject, world_of
+from .world import STATES, Names, decoded, sixteen, world_of
 
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 _REFUSED = (
@@ -59,8 +59,8 @@ def _dumped(selector: Selector, facts: Mapping[str, Any], exact_ops: bool) -> bo
         return False
     if not selector.states(protocol) >> STATES[facts["state"]] & 1:
         return False
-    environment: Any = world_of(facts)
-    programs = selector.programs(environment, protocol, family, exact_ops=exact_ops)
+    snapshot: Any = world_of(facts)
+    programs = selector.programs(snapshot, protocol, family, exact_ops=exact_ops)
     for program in programs:
         assert not program or bytecode.audit(program, privileged=False) == 0
     entry = _entry(facts)
@@ -81,7 +81,7 @@ def test_the_test_in_python_agrees_with_the_reference(
 ) -> None:
     world: Any = world_of(facts)
     matches = _parsed(selector).bind(world)
-    assert matches(subject(facts, world)) is reference.truth(selector, facts)
+    assert matches(decoded(facts, world)) is reference.truth(selector, facts)
 
 
 @given(generated.selectors(expressions=False), generated.sockets())
@@ -91,7 +91,7 @@ def test_without_defaults_a_protecting_selector_covers_every_protocol_and_state(
 ) -> None:
     world: Any = world_of(facts)
     matches = _parsed(selector, role="protect").bind(world)
-    assert matches(subject(facts, world)) is reference.truth(selector, facts, defaults=False)
+    assert matches(decoded(facts, world)) is reference.truth(selector, facts, defaults=False)
 
 
 @given(generated.selectors(), generated.sockets(), st.booleans())
@@ -101,7 +101,7 @@ def test_filter_and_test_together_find_just_what_is_true(
 ) -> None:
     parsed = _parsed(selector)
     world: Any = world_of(facts)
-    found = _dumped(parsed, facts, exact_ops) and parsed.bind(world)(subject(facts, world))
+    found = _dumped(parsed, facts, exact_ops) and parsed.bind(world)(decoded(facts, world))
     assert (found is True) is (reference.truth(selector, facts) is True)
 
 
@@ -111,8 +111,8 @@ def test_the_filter_of_both_families_leaves_out_nothing_that_is_true(
     selector: dict[str, Any], facts: dict[str, Any]
 ) -> None:
     parsed = _parsed(selector)
-    environment: Any = world_of(facts)
-    program = parsed.program_of_both(environment, facts["protocol"])
+    snapshot: Any = world_of(facts)
+    program = parsed.program_of_both(snapshot, facts["protocol"])
     if not program:
         return
     assert bytecode.audit(program, privileged=False) == 0
@@ -127,5 +127,5 @@ def test_filters_of_ss_select_what_ss_would(
     selector = {"expression": expression, "protocol": ["tcp", "udp", "mptcp"]}
     parsed = _parsed(selector)
     world: Any = world_of(facts)
-    found = _dumped(parsed, facts, True) and parsed.bind(world)(subject(facts, world))
+    found = _dumped(parsed, facts, True) and parsed.bind(world)(decoded(facts, world))
     assert (found is True) is (reference.truth(selector, facts) is True)

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from linuxnet_sockets.host.processes import Process
-from linuxnet_sockets.netlink.inet_diag import Sock
-from linuxnet_sockets.sockets.socket import Subject
+from linuxnet_sockets.netlink.inet_diag import DiagMessage
+from linuxnet_sockets.sockets.socket import Socket
 
 STATES = {
     "established": 1,
@@ -186,10 +186,10 @@ def facts(**given: Any) -> dict[str, Any]:
     return {**DEFAULTS, **given}
 
 
-def sock(facts: Mapping[str, Any], cookie: int = 1) -> Sock:
+def diag_message(facts: Mapping[str, Any], cookie: int = 1) -> DiagMessage:
     """As the kernel dumps it: a TCP socket that is only bound says that it is closed."""
     number = STATES[facts["state"]]
-    return Sock(
+    return DiagMessage(
         protocol=facts["protocol"],
         family=int(socket.AF_INET if facts["family"] == "inet" else socket.AF_INET6),
         state=7 if number == 13 else number,
@@ -215,6 +215,6 @@ def world_of(facts: Mapping[str, Any]) -> World:
     return World(holders)
 
 
-def subject(facts: Mapping[str, Any], world: World | None = None) -> Subject:
-    environment: Any = world or world_of(facts)
-    return Subject(sock(facts), environment)
+def decoded(facts: Mapping[str, Any], world: World | None = None) -> Socket:
+    snapshot: Any = world or world_of(facts)
+    return Socket(diag_message(facts), snapshot)

@@ -11,8 +11,8 @@ from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.netlink import inet_diag, routes
 from linuxnet_sockets.netlink.connection import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Connection
-from linuxnet_sockets.sockets.snapshot import Environment
-from linuxnet_sockets.sockets.socket import Subject
+from linuxnet_sockets.sockets.snapshot import Snapshot
+from linuxnet_sockets.sockets.socket import Socket
 from linuxnet_sockets.verdicts.route_state import EXTENSIONS, Network
 from linuxnet_sockets.verdicts.stranded import STRANDED
 from tests.support.fake_kernel import FakeKernel, FakeLink, FakeRoute, FakeSocket, model
@@ -60,37 +60,37 @@ class Networked:
         for route in self.defaults:
             self.here.routes.remove(route)
 
-    def environment(self) -> Environment:
+    def snapshot(self) -> Snapshot:
         host = Host(open_netlink=self.kernel.open)
         namespace = Namespace("current", None, self.here.identity)
-        return Environment(
+        return Snapshot(
             host, namespace, lambda: Connection(self.kernel.open("current", NETLINK_ROUTE))
         )
 
-    def subjects(self, environment: Environment) -> list[Subject]:
+    def sockets(self, snapshot: Snapshot) -> list[Socket]:
         diag = Connection(self.kernel.open("current", NETLINK_SOCK_DIAG))
         return [
-            Subject(sock, environment)
+            Socket(sock, snapshot)
             for protocol in ("tcp", "udp", "udplite", "mptcp")
             for family in (socket.AF_INET, socket.AF_INET6)
             for sock in inet_diag.dump(diag, protocol, family, extensions=EXTENSIONS)
         ]
 
-    def network(self) -> tuple[Network, list[Subject]]:
+    def network(self) -> tuple[Network, list[Socket]]:
         """All sockets that were added, and what was found out of them."""
-        environment = self.environment()
-        subjects = self.subjects(environment)
-        network = Network.of(environment)
-        network.ask(subjects)
-        return network, subjects
+        snapshot = self.snapshot()
+        sockets = self.sockets(snapshot)
+        network = Network.of(snapshot)
+        network.ask(sockets)
+        return network, sockets
 
-    def judge(self, *sockets: FakeSocket) -> set[str]:
+    def judge(self, *added: FakeSocket) -> set[str]:
         """The names of what holds of the last of these sockets; `?` with one that is unknown."""
-        self.here.add(*sockets)
-        network, subjects = self.network()
-        subject = next(each for each in subjects if each.cookie == sockets[-1].cookie)
-        values = {name: network.judge(subject, name) for name in STRANDED}
-        told = network.verdicts(subject)
+        self.here.add(*added)
+        network, sockets = self.network()
+        decoded = next(each for each in sockets if each.cookie == added[-1].cookie)
+        values = {name: network.judge(decoded, name) for name in STRANDED}
+        told = network.verdicts(decoded)
         held = {name for name, value in values.items() if value}
         unknown = {f"{name}?" for name, value in values.items() if value is None}
         assert (told is None) == (not held and bool(unknown))
@@ -99,8 +99,8 @@ class Networked:
 
     def evidence(self, sock: FakeSocket) -> dict[str, dict[str, object]]:
         self.here.add(sock)
-        network, (subject,) = self.network()
-        found = network.verdicts(subject)
+        network, (decoded,) = self.network()
+        found = network.verdicts(decoded)
         assert found is not None
         assert {each.for_ms for each in found} <= {None}
         return {each.verdict: each.evidence for each in found}

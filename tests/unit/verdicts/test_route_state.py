@@ -48,10 +48,10 @@ def test_each_distinct_question_is_asked_once() -> None:
             for number in range(300)
         )
     )
-    network, subjects = net.network()
+    network, sockets = net.network()
     assert len(net.looked_up) == 20
-    assert all(network.verdicts(each) == [] for each in subjects)
-    network.ask(subjects)
+    assert all(network.verdicts(each) == [] for each in sockets)
+    network.ask(sockets)
     assert len(net.looked_up) == 20
 
 
@@ -71,9 +71,9 @@ def test_where_a_rule_goes_by_source_each_is_asked_for() -> None:
     net.here.rules.append(FakeRule(socket.AF_INET, 10, BY_RULE, source="192.0.2.12/32"))
     net.vpn(table=BY_RULE)
     net.here.add(*(connection(each) for each in locals_))
-    network, subjects = net.network()
+    network, sockets = net.network()
     assert len(net.looked_up) == 11
-    rerouted = [each.local for each in subjects if network.judge(each, "rerouted")]
+    rerouted = [each.local for each in sockets if network.judge(each, "rerouted")]
     assert rerouted == ["192.0.2.12"]
 
 
@@ -125,12 +125,12 @@ def test_what_a_rule_looks_at_and_the_kernel_does_not_tell_is_unknown(
 ) -> None:
     net = _by(rule)
     net.here.add(connection(**untold))  # type: ignore[arg-type]
-    environment = net.environment()
-    subjects = net.subjects(environment)
-    network = Network.of(environment)
-    network.ask(subjects)
-    assert [network.verdicts(each) for each in subjects] == [None]
-    assert network.judge(subjects[0], "address_gone") is False
+    snapshot = net.snapshot()
+    sockets = net.sockets(snapshot)
+    network = Network.of(snapshot)
+    network.ask(sockets)
+    assert [network.verdicts(each) for each in sockets] == [None]
+    assert network.judge(sockets[0], "address_gone") is False
 
 
 def test_rules_of_one_family_are_nothing_to_the_other() -> None:
@@ -227,33 +227,33 @@ def test_where_nothing_is_wrong_the_interfaces_are_listed_once() -> None:
 def test_what_was_not_asked_is_unknown() -> None:
     net = Networked()
     net.here.add(connection())
-    environment = net.environment()
-    (subject,) = net.subjects(environment)
-    network = Network.of(environment)
-    assert network.judge(subject, "unroutable") is None
-    assert network.verdicts(subject) is None
-    assert Network.of(environment) is network
+    snapshot = net.snapshot()
+    (decoded,) = net.sockets(snapshot)
+    network = Network.of(snapshot)
+    assert network.judge(decoded, "unroutable") is None
+    assert network.verdicts(decoded) is None
+    assert Network.of(snapshot) is network
 
 
 def test_answers_that_do_not_come_leave_their_sockets_unknown() -> None:
     net = Networked()
     net.here.add(connection())
-    environment = net.environment()
-    subjects = net.subjects(environment)
-    network = Network(environment)
+    snapshot = net.snapshot()
+    sockets = net.sockets(snapshot)
+    network = Network(snapshot)
     net.here.faults.append(faults.lost())
-    network.ask(subjects)
-    assert network.verdicts(subjects[0]) is None
+    network.ask(sockets)
+    assert network.verdicts(sockets[0]) is None
 
 
 def test_a_namespace_that_does_not_tell_its_rules_is_an_error() -> None:
     net = Networked()
-    environment = net.environment()
-    assert environment.links
-    assert environment.addresses
+    snapshot = net.snapshot()
+    assert snapshot.links
+    assert snapshot.addresses
     net.here.faults.append(faults.done_with(errno.EPERM))
     with pytest.raises(NetlinkError):
-        Network.of(environment)
+        Network.of(snapshot)
 
 
 def test_evidence_of_an_address_that_is_gone() -> None:

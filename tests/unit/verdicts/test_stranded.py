@@ -251,11 +251,11 @@ def test_rerouted_to(local: str, remote: str) -> None:
     net = Networked()
     net.vpn()
     net.here.add(connection(local, remote))
-    network, (subject,) = net.network()
-    assert network.judge(subject, "rerouted", frozenset({"wg0"})) is True
-    assert network.judge(subject, "rerouted", frozenset({"wg0", "wg1"})) is True
-    assert network.judge(subject, "rerouted", frozenset({"eth1"})) is False
-    assert network.judge(subject, "rerouted", frozenset()) is False
+    network, (decoded,) = net.network()
+    assert network.judge(decoded, "rerouted", frozenset({"wg0"})) is True
+    assert network.judge(decoded, "rerouted", frozenset({"wg0", "wg1"})) is True
+    assert network.judge(decoded, "rerouted", frozenset({"eth1"})) is False
+    assert network.judge(decoded, "rerouted", frozenset()) is False
 
 
 @pytest.mark.parametrize(
@@ -348,11 +348,11 @@ def test_several_ways_none_of_which_holds_the_address(number: int) -> None:
     six = connection(LOCAL6, f"2001:db8:f::{number}")
     assert net.judge(four) == {"rerouted"}
     assert net.judge(six) == {"rerouted"}
-    network, subjects = net.network()
-    for subject in subjects:
-        assert network.judge(subject, "rerouted", {"wg0", "wg1"}) is True
-        assert network.judge(subject, "rerouted", {"wg0"}) is False
-        assert network.judge(subject, "rerouted", {"wg1"}) is False
+    network, sockets = net.network()
+    for decoded in sockets:
+        assert network.judge(decoded, "rerouted", {"wg0", "wg1"}) is True
+        assert network.judge(decoded, "rerouted", {"wg0"}) is False
+        assert network.judge(decoded, "rerouted", {"wg1"}) is False
 
 
 def test_ways_that_the_kernel_does_not_tell_are_unknown() -> None:

@@ -12,9 +12,9 @@ import pytest
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.query import record
-from linuxnet_sockets.query.find import View, find
+from linuxnet_sockets.query.find import NamespaceSession, find
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.sockets.socket import Subject
+from linuxnet_sockets.sockets.socket import Socket
 from linuxnet_sockets.verdicts.stuck import DEFAULT_FOR_MS, STATES, STUCK, judge, verdicts
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import (
@@ -110,12 +110,12 @@ LEFT = {"timer": RETRANSMISSION, "unacked": 1, "backoff": 7, "rto": 26_112_000}
 QUIET = {"last_data_recv": 3 * HOUR, "last_ack_recv": 3 * HOUR, "last_data_sent": 3 * HOUR}
 
 
-def subject_of(machine: Machine, sock: FakeSocket) -> Subject:
+def subject_of(machine: Machine, sock: FakeSocket) -> Socket:
     machine.add(sock, holder=None)
     selector = parse_selector({"state": "all"}, names=machine.host, role="protect")
-    with View(machine.host, machine.namespace) as view:
-        (subject,) = find(view, selector, extensions=INFO)
-    return subject
+    with NamespaceSession(machine.host, machine.namespace) as session:
+        (decoded,) = find(session, selector, extensions=INFO)
+    return decoded
 
 
 HAVE: list[tuple[str, FakeSocket]] = [
@@ -151,16 +151,16 @@ HAVE: list[tuple[str, FakeSocket]] = [
 
 @pytest.mark.parametrize(("name", "sock"), HAVE)
 def test_a_connection_that_has_it(machine: Machine, name: str, sock: FakeSocket) -> None:
-    subject = subject_of(machine, sock)
+    decoded = subject_of(machine, sock)
 
-    assert judge(subject, name) is True
-    assert judge(subject, name, 0) is True
-    told = {each.verdict: each for each in verdicts(subject) or []}
+    assert judge(decoded, name) is True
+    assert judge(decoded, name, 0) is True
+    told = {each.verdict: each for each in verdicts(decoded) or []}
     proven = told[name].for_ms
     assert proven is not None
     assert proven >= DEFAULT_FOR_MS[name]
-    assert judge(subject, name, proven) is True
-    assert judge(subject, name, proven + 1) is False
+    assert judge(decoded, name, proven) is True
+    assert judge(decoded, name, proven + 1) is False
     assert all(isinstance(each, int) for each in told[name].evidence.values())
 
 
@@ -206,20 +206,20 @@ NEARLY: list[tuple[str, FakeSocket]] = [
 
 @pytest.mark.parametrize(("name", "sock"), NEARLY)
 def test_a_connection_that_nearly_has_it(machine: Machine, name: str, sock: FakeSocket) -> None:
-    subject = subject_of(machine, sock)
+    decoded = subject_of(machine, sock)
 
-    assert judge(subject, name) is False
-    assert name not in {each.verdict for each in verdicts(subject) or []}
+    assert judge(decoded, name) is False
+    assert name not in {each.verdict for each in verdicts(decoded) or []}
 
 
 def test_what_a_normal_close_leaves_in_fin_wait_2_is_not_stuck(machine: Machine) -> None:
     """inet_twsk_diag_fill: a small record under the timer of TIME_WAIT, without tcp_info."""
     sock = made(FIN_WAIT2, TIMEWAIT, inode=0, expires=59_000)
     machine.kernel.abilities.info_size = 0
-    subject = subject_of(machine, sock)
+    decoded = subject_of(machine, sock)
 
-    assert {judge(subject, name, 0) for name in STUCK} == {False}
-    assert verdicts(subject) == []
+    assert {judge(decoded, name, 0) for name in STUCK} == {False}
+    assert verdicts(decoded) == []
 
 
 @pytest.mark.parametrize("name", STUCK)
@@ -228,27 +228,27 @@ def test_listeners_and_what_is_left_of_connections_are_never_stuck(
 ) -> None:
     for state in (LISTEN, TIME_WAIT):
         sock = made(state, TIMEWAIT if state == TIME_WAIT else 0)
-        subject = subject_of(machine, sock)
-        assert judge(subject, name, 0) is False
-        assert verdicts(subject) == []
+        decoded = subject_of(machine, sock)
+        assert judge(decoded, name, 0) is False
+        assert verdicts(decoded) == []
         machine.sockets.remove(sock)
 
 
 def test_of_other_protocols_nothing_is_known(machine: Machine) -> None:
     sock = FakeSocket(protocol=UDP, local=LOCAL, local_port=53, remote=REMOTE, remote_port=53)
-    subject = subject_of(machine, sock)
-    assert judge(subject, "close_wait") is None
-    assert verdicts(subject) is None
+    decoded = subject_of(machine, sock)
+    assert judge(decoded, "close_wait") is None
+    assert verdicts(decoded) is None
 
 
 def test_without_the_kernels_numbers_it_is_unknown_where_it_could_hold(machine: Machine) -> None:
     machine.add(made(CLOSE_WAIT, **QUIET), holder=None)
     selector = parse_selector({"local_port": 40_000}, names=machine.host)
-    with View(machine.host, machine.namespace) as view:
-        (subject,) = find(view, selector)
-    assert judge(subject, "close_wait") is None
-    assert judge(subject, "syn_sent") is False
-    assert verdicts(subject) is None
+    with NamespaceSession(machine.host, machine.namespace) as session:
+        (decoded,) = find(session, selector)
+    assert judge(decoded, "close_wait") is None
+    assert judge(decoded, "syn_sent") is False
+    assert verdicts(decoded) is None
 
 
 def test_a_field_that_an_old_kernel_lacks_leaves_unknown_what_needs_it(machine: Machine) -> None:
@@ -277,20 +277,20 @@ def test_the_longest_interval_is_that_of_the_namespace(machine: Machine) -> None
 
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_record_is_made_though_its_namespace_is_gone(machine: Machine, asked: bool) -> None:
-    subject = subject_of(machine, made(ESTABLISHED, **SHUT))
+    decoded = subject_of(machine, made(ESTABLISHED, **SHUT))
     nowhere = str(machine.proc / "nowhere")
-    subject.environment.namespace = Namespace("gone", nowhere, (1, 1), asked=asked)
+    decoded.snapshot.namespace = Namespace("gone", nowhere, (1, 1), asked=asked)
 
-    (told,) = record.record(subject, ("verdicts",))["stuck"]
+    (told,) = record.record(decoded, ("verdicts",))["stuck"]
 
     assert told["verdict"] == "zero_window"
-    assert subject.environment.local_port_range is None
+    assert decoded.snapshot.local_port_range is None
 
 
 def test_nobody_owns_a_subflow_but_its_connection(machine: Machine) -> None:
-    subject = subject_of(machine, made(FIN_WAIT2, inode=0, ulp="mptcp", **QUIET))
-    assert judge(subject, "orphaned") is None
-    assert judge(subject, "fin_wait") is True
+    decoded = subject_of(machine, made(FIN_WAIT2, inode=0, ulp="mptcp", **QUIET))
+    assert judge(decoded, "orphaned") is None
+    assert judge(decoded, "fin_wait") is True
 
 
 def test_the_record_tells_what_its_selector_asked_for(machine: Machine) -> None:
@@ -300,19 +300,19 @@ def test_the_record_tells_what_its_selector_asked_for(machine: Machine) -> None:
         ({"verdict": "close_wait", "for": "2h"}, None),
     ):
         selector = parse_selector({"stuck": written}, names=machine.host)
-        with View(machine.host, machine.namespace) as view:
-            found = find(view, selector, extensions=record.extensions(("verdicts",)))
+        with NamespaceSession(machine.host, machine.namespace) as session:
+            found = find(session, selector, extensions=record.extensions(("verdicts",)))
         assert bool(found) is (told is not None)
-        for subject in found:
-            entry = record.record(subject)
-            assert entry == record.record(subject, ("verdicts",))
+        for decoded in found:
+            entry = record.record(decoded)
+            assert entry == record.record(decoded, ("verdicts",))
             assert [(each["verdict"], each["for_ms"]) for each in entry["stuck"]] == told
             assert entry["stuck"][0]["evidence"]["last_ack_ms"] == 5010
     plain = parse_selector({"state": "close-wait"}, names=machine.host)
-    with View(machine.host, machine.namespace) as view:
-        (subject,) = find(view, plain, extensions=INFO)
-    assert record.record(subject, ("verdicts",))["stuck"] == []
-    assert record.record(subject)["stuck"] is None
+    with NamespaceSession(machine.host, machine.namespace) as session:
+        (decoded,) = find(session, plain, extensions=INFO)
+    assert record.record(decoded, ("verdicts",))["stuck"] == []
+    assert record.record(decoded)["stuck"] is None
 
 
 def test_every_verdict_has_a_meaning_a_time_and_states() -> None:

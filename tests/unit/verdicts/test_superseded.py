@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from linuxnet_sockets.query import record
-from linuxnet_sockets.query.find import View, find, prepare
+from linuxnet_sockets.query.find import NamespaceSession, find, prepare
 from linuxnet_sockets.selector.parse import parse_selector
-from linuxnet_sockets.sockets.socket import Subject
+from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import CLOSE_WAIT, ESTABLISHED, LISTEN
 from tests.unit.guard.machine import LOCAL, LOCAL6, REMOTE, REMOTE6, Machine
@@ -28,15 +28,15 @@ def peer(port: int, info: dict[str, int], **fields: Any) -> FakeSocket:
     return FakeSocket(remote_port=port, tcp_info=info, **given)
 
 
-def found(machine: Machine, **selector: Any) -> list[Subject]:
+def found(machine: Machine, **selector: Any) -> list[Socket]:
     written = {"local_port": 5000, "superseded": {"silent_for": "30s"}, **selector}
     parsed = parse_selector(written, names=machine.host, role="destroy")
-    with View(machine.host, machine.namespace) as view:
-        return find(view, parsed, extensions=record.extensions(("verdicts",)))
+    with NamespaceSession(machine.host, machine.namespace) as session:
+        return find(session, parsed, extensions=record.extensions(("verdicts",)))
 
 
 def found_ports(machine: Machine, **selector: Any) -> list[int]:
-    return [subject.remote_port for subject in found(machine, **selector)]
+    return [sock.remote_port for sock in found(machine, **selector)]
 
 
 def test_the_one_that_is_silent_is_superseded_and_not_the_one_that_is_heard(
@@ -45,10 +45,10 @@ def test_the_one_that_is_silent_is_superseded_and_not_the_one_that_is_heard(
     old = machine.add(peer(1111, SILENT), holder=None)
     new = machine.add(peer(2222, HEARD), holder=None)
 
-    (subject,) = found(machine)
+    (sock,) = found(machine)
 
-    assert subject.cookie == old.cookie
-    assert record.record(subject, ("verdicts",))["superseded"] == {
+    assert sock.cookie == old.cookie
+    assert record.record(sock, ("verdicts",))["superseded"] == {
         "silent_ms": MINUTE - 10,
         "by": {"remote_port": 2222, "cookie": f"{new.cookie:x}", "heard_ms": 40},
     }
@@ -137,8 +137,8 @@ def test_without_the_kernels_clocks_it_is_unknown(machine: Machine) -> None:
     machine.add(peer(2222, {}), holder=None)
     for written in ({"superseded": {"silent_for": 1}}, {"not": {"superseded": {"silent_for": 1}}}):
         selector = parse_selector({"local_port": 5000, **written}, names=machine.host)
-        with View(machine.host, machine.namespace) as view:
-            assert find(view, selector) == []
+        with NamespaceSession(machine.host, machine.namespace) as session:
+            assert find(session, selector) == []
 
 
 def test_only_the_ports_that_matter_are_listed_again(machine: Machine) -> None:
@@ -161,14 +161,13 @@ def test_nobody_is_listened_for_where_nobody_can_be_superseded(machine: Machine)
 def told(machine: Machine, **selector: Any) -> dict[int, Any]:
     """What records tell where the selector does not ask for it."""
     parsed = parse_selector({"state": "established", **selector}, names=machine.host)
-    with View(machine.host, machine.namespace) as view:
-        environment = view.environment()
+    with NamespaceSession(machine.host, machine.namespace) as session:
+        snapshot = session.snapshot()
         bits = record.extensions(("verdicts",))
-        subjects = find(view, parsed, extensions=bits, environment=environment)
-        prepare(view, environment, record.VERDICT_NEEDS, subjects)
+        sockets = find(session, parsed, extensions=bits, snapshot=snapshot)
+        prepare(session, snapshot, record.VERDICT_NEEDS, sockets)
         return {
-            subject.remote_port: record.record(subject, ("verdicts",))["superseded"]
-            for subject in subjects
+            sock.remote_port: record.record(sock, ("verdicts",))["superseded"] for sock in sockets
         }
 
 
@@ -195,7 +194,7 @@ def test_a_record_tells_it_at_the_port_of_a_service(machine: Machine) -> None:
 def test_a_record_does_not_know_what_nobody_asked(machine: Machine) -> None:
     machine.add(peer(1111, SILENT, state=ESTABLISHED), holder=None)
     parsed = parse_selector({}, names=machine.host)
-    with View(machine.host, machine.namespace) as view:
-        (subject,) = find(view, parsed, extensions=record.extensions(("verdicts",)))
-    entry = record.record(subject, ("verdicts",))
+    with NamespaceSession(machine.host, machine.namespace) as session:
+        (sock,) = find(session, parsed, extensions=record.extensions(("verdicts",)))
+    entry = record.record(sock, ("verdicts",))
     assert (entry["stuck"], entry["stranded"], entry["superseded"]) == ([], None, None)

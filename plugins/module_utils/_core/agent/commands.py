@@ -104,7 +104,7 @@ def _planned(policy: Policy, one: Pass) -> dict[str, Any]:
                         "status": finding.status,
                         "evidence": list(finding.violation.evidence),
                         **_spared(finding.violation.spared),
-                        "record": record(finding.violation.subject, ("process",)),
+                        "record": record(finding.violation.socket, ("process",)),
                     }
                     for finding in one.decision.findings
                     if finding.violation.rule.name == rule.name

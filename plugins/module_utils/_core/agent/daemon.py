@@ -257,7 +257,7 @@ class Agent:
             if one.decision.next_ms is not None:
                 self.cadence.want(one.decision.next_ms / 1000)
             self._held = {
-                each.violation.subject.local_address
+                each.violation.socket.local_address
                 for each in one.decision.findings
                 if each.status == HOLD
             }

@@ -132,7 +132,7 @@ class Teller:
                     "reason": None if result.reason is None else result.reason.rule,
                     "rule": each.violation.rule.name,
                     "evidence": list(each.violation.evidence),
-                    "record": record(each.violation.subject, ("process",)),
+                    "record": record(each.violation.socket, ("process",)),
                 },
             )
 
@@ -164,24 +164,24 @@ def _now() -> str:
 
 def told_of(violation: Violation, outcome: str) -> dict[str, Any]:
     """One socket in a line: rule, why, which, whose, and the bytes that went with it."""
-    subject = violation.subject
-    held = subject.processes
+    sock = violation.socket
+    held = sock.processes
     lost = outcome in outcomes.CHANGING
     return {
         "rule": violation.rule.name,
         "because": "; ".join(violation.evidence) or None,
-        "namespace": subject.environment.namespace.label,
-        "protocol": subject.protocol,
-        "state": subject.state,
-        "local": _endpoint(subject.local, subject.local_port),
-        "remote": _endpoint(subject.remote, subject.remote_port),
-        "cookie": subject.cookie_hex,
-        "uid": subject.uid,
+        "namespace": sock.snapshot.namespace.label,
+        "protocol": sock.protocol,
+        "state": sock.state,
+        "local": _endpoint(sock.local, sock.local_port),
+        "remote": _endpoint(sock.remote, sock.remote_port),
+        "cookie": sock.cookie_hex,
+        "uid": sock.uid,
         "comm": held[0].comm if held else None,
         "pid": held[0].pid if held else None,
         "unit": held[0].unit if held else None,
-        "unsent_or_unacknowledged_bytes": subject.send_queue if lost else None,
-        "unread_bytes": subject.recv_queue if lost else None,
+        "unsent_or_unacknowledged_bytes": sock.send_queue if lost else None,
+        "unread_bytes": sock.recv_queue if lost else None,
     }
 
 

@@ -67,14 +67,14 @@ def seen(one: Pass) -> Seen:
         if finding.status != decide.DESTROY or violation.identity not in ended:
             statuses.setdefault(violation.rule.name, Counter())[finding.status] += 1
         if finding.status == decide.BACK_OFF and len(backing_off) < _MOST_NAMED:
-            subject = violation.subject
+            sock = violation.socket
             backing_off.setdefault(
                 (violation.rule.name, violation.target),
                 {
                     "rule": violation.rule.name,
-                    "local": subject.local,
-                    "remote": subject.remote,
-                    "remote_port": subject.remote_port,
+                    "local": sock.local,
+                    "remote": sock.remote,
+                    "remote_port": sock.remote_port,
                 },
             )
     return Seen(

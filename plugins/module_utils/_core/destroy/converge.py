@@ -14,9 +14,9 @@ from contextlib import suppress
 
 from ..errors import SocketsError
 from ..netlink.constants import ESTABLISHED, STREAMS
-from ..netlink.inet_diag import Sock
-from ..query.find import View
-from ..sockets.socket import Subject
+from ..netlink.inet_diag import DiagMessage
+from ..query.find import NamespaceSession
+from ..sockets.socket import Socket
 from . import outcomes
 from .engines.base import Engine
 from .verify import still_there
@@ -24,7 +24,7 @@ from .verify import still_there
 _MOST_PASSES = 256
 
 
-def run_passes(view: View, engine: Engine, subjects: Sequence[Subject]) -> list[str]:
+def run_passes(session: NamespaceSession, engine: Engine, sockets: Sequence[Socket]) -> list[str]:
     """Destroy these sockets, none of which the engine declines; the outcome of each.
 
     A socket that is gone, and of which the kernel never said that it destroyed it, was
@@ -33,31 +33,31 @@ def run_passes(view: View, engine: Engine, subjects: Sequence[Subject]) -> list[
     """
     outcome: dict[int, str] = {}
     acknowledged: set[int] = set()
-    pending: Sequence[Subject] = subjects
+    pending: Sequence[Socket] = sockets
     for _pass in range(_MOST_PASSES):
         refusals: dict[int, str] = {}
         try:
-            answers = engine.destroy(view, pending)
+            answers = engine.destroy(session, pending)
         except SocketsError:
-            if pending is subjects:
+            if pending is sockets:
                 raise
             break
-        present = _look_again(view, pending)
+        present = _look_again(session, pending)
         if present is None:
             break
-        if pending is subjects and not present and all(answer.acknowledged for answer in answers):
+        if pending is sockets and not present and all(answer.acknowledged for answer in answers):
             # The common case, and thousands of sockets go through it.
             return [outcomes.DESTROYED] * len(answers)
-        for subject, answer in zip(pending, answers):
+        for sock, answer in zip(pending, answers):
             if answer.acknowledged:
-                acknowledged.add(subject.sock.cookie)
+                acknowledged.add(sock.message.cookie)
             elif answer.refusal is not None:
-                refusals[subject.sock.cookie] = answer.refusal
-        left: list[Subject] = []
-        for subject in pending:
-            cookie = subject.sock.cookie
+                refusals[sock.message.cookie] = answer.refusal
+        left: list[Socket] = []
+        for sock in pending:
+            cookie = sock.message.cookie
             now = present.get(cookie)
-            if now is None or _disconnected(subject.sock, now):
+            if now is None or _disconnected(sock.message, now):
                 if cookie not in acknowledged:
                     outcome[cookie] = outcomes.ALREADY_GONE
                 elif now is None:
@@ -67,28 +67,30 @@ def run_passes(view: View, engine: Engine, subjects: Sequence[Subject]) -> list[
             elif cookie in refusals:
                 outcome[cookie] = refusals[cookie]
             else:
-                left.append(subject)
+                left.append(sock)
         progress = len(left) < len(pending)
         pending = left
         if not pending or not progress:
             break
-    for subject in pending:
-        outcome[subject.sock.cookie] = outcomes.SURVIVED
-    return [outcome[subject.sock.cookie] for subject in subjects]
+    for sock in pending:
+        outcome[sock.message.cookie] = outcomes.SURVIVED
+    return [outcome[sock.message.cookie] for sock in sockets]
 
 
-def _look_again(view: View, subjects: Sequence[Subject]) -> dict[int, Sock] | None:
+def _look_again(
+    session: NamespaceSession, sockets: Sequence[Socket]
+) -> dict[int, DiagMessage] | None:
     """What still_there tells; None where the kernel gives no whole answer twice in a row.
 
     Then nothing is proven, and nothing is called done; but what is known of the others is kept.
     """
     for _attempt in range(2):
         with suppress(SocketsError):
-            return still_there(view, subjects)
+            return still_there(session, sockets)
     return None
 
 
-def _disconnected(before: Sock, now: Sock) -> bool:
+def _disconnected(before: DiagMessage, now: DiagMessage) -> bool:
     """Whether a datagram socket that is still there has lost the remote that it had.
 
     Its state says so (__udp_disconnect); the address of an IPv6 remote stays in the record.

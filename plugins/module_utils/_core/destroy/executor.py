@@ -21,8 +21,8 @@ from ..guard.reason import Reason
 from ..host.host import Host
 from ..messages import describe
 from ..netlink.connection import collector_paused
-from ..query.find import View, look_into_each
-from ..sockets.socket import Subject
+from ..query.find import NamespaceSession, for_each_namespace
+from ..sockets.socket import Socket
 from . import outcomes
 from .converge import run_passes
 from .engines.base import Engine
@@ -89,15 +89,17 @@ def destroy(host: Host, order: Order) -> Report:
     unlimited = replace(order, max_sockets=None)
     # An order that takes its time leaves the collector to its work.
     with collector_paused() if order.pace_per_second is None else nullcontext():
-        plans = list(look_into_each(host, order.namespaces, lambda view: make_plan(view, order)))
-        return destroy_planned(host, order, plans, lambda view: make_plan(view, unlimited))
+        plans = list(
+            for_each_namespace(host, order.namespaces, lambda session: make_plan(session, order))
+        )
+        return destroy_planned(host, order, plans, lambda session: make_plan(session, unlimited))
 
 
 def destroy_planned(
     host: Host,
     order: Order,
     plans: Sequence[Plan],
-    look_anew: Callable[[View], Plan],
+    look_anew: Callable[[NamespaceSession], Plan],
     *,
     before: int = 0,
 ) -> Report:
@@ -130,10 +132,10 @@ def _results(
 ) -> list[Result]:
     """The plan's results where every socket that is not spared has the same outcome."""
     return [
-        Result(subject, outcome, why, engine)
+        Result(sock, outcome, why, engine)
         if reason is None
-        else Result(subject, outcomes.PROTECTED, reason)
-        for subject, reason in zip(plan.subjects, plan.reasons)
+        else Result(sock, outcomes.PROTECTED, reason)
+        for sock, reason in zip(plan.sockets, plan.reasons)
     ]
 
 
@@ -148,15 +150,15 @@ def _carry_out(
     order: Order,
     engines: Sequence[Engine],
     pace: Pace,
-    look_anew: Callable[[View], Plan],
+    look_anew: Callable[[NamespaceSession], Plan],
 ) -> list[Result]:
     unprotected = plan.unprotected
     if not unprotected:
         return _results(plan, outcomes.PROTECTED, None)
     try:
         if order.pace_per_second is None or order.check:
-            with View(host, plan.namespace) as view:
-                decided = _decide(view, unprotected, engines, check=order.check)
+            with NamespaceSession(host, plan.namespace) as session:
+                decided = _decide(session, unprotected, engines, check=order.check)
         else:
             decided = _paced(host, plan, engines, pace, look_anew)
     except NamespaceNotFound:
@@ -164,12 +166,12 @@ def _carry_out(
         return _results(plan, outcomes.SURVIVED, engines[0].name)
     except NamespaceDenied:
         return _results(plan, outcomes.NOT_PERMITTED, engines[0].name)
-    if len(decided) == len(plan.subjects):
+    if len(decided) == len(plan.sockets):
         return decided
     result = iter(decided)
     return [
-        next(result) if reason is None else Result(subject, outcomes.PROTECTED, reason)
-        for subject, reason in zip(plan.subjects, plan.reasons)
+        next(result) if reason is None else Result(sock, outcomes.PROTECTED, reason)
+        for sock, reason in zip(plan.sockets, plan.reasons)
     ]
 
 
@@ -178,7 +180,7 @@ def _paced(
     plan: Plan,
     engines: Sequence[Engine],
     pace: Pace,
-    look_anew: Callable[[View], Plan],
+    look_anew: Callable[[NamespaceSession], Plan],
 ) -> list[Result]:
     """The result of each socket that the plan does not spare, slice by slice.
 
@@ -191,10 +193,10 @@ def _paced(
     unprotected = plan.unprotected
     try:
         for part in pace.slices(unprotected):
-            with View(host, plan.namespace) as view:
+            with NamespaceSession(host, plan.namespace) as session:
                 if host.monotonic() - at > _STALE:
-                    verdicts, at = _verdicts(look_anew(view)), host.monotonic()
-                results += _as_judged(view, part, verdicts, engines)
+                    verdicts, at = _verdicts(look_anew(session)), host.monotonic()
+                results += _as_judged(session, part, verdicts, engines)
     except SocketsError as error:
         if not any(each.outcome in outcomes.CHANGING for each in results):
             raise
@@ -203,28 +205,29 @@ def _paced(
     return results
 
 
-_Verdicts = dict[tuple[str, str, int], tuple[Subject, Optional[Reason]]]
+_Verdicts = dict[tuple[str, str, int], tuple[Socket, Optional[Reason]]]
 
 
 def _verdicts(plan: Plan) -> _Verdicts:
     """Each selected socket, as it was seen, and why it is spared, or None; by its identity."""
-    return {
-        subject.identity: (subject, reason) for subject, reason in zip(plan.subjects, plan.reasons)
-    }
+    return {sock.identity: (sock, reason) for sock, reason in zip(plan.sockets, plan.reasons)}
 
 
 def _as_judged(
-    view: View, subjects: Sequence[Subject], verdicts: _Verdicts, engines: Sequence[Engine]
+    session: NamespaceSession,
+    sockets: Sequence[Socket],
+    verdicts: _Verdicts,
+    engines: Sequence[Engine],
 ) -> list[Result]:
-    now = [verdicts.get(subject.identity) for subject in subjects]
+    now = [verdicts.get(sock.identity) for sock in sockets]
     meant = [each[0] for each in now if each is not None and each[1] is None]
-    done = iter(_decide(view, meant, engines, check=False))
+    done = iter(_decide(session, meant, engines, check=False))
     results: list[Result] = []
-    for subject, verdict in zip(subjects, now):
+    for sock, verdict in zip(sockets, now):
         if verdict is None:
-            results.append(Result(subject, outcomes.ALREADY_GONE, _NO_LONGER_SELECTED))
+            results.append(Result(sock, outcomes.ALREADY_GONE, _NO_LONGER_SELECTED))
         elif verdict[1] is not None:
-            results.append(Result(subject, outcomes.PROTECTED, verdict[1]))
+            results.append(Result(sock, outcomes.PROTECTED, verdict[1]))
         else:
             results.append(next(done))
     return results
@@ -235,8 +238,8 @@ _FOR_THE_NEXT = frozenset({outcomes.UNSUPPORTED_PROTOCOL, outcomes.KERNEL_WITHOU
 
 
 def _decide(
-    view: View,
-    subjects: Sequence[Subject],
+    session: NamespaceSession,
+    sockets: Sequence[Socket],
     engines: Sequence[Engine],
     *,
     check: bool,
@@ -246,11 +249,11 @@ def _decide(
     The engines are tried one after the other; where the last leaves a socket alone, what the one
     before it said stands, with the last one's reason.
     """
-    results = _by_engine(view, subjects, engines[0], check=check)
+    results = _by_engine(session, sockets, engines[0], check=check)
     for engine in engines[1:]:
         left = [index for index, each in enumerate(results) if each.outcome in _FOR_THE_NEXT]
         try:
-            again = _by_engine(view, [subjects[index] for index in left], engine, check=check)
+            again = _by_engine(session, [sockets[index] for index in left], engine, check=check)
         except SocketsError as error:
             if check or not any(each.outcome in outcomes.CHANGING for each in results):
                 raise
@@ -264,21 +267,21 @@ def _decide(
 
 
 def _by_engine(
-    view: View, subjects: Sequence[Subject], engine: Engine, *, check: bool
+    session: NamespaceSession, sockets: Sequence[Socket], engine: Engine, *, check: bool
 ) -> list[Result]:
     """Results by one engine; `engine` is None in those of sockets that it left alone."""
-    if not subjects:
+    if not sockets:
         return []
-    declined = engine.declines(view, subjects)
-    taken = subjects
+    declined = engine.declines(session, sockets)
+    taken = sockets
     if any(declined):
-        taken = [subject for subject, each in zip(subjects, declined) if each is None]
-    found = engine.forecast(view, taken) if check else run_passes(view, engine, taken)
+        taken = [sock for sock, each in zip(sockets, declined) if each is None]
+    found = engine.forecast(session, taken) if check else run_passes(session, engine, taken)
     results = outcomes.results(taken, found, engine.name)
-    if taken is subjects:
+    if taken is sockets:
         return results
     done = iter(results)
     return [
-        next(done) if each is None else Result(subject, each.outcome, each.reason)
-        for subject, each in zip(subjects, declined)
+        next(done) if each is None else Result(sock, each.outcome, each.reason)
+        for sock, each in zip(sockets, declined)
     ]

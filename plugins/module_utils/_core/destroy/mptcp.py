@@ -15,31 +15,34 @@ from ..guard.options import Guard
 from ..guard.reason import KERNEL, Reason
 from ..netlink.constants import STREAMS
 from ..query import classify
-from ..query.find import View, prepare
-from ..sockets.socket import Subject
+from ..query.find import NamespaceSession, prepare
+from ..sockets.socket import Socket
 
 
 def spared_with_kin(
-    view: View, guard: Guard, subjects: Sequence[Subject], reasons: Sequence[Reason | None]
+    session: NamespaceSession,
+    guard: Guard,
+    sockets: Sequence[Socket],
+    reasons: Sequence[Reason | None],
 ) -> list[Reason | None]:
     """The reasons, with those added that hold for another part of the same connection."""
     streams = [
-        subject
-        for subject, reason in zip(subjects, reasons)
-        if reason is None and subject.protocol in STREAMS
+        sock
+        for sock, reason in zip(sockets, reasons)
+        if reason is None and sock.protocol in STREAMS
     ]
-    connections = classify.connections(view, guard.extensions) if streams else []
+    connections = classify.connections(session, guard.extensions) if streams else []
     if not connections:
         return list(reasons)
-    wanted = {(subject.protocol, subject.cookie) for subject in streams}
-    environment = view.environment()
+    wanted = {(sock.protocol, sock.cookie) for sock in streams}
+    snapshot = session.snapshot()
     kin = [
-        [Subject(sock, environment) for sock in parts]
+        [Socket(message, snapshot) for message in parts]
         for parts in connections
-        if not wanted.isdisjoint((sock.protocol, sock.cookie) for sock in parts)
+        if not wanted.isdisjoint((message.protocol, message.cookie) for message in parts)
     ]
-    prepare(view, environment, guard.needs, [part for parts in kin for part in parts])
-    watch = guard.watch(environment)
+    prepare(session, snapshot, guard.needs, [part for parts in kin for part in parts])
+    watch = guard.watch(snapshot)
     spared: dict[tuple[str, int], Reason] = {}
     for parts in kin:
         for part, reason in zip(parts, watch.reasons(parts)):
@@ -49,11 +52,11 @@ def spared_with_kin(
                 spared.update(((each.protocol, each.cookie), why) for each in parts)
                 break
     return [
-        spared.get((subject.protocol, subject.cookie)) if reason is None else reason
-        for subject, reason in zip(subjects, reasons)
+        spared.get((sock.protocol, sock.cookie)) if reason is None else reason
+        for sock, reason in zip(sockets, reasons)
     ]
 
 
-def _of_another(reason: Reason, part: Subject) -> Reason:
+def _of_another(reason: Reason, part: Socket) -> Reason:
     detail = f"its MPTCP connection is one with {part.protocol} sk:{part.cookie_hex}"
     return Reason(reason.rule, f"{detail}: {reason.detail}" if reason.detail else detail)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..guard.reason import Reason
-from ..sockets.socket import Subject
+from ..sockets.socket import Socket
 
 # Asked for, and a fresh look no longer finds the cookie.
 DESTROYED = "destroyed"
@@ -53,11 +53,11 @@ FAILING = frozenset(
 )
 
 
-def results(subjects: Iterable[Subject], outcomes: Iterable[str], engine: str) -> list[Result]:
+def results(sockets: Iterable[Socket], outcomes: Iterable[str], engine: str) -> list[Result]:
     """What one engine made of each of these sockets."""
     # As Result(...), without its Python frame: there may be very many.
     new = tuple.__new__
-    return [new(Result, (each, outcome, None, engine)) for each, outcome in zip(subjects, outcomes)]
+    return [new(Result, (each, outcome, None, engine)) for each, outcome in zip(sockets, outcomes)]
 
 
 class Result(NamedTuple):
@@ -68,7 +68,7 @@ class Result(NamedTuple):
     engine: the one that took it on; None where none was asked to.
     """
 
-    subject: Subject
+    socket: Socket
     outcome: str
     reason: Reason | None = None
     engine: str | None = None

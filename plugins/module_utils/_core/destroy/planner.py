@@ -15,10 +15,10 @@ from ..guard.options import Guard
 from ..guard.reason import Reason
 from ..host.namespaces import Namespace
 from ..netlink import constants, inet_diag
-from ..query.find import View, find, prepare
+from ..query.find import NamespaceSession, find, prepare
 from ..selector.parse import Selector
-from ..sockets.snapshot import Environment
-from ..sockets.socket import Subject
+from ..sockets.snapshot import Snapshot
+from ..sockets.socket import Socket
 from .engines.sock_destroy import NetlinkEngine
 from .mptcp import spared_with_kin
 
@@ -47,62 +47,62 @@ class Plan:
     """The selected sockets of one namespace, and for each why it is spared, or None."""
 
     namespace: Namespace
-    subjects: list[Subject]
+    sockets: list[Socket]
     reasons: list[Reason | None]
     population: int
     unlisted: set[str]
 
     @property
-    def unprotected(self) -> list[Subject]:
+    def unprotected(self) -> list[Socket]:
         if not any(self.reasons):
-            return self.subjects
-        return [subject for subject, reason in zip(self.subjects, self.reasons) if reason is None]
+            return self.sockets
+        return [sock for sock, reason in zip(self.sockets, self.reasons) if reason is None]
 
 
-def make_plan(view: View, order: Order) -> Plan:
+def make_plan(session: NamespaceSession, order: Order) -> Plan:
     """Look at one namespace, and judge what the order selects there. Raises what find raises."""
-    environment = view.environment()
-    subjects = find(
-        view,
+    snapshot = session.snapshot()
+    sockets = find(
+        session,
         order.selector,
         extensions=order.guard.extensions | order.extensions,
-        environment=environment,
+        snapshot=snapshot,
     )
-    reasons = judged(view, order, environment, subjects)
-    return Plan(view.namespace, subjects, reasons, population(view, order), view.unlisted)
+    reasons = judged(session, order, snapshot, sockets)
+    return Plan(session.namespace, sockets, reasons, population(session, order), session.unlisted)
 
 
 def judged(
-    view: View, order: Order, environment: Environment, subjects: Sequence[Subject]
+    session: NamespaceSession, order: Order, snapshot: Snapshot, sockets: Sequence[Socket]
 ) -> list[Reason | None]:
     """For each socket why the order spares it, or None."""
-    if not subjects:
+    if not sockets:
         return []
-    prepare(view, environment, order.guard.needs, subjects)
-    reasons = order.guard.watch(environment).reasons(subjects)
+    prepare(session, snapshot, order.guard.needs, sockets)
+    reasons = order.guard.watch(snapshot).reasons(sockets)
     if order.engine == NetlinkEngine.name:
         return reasons
-    return spared_with_kin(view, order.guard, subjects, reasons)
+    return spared_with_kin(session, order.guard, sockets, reasons)
 
 
-def population(view: View, order: Order) -> int:
+def population(session: NamespaceSession, order: Order) -> int:
     """The unprotected sockets of the selected protocols, in every state and of both families; 0
     where max_sockets is no share of them."""
     if order.max_sockets is None or order.max_sockets.share is None:
         return 0
-    environment = view.environment()
-    subjects: list[Subject] = []
+    snapshot = session.snapshot()
+    sockets: list[Socket] = []
     for protocol in order.selector.protocols:
         with suppress(HandlerMissing):
-            subjects += inet_diag.dump_each_as(
-                lambda sock: Subject(sock, environment),
-                view.diag,
+            sockets += inet_diag.dump_each_as(
+                lambda message: Socket(message, snapshot),
+                session.diag,
                 protocol,
                 constants.state_mask(constants.ALL_STATES),
                 order.guard.extensions,
             )
-    prepare(view, environment, order.guard.needs, subjects)
-    return order.guard.watch(environment).reasons(subjects).count(None)
+    prepare(session, snapshot, order.guard.needs, sockets)
+    return order.guard.watch(snapshot).reasons(sockets).count(None)
 
 
 def excess(limit: MaxSockets | None, plans: Sequence[Plan], before: int = 0) -> Excess | None:

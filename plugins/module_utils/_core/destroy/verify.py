@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Iterable
 
 from ..errors import NetlinkError
 from ..netlink import bytecode, constants, inet_diag
-from ..netlink.inet_diag import Sock
-from ..query.find import View
-from ..sockets.socket import Subject
+from ..netlink.inet_diag import DiagMessage
+from ..query.find import NamespaceSession
+from ..sockets.socket import Socket
 
 # So many ports are cheaper to compare in the kernel than sockets are to carry over.
 _MOST_PORTS = 32
@@ -22,26 +22,26 @@ _STATES = constants.state_mask(constants.ALL_STATES)
 _BOUND_INACTIVE = 1 << constants.BOUND_INACTIVE
 
 
-def still_there(view: View, subjects: Iterable[Subject]) -> dict[int, Sock]:
+def still_there(session: NamespaceSession, sockets: Iterable[Socket]) -> dict[int, DiagMessage]:
     """Those of the sockets that exist at this moment, by cookie, as they are now.
 
     A TCP socket that was destroyed and keeps its port until the application closes it shows up
     as bound and inactive; as a connection, or listener, it is gone.
     """
-    socks = [subject.sock for subject in subjects]
-    found: dict[int, Sock] = {}
-    inactive = any(sock.state == constants.CLOSED for sock in socks)
-    for protocol, family in sorted({(sock.protocol, sock.family) for sock in socks}):
+    socks = [sock.message for sock in sockets]
+    found: dict[int, DiagMessage] = {}
+    inactive = any(message.state == constants.CLOSED for message in socks)
+    for protocol, family in sorted({(message.protocol, message.family) for message in socks}):
         streams = protocol in constants.STREAMS
         states = _STATES | _BOUND_INACTIVE if streams and inactive else _STATES
         program = by_ports(protocol, socks)
-        listed = dump_filtered(view, protocol, family, states, program)
+        listed = dump_filtered(session, protocol, family, states, program)
         if not listed:
             continue
         before = {
-            sock.cookie: sock
-            for sock in socks
-            if sock.family == family and sock.protocol == protocol
+            message.cookie: message
+            for message in socks
+            if message.family == family and message.protocol == protocol
         }
         for now in listed:
             was = before.get(now.cookie)
@@ -53,7 +53,7 @@ def still_there(view: View, subjects: Iterable[Subject]) -> dict[int, Sock]:
     return found
 
 
-def _is_another(was: Sock, now: Sock) -> bool:
+def _is_another(was: DiagMessage, now: DiagMessage) -> bool:
     """Whether a socket that keeps its cookie is closed, or another connection, by now: its owner
     may disconnect it and connect it elsewhere."""
     if now.state == constants.CLOSED:
@@ -62,18 +62,23 @@ def _is_another(was: Sock, now: Sock) -> bool:
 
 
 def dump_filtered(
-    view: View, protocol: str, family: int, states: int, program: bytes, extensions: int = 0
-) -> list[Sock]:
+    session: NamespaceSession,
+    protocol: str,
+    family: int,
+    states: int,
+    program: bytes,
+    extensions: int = 0,
+) -> list[DiagMessage]:
     """As inet_diag.dump; all are listed where this kernel does not know an op of the filter."""
     try:
-        return inet_diag.dump(view.diag, protocol, family, states, extensions, program)
+        return inet_diag.dump(session.diag, protocol, family, states, extensions, program)
     except NetlinkError as error:
         if error.errno != errno.EINVAL or not program:
             raise
-        return inet_diag.dump(view.diag, protocol, family, states, extensions)
+        return inet_diag.dump(session.diag, protocol, family, states, extensions)
 
 
-def by_ports(protocol: str, socks: Collection[Sock]) -> bytes:
+def by_ports(protocol: str, socks: Collection[DiagMessage]) -> bytes:
     """A filter that accepts these sockets by their ports, or every one where they are many.
 
     A living socket keeps its local port; a datagram socket may lose its remote one.
@@ -81,10 +86,10 @@ def by_ports(protocol: str, socks: Collection[Sock]) -> bytes:
     if len(socks) > _MOST_FILTERED:
         return bytecode.ACCEPT
     choices: list[tuple[set[int], Callable[[int], bytes]]] = [
-        ({sock.sport for sock in socks}, _local)
+        ({message.sport for message in socks}, _local)
     ]
     if protocol in constants.STREAMS:
-        choices.append(({sock.dport for sock in socks}, _remote))
+        choices.append(({message.dport for message in socks}, _remote))
     ports, block = min(choices, key=lambda choice: len(choice[0]))
     if len(ports) > _MOST_PORTS:
         return bytecode.ACCEPT

@@ -24,8 +24,8 @@ from ..host.host import Host
 from ..host.namespaces import Namespace
 from ..messages import describe
 from ..netlink import constants
-from ..query.find import View
-from ..sockets.socket import Subject
+from ..query.find import NamespaceSession
+from ..sockets.socket import Socket
 from .model import FAIL, IGNORE, SENT, DrainOrder
 from .observe import Survey, is_sent, survey
 from .poll_interval import Pauses
@@ -114,20 +114,20 @@ class _Drain:
         return surveys
 
     def _look_into(self, namespace: Namespace, now: float, *, final: bool) -> Survey:
-        with View(self._host, namespace) as view:
+        with NamespaceSession(self._host, namespace) as session:
             first = self._first
-            return survey(view, self._order, self._watchlist, now, first=first, final=final)
+            return survey(session, self._order, self._watchlist, now, first=first, final=final)
 
     def _take(self, surveys: Sequence[Survey], now: float) -> bool:
         """Bring what is known up to date; whether anything ended or came."""
-        left: list[Subject] = []
+        left: list[Socket] = []
         before = self._progress.ended, self._progress.arrived
         ignore = not self._first and self._order.arrivals == IGNORE
         for each in surveys:
             label = each.namespace.label
-            there = {subject.identity for subject in each.left}
+            there = {sock.identity for sock in each.left}
             # The same connections as before, but protected now.
-            there |= {subject.identity for subject, _reason in each.spared if self._knows(subject)}
+            there |= {sock.identity for sock, _reason in each.spared if self._knows(sock)}
             gone = [key for key, _entry in self._watchlist.all(WAITED, label) if key not in there]
             for kind in (IGNORED, SPARED):
                 for key, _entry in list(self._watchlist.all(kind, label)):
@@ -135,24 +135,24 @@ class _Drain:
                         self._watchlist.forget(key)
             for key in gone:
                 self._watchlist.done(key)
-            for subject, reason in each.spared:
-                if not self._knows(subject):
-                    self._watchlist.watch(subject, SPARED, arrived=not self._first)
-                self._watchlist.spare(subject.identity, reason)
-            for subject in each.arrivals:
+            for sock, reason in each.spared:
+                if not self._knows(sock):
+                    self._watchlist.watch(sock, SPARED, arrived=not self._first)
+                self._watchlist.spare(sock.identity, reason)
+            for sock in each.arrivals:
                 kind = IGNORED if ignore else WAITED
-                self._watchlist.watch(subject, kind, arrived=not self._first)
+                self._watchlist.watch(sock, kind, arrived=not self._first)
             left += each.left if ignore else [*each.left, *each.arrivals]
             self._progress.ended += len(gone)
             self._progress.arrived += 0 if self._first else len(each.arrivals)
-        for subject in left:
-            self._watchlist.seen(subject, now)
-        self._report.left = {subject.identity: subject for subject in left}
+        for sock in left:
+            self._watchlist.seen(sock, now)
+        self._report.left = {sock.identity: sock for sock in left}
         self._report.unlisted = frozenset().union(*(each.unlisted for each in surveys))
         return before != (self._progress.ended, self._progress.arrived)
 
-    def _knows(self, subject: Subject) -> bool:
-        return self._watchlist.of(subject) is not None
+    def _knows(self, sock: Socket) -> bool:
+        return self._watchlist.of(sock) is not None
 
     def _decide(self, surveys: Sequence[Survey], now: float, *, final: bool) -> bool:
         """Destroy what is due; whether the drain is over."""
@@ -164,7 +164,7 @@ class _Drain:
                 self._refuse(over)
                 return True
         if order.arrivals == FAIL and not self._first:
-            self._report.refused = [subject for each in surveys for subject in each.arrivals]
+            self._report.refused = [sock for each in surveys for sock in each.arrivals]
             if self._report.refused:
                 return True
         if any(each.due for each in surveys):
@@ -182,20 +182,20 @@ class _Drain:
         return (
             self._order.until == SENT
             and not self._order.destroy
-            and all(self._is_sent(subject, now) for subject in self._report.left.values())
+            and all(self._is_sent(sock, now) for sock in self._report.left.values())
         )
 
-    def _is_sent(self, subject: Subject, now: float) -> bool:
-        return is_sent(subject, self._watchlist.of(subject), self._order, now)
+    def _is_sent(self, sock: Socket, now: float) -> bool:
+        return is_sent(sock, self._watchlist.of(sock), self._order, now)
 
     def _next_still(self, now: float) -> float:
         """When the next could have been still for long enough."""
         times = [float("inf")]
         if self._order.until == SENT:
-            for subject in self._report.left.values():
-                entry = self._watchlist.of(subject)
+            for sock in self._report.left.values():
+                entry = self._watchlist.of(sock)
                 since = None if entry is None else entry.quiet_since
-                still = still_for(subject, 0.0 if since is None else now - since)
+                still = still_for(sock, 0.0 if since is None else now - since)
                 if still is not None and still < self._order.settle:
                     times.append(now + self._order.settle - still + _CLOCK_STEP)
         return min(times)
@@ -205,16 +205,16 @@ class _Drain:
         due = {each.namespace.label: each.due for each in surveys}
         if order.pace_per_second is not None and not final:
             room = max(1, int(order.pace_per_second * _PACED))
-            for label, subjects in due.items():
-                due[label] = subjects[:room]
+            for label, sockets in due.items():
+                due[label] = sockets[:room]
                 room -= len(due[label])
-        for subjects in due.values():
-            self._mark(subjects, now)
+        for sockets in due.values():
+            self._mark(sockets, now)
         unlimited = replace(self._order, order=replace(order, max_sockets=None))
 
-        def look_anew(view: View) -> Plan:
+        def look_anew(session: NamespaceSession) -> Plan:
             at = self._host.monotonic()
-            found = survey(view, unlimited, self._watchlist, at, first=False, final=final)
+            found = survey(session, unlimited, self._watchlist, at, first=False, final=final)
             return found.plan(found.due)
 
         report = destroy_planned(
@@ -232,8 +232,8 @@ class _Drain:
 
     def _record(self, result: Result, *, final: bool) -> None:
         """Take up what became of one that was due."""
-        key, outcome = result.subject.identity, result.outcome
-        connected = result.subject.protocol in constants.STREAMS or result.subject.has_remote
+        key, outcome = result.socket.identity, result.outcome
+        connected = result.socket.protocol in constants.STREAMS or result.socket.has_remote
         if outcome in outcomes.CHANGING:
             mark = self._report.marks[key]
             self._progress.sent += mark.sent
@@ -254,11 +254,11 @@ class _Drain:
             # It may yet end by itself.
             self._watchlist.tried(key)
 
-    def _mark(self, subjects: Sequence[Subject], now: float) -> None:
-        for subject in subjects:
-            entry = self._watchlist.of(subject)
-            self._report.marks[subject.identity] = Mark(
-                entry is not None and entry.arrived, self._is_sent(subject, now), bytes_of(subject)
+    def _mark(self, sockets: Sequence[Socket], now: float) -> None:
+        for sock in sockets:
+            entry = self._watchlist.of(sock)
+            self._report.marks[sock.identity] = Mark(
+                entry is not None and entry.arrived, self._is_sent(sock, now), bytes_of(sock)
             )
 
     # Ends.
@@ -266,21 +266,21 @@ class _Drain:
     def _refuse(self, over: Excess) -> None:
         self._report.excess = over
         left = list(self._report.left.values())
-        self._report.add(Result(subject, outcomes.LIMIT) for subject in left)
+        self._report.add(Result(sock, outcomes.LIMIT) for sock in left)
 
     def _fail(self, error: SocketsError) -> None:
         reason = Reason("error", describe(error))
         left = list(self._report.left.values())
-        self._report.add(Result(subject, outcomes.SURVIVED, reason) for subject in left)
+        self._report.add(Result(sock, outcomes.SURVIVED, reason) for sock in left)
 
     def _finished(self, surveys: Sequence[Survey], now: float) -> Report:
         report = self._report
-        others = [result.subject for result in report.results]
+        others = [result.socket for result in report.results]
         self._mark([each for each in others if each.identity not in report.marks], now)
         self._mark(list(report.left.values()), now)
         for each in surveys:
             report.results += [
-                Result(subject, outcomes.PROTECTED, reason) for subject, reason in each.spared
+                Result(sock, outcomes.PROTECTED, reason) for sock, reason in each.spared
             ]
         report.finished = True
         stays = report.failed or outcomes.KERNEL_DEFECT in report.counts

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..netlink import constants
-from ..sockets.socket import Subject
+from ..sockets.socket import Socket
 
 _TCP = "tcp"
 # Ours is not acknowledged yet, and is the first or the last of the send queue.
@@ -38,29 +38,29 @@ class Bytes(NamedTuple):
 _NOTHING = Bytes()
 
 
-def bytes_of(subject: Subject) -> Bytes | None:
+def bytes_of(sock: Socket) -> Bytes | None:
     """What is lost if it is destroyed now. None: not known. Only TCP counts bytes: the queues of
     others are the memory that they take. A listener has none of its own."""
-    sock = subject.sock
-    if sock.protocol != _TCP or sock.state == constants.LISTENING:
+    message = sock.message
+    if message.protocol != _TCP or message.state == constants.LISTENING:
         return None
-    queued, unread, unsent = sock.wqueue, sock.rqueue, 0
-    if subject.tcp_info is not None:
-        unsent = min(subject.tcp_info.get("notsent_bytes", 0), queued)
+    queued, unread, unsent = message.wqueue, message.rqueue, 0
+    if sock.tcp_info is not None:
+        unsent = min(sock.tcp_info.get("notsent_bytes", 0), queued)
     sent = queued - unsent
-    if sock.state in _FIN_RECEIVED and unread:
+    if message.state in _FIN_RECEIVED and unread:
         unread -= 1
-    if sock.state in _FIN_SENT:
+    if message.state in _FIN_SENT:
         if unsent:
             unsent -= 1
         elif sent:
             sent -= 1
-    elif sock.state in _SYN_SENT and sent:
+    elif message.state in _SYN_SENT and sent:
         sent -= 1
     return Bytes(unsent, sent, unread)
 
 
-def still_for(subject: Subject, quiet: float) -> float | None:
+def still_for(sock: Socket, quiet: float) -> float | None:
     """For how many seconds nothing of it has been on its way; None: something is, or may be.
 
     For TCP the kernel's clocks prove it: with nothing unacknowledged the last data that was sent
@@ -68,15 +68,15 @@ def still_for(subject: Subject, quiet: float) -> float | None:
     connection (no inode, and the timer of TIME_WAIT) has nothing any more, for any length of time.
     Other protocols have no clocks; for them counts for how long the queues were seen empty (quiet).
     """
-    sock = subject.sock
-    if sock.protocol not in constants.STREAMS:
-        return quiet if not sock.wqueue and not sock.rqueue else None
-    if subject.timer == "timewait":
+    message = sock.message
+    if message.protocol not in constants.STREAMS:
+        return quiet if not message.wqueue and not message.rqueue else None
+    if sock.timer == "timewait":
         return float("inf")
-    if sock.protocol != _TCP:
-        info = subject.mptcp_info
-        if sock.wqueue or sock.rqueue or info is None or "last_data_recv" not in info:
+    if message.protocol != _TCP:
+        info = sock.mptcp_info
+        if message.wqueue or message.rqueue or info is None or "last_data_recv" not in info:
             return None
         return min(info["last_data_sent"], info["last_data_recv"]) / 1000
-    idle_ms = subject.idle_ms
-    return idle_ms / 1000 if idle_ms is not None and bytes_of(subject) == _NOTHING else None
+    idle_ms = sock.idle_ms
+    return idle_ms / 1000 if idle_ms is not None and bytes_of(sock) == _NOTHING else None

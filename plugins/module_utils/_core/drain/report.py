@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..destroy import outcomes
 from ..destroy.outcomes import Result
 from ..guard.limits import Excess
-from ..sockets.socket import Subject
+from ..sockets.socket import Socket
 from .progress import Progress
 from .quiescence import Bytes
 from .tracker import SPARED, Key
@@ -45,8 +45,8 @@ class Report:
     progress: Progress
     finished: bool = False
     results: list[Result] = field(default_factory=list)
-    left: dict[Key, Subject] = field(default_factory=dict)
-    refused: list[Subject] = field(default_factory=list)
+    left: dict[Key, Socket] = field(default_factory=dict)
+    refused: list[Socket] = field(default_factory=list)
     excess: Excess | None = None
     unlisted: frozenset[str] = frozenset()
     marks: dict[Key, Mark] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Report:
     @property
     def by_state(self) -> dict[str, int]:
         """Of what is left, the most frequent state first."""
-        return dict(Counter(subject.state for subject in self.left.values()).most_common())
+        return dict(Counter(sock.state for sock in self.left.values()).most_common())
 
     @property
     def matched(self) -> int:
@@ -83,6 +83,6 @@ class Report:
         """Take up what became of sockets; those are not left any more."""
         for result in results:
             self.results.append(result)
-            self.left.pop(result.subject.identity, None)
+            self.left.pop(result.socket.identity, None)
             if result.outcome != outcomes.PROTECTED:
                 self.progress.counts[result.outcome] += 1

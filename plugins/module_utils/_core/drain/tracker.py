@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from ..guard.reason import Reason
 from ..netlink import constants
-from ..netlink.inet_diag import Sock
-from ..sockets.socket import Subject
+from ..netlink.inet_diag import DiagMessage
+from ..sockets.socket import Socket
 
 # (namespace's label, protocol, cookie), as Subject.identity.
 Key = tuple[str, str, int]
@@ -42,12 +42,14 @@ class Entry(NamedTuple):
     arrived: bool = False
     quiet_since: float | None = None
     tried: bool = False
-    sock: Sock | None = None
+    message: DiagMessage | None = None
     reason: Reason | None = None
 
 
-def ends_of(sock: Sock) -> int:
-    return zlib.crc32(_ENDS.pack(sock.family, sock.sport, sock.dport, sock.src, sock.dst))
+def ends_of(message: DiagMessage) -> int:
+    return zlib.crc32(
+        _ENDS.pack(message.family, message.sport, message.dport, message.src, message.dst)
+    )
 
 
 def is_datagram(protocol: str) -> bool:
@@ -60,15 +62,15 @@ class Watchlist:
     def __init__(self) -> None:
         self.entries: dict[Key, Entry] = {}
 
-    def of(self, subject: Subject) -> Entry | None:
+    def of(self, sock: Socket) -> Entry | None:
         """The entry of this very connection; None: it is a new one."""
-        entry = self.entries.get(subject.identity)
-        if entry is None or entry.ends == ends_of(subject.sock):
+        entry = self.entries.get(sock.identity)
+        if entry is None or entry.ends == ends_of(sock.message):
             return entry
-        if is_datagram(subject.protocol):
+        if is_datagram(sock.protocol):
             if entry.kind != WAITED:
                 return entry
-            if not subject.has_remote:
+            if not sock.has_remote:
                 return entry._replace(kind=IGNORED)
         return None
 
@@ -81,21 +83,21 @@ class Watchlist:
     def count(self, kind: str) -> int:
         return sum(entry.kind == kind for entry in self.entries.values())
 
-    def watch(self, subject: Subject, kind: str, *, arrived: bool) -> None:
+    def watch(self, sock: Socket, kind: str, *, arrived: bool) -> None:
         """Take up a connection that was not known."""
-        self.entries[subject.identity] = Entry(kind, ends_of(subject.sock), arrived)
+        self.entries[sock.identity] = Entry(kind, ends_of(sock.message), arrived)
 
-    def seen(self, subject: Subject, now: float) -> None:
+    def seen(self, sock: Socket, now: float) -> None:
         """Keep how a connection that is waited for was seen."""
-        entry = self.entries[subject.identity]
-        sock = subject.sock
+        entry = self.entries[sock.identity]
+        message = sock.message
         since = None
-        if is_datagram(sock.protocol) and not sock.rqueue and not sock.wqueue:
+        if is_datagram(message.protocol) and not message.rqueue and not message.wqueue:
             since = now if entry.quiet_since is None else entry.quiet_since
-        self.entries[subject.identity] = entry._replace(sock=sock, quiet_since=since)
+        self.entries[sock.identity] = entry._replace(message=message, quiet_since=since)
 
     def spare(self, key: Key, reason: Reason | None) -> None:
-        self.entries[key] = self.entries[key]._replace(kind=SPARED, sock=None, reason=reason)
+        self.entries[key] = self.entries[key]._replace(kind=SPARED, message=None, reason=reason)
 
     def tried(self, key: Key) -> None:
         self.entries[key] = self.entries[key]._replace(tried=True)
@@ -107,6 +109,6 @@ class Watchlist:
         """It is no longer waited for. A datagram socket may live on without its remote: that is
         nothing new."""
         if is_datagram(key[1]):
-            self.entries[key] = self.entries[key]._replace(kind=IGNORED, sock=None)
+            self.entries[key] = self.entries[key]._replace(kind=IGNORED, message=None)
         else:
             del self.entries[key]

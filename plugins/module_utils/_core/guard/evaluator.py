@@ -11,8 +11,8 @@ from functools import cached_property
 
 from ..netlink import constants
 from ..selector.parse import Selector
-from ..sockets.snapshot import Environment
-from ..sockets.socket import Subject
+from ..sockets.snapshot import Snapshot
+from ..sockets.socket import Socket
 from . import management
 from .owners import reasons_by_owner
 from .reason import (
@@ -39,14 +39,14 @@ class Watch:
 
     def __init__(
         self,
-        environment: Environment,
+        snapshot: Snapshot,
         *,
         switches: frozenset[str],
         selectors: Sequence[tuple[str, Selector]],
     ) -> None:
-        self._environment = environment
+        self._environment = snapshot
         self._switches = switches
-        self._selectors = [(source, each.bind(environment)) for source, each in selectors]
+        self._selectors = [(source, each.bind(snapshot)) for source, each in selectors]
 
     @cached_property
     def _ancestors(self) -> list[int]:
@@ -59,18 +59,18 @@ class Watch:
             return frozenset()
         return management.ssh_connections(self._environment.host, self._ancestors)
 
-    def reason(self, subject: Subject) -> Reason | None:
+    def reason(self, sock: Socket) -> Reason | None:
         """Why this socket is spared; None: it is not."""
-        return self.reasons([subject])[0]
+        return self.reasons([sock])[0]
 
-    def reasons(self, subjects: Sequence[Subject]) -> list[Reason | None]:
+    def reasons(self, sockets: Sequence[Socket]) -> list[Reason | None]:
         """For each socket why it is spared, or None. Many at once cost far less than one by one."""
-        found = self._without_owners(subjects)
+        found = self._without_owners(sockets)
         if self._switches & _OWNER_RULES:
             undecided = {
-                subject.sock.inode
-                for subject, reason in zip(subjects, found)
-                if reason is None and subject.sock.inode
+                sock.message.inode
+                for sock, reason in zip(sockets, found)
+                if reason is None and sock.message.inode
             }
             if undecided:
                 owned = reasons_by_owner(
@@ -78,60 +78,58 @@ class Watch:
                 )
                 if owned:
                     found = [
-                        owned.get(subject.sock.inode) if reason is None else reason
-                        for subject, reason in zip(subjects, found)
+                        owned.get(sock.message.inode) if reason is None else reason
+                        for sock, reason in zip(sockets, found)
                     ]
         return found
 
-    def _without_owners(self, subjects: Sequence[Subject]) -> list[Reason | None]:
+    def _without_owners(self, sockets: Sequence[Socket]) -> list[Reason | None]:
         """What addresses, ports, states and selectors say. 20,000 sockets pass through here."""
         control_ports = self._control_ports()
-        socks = [subject.sock for subject in subjects]
+        socks = [sock.message for sock in sockets]
         found: list[Reason | None] = [None] * len(socks)
-        for index, sock in enumerate(socks if control_ports else ()):
-            if sock.sport in control_ports or sock.dport in control_ports:
-                found[index] = self._control(subjects[index])
+        for index, message in enumerate(socks if control_ports else ()):
+            if message.sport in control_ports or message.dport in control_ports:
+                found[index] = self._control(sockets[index])
         if LOOPBACK in self._switches:
-            self._add_loopback(subjects, found)
-        states = {sock.state for sock in socks}
+            self._add_loopback(sockets, found)
+        states = {message.state for message in socks}
         if LISTENERS in self._switches and not states.isdisjoint(_LISTENER_LIKE):
-            for index, subject in enumerate(subjects):
-                if found[index] is None and subject.state_number in _LISTENING_STATES:
+            for index, sock in enumerate(sockets):
+                if found[index] is None and sock.state_number in _LISTENING_STATES:
                     found[index] = Reason(LISTENERS)
         if UNCONNECTED in self._switches and states != {constants.ESTABLISHED}:
-            for index, sock in enumerate(socks):
+            for index, message in enumerate(socks):
                 # By the state: the kernel leaves the address of a remote that an IPv6 socket no
                 # longer has.
                 if (
                     found[index] is None
-                    and sock.protocol in _DATAGRAM
-                    and sock.state != constants.ESTABLISHED
+                    and message.protocol in _DATAGRAM
+                    and message.state != constants.ESTABLISHED
                 ):
                     found[index] = Reason(UNCONNECTED)
         if self._selectors:
-            for index, subject in enumerate(subjects):
+            for index, sock in enumerate(sockets):
                 if found[index] is None:
-                    found[index] = self._selected(subject)
+                    found[index] = self._selected(sock)
         return found
 
-    def _add_loopback(self, subjects: Sequence[Subject], found: list[Reason | None]) -> None:
-        if not self._may_be_loopback(subjects):
+    def _add_loopback(self, sockets: Sequence[Socket], found: list[Reason | None]) -> None:
+        if not self._may_be_loopback(sockets):
             return
-        keys = [(each.sock.family, each.sock.src, each.sock.dst) for each in subjects]
-        by_addresses = {
-            key: self._loopback(each) for key, each in dict(zip(keys, subjects)).items()
-        }
+        keys = [(each.message.family, each.message.src, each.message.dst) for each in sockets]
+        by_addresses = {key: self._loopback(each) for key, each in dict(zip(keys, sockets)).items()}
         for index, key in enumerate(keys):
             if found[index] is None:
                 found[index] = by_addresses[key]
 
-    def _may_be_loopback(self, subjects: Sequence[Subject]) -> bool:
+    def _may_be_loopback(self, sockets: Sequence[Socket]) -> bool:
         """Whether the rule can hold for any: each address of the many is looked at but once."""
-        if len({each.sock.family for each in subjects}) > 1:
+        if len({each.message.family for each in sockets}) > 1:
             # An IPv4 address has the same 16 bytes here as some IPv6 address.
             return True
-        locals_ = {each.sock.src: each for each in subjects}
-        remotes = {each.sock.dst: each for each in subjects}
+        locals_ = {each.message.src: each for each in sockets}
+        remotes = {each.message.dst: each for each in sockets}
         held = self._environment.local_addresses
         return (
             not locals_.keys().isdisjoint(remotes)
@@ -148,24 +146,24 @@ class Watch:
             return frozenset()
         return management.SALT_PORTS | {ends[1] for ends in self._ssh_connections}
 
-    def _control(self, subject: Subject) -> Reason | None:
-        if subject.protocol not in constants.STREAMS:
+    def _control(self, sock: Socket) -> Reason | None:
+        if sock.protocol not in constants.STREAMS:
             return None
-        for port in (subject.remote_port, subject.local_port):
+        for port in (sock.remote_port, sock.local_port):
             if port in management.SALT_PORTS:
                 return Reason(CONTROL_CONNECTION, f"port {port} is Salt's")
         ends = (
-            subject.local_address,
-            subject.local_port,
-            subject.remote_address,
-            subject.remote_port,
+            sock.local_address,
+            sock.local_port,
+            sock.remote_address,
+            sock.remote_port,
         )
         if ends in self._ssh_connections:
             return Reason(CONTROL_CONNECTION, "the ssh connection by which this was asked for")
         return None
 
-    def _loopback(self, subject: Subject) -> Reason | None:
-        local, remote = subject.local_address, subject.remote_address
+    def _loopback(self, sock: Socket) -> Reason | None:
+        local, remote = sock.local_address, sock.remote_address
         if _is_loopback(local) or _is_loopback(remote):
             return Reason(LOOPBACK, "one end is a loopback address")
         if local in _UNSPECIFIED or remote in _UNSPECIFIED:
@@ -175,9 +173,9 @@ class Watch:
             return Reason(LOOPBACK, "both ends are on this host")
         return None
 
-    def _selected(self, subject: Subject) -> Reason | None:
+    def _selected(self, sock: Socket) -> Reason | None:
         for source, matches in self._selectors:
-            verdict = matches(subject)
+            verdict = matches(sock)
             if verdict is None:
                 return Reason(SELECTOR, f"{source}, undecided: in doubt it lives")
             if verdict:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import InputError, PathStep
 from ..selector.parse import Selector, parse_selector
-from ..sockets.snapshot import Environment
+from ..sockets.snapshot import Snapshot
 from ..values import Names
 from .evaluator import Watch
 from .protect_files import read_protect_files
@@ -50,10 +50,10 @@ class Guard:
         be judged. The guard's own rules look for themselves."""
         return frozenset().union(*(selector.needs for _source, selector in self.selectors))
 
-    def watch(self, environment: Environment) -> Watch:
+    def watch(self, snapshot: Snapshot) -> Watch:
         """The guard over the sockets of one look in one namespace."""
         return Watch(
-            environment,
+            snapshot,
             switches=frozenset(name for name in SWITCHES if getattr(self, name)),
             selectors=self.selectors,
         )

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from ..host.processes import Owners, describe, descriptor_links, link_of
-from ..sockets.snapshot import Environment
+from ..sockets.snapshot import Snapshot
 from .holding import remove_held
 from .processes import Processes
 from .reason import CONTROL_CONNECTION, KERNEL, OWNER_UNREADABLE, SSH_SESSIONS, Reason
 
 
 def reasons_by_owner(
-    environment: Environment,
+    snapshot: Snapshot,
     inodes: Collection[int],
     switches: Collection[str],
     ancestors: Sequence[int],
@@ -25,8 +25,8 @@ def reasons_by_owner(
     Descriptors are read of the ancestors and of ssh's processes; then, where it matters whether
     anybody holds a socket at all, of other processes until all sockets are found.
     """
-    proc = environment.host.proc
-    processes = Processes.of(environment)
+    proc = snapshot.host.proc
+    processes = Processes.of(snapshot)
     found: dict[int, Reason] = {}
     links = {link_of(inode): inode for inode in inodes}
     unseen = set(links)
@@ -54,7 +54,7 @@ def reasons_by_owner(
                 spare(pid, Reason(SSH_SESSIONS, f"held by {program}, process {pid}"))
     if SSH_SESSIONS not in switches and KERNEL not in switches:
         return found
-    owners = environment.owners or environment.holders
+    owners = snapshot.owners or snapshot.holders
     if owners is not None:
         unseen.difference_update([link for link in unseen if owners.of(links[link])])
     if not unseen:
@@ -78,19 +78,19 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}es"
 
 
-def name_holders(environment: Environment, inodes: Collection[int]) -> None:
+def name_holders(snapshot: Snapshot, inodes: Collection[int]) -> None:
     """Find one holder of each of these sockets, if there is one, for the environment to keep.
 
     A walk over all descriptors of all processes takes far longer, and finds them all.
     """
-    proc = environment.host.proc
+    proc = snapshot.host.proc
     links = {link_of(inode): inode for inode in inodes}
     unseen = set(links)
     found: dict[str, int] = {}
     unreadable = 0
-    for pids in Processes.of(environment).near_and_elsewhere:
+    for pids in Processes.of(snapshot).near_and_elsewhere:
         unreadable += remove_held(proc, pids, unseen, found)
     described = {pid: describe(proc, pid) for pid in set(found.values())}
     held_by = {pid: (each,) for pid, each in described.items() if each is not None}
     holders = {links[link]: held_by[pid] for link, pid in found.items() if pid in held_by}
-    environment.holders = Owners(holders, not unreadable)
+    snapshot.holders = Owners(holders, not unreadable)

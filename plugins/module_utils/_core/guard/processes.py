@@ -9,7 +9,7 @@ import os
 from functools import cached_property
 
 from ..host.processes import process_numbers
-from ..sockets.snapshot import Environment
+from ..sockets.snapshot import Snapshot
 
 # The listening daemon and, since OpenSSH 9.8, the programs of a session; and dropbear.
 SSH_PROGRAMS = frozenset({"sshd", "sshd-session", "sshd-auth", "dropbear"})
@@ -24,16 +24,16 @@ class Processes:
     those without a program (proc_exe_link answers ENOENT where there is no memory to run it in).
     """
 
-    def __init__(self, environment: Environment) -> None:
-        self._proc = environment.host.proc
-        self._namespace = f"net:[{environment.namespace.identity[1]}]"
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._proc = snapshot.host.proc
+        self._namespace = f"net:[{snapshot.namespace.identity[1]}]"
 
     @classmethod
-    def of(cls, environment: Environment) -> Processes:
+    def of(cls, snapshot: Snapshot) -> Processes:
         """Those of a look, the same whenever they are asked for."""
-        known = environment.kept.get(cls)
+        known = snapshot.kept.get(cls)
         if known is None:
-            known = environment.kept[cls] = cls(environment)
+            known = snapshot.kept[cls] = cls(snapshot)
         return known
 
     @cached_property

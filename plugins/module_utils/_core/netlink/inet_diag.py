@@ -78,7 +78,7 @@ _NOT_SO = (errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.ENOENT)
 T = TypeVar("T")
 
 
-class Sock(NamedTuple):
+class DiagMessage(NamedTuple):
     """One socket as the kernel dumped it: struct inet_diag_msg, and its protocol's name.
 
     family: AF_INET or AF_INET6. src, dst: 16 bytes, an IPv4 address in the first four.
@@ -153,7 +153,7 @@ def dump_request_of_both(
     return request + (attributes.encode(REQ_BYTECODE, bytecode) if bytecode else b"")
 
 
-def _decoder(protocol: str, make: Callable[[Sock], T | None]) -> DecodeRun[T]:
+def _decoder(protocol: str, make: Callable[[DiagMessage], T | None]) -> DecodeRun[T]:
     ntohs = socket.ntohs
     # As Sock._make, without its Python frame.
     new = tuple.__new__
@@ -181,7 +181,7 @@ def _decoder(protocol: str, make: Callable[[Sock], T | None]) -> DecodeRun[T]:
         ) in _layout(size).iter_unpack(datagram):
             item = make(
                 new(
-                    Sock,
+                    DiagMessage,
                     (
                         protocol,
                         family,
@@ -225,7 +225,7 @@ def dump(
     states: int = ANY_STATE,
     extensions: int = 0,
     bytecode: bytes = b"",
-) -> list[Sock]:
+) -> list[DiagMessage]:
     """The sockets of one protocol and family in these states that the bytecode accepts.
 
     Raises HandlerMissing, and what Connection.dump raises.
@@ -233,12 +233,12 @@ def dump(
     return dump_as(_unchanged, connection, protocol, family, states, extensions, bytecode)
 
 
-def _unchanged(sock: Sock) -> Sock:
-    return sock
+def _unchanged(message: DiagMessage) -> DiagMessage:
+    return message
 
 
 def dump_as(
-    make: Callable[[Sock], T | None],
+    make: Callable[[DiagMessage], T | None],
     connection: Connection,
     protocol: str,
     family: int,
@@ -261,7 +261,7 @@ def dump_as(
 
 
 def dump_both_as(
-    make: Callable[[Sock], T | None],
+    make: Callable[[DiagMessage], T | None],
     connection: Connection,
     protocol: str,
     states: int = ANY_STATE,
@@ -287,7 +287,7 @@ def dump_both_as(
 
 
 def dump_each_as(
-    make: Callable[[Sock], T | None],
+    make: Callable[[DiagMessage], T | None],
     connection: Connection,
     protocol: str,
     states: int = ANY_STATE,
@@ -305,7 +305,7 @@ def dump_each_as(
 
 
 def _dumped(
-    make: Callable[[Sock], T | None],
+    make: Callable[[DiagMessage], T | None],
     connection: Connection,
     protocol: str,
     kind: int,
@@ -321,38 +321,38 @@ def _dumped(
     return connection.dump(f"list {protocol} sockets", kind, request, decode, decode_run)
 
 
-def destroy_request(sock: Sock) -> bytes:
+def destroy_request(message: DiagMessage) -> bytes:
     """The payload of a SOCK_DESTROY for exactly this socket, its cookie included.
 
     A raw socket's inner protocol, its local port in a dump, goes where the request has padding
     (sdiag_raw_protocol of struct inet_diag_req_raw).
     """
-    protocol = sock.protocol
+    protocol = message.protocol
     request = _REQUEST.pack(
-        sock.family,
+        message.family,
         _NUMBERS[protocol],
         0,
-        sock.sport & 0xFF if protocol == "raw" else 0,
+        message.sport & 0xFF if protocol == "raw" else 0,
         ANY_STATE,
-        _htons(sock.sport),
-        _htons(sock.dport),
-        sock.src,
-        sock.dst,
-        sock.ifindex,
-        sock.cookie & 0xFFFFFFFF,
-        sock.cookie >> 32,
+        _htons(message.sport),
+        _htons(message.dport),
+        message.src,
+        message.dst,
+        message.ifindex,
+        message.cookie & 0xFFFFFFFF,
+        message.cookie >> 32,
     )
     return request if protocol != "mptcp" else request + _protocol_attribute(protocol)
 
 
-def destroy(connection: Connection, socks: Sequence[Sock]) -> list[int]:
+def destroy(connection: Connection, socks: Sequence[DiagMessage]) -> list[int]:
     """Ask the kernel to destroy each; the errno that answers each, 0 for an acknowledgement.
 
     An acknowledgement alone proves nothing for UDP, and ENOENT does not prove that the socket is
     gone: look again. Raises what Connection.execute raises.
     """
     return connection.execute(
-        "destroy sockets", SOCK_DESTROY, [destroy_request(sock) for sock in socks]
+        "destroy sockets", SOCK_DESTROY, [destroy_request(message) for message in socks]
     )
 
 

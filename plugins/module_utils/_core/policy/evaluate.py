@@ -16,10 +16,10 @@ from ..host.host import Host
 from ..host.namespaces import Identity, Namespace, resolve
 from ..netlink import routes
 from ..query import record
-from ..query.find import View, find, prepare
+from ..query.find import NamespaceSession, find, prepare
 from ..selector.prefixes import Prefix
-from ..sockets.snapshot import Environment
-from ..sockets.socket import Subject
+from ..sockets.snapshot import Snapshot
+from ..sockets.socket import Socket
 from .backoff import Target
 from .conditions import Facts, KnownRoute
 from .evidence import evidences
@@ -38,20 +38,20 @@ class Violation(NamedTuple):
     """
 
     rule: Rule
-    subject: Subject
+    socket: Socket
     evidence: tuple[str, ...] = ()
     guarded: bool = False
     spared: Reason | None = None
 
     @property
     def namespace(self) -> Identity:
-        return self.subject.environment.namespace.identity
+        return self.socket.snapshot.namespace.identity
 
     @property
     def key(self) -> Key:
         """What tells this socket from every other of its namespace."""
-        sock = self.subject.sock
-        return sock.protocol, sock.cookie, sock.sport, sock.dport, sock.dst
+        message = self.socket.message
+        return message.protocol, message.cookie, message.sport, message.dport, message.dst
 
     @property
     def identity(self) -> tuple[Identity, Key]:
@@ -60,13 +60,13 @@ class Violation(NamedTuple):
 
     @property
     def target(self) -> Target:
-        subject = self.subject
+        sock = self.socket
         return Target(
             self.namespace,
-            subject.protocol,
-            subject.local_address,
-            subject.remote_address,
-            subject.remote_port,
+            sock.protocol,
+            sock.local_address,
+            sock.remote_address,
+            sock.remote_port,
         )
 
 
@@ -107,7 +107,7 @@ def all_guarded(_violation: Violation) -> bool:
 
 
 def judge(
-    view: View,
+    session: NamespaceSession,
     policy: Policy,
     *,
     guarded: Guarded = all_guarded,
@@ -125,30 +125,30 @@ def judge(
     Raises what the first requests to the kernel raise; what is raised for one rule goes to failed.
     """
 
-    def ask_guard(known: Environment, found: Sequence[Violation]) -> tuple[Violation, ...]:
+    def ask_guard(known: Snapshot, found: Sequence[Violation]) -> tuple[Violation, ...]:
         asked = [each for each in found if each.rule.action == DESTROY and guarded(each)]
         if not asked:
             return tuple(found)
-        order = Order(asked[0].rule.match, (view.namespace,), policy.guard, engine=engine)
-        return _with_guard(view, known, found, asked, order, one_holder)
+        order = Order(asked[0].rule.match, (session.namespace,), policy.guard, engine=engine)
+        return _with_guard(session, known, found, asked, order, one_holder)
 
-    began_ms = milliseconds(view.host)
-    environment = view.environment()
-    judgement = _judgement(view, policy, environment, _facts(environment, policy), began_ms)
-    found = ask_guard(environment, judgement.violations)
+    began_ms = milliseconds(session.host)
+    snapshot = session.snapshot()
+    judgement = _judgement(session, policy, snapshot, _facts(snapshot, policy), began_ms)
+    found = ask_guard(snapshot, judgement.violations)
     if found and policy.needs:
-        now = view.environment()
+        now = session.snapshot()
         facts = _facts(now, policy)
-        if _changed(now, environment) or _conditions(policy, facts) != judgement.conditions:
-            again = _judgement(view, policy, now, facts, began_ms)
+        if _changed(now, snapshot) or _conditions(policy, facts) != judgement.conditions:
+            again = _judgement(session, policy, now, facts, began_ms)
             seen = {(each.rule.name, each.key) for each in found}
             both = [each for each in again.violations if (each.rule.name, each.key) in seen]
             found = ask_guard(now, both)
             judgement = again._replace(failed=judgement.failed | again.failed)
-    return judgement._replace(violations=found, ended_ms=milliseconds(view.host))
+    return judgement._replace(violations=found, ended_ms=milliseconds(session.host))
 
 
-def _facts(environment: Environment, policy: Policy) -> Facts:
+def _facts(snapshot: Snapshot, policy: Policy) -> Facts:
     known: list[KnownRoute] | None = None
     conditions = [rule.condition for rule in policy.rules if rule.condition is not None]
     wanted = {prefix for each in conditions for fact in each.facts() for prefix in fact.prefixes}
@@ -156,14 +156,12 @@ def _facts(environment: Environment, policy: Policy) -> Facts:
         lengths = {prefix.length for prefix in wanted}
         known = [
             route
-            for route in map(
-                _known, routes.routes(environment.rtnetlink, (routes.UNICAST,), lengths)
-            )
+            for route in map(_known, routes.routes(snapshot.rtnetlink, (routes.UNICAST,), lengths))
             if route is not None and route.destination in wanted
         ]
     asked = "addresses" in policy.needs
     named = policy.needs or any(rule.interfaces for rule in policy.rules)
-    return Facts(environment.links if named else (), environment.addresses if asked else (), known)
+    return Facts(snapshot.links if named else (), snapshot.addresses if asked else (), known)
 
 
 def _known(route: routes.Route) -> KnownRoute | None:
@@ -186,7 +184,7 @@ def _conditions(policy: Policy, facts: Facts) -> dict[str, bool | None]:
 
 
 def _judgement(
-    view: View, policy: Policy, environment: Environment, facts: Facts, began_ms: int
+    session: NamespaceSession, policy: Policy, snapshot: Snapshot, facts: Facts, began_ms: int
 ) -> Judgement:
     violations: list[Violation] = []
     conditions = _conditions(policy, facts)
@@ -196,7 +194,7 @@ def _judgement(
         if not conditions[rule.name]:
             continue
         try:
-            found = find(view, rule.match, extensions=extensions, environment=environment)
+            found = find(session, rule.match, extensions=extensions, snapshot=snapshot)
         except (NamespaceNotFound, NamespaceDenied):
             raise
         except SocketsError as error:
@@ -209,33 +207,33 @@ def _judgement(
         for rule in policy.rules
     }
     return Judgement(
-        view.namespace,
+        session.namespace,
         began_ms,
         began_ms,
         tuple(violations),
         conditions,
         failed,
         {name: names for name, names in missing.items() if names},
-        frozenset(view.unlisted)
+        frozenset(session.unlisted)
         | {error.protocol for error in failed.values() if isinstance(error, HandlerMissing)},
     )
 
 
-def _changed(now: Environment, before: Environment) -> bool:
+def _changed(now: Snapshot, before: Snapshot) -> bool:
     """Whether interfaces or addresses are others than before, as far as a policy can tell."""
 
-    def shape(environment: Environment) -> tuple[object, object]:
+    def shape(snapshot: Snapshot) -> tuple[object, object]:
         return (
-            {(link.ifindex, link.name, link.up) for link in environment.links},
-            {(each.address, each.ifindex) for each in environment.addresses},
+            {(link.ifindex, link.name, link.up) for link in snapshot.links},
+            {(each.address, each.ifindex) for each in snapshot.addresses},
         )
 
     return shape(now) != shape(before)
 
 
 def _with_guard(
-    view: View,
-    environment: Environment,
+    session: NamespaceSession,
+    snapshot: Snapshot,
     violations: Sequence[Violation],
     asked: Sequence[Violation],
     order: Order,
@@ -243,16 +241,16 @@ def _with_guard(
 ) -> tuple[Violation, ...]:
     """The violations, those that the guard is asked about with what it says."""
     keys = [each.key for each in asked]
-    by_key = {key: each.subject for key, each in zip(keys, asked)}
-    subjects = list(by_key.values())
+    by_key = {key: each.socket for key, each in zip(keys, asked)}
+    sockets = list(by_key.values())
     # So that what is logged of them names who holds them.
-    if one_holder and environment.owners is None:
-        name_holders(environment, {each.sock.inode for each in subjects} - {0})
+    if one_holder and snapshot.owners is None:
+        name_holders(snapshot, {each.message.inode for each in sockets} - {0})
     else:
-        prepare(view, environment, ("owners",), subjects)
-    reasons = dict(zip(by_key, judged(view, order, environment, subjects)))
+        prepare(session, snapshot, ("owners",), sockets)
+    reasons = dict(zip(by_key, judged(session, order, snapshot, sockets)))
     told = [
-        Violation(each.rule, each.subject, each.evidence, True, reasons[key])
+        Violation(each.rule, each.socket, each.evidence, True, reasons[key])
         for key, each in zip(keys, asked)
     ]
     if len(told) == len(violations):
@@ -291,9 +289,9 @@ def look_at_all(
             namespaces.setdefault(namespace.identity, namespace)
     for namespace in namespaces.values():
         try:
-            with View(host, namespace) as view:
+            with NamespaceSession(host, namespace) as session:
                 looks.append(
-                    judge(view, policy, guarded=guarded, engine=engine, one_holder=one_holder)
+                    judge(session, policy, guarded=guarded, engine=engine, one_holder=one_holder)
                 )
         except NamespaceNotFound as error:
             if namespace.asked:

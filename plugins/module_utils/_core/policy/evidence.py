@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from ..selector.parse import Selector
 from ..selector.predicates.verdict import StrandedIs, StuckIs, SupersededAfter
 from ..selector.tree import All, Leaf, Node, leaves
-from ..sockets.socket import Subject
+from ..sockets.socket import Socket
 from ..verdicts import stuck
 from ..verdicts.route_state import Network
 from ..verdicts.superseded import Heard
@@ -20,7 +20,7 @@ _BY_VERDICT = (StuckIs, StrandedIs, SupersededAfter)
 
 
 def evidences(
-    subjects: Sequence[Subject], selector: Selector, condition: Condition | None = None
+    sockets: Sequence[Socket], selector: Selector, condition: Condition | None = None
 ) -> list[tuple[str, ...]]:
     """Of the verdicts that the selector asks for those that hold: ``stranded: no_carrier``; for
     each of these sockets, for all of which the selector is true. The look must have found out what
@@ -28,19 +28,19 @@ def evidences(
     up``; without one nothing.
     """
     otherwise = () if condition is None else (f"while: {condition.words}",)
-    return [each or otherwise for each in _verdicts(subjects, selector)]
+    return [each or otherwise for each in _verdicts(sockets, selector)]
 
 
-def _verdicts(subjects: Sequence[Subject], selector: Selector) -> list[tuple[str, ...]]:
+def _verdicts(sockets: Sequence[Socket], selector: Selector) -> list[tuple[str, ...]]:
     asked = [leaf for leaf in leaves(selector.root) if isinstance(leaf, _BY_VERDICT)]
     if not asked:
-        return [()] * len(subjects)
+        return [()] * len(sockets)
     certain = [text for leaf in _joined(selector.root) for text in _only(leaf)]
     if len(certain) == len(asked):
-        return [tuple(dict.fromkeys(certain))] * len(subjects)
+        return [tuple(dict.fromkeys(certain))] * len(sockets)
     return [
-        tuple(dict.fromkeys([text for leaf in asked for text in _held(subject, leaf)]))
-        for subject in subjects
+        tuple(dict.fromkeys([text for leaf in asked for text in _held(sock, leaf)]))
+        for sock in sockets
     ]
 
 
@@ -63,19 +63,19 @@ def _only(leaf: Leaf) -> Iterator[str]:
         yield "superseded"
 
 
-def _held(subject: Subject, leaf: Leaf) -> Iterator[str]:
-    kept = subject.environment.kept
+def _held(sock: Socket, leaf: Leaf) -> Iterator[str]:
+    kept = sock.snapshot.kept
     if isinstance(leaf, StuckIs):
         for verdict, for_ms in leaf.wanted:
-            if stuck.judge(subject, verdict, for_ms):
+            if stuck.judge(sock, verdict, for_ms):
                 yield f"stuck: {verdict}"
     elif isinstance(leaf, StrandedIs) and Network in kept:
         for wanted in leaf.wanted:
-            if Network.of(subject.environment).judge(subject, wanted.verdict, wanted.to):
+            if Network.of(sock.snapshot).judge(sock, wanted.verdict, wanted.to):
                 yield f"stranded: {wanted.verdict}"
     elif (
         isinstance(leaf, SupersededAfter)
         and Heard in kept
-        and Heard.of(subject.environment).judge(subject, leaf.silent_ms)
+        and Heard.of(sock.snapshot).judge(sock, leaf.silent_ms)
     ):
         yield "superseded"

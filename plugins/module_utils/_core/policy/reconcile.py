@@ -24,7 +24,7 @@ from ..host.host import Host
 from ..host.namespaces import Identity
 from ..messages import describe
 from ..netlink.connection import collector_paused
-from ..query.find import View
+from ..query.find import NamespaceSession
 from .decide import HOLD, Decision, Enforced, Engine
 from .evaluate import Judgement, Unseen, Violation, judge, look_at_all, milliseconds
 from .model import Policy
@@ -146,8 +146,8 @@ def _destroy(
             meant, settled = _judged_anew(host, policy, look, doomed, engine_name)
         if not meant:
             return settled
-        subjects = [each.subject for each in meant]
-        plan = Plan(look.namespace, subjects, [None] * len(meant), len(meant), set())
+        sockets = [each.socket for each in meant]
+        plan = Plan(look.namespace, sockets, [None] * len(meant), len(meant), set())
         order = Order(
             meant[0].rule.match, (look.namespace,), policy.guard, engine=engine_name, check=check
         )
@@ -159,7 +159,7 @@ def _destroy(
 
 def _survived(violation: Violation, error: SocketsError) -> Enforced:
     reason = Reason("error", describe(error))
-    return Enforced(violation, Result(violation.subject, outcomes.SURVIVED, reason))
+    return Enforced(violation, Result(violation.socket, outcomes.SURVIVED, reason))
 
 
 def _judged_anew(
@@ -168,9 +168,9 @@ def _judged_anew(
     """Those that still violate the same rule, and are still not spared, as they are now; and what
     is said of the others."""
     wanted = {(each.rule.name, each.key) for each in doomed}
-    with View(host, look.namespace) as view:
+    with NamespaceSession(host, look.namespace) as session:
         again = judge(
-            view,
+            session,
             policy,
             guarded=lambda each: (each.rule.name, each.key) in wanted,
             engine=engine_name,
@@ -184,10 +184,10 @@ def _judged_anew(
         if failure is not None:
             settled.append(_survived(violation, failure))
         elif fresh is None:
-            gone = Result(violation.subject, outcomes.ALREADY_GONE, _NO_LONGER)
+            gone = Result(violation.socket, outcomes.ALREADY_GONE, _NO_LONGER)
             settled.append(Enforced(violation, gone))
         elif fresh.spared is not None:
-            spared = Result(fresh.subject, outcomes.PROTECTED, fresh.spared)
+            spared = Result(fresh.socket, outcomes.PROTECTED, fresh.spared)
             settled.append(Enforced(fresh, spared))
         else:
             meant.append(fresh)

@@ -13,7 +13,7 @@ from ..errors import HandlerMissing, NetlinkError
 from ..host.host import Host
 from ..host.kernel_config import module_available
 from ..netlink import bytecode, constants, inet_diag
-from .find import View
+from .find import NamespaceSession
 
 SUPPORTED = "supported"
 BUILT_WITHOUT = "built_without"
@@ -58,12 +58,12 @@ class ProtocolSupport(NamedTuple):
     reason: str | None = None
 
 
-def support(view: View) -> dict[str, ProtocolSupport]:
+def support(session: NamespaceSession) -> dict[str, ProtocolSupport]:
     """What the kernel can do, for every protocol. Harmless, and open to every caller."""
     found: dict[str, ProtocolSupport] = {}
     destroyers: set[str] = set()
     for protocol in constants.PROTOCOLS:
-        found[protocol] = verdict = _protocol(view, protocol)
+        found[protocol] = verdict = _protocol(session, protocol)
         if verdict.verdict not in (BUILT_WITHOUT, HANDLER_MISSING):
             destroyers.add(protocol)
     _tell_missing_protocols(found)
@@ -93,10 +93,10 @@ def _tell_missing_protocols(found: dict[str, ProtocolSupport]) -> None:
             )
 
 
-def _protocol(view: View, protocol: str) -> ProtocolSupport:
-    listed = _can_list(view, protocol)
+def _protocol(session: NamespaceSession, protocol: str) -> ProtocolSupport:
+    listed = _can_list(session, protocol)
     if not listed:
-        host = view.host
+        host = session.host
         module = constants.DIAG_MODULES[protocol]
         return ProtocolSupport(
             HANDLER_MISSING,
@@ -104,7 +104,7 @@ def _protocol(view: View, protocol: str) -> ProtocolSupport:
             module,
             module_available(host.root, host.release, module),
         )
-    answer = inet_diag.probe_destroy(view.diag, protocol, socket.AF_INET)
+    answer = inet_diag.probe_destroy(session.diag, protocol, socket.AF_INET)
     if answer in (0, errno.ENOENT):
         if protocol in _WITHOUT_ABORT:
             return ProtocolSupport(
@@ -122,13 +122,13 @@ def _protocol(view: View, protocol: str) -> ProtocolSupport:
     raise NetlinkError(f"ask whether {protocol} sockets can be destroyed", answer)
 
 
-def support_for_caller(view: View) -> dict[str, ProtocolSupport]:
+def support_for_caller(session: NamespaceSession) -> dict[str, ProtocolSupport]:
     """As support, but where the kernel can and this caller may not, the verdict says so."""
-    found = support(view)
-    if may_destroy(view):
+    found = support(session)
+    if may_destroy(session):
         return found
     how = "a filter by mark is answered with EPERM"
-    capable = has_capability(view.host, CAP_NET_ADMIN)
+    capable = has_capability(session.host, CAP_NET_ADMIN)
     reason = None
     if capable:
         reason = FOREIGN_USER_NAMESPACE
@@ -159,23 +159,23 @@ def has_capability(host: Host, capability: int) -> bool | None:
     return None
 
 
-def _can_list(view: View, protocol: str) -> bool:
+def _can_list(session: NamespaceSession, protocol: str) -> bool:
     try:
         # A state mask of zero: the handler answers, and no socket comes.
-        inet_diag.dump(view.diag, protocol, socket.AF_INET, states=0)
+        inet_diag.dump(session.diag, protocol, socket.AF_INET, states=0)
     except HandlerMissing:
         return False
     return True
 
 
-def may_destroy(view: View) -> bool:
+def may_destroy(session: NamespaceSession) -> bool:
     """Whether the caller has CAP_NET_ADMIN in the user namespace that owns the network namespace.
 
     The kernel lets a filter test marks under just the condition under which it lets a caller
     destroy (netlink_net_capable(CAP_NET_ADMIN); inet_diag_bc_audit).
     """
     try:
-        inet_diag.dump(view.diag, "tcp", socket.AF_INET, states=0, bytecode=bytecode.mark(0, 0))
+        inet_diag.dump(session.diag, "tcp", socket.AF_INET, states=0, bytecode=bytecode.mark(0, 0))
     except NetlinkError as error:
         if error.errno == errno.EPERM:
             return False

@@ -15,8 +15,8 @@ from ..host.namespaces import Namespace
 from ..netlink import constants, inet_diag
 from ..netlink.connection import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Connection
 from ..selector.parse import Selector
-from ..sockets.snapshot import Environment
-from ..sockets.socket import Subject
+from ..sockets.snapshot import Snapshot
+from ..sockets.socket import Socket
 from ..verdicts.route_state import Network
 from ..verdicts.superseded import Heard, slot_of
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 LOADED = frozenset({"owners", "routes", "heard"})
 
 
-class View:
+class NamespaceSession:
     """One namespace, opened for looking; a context manager that leaves nothing open in it.
 
     unlisted: the protocols that could have been meant, but that this kernel cannot list.
@@ -51,9 +51,9 @@ class View:
             self._route = Connection(self.host.open_netlink(self.namespace, NETLINK_ROUTE))
         return self._route
 
-    def environment(self) -> Environment:
+    def snapshot(self) -> Snapshot:
         """A fresh one: what it tells is of one moment."""
-        return Environment(self.host, self.namespace, lambda: self.route)
+        return Snapshot(self.host, self.namespace, lambda: self.route)
 
     def close(self) -> None:
         for connection in (self._diag, self._route):
@@ -61,15 +61,15 @@ class View:
                 connection.close()
         self._diag = self._route = None
 
-    def __enter__(self) -> View:
+    def __enter__(self) -> NamespaceSession:
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
 
-def look_into_each(
-    host: Host, namespaces: Iterable[Namespace], look: Callable[[View], T]
+def for_each_namespace(
+    host: Host, namespaces: Iterable[Namespace], look: Callable[[NamespaceSession], T]
 ) -> Iterator[T]:
     """What look(view) returns for each namespace in turn; its view is closed before the next.
 
@@ -78,8 +78,8 @@ def look_into_each(
     """
     for namespace in namespaces:
         try:
-            with View(host, namespace) as view:
-                answer = look(view)
+            with NamespaceSession(host, namespace) as session:
+                answer = look(session)
         except NamespaceNotFound:
             if namespace.asked:
                 raise
@@ -88,13 +88,13 @@ def look_into_each(
 
 
 def find(
-    view: View,
+    session: NamespaceSession,
     selector: Selector,
     *,
     extensions: int = 0,
     needs: Collection[str] = (),
-    environment: Environment | None = None,
-) -> list[Subject]:
+    snapshot: Snapshot | None = None,
+) -> list[Socket]:
     """The sockets of the view's namespace for which the selector is true.
 
     extensions: more bits of idiag_ext to ask for than the selector needs. needs: what to find out
@@ -103,20 +103,23 @@ def find(
     A protocol that the selector names and the kernel cannot list raises HandlerMissing; one that it
     merely admits goes to view.unlisted. Raises what Connection.dump raises.
     """
-    if environment is None:
-        environment = view.environment()
-    found = find_as(_unchanged, view, selector, environment, extensions=extensions)
-    for subject in found:
-        if subject.ifindex:
+    if snapshot is None:
+        snapshot = session.snapshot()
+    found = find_map(_unchanged, session, selector, snapshot, extensions=extensions)
+    for sock in found:
+        if sock.ifindex:
             # Asked while the view is open, so that records can be made when it is closed.
-            environment.interface_name(subject.ifindex)
+            snapshot.interface_name(sock.ifindex)
             break
-    prepare(view, environment, needs, found)
+    prepare(session, snapshot, needs, found)
     return found
 
 
 def prepare(
-    view: View, environment: Environment, needs: Collection[str], subjects: Collection[Subject]
+    session: NamespaceSession,
+    snapshot: Snapshot,
+    needs: Collection[str],
+    sockets: Collection[Socket],
 ) -> None:
     """Find out for these sockets what a dump does not tell; kept in the environment.
 
@@ -125,25 +128,25 @@ def prepare(
     Anything else in needs is let pass, so that Selector.needs can be given as it is. Raises what
     Connection.dump raises.
     """
-    if not subjects:
+    if not sockets:
         return
     if "owners" in needs:
-        environment.load_owners({subject.inode for subject in subjects} - {0})
+        snapshot.load_owners({sock.inode for sock in sockets} - {0})
     if "routes" in needs:
-        Network.of(environment).ask(subjects)
+        Network.of(snapshot).ask(sockets)
     if "heard" in needs:
-        Heard.of(environment).listen(view.diag, environment, map(slot_of, subjects))
+        Heard.of(snapshot).listen(session.diag, snapshot, map(slot_of, sockets))
 
 
-def _unchanged(subject: Subject) -> Subject:
-    return subject
+def _unchanged(sock: Socket) -> Socket:
+    return sock
 
 
-def find_as(
-    make: Callable[[Subject], T | None],
-    view: View,
+def find_map(
+    make: Callable[[Socket], T | None],
+    session: NamespaceSession,
     selector: Selector,
-    environment: Environment,
+    snapshot: Snapshot,
     *,
     extensions: int = 0,
 ) -> list[T]:
@@ -151,71 +154,71 @@ def find_as(
     totals and records of very many sockets. `make` may be called again for the same socket.
     """
     only = selector.protocols[0] if len(selector.protocols) == 1 else None
-    matches = selector.bind(environment, protocol=only)
+    matches = selector.bind(snapshot, protocol=only)
 
-    def possible_one(sock: inet_diag.Sock) -> Subject | None:
-        subject = Subject(sock, environment)
-        return None if matches(subject) is False else subject
+    def possible_one(message: inet_diag.DiagMessage) -> Socket | None:
+        sock = Socket(message, snapshot)
+        return None if matches(sock) is False else sock
 
-    def made(sock: inet_diag.Sock) -> T | None:
-        subject = Subject(sock, environment)
-        return make(subject) if matches(subject) else None
+    def made(message: inet_diag.DiagMessage) -> T | None:
+        sock = Socket(message, snapshot)
+        return make(sock) if matches(sock) else None
 
     if selector.needs.isdisjoint(LOADED):
-        return _each_listed(made, view, selector, environment, extensions)
+        return _each_listed(made, session, selector, snapshot, extensions)
     # Only of those that may match once it is known is the rest found out.
-    possible = _each_listed(possible_one, view, selector, environment, extensions)
-    prepare(view, environment, selector.needs, possible)
-    matches = selector.bind(environment, protocol=only)
-    found = (make(subject) for subject in possible if matches(subject))
+    possible = _each_listed(possible_one, session, selector, snapshot, extensions)
+    prepare(session, snapshot, selector.needs, possible)
+    matches = selector.bind(snapshot, protocol=only)
+    found = (make(sock) for sock in possible if matches(sock))
     return [item for item in found if item is not None]
 
 
 def _each_listed(
-    make: Callable[[inet_diag.Sock], T | None],
-    view: View,
+    make: Callable[[inet_diag.DiagMessage], T | None],
+    session: NamespaceSession,
     selector: Selector,
-    environment: Environment,
+    snapshot: Snapshot,
     extensions: int,
 ) -> list[T]:
     made: list[T] = []
     for protocol in selector.protocols:
         try:
-            at_once = _listed_at_once(make, view, selector, environment, protocol, extensions)
+            at_once = _listed_at_once(make, session, selector, snapshot, protocol, extensions)
             if at_once is not None:
                 made += at_once
                 continue
             for family in selector.families:
-                made += _listed(make, view, selector, environment, protocol, family, extensions)
+                made += _listed(make, session, selector, snapshot, protocol, family, extensions)
         except HandlerMissing:
             if protocol in selector.named_protocols:
                 raise
-            view.unlisted.add(protocol)
+            session.unlisted.add(protocol)
     return made
 
 
 def _listed_at_once(
-    make: Callable[[inet_diag.Sock], T | None],
-    view: View,
+    make: Callable[[inet_diag.DiagMessage], T | None],
+    session: NamespaceSession,
     selector: Selector,
-    environment: Environment,
+    snapshot: Snapshot,
     protocol: str,
     extensions: int,
 ) -> list[T] | None:
     """As _listed, of both families; None where each must be asked for by itself."""
-    program = selector.program_of_both(environment, protocol)
+    program = selector.program_of_both(snapshot, protocol)
     if program is None:
         return None
     bits = selector.extensions | extensions
     states = selector.states(protocol)
-    return inet_diag.dump_both_as(make, view.diag, protocol, states, bits, program)
+    return inet_diag.dump_both_as(make, session.diag, protocol, states, bits, program)
 
 
 def _listed(
-    make: Callable[[inet_diag.Sock], T | None],
-    view: View,
+    make: Callable[[inet_diag.DiagMessage], T | None],
+    session: NamespaceSession,
     selector: Selector,
-    environment: Environment,
+    snapshot: Snapshot,
     protocol: str,
     family: str,
     extensions: int,
@@ -223,18 +226,20 @@ def _listed(
     """What is made of those that the kernel's filter leaves: at least of every socket for which
     the selector is true, and of each once."""
     asked = (
-        view.diag,
+        session.diag,
         protocol,
         constants.FAMILIES[family],
         selector.states(protocol),
         selector.extensions | extensions,
     )
     refusal: NetlinkError | None = None
-    for programs in _programs(selector, environment, protocol, family):
+    for programs in _programs(selector, snapshot, protocol, family):
         try:
             if len(programs) == 1:
                 return inet_diag.dump_as(make, *asked, programs[0])
-            listed = [sock for program in programs for sock in inet_diag.dump(*asked, program)]
+            listed = [
+                message for program in programs for message in inet_diag.dump(*asked, program)
+            ]
         except NetlinkError as error:
             # An op that this kernel does not know, or that this caller may not use
             # (inet_diag_bc_audit): filter less in the kernel.
@@ -242,16 +247,16 @@ def _listed(
                 raise
             refusal = error
             continue
-        once = {sock.cookie: sock for sock in listed}
+        once = {message.cookie: message for message in listed}
         return [item for item in map(make, once.values()) if item is not None]
     raise refusal or AssertionError("there is a first attempt")
 
 
 def _programs(
-    selector: Selector, environment: Environment, protocol: str, family: str
+    selector: Selector, snapshot: Snapshot, protocol: str, family: str
 ) -> Iterator[list[bytes]]:
     """The filters to try, the best first; none at all last, unless only the kernel can tell."""
-    yield selector.programs(environment, protocol, family)
-    yield selector.programs(environment, protocol, family, exact_ops=False)
+    yield selector.programs(snapshot, protocol, family)
+    yield selector.programs(snapshot, protocol, family, exact_ops=False)
     if not selector.kernel_decides:
         yield [b""]

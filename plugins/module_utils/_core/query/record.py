@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..netlink import inet_diag
-from ..sockets.socket import Subject
+from ..sockets.socket import Socket
 from ..verdicts import stuck
 from ..verdicts.route_state import Network
 from ..verdicts.superseded import DEFAULT_SILENT_MS, SUPERSEDED, Finding, Heard
@@ -122,47 +122,47 @@ def extensions(details: Collection[str], *, clocks: bool = True) -> int:
     return inet_diag.extension_bits(wanted)
 
 
-def record(subject: Subject, details: Collection[str] = ()) -> dict[str, Any]:
+def record(sock: Socket, details: Collection[str] = ()) -> dict[str, Any]:
     """The record of one socket, with every one of RECORD_KEYS.
 
     details: which of DETAILS to fill; what was not asked for is null, but verdicts that the look's
     selector asked for are told. Milliseconds and bytes,
     except in tcp_info, whose numbers are the kernel's.
     """
-    sock = subject.sock
-    entry = _settings(subject).copy()
-    entry["protocol"] = sock.protocol
-    entry["family"], entry["mapped"], entry["local"], entry["remote"] = subject.ends
-    entry["state"] = subject.state
-    entry["local_port"] = sock.sport
-    entry["remote_port"] = sock.dport
-    entry["inode"] = sock.inode
-    entry["cookie"] = subject.cookie_hex
-    entry["retransmits"] = sock.retrans
-    entry["send_queue"] = sock.wqueue
-    entry["recv_queue"] = sock.rqueue
-    entry["idle_ms"] = subject.idle_ms
-    entry["uid"] = subject.uid
-    entry["user"] = subject.user
-    if sock.ifindex:
-        entry["device"] = subject.device
-    if sock.timer:
-        entry["timer"] = subject.timer
-        entry["timer_ms"] = subject.timer_ms
+    message = sock.message
+    entry = _settings(sock).copy()
+    entry["protocol"] = message.protocol
+    entry["family"], entry["mapped"], entry["local"], entry["remote"] = sock.ends
+    entry["state"] = sock.state
+    entry["local_port"] = message.sport
+    entry["remote_port"] = message.dport
+    entry["inode"] = message.inode
+    entry["cookie"] = sock.cookie_hex
+    entry["retransmits"] = message.retrans
+    entry["send_queue"] = message.wqueue
+    entry["recv_queue"] = message.rqueue
+    entry["idle_ms"] = sock.idle_ms
+    entry["uid"] = sock.uid
+    entry["user"] = sock.user
+    if message.ifindex:
+        entry["device"] = sock.device
+    if message.timer:
+        entry["timer"] = sock.timer
+        entry["timer_ms"] = sock.timer_ms
     if "info" in details:
-        entry["tcp_info"] = subject.tcp_info
-        entry["mptcp_info"] = subject.mptcp_info
-        entry["ulp_info"] = subject.ulp_info
-        entry["congestion_info"] = _congestion_info(subject.attributes)
+        entry["tcp_info"] = sock.tcp_info
+        entry["mptcp_info"] = sock.mptcp_info
+        entry["ulp_info"] = sock.ulp_info
+        entry["congestion_info"] = _congestion_info(sock.attributes)
     if "memory" in details:
-        entry["memory"] = _memory(subject.attributes)
+        entry["memory"] = _memory(sock.attributes)
     if "process" in details:
-        entry["processes"] = _processes(subject)
-    environment = subject.environment
-    if "verdicts" in details or environment.asked_ms or environment.kept:
-        entry["stuck"] = _told(stuck.verdicts(subject))
-        entry["stranded"] = _told(stranded(subject))
-        entry["superseded"] = superseded(subject)
+        entry["processes"] = _processes(sock)
+    snapshot = sock.snapshot
+    if "verdicts" in details or snapshot.asked_ms or snapshot.kept:
+        entry["stuck"] = _told(stuck.verdicts(sock))
+        entry["stranded"] = _told(stranded(sock))
+        entry["superseded"] = superseded(sock)
     return entry
 
 
@@ -170,24 +170,24 @@ def record(subject: Subject, details: Collection[str] = ()) -> dict[str, Any]:
 VERDICT_NEEDS = frozenset({"routes", "heard"})
 
 
-def stranded(subject: Subject) -> list[Verdict] | None:
+def stranded(sock: Socket) -> list[Verdict] | None:
     """Why the network under the socket is gone; None: not known, or not asked."""
-    network: Network | None = subject.environment.kept.get(Network)
-    return None if network is None else network.verdicts(subject)
+    network: Network | None = sock.snapshot.kept.get(Network)
+    return None if network is None else network.verdicts(sock)
 
 
-def superseded(subject: Subject) -> Finding:
+def superseded(sock: Socket) -> Finding:
     """The evidence that another connection took over, or False; None: not known, or not asked.
 
     Where the look's selector did not ask for it, by its local port, only at the port of a service.
     """
-    environment = subject.environment
-    heard: Heard | None = environment.kept.get(Heard)
+    snapshot = sock.snapshot
+    heard: Heard | None = snapshot.kept.get(Heard)
     if heard is None:
         return None
-    asked = environment.asked_ms.get(SUPERSEDED)
-    found = heard.verdict(subject, DEFAULT_SILENT_MS if asked is None else asked)
-    if not found or asked is not None or heard.serves(environment, subject.local_port):
+    asked = snapshot.asked_ms.get(SUPERSEDED)
+    found = heard.verdict(sock, DEFAULT_SILENT_MS if asked is None else asked)
+    if not found or asked is not None or heard.serves(snapshot, sock.local_port):
         return found
     return False
 
@@ -211,39 +211,39 @@ _SETTINGS = (
 )
 
 
-def _settings(subject: Subject) -> dict[str, Any]:
+def _settings(sock: Socket) -> dict[str, Any]:
     """A record in which only the settings are filled in: every other begins as a copy of it."""
-    attributes = subject.attributes
-    remembered = subject.environment.settings
+    attributes = sock.attributes
+    remembered = sock.snapshot.settings
     raw = tuple(map(attributes.get, _SETTINGS))
     found = remembered.get(raw)
     if found is None:
         found = remembered[raw] = dict.fromkeys(RECORD_KEYS)
-        found["namespace"] = subject.environment.namespace.label
-        found["mark"] = subject.mark
-        found["cgroup"] = subject.cgroup
-        found["congestion"] = subject.congestion
+        found["namespace"] = sock.snapshot.namespace.label
+        found["mark"] = sock.mark
+        found["cgroup"] = sock.cgroup
+        found["congestion"] = sock.congestion
         found["tos"] = _BYTES.get(attributes.get(inet_diag.TOS))
         found["tclass"] = _BYTES.get(attributes.get(inet_diag.TCLASS))
-        found["class_id"] = subject.class_id
+        found["class_id"] = sock.class_id
         found["shutdown"] = _SHUTDOWN.get(attributes.get(inet_diag.SHUTDOWN))
-        found["ulp"] = subject.ulp
+        found["ulp"] = sock.ulp
         found["v6only"] = _FLAG.get(attributes.get(inet_diag.SKV6ONLY))
         found["options"] = _options(attributes.get(inet_diag.SOCKOPT))
     return found
 
 
-def sort_key(subject: Subject) -> tuple[Any, ...]:
+def sort_key(sock: Socket) -> tuple[Any, ...]:
     """Records are in the order of namespace, protocol, local, remote."""
-    sock = subject.sock
+    message = sock.message
     return (
-        subject.environment.namespace.label,
-        sock.protocol,
-        subject.local,
-        sock.sport,
-        subject.remote,
-        sock.dport,
-        subject.cookie_hex,
+        sock.snapshot.namespace.label,
+        message.protocol,
+        sock.local,
+        message.sport,
+        sock.remote,
+        message.dport,
+        sock.cookie_hex,
     )
 
 
@@ -258,8 +258,8 @@ _SHUTDOWN: dict[bytes | None, str | None] = {
 }
 
 
-def _processes(subject: Subject) -> list[dict[str, Any]] | None:
-    held = subject.processes
+def _processes(sock: Socket) -> list[dict[str, Any]] | None:
+    held = sock.processes
     return None if held is None else [process._asdict() for process in held]
 
 

@@ -15,10 +15,10 @@ from .predicates.socket import Autobound, Constant, ProtocolIs
 from .tree import Node, Target
 
 if TYPE_CHECKING:
-    from ..sockets.snapshot import Environment
-    from ..sockets.socket import Subject
+    from ..sockets.snapshot import Snapshot
+    from ..sockets.socket import Socket
 
-    Matches = Callable[[Subject], Optional[bool]]
+    Matches = Callable[[Socket], Optional[bool]]
 
 
 class Selector:
@@ -65,7 +65,7 @@ class Selector:
         return self._states.get(protocol, 0)
 
     def programs(
-        self, environment: Environment, protocol: str, family: str, *, exact_ops: bool = True
+        self, snapshot: Snapshot, protocol: str, family: str, *, exact_ops: bool = True
     ) -> list[bytes]:
         """Kernel filters of which each matching socket is accepted by one at least.
 
@@ -73,14 +73,14 @@ class Selector:
         same socket may be accepted by more than one. exact_ops False: without the ops that
         Linux 5.4 does not know. Raises BytecodeTooLong with autobound, which Python cannot test.
         """
-        accepted = self._accepted(Target(environment, protocol, family, exact_ops))
+        accepted = self._accepted(Target(snapshot, protocol, family, exact_ops))
         return kernel_filter.programs(accepted, whole=self.kernel_decides)
 
-    def program_of_both(self, environment: Environment, protocol: str) -> bytes | None:
+    def program_of_both(self, snapshot: Snapshot, protocol: str) -> bytes | None:
         """One kernel filter for both families; None where a family has its own, or needs none."""
         if self.kernel_decides or len(self.families) != len(constants.FAMILIES):
             return None
-        each = [self._accepted(Target(environment, protocol, name, True)) for name in self.families]
+        each = [self._accepted(Target(snapshot, protocol, name, True)) for name in self.families]
         if kernel_filter.REJECT in each:
             return None
         return kernel_filter.program_of_both(*each)
@@ -89,7 +89,7 @@ class Selector:
         accepted, _rejected = tree.node_filters(self.root, target)
         return accepted
 
-    def bind(self, environment: Environment, *, protocol: str | None = None) -> Matches:
+    def bind(self, snapshot: Snapshot, *, protocol: str | None = None) -> Matches:
         """The test of one look: names of interfaces and cgroups mean what they mean now.
 
         protocol: the test is for its sockets alone, and need not ask each for it.
@@ -100,7 +100,7 @@ class Selector:
                 return Constant(leaf.path, leaf.value, protocol in leaf.protocols)
             return leaf
 
-        bound = tree.bind(tree.replaced(self.root, settled), environment)
+        bound = tree.bind(tree.replaced(self.root, settled), snapshot)
         if bound is None or bound is True or bound is False:
             constant = bound
             return lambda _subject: constant

@@ -19,10 +19,10 @@ from . import kernel_filter
 from .kernel_filter import Filter
 
 if TYPE_CHECKING:
-    from ..sockets.snapshot import Environment
-    from ..sockets.socket import Subject
+    from ..sockets.snapshot import Snapshot
+    from ..sockets.socket import Socket
 
-    Test = Callable[[Subject], Optional[bool]]
+    Test = Callable[[Socket], Optional[bool]]
     # A test, or what it gives for every subject.
     Bound = Union[bool, None, Test]
 
@@ -34,7 +34,7 @@ ALL_PROTOCOLS = frozenset(constants.PROTOCOLS)
 class Target(NamedTuple):
     """What one filter is for. exact_ops: the ops that Linux 5.4 lacks may be used."""
 
-    environment: Environment
+    snapshot: Snapshot
     protocol: str
     family: str
     exact_ops: bool
@@ -61,7 +61,7 @@ class Leaf:
         self.path = path
         self.value = value
 
-    def bind(self, environment: Environment) -> Bound:
+    def bind(self, snapshot: Snapshot) -> Bound:
         raise NotImplementedError
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
@@ -146,17 +146,17 @@ def _cost(node: Node) -> int:
     return max((leaf.cost for leaf in leaves(node)), default=0)
 
 
-def bind(node: Node, environment: Environment) -> Bound:
+def bind(node: Node, snapshot: Snapshot) -> Bound:
     """The tree as one test; parts that are the same for every subject are folded away."""
     if isinstance(node, Leaf):
-        return node.bind(environment)
+        return node.bind(snapshot)
     if isinstance(node, Not):
-        return _negation(bind(node.child, environment))
+        return _negation(bind(node.child, snapshot))
     decides = isinstance(node, Any)
     tests: list[Test] = []
     unknown = False
     for child in sorted(node.children, key=_cost):
-        bound = bind(child, environment)
+        bound = bind(child, snapshot)
         if bound is None:
             unknown = True
         elif bound is True or bound is False:
@@ -176,8 +176,8 @@ def _negation(bound: Bound) -> Bound:
         return not bound
     test = bound
 
-    def negated(subject: Subject) -> bool | None:
-        value = test(subject)
+    def negated(sock: Socket) -> bool | None:
+        value = test(sock)
         return None if value is None else not value
 
     return negated
@@ -195,10 +195,10 @@ def _chain(tests: list[Test], decides: bool, unknown: bool) -> Test:
     otherwise = None if unknown else not decides
     sequence = tuple(tests)
 
-    def chained(subject: Subject) -> bool | None:
+    def chained(sock: Socket) -> bool | None:
         result = otherwise
         for test in sequence:
-            value = test(subject)
+            value = test(sock)
             if value is decides:
                 return decides
             if value is None:

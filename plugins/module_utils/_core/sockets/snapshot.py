@@ -29,7 +29,7 @@ class _UserNames(dict[int, Optional[str]]):
         return name
 
 
-class Environment:
+class Snapshot:
     """Interfaces, addresses, cgroups and owners of one moment: asked for when first needed, then
     kept, so that every socket of one look is judged by the same facts.
 

@@ -14,7 +14,7 @@ from typing import Any
 from ..host.processes import Process
 from ..netlink import attributes as wire_attributes
 from ..netlink import constants, inet_diag, info, mptcp_info, ulp_info
-from .snapshot import Environment
+from .snapshot import Snapshot
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 _CLOCKLESS = (constants.SYN_SENT, constants.SYN_RECV, constants.LISTENING)
@@ -24,18 +24,18 @@ _U64 = struct.Struct("=Q")
 _NOT_ASKED: Mapping[str, int] = {}
 
 
-class Subject:
+class Socket:
     """A socket as the kernel dumped it, and the environment of that look.
 
     A property that is None is unknown: the kernel did not say, may not say to this caller, or what
     it says is meaningless for such a socket.
     """
 
-    __slots__ = ("_attributes", "_tcp_info", "environment", "path", "sock")
+    __slots__ = ("_attributes", "_tcp_info", "message", "path", "snapshot")
 
-    def __init__(self, sock: inet_diag.Sock, environment: Environment) -> None:
-        self.sock = sock
-        self.environment = environment
+    def __init__(self, message: inet_diag.DiagMessage, snapshot: Snapshot) -> None:
+        self.message = message
+        self.snapshot = snapshot
         self._attributes: Mapping[int, bytes] | None = None
         self._tcp_info: Mapping[str, int] | None = _NOT_ASKED
         # The way through the network that it shares with others; kept here by verdicts.network.
@@ -44,18 +44,18 @@ class Subject:
     @property
     def identity(self) -> tuple[str, str, int]:
         """(namespace's label, protocol, cookie): what tells this socket from every other."""
-        sock = self.sock
-        return self.environment.namespace.label, sock.protocol, sock.cookie
+        message = self.message
+        return self.snapshot.namespace.label, message.protocol, message.cookie
 
     @property
     def protocol(self) -> str:
-        return self.sock.protocol
+        return self.message.protocol
 
     @property
     def ends(self) -> tuple[str, bool, str, str]:
         """(family, mapped, local, remote)"""
-        sock = self.sock
-        return _ends(sock.family, sock.src, sock.dst)
+        message = self.message
+        return _ends(message.family, message.src, message.dst)
 
     @property
     def family(self) -> str:
@@ -70,27 +70,27 @@ class Subject:
     @property
     def state_number(self) -> int:
         """As vocabulary.STATES numbers them."""
-        sock = self.sock
-        if sock.state == constants.CLOSED and sock.protocol == "tcp":
+        message = self.message
+        if message.state == constants.CLOSED and message.protocol == "tcp":
             return constants.BOUND_INACTIVE
-        return sock.state
+        return message.state
 
     @property
     def state(self) -> str:
-        sock = self.sock
-        if sock.state == constants.CLOSED:
+        message = self.message
+        if message.state == constants.CLOSED:
             return constants.STATE_NAMES[self.state_number]
-        return constants.STATE_NAMES[sock.state]
+        return constants.STATE_NAMES[message.state]
 
     @property
     def local_address(self) -> bytes:
         """4 bytes for IPv4, v4-mapped included; else 16."""
-        return _plain(self.sock.family, self.sock.src)
+        return _plain(self.message.family, self.message.src)
 
     @property
     def remote_address(self) -> bytes:
         """4 bytes for IPv4, v4-mapped included; else 16. All zero: the socket has no remote."""
-        return _plain(self.sock.family, self.sock.dst)
+        return _plain(self.message.family, self.message.dst)
 
     @property
     def local(self) -> str:
@@ -103,11 +103,11 @@ class Subject:
     @property
     def local_port(self) -> int:
         """Of a raw socket: the protocol that it receives."""
-        return self.sock.sport
+        return self.message.sport
 
     @property
     def remote_port(self) -> int:
-        return self.sock.dport
+        return self.message.dport
 
     @property
     def has_remote(self) -> bool:
@@ -116,20 +116,20 @@ class Subject:
         Datagram and raw sockets say so by their state: an IPv6 one that was disconnected keeps the
         address in its record (__udp_disconnect), and a raw one has no port.
         """
-        sock = self.sock
-        if sock.protocol in constants.STREAMS:
-            return sock.dport != 0
-        return sock.state != constants.CLOSED
+        message = self.message
+        if message.protocol in constants.STREAMS:
+            return message.dport != 0
+        return message.state != constants.CLOSED
 
     @property
     def ifindex(self) -> int:
         """The interface that the socket is bound to; 0: none."""
-        return self.sock.ifindex
+        return self.message.ifindex
 
     @property
     def device(self) -> str | None:
         """The name of the interface that the socket is bound to; None: none, or it is gone."""
-        return self.environment.interface_name(self.sock.ifindex) if self.sock.ifindex else None
+        return self.snapshot.interface_name(self.message.ifindex) if self.message.ifindex else None
 
     @property
     def uid(self) -> int | None:
@@ -138,34 +138,34 @@ class Subject:
         TIME_WAIT and half-open connections always say 0 (inet_twsk_diag_fill, inet_req_diag_fill),
         orphans do on older kernels; none of them has an inode.
         """
-        sock = self.sock
-        return sock.uid if sock.uid or sock.inode else None
+        message = self.message
+        return message.uid if message.uid or message.inode else None
 
     @property
     def user(self) -> str | None:
         """The name of the uid; None where it is not known or has none."""
         uid = self.uid
-        return None if uid is None else self.environment.user_name(uid)
+        return None if uid is None else self.snapshot.user_name(uid)
 
     @property
     def inode(self) -> int:
         """0: no process owns the socket any more, or does yet."""
-        return self.sock.inode
+        return self.message.inode
 
     @property
     def cookie(self) -> int:
-        return self.sock.cookie
+        return self.message.cookie
 
     @property
     def cookie_hex(self) -> str:
         """As ss prints it behind `sk:`."""
-        return f"{self.sock.cookie:x}"
+        return f"{self.message.cookie:x}"
 
     @property
     def attributes(self) -> Mapping[int, bytes]:
         """The attributes that came with the message, by number."""
         if self._attributes is None:
-            self._attributes = wire_attributes.parse(self.sock.attributes)
+            self._attributes = wire_attributes.parse(self.message.attributes)
         return self._attributes
 
     @property
@@ -175,7 +175,7 @@ class Subject:
         An MPTCP socket's INFO is another struct (mptcp_info), so it is not read as this one.
         """
         if self._tcp_info is _NOT_ASKED:
-            raw = self.attributes.get(inet_diag.INFO) if self.sock.protocol == "tcp" else None
+            raw = self.attributes.get(inet_diag.INFO) if self.message.protocol == "tcp" else None
             self._tcp_info = info.decode(raw) if raw else None
         return self._tcp_info
 
@@ -193,34 +193,34 @@ class Subject:
     def cgroup(self) -> str | None:
         """That cgroup's path; None where it is not known or is gone."""
         identifier = self.cgroup_id
-        return None if identifier is None else self.environment.cgroup_path(identifier)
+        return None if identifier is None else self.snapshot.cgroup_path(identifier)
 
     @property
     def timer(self) -> str | None:
         """Which timer runs: on (retransmission), keepalive, timewait, persist; None: none."""
-        timer = self.sock.timer
+        timer = self.message.timer
         return constants.TIMERS[timer] if timer < len(constants.TIMERS) else "on"
 
     @property
     def timer_ms(self) -> int | None:
         """Milliseconds until that timer fires; None: none runs."""
-        return self.sock.expires if self.sock.timer else None
+        return self.message.expires if self.message.timer else None
 
     @property
     def retransmits(self) -> int:
         """How often the running timer fired without an answer: retransmissions, zero-window
         probes or keepalive probes, as ss prints them in timer:(...)."""
-        return self.sock.retrans
+        return self.message.retrans
 
     @property
     def send_queue(self) -> int:
         """Bytes not acknowledged yet, or not sent; of a listener the most it lets wait."""
-        return self.sock.wqueue
+        return self.message.wqueue
 
     @property
     def recv_queue(self) -> int:
         """Bytes that the application has not read; of a listener the connections that wait."""
-        return self.sock.rqueue
+        return self.message.rqueue
 
     @property
     def idle_ms(self) -> int | None:
@@ -231,7 +231,7 @@ class Subject:
         handshake is not done: till then both clocks count from the boot of the machine).
         """
         fields = self.tcp_info
-        if fields is None or self.sock.state in _CLOCKLESS:
+        if fields is None or self.message.state in _CLOCKLESS:
             return None
         received = fields.get("last_data_recv")
         if received is None:
@@ -264,7 +264,7 @@ class Subject:
     @property
     def mptcp_info(self) -> Mapping[str, int] | None:
         """struct mptcp_info of an MPTCP socket; None where it was not asked for or did not come."""
-        raw = self.attributes.get(inet_diag.INFO) if self.sock.protocol == "mptcp" else None
+        raw = self.attributes.get(inet_diag.INFO) if self.message.protocol == "mptcp" else None
         return mptcp_info.decode(raw) if raw else None
 
     @property
@@ -273,7 +273,7 @@ class Subject:
 
         None for other sockets, and for listeners, which have no token yet.
         """
-        fields = self.mptcp_info if self.sock.protocol == "mptcp" else self.ulp_info
+        fields = self.mptcp_info if self.message.protocol == "mptcp" else self.ulp_info
         if fields is None:
             return None
         return fields.get("token", fields.get("token_loc")) or None
@@ -281,7 +281,7 @@ class Subject:
     @property
     def processes(self) -> tuple[Process, ...] | None:
         """Who holds the socket; None where that is not known, or nobody asked."""
-        return self.environment.processes(self.sock.inode)
+        return self.snapshot.processes(self.message.inode)
 
 
 def _plain(family: int, address: bytes) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..sockets.socket import Subject
+from ..sockets.socket import Socket
 
 # struct tcp_info's field, and what its number is divided by.
 _FROM_INFO: Mapping[str, tuple[str, int]] = {
@@ -31,13 +31,13 @@ _FROM_SOCK: Mapping[str, str] = {
 }
 
 
-def numbers(subject: Subject, names: Iterable[str]) -> dict[str, int]:
+def numbers(sock: Socket, names: Iterable[str]) -> dict[str, int]:
     """Those of these that this kernel told."""
-    info = subject.tcp_info or {}
+    info = sock.tcp_info or {}
     told: dict[str, int] = {}
     for name in names:
         if name in _FROM_SOCK:
-            told[name] = getattr(subject.sock, _FROM_SOCK[name])
+            told[name] = getattr(sock.message, _FROM_SOCK[name])
         else:
             field, divisor = _FROM_INFO[name]
             if field in info:

@@ -13,8 +13,8 @@ from typing import Any, Optional
 
 from ..netlink import constants, inet_diag, links, route_get, routes
 from ..netlink.route_get import Answer, Question
-from ..sockets.snapshot import Environment
-from ..sockets.socket import Subject
+from ..sockets.snapshot import Snapshot
+from ..sockets.socket import Socket
 from .interfaces import Interfaces
 from .routing import needs
 from .stranded import REROUTED, Path, is_link_local
@@ -48,10 +48,10 @@ class Network:
     ask() asks the kernel; judge() and verdicts() only tell what it answered.
     """
 
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
-        self._connection = environment.rtnetlink
-        self._interfaces = Interfaces(environment.links, environment.addresses)
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._environment = snapshot
+        self._connection = snapshot.rtnetlink
+        self._interfaces = Interfaces(snapshot.links, snapshot.addresses)
         rules = routes.rules(self._connection)
         self._needs = {
             4: needs(rules, socket.AF_INET),
@@ -64,14 +64,14 @@ class Network:
         self._by_source: bool | None = None
 
     @classmethod
-    def of(cls, environment: Environment) -> Network:
+    def of(cls, snapshot: Snapshot) -> Network:
         """That of a look, made when it is first asked for. Raises what Connection.dump raises."""
-        known = environment.kept.get(cls)
+        known = snapshot.kept.get(cls)
         if known is None:
-            known = environment.kept[cls] = cls(environment)
+            known = snapshot.kept[cls] = cls(snapshot)
         return known
 
-    def ask(self, subjects: Iterable[Subject]) -> None:
+    def ask(self, sockets: Iterable[Socket]) -> None:
         """Find out what is not known yet, each distinct question once.
 
         A look-up without a usable answer leaves its sockets unknown. Raises what Connection.query
@@ -79,30 +79,28 @@ class Network:
         """
         known = self._paths
         new: list[tuple[Path, _Extras | None]] = []
-        for subject in subjects:
-            key = self._key(subject)
+        for sock in sockets:
+            key = self._key(sock)
             if key is None:
                 continue
             path = known.get(key)
             if path is None:
-                known[key] = path = Path(
-                    subject.local_address, subject.remote_address, subject.ifindex
-                )
+                known[key] = path = Path(sock.local_address, sock.remote_address, sock.ifindex)
                 path.meaningless = _is_meaningless(path.local)
                 if not path.meaningless:
                     new.append((path, _NO_EXTRAS if len(key) == 4 else key[4]))
-            subject.path = path
+            sock.path = path
         if new:
             self._find_locals([path for path, _extras in new])
             self._find_routes(new)
             self._look_again([path for path, _extras in new])
 
-    def judge(self, subject: Subject, name: str, to: Collection[str] | None = None) -> bool | None:
+    def judge(self, sock: Socket, name: str, to: Collection[str] | None = None) -> bool | None:
         """Whether the verdict of that name (STRANDED) holds; None: not known, or not asked.
 
         to: names of interfaces; `rerouted` holds only where packets can leave by no other.
         """
-        path = self._path(subject)
+        path = self._path(sock)
         held = None if path is None else path.judge(name, self._interfaces)
         if path is None or not held:
             return held
@@ -110,67 +108,67 @@ class Network:
             ways = self._interfaces.names(path.ways or ())
             if not set(to).issuperset(ways):
                 return False
-        return _is_ordinary(subject)
+        return _is_ordinary(sock)
 
-    def verdicts(self, subject: Subject) -> list[Verdict] | None:
+    def verdicts(self, sock: Socket) -> list[Verdict] | None:
         """The verdicts that hold, with their evidence; None: not known, or not asked."""
-        path = self._path(subject)
+        path = self._path(sock)
         held = None if path is None else path.verdicts(self._interfaces)
         if not held:
             return held
-        ordinary = _is_ordinary(subject)
+        ordinary = _is_ordinary(sock)
         return None if ordinary is None else held if ordinary else []
 
-    def _path(self, subject: Subject) -> Path | None:
-        path: Path | None = subject.path
+    def _path(self, sock: Socket) -> Path | None:
+        path: Path | None = sock.path
         if path is None:
             # Another subject of the same socket may have been asked about.
-            key = self._key(subject)
-            path = subject.path = None if key is None else self._paths.get(key)
+            key = self._key(sock)
+            path = sock.path = None if key is None else self._paths.get(key)
         return path
 
-    def _key(self, subject: Subject) -> _Key | None:
+    def _key(self, sock: Socket) -> _Key | None:
         """What tells one path from another; None: a socket without a peer, or one that has other
         paths beside this (MPTCP)."""
-        sock = subject.sock
-        if sock.protocol == "tcp":
-            if not sock.dport:
+        message = sock.message
+        if message.protocol == "tcp":
+            if not message.dport:
                 return None
-        elif sock.protocol == "mptcp" or sock.state == constants.CLOSED:
+        elif message.protocol == "mptcp" or message.state == constants.CLOSED:
             return None
         if self._only_addresses:
-            return sock.family, sock.src, sock.dst, sock.ifindex
-        extras = self._extras(subject)
-        return sock.family, sock.src, sock.dst, sock.ifindex, extras
+            return message.family, message.src, message.dst, message.ifindex
+        extras = self._extras(sock)
+        return message.family, message.src, message.dst, message.ifindex, extras
 
-    def _extras(self, subject: Subject) -> _Extras | None:
+    def _extras(self, sock: Socket) -> _Extras | None:
         """(mark, uid, DS field, protocol, ports) as far as rules look at them; None: the kernel
         did not tell one of those."""
-        four = len(subject.remote_address) == 4
+        four = len(sock.remote_address) == 4
         asked = self._needs[4 if four else 16]
         mark = uid = None
         tos = protocol = sport = dport = 0
         if asked.unknowable:
             return None
         if asked.mark:
-            mark = subject.mark
+            mark = sock.mark
             if mark is None:
                 return None
         if asked.uid:
-            uid = subject.uid
+            uid = sock.uid
             if uid is None:
                 return None
         if asked.tos:
-            raw = subject.attributes.get(inet_diag.TOS if four else inet_diag.TCLASS)
+            raw = sock.attributes.get(inet_diag.TOS if four else inet_diag.TCLASS)
             if not raw:
                 return None
             tos = raw[0] & _DSCP
         if asked.ports:
             # Others than these and ICMP are no question (rtm_getroute_parse_ip_proto).
-            if subject.protocol not in _WITH_PORTS:
+            if sock.protocol not in _WITH_PORTS:
                 return None
-            protocol = _WITH_PORTS[subject.protocol]
-            sport, dport = subject.local_port, subject.remote_port
+            protocol = _WITH_PORTS[sock.protocol]
+            sport, dport = sock.local_port, sock.remote_port
         return mark, uid, tos, protocol, sport, dport
 
     def _get(self, questions: Iterable[Question]) -> None:
@@ -345,9 +343,9 @@ def _is_meaningless(address: bytes) -> bool:
     return address[0] == 0xFF
 
 
-def _is_ordinary(subject: Subject) -> bool | None:
+def _is_ordinary(sock: Socket) -> bool | None:
     """Whether it may use only addresses of its host: neither transparent nor free-bound, nor
     writing its own headers. None: the kernel did not say: Linux before 5.10, and of TIME_WAIT and
     half-open connections all."""
-    raw = subject.attributes.get(inet_diag.SOCKOPT)
+    raw = sock.attributes.get(inet_diag.SOCKOPT)
     return None if not raw else not raw[0] & _SPARED

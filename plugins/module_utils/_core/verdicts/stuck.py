@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from ..netlink import constants
-from ..sockets.socket import Subject
+from ..sockets.socket import Socket
 from .evidence import numbers
 from .tcp_timers import (
     PROBES_PROVE_MS,
@@ -43,7 +43,7 @@ _CLOSING = _FIN_UNACKNOWLEDGED | {constants.FIN_WAIT_2}
 _SENDING = _OPEN | _FIN_UNACKNOWLEDGED
 
 # Milliseconds that are proven; False: the verdict does not hold; None: unknown.
-_Bound = Callable[[Subject, Info], "int | bool | None"]
+_Bound = Callable[[Socket, Info], "int | bool | None"]
 
 
 class _Rule(NamedTuple):
@@ -59,61 +59,61 @@ class _Rule(NamedTuple):
     for_ms: int
 
 
-def _zero_window(subject: Subject, info: Info) -> int | bool:
+def _zero_window(sock: Socket, info: Info) -> int | bool:
     if info["snd_wnd"]:
         # The persist timer runs for other reasons too: what this host could not send.
         return False
-    if subject.sock.timer == _PERSIST:
-        return _probing(subject, info)
-    if subject.sock.timer == _RETRANSMISSION and info["backoff"]:
+    if sock.message.timer == _PERSIST:
+        return _probing(sock, info)
+    if sock.message.timer == _RETRANSMISSION and info["backoff"]:
         return shrunk_ms(info)
     return False
 
 
-def _probing(subject: Subject, info: Info) -> int:
-    rto_max_ms = subject.environment.rto_max_ms
+def _probing(sock: Socket, info: Info) -> int:
+    rto_max_ms = sock.snapshot.rto_max_ms
     return probing_ms(info, RTO_MAX_MS if rto_max_ms is None else rto_max_ms)
 
 
-def _retransmitting(subject: Subject, info: Info) -> int | bool:
-    if subject.sock.timer != _RETRANSMISSION or not info["retransmits"]:
+def _retransmitting(sock: Socket, info: Info) -> int | bool:
+    if sock.message.timer != _RETRANSMISSION or not info["retransmits"]:
         return False
-    return retransmitting_ms(info, data=_has_data(subject))
+    return retransmitting_ms(info, data=_has_data(sock))
 
 
-def _has_data(subject: Subject) -> bool:
+def _has_data(sock: Socket) -> bool:
     """More than a FIN, which counts as one byte, is in flight."""
-    return subject.sock.state in _OPEN or subject.send_queue > 1
+    return sock.message.state in _OPEN or sock.send_queue > 1
 
 
-def _silent(subject: Subject, info: Info) -> int | bool:
-    return nothing_came_ms(info) if subject.sock.timer == _NONE else False
+def _silent(sock: Socket, info: Info) -> int | bool:
+    return nothing_came_ms(info) if sock.message.timer == _NONE else False
 
 
-def _close_wait(subject: Subject, info: Info) -> int:  # noqa: ARG001
+def _close_wait(sock: Socket, info: Info) -> int:  # noqa: ARG001
     return nothing_came_ms(info)
 
 
-def _fin_wait(subject: Subject, info: Info) -> int | bool:
-    timer = subject.sock.timer
-    if subject.sock.state == constants.FIN_WAIT_2:
+def _fin_wait(sock: Socket, info: Info) -> int | bool:
+    timer = sock.message.timer
+    if sock.message.state == constants.FIN_WAIT_2:
         return nothing_came_ms(info)
     if timer == _PERSIST:
-        return _probing(subject, info)
-    return retransmitting_ms(info, data=_has_data(subject)) if timer == _RETRANSMISSION else 0
+        return _probing(sock, info)
+    return retransmitting_ms(info, data=_has_data(sock)) if timer == _RETRANSMISSION else 0
 
 
-def _syn_sent(subject: Subject, info: Info) -> int:
-    return connecting_ms(info) if subject.sock.timer == _RETRANSMISSION else 0
+def _syn_sent(sock: Socket, info: Info) -> int:
+    return connecting_ms(info) if sock.message.timer == _RETRANSMISSION else 0
 
 
-def _orphaned(subject: Subject, info: Info) -> int | bool | None:
-    if subject.inode:
+def _orphaned(sock: Socket, info: Info) -> int | bool | None:
+    if sock.inode:
         return False
-    if subject.ulp == "mptcp":
+    if sock.ulp == "mptcp":
         # The owner is that of the connection, and some kernels give a subflow no inode.
         return None
-    return _fin_wait(subject, info)
+    return _fin_wait(sock, info)
 
 
 _BACKOFF = ("backoff", "rto_ms", "next_try_ms")
@@ -227,42 +227,42 @@ STATES: Mapping[str, frozenset[int]] = {name: rule.states for name, rule in _RUL
 PROVABLE_MS: Mapping[str, int] = {"zero_window": PROBES_PROVE_MS}
 
 
-def judge(subject: Subject, name: str, for_ms: int | None = None) -> bool | None:
+def judge(sock: Socket, name: str, for_ms: int | None = None) -> bool | None:
     """Whether the verdict has held for so long (None: the default); None: unknown.
 
     for_ms 0: whether it holds now. Only TCP sockets have it; their INFO must have been asked for.
     """
     rule = _RULES[name]
-    if subject.protocol != "tcp":
+    if sock.protocol != "tcp":
         return None
-    if subject.sock.state not in rule.states or subject.sock.timer == _TIME_WAIT:
+    if sock.message.state not in rule.states or sock.message.timer == _TIME_WAIT:
         return False
-    bound = _proven(rule, subject)
+    bound = _proven(rule, sock)
     if bound is None or bound is False:
         return bound
     return bound >= (rule.for_ms if for_ms is None else for_ms)
 
 
-def verdicts(subject: Subject) -> list[Verdict] | None:
+def verdicts(sock: Socket) -> list[Verdict] | None:
     """Those that have held for their default times, or for shorter ones that the look asked for.
 
     So a socket that a selector means for a verdict is not without it. None where the kernel does
     not tell.
     """
-    sock = subject.sock
-    if sock.protocol != "tcp":
+    message = sock.message
+    if message.protocol != "tcp":
         return None
     found: list[Verdict] = []
-    asked = subject.environment.asked_ms
-    if sock.timer == _TIME_WAIT:
+    asked = sock.snapshot.asked_ms
+    if message.timer == _TIME_WAIT:
         return found
-    for name in _BY_STATE.get(sock.state, ()):
+    for name in _BY_STATE.get(message.state, ()):
         rule = _RULES[name]
-        bound = _proven(rule, subject)
-        if bound is None and not subject.tcp_info:
+        bound = _proven(rule, sock)
+        if bound is None and not sock.tcp_info:
             return None
         if bound is not None and bound is not False and bound >= asked.get(name, rule.for_ms):
-            found.append(Verdict(name, bound, numbers(subject, rule.evidence)))
+            found.append(Verdict(name, bound, numbers(sock, rule.evidence)))
     return found
 
 
@@ -272,12 +272,12 @@ _BY_STATE: Mapping[int, tuple[str, ...]] = {
 }
 
 
-def _proven(rule: _Rule, subject: Subject) -> int | bool | None:
+def _proven(rule: _Rule, sock: Socket) -> int | bool | None:
     """As _Bound; a kernel that leaves out what is asked for tells nothing."""
-    info = subject.tcp_info
+    info = sock.tcp_info
     if info is None:
         return None
     try:
-        return rule.bound(subject, info)
+        return rule.bound(sock, info)
     except KeyError:
         return None

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Union
 from ..errors import HandlerMissing
 from ..netlink import bytecode, constants, inet_diag
 from ..netlink.connection import Connection
-from ..sockets.socket import Subject
+from ..sockets.socket import Socket
 from .tcp_timers import nothing_came_ms
 
 if TYPE_CHECKING:
-    from ..sockets.snapshot import Environment
+    from ..sockets.snapshot import Snapshot
 
 SUPERSEDED = "superseded"
 
@@ -75,13 +75,13 @@ class Heard:
         self._listening: set[int] = set()
 
     @classmethod
-    def of(cls, environment: Environment) -> Heard:
+    def of(cls, snapshot: Snapshot) -> Heard:
         """The one of this look."""
-        found: Heard = environment.kept.setdefault(cls, cls())
+        found: Heard = snapshot.kept.setdefault(cls, cls())
         return found
 
     def listen(
-        self, connection: Connection, environment: Environment, slots: Iterable[Slot | None]
+        self, connection: Connection, snapshot: Snapshot, slots: Iterable[Slot | None]
     ) -> None:
         """List whatever else has these ends, but for the peer's port.
 
@@ -91,15 +91,15 @@ class Heard:
         if not wanted:
             return
 
-        def heard(sock: inet_diag.Sock) -> _Listed | None:
-            if sock.state == constants.LISTENING:
-                return sock.sport
-            subject = Subject(sock, environment)
-            slot = slot_of(subject)
-            clock = _heard_ms(subject)
+        def heard(message: inet_diag.DiagMessage) -> _Listed | None:
+            if message.state == constants.LISTENING:
+                return message.sport
+            sock = Socket(message, snapshot)
+            slot = slot_of(sock)
+            clock = _heard_ms(sock)
             if slot not in wanted or clock is None:
                 return None
-            return slot, _Heard(clock, sock.dport, sock.cookie)
+            return slot, _Heard(clock, message.dport, message.cookie)
 
         program = _filter({port for _local, port, _remote, _ifindex in wanted})
         extensions = inet_diag.extension_bits([inet_diag.INFO])
@@ -115,21 +115,21 @@ class Heard:
                 last[slot] = sorted((*last[slot], voice))[:_KEPT]
         self._last.update(last)
 
-    def judge(self, subject: Subject, silent_ms: int) -> bool | None:
+    def judge(self, sock: Socket, silent_ms: int) -> bool | None:
         """Whether another took over; None where the kernel does not tell, or it was not asked."""
-        found = self.verdict(subject, silent_ms)
+        found = self.verdict(sock, silent_ms)
         return None if found is None else bool(found)
 
-    def verdict(self, subject: Subject, silent_ms: int) -> Finding:
+    def verdict(self, sock: Socket, silent_ms: int) -> Finding:
         """As judge; the evidence instead of true.
 
         {silent_ms, by: {remote_port, cookie, heard_ms}}: for how long nothing was received, and
         which connection received something how long ago.
         """
-        slot, silent = slot_of(subject), silence_ms(subject)
+        slot, silent = slot_of(sock), silence_ms(sock)
         if slot is None or silent is None:
             return None
-        return False if silent < silent_ms else self.taken_over(slot, subject.cookie, silent)
+        return False if silent < silent_ms else self.taken_over(slot, sock.cookie, silent)
 
     def taken_over(self, slot: Slot, cookie: int, silent_ms: int) -> Finding:
         """The evidence for the connection of that cookie, if it has been silent for so long."""
@@ -147,7 +147,7 @@ class Heard:
                 return {"silent_ms": silent_ms, "by": by}
         return False
 
-    def serves(self, environment: Environment, port: int) -> bool:
+    def serves(self, snapshot: Snapshot, port: int) -> bool:
         """Whether a local port is that of a service, where nobody says so.
 
         Something listens there, or the kernel does not choose it for connections that go out.
@@ -155,40 +155,40 @@ class Heard:
         """
         if port in self._listening:
             return True
-        chosen = environment.local_port_range
+        chosen = snapshot.local_port_range
         return chosen is not None and not chosen[0] <= port <= chosen[1]
 
 
-def silence_ms(subject: Subject) -> int | None:
+def silence_ms(sock: Socket) -> int | None:
     """For how long nothing was received, not even an acknowledgement: of a stream that only this
     side sends. None: unknown."""
-    info = subject.tcp_info
-    if info is None or subject.idle_ms is None:
+    info = sock.tcp_info
+    if info is None or sock.idle_ms is None:
         return None
     return nothing_came_ms(info)
 
 
-def slot_of(subject: Subject) -> Slot | None:
+def slot_of(sock: Socket) -> Slot | None:
     """What a connection shares with those that may take its place; None: it is no connection.
 
     Bound to another interface, the same addresses are those of other hosts (link-local addresses,
     VRFs).
     """
-    if subject.protocol != "tcp" or not subject.has_remote:
+    if sock.protocol != "tcp" or not sock.has_remote:
         return None
     return (
-        subject.local_address,
-        subject.local_port,
-        subject.remote_address,
-        subject.ifindex,
+        sock.local_address,
+        sock.local_port,
+        sock.remote_address,
+        sock.ifindex,
     )
 
 
-def _heard_ms(subject: Subject) -> int | None:
+def _heard_ms(sock: Socket) -> int | None:
     """None: it has not received any data. Its clock then counts from the handshake."""
-    info = subject.tcp_info or {}
+    info = sock.tcp_info or {}
     received = info.get("bytes_received", 0)
-    if received <= (subject.sock.state in _FIN_RECEIVED):
+    if received <= (sock.message.state in _FIN_RECEIVED):
         return None
     return info.get("last_data_recv")
 

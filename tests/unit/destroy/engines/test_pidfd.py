@@ -139,7 +139,7 @@ def run(
 def told(report: Report) -> dict[int, tuple[str, str | None, str | None]]:
     """(outcome, engine, rule) by cookie."""
     return {
-        each.subject.cookie: (each.outcome, each.engine, each.reason and each.reason.rule)
+        each.socket.cookie: (each.outcome, each.engine, each.reason and each.reason.rule)
         for each in report.results
     }
 

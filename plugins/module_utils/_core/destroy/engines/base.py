@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from ...guard.reason import Reason
-from ...query.find import View
-from ...sockets.socket import Subject
+from ...query.find import NamespaceSession
+from ...sockets.socket import Socket
 
 
 class EngineAnswer(NamedTuple):
@@ -38,11 +38,13 @@ class Engine(Protocol):
     @property
     def name(self) -> str: ...
 
-    def declines(self, view: View, subjects: Sequence[Subject]) -> list[Declined | None]:
+    def declines(
+        self, session: NamespaceSession, sockets: Sequence[Socket]
+    ) -> list[Declined | None]:
         """For each socket None, or that this engine leaves it alone. Touches nothing."""
 
-    def forecast(self, view: View, subjects: Sequence[Subject]) -> list[str]:
+    def forecast(self, session: NamespaceSession, sockets: Sequence[Socket]) -> list[str]:
         """For each socket that is not declined the outcome to expect; touches nothing."""
 
-    def destroy(self, view: View, subjects: Sequence[Subject]) -> list[EngineAnswer]:
+    def destroy(self, session: NamespaceSession, sockets: Sequence[Socket]) -> list[EngineAnswer]:
         """Try once to destroy each of these very sockets, known by their cookies."""

@@ -16,10 +16,10 @@ from ...guard.reason import Reason
 from ...host import pidfd
 from ...host.pidfd import Borrowed, Descriptor, End
 from ...netlink import constants
-from ...netlink.inet_diag import Sock
+from ...netlink.inet_diag import DiagMessage
 from ...query import classify
-from ...query.find import View
-from ...sockets.socket import Subject
+from ...query.find import NamespaceSession
+from ...sockets.socket import Socket
 from .. import outcomes
 from ..verify import still_there
 from .base import Declined, EngineAnswer
@@ -74,76 +74,78 @@ class PidfdEngine:
     def __init__(self, borrow: Borrow = pidfd.borrow) -> None:
         self._borrow = borrow
 
-    def declines(self, view: View, subjects: Sequence[Subject]) -> list[Declined | None]:
+    def declines(
+        self, session: NamespaceSession, sockets: Sequence[Socket]
+    ) -> list[Declined | None]:
         """What it cannot reach: sockets that no visible process holds, sockets that have nothing to
         disconnect, and MPTCP subflows whose connection is not found."""
-        targets = _targets(view, subjects)
-        bound = classify.bound_datagrams(view, subjects, _DATAGRAMS)
+        targets = _targets(session, sockets)
+        bound = classify.bound_datagrams(session, sockets, _DATAGRAMS)
         holders = pidfd.find_descriptors(
-            view.host.proc, {sock.inode for sock in targets if sock is not None}
+            session.host.proc, {message.inode for message in targets if message is not None}
         )
         nobody = _NO_OWNER if holders.readable else _UNREADABLE
-        old = classify.release(view.host.release) < _WHOLE_MPTCP_ENDS
+        old = classify.release(session.host.release) < _WHOLE_MPTCP_ENDS
         found: list[Declined | None] = []
-        for subject, target in zip(subjects, targets):
-            sock = subject.sock
+        for sock, target in zip(sockets, targets):
+            message = sock.message
             if target is None:
                 found.append(_NO_CONNECTION)
             elif old and target.protocol == "mptcp":
                 found.append(_OLD_MPTCP)
             elif not target.inode:
                 found.append(_NO_OWNER)
-            elif sock.cookie in bound and sock.state != constants.ESTABLISHED:
+            elif message.cookie in bound and message.state != constants.ESTABLISHED:
                 found.append(Declined(outcomes.ALREADY_GONE))
-            elif subject.state_number == constants.BOUND_INACTIVE:
+            elif sock.state_number == constants.BOUND_INACTIVE:
                 found.append(_UNCONNECTED)
             elif target.inode not in holders.descriptors:
                 found.append(nobody)
-            elif sock.protocol == "raw" and not subject.has_remote:
+            elif message.protocol == "raw" and not sock.has_remote:
                 found.append(Declined(outcomes.UNSUPPORTED_PROTOCOL))
             else:
                 found.append(None)
         return found
 
-    def forecast(self, view: View, subjects: Sequence[Subject]) -> list[str]:
+    def forecast(self, session: NamespaceSession, sockets: Sequence[Socket]) -> list[str]:
         """Borrows, compares, and gives back: that alone tells whether it may."""
-        bound = classify.bound_datagrams(view, subjects, _DATAGRAMS)
-        answers = self._each(view, subjects, _touch_nothing)
+        bound = classify.bound_datagrams(session, sockets, _DATAGRAMS)
+        answers = self._each(session, sockets, _touch_nothing)
         found: list[str] = []
-        for subject, answer in zip(subjects, answers):
+        for sock, answer in zip(sockets, answers):
             if answer.refusal is not None:
                 found.append(answer.refusal)
             elif not answer.acknowledged:
                 found.append(outcomes.ALREADY_GONE)
-            elif subject.sock.cookie in bound or subject.protocol == "raw":
+            elif sock.message.cookie in bound or sock.protocol == "raw":
                 found.append(outcomes.DISCONNECTED)
             else:
                 found.append(outcomes.DESTROYED)
         return found
 
-    def destroy(self, view: View, subjects: Sequence[Subject]) -> list[EngineAnswer]:
+    def destroy(self, session: NamespaceSession, sockets: Sequence[Socket]) -> list[EngineAnswer]:
         """What the kernel is too busy for is tried again, all of it after each pause."""
-        answers = self._each(view, subjects, _disconnect)
+        answers = self._each(session, sockets, _disconnect)
         for pause in _BUSY_PAUSES:
             busy = [index for index, each in enumerate(answers) if each.refusal == outcomes.BUSY]
             if not busy:
                 break
-            view.host.sleep(pause)
-            again = self._each(view, [subjects[index] for index in busy], _disconnect)
+            session.host.sleep(pause)
+            again = self._each(session, [sockets[index] for index in busy], _disconnect)
             for index, answer in zip(busy, again):
                 answers[index] = answer
         return answers
 
     def _each(
-        self, view: View, subjects: Sequence[Subject], act: Callable[[Borrowed], int]
+        self, session: NamespaceSession, sockets: Sequence[Socket], act: Callable[[Borrowed], int]
     ) -> list[EngineAnswer]:
         """Act on each socket, through any descriptor that is proven to be of this very socket."""
-        targets = _targets(view, subjects)
+        targets = _targets(session, sockets)
         found = pidfd.find_descriptors(
-            view.host.proc, {sock.inode for sock in targets if sock is not None}
+            session.host.proc, {message.inode for message in targets if message is not None}
         ).descriptors
         # A raw socket has no port, and is not told what it is connected to (inet_getname).
-        raw = still_there(view, [each for each in subjects if each.protocol == "raw"])
+        raw = still_there(session, [each for each in sockets if each.protocol == "raw"])
         # Several subflows have one connection: it is acted on once.
         done: dict[tuple[str, int], EngineAnswer] = {}
         answers: list[EngineAnswer] = []
@@ -158,13 +160,13 @@ class PidfdEngine:
         return answers
 
     def _one(
-        self, sock: Sock, held: Sequence[Descriptor], act: Callable[[Borrowed], int]
+        self, message: DiagMessage, held: Sequence[Descriptor], act: Callable[[Borrowed], int]
     ) -> EngineAnswer:
         answer = _MISSED
         for descriptor in held:
             try:
                 with self._borrow(descriptor) as borrowed:
-                    if not _is_still(borrowed, sock):
+                    if not _is_still(borrowed, message):
                         continue
                     return _ANSWERS.get(act(borrowed), _FAILED)
             except PermissionError:
@@ -183,34 +185,36 @@ def _touch_nothing(_borrowed: Borrowed) -> int:
     return 0
 
 
-def _moved(sock: Sock, present: Mapping[int, Sock]) -> bool:
-    now = present.get(sock.cookie)
-    return now is None or (now.state, now.dst) != (sock.state, sock.dst)
+def _moved(message: DiagMessage, present: Mapping[int, DiagMessage]) -> bool:
+    now = present.get(message.cookie)
+    return now is None or (now.state, now.dst) != (message.state, message.dst)
 
 
-def _is_still(borrowed: Borrowed, sock: Sock) -> bool:
+def _is_still(borrowed: Borrowed, message: DiagMessage) -> bool:
     """Whether a descriptor is of this very socket, and the socket is what it was.
 
     The descriptor's number may have been used anew since the look. A socket keeps its cookie when
     its owner disconnects it, or connects it elsewhere.
     """
-    if borrowed.cookie() != sock.cookie:
+    if borrowed.cookie() != message.cookie:
         return False
-    if sock.protocol == "tcp" and borrowed.tcp_state() == constants.CLOSED:
+    if message.protocol == "tcp" and borrowed.tcp_state() == constants.CLOSED:
         return False
-    if sock.protocol in constants.STREAMS and borrowed.local() != End(sock.src, sock.sport):
+    if message.protocol in constants.STREAMS and borrowed.local() != End(
+        message.src, message.sport
+    ):
         return False
-    remote = End(sock.dst, sock.dport) if sock.dport else None
-    return borrowed.remote(sock.family) == remote
+    remote = End(message.dst, message.dport) if message.dport else None
+    return borrowed.remote(message.family) == remote
 
 
-def _targets(view: View, subjects: Sequence[Subject]) -> list[Sock | None]:
+def _targets(session: NamespaceSession, sockets: Sequence[Socket]) -> list[DiagMessage | None]:
     """For each socket the one to disconnect: itself, or the MPTCP connection that it carries."""
-    keys = classify.subflows(view, subjects)
-    connections = classify.mptcp_sockets(view) if keys else {}
+    keys = classify.subflows(session, sockets)
+    connections = classify.mptcp_sockets(session) if keys else {}
     return [
-        connections.get(keys[subject.cookie])
-        if subject.protocol == "tcp" and subject.cookie in keys
-        else subject.sock
-        for subject in subjects
+        connections.get(keys[sock.cookie])
+        if sock.protocol == "tcp" and sock.cookie in keys
+        else sock.message
+        for sock in sockets
     ]

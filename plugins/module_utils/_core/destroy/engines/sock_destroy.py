@@ -12,8 +12,8 @@ from ...errors import MalformedMessage, NetlinkError, NetlinkTimeout
 from ...netlink import constants, inet_diag
 from ...netlink.connection import BATCH
 from ...query import capabilities, classify
-from ...query.find import View
-from ...sockets.socket import Subject
+from ...query.find import NamespaceSession
+from ...sockets.socket import Socket
 from .. import outcomes
 from .base import Declined, EngineAnswer
 
@@ -50,7 +50,9 @@ class NetlinkEngine:
 
     name = "netlink"
 
-    def declines(self, view: View, subjects: Sequence[Subject]) -> list[Declined | None]:
+    def declines(
+        self, session: NamespaceSession, sockets: Sequence[Socket]
+    ) -> list[Declined | None]:
         """What this engine leaves alone.
 
         MPTCP subflows: killing one does not end its connection. Raw sockets: the kernel does not
@@ -58,98 +60,98 @@ class NetlinkEngine:
         immortal. UDP sockets without a remote on a port of their own: an abort takes nothing but
         the remote from them (udp_abort, __udp_disconnect).
         """
-        orphans = classify.release(view.host.release) < _ORPHANS_END
-        subflows = classify.subflows(view, subjects)
-        if not orphans and not subflows and {each.sock.protocol for each in subjects} == {"tcp"}:
-            return [None] * len(subjects)
-        bound = classify.bound_datagrams(view, subjects)
+        orphans = classify.release(session.host.release) < _ORPHANS_END
+        subflows = classify.subflows(session, sockets)
+        if not orphans and not subflows and {each.message.protocol for each in sockets} == {"tcp"}:
+            return [None] * len(sockets)
+        bound = classify.bound_datagrams(session, sockets)
         found: list[Declined | None] = []
-        for subject in subjects:
-            sock = subject.sock
+        for sock in sockets:
+            message = sock.message
             outcome: str | None = None
-            if sock.protocol == "tcp":
-                if sock.cookie in subflows:
+            if message.protocol == "tcp":
+                if message.cookie in subflows:
                     outcome = outcomes.UNSUPPORTED_PROTOCOL
-                elif orphans and sock.state in _CLOSING and not sock.inode and sock.wqueue:
+                elif orphans and message.state in _CLOSING and not message.inode and message.wqueue:
                     outcome = outcomes.KERNEL_DEFECT
-            elif sock.protocol == _WITHOUT_COOKIE:
+            elif message.protocol == _WITHOUT_COOKIE:
                 outcome = outcomes.UNSUPPORTED_PROTOCOL
-            elif sock.cookie in bound and sock.state != constants.ESTABLISHED:
+            elif message.cookie in bound and message.state != constants.ESTABLISHED:
                 outcome = outcomes.ALREADY_GONE
             found.append(None if outcome is None else Declined(outcome))
         return found
 
-    def forecast(self, view: View, subjects: Sequence[Subject]) -> list[str]:
-        supported = capabilities.support(view)
-        may = capabilities.may_destroy(view)
-        bound = classify.bound_datagrams(view, subjects)
-        time_wait = classify.release(view.host.release) >= _TIME_WAIT_ENDS
+    def forecast(self, session: NamespaceSession, sockets: Sequence[Socket]) -> list[str]:
+        supported = capabilities.support(session)
+        may = capabilities.may_destroy(session)
+        bound = classify.bound_datagrams(session, sockets)
+        time_wait = classify.release(session.host.release) >= _TIME_WAIT_ENDS
         found: list[str] = []
-        for subject in subjects:
-            sock = subject.sock
-            verdict = supported[sock.protocol].verdict
+        for sock in sockets:
+            message = sock.message
+            verdict = supported[message.protocol].verdict
             if verdict != capabilities.SUPPORTED:
-                outcome = _unable(verdict, subject)
-            elif subject.state_number == constants.BOUND_INACTIVE:
+                outcome = _unable(verdict, sock)
+            elif sock.state_number == constants.BOUND_INACTIVE:
                 # The look-up by addresses never finds it.
                 outcome = outcomes.SURVIVED
             elif not may:
                 outcome = outcomes.NOT_PERMITTED
-            elif sock.protocol == _WITHOUT_ABORT:
+            elif message.protocol == _WITHOUT_ABORT:
                 outcome = outcomes.UNSUPPORTED_PROTOCOL
-            elif _is_time_wait(subject) and not time_wait:
+            elif _is_time_wait(sock) and not time_wait:
                 outcome = outcomes.KERNEL_WITHOUT_DESTROY
-            elif sock.cookie in bound:
+            elif message.cookie in bound:
                 outcome = outcomes.DISCONNECTED
             else:
                 outcome = outcomes.DESTROYED
             found.append(outcome)
         return found
 
-    def destroy(self, view: View, subjects: Sequence[Subject]) -> list[EngineAnswer]:
+    def destroy(self, session: NamespaceSession, sockets: Sequence[Socket]) -> list[EngineAnswer]:
         """Where answers do not come, or cannot be read, nothing more is sent: what was not asked
         for may yet go by itself, and is not acknowledged. Raises NetlinkError where the very first
         request cannot be made."""
         numbers: list[int] = []
-        for start in range(0, len(subjects), _CHUNK):
-            socks = [subject.sock for subject in subjects[start : start + _CHUNK]]
+        for start in range(0, len(sockets), _CHUNK):
+            socks = [sock.message for sock in sockets[start : start + _CHUNK]]
             try:
-                numbers += inet_diag.destroy(view.diag, socks)
+                numbers += inet_diag.destroy(session.diag, socks)
             except (MalformedMessage, NetlinkError, NetlinkTimeout) as error:
                 refused = isinstance(error, NetlinkError) and error.errno != errno.ENOBUFS
                 if refused and not numbers:
                     raise
                 numbers += [errno.ENOENT if refused else errno.ENOBUFS] * len(socks)
-                numbers += [errno.ENOENT] * (len(subjects) - len(numbers))
+                numbers += [errno.ENOENT] * (len(sockets) - len(numbers))
                 break
         if not any(numbers):
             return [_ACKNOWLEDGED] * len(numbers)
         known = _ANSWERS
         answers = [known.get(number, _FAILED) for number in numbers]
         if errno.EOPNOTSUPP in numbers:
-            supported = capabilities.support(view)
+            supported = capabilities.support(session)
             for index, number in enumerate(numbers):
                 if number == errno.EOPNOTSUPP:
-                    verdict = supported[subjects[index].protocol].verdict
+                    verdict = supported[sockets[index].protocol].verdict
                     answers[index] = EngineAnswer(
-                        acknowledged=False, refusal=_unable(verdict, subjects[index])
+                        acknowledged=False, refusal=_unable(verdict, sockets[index])
                     )
         return answers
 
 
-def _unable(verdict: str, subject: Subject) -> str:
+def _unable(verdict: str, sock: Socket) -> str:
     """The outcome where the kernel has no way to destroy a socket of this protocol and state."""
     if verdict == capabilities.BUILT_WITHOUT:
         return outcomes.KERNEL_WITHOUT_DESTROY
-    if verdict == capabilities.SUPPORTED and _is_time_wait(subject):
+    if verdict == capabilities.SUPPORTED and _is_time_wait(sock):
         return outcomes.KERNEL_WITHOUT_DESTROY
     return outcomes.UNSUPPORTED_PROTOCOL
 
 
-def _is_time_wait(subject: Subject) -> bool:
+def _is_time_wait(sock: Socket) -> bool:
     """Whether it is what TIME_WAIT leaves of a socket (struct inet_timewait_sock).
 
     A socket in FIN_WAIT_2 that its application has closed becomes one too, and says that it is in
     FIN_WAIT_2; only its timer gives it away (inet_twsk_diag_fill).
     """
-    return subject.sock.state == constants.TIME_WAIT or subject.timer == "timewait"
+    return sock.message.state == constants.TIME_WAIT or sock.timer == "timewait"

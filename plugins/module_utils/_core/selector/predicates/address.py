@@ -20,8 +20,8 @@ from ..prefixes import AddressSet, Prefix
 from ..tree import Leaf, Possible, Target
 
 if TYPE_CHECKING:
-    from ...sockets.snapshot import Environment
-    from ...sockets.socket import Subject
+    from ...sockets.snapshot import Snapshot
+    from ...sockets.socket import Socket
     from ..tree import Bound
 
 ENDPOINT = (
@@ -84,7 +84,7 @@ class EndpointIn(Leaf):
         four = any(host.prefix is None or host.prefix.size == 32 for host in self.hosts)
         return family == "inet6" or four, True
 
-    def _resolve(self, environment: Environment) -> tuple[list[_Resolved], bool]:
+    def _resolve(self, snapshot: Snapshot) -> tuple[list[_Resolved], bool]:
         """What the hosts are now, and whether a socket at none of them is known not to match."""
         resolved: list[_Resolved] = []
         whole = True
@@ -94,11 +94,11 @@ class EndpointIn(Leaf):
                     whole = whole and not (self.as_ss and host.prefix.length == 0)
                     resolved.append(_Resolved(host.prefix, host.port, None))
                 continue
-            index = environment.interface_index(host.interface)
+            index = snapshot.interface_index(host.interface)
             if host.prefix is not None and index is not None:
                 resolved.append(_Resolved(host.prefix, host.port, index))
                 continue
-            addresses = environment.interface_addresses(host.interface)
+            addresses = snapshot.interface_addresses(host.interface)
             if host.prefix is not None or index is None or addresses is None:
                 whole = False
                 continue
@@ -109,8 +109,8 @@ class EndpointIn(Leaf):
                 )
         return resolved, whole
 
-    def bind(self, environment: Environment) -> Bound:
-        resolved, whole = self._resolve(environment)
+    def bind(self, snapshot: Snapshot) -> Bound:
+        resolved, whole = self._resolve(snapshot)
         if not resolved:
             return None
         otherwise = False if whole else None
@@ -125,14 +125,14 @@ class EndpointIn(Leaf):
         links = any(ifindex is not None for _port, ifindex in sets)
         remote = self.remote
 
-        def test(subject: Subject) -> bool | None:
-            address = subject.remote_address if remote else subject.local_address
-            six = subject.family == "inet6"
+        def test(sock: Socket) -> bool | None:
+            address = sock.remote_address if remote else sock.local_address
+            six = sock.family == "inet6"
             wanted_ports = (
-                (None, subject.remote_port if remote else subject.local_port) if ports else (None,)
+                (None, sock.remote_port if remote else sock.local_port) if ports else (None,)
             )
             for port in wanted_ports:
-                for ifindex in (None, subject.ifindex) if links else (None,):
+                for ifindex in (None, sock.ifindex) if links else (None,):
                     addresses = sets.get((port, ifindex))
                     if addresses is not None and addresses.holds(address, six):
                         return True
@@ -145,19 +145,19 @@ class EndpointIn(Leaf):
         answers: dict[tuple[bytes, int], bool | None] = {}
         remote = self.remote
 
-        def test(subject: Subject) -> bool | None:
-            sock = subject.sock
-            key = (sock.dst if remote else sock.src, sock.family)
+        def test(sock: Socket) -> bool | None:
+            message = sock.message
+            key = (message.dst if remote else message.src, message.family)
             if key not in answers:
-                address = subject.remote_address if remote else subject.local_address
-                held = addresses.holds(address, subject.family == "inet6")
+                address = sock.remote_address if remote else sock.local_address
+                held = addresses.holds(address, sock.family == "inet6")
                 answers[key] = True if held else otherwise
             return answers[key]
 
         return test
 
     def filters(self, target: Target) -> tuple[Filter, Filter]:
-        resolved, whole = self._resolve(target.environment)
+        resolved, whole = self._resolve(target.snapshot)
         accepted = kernel_filter.any_of(self._condition(each, target.family) for each in resolved)
         return accepted, kernel_filter.negation(accepted) if whole else REJECT
 

@@ -18,8 +18,8 @@ from ..tree import ALL_PROTOCOLS, Leaf, Possible
 from .socket import WITHOUT_CLOCKS, WITHOUT_INFO
 
 if TYPE_CHECKING:
-    from ...sockets.snapshot import Environment
-    from ...sockets.socket import Subject
+    from ...sockets.snapshot import Snapshot
+    from ...sockets.socket import Socket
     from ..tree import Bound
 
 _TERM = re.compile(r"\s*(>=|<=|==|!=|>|<|=)?\s*([^\s<>=!]+)\s*")
@@ -107,15 +107,15 @@ class Compares(Leaf):
         known = protocol in self.meaning and state not in self.quantity.stateless
         return known, known
 
-    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+    def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
         read = _from_info(self.quantity) if self.quantity.info else _from_subject(self.quantity)
         low, high, but = self.bounds
         protocols, stateless = self.meaning, self.quantity.stateless
 
-        def test(subject: Subject) -> bool | None:
-            if subject.protocol not in protocols or subject.state_number in stateless:
+        def test(sock: Socket) -> bool | None:
+            if sock.protocol not in protocols or sock.state_number in stateless:
                 return None
-            number = read(subject)
+            number = read(sock)
             if number is None:
                 return None
             return low <= number <= high and number not in but
@@ -123,15 +123,15 @@ class Compares(Leaf):
         return test
 
 
-def _from_subject(quantity: Quantity) -> Callable[[Subject], int | None]:
+def _from_subject(quantity: Quantity) -> Callable[[Socket], int | None]:
     return attrgetter(quantity.field)
 
 
-def _from_info(quantity: Quantity) -> Callable[[Subject], int | None]:
+def _from_info(quantity: Quantity) -> Callable[[Socket], int | None]:
     field, _unit, _protocols, _stateless, _info, scale, never, unless = quantity
 
-    def read(subject: Subject) -> int | None:
-        info = subject.tcp_info
+    def read(sock: Socket) -> int | None:
+        info = sock.tcp_info
         if info is None or (unless is not None and not info.get(unless)):
             return None
         number = info.get(field)

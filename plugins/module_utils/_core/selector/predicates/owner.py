@@ -16,8 +16,8 @@ from ..kernel_filter import ACCEPT, REJECT, Condition, Filter
 from ..tree import Leaf, Target
 
 if TYPE_CHECKING:
-    from ...sockets.snapshot import Environment
-    from ...sockets.socket import Subject
+    from ...sockets.snapshot import Snapshot
+    from ...sockets.socket import Socket
     from ..tree import Bound
 
 # TASK_COMM_LEN (include/linux/sched.h) less the end of the string.
@@ -33,11 +33,11 @@ class UserIs(Leaf):
         super().__init__(path, value)
         self.ranges = values.merged(ranges)
 
-    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+    def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
         ranges = self.ranges
 
-        def test(subject: Subject) -> bool | None:
-            uid = subject.uid
+        def test(sock: Socket) -> bool | None:
+            uid = sock.uid
             if uid is None:
                 return None
             return any(first <= uid <= last for first, last in ranges)
@@ -60,32 +60,32 @@ class CgroupIs(Leaf):
         self.cgroup = cgroup
         self.below = below
 
-    def _ids(self, environment: Environment) -> frozenset[int] | None:
-        ids = environment.cgroup_ids(self.cgroup)
+    def _ids(self, snapshot: Snapshot) -> frozenset[int] | None:
+        ids = snapshot.cgroup_ids(self.cgroup)
         if ids is None or self.below:
             return ids
-        return frozenset({min(ids, key=lambda each: len(environment.cgroup_path(each) or ""))})
+        return frozenset({min(ids, key=lambda each: len(snapshot.cgroup_path(each) or ""))})
 
-    def bind(self, environment: Environment) -> Bound:
-        ids = self._ids(environment)
+    def bind(self, snapshot: Snapshot) -> Bound:
+        ids = self._ids(snapshot)
         if ids is None:
             return None
         # By id, so that a cgroup's path is asked for once and not for each socket in it.
         answers: dict[int, bool | None] = dict.fromkeys(ids, True)
 
-        def test(subject: Subject) -> bool | None:
-            identifier = subject.cgroup_id
+        def test(sock: Socket) -> bool | None:
+            identifier = sock.cgroup_id
             if not identifier:
                 return None
             if identifier not in answers:
-                gone = environment.cgroup_path(identifier) is None
+                gone = snapshot.cgroup_path(identifier) is None
                 answers[identifier] = None if gone else False
             return answers[identifier]
 
         return test
 
     def filters(self, target: Target) -> tuple[Filter, Filter]:
-        ids = self._ids(target.environment)
+        ids = self._ids(target.snapshot)
         if ids is None:
             return REJECT, REJECT
         if not target.exact_ops or len(ids) > _CGROUP_CONDITIONS:
@@ -101,11 +101,11 @@ class _Owned(Leaf):
     needs = frozenset({"owners"})
     cost = 2
 
-    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+    def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
         holds = self.holds
 
-        def test(subject: Subject) -> bool | None:
-            processes = subject.processes
+        def test(sock: Socket) -> bool | None:
+            processes = sock.processes
             if processes is None:
                 return None
             return any(holds(process.pid, process.comm) for process in processes)

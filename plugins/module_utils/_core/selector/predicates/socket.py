@@ -16,8 +16,8 @@ from ..kernel_filter import ACCEPT, REJECT, Condition, Filter
 from ..tree import ALL_PROTOCOLS, Leaf, Possible, Target
 
 if TYPE_CHECKING:
-    from ...sockets.snapshot import Environment
-    from ...sockets.socket import Subject
+    from ...sockets.snapshot import Snapshot
+    from ...sockets.socket import Socket
     from ..tree import Bound
 
 _TABLE = PORT_MAX + 1
@@ -53,7 +53,7 @@ class Constant(Leaf):
         super().__init__(path, value)
         self.answer = answer
 
-    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+    def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
         return self.answer
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
@@ -71,11 +71,11 @@ class ProtocolIs(Leaf):
         super().__init__(path, value)
         self.protocols = frozenset(protocols)
 
-    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+    def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
         protocols = self.protocols
         if protocols == ALL_PROTOCOLS:
             return True
-        return lambda subject: subject.protocol in protocols
+        return lambda sock: sock.protocol in protocols
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
         return protocol in self.protocols, protocol not in self.protocols
@@ -92,11 +92,11 @@ class FamilyIs(Leaf):
         super().__init__(path, value)
         self.families = frozenset(families)
 
-    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+    def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
         families = self.families
         if len(families) == len(constants.FAMILIES):
             return True
-        return lambda subject: subject.family in families
+        return lambda sock: sock.family in families
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
         return family in self.families, family not in self.families
@@ -118,14 +118,14 @@ class StateIs(Leaf):
         if not self.states & {constants.ESTABLISHED, constants.CLOSED}:
             self.meaning = constants.STREAMS
 
-    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+    def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
         states = self.states
         if states.issuperset(constants.STATES.values()):
             return True
         if states.isdisjoint((constants.CLOSED, constants.BOUND_INACTIVE)):
             # Of these two alone the kernel's number is not the whole truth.
-            return lambda subject: subject.sock.state in states
-        return lambda subject: subject.state_number in states
+            return lambda sock: sock.message.state in states
+        return lambda sock: sock.state_number in states
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
         return state in self.states, state not in self.states
@@ -147,13 +147,13 @@ class PortIn(Leaf):
         self.remote = remote
         self.ranges = values.merged(ranges)
 
-    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+    def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
         table = bytearray(_TABLE)
         for first, last in self.ranges:
             table[first : last + 1] = b"\1" * (last + 1 - first)
         if self.remote:
-            return lambda subject: table[subject.remote_port] == 1
-        return lambda subject: table[subject.local_port] == 1
+            return lambda sock: table[sock.remote_port] == 1
+        return lambda sock: table[sock.local_port] == 1
 
     def filters(self, target: Target) -> tuple[Filter, Filter]:
         accepted = kernel_filter.any_of(
@@ -185,12 +185,12 @@ class Autobound(Leaf):
 
     exact = True
 
-    def bind(self, environment: Environment) -> Bound:
-        ports = environment.local_port_range
+    def bind(self, snapshot: Snapshot) -> Bound:
+        ports = snapshot.local_port_range
         if ports is None:
             return None
         first, last = ports
-        return lambda subject: first <= subject.local_port <= last
+        return lambda sock: first <= sock.local_port <= last
 
     def filters(self, target: Target) -> tuple[Filter, Filter]:  # noqa: ARG002
         chosen = Condition(bytecode.auto())
@@ -214,27 +214,27 @@ class DeviceIs(Leaf):
         self.names = tuple(names)
         self.numeric = numeric
 
-    def _resolved(self, environment: Environment) -> tuple[frozenset[int], bool]:
+    def _resolved(self, snapshot: Snapshot) -> tuple[frozenset[int], bool]:
         """The indexes, and whether all names have one."""
-        indexes = [self._index(name, environment) for name in self.names]
+        indexes = [self._index(name, snapshot) for name in self.names]
         return frozenset(index for index in indexes if index is not None), None not in indexes
 
-    def _index(self, name: str, environment: Environment) -> int | None:
-        index = environment.interface_index(name)
+    def _index(self, name: str, snapshot: Snapshot) -> int | None:
+        index = snapshot.interface_index(name)
         if index is None and self.numeric and name.isdigit() and name.isascii():
             # Python itself refuses to read thousands of digits.
             return int(name) if len(name) <= 10 and int(name) <= _LAST_INDEX else None
         return index
 
-    def bind(self, environment: Environment) -> Bound:
-        indexes, whole = self._resolved(environment)
+    def bind(self, snapshot: Snapshot) -> Bound:
+        indexes, whole = self._resolved(snapshot)
         if not indexes:
             return None
         otherwise = False if whole else None
-        return lambda subject: True if subject.ifindex in indexes else otherwise
+        return lambda sock: True if sock.ifindex in indexes else otherwise
 
     def filters(self, target: Target) -> tuple[Filter, Filter]:
-        indexes, whole = self._resolved(target.environment)
+        indexes, whole = self._resolved(target.snapshot)
         accepted = kernel_filter.any_of(
             Condition(bytecode.device(index)) for index in sorted(indexes)
         )
@@ -252,11 +252,11 @@ class MarkIs(Leaf):
         super().__init__(path, value)
         self.pairs = tuple(pairs)
 
-    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+    def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
         pairs = self.pairs
 
-        def test(subject: Subject) -> bool | None:
-            mark = subject.mark
+        def test(sock: Socket) -> bool | None:
+            mark = sock.mark
             if mark is None:
                 return None
             return any(mark & mask == value for value, mask in pairs)
@@ -276,11 +276,11 @@ class IdleFor(Leaf):
         super().__init__(path, value)
         self.least_ms = least_ms
 
-    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+    def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
         least = self.least_ms
 
-        def test(subject: Subject) -> bool | None:
-            idle = subject.idle_ms
+        def test(sock: Socket) -> bool | None:
+            idle = sock.idle_ms
             return None if idle is None else idle >= least
 
         return test
@@ -302,11 +302,11 @@ class CongestionIs(Leaf):
         super().__init__(path, value)
         self.names = frozenset(names)
 
-    def bind(self, environment: Environment) -> Bound:  # noqa: ARG002
+    def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
         names = self.names
 
-        def test(subject: Subject) -> bool | None:
-            congestion = subject.congestion
+        def test(sock: Socket) -> bool | None:
+            congestion = sock.congestion
             return None if congestion is None else congestion in names
 
         return test

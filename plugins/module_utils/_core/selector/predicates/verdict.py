@@ -20,8 +20,8 @@ from ..tree import Leaf, Possible, Target, any_of
 from .socket import WITHOUT_CLOCKS
 
 if TYPE_CHECKING:
-    from ...sockets.snapshot import Environment
-    from ...sockets.socket import Subject
+    from ...sockets.snapshot import Snapshot
+    from ...sockets.socket import Socket
     from ..tree import Bound, Test
 
 _TCP = frozenset({"tcp"})
@@ -75,13 +75,13 @@ class StuckIs(Leaf):
     def restricts(self) -> bool:  # type: ignore[override]
         return not self.silent
 
-    def bind(self, environment: Environment) -> Bound:
+    def bind(self, snapshot: Snapshot) -> Bound:
         for verdict, for_ms in self.wanted:
             usual = stuck.DEFAULT_FOR_MS[verdict]
-            environment.ask(verdict, usual if for_ms is None else min(for_ms, usual))
+            snapshot.ask(verdict, usual if for_ms is None else min(for_ms, usual))
 
         def is_stuck(wanted: StuckFor) -> Test:
-            return lambda subject: stuck.judge(subject, *wanted)
+            return lambda sock: stuck.judge(sock, *wanted)
 
         return any_of([is_stuck(each) for each in self.wanted])
 
@@ -102,13 +102,13 @@ class StrandedIs(Leaf):
         super().__init__(path, value)
         self.wanted = tuple(wanted)
 
-    def bind(self, environment: Environment) -> Bound:
-        kept = environment.kept
+    def bind(self, snapshot: Snapshot) -> Bound:
+        kept = snapshot.kept
 
         def is_stranded(verdict: str, to: frozenset[str] | None) -> Test:
-            def test(subject: Subject) -> bool | None:
+            def test(sock: Socket) -> bool | None:
                 network: Network | None = kept.get(Network)
-                return None if network is None else network.judge(subject, verdict, to)
+                return None if network is None else network.judge(sock, verdict, to)
 
             return test
 
@@ -125,7 +125,7 @@ class StrandedIs(Leaf):
             return kernel_filter.REJECT, kernel_filter.REJECT
         if {each.verdict for each in self.wanted} != {ADDRESS_GONE}:
             return kernel_filter.ACCEPT, kernel_filter.ACCEPT
-        held = [each for each in target.environment.local_addresses if not is_link_local(each)]
+        held = [each for each in target.snapshot.local_addresses if not is_link_local(each)]
         if len(held) > _MOST_ADDRESSES:
             return kernel_filter.ACCEPT, kernel_filter.ACCEPT
         accepted = kernel_filter.all_of(_not_from(each, target.family) for each in sorted(held))
@@ -153,14 +153,14 @@ class SupersededAfter(Leaf):
         super().__init__(path, value)
         self.silent_ms = silent_ms
 
-    def bind(self, environment: Environment) -> Bound:
-        kept, silent_ms = environment.kept, self.silent_ms
-        environment.ask(SUPERSEDED, min(silent_ms, DEFAULT_SILENT_MS))
+    def bind(self, snapshot: Snapshot) -> Bound:
+        kept, silent_ms = snapshot.kept, self.silent_ms
+        snapshot.ask(SUPERSEDED, min(silent_ms, DEFAULT_SILENT_MS))
         nobody = Heard()
 
-        def test(subject: Subject) -> bool | None:
+        def test(sock: Socket) -> bool | None:
             heard: Heard = kept.get(Heard, nobody)
-            return heard.judge(subject, silent_ms)
+            return heard.judge(sock, silent_ms)
 
         return test
 
