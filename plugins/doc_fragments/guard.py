@@ -13,7 +13,7 @@ options:
       - What is never destroyed, even where O(match) selects it. Every rule holds unless it is set
         to V(false) here.
       - Where it is not known whether a rule covers a socket, it does.
-      - What was spared comes back in RV(spared), with the rule.
+      - What was protected comes back in RV(protected), with the rule.
       - The selectors in the JSON files of C(/etc/linuxnet-sockets/protect.d) on the target are
         obeyed too. A file there is one selector, a list of selectors, or an object with a list
         under C(selectors). Where one cannot be read, nothing is destroyed.
@@ -28,7 +28,7 @@ options:
       ssh_sessions:
         description:
           - Spare every socket of sshd and of its sessions, forwarded connections too.
-          - A socket whose owner cannot be read is spared as well.
+          - A socket whose owner cannot be read is protected as well.
         type: bool
         default: true
       loopback:

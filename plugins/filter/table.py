@@ -21,7 +21,7 @@ options:
     description:
       - A list of records, such as RV(linuxnet.sockets.socket_diag_info#module:sockets),
         RV(linuxnet.sockets.socket_destroy#module:destroyed),
-        RV(linuxnet.sockets.socket_destroy#module:spared) or
+        RV(linuxnet.sockets.socket_destroy#module:protected) or
         RV(linuxnet.sockets.socket_destroy#module:survivors).
       - Or RV(linuxnet.sockets.socket_policy#module:violations). Each is shown as its socket, with
         the keys that stand beside it, such as V(rule).
@@ -41,7 +41,7 @@ options:
         V(send_queue), V(recv_queue), V(timer), V(idle_ms), V(owner), V(outcome) and V(reason) in
         which some record says something, and V(namespace) only if there is more than one.
       - Of violations it shows V(namespace), V(rule), V(status), V(protocol), V(local), V(remote),
-        V(owner), V(reason) and V(spared_by) in the same way.
+        V(owner), V(reason) and V(protected_by) in the same way.
     type: list
     elements: str
   width:

@@ -17,7 +17,7 @@ description:
     taken over its addresses and ports in the meantime is not touched.
   - An acknowledgement of the kernel is not taken for success. A fresh look must no longer find the
     socket.
-  - What O(protect) covers is spared. That is by default the connection of Ansible itself, SSH
+  - What O(protect) covers is protected. That is by default the connection of Ansible itself, SSH
     sessions, loopback, listeners, UDP sockets without remote address, and sockets of the kernel's
     own.
   - Try it with C(--check --diff) first. It names the very sockets.
@@ -174,7 +174,7 @@ outcomes:
     - V(destroyed), and a fresh look no longer finds it.
     - V(disconnected), a UDP socket that has lost its remote address and stays.
     - V(already_gone), it went by itself in the meantime.
-    - V(protected), spared by O(protect).
+    - V(protected), protected by O(protect).
     - V(kernel_defect), left alone, because this kernel might turn such a socket into one that never
       ends.
     - V(survived), it is still there though the kernel was asked.
@@ -228,13 +228,13 @@ destroyed:
       description: The engine that took it on.
       type: str
     reason:
-      description: Why it was left alone, such as the rule of O(protect) that spared it.
+      description: Why it was left alone, such as the rule of O(protect) that protected it.
       type: str
     reason_detail:
       description: What that reason rests on, where it is not plain.
       type: str
-spared:
-  description: The sockets that were spared, or gone already, at most O(limit), with the same keys.
+protected:
+  description: Sockets that were protected or already gone, at most O(limit), with the same keys.
   returned: always, unless the task could not be understood or the kernel not be asked
   type: list
   elements: dict

@@ -16,7 +16,7 @@ description:
   - A connection has ended when it is gone, or in TIME_WAIT. One in CLOSE_WAIT, LAST_ACK, CLOSING or
     FIN_WAIT has not. One that the selector does not mean any more, because its state has changed
     for example, is waited for all the same.
-  - What O(protect) covers is spared, and not waited for. That is by default the connection of
+  - What O(protect) covers is protected, and not waited for. That is by default the connection of
     Ansible itself, SSH sessions, loopback, listeners, UDP sockets without remote address, and
     sockets of the kernel's own.
   - It does not keep new connections out. Do that first, for example in the load balancer or with a
@@ -147,7 +147,7 @@ notes:
     looks when nothing was announced, at growing intervals of at most a second, unless looking
     itself takes long.
   - Run it with the right to see which process holds a socket, as root. A connection whose owner
-    cannot be read may be an SSH session, and is spared.
+    cannot be read may be an SSH session, and is protected.
   - While connections are left in another network namespace, that namespace is listened in. A
     namespace whose name is gone is followed as long as a process is in it.
   - With V(all) in O(namespaces), those are meant that there are when the task begins.
@@ -338,9 +338,9 @@ destroyed:
     lost:
       description: As RV(lost), of this one. It is null where that is not known, as for UDP.
       type: dict
-spared:
+protected:
   description:
-    - The sockets that were spared and are still there, at most O(limit), with the same keys. The
+    - The sockets that were protected and are still there, at most O(limit), with the same keys. The
       list is empty as long as RV(finished) is false.
   returned: always, unless the task could not be understood or the kernel not be asked
   type: list

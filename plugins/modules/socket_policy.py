@@ -18,7 +18,7 @@ description:
     milliseconds of a change.
   - Before anything is sent to the host, the policy is read on the controller. All that is wrong
     with it is told at once, each with its path, its value and the remedy.
-  - What is destroyed, spared and verified, and how, is as of M(linuxnet.sockets.socket_destroy).
+  - What is destroyed, protected and verified, and how, is as of M(linuxnet.sockets.socket_destroy).
 author:
   - linuxnet.sockets contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -161,8 +161,8 @@ violations:
     - rule: gone-with-the-address
       status: destroy
       reason: ["stranded: address_gone"]
-      spared_by: null
-      spared_detail: null
+      protected_by: null
+      protected_detail: null
       record:
         protocol: tcp
         state: established
@@ -182,7 +182,7 @@ violations:
         - V(hold), it came to violate the rule too late for its hold.
         - V(limit), the limits of the policy say no. Where its mode is V(report), that is a warning
           and no failure.
-        - V(protected), it is spared.
+        - V(protected), it is protected.
         - V(reported), the rule only reports.
         - V(withheld), the policy's mode is V(report).
         - V(other_rule), an earlier rule names the same socket.
@@ -193,10 +193,10 @@ violations:
         of them, the C(while) of the rule, which is true too.
       type: list
       elements: str
-    spared_by:
-      description: Of a protected one, the rule of the guard that spares it.
+    protected_by:
+      description: Of a protected one, the rule of the guard that protects it.
       type: str
-    spared_detail:
+    protected_detail:
       description: What made that rule apply, where it is not plain, such as the file that a
         selector is from.
       type: str
@@ -225,8 +225,8 @@ destroyed:
   type: list
   elements: dict
   sample: []
-spared:
-  description: Those that were spared, or gone already, at most O(limit), with the same keys.
+protected:
+  description: Those that were protected, or gone already, at most O(limit), with the same keys.
   returned: always, unless the task could not be understood
   type: list
   elements: dict
@@ -242,7 +242,7 @@ truncated:
   returned: always, unless the task could not be understood
   type: bool
   sample: false
-unseen:
+not_evaluated:
   description: Namespaces that could not be looked at, and rules whose sockets could not. The task
     fails for them.
   returned: always, unless the task could not be understood

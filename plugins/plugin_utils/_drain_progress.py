@@ -56,8 +56,8 @@ class Progress:
         """What check mode found to do."""
         outcomes: Mapping[str, int] = result["outcomes"]
         return self._line(
-            f"{result['left'] + sum(outcomes.values()) - _spared(result)} to drain",
-            f"{_spared(result)} spared" if _spared(result) else "",
+            f"{result['left'] + sum(outcomes.values()) - _protected(result)} to drain",
+            f"{_protected(result)} protected" if _protected(result) else "",
         )
 
     def end(self, result: Mapping[str, Any]) -> str:
@@ -65,7 +65,7 @@ class Progress:
         return self._line(
             f"{result['ended']} ended by themselves",
             f"{_destroyed(result)} destroyed",
-            f"{_spared(result)} spared" if _spared(result) else "",
+            f"{_protected(result)} protected" if _protected(result) else "",
             f"{result['arrived']} arrived" if result["arrived"] else "",
             _left(result) if result["left"] else "",
             f"done in {result['elapsed']:.1f} s",
@@ -80,9 +80,9 @@ def _destroyed(result: Mapping[str, Any]) -> int:
     return outcomes.get("destroyed", 0) + outcomes.get("disconnected", 0)
 
 
-def _spared(result: Mapping[str, Any]) -> int:
-    spared: int = result["outcomes"].get("protected", 0)
-    return spared
+def _protected(result: Mapping[str, Any]) -> int:
+    protected: int = result["outcomes"].get("protected", 0)
+    return protected
 
 
 def _growth(count: int, before: int | None, word: str) -> str:

@@ -152,7 +152,7 @@ VIOLATION_COLUMNS = (
     "remote",
     "owner",
     "reason",
-    "spared_by",
+    "protected_by",
 )
 
 

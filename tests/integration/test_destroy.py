@@ -157,15 +157,15 @@ def test_each_rule_of_the_guard(pair: Pair, client: Actor, controller: Controlle
     to_own = {"remote": pair.client4, "remote_port": listener["port"]}
     mine = {"selectors": [{"remote_port": listener["port"]}], "loopback": False}
 
-    spared = controller.play(
+    protected = controller.play(
         destroy(to_listener),
         destroy(to_datagram),
         destroy(to_looped),
         destroy(to_own),
         destroy(to_own, protect=mine),
     )
-    spared += controller.play(destroy(to_kernel, protect={"unconnected": False}), prefix=ALONE)
-    assert [result["spared"][0]["reason"] for result in spared] == [
+    protected += controller.play(destroy(to_kernel, protect={"unconnected": False}), prefix=ALONE)
+    assert [result["protected"][0]["reason"] for result in protected] == [
         "listeners",
         "unconnected",
         "loopback",
@@ -173,7 +173,7 @@ def test_each_rule_of_the_guard(pair: Pair, client: Actor, controller: Controlle
         "selector",
         "kernel",
     ]
-    for result in spared:
+    for result in protected:
         assert not result["failed"]
         assert not result["changed"]
         assert result["outcomes"] == {"protected": 1}
@@ -216,7 +216,7 @@ def test_what_is_spared_does_not_hide_what_changed(
         ],
     )
 
-    assert listener["cookie"] in cookies(done["spared"])
+    assert listener["cookie"] in cookies(done["protected"])
     assert made.cookies <= cookies(done["destroyed"])
     assert tests["msg"] == [True, False, False]
     assert told.exists()

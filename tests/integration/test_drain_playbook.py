@@ -233,9 +233,9 @@ def test_check_mode_touches_nothing(
     run = drain(site, {"drain_hosts": "all", "drain_serial": "100%"}, "--check")
 
     assert run.status == 0, run.output
-    assert "drain: [one] 180 to drain, 20 spared\n" in run.output
+    assert "drain: [one] 180 to drain, 20 protected\n" in run.output
     recap = run.recap("one")
-    assert (recap["status"], recap["destroyed"], recap["spared"]) == ("preview", "180", "20")
+    assert (recap["status"], recap["destroyed"], recap["protected"]) == ("preview", "180", "20")
     assert site.done() == []
     for host, connections in ((site.hosts["one"], mixed.idle), *others(site, waiting)):
         assert set(host.seen(connections)) == {"open"}
@@ -266,7 +266,7 @@ def test_hosts_are_drained_until_one_does_not_come_clean(
         "status": "clean",
         "ended": "100",
         "destroyed": "82",
-        "spared": "20",
+        "protected": "20",
         "arrived": "2",
         "left": "0",
     }
@@ -298,7 +298,7 @@ def test_a_second_run_changes_nothing(site: Site, mixed: Mixed) -> None:
     assert run.status == 0, run.output
     assert run.counts("one")["changed"] == 0
     recap = run.recap("one")
-    assert (recap["ended"], recap["destroyed"], recap["spared"]) == ("0", "0", "20")
+    assert (recap["ended"], recap["destroyed"], recap["protected"]) == ("0", "0", "20")
     assert site.done() == ["before one", "after one 0"]
     assert set(mixed.host.seen(mixed.checks)) == {"open"}
 

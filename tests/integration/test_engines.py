@@ -43,7 +43,7 @@ def test_plain_and_multipath_connections_in_one_task(
 ) -> None:
     plain = server.listen(pair.server4)["port"]
     multi = server.listen(pair.server4, kind="mptcp")["port"]
-    spared = server.listen(pair.server4, kind="mptcp")["port"]
+    protected = server.listen(pair.server4, kind="mptcp")["port"]
     doomed = [
         each["number"]
         for each in (
@@ -51,7 +51,7 @@ def test_plain_and_multipath_connections_in_one_task(
             *client.connect(pair.server4, multi, 2, kind="mptcp"),
         )
     ]
-    bystander = client.connect(pair.server4, spared, kind="mptcp")[0]["number"]
+    bystander = client.connect(pair.server4, protected, kind="mptcp")[0]["number"]
 
     plan, done, again = controller.play(
         destroy([plain, multi], engine, check=True),

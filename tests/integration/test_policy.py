@@ -37,7 +37,7 @@ def test_enforced_once(pair: Pair, client: Actor, port: int, controller: Control
     """Check mode names the very sockets; then they are destroyed; then there are none."""
     made = client.connect(pair.server4, port, 3)
     numbers = [each["number"] for each in made]
-    spared = client.connect(pair.server4, port, 1)[0]
+    protected = client.connect(pair.server4, port, 1)[0]
     document = policy(
         {
             "name": "to-the-server",
@@ -46,7 +46,7 @@ def test_enforced_once(pair: Pair, client: Actor, port: int, controller: Control
             "hold": "500ms",
         },
         {"name": "told", "match": {"remote": pair.server4}, "action": "report", "hold": 0},
-        protect={"selectors": [{"local_port": spared["port"]}]},
+        protect={"selectors": [{"local_port": protected["port"]}]},
     )
     plan, done, again, reported = controller.play(
         enforce(document, check=True, diff=True),
@@ -60,7 +60,7 @@ def test_enforced_once(pair: Pair, client: Actor, port: int, controller: Control
     assert plan["diff"]["before"].count("\n") == 3
     assert cookies(done["destroyed"]) == expected
     assert done["outcomes"] == {"destroyed": 3, "protected": 1}
-    assert [each["reason"] for each in done["spared"]] == ["selector"]
+    assert [each["reason"] for each in done["protected"]] == ["selector"]
     assert set(client.state(*numbers)) == {ABORTED}
     rule, told = done["rules"]
     assert (rule["by_status"], rule["holds_in"]) == ({"destroy": 3, "protected": 1}, ["current"])

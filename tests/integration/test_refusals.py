@@ -200,7 +200,7 @@ def test_nobody(
         },
     )
 
-    assert unreadable["spared"][0]["reason"] == "owner_unreadable"
+    assert unreadable["protected"][0]["reason"] == "owner_unreadable"
     _refused([check, real])
     assert elsewhere["failed"]
     assert "CAP_SYS_ADMIN" in elsewhere["msg"]
@@ -235,10 +235,10 @@ def test_protection_files(
     destroy = task("socket_destroy", {"match": {"remote_port": connection["port"]}})
 
     (files / "10-backends.json").write_text(json.dumps({"remote": pair.server4}))
-    (spared,) = controller.play(destroy, prefix=prefix)
-    assert spared["outcomes"] == {"protected": 1}
-    assert spared["spared"][0]["reason"] == "selector"
-    assert "10-backends.json" in spared["spared"][0]["reason_detail"]
+    (protected,) = controller.play(destroy, prefix=prefix)
+    assert protected["outcomes"] == {"protected": 1}
+    assert protected["protected"][0]["reason"] == "selector"
+    assert "10-backends.json" in protected["protected"][0]["reason_detail"]
 
     (files / "20-broken.json").write_text('{"remote": ')
     (broken,) = controller.play(destroy, prefix=prefix)

@@ -149,7 +149,7 @@ def test_the_play_finishes(
         task("socket_destroy", {"match": to_controller}, check=True),
         task("socket_destroy", {"match": to_controller}),
         task("socket_diag_info", {"match": sessions}),
-        # The connection of this very task is spared even where ssh's others are not.
+        # The connection of this very task is protected even where ssh's others are not.
         task("socket_destroy", {"match": to_controller, "protect": {"ssh_sessions": False}}),
         inventory=ssh.inventory,
         variables={**ssh.variables, "ANSIBLE_SSH_ARGS": arguments},
@@ -162,14 +162,17 @@ def test_the_play_finishes(
     for result in (plan, done):
         assert bystander["cookie"] in cookies(result["destroyed"])
     assert _ours(done) >= 1
-    assert {entry["reason"] for entry in done["spared"]} <= {"control_connection", "ssh_sessions"}
+    assert {entry["reason"] for entry in done["protected"]} <= {
+        "control_connection",
+        "ssh_sessions",
+    }
     assert _ours(again) >= 1
     if arguments == PERSISTENT:
         # One connection for all tasks, and it has lived.
         assert cookies(before["sockets"]) == cookies(after["sockets"]) != set()
-        assert cookies(before["sockets"]) == cookies(done["spared"])
+        assert cookies(before["sockets"]) == cookies(done["protected"])
 
 
 def _ours(result: Result) -> int:
-    """How many sockets were spared as the control connection."""
-    return [entry["reason"] for entry in result["spared"]].count("control_connection")
+    """How many sockets were protected as the control connection."""
+    return [entry["reason"] for entry in result["protected"]].count("control_connection")

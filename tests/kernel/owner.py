@@ -168,18 +168,20 @@ class _Process:
         self._socket = socket.socket(fileno=int.from_bytes(ancillary[0][2], sys.byteorder))
         return "ok"
 
-    def loop(self, address: str, doomed: str, spared: str) -> object:
+    def loop(self, address: str, doomed: str, protected: str) -> object:
         """Connect to one server and close, then to the other, under the same descriptor number.
 
         The first connections live for a different time each.
         """
-        self._loop = threading.Thread(target=self._turns, args=(address, int(doomed), int(spared)))
+        self._loop = threading.Thread(
+            target=self._turns, args=(address, int(doomed), int(protected))
+        )
         self._loop.start()
         return "looping"
 
-    def _turns(self, address: str, doomed: int, spared: int) -> None:
+    def _turns(self, address: str, doomed: int, protected: int) -> None:
         while not self._ends.is_set():
-            for which, port in ((1, doomed), (2, spared)):
+            for which, port in ((1, doomed), (2, protected)):
                 with socket.socket() as sock:
                     sock.settimeout(5)
                     try:

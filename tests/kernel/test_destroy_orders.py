@@ -28,7 +28,7 @@ from tests.support.topologies import states
 from tests.support.topologies.states import Held, cookie_of
 from tests.support.topologies.topology import Lab, LabNamespace, Pair
 
-# The test holds the sockets itself, so its own and its ancestors' must not be spared.
+# The test holds the sockets itself, so its own and its ancestors' must not be protected.
 OPEN = Guard(
     control_connection=False,
     ssh_sessions=False,

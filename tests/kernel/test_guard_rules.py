@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the guard spares on the real kernel, asked by a process of its own."""
+"""What the guard protects on the real kernel, asked by a process of its own."""
 
 from __future__ import annotations
 

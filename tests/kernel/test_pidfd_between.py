@@ -170,7 +170,7 @@ def test_a_loop_that_reuses_its_descriptor_loses_nothing_else(
 ) -> None:
     """It opens, closes, and opens to another server, under the same number, all the time."""
     doomed = states.listener(pair.server, pair.server4)
-    spared = states.listener(pair.server, pair.server4)
+    protected = states.listener(pair.server, pair.server4)
     ends = threading.Event()
 
     def serve(listens: socket.socket) -> None:
@@ -182,12 +182,12 @@ def test_a_loop_that_reuses_its_descriptor_loses_nothing_else(
                     while accepted.recv(16):
                         accepted.sendall(b"y")
 
-    for listens in (doomed, spared):
+    for listens in (doomed, protected):
         listens.settimeout(0.2)
         for _each in range(2):
             pair.server.start(serve, listens)
     process = owner(pair.client)
-    ports = (doomed.getsockname()[1], spared.getsockname()[1])
+    ports = (doomed.getsockname()[1], protected.getsockname()[1])
     destroyed = 0
     try:
         assert process.ask(f"loop {pair.server4} {ports[0]} {ports[1]}") == "looping"

@@ -271,11 +271,11 @@ def test_thousands_of_hosts_are_split_and_found(session: NamespaceSession) -> No
     found = _found(session, wanted)
     assert found
     assert sorted(found) == sorted(_found(session, plain))
-    spared = _found(
+    protected = _found(
         session, parse_selector({"not": {"remote": [*hosts, "10.0.0.2"]}}, names=Names())
     )
     rest = _found(session, parse_selector({"not": {"remote": "10.0.0.2"}}, names=Names()))
-    assert sorted(spared) == sorted(rest)
+    assert sorted(protected) == sorted(rest)
 
 
 @pytest.mark.needs_root

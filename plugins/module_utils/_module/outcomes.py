@@ -53,9 +53,9 @@ def entry(result: Result) -> dict[str, Any]:
 def lists(
     results: Iterable[Result], limit: int, make: Callable[[Result], dict[str, Any]] = entry
 ) -> dict[str, list[dict[str, Any]]]:
-    """destroyed, spared and survivors, each in the order of records, and at most so many. make:
+    """destroyed, protected and survivors, each in the order of records, and at most so many. make:
     what each is told as."""
-    sorted_out: dict[str, list[Result]] = {"destroyed": [], "spared": [], "survivors": []}
+    sorted_out: dict[str, list[Result]] = {"destroyed": [], "protected": [], "survivors": []}
     for result in results:
         sorted_out[_list_of(result.outcome)].append(result)
     return {
@@ -67,7 +67,7 @@ def lists(
 def _list_of(outcome: str) -> str:
     if outcome in outcomes.CHANGING:
         return "destroyed"
-    return "survivors" if outcome in outcomes.FAILING else "spared"
+    return "survivors" if outcome in outcomes.FAILING else "protected"
 
 
 def _first(results: Iterable[Result], limit: int) -> list[Result]:

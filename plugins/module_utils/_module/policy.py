@@ -51,7 +51,7 @@ def work(request: Request, host: Host) -> Answer:
     counts = Counter(each.outcome for each in results)
     listed = outcomes.lists(results, limit)
     violations = heapq.nsmallest(limit, one.decision.findings, key=_order)
-    unseen = _unseen(one)
+    not_evaluated = _unseen(one)
     result: dict[str, Any] = {
         "changed": not names.CHANGING.isdisjoint(counts),
         "mode": policy.mode,
@@ -63,12 +63,14 @@ def work(request: Request, host: Host) -> Answer:
         **listed,
         "truncated": len(violations) < len(one.decision.findings)
         or sum(map(len, listed.values())) < len(results)
-        or len(unseen) > limit,
-        "unseen": unseen[:limit],
+        or len(not_evaluated) > limit,
+        "not_evaluated": not_evaluated[:limit],
     }
     if request.diff:
         result["diff"] = outcomes.diff(results, limit)
-    return Answer(result, failure=_failure(one, counts, unseen), warnings=_warnings(policy, one))
+    return Answer(
+        result, failure=_failure(one, counts, not_evaluated), warnings=_warnings(policy, one)
+    )
 
 
 def _policy(request: Request, host: Host) -> Policy:
@@ -89,9 +91,9 @@ def _results(one: Pass) -> list[Result]:
     """What became of each socket that a rule destroys; each once."""
     found = [each.result for each in one.done]
     for finding in one.decision.findings:
-        sock, spared = finding.violation.socket, finding.violation.spared
+        sock, protected = finding.violation.socket, finding.violation.protected
         if finding.status == decide.PROTECTED:
-            found.append(Result(sock, names.PROTECTED, spared))
+            found.append(Result(sock, names.PROTECTED, protected))
         elif finding.status == decide.LIMIT and one.decision.withheld is None:
             found.append(Result(sock, names.LIMIT))
     return found
@@ -103,13 +105,13 @@ def _order(finding: Finding) -> tuple[Any, ...]:
 
 def _violation(finding: Finding) -> dict[str, Any]:
     violation = finding.violation
-    spared = violation.spared
+    protected = violation.protected
     return {
         "rule": violation.rule.name,
         "status": finding.status,
         "reason": list(violation.evidence),
-        "spared_by": None if spared is None else spared.rule,
-        "spared_detail": None if spared is None else spared.detail,
+        "protected_by": None if protected is None else protected.rule,
+        "protected_detail": None if protected is None else protected.detail,
         # Null where nobody asked who holds it: of a rule that only reports.
         "record": record(violation.socket, ("process",)),
     }
@@ -187,7 +189,9 @@ def _first(told: list[str], between: str) -> str:
     return between.join(told[:_MOST_TOLD] + more)
 
 
-def _failure(one: Pass, counts: Mapping[str, int], unseen: list[dict[str, Any]]) -> str | None:
+def _failure(
+    one: Pass, counts: Mapping[str, int], not_evaluated: list[dict[str, Any]]
+) -> str | None:
     said: list[str] = []
     excess = one.decision.excess
     if excess is not None and one.decision.withheld is None:
@@ -195,12 +199,12 @@ def _failure(one: Pass, counts: Mapping[str, int], unseen: list[dict[str, Any]])
     tried = {name: count for name, count in counts.items() if name != names.LIMIT}
     undone = outcomes.undone(tried, sum(tried.values()))
     said += [undone] if undone else []
-    if unseen:
+    if not_evaluated:
         where = [
             f"rule {each['rule']} in namespace {each['namespace']}: {each['error']}"
             if each["rule"]
             else f"namespace {each['namespace']}: {each['error']}"
-            for each in unseen
+            for each in not_evaluated
         ]
         said.append(f"Not judged: {_first(where, ' ')}")
     return " ".join(said) or None

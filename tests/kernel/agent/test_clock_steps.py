@@ -62,7 +62,7 @@ def _died(talk: Talk, seconds: float) -> float:
 def test_a_hold_lasts_as_long_as_it_says(
     uplinks: Uplinks, start_agent: StartAgent, step: float
 ) -> None:
-    doomed, spared = uplinks.tcp(uplinks.service4), uplinks.tcp(uplinks.wlan4_gateway)
+    doomed, protected = uplinks.tcp(uplinks.service4), uplinks.tcp(uplinks.wlan4_gateway)
     agent = start_agent(uplinks.host, policy({**_GONE, "hold": "5s"}))
     began = time.monotonic()
     _lose_address(uplinks)
@@ -72,7 +72,7 @@ def test_a_hold_lasts_as_long_as_it_says(
     _lives_until(began + 5, doomed)
     assert _died(doomed, _LATE_S) < told + 5 + _LATE_S
     agent.looked_again()
-    assert alive(spared.sock)
+    assert alive(protected.sock)
     assert agent.destroyed() == {doomed.cookie: "gone"}
 
 

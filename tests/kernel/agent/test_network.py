@@ -30,9 +30,9 @@ _GONE = {
 class Watched:
     """Connections, by a name for people: those that shall die and those that shall live."""
 
-    def __init__(self, doomed: Mapping[str, Talk], spared: Mapping[str, Talk]) -> None:
+    def __init__(self, doomed: Mapping[str, Talk], protected: Mapping[str, Talk]) -> None:
         self.doomed = doomed
-        self.spared = spared
+        self.protected = protected
 
     def fate(self, agent: RunningAgent, rule: str) -> None:
         """The doomed die, all for that rule, and nobody else does, even after another look."""
@@ -42,12 +42,12 @@ class Watched:
             "the log names them",
         )
         agent.looked_again()
-        assert self._living(self.spared) == set(self.spared)
+        assert self._living(self.protected) == set(self.protected)
         assert agent.destroyed() == {each.cookie: rule for each in self.doomed.values()}
 
     def nobody_dies(self, agent: RunningAgent) -> None:
         agent.looked_again()
-        everybody = {**self.doomed, **self.spared}
+        everybody = {**self.doomed, **self.protected}
         assert self._living(everybody) == set(everybody)
         assert agent.destroyed() == {}
 
@@ -142,17 +142,17 @@ def test_a_vpn_comes_up_and_goes_down(uplinks: Uplinks, start_agent: StartAgent)
     }
     agent = start_agent(uplinks.host, policy(_GONE, bypass))
     doomed = _by_eth(uplinks)
-    spared = {
+    protected = {
         "the VPN's transport": uplinks.udp(uplinks.service4, mark=VPN_MARK),
         "the VPN's transport, 6": uplinks.udp(uplinks.service6, mark=VPN_MARK),
         "LAN": uplinks.tcp(uplinks.eth4_gateway),
         "LAN, 6": uplinks.tcp(uplinks.eth6_gateway),
         **_others(uplinks),
     }
-    Watched(doomed, spared).nobody_dies(agent)
+    Watched(doomed, protected).nobody_dies(agent)
     end = _vpn_up(uplinks)
     try:
-        Watched(doomed, spared).fate(agent, "bypass")
+        Watched(doomed, protected).fate(agent, "bypass")
         through = {
             "through": uplinks.udp(uplinks.service4, "10.9.0.1"),
             "through, 6": uplinks.udp(uplinks.service6, "fd00:9::1"),
@@ -164,7 +164,7 @@ def test_a_vpn_comes_up_and_goes_down(uplinks: Uplinks, start_agent: StartAgent)
     until(lambda: not any(alive(talk.sock) for talk in through.values()), "they are gone")
     until(lambda: len(agent.destroyed()) == len(doomed) + len(through), "the log names them")
     assert {agent.destroyed()[talk.cookie] for talk in through.values()} == {"gone"}
-    assert all(alive(talk.sock) for talk in spared.values())
+    assert all(alive(talk.sock) for talk in protected.values())
 
 
 def test_an_address_that_is_back_within_its_hold(uplinks: Uplinks, start_agent: StartAgent) -> None:
@@ -242,13 +242,13 @@ def test_an_address_that_still_stands_on_another_link(
 
 
 def test_the_control_connection_lives(uplinks: Uplinks, start_agent: StartAgent) -> None:
-    """The agent's ancestors hold these: they are spared, and status and log say so."""
+    """The agent's ancestors hold these: they are protected, and status and log say so."""
     talk = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE, protect={"loopback": True}))
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     until(lambda: agent.status()["rules"][0]["protected"] == 1, "it is protected")
     assert alive(talk.sock)
-    assert "spared_by=control_connection" in agent.log()
+    assert "protected_by=control_connection" in agent.log()
 
 
 @pytest.mark.parametrize("how", ["named", "all"])

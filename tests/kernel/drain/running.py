@@ -26,7 +26,7 @@ from tests.support.topologies.states import Held
 from tests.support.topologies.topology import LabNamespace
 from tests.support.topologies.waiting import until
 
-# The test holds the sockets itself, so its own and its ancestors' must not be spared.
+# The test holds the sockets itself, so its own and its ancestors' must not be protected.
 OPEN = Guard(
     control_connection=False, ssh_sessions=False, loopback=False, listeners=False, kernel=False
 )

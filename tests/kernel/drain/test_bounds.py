@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an order spares and how much it may do: guard, limits, pace, check mode."""
+"""What an order protects and how much it may do: guard, limits, pace, check mode."""
 
 from __future__ import annotations
 

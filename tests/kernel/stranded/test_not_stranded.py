@@ -144,14 +144,14 @@ def test_transparent_and_free_bound_sockets(uplinks: Uplinks, connections: Conne
         "tied": uplinks.tcp(uplinks.service4, "10.88.0.1"),
         "tied6": uplinks.tcp(uplinks.service6, "2001:db8:88::1"),
     }
-    spared = {name: (talk, NOTHING) for name, talk in talks.items()}
+    protected = {name: (talk, NOTHING) for name, talk in talks.items()}
     ip(
         uplinks.host,
         "addr del 10.88.0.1/32 dev eth0",
         "addr del 2001:db8:88::1/128 dev eth0",
     )
     connections.are(
-        NOTHING, NOTHING, {**spared, **{name: (talk, GONE) for name, talk in tied.items()}}
+        NOTHING, NOTHING, {**protected, **{name: (talk, GONE) for name, talk in tied.items()}}
     )
 
 

@@ -47,7 +47,7 @@ def _cookies(*talks: Talk) -> set[int]:
 
 @pytest.mark.usefixtures("vpn")
 def test_a_vpn_came_up(uplinks: Uplinks, connections: Connections) -> None:
-    spared = {
+    protected = {
         "the VPN's transport": uplinks.udp(uplinks.service4, mark=VPN_MARK),
         "the VPN's transport, 6": uplinks.udp(uplinks.service6, mark=VPN_MARK),
         "a neighbour": uplinks.tcp(uplinks.eth4_gateway),
@@ -58,9 +58,9 @@ def test_a_vpn_came_up(uplinks: Uplinks, connections: Connections) -> None:
         "bound to eth0, mapped": uplinks.tcp(f"::ffff:{uplinks.service4}", device="eth0"),
         "bound to eth0, 6": uplinks.tcp(uplinks.service6, device="eth0"),
     }
-    assert spared["through the VPN"].sock.getsockname()[0] == "10.9.0.1"
-    assert spared["the VPN's transport, 6"].sock.getsockname()[0] == uplinks.eth6
-    connections.are(REROUTED, REROUTED, {name: (each, NOTHING) for name, each in spared.items()})
+    assert protected["through the VPN"].sock.getsockname()[0] == "10.9.0.1"
+    assert protected["the VPN's transport, 6"].sock.getsockname()[0] == uplinks.eth6
+    connections.are(REROUTED, REROUTED, {name: (each, NOTHING) for name, each in protected.items()})
     bypassing = _cookies(*connections.four.values(), *connections.six.values())
     assert _rerouted(uplinks, "tun0") == bypassing
     assert _rerouted(uplinks, "wlan0", "tun0") == bypassing

@@ -33,12 +33,12 @@ HELD = rule(hold="5s")
 
 def test_what_violates_at_the_start_goes_with_the_first_look(bench: Bench) -> None:
     doomed = bench.machine.add(connection())
-    spared = bench.machine.add(connection(remote="203.0.113.9"))
+    protected = bench.machine.add(connection(remote="203.0.113.9"))
     bench.write(AT_ONCE)
     bench.goes_on()
     assert bench.destroyed == [doomed.cookie]
     assert bench.status["rules"][0]["outcomes"] == {"destroyed": 1}
-    assert spared in bench.machine.sockets.sockets
+    assert protected in bench.machine.sockets.sockets
     assert bench.status["held_back"] is None
 
 

@@ -23,16 +23,16 @@ def test_no_event_is_missed_and_a_tenth_of_a_core_is_kept(
     cadence = Cadence(_RESYNC_S)
     works = iter([work for _gap, work in history])
     now = spent = longest = 0.0
-    unseen: list[float] = []
+    not_evaluated: list[float] = []
     last_look = 0.0
 
     def look() -> None:
         """Begins now; what happened before is seen by it."""
         nonlocal now, spent, last_look, longest
         assert now - last_look <= max(_RESYNC_S, REST * longest) + 1e-6
-        for each in unseen:
+        for each in not_evaluated:
             assert now - each <= SETTLE_S + (REST + 1) * longest + 1e-6
-        unseen.clear()
+        not_evaluated.clear()
         work = next(works, 0.0)
         longest = max(longest, work)
         now += work
@@ -44,7 +44,7 @@ def test_no_event_is_missed_and_a_tenth_of_a_core_is_kept(
     def until(end: float) -> None:
         nonlocal now
         while True:
-            if unseen and cadence.listens(now):
+            if not_evaluated and cadence.listens(now):
                 cadence.heard(now)
             wait = cadence.wait_s(now)
             if not wait:
@@ -59,11 +59,11 @@ def test_no_event_is_missed_and_a_tenth_of_a_core_is_kept(
     look()
     for gap, _work in history:
         until(now + gap)
-        unseen.append(now)
+        not_evaluated.append(now)
         if cadence.listens(now):
             cadence.heard(now)
     until(now + _RESYNC_S + (REST + 1) * longest + 1)
-    assert not unseen
+    assert not not_evaluated
     assert spent <= 0.1 * (now + REST * longest) + 1e-6
 
 

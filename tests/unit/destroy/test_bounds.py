@@ -48,10 +48,10 @@ from tests.unit.guard.machine import LOCAL, LOCAL6, REMOTE, REMOTE6, Machine, co
 
 def test_above_the_limit_nothing_is_destroyed(machine: Machine) -> None:
     meant = [machine.add(connection(local_port=port)) for port in (1, 2, 3)]
-    spared = machine.add(connection(remote_port=4505))
+    protected = machine.add(connection(remote_port=4505))
     for check in (True, False):
         report = run(machine, max_sockets=MaxSockets(number=2), check=check)
-        expected = {sock.cookie: "limit" for sock in meant} | {spared.cookie: "protected"}
+        expected = {sock.cookie: "limit" for sock in meant} | {protected.cookie: "protected"}
         assert outcomes_of(report) == expected
         assert report.excess == (3, MaxSockets(number=2), None)
         assert report.failed

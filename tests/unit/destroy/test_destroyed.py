@@ -83,18 +83,18 @@ def test_bound_inactive_socket_cannot_be_reached(machine: Machine) -> None:
 
 
 def test_protected_sockets_are_named_with_their_reason(machine: Machine) -> None:
-    spared = machine.add(connection(remote_port=4505))
+    protected = machine.add(connection(remote_port=4505))
     meant = machine.add(connection(local_port=2))
     for check in (True, False):
         report = run(machine, check=check)
-        assert outcomes_of(report) == {spared.cookie: "protected", meant.cookie: "destroyed"}
+        assert outcomes_of(report) == {protected.cookie: "protected", meant.cookie: "destroyed"}
         reasons = {result.socket.cookie: result.reason for result in report.results}
-        reason = reasons[spared.cookie]
+        reason = reasons[protected.cookie]
         assert reason is not None
         assert reason.rule == "control_connection"
         assert "4505" in str(reason.detail)
         assert reasons[meant.cookie] is None
-    assert machine.sockets.sockets == [spared]
+    assert machine.sockets.sockets == [protected]
 
 
 def test_nothing_is_left_open_in_a_namespace(machine: Machine) -> None:

@@ -111,7 +111,7 @@ def test_fresh_look_that_is_interrupted_is_taken_again(machine: Machine) -> None
 
 
 def test_without_a_fresh_look_nothing_is_claimed_and_nothing_lost(machine: Machine) -> None:
-    spared = machine.add(connection(remote_port=4505))
+    protected = machine.add(connection(remote_port=4505))
     sock = machine.add(connection())
     machine.sockets.before_request = lambda kind, _payload: (
         machine.sockets.faults.extend([faults.none, *[faults.dump_interrupted] * 20])
@@ -119,20 +119,20 @@ def test_without_a_fresh_look_nothing_is_claimed_and_nothing_lost(machine: Machi
         else None
     )
     report = run(machine)
-    assert outcomes_of(report) == {spared.cookie: "protected", sock.cookie: "survived"}
+    assert outcomes_of(report) == {protected.cookie: "protected", sock.cookie: "survived"}
     assert report.failed
     assert not report.changed
 
 
 def test_a_fresh_look_that_cannot_be_read_loses_nothing(machine: Machine) -> None:
-    spared = machine.add(connection(remote_port=4505))
+    protected = machine.add(connection(remote_port=4505))
     sock = machine.add(connection())
     machine.sockets.before_request = lambda kind, _payload: (
         machine.sockets.faults.extend([faults.none, *[faults.cut(20)] * 20])
         if kind == DESTROY
         else None
     )
-    assert outcomes_of(run(machine)) == {spared.cookie: "protected", sock.cookie: "survived"}
+    assert outcomes_of(run(machine)) == {protected.cookie: "protected", sock.cookie: "survived"}
 
 
 @pytest.mark.parametrize("check", [False, True])

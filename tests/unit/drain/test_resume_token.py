@@ -145,7 +145,7 @@ def test_what_was_given_is_taken(machine: Timeline) -> None:
     kinds = {key: entry.kind for key, entry in progress.watchlist.entries.items()}
     assert kinds == {
         ("pid:7", "tcp", 0x3E9): "waited",
-        ("pid:7", "tcp", 0x3EA): "spared",
+        ("pid:7", "tcp", 0x3EA): "protected",
         ("pid:7", "udp", 1): "ignored",
     }
     assert progress.watchlist.entries["pid:7", "udp", 1].quiet_since == 998.0

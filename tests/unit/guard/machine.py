@@ -122,7 +122,7 @@ class Machine:
         return self.reasons(guard, sock)[0]
 
     def rule(self, sock: FakeSocket, **switches: bool) -> str | None:
-        """The rule that spares a socket, under a guard with these switches."""
+        """The rule that protects a socket, under a guard with these switches."""
         reason = self.reason(self.guard(switches), sock)
         return None if reason is None else reason.rule
 

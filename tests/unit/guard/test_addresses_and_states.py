@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What addresses, ports and states say: each rule spares, does not spare, and can be left out."""
+"""What addresses, ports and states say: each rule protects, does not spare, and can be left out."""
 
 from __future__ import annotations
 

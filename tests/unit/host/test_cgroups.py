@@ -57,7 +57,7 @@ def test_a_cgroup_made_during_the_look_never_matches(
     snapshot.cgroups = Cgroups(str(mount))
     matches = parse_selector(match, names=machine.host, role="destroy").bind(snapshot)
 
-    later = world.sock(world.facts(cgroup=made(mount, "/a/later")))
+    later = world.diag_message(world.facts(cgroup=made(mount, "/a/later")))
 
     assert matches(Socket(later, snapshot)) is None
 
@@ -71,6 +71,6 @@ def test_exactly_one_cgroup_is_meant_whatever_is_made_below_it(tmp_path: Path, m
     made(mount, "/a/later")
     selector = parse_selector({"expression": "cgroup = /a"}, names=machine.host, role="protect")
 
-    sock = world.sock(world.facts(cgroup=own))
+    sock = world.diag_message(world.facts(cgroup=own))
 
     assert selector.bind(snapshot)(Socket(sock, snapshot)) is True

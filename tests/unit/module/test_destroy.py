@@ -51,7 +51,7 @@ def test_nothing_to_do_is_no_failure(target: Target) -> None:
         "outcomes": {},
         "engine": "netlink",
         "destroyed": [],
-        "spared": [],
+        "protected": [],
         "survivors": [],
         "truncated": False,
         "diff": {"before": "", "after": ""},
@@ -72,7 +72,7 @@ def test_each_socket_is_in_the_list_of_its_outcome(target: Target) -> None:
     (entry,) = result["destroyed"]
     assert entry["cookie"] == f"{gone.cookie:x}"
     assert (entry["outcome"], entry["engine"], entry["reason"]) == ("destroyed", "netlink", None)
-    (entry,) = result["spared"]
+    (entry,) = result["protected"]
     assert (entry["outcome"], entry["engine"], entry["reason"]) == ("protected", None, "listeners")
     (entry,) = result["survivors"]
     assert (entry["outcome"], entry["cookie"]) == ("not_permitted", f"{held.cookie:x}")

@@ -47,7 +47,7 @@ RESULT = {
     "grace_left",
     "resume",
     "destroyed",
-    "spared",
+    "protected",
     "survivors",
     "remaining",
     "truncated",
@@ -99,7 +99,7 @@ def test_nothing_to_wait_for(target: Timeline) -> None:
         "grace_left": 60.0,
         "resume": None,
         "destroyed": [],
-        "spared": [],
+        "protected": [],
         "survivors": [],
         "remaining": [],
         "truncated": False,
@@ -132,7 +132,7 @@ def test_what_ended_and_what_was_destroyed(target: Timeline) -> None:
     assert (entry["arrived"], entry["sent"], entry["send_queue"]) == (False, False, 100)
     lost = {"unsent_bytes": 60, "unacknowledged_bytes": 40, "unread_bytes": 7}
     assert entry["lost"] == result["lost"] == lost
-    (entry,) = result["spared"]
+    (entry,) = result["protected"]
     assert entry["reason"] == "control_connection"
     assert result["diff"]["before"].endswith(f"sk:{stays.cookie:x}\n")
 
@@ -237,7 +237,7 @@ def test_a_user_who_cannot_read_owners_is_told(
     monkeypatch.setattr(holding, "Descriptors", denied)
     sock = target.connect(1)
     answer = run(target)
-    (entry,) = answer.result["spared"]
+    (entry,) = answer.result["protected"]
     assert (entry["cookie"], entry["reason"]) == (f"{sock.cookie:x}", "owner_unreadable")
     (warning,) = answer.warnings
     assert numbers(warning) == [1]
@@ -267,11 +267,11 @@ def test_steps_are_joined_to_one_result(tmp_path: Path) -> None:
     results = in_steps(scene(tmp_path / "other"), diff=True, **options)
     assert len(results) > 10
     assert [len(each["destroyed"]) for each in results if each["destroyed"]] == [1, 1, 1, 1]
-    assert all(each["spared"] == [] for each in results[:-1])
+    assert all(each["protected"] == [] for each in results[:-1])
     one = drain.joined(results, 1000)
-    for name in sorted(RESULT - {"destroyed", "spared", "elapsed"}):
+    for name in sorted(RESULT - {"destroyed", "protected", "elapsed"}):
         assert one[name] == whole[name], name
-    for name in ("destroyed", "spared"):
+    for name in ("destroyed", "protected"):
         assert [_without_inode(entry) for entry in one[name]] == [
             _without_inode(entry) for entry in whole[name]
         ]

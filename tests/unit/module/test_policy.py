@@ -37,10 +37,10 @@ RESULT_KEYS = {
     "matched",
     "outcomes",
     "destroyed",
-    "spared",
+    "protected",
     "survivors",
     "truncated",
-    "unseen",
+    "not_evaluated",
 }
 
 
@@ -95,10 +95,10 @@ def test_nothing_violates(target: Target) -> None:
         "matched": 0,
         "outcomes": {},
         "destroyed": [],
-        "spared": [],
+        "protected": [],
         "survivors": [],
         "truncated": False,
-        "unseen": [],
+        "not_evaluated": [],
         "diff": {"before": "", "after": ""},
     }
 
@@ -114,7 +114,7 @@ def test_each_socket_is_in_one_list_and_each_violation_is_told(target: Target) -
     assert "skipped" not in result
     assert result["changed"]
     assert named(result["destroyed"]) == doomed
-    assert named(result["spared"]) == [protected]
+    assert named(result["protected"]) == [protected]
     assert named(result["survivors"]) == stubborn
     assert result["outcomes"] == {"destroyed": 2, "protected": 1, "not_permitted": 1}
     assert set(result["outcomes"]) <= set(outcomes.OUTCOMES)
@@ -124,11 +124,11 @@ def test_each_socket_is_in_one_list_and_each_violation_is_told(target: Target) -
         "later": {"other_rule": 4},
     }
     assert result["matched"] == len(result["violations"]) == 12
-    spared = [each for each in result["violations"] if each["status"] == "protected"]
-    assert [(each["rule"], each["spared_by"]) for each in spared] == [
+    protected = [each for each in result["violations"] if each["status"] == "protected"]
+    assert [(each["rule"], each["protected_by"]) for each in protected] == [
         ("kill", "control_connection")
     ]
-    assert "4505" in spared[0]["spared_detail"]
+    assert "4505" in protected[0]["protected_detail"]
     assert all(set(each["record"]) == set(RECORD_KEYS) for each in result["violations"])
     assert answer.failure is not None
     assert numbers(answer.failure)[:3] == [1, 4, 1]
@@ -219,7 +219,7 @@ def test_what_cannot_be_looked_at_fails_the_task_and_is_bounded(target: Target) 
     answer = enforce(target, written(KILL, namespaces=["current", *names]), limit=12)
     result = answer.result
     assert named(result["destroyed"]) == doomed
-    assert [each["namespace"] for each in result["unseen"]] == names[:12]
+    assert [each["namespace"] for each in result["not_evaluated"]] == names[:12]
     assert result["truncated"]
     assert answer.failure is not None
     assert all(f"namespace {name}: " in answer.failure for name in names[:10])
@@ -232,10 +232,10 @@ def test_a_rule_that_cannot_be_looked_at_fails_the_task_and_hides_no_other(targe
     udp = rule("udp", hold=0, match={"protocol": "udp", "remote_port": 53})
     answer = enforce(target, written(udp, KILL))
     assert named(answer.result["destroyed"]) == doomed
-    (unseen,) = answer.result["unseen"]
-    assert (unseen["namespace"], unseen["rule"]) == ("current", "udp")
+    (not_evaluated,) = answer.result["not_evaluated"]
+    assert (not_evaluated["namespace"], not_evaluated["rule"]) == ("current", "udp")
     assert "rule udp in namespace current: " in str(answer.failure)
-    assert unseen["error"] in str(answer.failure)
+    assert not_evaluated["error"] in str(answer.failure)
 
 
 def test_an_interface_that_is_nowhere_is_told(target: Target) -> None:

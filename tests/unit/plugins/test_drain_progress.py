@@ -59,7 +59,8 @@ def test_the_end() -> None:
     )
 
     assert progress.end(done) == (
-        "drain: [web1] 163 ended by themselves, 25 destroyed, 12 spared, 2 arrived, done in 18.8 s"
+        "drain: [web1] 163 ended by themselves, 25 destroyed, 12 protected, 2 arrived, "
+        "done in 18.8 s"
     )
     assert progress.end(result(outcomes={})) == (
         "drain: [web1] 0 ended by themselves, 0 destroyed, 37 left (30 established, 7 close-wait), "
@@ -71,6 +72,6 @@ def test_a_preview_counts_what_would_be_waited_for() -> None:
     predicted = {"destroyed": 25, "unsupported_protocol": 1, "protected": 12}
 
     assert Progress("web1").preview(result(left=0, outcomes=predicted)) == (
-        "drain: [web1] 26 to drain, 12 spared"
+        "drain: [web1] 26 to drain, 12 protected"
     )
     assert Progress("web1").preview(result(outcomes={})) == "drain: [web1] 37 to drain"

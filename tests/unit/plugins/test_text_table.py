@@ -259,12 +259,12 @@ def test_ansible_tells_what_is_wrong() -> None:
 
 def test_what_violates_a_policy_is_shown_with_its_rule_and_why() -> None:
     told = {"rule": "past-the-vpn", "status": "destroy", "reason": ["stranded: rerouted"]}
-    one = {**told, "spared_by": None, "record": record(processes=None, user="web")}
-    two = {**one, "status": "protected", "spared_by": "selector"}
+    one = {**told, "protected_by": None, "record": record(processes=None, user="web")}
+    two = {**one, "status": "protected", "protected_by": "selector"}
 
     lines = table([one, two], width=140).splitlines()
 
-    assert " ".join(lines[0].split()) == "RULE STATUS PROTO LOCAL REMOTE OWNER REASON SPARED-BY"
+    assert " ".join(lines[0].split()) == "RULE STATUS PROTO LOCAL REMOTE OWNER REASON PROTECTED-BY"
     assert [" ".join(line.split()) for line in lines[2:]] == [
         "past-the-vpn destroy tcp 192.0.2.10:48134 10.20.3.4:443 web stranded: rerouted -",
         "past-the-vpn protected tcp 192.0.2.10:48134 10.20.3.4:443 web stranded: rerouted selector",

@@ -68,18 +68,18 @@ def look(
     place: Place = HERE,
     *,
     took_ms: int = 0,
-    spared: Mapping[int, str] | None = None,
+    protected: Mapping[int, str] | None = None,
     failed: Iterable[str] = (),
     guarded: bool = True,
 ) -> Judgement:
     """A look that shows these sockets to violate: by the name of the rule, or all of them each.
 
-    spared: by cookie.
+    protected: by cookie.
     """
     rules = {rule.name: rule for rule in policy.rules}
     by_rule = seen if isinstance(seen, Mapping) else {name: list(seen) for name in rules}
     violations = [
-        violation(rules[name], each, spared or {}, guarded=guarded)
+        violation(rules[name], each, protected or {}, guarded=guarded)
         for name in rules
         for each in by_rule.get(name, ())
     ]
@@ -94,9 +94,9 @@ def look(
 
 
 def violation(
-    rule: Rule, each: Socket, spared: Mapping[int, str], *, guarded: bool = True
+    rule: Rule, each: Socket, protected: Mapping[int, str], *, guarded: bool = True
 ) -> Violation:
-    why = spared.get(each.cookie)
+    why = protected.get(each.cookie)
     return Violation(rule, each, (), guarded, None if why is None else Reason(why))
 
 

@@ -219,10 +219,10 @@ def test_what_cannot_be_kept_in_mind_lives(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_is_protected_is_told_and_lives() -> None:
     one = policy(rule(hold=0), limits={"max_sockets": 1})
-    decision = a_pass(Engine(one), 0, look(one, 0, [ONE, TWO], spared={1: "ssh_sessions"}))
+    decision = a_pass(Engine(one), 0, look(one, 0, [ONE, TWO], protected={1: "ssh_sessions"}))
     assert told(decision) == {1: "protected", 2: "destroy"}
     assert decision.excess is None
-    reason = decision.findings[0].violation.spared
+    reason = decision.findings[0].violation.protected
     assert reason is not None
     assert reason.rule == "ssh_sessions"
 

@@ -137,9 +137,9 @@ def test_the_guard_is_asked_about_what_may_be_destroyed(machine: Machine) -> Non
         ("tell", False),
         ("tell", False),
     ]
-    spared = {each.socket.cookie: each.spared for each in found.violations if each.guarded}
-    assert spared.pop(held.cookie) is None
-    (reason,) = spared.values()
+    protected = {each.socket.cookie: each.protected for each in found.violations if each.guarded}
+    assert protected.pop(held.cookie) is None
+    (reason,) = protected.values()
     assert reason is not None
     assert reason.rule == "control_connection"
     # Whoever is to be destroyed is logged with who holds it.

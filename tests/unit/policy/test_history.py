@@ -57,7 +57,7 @@ class History(RuleBasedStateMachine):
         super().__init__()
         self.now_ms = 1_000_000
         self.violating: set[tuple[str, PlacedSocket]] = set()
-        self.spared: set[PlacedSocket] = set()
+        self.protected: set[PlacedSocket] = set()
         self.accounts: dict[Place, list[Seen]] = {}
         self.destroyed: list[tuple[int, int]] = []
         self.decision: Decision | None = None
@@ -97,7 +97,7 @@ class History(RuleBasedStateMachine):
     @rule(what=st.sampled_from(["restart", "reload", "change", "sleep", "protect"]), data=st.data())
     def now_and_then(self, what: str, data: st.DataObject) -> None:
         if what == "protect":
-            self.spared ^= {(data.draw(st.sampled_from(PLACES)), data.draw(COOKIES))}
+            self.protected ^= {(data.draw(st.sampled_from(PLACES)), data.draw(COOKIES))}
         elif what == "sleep":
             self.engine.interrupted()
             for account in self.accounts.values():
@@ -181,9 +181,9 @@ class History(RuleBasedStateMachine):
                 name: [decoded(each, place) for each in sorted(cookies)]
                 for name, cookies in seen.items()
             }
-            spared = {each: "kernel" for where, each in self.spared if where is place}
+            protected = {each: "kernel" for where, each in self.protected if where is place}
             looks.append(
-                look(self.policy, self.now_ms, sockets, place, took_ms=took_ms, spared=spared)
+                look(self.policy, self.now_ms, sockets, place, took_ms=took_ms, protected=protected)
             )
             account.append(Seen(self.now_ms, self.now_ms + took_ms, seen))
         return looks
@@ -216,7 +216,7 @@ class History(RuleBasedStateMachine):
             place, cookie = self._socket(violation)
             name = violation.rule.name
             assert (name, (place, cookie)) in self.violating
-            assert (place, cookie) not in self.spared
+            assert (place, cookie) not in self.protected
             assert place not in failing
             assert name != "watch"
             assert self._violated_ms(name, place, cookie) >= HOLDS[name]
@@ -266,7 +266,7 @@ class History(RuleBasedStateMachine):
         left = {
             socket
             for name, socket in self.violating
-            if name != "watch" and socket not in self.spared
+            if name != "watch" and socket not in self.protected
         }
         if limits.on_excess == "pace" or len(left) <= limits.max_sockets:
             assert left == set()

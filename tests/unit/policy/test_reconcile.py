@@ -47,14 +47,14 @@ def a_pass(machine: Machine, policy: Policy, **keys: Any) -> Pass:
 
 def test_what_violates_is_destroyed_and_nothing_else(machine: Machine) -> None:
     doomed = [machine.add(connection(local_port=port)).cookie for port in (1, 2, 3)]
-    spared = machine.add(connection(remote_port=4505)).cookie
+    protected = machine.add(connection(remote_port=4505)).cookie
     machine.add(connection(remote="203.0.113.9"))
     one = a_pass(machine, of(machine, AT_ONCE))
     assert outcomes_of(one) == dict.fromkeys(doomed, "destroyed")
     assert sorted(machine.sockets.destroyed) == doomed
-    assert statuses(one)[spared] == "protected"
+    assert statuses(one)[protected] == "protected"
     assert len(statuses(one)) == 4
-    assert one.unseen == ()
+    assert one.not_evaluated == ()
 
 
 def test_check_mode_touches_nothing_and_predicts(machine: Machine) -> None:
@@ -127,7 +127,7 @@ def test_a_namespace_that_cannot_be_looked_at_hides_no_other(
     spaces["gone"] = Namespace("gone", "/run/netns/gone", (4, 4711))
     cookie = machine.add(connection()).cookie
     one = a_pass(machine, of(machine, AT_ONCE, namespaces=["gone", "current"]))
-    assert [look.label for look in one.unseen] == ["gone"]
+    assert [look.label for look in one.not_evaluated] == ["gone"]
     assert outcomes_of(one) == {cookie: "destroyed"}
 
 

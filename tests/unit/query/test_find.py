@@ -106,10 +106,10 @@ def test_a_protecting_selector_may_go_by_verdicts(routed: Machine) -> None:
     routed.add(gone)
     routed.add(there)
 
-    spared, not_spared = routed.reasons(guard, gone, there)
+    protected, not_spared = routed.reasons(guard, gone, there)
 
-    assert spared is not None
-    assert spared.detail == "protect.selectors[0]"
+    assert protected is not None
+    assert protected.detail == "protect.selectors[0]"
     assert not_spared is None
 
 

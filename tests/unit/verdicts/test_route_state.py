@@ -157,7 +157,7 @@ def test_an_address_that_rules_may_lead_to_is_not_gone_for_sure() -> None:
     assert net.judge(sock) == {"address_gone?", "rerouted?"}
     net.here.routes.pop()
     assert net.judge(sock) == {"address_gone"}
-    # As transparent proxies have it, which are spared for being transparent.
+    # As transparent proxies have it, which are protected for being transparent.
     net.here.routes.append(FakeRoute("0.0.0.0/0", ((LO, None),), table=BY_RULE, kind=2))
     assert net.judge(sock) == {"address_gone"}
 

@@ -85,7 +85,7 @@ def plan(host: Host, file: str, out: TextIO, *, as_json: bool) -> int:
     at_once = read.without_holds()
     one = run_pass(host, at_once, Engine(at_once), check=True)
     _print(out, _planned(read, one), as_json, _plan_lines(read, one))
-    blind = one.unseen or any(look.failed for look in one.judgements)
+    blind = one.not_evaluated or any(look.failed for look in one.judgements)
     return NOT_WELL if blind else WELL
 
 
@@ -103,7 +103,7 @@ def _planned(policy: Policy, one: Pass) -> dict[str, Any]:
                     {
                         "status": finding.status,
                         "evidence": list(finding.violation.evidence),
-                        **_spared(finding.violation.spared),
+                        **_protected(finding.violation.protected),
                         "record": record(finding.violation.socket, ("process",)),
                     }
                     for finding in one.decision.findings
@@ -114,14 +114,14 @@ def _planned(policy: Policy, one: Pass) -> dict[str, Any]:
         ],
         "over_limit": None if excess is None else {"due": excess.due, **_limits(policy)},
         "outcomes": _outcomes(one),
-        "unseen": _unseen(one),
+        "not_evaluated": _unseen(one),
     }
 
 
-def _spared(reason: Reason | None) -> dict[str, str | None]:
+def _protected(reason: Reason | None) -> dict[str, str | None]:
     if reason is None:
-        return {"spared_by": None, "spared_detail": None}
-    return {"spared_by": reason.rule, "spared_detail": reason.detail}
+        return {"protected_by": None, "protected_detail": None}
+    return {"protected_by": reason.rule, "protected_detail": reason.detail}
 
 
 def _unseen(one: Pass) -> list[dict[str, Any]]:
@@ -168,10 +168,10 @@ def _plan_lines(policy: Policy, one: Pass) -> list[str]:
             told = told_of(finding.violation, finding.status)
             owner = f" {told['comm']}[{told['pid']}]" if told["comm"] else ""
             because = f" ({told['because']})" if told["because"] else ""
-            spared = finding.violation.spared
-            why = "" if spared is None else f" by {spared.rule}"
-            if spared is not None and spared.detail:
-                why += f" ({spared.detail})"
+            protected = finding.violation.protected
+            why = "" if protected is None else f" by {protected.rule}"
+            if protected is not None and protected.detail:
+                why += f" ({protected.detail})"
             where = "" if told["namespace"] == "current" else f" in {told['namespace']}"
             fate = _STATUS_WORDS.get(finding.status, finding.status)
             expected = forecast.get(finding.violation.identity)
@@ -187,7 +187,7 @@ def _plan_lines(policy: Policy, one: Pass) -> list[str]:
             f"over the limit: {excess.due} to destroy, at most {policy.limits.max_sockets} in "
             f"{policy.limits.per_ms / 1000:g} s ({policy.limits.on_excess})"
         )
-    lines += [f"namespace {each.label}: {describe(each.error)}" for each in one.unseen]
+    lines += [f"namespace {each.label}: {describe(each.error)}" for each in one.not_evaluated]
     for look in one.judgements:
         lines += [f"{name}: cannot be judged: {describe(x)}" for name, x in look.failed.items()]
     if policy.mode == "report":

@@ -90,7 +90,7 @@ class Teller:
         now = {
             f"namespace {each.label}": f"namespace {each.label} cannot be looked into: "
             f"{describe(each.error)}"
-            for each in one.unseen
+            for each in one.not_evaluated
         }
         for look in one.judgements:
             for rule, error in look.failed.items():
@@ -137,7 +137,7 @@ class Teller:
             )
 
     def _findings(self, one: Pass) -> None:
-        """Each socket that is spared, reported, left alone or may not be destroyed just now is
+        """Each socket that is protected, reported, left alone or may not be destroyed just now is
         named once, while it is so."""
         now: set[tuple[Any, ...]] = set()
         for finding in one.decision.findings:
@@ -149,9 +149,9 @@ class Teller:
             if key in self._seen or len(now) > _MOST_LINES:
                 continue
             told = told_of(violation, finding.status)
-            if violation.spared is not None:
-                told["spared_by"] = violation.spared.rule
-                told["spared_detail"] = violation.spared.detail
+            if violation.protected is not None:
+                told["protected_by"] = violation.protected.rule
+                told["protected_detail"] = violation.protected.detail
             self.log.line(NOTICE, finding.status, told)
             self.event("finding", {"status": finding.status, **told})
         self._seen = now

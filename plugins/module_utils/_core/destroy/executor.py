@@ -112,8 +112,8 @@ def destroy_planned(
     unlisted = frozenset().union(*(plan.unlisted for plan in plans))
     over = excess(order.max_sockets, plans, before)
     if over is not None:
-        spared = [result for plan in plans for result in _results(plan, outcomes.LIMIT, None)]
-        return Report(spared, over, unlisted)
+        protected = [result for plan in plans for result in _results(plan, outcomes.LIMIT, None)]
+        return Report(protected, over, unlisted)
     pace = Pace(order.pace_per_second, monotonic=host.monotonic, sleep=host.sleep)
     results: list[Result] = []
     for plan in plans:
@@ -130,7 +130,7 @@ def destroy_planned(
 def _results(
     plan: Plan, outcome: str, engine: str | None, why: Reason | None = None
 ) -> list[Result]:
-    """The plan's results where every socket that is not spared has the same outcome."""
+    """The plan's results where every socket that is not protected has the same outcome."""
     return [
         Result(sock, outcome, why, engine)
         if reason is None
@@ -209,7 +209,7 @@ _Verdicts = dict[tuple[str, str, int], tuple[Socket, Optional[Reason]]]
 
 
 def _verdicts(plan: Plan) -> _Verdicts:
-    """Each selected socket, as it was seen, and why it is spared, or None; by its identity."""
+    """Each selected socket, as it was seen, and why it is protected, or None; by its identity."""
     return {sock.identity: (sock, reason) for sock, reason in zip(plan.sockets, plan.reasons)}
 
 
@@ -244,7 +244,7 @@ def _decide(
     *,
     check: bool,
 ) -> list[Result]:
-    """The result of each of these sockets, none of which is spared.
+    """The result of each of these sockets, none of which is protected.
 
     The engines are tried one after the other; where the last leaves a socket alone, what the one
     before it said stands, with the last one's reason.

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: spares whole what is destroyed whole: MPTCP connections.
+"""Private to linuxnet.sockets: protects whole what is destroyed whole: MPTCP connections.
 
 An engine that ends an MPTCP connection ends all its subflows. So none is ended of which any part
 is protected, whichever part was selected.
@@ -19,7 +19,7 @@ from ..query.find import NamespaceSession, prepare
 from ..sockets.socket import Socket
 
 
-def spared_with_kin(
+def protect_whole_connections(
     session: NamespaceSession,
     guard: Guard,
     sockets: Sequence[Socket],
@@ -43,16 +43,16 @@ def spared_with_kin(
     ]
     prepare(session, snapshot, guard.needs, [part for parts in kin for part in parts])
     watch = guard.watch(snapshot)
-    spared: dict[tuple[str, int], Reason] = {}
+    protected: dict[tuple[str, int], Reason] = {}
     for parts in kin:
         for part, reason in zip(parts, watch.reasons(parts)):
             # Some kernels give a subflow that joined an inode of its own, which nobody holds.
             if reason is not None and (part.protocol, reason.rule) != ("tcp", KERNEL):
                 why = _of_another(reason, part)
-                spared.update(((each.protocol, each.cookie), why) for each in parts)
+                protected.update(((each.protocol, each.cookie), why) for each in parts)
                 break
     return [
-        spared.get((sock.protocol, sock.cookie)) if reason is None else reason
+        protected.get((sock.protocol, sock.cookie)) if reason is None else reason
         for sock, reason in zip(sockets, reasons)
     ]
 

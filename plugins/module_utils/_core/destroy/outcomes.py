@@ -63,7 +63,7 @@ def results(sockets: Iterable[Socket], outcomes: Iterable[str], engine: str) -> 
 class Result(NamedTuple):
     """What became of one selected socket.
 
-    subject: as it was when it was selected. reason: why it was spared or could not be reached,
+    subject: as it was when it was selected. reason: why it was protected or could not be reached,
     where the outcome does not say it.
     engine: the one that took it on; None where none was asked to.
     """

@@ -20,7 +20,7 @@ from ..selector.parse import Selector
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
 from .engines.sock_destroy import NetlinkEngine
-from .mptcp import spared_with_kin
+from .mptcp import protect_whole_connections
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Plan:
-    """The selected sockets of one namespace, and for each why it is spared, or None."""
+    """The selected sockets of one namespace, and for each why it is protected, or None."""
 
     namespace: Namespace
     sockets: list[Socket]
@@ -75,14 +75,14 @@ def make_plan(session: NamespaceSession, order: Order) -> Plan:
 def judged(
     session: NamespaceSession, order: Order, snapshot: Snapshot, sockets: Sequence[Socket]
 ) -> list[Reason | None]:
-    """For each socket why the order spares it, or None."""
+    """For each socket why the order protects it, or None."""
     if not sockets:
         return []
     prepare(session, snapshot, order.guard.needs, sockets)
     reasons = order.guard.watch(snapshot).reasons(sockets)
     if order.engine == NetlinkEngine.name:
         return reasons
-    return spared_with_kin(session, order.guard, sockets, reasons)
+    return protect_whole_connections(session, order.guard, sockets, reasons)
 
 
 def population(session: NamespaceSession, order: Order) -> int:

@@ -32,7 +32,7 @@ from .poll_interval import Pauses
 from .progress import Progress
 from .quiescence import bytes_of, still_for
 from .report import Mark, Report
-from .tracker import IGNORED, SPARED, WAITED
+from .tracker import IGNORED, PROTECTED, WAITED
 
 __all__ = ["DrainOrder", "Progress", "Report", "drain"]
 
@@ -127,18 +127,18 @@ class _Drain:
             label = each.namespace.label
             there = {sock.identity for sock in each.left}
             # The same connections as before, but protected now.
-            there |= {sock.identity for sock, _reason in each.spared if self._knows(sock)}
+            there |= {sock.identity for sock, _reason in each.protected if self._knows(sock)}
             gone = [key for key, _entry in self._watchlist.all(WAITED, label) if key not in there]
-            for kind in (IGNORED, SPARED):
+            for kind in (IGNORED, PROTECTED):
                 for key, _entry in list(self._watchlist.all(kind, label)):
                     if key not in each.known:
                         self._watchlist.forget(key)
             for key in gone:
                 self._watchlist.done(key)
-            for sock, reason in each.spared:
+            for sock, reason in each.protected:
                 if not self._knows(sock):
-                    self._watchlist.watch(sock, SPARED, arrived=not self._first)
-                self._watchlist.spare(sock.identity, reason)
+                    self._watchlist.watch(sock, PROTECTED, arrived=not self._first)
+                self._watchlist.protect(sock.identity, reason)
             for sock in each.arrivals:
                 kind = IGNORED if ignore else WAITED
                 self._watchlist.watch(sock, kind, arrived=not self._first)
@@ -241,7 +241,7 @@ class _Drain:
             self._watchlist.done(key)
             self._report.add([result])
         elif outcome == outcomes.PROTECTED:
-            self._watchlist.spare(key, result.reason)
+            self._watchlist.protect(key, result.reason)
             self._report.add([result])
         elif outcome == outcomes.ALREADY_GONE and connected:
             if final or result.reason is None:
@@ -280,7 +280,7 @@ class _Drain:
         self._mark(list(report.left.values()), now)
         for each in surveys:
             report.results += [
-                Result(sock, outcomes.PROTECTED, reason) for sock, reason in each.spared
+                Result(sock, outcomes.PROTECTED, reason) for sock, reason in each.protected
             ]
         report.finished = True
         stays = report.failed or outcomes.KERNEL_DEFECT in report.counts

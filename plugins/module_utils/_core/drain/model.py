@@ -24,7 +24,7 @@ ARRIVALS = (INCLUDE, IGNORE, FAIL)
 
 @dataclass(frozen=True)
 class DrainOrder:
-    """order: what is meant, what is spared, and how the rest is destroyed; with order.check nothing
+    """order: what is selected and protected, and how the rest ends; with order.check nothing
     is waited for. settle: seconds without data after which a connection is still. grace: seconds.
     destroy: whether the rest is destroyed. step: return after so many seconds, done or not.
     """

@@ -18,7 +18,7 @@ from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
 from .model import INCLUDE, SENT, DrainOrder
 from .quiescence import still_for
-from .tracker import SPARED, WAITED, Entry, Key, Watchlist, ends_of
+from .tracker import PROTECTED, WAITED, Entry, Key, Watchlist, ends_of
 
 # TIME_WAIT is what is left of a connection that has ended.
 _LIVING = constants.state_mask(constants.ALL_STATES - {constants.TIME_WAIT})
@@ -30,7 +30,7 @@ class Survey:
     """What one look at one namespace showed. Nothing is changed by it.
 
     left: those waited for that are there. arrivals: such as were not known and are not protected,
-    in the first look all. spared: those known as such, and those that turn out to be protected now.
+    in the first snapshot all. protected: those known as such, and those protected from now on.
     known: all that match. due: what is to be destroyed now, judged in this very look. population:
     of which max_sockets may be a share.
     """
@@ -38,7 +38,7 @@ class Survey:
     namespace: Namespace
     left: list[Socket]
     arrivals: list[Socket]
-    spared: list[tuple[Socket, Reason]]
+    protected: list[tuple[Socket, Reason]]
     known: frozenset[Key]
     due: list[Socket]
     population: int
@@ -73,7 +73,7 @@ def survey(
     snapshot = session.snapshot()
     extensions = order.order.guard.extensions | order.order.extensions
     left: list[Socket] = []
-    spared: list[tuple[Socket, Reason | None]] = []
+    protected_before: list[tuple[Socket, Reason | None]] = []
     new: list[Socket] = []
     known: set[Key] = set()
     for sock in find(session, order.order.selector, extensions=extensions, snapshot=snapshot):
@@ -85,8 +85,8 @@ def survey(
             new.append(sock)
         elif entry.kind == WAITED:
             left.append(sock)
-        elif entry.kind == SPARED:
-            spared.append((sock, entry.reason))
+        elif entry.kind == PROTECTED:
+            protected_before.append((sock, entry.reason))
     here = {sock.identity for sock in left}
     missing = {
         key: entry
@@ -100,7 +100,7 @@ def survey(
     due = _due(left, watchlist, order, now, final=final)
     if first or order.arrivals == INCLUDE:
         due += _due(new, watchlist, order, now, final=final)
-    unexplained = [sock for sock, reason in spared if reason is None]
+    unexplained = [sock for sock, reason in protected_before if reason is None]
     to_judge = list({id(each): each for each in (*new, *unexplained, *due)}.values())
     reasons = judged(session, order.order, snapshot, to_judge)
     protected = {
@@ -110,9 +110,9 @@ def survey(
     }
     explained = [
         (sock, reason or protected.get(sock.identity, (sock, _BEFORE))[1])
-        for sock, reason in spared
+        for sock, reason in protected_before
     ]
-    already = {sock.identity for sock, _reason in spared}
+    already = {sock.identity for sock, _reason in protected_before}
     return Survey(
         session.namespace,
         [sock for sock in left if sock.identity not in protected],

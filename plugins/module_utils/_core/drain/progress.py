@@ -18,7 +18,7 @@ from .tracker import Watchlist
 class Progress:
     """started: on the clock of Host.monotonic, which every process of a machine shares. ended: how
     many went by themselves. arrived: how many came meanwhile. sent: how many of the destroyed had
-    nothing on its way. counts: outcomes, but for the spared ones, which the watchlist has. lost:
+    nothing on its way. counts: outcomes, but for the protected ones, which the watchlist has. lost:
     with the destroyed ones.
     """
 

@@ -16,7 +16,7 @@ from ..guard.limits import Excess
 from ..sockets.socket import Socket
 from .progress import Progress
 from .quiescence import Bytes
-from .tracker import SPARED, Key
+from .tracker import PROTECTED, Key
 
 
 class Mark(NamedTuple):
@@ -36,7 +36,7 @@ class Report:
     """progress: of all steps so far. finished: false where another step has to follow.
 
     results: one for each socket that was destroyed in this step and, once finished, for each that
-    was spared or that should have been destroyed. left: what is waited for still, or would have
+    was protected or that should have been destroyed. left: what is waited for still, or would have
     been destroyed if the order said so. refused: newcomers that ended the drain. excess: set where
     max_sockets was exceeded. marks: of the sockets in results and left. elapsed, grace_left:
     seconds. drained: nothing is left that the order waits for.
@@ -58,7 +58,7 @@ class Report:
     def counts(self) -> dict[str, int]:
         """How often each outcome came in all steps, in the order of the closed list."""
         counted = Counter(self.progress.counts)
-        counted[outcomes.PROTECTED] = self.progress.watchlist.count(SPARED)
+        counted[outcomes.PROTECTED] = self.progress.watchlist.count(PROTECTED)
         return {outcome: counted[outcome] for outcome in outcomes.OUTCOMES if counted[outcome]}
 
     @property

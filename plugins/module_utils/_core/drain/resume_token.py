@@ -21,14 +21,14 @@ from ..host.namespaces import Namespace
 from ..netlink import constants
 from .progress import Progress
 from .quiescence import Bytes
-from .tracker import IGNORED, SPARED, WAITED, Entry
+from .tracker import IGNORED, PROTECTED, WAITED, Entry
 
 _VERSION = 1
 _ALLOWED = (
     "what the last result that was not finished gave under resume, with all other options as they "
     "were"
 )
-_LETTERS = {WAITED: "w", SPARED: "s", IGNORED: "i"}
+_LETTERS = {WAITED: "w", PROTECTED: "s", IGNORED: "i"}
 _KINDS = {letter: kind for kind, letter in _LETTERS.items()}
 # Kind, A where it arrived meanwhile, cookie, checksum of its ends, and since when it is quiet (ms).
 _ENTRY = re.compile(r"([wsi])(A?)([0-9a-f]{1,16})-([0-9a-f]{1,8})(?:-([0-9]{1,16}))?", re.ASCII)

@@ -24,7 +24,7 @@ from ..sockets.socket import Socket
 Key = tuple[str, str, int]
 
 WAITED = "waited"
-SPARED = "spared"
+PROTECTED = "protected"
 # It came meanwhile and is left alone, or is a datagram socket that has lost its remote.
 IGNORED = "ignored"
 
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
     """ends: a checksum of addresses and ports. arrived: it came after the beginning. quiet_since:
     when the queues of a datagram socket were first seen empty of which they have been since.
     tried: it could not be destroyed before the time was over. sock: as it was last seen. reason:
-    why it is spared; None also where an earlier step knew."""
+    why it is protected; None also where an earlier step knew."""
 
     kind: str
     ends: int
@@ -96,8 +96,8 @@ class Watchlist:
             since = now if entry.quiet_since is None else entry.quiet_since
         self.entries[sock.identity] = entry._replace(message=message, quiet_since=since)
 
-    def spare(self, key: Key, reason: Reason | None) -> None:
-        self.entries[key] = self.entries[key]._replace(kind=SPARED, message=None, reason=reason)
+    def protect(self, key: Key, reason: Reason | None) -> None:
+        self.entries[key] = self.entries[key]._replace(kind=PROTECTED, message=None, reason=reason)
 
     def tried(self, key: Key) -> None:
         self.entries[key] = self.entries[key]._replace(tried=True)

@@ -35,7 +35,7 @@ _UNSPECIFIED = (bytes(4), bytes(16))
 
 
 class Watch:
-    """Says of sockets why they are spared: cheap rules first, and who holds them last."""
+    """Says of sockets why they are protected: cheap rules first, and who holds them last."""
 
     def __init__(
         self,
@@ -60,11 +60,11 @@ class Watch:
         return management.ssh_connections(self._environment.host, self._ancestors)
 
     def reason(self, sock: Socket) -> Reason | None:
-        """Why this socket is spared; None: it is not."""
+        """Why this socket is protected; None: it is not."""
         return self.reasons([sock])[0]
 
     def reasons(self, sockets: Sequence[Socket]) -> list[Reason | None]:
-        """For each socket why it is spared, or None. Many at once cost far less than one by one."""
+        """For each socket why it is protected, or None. Cheaper for many sockets at once."""
         found = self._without_owners(sockets)
         if self._switches & _OWNER_RULES:
             undecided = {

@@ -20,7 +20,7 @@ def reasons_by_owner(
     switches: Collection[str],
     ancestors: Sequence[int],
 ) -> dict[int, Reason]:
-    """Why sockets with these inodes, none of them 0, are spared for the sake of who holds them.
+    """Why sockets with these inodes, none of them 0, are protected for the sake of who holds them.
 
     Descriptors are read of the ancestors and of ssh's processes; then, where it matters whether
     anybody holds a socket at all, of other processes until all sockets are found.
@@ -33,7 +33,7 @@ def reasons_by_owner(
     unreadable: list[int] = []
     read: set[int] = set()
 
-    def spare(pid: int, reason: Reason) -> None:
+    def protect(pid: int, reason: Reason) -> None:
         """For everything that the process holds."""
         read.add(pid)
         held = descriptor_links(proc, pid)
@@ -47,11 +47,11 @@ def reasons_by_owner(
     if CONTROL_CONNECTION in switches:
         for pid in ancestors:
             detail = f"held by process {pid}, from which this one descends"
-            spare(pid, Reason(CONTROL_CONNECTION, detail))
+            protect(pid, Reason(CONTROL_CONNECTION, detail))
     if SSH_SESSIONS in switches:
         for pid, program in processes.ssh.items():
             if pid not in read:
-                spare(pid, Reason(SSH_SESSIONS, f"held by {program}, process {pid}"))
+                protect(pid, Reason(SSH_SESSIONS, f"held by {program}, process {pid}"))
     if SSH_SESSIONS not in switches and KERNEL not in switches:
         return found
     owners = snapshot.owners or snapshot.holders

@@ -225,7 +225,7 @@ class Engine:
             return Finding(violation, REPORTED, since)
         if not violation.guarded:
             return Finding(violation, HOLD, since, now_ms + _AGAIN_MS)
-        if violation.spared is not None:
+        if violation.protected is not None:
             return Finding(violation, PROTECTED, since)
         waiting = self._back_off.until_ms(violation.target, now_ms) if self._back_off else None
         if waiting is not None:

@@ -34,14 +34,14 @@ class Violation(NamedTuple):
 
     evidence: what is wrong with it, where the rule asks for verdicts ("stranded: address_gone"),
     else what holds of the network, where the rule asks for that ("while: interface wg0 is up").
-    guarded: whether the guard was asked about it; spared: why the guard spares it, or None.
+    guarded: whether the guard was asked about it; protected: why the guard protects it, or None.
     """
 
     rule: Rule
     socket: Socket
     evidence: tuple[str, ...] = ()
     guarded: bool = False
-    spared: Reason | None = None
+    protected: Reason | None = None
 
     @property
     def namespace(self) -> Identity:

@@ -121,7 +121,7 @@ def _protected(guard: Guard) -> list[tuple[str, Selector]]:
 def _covered(
     rule: Rule, protected: Sequence[tuple[str, Selector]], at: Path
 ) -> Iterator[PolicyWarning]:
-    """Told where every socket that the rule can match is spared."""
+    """Told where every socket that the rule can match is protected."""
     alone = [
         source
         for source, selector in protected

@@ -55,7 +55,7 @@ class Pass:
     ended_ms: int
 
     @property
-    def unseen(self) -> tuple[Unseen, ...]:
+    def not_evaluated(self) -> tuple[Unseen, ...]:
         return tuple(look for look in self.looks if isinstance(look, Unseen))
 
     @property
@@ -66,7 +66,7 @@ class Pass:
     def blind(self) -> tuple[tuple[str, str | None, SocketsError], ...]:
         """Of what nothing is known, and why: a namespace (None), or one rule's sockets in it."""
         return (
-            *((each.label, None, each.error) for each in self.unseen),
+            *((each.label, None, each.error) for each in self.not_evaluated),
             *(
                 (look.namespace.label, rule, error)
                 for look in self.judgements
@@ -165,8 +165,8 @@ def _survived(violation: Violation, error: SocketsError) -> Enforced:
 def _judged_anew(
     host: Host, policy: Policy, look: Judgement, doomed: Sequence[Violation], engine_name: str
 ) -> tuple[list[Violation], list[Enforced]]:
-    """Those that still violate the same rule, and are still not spared, as they are now; and what
-    is said of the others."""
+    """Those that still violate the same rule and are still not protected, as they are now; and the
+    results of the others."""
     wanted = {(each.rule.name, each.key) for each in doomed}
     with NamespaceSession(host, look.namespace) as session:
         again = judge(
@@ -186,9 +186,9 @@ def _judged_anew(
         elif fresh is None:
             gone = Result(violation.socket, outcomes.ALREADY_GONE, _NO_LONGER)
             settled.append(Enforced(violation, gone))
-        elif fresh.spared is not None:
-            spared = Result(fresh.socket, outcomes.PROTECTED, fresh.spared)
-            settled.append(Enforced(fresh, spared))
+        elif fresh.protected is not None:
+            protected = Result(fresh.socket, outcomes.PROTECTED, fresh.protected)
+            settled.append(Enforced(fresh, protected))
         else:
             meant.append(fresh)
     return meant, settled

@@ -203,7 +203,7 @@ class Network:
         if self._needs[len(address)].ordinary:
             return False
         # Rules may send what comes in to a table in which the address is local. A default route of
-        # that kind is for transparent sockets (TPROXY), which are spared anyway.
+        # that kind is for transparent sockets (TPROXY), which are protected anyway.
         for each in self._routes_of(routes.LOCAL):
             if each.prefix_length and each.covers(address):
                 return None

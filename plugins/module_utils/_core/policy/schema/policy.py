@@ -204,17 +204,17 @@ _PROTECT: Schema = told(
     mapping(
         {
             **{
-                name: told({"type": "boolean"}, f"{meaning} true: spared.", default=True)
+                name: told({"type": "boolean"}, f"{meaning} true: protected.", default=True)
                 for name, meaning in _SWITCHES.items()
             },
             "selectors": told(
                 listed(reference("selector")),
-                "Sockets that are spared, whatever a rule says. They cover every protocol and "
-                "state unless they say otherwise; what they cannot decide is spared too.",
+                "Sockets that are protected, whatever a rule says. They cover every protocol and "
+                "state unless they say otherwise; what they cannot decide is protected too.",
                 [{"remote": "10.0.0.53"}],
             ),
         },
-        title="What is spared",
+        title="What is protected",
     ),
     "What is never destroyed. Files in /etc/linuxnet-sockets/protect.d/ of the host add to it.",
 )
