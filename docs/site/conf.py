@@ -20,12 +20,18 @@ project = "linuxnet.sockets"
 project_copyright = "linuxnet.sockets contributors"
 html_title = "linuxnet.sockets"
 
-extensions = ["sphinx.ext.autodoc", "sphinx_antsibull_ext"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_antsibull_ext"]
 nitpicky = True
+# Types in signatures are from the standard library or not part of the API.
+nitpick_ignore_regex = [("py:.*", ".*")]
 antsibull_ext_color_scheme = "default-autodark"
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+autodoc_typehints = "signature"
+add_module_names = False
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 80
 
 highlight_language = "yaml+jinja"
 pygments_style = "default"
