@@ -1,11 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's part of socket_drain: it waits in steps, and shows how far it has come.
+"""Action plugin of socket_drain: runs the module in steps and shows progress.
 
-A module says nothing before it ends. So this one runs it in steps, each of which hands over what
-it knows to the next, and shows a line for the host after each. It decides nothing: without it, the
-module does the same in one go.
+A module cannot report progress while it runs. This plugin therefore runs it in steps, passes the
+`resume` token of each step to the next, and prints a line per host after each step. It makes no
+decisions: the module alone does the same in a single run.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module.drain import joined
 from ansible_collections.linuxnet.sockets.plugins.plugin_utils._drain_progress import (
-    Progress,
-    steps,
+    DrainProgress,
+    step_seconds,
 )
 
 MODULE = "linuxnet.sockets.socket_drain"
@@ -28,14 +28,16 @@ DEFAULT_LIMIT = 1000
 
 Result = dict[str, Any]
 
-# Of all steps but the last, what the whole result is made of. The rest is long, since it names
-# every connection that is waited for, and steps may be many.
-_KEPT = ("destroyed", "truncated", "diff", "warnings", "deprecations")
+# Keys of the earlier steps that go into the combined result. The others list every tracked
+# connection, and there may be many steps.
+_COMBINED_KEYS = ("destroyed", "truncated", "diff", "warnings", "deprecations")
 
 display = Display()
 
 
 class ActionModule(ActionBase):
+    """Runs the module socket_drain step by step."""
+
     _supports_check_mode = True
     _supports_async = True
 
@@ -43,13 +45,13 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         variables = task_vars or {}
         if self._task.async_val or self._task.args.get("step") is not None:
-            # Nobody watches a task in the background. One that sets its step goes its own steps.
-            result.update(self._step(variables))
+            # An asynchronous task shows no progress. A task with `step` does the stepping itself.
+            result.update(self._run_step(variables))
         else:
-            result.update(self._whole(variables))
+            result.update(self._run_steps(variables))
         return result
 
-    def _step(self, variables: dict[str, Any], **more: Any) -> Result:
+    def _run_step(self, variables: dict[str, Any], **more: Any) -> Result:
         return self._execute_module(
             module_name=MODULE,
             module_args={**self._task.args, **more},
@@ -57,36 +59,41 @@ class ActionModule(ActionBase):
             wrap_async=bool(self._task.async_val) and not self._connection.has_native_async,
         )
 
-    def _whole(self, variables: dict[str, Any]) -> Result:
-        progress = Progress(self._host(variables))
+    def _run_steps(self, variables: dict[str, Any]) -> Result:
+        progress = DrainProgress(self._host(variables))
         results: list[Result] = []
         resume = self._task.args.get("resume")
-        for seconds in steps():
+        for seconds in step_seconds():
             try:
-                last = self._step(variables, step=f"{seconds}s", resume=resume)
+                last = self._run_step(variables, step=f"{seconds}s", resume=resume)
             except AnsibleError as error:
                 if not results:
                     raise
-                lost = isinstance(error, AnsibleConnectionFailure)
-                last = {"unreachable" if lost else "failed": True, "msg": str(error)}
+                unreachable = isinstance(error, AnsibleConnectionFailure)
+                last = {"unreachable" if unreachable else "failed": True, "msg": str(error)}
             if "finished" not in last:
-                # Refused, crashed or cut off: it says so itself. What was done before is told too.
-                return self._cut_off(results, last) if results else last
+                # The step was rejected, crashed or lost its connection; its message says which.
+                # The combined result keeps what the earlier steps did.
+                return self._interrupted(results, last) if results else last
             if results:
-                results[-1] = {key: results[-1][key] for key in _KEPT if key in results[-1]}
+                results[-1] = {
+                    key: results[-1][key] for key in _COMBINED_KEYS if key in results[-1]
+                }
             results.append(last)
             resume = last["resume"]
             if resume is None:
                 break
-            self._show(progress.line(last, time.monotonic()))
-        result = _one(results, self._limit())
+            self._show(progress.update(last, time.monotonic()))
+        result = _combine(results, self._limit())
         if not result.get("failed"):
-            self._show(progress.preview(result) if self._task.check_mode else progress.end(result))
+            self._show(
+                progress.preview(result) if self._task.check_mode else progress.summary(result)
+            )
         return result
 
-    def _cut_off(self, results: list[Result], last: Result) -> Result:
-        """What failed, and all that the steps before it did."""
-        before = _one(results, self._limit())
+    def _interrupted(self, results: list[Result], last: Result) -> Result:
+        """Return the failed step with the combined result of the steps before it."""
+        before = _combine(results, self._limit())
         return {**before, **last, "changed": before["changed"], "drained": False}
 
     def _limit(self) -> int:
@@ -97,20 +104,20 @@ class ActionModule(ActionBase):
         return f"{host} -> {self._task.delegate_to}" if self._task.delegate_to else host
 
     def _show(self, line: str | None) -> None:
-        """On standard error: what a callback prints on standard output stays as it is."""
+        """Print to standard error, because callbacks own standard output."""
         if line is not None and not self._task.no_log:
             display.display(line, color=constants.COLOR_VERBOSE, stderr=True)
 
 
-def _one(results: list[Result], limit: int) -> Result:
-    """One result of all steps, which does not show that there were any."""
+def _combine(results: list[Result], limit: int) -> Result:
+    """Combine the results of all steps into that of a single run."""
     result = joined(results, limit)
     for key in ("warnings", "deprecations"):
-        said: list[Any] = []
-        for each in results:
-            said += [entry for entry in each.get(key) or () if entry not in said]
-        if said:
-            result[key] = said
-    asked = result.get("invocation", {}).get("module_args", {})
-    asked.update({key: None for key in ("step", "resume") if key in asked})
+        entries: list[Any] = []
+        for step in results:
+            entries += [entry for entry in step.get(key) or () if entry not in entries]
+        if entries:
+            result[key] = entries
+    arguments = result.get("invocation", {}).get("module_args", {})
+    arguments.update({key: None for key in ("step", "resume") if key in arguments})
     return result

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's part of socket_policy: the policy is read and judged before anything is sent."""
+"""Action plugin of socket_policy: loads and validates the policy before it contacts the host."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ Result = dict[str, Any]
 
 
 class ActionModule(ActionBase):
+    """Runs the module socket_policy with a valid policy, or fails without contacting the host."""
+
     _supports_check_mode = True
     _supports_async = True
 
@@ -27,19 +29,19 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         src = arguments.get("src")
         try:
-            self._take_source(arguments)
+            self._load_source(arguments)
         except ValueError as error:
             result.update(failed=True, changed=False, msg=str(error))
             return result
         if arguments.get("policy") is not None:
-            checked = _policy.check(arguments["policy"])
+            checked = _policy.check_policy(arguments["policy"])
             if checked.errors:
-                place = "" if src is None else f" in {src}"
+                location = "" if src is None else f" in {src}"
                 result.update(
                     failed=True,
                     changed=False,
                     errors=checked.errors,
-                    msg=f"The policy{place} is refused, and nothing was sent: "
+                    msg=f"The policy{location} is invalid, and nothing was sent to the host: "
                     f"{listed_text(checked.errors)}",
                 )
                 return result
@@ -54,37 +56,43 @@ class ActionModule(ActionBase):
         )
         return result
 
-    def _take_source(self, arguments: Result) -> None:
-        """Put what src holds in the place of policy. Raises ValueError, in words."""
+    def _load_source(self, arguments: Result) -> None:
+        """Replace the argument src with the policy in that file.
+
+        Raises ValueError with a message for the user.
+        """
         src = arguments.pop("src", None)
         if src is None:
             return
         if arguments.get("policy") is not None:
-            raise ValueError("Both policy and src are given. Allowed: one of them.")
+            raise ValueError("policy and src are mutually exclusive; set one of them.")
         if not str(src).strip():
-            raise ValueError("src: '': empty. Allowed: a file on the controller.")
-        policy = _policy.read(self._text(str(src)), str(src))
+            raise ValueError("src: '': empty; expected a file on the controller.")
+        policy = _policy.load_document(self._read(str(src)), str(src))
         if not isinstance(policy, dict):
             raise ValueError(
-                f"src: {src!r} holds no policy, but {_kind(policy)}. Is it a template that came "
-                "out empty? Allowed: a mapping with the keys version, limits, rules and others."
+                f"src: {src!r} contains {_type_name(policy)}; expected a mapping with the keys "
+                "version, limits and rules."
             )
         arguments["policy"] = policy
 
-    def _text(self, src: str) -> str:
-        """What a file of the controller holds, decrypted. Raises ValueError, in words."""
+    def _read(self, src: str) -> str:
+        """Return the decrypted text of a file on the controller.
+
+        Raises ValueError with a message for the user.
+        """
         try:
             file = self._loader.get_real_file(self._find_needle("files", src))
             try:
                 return Path(file).read_text(encoding="utf-8")
             finally:
-                # One that was decrypted; no other is touched.
+                # Deletes only a decrypted copy.
                 self._loader.cleanup_tmp_file(file)
         except (AnsibleError, OSError, UnicodeDecodeError) as error:
-            # Behind the first line is advice for other modules.
-            said = str(error).partition("\n")[0]
-            raise ValueError(f"src: {src!r} cannot be read on the controller: {said}") from error
+            # The lines after the first give advice that is meant for other modules.
+            problem = str(error).partition("\n")[0]
+            raise ValueError(f"src: {src!r} cannot be read on the controller: {problem}") from error
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}"

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: policy_check
-short_description: What is wrong with a policy, and what it needs
+short_description: Validate a policy on the controller
 version_added: 0.1.0
 description:
-  - Reads a policy as C(socket-agent check) and M(linuxnet.sockets.socket_policy) do, and tells
-    everything that is wrong with it at once, each with its path, its value and the remedy.
-  - Names of users and services are those of the hosts that the policy is for, so they are taken as
-    they are here, and looked up there.
+  - Validates a policy with the rules of C(socket-agent check) and
+    M(linuxnet.sockets.socket_policy). It reports all errors at once, each with its path, its value
+    and the allowed values.
+  - It does not check names of users and services. The target hosts resolve them.
 author:
   - linuxnet.sockets contributors (!UNKNOWN)
 options:
@@ -25,7 +25,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Stop before anything is sent, and tell all that is wrong
+- name: Stop before the deployment if the policy is invalid
   ansible.builtin.assert:
     that: checked.valid
     fail_msg: "{{ checked.errors | join('\n') }}"
@@ -36,41 +36,41 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: What was found out. Where the policy is not valid, all but C(valid), C(errors) and
-    C(warnings) are null, empty or false.
+  description: The result of the validation. If the policy is invalid, all keys other than C(valid),
+    C(errors) and C(warnings) are null, empty or false.
   type: dict
   contains:
     valid:
-      description: Whether it is a policy, as far as that can be told away from its hosts.
+      description: Whether the policy is valid, apart from names that only the target hosts resolve.
       type: bool
     errors:
-      description: All that is wrong with it, each with the path, the value, and what is allowed.
+      description: All errors, each with the path, the value and the allowed values.
       type: list
       elements: str
     warnings:
-      description: What is not wrong, but hardly meant, and the remedy.
+      description: Parts of the policy that are valid but probably unintended, with the remedy.
       type: list
       elements: str
     digest:
-      description: The sha256 of its canonical JSON, as C(socket-agent status) shows it.
+      description: SHA-256 of the canonical JSON of the policy, as C(socket-agent status) shows it.
       type: str
     mode:
       description: V(enforce) or V(report).
       type: str
     namespaces:
-      description: The network namespaces in which it holds.
+      description: Network namespaces to which the policy applies.
       type: list
       elements: str
     needs:
-      description: The kinds of facts that it depends on, out of C(links), C(addresses), C(routes)
-        and C(rules).
+      description: Kinds of facts that the policy depends on, a subset of C(links), C(addresses),
+        C(routes) and C(rules).
       type: list
       elements: str
     reads_owners:
-      description: Whether the guard or a rule asks who holds a socket.
+      description: Whether the guard or a rule depends on the processes that hold a socket.
       type: bool
     longest_hold_s:
-      description: The longest hold of its rules, in seconds.
+      description: Longest hold time of the rules, in seconds.
       type: float
 """
 
@@ -81,7 +81,7 @@ from ansible_collections.linuxnet.sockets.plugins.plugin_utils import _policy
 
 
 def policy_check(value: Any) -> dict[str, Any]:
-    return _policy.told(_policy.check(value))
+    return _policy.summarize(_policy.check_policy(value))
 
 
 class FilterModule:

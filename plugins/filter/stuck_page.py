@@ -6,25 +6,25 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: stuck_page
-short_description: A report of stuck connections as a page for the browser
+short_description: Render a report of stuck connections as an HTML page
 version_added: 0.1.0
 description:
-  - Makes of a document of P(linuxnet.sockets.stuck_report#filter) one page of HTML with pictures
-    and tables. It needs no other file and asks for nothing over the network.
-  - It can be read without JavaScript, which only sorts and filters.
-  - Whatever the hosts call themselves, their programs and their users is shown as text.
-  - At most 1000 connections are described on it, those that are stuck for longest. The page says
-    how many were left out.
-  - The same document gives the same bytes.
+  - Renders a report from P(linuxnet.sockets.stuck_report#filter) as one HTML page with charts and
+    tables. The page needs no other file and no network access.
+  - JavaScript only sorts and filters the table. The page is complete without it.
+  - Names of hosts, programs and users are always escaped and shown as text.
+  - The page lists at most 1000 connections, the longest stuck first, and states how many it omits.
+  - The same report gives the same bytes.
 author:
   - linuxnet.sockets contributors (!UNKNOWN)
 options:
   _input:
-    description: The document.
+    description: The report.
     type: dict
     required: true
   json:
-    description: Name of the file beside the page that holds the same document as JSON, for a link.
+    description: Name of a JSON file with the same report in the directory of the page. The page
+      links to it.
     type: str
 seealso:
   - plugin: linuxnet.sockets.stuck_report
@@ -36,17 +36,17 @@ seealso:
 EXAMPLES = r"""
 - name: Write the page
   ansible.builtin.copy:
-    content: "{{ answers | linuxnet.sockets.stuck_report(now) | linuxnet.sockets.stuck_page }}"
+    content: "{{ results | linuxnet.sockets.stuck_report(now) | linuxnet.sockets.stuck_page }}"
     dest: ./stuck-report.html
     mode: "0644"
   vars:
-    answers: "{{ {inventory_hostname: found} }}"
+    results: "{{ {inventory_hostname: found} }}"
     now: "{{ now(utc=true, fmt='%Y-%m-%dT%H:%M:%SZ') }}"
 """
 
 RETURN = r"""
 _value:
-  description: The page.
+  description: The HTML of the page.
   type: str
 """
 
@@ -59,7 +59,7 @@ from ansible_collections.linuxnet.sockets.plugins.plugin_utils._report import do
 
 def stuck_page(report: Mapping[str, Any], json: str | None = None) -> str:
     try:
-        return page.page(report, json=json)
+        return page.render_page(report, json_path=json)
     except document.ReportError as error:
         raise AnsibleFilterError(f"linuxnet.sockets.stuck_page: {error}") from error
 

@@ -6,33 +6,34 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: stuck_report
-short_description: What several hosts know of their stuck connections, as one document
+short_description: Combine the stuck connections of several hosts into one report
 version_added: 0.1.0
 description:
-  - Makes one document of what M(linuxnet.sockets.socket_diag_info) found on several hosts. It has
-    totals, counts by host, by age, by peer and by program, and each connection with its evidence.
-  - The playbook C(linuxnet.sockets.stuck_report) uses it. The document is what it writes as JSON,
-    and P(linuxnet.sockets.stuck_page#filter) makes a page of it.
-  - Hosts that failed or were not reached are in it, with the reason.
-  - The same input gives the same document.
+  - Combines the results of M(linuxnet.sockets.socket_diag_info) from several hosts into one report.
+    The report contains totals, counts by host, age, peer and program, and the evidence of each
+    connection.
+  - The playbook C(linuxnet.sockets.stuck_report) writes this report as JSON, and uses
+    P(linuxnet.sockets.stuck_page#filter) to render it as a page.
+  - The report includes failed and unreachable hosts with the reason.
+  - The same input gives the same report.
 author:
   - linuxnet.sockets contributors (!UNKNOWN)
 positional: _input, time
 options:
   _input:
     description:
-      - For each host what M(linuxnet.sockets.socket_diag_info) returned to a task that registered
-        it, with O(linuxnet.sockets.socket_diag_info#module:details=verdicts).
+      - The registered result of M(linuxnet.sockets.socket_diag_info) for each host name. The task
+        must set O(linuxnet.sockets.socket_diag_info#module:details=verdicts).
     type: dict
     required: true
   time:
-    description: When the hosts were asked. It is only shown, best written as in the example.
+    description: Time of the report, as text. Use the format of the example.
     type: str
     required: true
   facts:
     description:
-      - For each host what M(linuxnet.sockets.socket_diag_facts) returned to a task that registered
-        it. Without it, the numbers of all connections and the kernels are not known.
+      - The registered result of M(linuxnet.sockets.socket_diag_facts) for each host name. Without
+        it, the report does not contain the kernel releases and the number of all connections.
     type: dict
 seealso:
   - plugin: linuxnet.sockets.stuck_page
@@ -43,7 +44,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look
+- name: Find stuck connections
   linuxnet.sockets.socket_diag_info:
     match:
       stuck: [zero_window, retransmitting, close_wait]
@@ -51,76 +52,77 @@ EXAMPLES = r"""
   register: found
   ignore_errors: true
 
-- name: Say what is wrong, in one sentence
+- name: Show the headline
   ansible.builtin.debug:
-    msg: "{{ (answers | linuxnet.sockets.stuck_report('2026-11-21T06:41:52Z')).headline }}"
+    msg: "{{ (results | linuxnet.sockets.stuck_report('2026-11-21T06:41:52Z')).headline }}"
   vars:
-    answers: "{{ {inventory_hostname: found} }}"
+    results: "{{ {inventory_hostname: found} }}"
 """
 
 RETURN = r"""
 _value:
   description:
-    - The document. Durations are in milliseconds, and sizes in bytes. What is not known is null.
-    - A change that a reader of version 1 would stumble over gets another RV(_value.version).
+    - The report. Durations are in milliseconds and sizes in bytes. Unknown values are null.
+    - An incompatible change of the format increments RV(_value.version).
   type: dict
   contains:
     version:
-      description: Of the shape of this document, V(1).
+      description: Version of the format, V(1).
       type: int
     time:
       description: O(time).
       type: str
     headline:
-      description: What is wrong, in one sentence.
+      description: The result in one sentence.
       type: str
     remarks:
-      description: What has to be known beside it, such as hosts that are missing.
+      description: Gaps in the data, such as missing hosts, as sentences.
       type: list
       elements: str
     totals:
       description:
-        - Of hosts, C(hosts), C(looked), C(unreachable), C(failed), C(not_asked) and C(affected),
-          which are those with a connection that is stuck for certain.
-        - Of connections, C(connections), C(found), C(certain), C(listed), C(left_out), which are
-          those that were found but not described, C(owners_unknown), and C(verdicts) by name.
-        - C(longest_ms) and C(waiting_bytes).
+        - Numbers of hosts are C(hosts), C(looked) (returned a result), C(unreachable), C(failed),
+          C(not_asked) (no result) and C(affected) (at least one connection is certainly stuck).
+        - Numbers of connections are C(connections) (all open TCP connections), C(found),
+          C(certain), C(listed), C(left_out) (found but not listed), C(owners_unknown), and
+          C(verdicts) by name.
+        - C(longest_ms) is the longest proven duration. C(waiting_bytes) are unsent or
+          unacknowledged.
       type: dict
     ages:
       description:
-        - How many there are of which age, in steps from C(from_ms) to below C(to_ms), each with
-          C(verdicts). Of the last step C(from_ms) is null, it counts those of unknown age.
+        - A histogram of durations. Each bar has C(verdicts) and covers C(from_ms) up to but not
+          including C(to_ms). The last bar has C(from_ms) null and counts unknown durations.
       type: list
       elements: dict
     peers:
-      description: The ten remote addresses with the most, each with C(name), C(found), C(hosts) and
-        C(verdicts).
+      description: The ten remote addresses with the most connections, each with C(name), C(found),
+        C(hosts) and C(verdicts).
       type: list
       elements: dict
     programs:
-      description: The same of the systemd units or commands that hold them.
+      description: The ten systemd units or commands with the most connections, with the same keys.
       type: list
       elements: dict
     hosts:
       description:
-        - Every host, in the order of names. C(status) is V(looked), V(unreachable), V(failed) or
-          V(not_asked), and C(message) says why it was not looked at.
-        - Its counts are named as those in RV(_value.totals).
+        - Every host, sorted by name. C(status) is V(looked), V(unreachable), V(failed) or
+          V(not_asked). C(message) is the error of a host without a result.
+        - The counts have the same names as in RV(_value.totals).
       type: list
       elements: dict
     findings:
       description:
-        - Each connection, those that are stuck for certain first, and of them those that are so for
-          longest.
-        - C(verdicts) are all that it has, each with C(verdict), C(for_ms) and C(evidence), the most
-          telling first. C(leading) is the name of the first, under which it is counted. C(for_ms)
-          is the time that the kernel's clocks prove.
+        - Each connection. Certainly stuck connections come first, then the longest duration.
+        - C(verdicts) lists all verdicts of the connection in order of precedence, each with
+          C(verdict), C(for_ms) and C(evidence). C(leading) is the first verdict, under which the
+          connection counts. C(for_ms) is the duration that the kernel's clocks prove.
         - The other keys are those of a record,
           RV(linuxnet.sockets.socket_diag_info#module:sockets).
       type: list
       elements: dict
     not_shown:
-      description: What a look at sockets cannot show, in sentences.
+      description: What the report cannot show, as sentences.
       type: list
       elements: str
 """
@@ -133,10 +135,10 @@ from ansible_collections.linuxnet.sockets.plugins.plugin_utils._report import do
 
 
 def stuck_report(
-    answers: Mapping[str, Any], time: str, facts: Mapping[str, Any] | None = None
+    results: Mapping[str, Any], time: str, facts: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     try:
-        return document.document(answers, facts, time=time)
+        return document.build_report(results, facts, time=time)
     except document.ReportError as error:
         raise AnsibleFilterError(f"linuxnet.sockets.stuck_report: {error}") from error
 

@@ -6,27 +6,27 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: stuck_text
-short_description: A report of stuck connections as text for the terminal
+short_description: Format a report of stuck connections as text
 version_added: 0.1.0
 description:
-  - Says what is wrong in one sentence, counts by verdict with bars, and lists each connection with
-    its verdicts, how long they hold at least, and the evidence in numbers.
+  - Formats a report for the terminal. It starts with a one-sentence summary and a bar per verdict.
+    Then it lists each connection with its verdicts, their proven minimum duration and the evidence.
 author:
   - linuxnet.sockets contributors (!UNKNOWN)
 options:
   _input:
     description:
-      - Records of one host with their verdicts, such as
+      - Socket records of one host with verdicts, such as
         RV(linuxnet.sockets.socket_diag_info#module:sockets), or the whole result of that module.
-      - Or a document of P(linuxnet.sockets.stuck_report#filter), of several hosts.
+      - Also accepts a report of several hosts from P(linuxnet.sockets.stuck_report#filter).
     type: raw
     required: true
   width:
-    description: The most characters on a line, at least 40. A long address may need more.
+    description: Maximum number of characters per line, at least 40. Long addresses are not broken.
     type: int
     default: 100
   limit:
-    description: How many connections to list. The others are counted.
+    description: Maximum number of connections to list. The text states how many it omits.
     type: int
     default: 20
 seealso:
@@ -38,21 +38,21 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look
+- name: Find stuck connections
   linuxnet.sockets.socket_diag_info:
     match:
       stuck: [zero_window, retransmitting, close_wait]
     details: [verdicts, process]
   register: found
 
-- name: Tell
+- name: Show them
   ansible.builtin.debug:
     msg: "{{ found | linuxnet.sockets.stuck_text }}"
 """
 
 RETURN = r"""
 _value:
-  description: The lines, joined by newlines, without one at the end.
+  description: The lines, joined by newlines, without a trailing newline.
   type: str
 """
 
@@ -63,16 +63,16 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.linuxnet.sockets.plugins.plugin_utils._report import document, text
 
 
-def stuck_text(told: Any, width: int = 100, limit: int = 20) -> str:
+def stuck_text(data: Any, width: int = 100, limit: int = 20) -> str:
     try:
-        report = told if _is_report(told) else document.of_one_host(told)
-        return text.text(report, width=width, limit=limit)
+        report = data if _is_report(data) else document.build_host_report(data)
+        return text.render_text(report, width=width, limit=limit)
     except document.ReportError as error:
         raise AnsibleFilterError(f"linuxnet.sockets.stuck_text: {error}") from error
 
 
-def _is_report(told: object) -> bool:
-    return isinstance(told, Mapping) and told.get("version") == document.VERSION
+def _is_report(data: object) -> bool:
+    return isinstance(data, Mapping) and data.get("version") == document.VERSION
 
 
 class FilterModule:

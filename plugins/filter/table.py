@@ -6,13 +6,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: table
-short_description: Socket records as a table for people
+short_description: Format socket records as a text table
 version_added: 0.1.0
 description:
-  - Makes of a list of socket records a text of one line for each, to be shown with
-    M(ansible.builtin.debug) or written into a report.
-  - Addresses stand with their ports, IPv6 addresses in brackets. Queues and durations have units.
-    What the kernel did not tell is V(-).
+  - Formats a list of socket records as text with one line per record. You can print it with
+    M(ansible.builtin.debug) or write it to a file.
+  - Addresses include their ports, and IPv6 addresses are in brackets. Queues and durations have
+    units. Unknown values are V(-).
 author:
   - linuxnet.sockets contributors (!UNKNOWN)
 positional: columns
@@ -23,36 +23,36 @@ options:
         RV(linuxnet.sockets.socket_destroy#module:destroyed),
         RV(linuxnet.sockets.socket_destroy#module:protected) or
         RV(linuxnet.sockets.socket_destroy#module:survivors).
-      - Or RV(linuxnet.sockets.socket_policy#module:violations). Each is shown as its socket, with
-        the keys that stand beside it, such as V(rule).
+      - Also accepts RV(linuxnet.sockets.socket_policy#module:violations). Each line then shows the
+        socket with keys of the violation, such as V(rule).
     type: list
     elements: dict
     required: true
   columns:
     description:
-      - What to show, in this order. Each is a key of the records, or a path into them with dots,
+      - Columns to show, in this order. A column is a key of the records or a dotted path into them,
         such as V(tcp_info.rtt).
-      - V(local) and V(remote) are shown with their ports. V(timer) is shown with how often it has
-        fired in vain, and that of retransmission, which the kernel calls V(on), as V(retransmit).
-      - V(owner) is the process, with C(+1) and so on for the others that hold the same socket, its
-        systemd unit and the user. V(unit) is the systemd unit alone. Processes are in the records
-        only where O(linuxnet.sockets.socket_diag_info#module:details=process) asked for them.
-      - Without this, it shows those of V(namespace), V(protocol), V(state), V(local), V(remote),
-        V(send_queue), V(recv_queue), V(timer), V(idle_ms), V(owner), V(outcome) and V(reason) in
-        which some record says something, and V(namespace) only if there is more than one.
-      - Of violations it shows V(namespace), V(rule), V(status), V(protocol), V(local), V(remote),
-        V(owner), V(reason) and V(protected_by) in the same way.
+      - V(local) and V(remote) include the port. V(timer) includes the number of unanswered
+        expirations; the retransmission timer, which the kernel calls V(on), is V(retransmit).
+      - V(owner) is the process, its systemd unit and the user. C(+1) counts the other processes
+        that hold the same socket. V(unit) is the systemd unit alone. Records include processes only
+        with O(linuxnet.sockets.socket_diag_info#module:details=process).
+      - By default, the table shows V(namespace), V(protocol), V(state), V(local), V(remote),
+        V(send_queue), V(recv_queue), V(timer), V(idle_ms), V(owner), V(outcome) and V(reason). It
+        omits columns without a known value, and V(namespace) if all records share one.
+      - For violations, the default is V(namespace), V(rule), V(status), V(protocol), V(local),
+        V(remote), V(owner), V(reason) and V(protected_by).
     type: list
     elements: str
   width:
     description:
-      - The most characters on a line, at least 20.
-      - Where it is too little, the longest texts are cut, and what is cut has C(…) in it. Addresses
-        keep their ports, and numbers are not cut.
+      - Maximum number of characters per line, at least 20.
+      - If a line is too long, the table shortens the longest texts and marks the cut with C(…).
+        Addresses keep their ports, and numbers are never cut.
     type: int
     default: 100
   header:
-    description: Whether a title row and a rule come first.
+    description: Whether to start with a title row and a rule.
     type: bool
     default: true
 seealso:
@@ -62,7 +62,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Find connections that make no progress
+- name: Find stalled connections
   linuxnet.sockets.socket_diag_info:
     match:
       state: established
@@ -71,14 +71,14 @@ EXAMPLES = r"""
     details: [process]
   register: stalled
 
-- name: Show them
+- name: Show them as a table
   ansible.builtin.debug:
     msg: "{{ stalled.sockets | linuxnet.sockets.table }}"
 # STATE        LOCAL              REMOTE              SEND-Q  TIMER          IDLE  OWNER
 # ────────────────────────────────────────────────────────────────────────────────────────────
 # established  192.0.2.10:48134   10.20.3.4:443     18.0 KiB  retransmit x6  5m01s  php-fpm[912]
 
-- name: Show other columns, on narrow paper
+- name: Show selected columns in 80 characters
   ansible.builtin.debug:
     msg: "{{ stalled.sockets | linuxnet.sockets.table(['remote', 'cookie', 'mark'], width=80) }}"
 """
@@ -86,8 +86,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - The lines, joined by newlines, without one at the end.
-    - An empty list gives the title row and the rule alone.
+    - The lines, joined by newlines, without a trailing newline.
+    - An empty list gives only the title row and the rule.
   type: str
 """
 
@@ -102,7 +102,7 @@ def table(
     records: Any, columns: Sequence[str] | None = None, width: int = 100, header: bool = True
 ) -> str:
     try:
-        return _text_table.table(records, columns=columns, width=width, header=header)
+        return _text_table.format_table(records, columns=columns, width=width, header=header)
     except _text_table.TableError as error:
         raise AnsibleFilterError(f"linuxnet.sockets.table: {error}") from error
 

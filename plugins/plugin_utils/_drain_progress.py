@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: how far a drain has come, as lines for the person who waits."""
+# Private to linuxnet.sockets.
+"""Progress lines of socket_drain on the controller, and the length of its steps."""
 
 from __future__ import annotations
 
@@ -9,61 +10,63 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# Seconds of a step. The first are short, since many drains are. Then a step is long beside what it
-# costs to start the module once more.
-_FIRST_STEPS = (1, 2, 5)
-_STEP = 10
+# Seconds per step. The first steps are short because many drains finish soon. Later steps are
+# long compared with the time it takes to start the module again.
+_FIRST_STEPS_S = (1, 2, 5)
+_STEP_S = 10
 
-# A line comes at least so often, in seconds, also when there is no news.
-_QUIET = 10
+# An unchanged drain prints a line this often.
+_REPEAT_S = 10
 
-_NEWS = ("by_state", "ended", "arrived", "outcomes")
+# Result keys whose change prints a line at once.
+_WATCHED_KEYS = ("by_state", "ended", "arrived", "outcomes")
 
 
-def steps() -> Iterator[int]:
-    """Seconds of each step, without end."""
-    yield from _FIRST_STEPS
+def step_seconds() -> Iterator[int]:
+    """Yield the length of each step in seconds, without end."""
+    yield from _FIRST_STEPS_S
     while True:
-        yield _STEP
+        yield _STEP_S
 
 
-class Progress:
-    """Says in a line how far the drain of a host has come. Results are those of socket_drain."""
+class DrainProgress:
+    """Progress lines for the drain of one host. The methods take results of socket_drain."""
 
     def __init__(self, host: str) -> None:
         self._host = host
-        self._told: Mapping[str, Any] = {}
-        self._told_at = 0.0
+        self._reported: Mapping[str, Any] = {}
+        self._reported_at = 0.0
 
-    def line(self, result: Mapping[str, Any], now: float) -> str | None:
-        """What an unfinished step found; None where that is no news.
+    def update(self, result: Mapping[str, Any], now: float) -> str | None:
+        """Return a line for an unfinished step, or None if nothing changed since the last line.
 
-        now: seconds of a clock that only goes forward.
+        now: seconds of a monotonic clock.
         """
-        told = self._told
-        if told and now < self._told_at + _QUIET and all(result[key] == told[key] for key in _NEWS):
+        before = self._reported
+        recent = now < self._reported_at + _REPEAT_S
+        if before and recent and all(result[key] == before[key] for key in _WATCHED_KEYS):
             return None
-        self._told, self._told_at = result, now
+        self._reported, self._reported_at = result, now
         return self._line(
             _left(result),
-            _growth(result["ended"], told.get("ended"), "ended"),
-            _growth(_destroyed(result), _destroyed(told) if told else None, "destroyed"),
-            _growth(result["arrived"], told.get("arrived"), "arrived"),
+            _growth(result["ended"], before.get("ended"), "ended"),
+            _growth(_destroyed(result), _destroyed(before) if before else None, "destroyed"),
+            _growth(result["arrived"], before.get("arrived"), "arrived"),
             f"{math.ceil(result['grace_left'])} s of grace left",
         )
 
     def preview(self, result: Mapping[str, Any]) -> str:
-        """What check mode found to do."""
+        """Return the line for check mode."""
         outcomes: Mapping[str, int] = result["outcomes"]
         return self._line(
             f"{result['left'] + sum(outcomes.values()) - _protected(result)} to drain",
             f"{_protected(result)} protected" if _protected(result) else "",
         )
 
-    def end(self, result: Mapping[str, Any]) -> str:
-        """What became of it."""
+    def summary(self, result: Mapping[str, Any]) -> str:
+        """Return the line for a finished drain."""
         return self._line(
-            f"{result['ended']} ended by themselves",
+            f"{result['ended']} ended on their own",
             f"{_destroyed(result)} destroyed",
             f"{_protected(result)} protected" if _protected(result) else "",
             f"{result['arrived']} arrived" if result["arrived"] else "",
@@ -81,18 +84,18 @@ def _destroyed(result: Mapping[str, Any]) -> int:
 
 
 def _protected(result: Mapping[str, Any]) -> int:
-    protected: int = result["outcomes"].get("protected", 0)
-    return protected
+    count: int = result["outcomes"].get("protected", 0)
+    return count
 
 
-def _growth(count: int, before: int | None, word: str) -> str:
-    """How many in all, and how many more than the last time; nothing where there is none."""
-    more = f" (+{count - before})" if before is not None and count > before else ""
-    return f"{count} {word}{more}" if count else ""
+def _growth(count: int, before: int | None, label: str) -> str:
+    """Return the total and its increase since the last line; empty if the total is 0."""
+    increase = f" (+{count - before})" if before is not None and count > before else ""
+    return f"{count} {label}{increase}" if count else ""
 
 
 def _left(result: Mapping[str, Any]) -> str:
-    """How many are left, the most frequent state first."""
+    """Return how many connections remain, with the most frequent state first."""
     states = sorted(result["by_state"].items(), key=lambda item: (-item[1], item[0]))
-    words = ", ".join(f"{count} {state}" for state, count in states)
-    return f"{result['left']} left" + (f" ({words})" if words else "")
+    counts = ", ".join(f"{count} {state}" for state, count in states)
+    return f"{result['left']} left" + (f" ({counts})" if counts else "")

@@ -12,20 +12,20 @@ _UNITS = ("KiB", "MiB", "GiB", "TiB")
 
 
 def size_text(count: int) -> str:
-    """Bytes with at most one decimal place: 0, 812 B, 97.5 KiB."""
+    """Format bytes with at most one decimal place: 0, 812 B, 97.5 KiB."""
     if count < 1024:
         return f"{count} B" if count else "0"
     value = float(count)
     for unit in _UNITS:
         value /= 1024
-        # 1023.95 would be rounded up to the next unit's 1024.0.
+        # Rounding 1023.95 would give 1024.0, which is 1.0 of the next unit.
         if value < 1023.95 or unit == _UNITS[-1]:
             break
     return f"{value:.1f} {unit}"
 
 
 def duration_text(milliseconds: int) -> str:
-    """Milliseconds as 850ms, 6.1s, 5m12s, 3h04m, 2d05h."""
+    """Format milliseconds as 850ms, 6.1s, 5m12s, 3h04m, 2d05h."""
     if milliseconds < 1000:
         return f"{milliseconds}ms"
     if milliseconds < 60_000:
@@ -38,8 +38,8 @@ def duration_text(milliseconds: int) -> str:
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
 
 
-def address_text(address: str, port: int | None) -> str:
-    """address:port, IPv6 in brackets; `*` for no port."""
+def endpoint_text(address: str, port: int | None) -> str:
+    """Format address:port with IPv6 in brackets. Port 0 is `*`, as ss prints it."""
     try:
         bracketed = ipaddress.ip_address(address).version == 6
     except ValueError:

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: policies on the controller: read, checked, told about."""
+# Private to linuxnet.sockets.
+"""Policies on the controller: load, check and summarize them."""
 
 from __future__ import annotations
 
@@ -29,18 +30,20 @@ from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.plai
     refuse_unplain,
 )
 
-_MOST_BYTES = 4 * 1024 * 1024
+# Characters of a policy file.
+_MAX_LENGTH = 4 * 1024 * 1024
 
 _PATH = ("policy",)
 
-# The tag of the key `<<`, which is no key, but merges mappings.
+# The tag of the YAML key `<<`, which merges mappings.
 _MERGE = "tag:yaml.org,2002:merge"
 
 
-class Checked(NamedTuple):
-    """errors: sentences, all that is wrong; none: policy is set.
+class CheckResult(NamedTuple):
+    """Result of check_policy().
 
-    document: the policy as it was given, as plain data; None where it is none.
+    policy: None if there are errors. errors, warnings: messages. document: the policy as plain
+    data, None if there are errors.
     """
 
     policy: Policy | None
@@ -49,49 +52,57 @@ class Checked(NamedTuple):
     document: Any = None
 
 
-def check(value: object) -> Checked:
-    """Judge a policy as far as that can be done away from the host that it is for: names of users
-    and services are looked up there."""
+def check_policy(value: object) -> CheckResult:
+    """Validate a policy without its hosts: user and service names are accepted as they are."""
     try:
-        ours = _copied(value, [MOST_VALUES], 0)
-        refuse_unplain(ours, _PATH)
-        # Without what Ansible has tagged strings and numbers with.
-        document = json.loads(json.dumps(ours))
+        copy = _copy(value, [MOST_VALUES], 0)
+        refuse_unplain(copy, _PATH)
+        # JSON drops the types by which Ansible tags strings and numbers.
+        document = json.loads(json.dumps(copy))
         policy = parse_policy(document, names=AnyNames(), files=None, path=_PATH)
     except PolicyErrors as error:
-        return Checked(None, [describe(each) for each in error.errors], [])
+        return CheckResult(None, [describe(entry) for entry in error.errors], [])
     except SocketsError as error:
-        return Checked(None, [describe(error)], [])
-    return Checked(policy, [], [warning_text(each) for each in policy.warnings], document)
+        return CheckResult(None, [describe(error)], [])
+    warnings = [warning_text(warning) for warning in policy.warnings]
+    return CheckResult(policy, [], warnings, document)
 
 
-def _copied(value: Any, left: list[int], depth: int) -> Any:
-    """Plain mappings and lists, and what was decrypted as strings. left: so many values at most,
-    since aliases of YAML make a short document endless; what is left out is refused anyway."""
-    left[0] -= 1
-    if left[0] < 0 or depth > DEPTH:
+def _copy(value: Any, remaining: list[int], depth: int) -> Any:
+    """Copy into dicts and lists, with vaulted strings decrypted.
+
+    remaining: one counter of the values that may still be copied. YAML aliases can expand a short
+    document without end. Values beyond the limit stay as they are, and validation rejects them.
+    """
+    remaining[0] -= 1
+    if remaining[0] < 0 or depth > DEPTH:
         return value
     if isinstance(value, Mapping):
-        return {key: _copied(under, left, depth + 1) for key, under in value.items()}
+        return {key: _copy(item, remaining, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_copied(item, left, depth + 1) for item in value]
-    # A vaulted string of ansible-core before 2.19 is no str.
+        return [_copy(item, remaining, depth + 1) for item in value]
+    # Before ansible-core 2.19, a vaulted string is no str.
     return str(value) if getattr(value, "__ENCRYPTED__", False) else value
 
 
-def read(text: str, file: str) -> Any:
-    """What a file of YAML or JSON holds. Raises ValueError, in words, where it is neither."""
-    if len(text) > _MOST_BYTES:
-        raise ValueError(f"{file} is longer than {_MOST_BYTES} characters: this is no policy.")
+def load_document(text: str, file: str) -> Any:
+    """Parse the text of a YAML or JSON file. file: its name in messages.
+
+    Raises ValueError with a message for the user.
+    """
+    if len(text) > _MAX_LENGTH:
+        raise ValueError(
+            f"{file} is longer than {_MAX_LENGTH} characters, the maximum of a policy."
+        )
     try:
-        return yaml.load(text, Loader=_EachKeyOnce)
+        return yaml.load(text, Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, RecursionError) as error:
         problem = " ".join(str(error).split())
-        raise ValueError(f"{file} is neither YAML nor JSON: {problem}.") from error
+        raise ValueError(f"{file} is not valid YAML or JSON: {problem}.") from error
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """Refuses a mapping in which a key comes twice: only the last of them would count."""
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A YAML loader that rejects duplicate keys, of which PyYAML keeps only the last."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[object] = set()
@@ -103,14 +114,14 @@ class _EachKeyOnce(yaml.SafeLoader):
                 continue
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} comes more than once", key_node.start_mark
+                    None, None, f"duplicate key {key!r}", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
 
-def told(checked: Checked) -> dict[str, Any]:
-    """What a role or a playbook has to know of a policy."""
+def summarize(checked: CheckResult) -> dict[str, Any]:
+    """Return the result of the filter policy_check."""
     policy = checked.policy
     return {
         "valid": policy is not None,
@@ -126,7 +137,7 @@ def told(checked: Checked) -> dict[str, Any]:
 
 
 def _reads_owners(policy: Policy) -> bool:
-    """Whether the guard or a rule asks who holds a socket, which takes reading descriptors."""
+    """Whether the guard or a rule depends on the owners of sockets, read from /proc/PID/fd."""
     guard = policy.guard
     if guard.control_connection or guard.ssh_sessions or guard.kernel:
         return True

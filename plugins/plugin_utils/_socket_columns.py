@@ -1,20 +1,25 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: what the columns of a table say of a record, in words for people."""
+# Private to linuxnet.sockets.
+"""Columns of the table filter: title, text and alignment for each key of a socket record."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ._formatting import address_text, duration_text, size_text
+from ._formatting import duration_text, endpoint_text, size_text
 
 Record = Mapping[str, Any]
 
 
 class Column(NamedTuple):
-    """text gives None for what is unknown. cut: where a long text loses characters; None: never."""
+    """A column of the table.
+
+    text: cell of a record; None if the value is unknown. right: align to the right.
+    cut: where a long cell loses characters, `end` or `middle`; None: never cut.
+    """
 
     title: str
     text: Callable[[Record], str | None]
@@ -22,8 +27,8 @@ class Column(NamedTuple):
     cut: str | None = "end"
 
 
-def _look_up(record: Record, path: str) -> Any:
-    """The value at a path with dots; None where one of its keys is missing."""
+def _get(record: Record, path: str) -> Any:
+    """Return the value at a dotted path, or None if a key is missing."""
     value: Any = record
     for key in path.split("."):
         if not isinstance(value, Mapping):
@@ -32,24 +37,24 @@ def _look_up(record: Record, path: str) -> Any:
     return value
 
 
-def _plain(path: str) -> Callable[[Record], str | None]:
+def _value(path: str) -> Callable[[Record], str | None]:
     def text(record: Record) -> str | None:
-        value = _look_up(record, path)
+        value = _get(record, path)
         if value is None:
             return None
         if isinstance(value, bool):
             return "yes" if value else "no"
         if isinstance(value, Sequence) and not isinstance(value, str):
-            return ", ".join(str(each) for each in value)
+            return ", ".join(str(item) for item in value)
         return str(value)
 
     return text
 
 
-def _end(key: str) -> Callable[[Record], str | None]:
+def _endpoint(key: str) -> Callable[[Record], str | None]:
     def text(record: Record) -> str | None:
         address = record.get(key)
-        return None if address is None else address_text(str(address), record.get(f"{key}_port"))
+        return None if address is None else endpoint_text(str(address), record.get(f"{key}_port"))
 
     return text
 
@@ -59,7 +64,7 @@ def _queue(key: str) -> Callable[[Record], str | None]:
         value = record.get(key)
         if not isinstance(value, int):
             return None
-        # A listener's queues hold connections.
+        # The queues of a listening socket count connections, not bytes.
         return str(value) if record.get("state") == "listening" else size_text(value)
 
     return text
@@ -67,14 +72,14 @@ def _queue(key: str) -> Callable[[Record], str | None]:
 
 def _duration(path: str) -> Callable[[Record], str | None]:
     def text(record: Record) -> str | None:
-        value = _look_up(record, path)
+        value = _get(record, path)
         return duration_text(value) if isinstance(value, int) else None
 
     return text
 
 
 def _timer(record: Record) -> str | None:
-    """The timer and how often it fired in vain. The kernel calls that of retransmission `on`."""
+    """Return the timer and its unanswered expirations. The kernel's `on` is `retransmit`."""
     timer, count = record.get("timer"), record.get("retransmits")
     if timer is None:
         return None
@@ -83,7 +88,7 @@ def _timer(record: Record) -> str | None:
 
 
 def _processes(record: Record) -> str | None:
-    """comm[pid] of the first process, and how many more hold the socket."""
+    """Return comm[pid] of the first process and the number of other processes."""
     processes = record.get("processes")
     if not isinstance(processes, Sequence) or isinstance(processes, str) or not processes:
         return None
@@ -96,7 +101,7 @@ def _unit(record: Record) -> str | None:
     processes = record.get("processes")
     if not isinstance(processes, Sequence) or isinstance(processes, str):
         return None
-    units = [each.get("unit") for each in processes if isinstance(each, Mapping)]
+    units = [process.get("unit") for process in processes if isinstance(process, Mapping)]
     return next((str(unit) for unit in units if unit), None)
 
 
@@ -113,12 +118,12 @@ def _owner(record: Record) -> str | None:
     return " ".join(known) or None
 
 
-# Columns that are not simply the value of a key.
+# Columns that show more than the value of one key.
 COLUMNS: dict[str, Column] = {
-    "protocol": Column("PROTO", _plain("protocol"), cut=None),
-    "state": Column("STATE", _plain("state"), cut=None),
-    "local": Column("LOCAL", _end("local"), cut="middle"),
-    "remote": Column("REMOTE", _end("remote"), cut="middle"),
+    "protocol": Column("PROTO", _value("protocol"), cut=None),
+    "state": Column("STATE", _value("state"), cut=None),
+    "local": Column("LOCAL", _endpoint("local"), cut="middle"),
+    "remote": Column("REMOTE", _endpoint("remote"), cut="middle"),
     "send_queue": Column("SEND-Q", _queue("send_queue"), right=True, cut=None),
     "recv_queue": Column("RECV-Q", _queue("recv_queue"), right=True, cut=None),
     "timer": Column("TIMER", _timer, cut=None),
@@ -142,7 +147,6 @@ DEFAULT_COLUMNS = (
     "outcome",
     "reason",
 )
-# Of what violates a policy: which rule, what is to become of it, and why.
 VIOLATION_COLUMNS = (
     "namespace",
     "rule",
@@ -156,15 +160,16 @@ VIOLATION_COLUMNS = (
 )
 
 
-def column_of(records: Sequence[Record], name: str) -> Column:
+def column_for(records: Sequence[Record], name: str) -> Column:
+    """Return the column of a name: one of COLUMNS, a key of the records or a dotted path."""
     if name in COLUMNS:
         return COLUMNS[name]
     title = name.replace("_", "-").upper()
     if name.endswith("_ms"):
         return Column(title[: -len("-MS")], _duration(name), right=True, cut=None)
-    values = [_look_up(record, name) for record in records]
-    numbers = all(value is None or _is_number(value) for value in values)
-    return Column(title, _plain(name), right=numbers, cut=None if numbers else "end")
+    values = [_get(record, name) for record in records]
+    numeric = all(value is None or _is_number(value) for value in values)
+    return Column(title, _value(name), right=numeric, cut=None if numeric else "end")
 
 
 def _is_number(value: object) -> bool:

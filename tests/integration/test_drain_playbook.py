@@ -26,7 +26,7 @@ RESET, END_OF_FILE = "ECONNRESET", "closed"
 REFUSED = "It keeps the host."  # what a hook says that fails
 
 ENDED = re.compile(
-    r"^drain: \[(\w+)\] 0 ended by themselves, 0 destroyed, 3 left \(3 established\), done in "
+    r"^drain: \[(\w+)\] 0 ended on their own, 0 destroyed, 3 left \(3 established\), done in "
 )
 PROGRESS = re.compile(r"^drain: \[(\w+)\] (\d+) left \((.+?)\).* s of grace left$")
 

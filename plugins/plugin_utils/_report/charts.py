@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .sentences import count_text, plural
-from .verdicts import FAMILIES, RANK, words
+from .verdicts import FAMILIES, RANK, describe
 
 # Lengths in units of the SVG's viewBox.
 BAR_LENGTH = 1000
@@ -43,13 +43,15 @@ class BarRow(NamedTuple):
 
 
 class BarChart(NamedTuple):
+    """Bars on one scale."""
+
     title: str
     caption: str
     rows: list[BarRow]
 
 
 class Bar(NamedTuple):
-    """Input of bar_chart: counts by verdict, and how many connections have no description."""
+    """Input of bar_chart(). left_out: connections that were counted but not listed."""
 
     name: str
     verdicts: Mapping[str, int]
@@ -58,6 +60,8 @@ class Bar(NamedTuple):
 
 
 class AgeColumn(NamedTuple):
+    """A vertical bar of the age histogram. unknown: no clock gives an age."""
+
     label: str
     segments: list[Segment]
     total: int
@@ -74,6 +78,8 @@ class Mark(NamedTuple):
 
 
 class LegendGroup(NamedTuple):
+    """Colours of one family of verdicts."""
+
     title: str
     marks: list[Mark]
 
@@ -84,7 +90,10 @@ def colour_class(verdict: str) -> str:
 
 
 def marks(verdicts: Mapping[str, int]) -> list[Mark]:
-    return [Mark(colour_class(name), words(name).title, count) for name, count in verdicts.items()]
+    """Return the colour, title and count of each verdict."""
+    return [
+        Mark(colour_class(name), describe(name).title, count) for name, count in verdicts.items()
+    ]
 
 
 def horizontal_bar(verdicts: Mapping[str, int], whole: int, left_out: int = 0) -> list[Segment]:
@@ -149,7 +158,7 @@ def age_columns(steps: Sequence[Mapping[str, Any]]) -> list[AgeColumn]:
 def _age_label(low: int | None, high: int | None) -> str:
     """Return a label such as "1-10 s", in the unit of the lower bound."""
     if low is None:
-        return "not known"
+        return "unknown"
     size, unit = next((size, unit) for size, unit in _UNITS_MS if (low or high or 0) >= size)
     if high is None:
         return f"> {low // size} {unit}"
@@ -160,16 +169,18 @@ def legend(verdicts: Mapping[str, int], left_out: int) -> list[LegendGroup]:
     """Group the colours of the present verdicts by family."""
     groups = []
     for family, title in FAMILIES.items():
-        inside = {name: count for name, count in verdicts.items() if words(name).family == family}
+        inside = {
+            name: count for name, count in verdicts.items() if describe(name).family == family
+        }
         if inside:
             groups.append(LegendGroup(title, marks(inside)))
     if left_out:
-        groups.append(LegendGroup("Truncated", [Mark(_LEFT_OUT_CLASS, "not described", left_out)]))
+        groups.append(LegendGroup("Truncated", [Mark(_LEFT_OUT_CLASS, "not listed", left_out)]))
     return groups
 
 
 def _spoken(verdicts: Mapping[str, int], left_out: int = 0) -> str:
     parts = [f"{count_text(mark.total)} {mark.title}" for mark in marks(verdicts)]
     if left_out:
-        parts.append(f"{count_text(left_out)} not described")
+        parts.append(f"{count_text(left_out)} not listed")
     return ", ".join(parts) or "none"

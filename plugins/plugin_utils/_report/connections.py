@@ -11,14 +11,20 @@ from typing import Any, NamedTuple
 
 from .._formatting import size_text
 from .charts import colour_class
-from .finding import Finding, unsent
-from .sentences import MOST_NUMBERS, age_text, count_text, endpoint, numbers, owner_text, plural
-from .verdicts import words
+from .finding import Finding, unsent_bytes
+from .sentences import (
+    MAX_NUMBERS,
+    age_text,
+    count_text,
+    endpoint,
+    evidence_texts,
+    owner_text,
+    plural,
+)
+from .verdicts import NO_VERDICT, describe
 
 # A phone's browser still scrolls this many rows well. The page stays below 3 MB.
 MAX_ROWS = 1000
-
-NO_VERDICT = {"verdict": "none", "for_ms": None, "evidence": {}}
 
 _SOCKET_DETAILS = ("cookie", "inode", "device", "mark", "timer", "retransmits", "idle_ms")
 # struct tcp_info counts round trips in microseconds and clocks in milliseconds
@@ -65,78 +71,80 @@ class Row(NamedTuple):
     unit: str | None
     user: object
     unsent_bytes: int
-    waiting: list[str]
+    queued: list[str]
 
 
-def row(entry: Finding) -> Row:
-    processes = entry["processes"] or [{}]
+def make_row(finding: Finding) -> Row:
+    """Return the cells of a connection."""
+    verdicts = finding["verdicts"] or [{"verdict": NO_VERDICT, "for_ms": None, "evidence": {}}]
+    processes = finding["processes"] or [{}]
     return Row(
-        host=entry["host"],
-        namespace=None if entry["namespace"] == "current" else entry["namespace"],
-        verdicts=" ".join(verdict["verdict"] for verdict in entry["verdicts"]) or "none",
-        evidence=[_evidence(entry, verdict) for verdict in entry["verdicts"] or [NO_VERDICT]],
-        details=_details(entry),
-        age=age_text(entry["for_ms"]),
-        age_ms=entry["for_ms"],
-        local=endpoint(entry, "local"),
-        remote=endpoint(entry, "remote"),
-        state=" ".join(part for part in (entry["protocol"], entry["state"]) if part),
-        program=owner_text(entry),
-        no_program="none" if entry["inode"] == 0 else "not known",
+        host=finding["host"],
+        namespace=None if finding["namespace"] == "current" else finding["namespace"],
+        verdicts=" ".join(verdict["verdict"] for verdict in verdicts),
+        evidence=[_evidence(finding, verdict) for verdict in verdicts],
+        details=_details(finding),
+        age=age_text(finding["for_ms"]),
+        age_ms=finding["for_ms"],
+        local=endpoint(finding, "local"),
+        remote=endpoint(finding, "remote"),
+        state=" ".join(part for part in (finding["protocol"], finding["state"]) if part),
+        program=owner_text(finding),
+        no_program="none" if finding["inode"] == 0 else "unknown",
         unit=processes[0].get("unit"),
-        user=entry["user"] if entry["user"] is not None else entry["uid"],
-        unsent_bytes=unsent(entry),
-        waiting=_waiting(entry),
+        user=finding["user"] if finding["user"] is not None else finding["uid"],
+        unsent_bytes=unsent_bytes(finding),
+        queued=_queued(finding),
     )
 
 
 def caption(totals: Mapping[str, Any], shown: int) -> str:
     """Return how many connections the table shows, and where the others are."""
     if totals["found"] == shown == 1:
-        return "It is the only one."
+        return "1 connection."
     if totals["found"] == shown:
-        return f"All {plural(shown, 'connection')}, those that wait longest first."
-    beside = totals["listed"] - shown
+        return f"All {plural(shown, 'connection')}, longest first."
+    not_shown = totals["listed"] - shown
     whole = plural(totals["found"], "connection")
-    parts = [f"{count_text(shown)} of {whole}, those that wait longest first."]
-    if beside:
-        parts.append(f"{count_text(beside)} more are described in the JSON document.")
+    parts = [f"{count_text(shown)} of {whole}, longest first."]
+    if not_shown:
+        parts.append(f"{count_text(not_shown)} more are in the JSON document.")
     if totals["left_out"]:
         parts.append(f"{count_text(totals['left_out'])} were only counted (truncated).")
     return " ".join(parts)
 
 
-def _evidence(entry: Finding, verdict: Mapping[str, Any]) -> Evidence:
+def _evidence(finding: Finding, verdict: Mapping[str, Any]) -> Evidence:
     return Evidence(
         css_class=colour_class(verdict["verdict"]),
-        title=words(verdict["verdict"]).title,
-        age=None if verdict["for_ms"] == entry["for_ms"] else age_text(verdict["for_ms"]),
-        numbers=numbers(verdict["evidence"])[:MOST_NUMBERS],
+        title=describe(verdict["verdict"]).title,
+        age=None if verdict["for_ms"] == finding["for_ms"] else age_text(verdict["for_ms"]),
+        numbers=evidence_texts(verdict["evidence"])[:MAX_NUMBERS],
     )
 
 
-def _details(entry: Finding) -> Numbers:
+def _details(finding: Finding) -> Numbers:
     """Return the numbers that do not fit beside the verdicts."""
     details: dict[str, Any] = {}
-    for verdict in entry["verdicts"]:
+    for verdict in finding["verdicts"]:
         known = [item for item in verdict["evidence"].items() if item[1] is not None]
-        details.update(known[MOST_NUMBERS:])
-    details.update((name, entry[name]) for name in _SOCKET_DETAILS if entry[name] is not None)
-    for name, value in (entry["tcp_info"] or {}).items():
+        details.update(known[MAX_NUMBERS:])
+    details.update((name, finding[name]) for name in _SOCKET_DETAILS if finding[name] is not None)
+    for name, value in (finding["tcp_info"] or {}).items():
         details.setdefault(_TCP_INFO_NAMES.get(name, name), value)
-    return numbers(details)
+    return evidence_texts(details)
 
 
-def _waiting(entry: Finding) -> list[str]:
+def _queued(finding: Finding) -> list[str]:
     lines = []
-    if unsent(entry):
-        lines.append(f"{size_text(unsent(entry))} to send")
-    unread = entry["recv_queue"] or 0
-    if unread and entry["state"] in _FIN_RECEIVED:
-        # The kernel counts the peer's FIN as one byte until the application has read up to it.
+    if unsent_bytes(finding):
+        lines.append(f"{size_text(unsent_bytes(finding))} to send")
+    unread = finding["recv_queue"] or 0
+    if unread and finding["state"] in _FIN_RECEIVED:
+        # The kernel counts the peer's FIN as one byte until the application reads it.
         unread -= 1
         if not unread:
-            lines.append("the end to read")
+            lines.append("FIN to read")
     if unread:
         lines.append(f"{size_text(unread)} to read")
     return lines

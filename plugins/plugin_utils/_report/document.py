@@ -1,58 +1,67 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: what all hosts answered as one document, which is also the JSON."""
+# Private to linuxnet.sockets.
+"""The results of all hosts as one document, which is also the JSON report."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from . import sentences
-from .finding import Finding, clean, finding, judged, number, program, unsent
-from .verdicts import RANK, certain
+from .finding import (
+    Finding,
+    has_verdicts,
+    integer,
+    make_finding,
+    program_name,
+    sanitize,
+    unsent_bytes,
+)
+from .verdicts import RANK, is_certain
 
 VERSION = 1
-# How long at least, in milliseconds: where one bar of the histogram ends and the next begins.
-AGE_STEPS = (1_000, 10_000, 60_000, 600_000, 3_600_000, 21_600_000, 86_400_000)
-MOST_RANKED = 10
-# States without a connection, or without anybody who waits for one.
-_NO_CONNECTION = ("listening", "closed", "bound-inactive", "time-wait", "syn-recv")
+# Limits between the bars of the age histogram, in milliseconds.
+AGE_STEPS_MS = (1_000, 10_000, 60_000, 600_000, 3_600_000, 21_600_000, 86_400_000)
+MAX_RANKED = 10
+# States that are no open connection.
+_NOT_OPEN = ("listening", "closed", "bound-inactive", "time-wait", "syn-recv")
 
 
 class ReportError(ValueError):
-    """What was given cannot be reported on; the message says why."""
+    """Invalid input of a report. The message names the expected input."""
 
 
-def document(
-    answers: Mapping[str, Any], facts: Mapping[str, Any] | None = None, *, time: str
+def build_report(
+    results: Mapping[str, Any], facts: Mapping[str, Any] | None = None, *, time: str
 ) -> dict[str, Any]:
-    """The whole report. Raises ReportError.
+    """Return the report of several hosts. The same input gives the same document.
 
-    answers: for each host what socket_diag_info answered, or that it failed or was not reached.
-    facts: for each host what socket_diag_facts answered, as far as it did. time: when, as shown.
-    The same input gives the same document.
+    results: for each host the result of socket_diag_info, or of a failed or unreachable task.
+    facts: for each host the result of socket_diag_facts, where there is one. time: time of the
+    report as shown. Raises ReportError.
     """
-    if not isinstance(answers, Mapping):
-        raise ReportError(f"a mapping of hosts to answers is needed, not {_kind(answers)}")
+    if not isinstance(results, Mapping):
+        raise ReportError(f"expected a mapping of host names to results, got {_type_name(results)}")
     known = facts if isinstance(facts, Mapping) else {}
     hosts, findings = [], []
-    for name in sorted(answers, key=_natural):
-        host, found = _host(clean(name, 253), answers[name], known.get(name))
+    for name in sorted(results, key=_natural):
+        host, host_findings = _host(sanitize(name, 253), results[name], known.get(name))
         hosts.append(host)
-        findings += found
-    findings.sort(key=_worst_first)
+        findings += host_findings
+    findings.sort(key=_severity)
     report: dict[str, Any] = {
         "version": VERSION,
-        "time": clean(time, 60),
+        "time": sanitize(time, 60),
         "headline": "",
         "remarks": [],
         "totals": _totals(hosts, findings),
         "ages": _ages(findings),
-        "peers": _ranking(findings, lambda each: each["remote"]),
-        "programs": _ranking(findings, program),
+        "peers": _ranking(findings, lambda finding: finding["remote"]),
+        "programs": _ranking(findings, program_name),
         "hosts": hosts,
         "findings": findings,
         "not_shown": list(sentences.NOT_SHOWN),
@@ -62,30 +71,30 @@ def document(
     return report
 
 
-def of_one_host(told: Any) -> dict[str, Any]:
-    """The document of one host, which is not named. Raises ReportError.
+def build_host_report(data: Any) -> dict[str, Any]:
+    """Return the report of one unnamed host.
 
-    told: its records, or what socket_diag_info answered.
+    data: socket records with verdicts, or a result of socket_diag_info. Raises ReportError.
     """
-    answer = told if isinstance(told, Mapping) else {"sockets": told, "matched": 0}
-    records = answer.get("sockets")
+    result = data if isinstance(data, Mapping) else {"sockets": data, "matched": 0}
+    records = result.get("sockets")
     if isinstance(records, str) or not isinstance(records, Sequence):
         raise ReportError(
-            f"records or the result of socket_diag_info are needed, not {_kind(told)}"
+            f"expected socket records or a socket_diag_info result, got {_type_name(data)}"
         )
     for index, record in enumerate(records):
         if not isinstance(record, Mapping):
-            raise ReportError(f"record {index} is {_kind(record)}, not a mapping")
-        if not judged(record):
+            raise ReportError(f"record {index}: expected a mapping, got {_type_name(record)}")
+        if not has_verdicts(record):
             raise ReportError(
-                f"record {index} has no verdicts: ask socket_diag_info for details: [verdicts]"
+                f"record {index} has no verdicts; set details: [verdicts] in socket_diag_info"
             )
-    return document({"": answer}, time="")
+    return build_report({"": result}, time="")
 
 
-def counted(findings: Iterable[Finding]) -> dict[str, int]:
-    """How many connections have which leading verdict, in order of precedence."""
-    counts = Counter(each["leading"] for each in findings)
+def count_verdicts(findings: Iterable[Finding]) -> dict[str, int]:
+    """Return the number of connections by leading verdict, in order of precedence."""
+    counts = Counter(finding["leading"] for finding in findings)
     return {name: counts[name] for name in sorted(counts, key=_rank)}
 
 
@@ -93,13 +102,13 @@ def _rank(name: str) -> tuple[int, str]:
     return RANK.get(name, len(RANK)), name
 
 
-def _host(name: str, answer: Any, facts: Any) -> tuple[dict[str, Any], list[Finding]]:
-    answer = answer if isinstance(answer, Mapping) else {}
-    told = _facts(facts)
-    records = answer.get("sockets")
+def _host(name: str, result: Any, facts_result: Any) -> tuple[dict[str, Any], list[Finding]]:
+    result = result if isinstance(result, Mapping) else {}
+    facts = _facts(facts_result)
+    may_destroy = facts.get("may_destroy")
     host: dict[str, Any] = {
         "name": name,
-        "status": _status(answer),
+        "status": _status(result),
         "message": None,
         "found": 0,
         "listed": 0,
@@ -108,136 +117,140 @@ def _host(name: str, answer: Any, facts: Any) -> tuple[dict[str, Any], list[Find
         "longest_ms": None,
         "owners_unknown": 0,
         "waiting_bytes": 0,
-        "connections": _connections(told),
-        "kernel": None if told.get("kernel") is None else clean(told["kernel"], 80),
-        "may_destroy": told.get("may_destroy")
-        if told.get("may_destroy") in (True, False)
-        else None,
+        "connections": _open_connections(facts),
+        "kernel": None if facts.get("kernel") is None else sanitize(facts["kernel"], 80),
+        "may_destroy": may_destroy if may_destroy in (True, False) else None,
     }
     if host["status"] != "looked":
-        host["message"] = _message(answer)
+        host["message"] = _failure_message(result)
         return host, []
-    found = [finding(name, each) for each in records or () if isinstance(each, Mapping)]
-    host["listed"] = len(found)
-    host["found"] = max(number(answer.get("matched")) or 0, len(found))
-    host["certain"] = sum(certain(each["leading"]) for each in found)
-    host["verdicts"] = counted(found)
-    host["longest_ms"] = max(
-        (each["for_ms"] for each in found if each["for_ms"] is not None), default=None
+    records = result.get("sockets") or ()
+    findings = [make_finding(name, record) for record in records if isinstance(record, Mapping)]
+    host["listed"] = len(findings)
+    host["found"] = max(integer(result.get("matched")) or 0, len(findings))
+    host["certain"] = sum(is_certain(finding["leading"]) for finding in findings)
+    host["verdicts"] = count_verdicts(findings)
+    host["longest_ms"] = _longest(finding["for_ms"] for finding in findings)
+    host["owners_unknown"] = sum(
+        not finding["processes"] and finding["inode"] != 0 for finding in findings
     )
-    host["owners_unknown"] = sum(not each["processes"] and each["inode"] != 0 for each in found)
-    host["waiting_bytes"] = sum(map(unsent, found))
-    return host, found
+    host["waiting_bytes"] = sum(map(unsent_bytes, findings))
+    return host, findings
 
 
-def _status(answer: Mapping[str, Any]) -> str:
-    if answer.get("unreachable"):
+def _longest(durations: Iterable[int | None]) -> int | None:
+    return max((duration for duration in durations if duration is not None), default=None)
+
+
+def _status(result: Mapping[str, Any]) -> str:
+    if result.get("unreachable"):
         return "unreachable"
-    if answer.get("failed"):
+    if result.get("failed"):
         return "failed"
-    sockets = answer.get("sockets")
-    looked = isinstance(sockets, Sequence) and not isinstance(sockets, str)
-    return "looked" if looked else "not_asked"
+    sockets = result.get("sockets")
+    return (
+        "looked" if isinstance(sockets, Sequence) and not isinstance(sockets, str) else "not_asked"
+    )
 
 
-def _message(answer: Mapping[str, Any]) -> str | None:
-    """What was said of the failure; of a module that did not even run, what came instead of it."""
-    said = [answer[key] for key in ("msg", "module_stderr") if answer.get(key)]
-    return clean(" ".join(" ".join(map(str, said)).split())) if said else None
+def _failure_message(result: Mapping[str, Any]) -> str | None:
+    """Return the message and the standard error of a failed module on one line."""
+    parts = [str(result[key]) for key in ("msg", "module_stderr") if result.get(key)]
+    return sanitize(" ".join(" ".join(parts).split())) if parts else None
 
 
-def _facts(answer: Any) -> Mapping[str, Any]:
-    """The facts inside of an answer of socket_diag_facts; empty where there are none."""
+def _facts(result: Any) -> Mapping[str, Any]:
+    """Return the facts in a result of socket_diag_facts; empty if there are none."""
     for key in ("ansible_facts", "socket_diag"):
-        answer = answer.get(key) if isinstance(answer, Mapping) else None
-    return answer if isinstance(answer, Mapping) else {}
+        result = result.get(key) if isinstance(result, Mapping) else None
+    return result if isinstance(result, Mapping) else {}
 
 
-def _connections(facts: Mapping[str, Any]) -> int | None:
+def _open_connections(facts: Mapping[str, Any]) -> int | None:
     totals = facts.get("totals")
     if not isinstance(totals, Mapping):
         return None
     tcp = totals.get("tcp")
     states = tcp if isinstance(tcp, Mapping) else {}
-    return sum(number(count) or 0 for state, count in states.items() if state not in _NO_CONNECTION)
+    return sum(integer(count) or 0 for state, count in states.items() if state not in _NOT_OPEN)
 
 
 def _totals(hosts: Sequence[Mapping[str, Any]], findings: Sequence[Finding]) -> dict[str, Any]:
-    looked = [host for host in hosts if host["status"] == "looked"]
-    told = [host["connections"] for host in looked if host["connections"] is not None]
+    answered = [host for host in hosts if host["status"] == "looked"]
+    open_connections = [host["connections"] for host in answered if host["connections"] is not None]
     return {
         "hosts": len(hosts),
-        "looked": len(looked),
+        "looked": len(answered),
         "unreachable": sum(host["status"] == "unreachable" for host in hosts),
         "failed": sum(host["status"] == "failed" for host in hosts),
         "not_asked": sum(host["status"] == "not_asked" for host in hosts),
-        "affected": sum(host["certain"] > 0 for host in looked),
-        "connections": sum(told) if told else None,
-        "found": sum(host["found"] for host in looked),
+        "affected": sum(host["certain"] > 0 for host in answered),
+        "connections": sum(open_connections) if open_connections else None,
+        "found": sum(host["found"] for host in answered),
         "listed": len(findings),
-        "left_out": sum(host["found"] - host["listed"] for host in looked),
-        "certain": sum(host["certain"] for host in looked),
-        "verdicts": counted(findings),
-        "longest_ms": max(
-            (host["longest_ms"] for host in looked if host["longest_ms"] is not None), default=None
-        ),
-        "owners_unknown": sum(host["owners_unknown"] for host in looked),
-        "waiting_bytes": sum(host["waiting_bytes"] for host in looked),
+        "left_out": sum(host["found"] - host["listed"] for host in answered),
+        "certain": sum(host["certain"] for host in answered),
+        "verdicts": count_verdicts(findings),
+        "longest_ms": _longest(host["longest_ms"] for host in answered),
+        "owners_unknown": sum(host["owners_unknown"] for host in answered),
+        "waiting_bytes": sum(host["waiting_bytes"] for host in answered),
     }
 
 
 def _ages(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """Bars from the youngest to the oldest; the last, with from_ms null, is of unknown age."""
+    """Return the bars of the age histogram, youngest first. The last one is of unknown age."""
+    known = [finding for finding in findings if finding["for_ms"] is not None]
     bars = []
-    for low, high in zip((0, *AGE_STEPS), (*AGE_STEPS, None)):
+    for low, high in zip((0, *AGE_STEPS_MS), (*AGE_STEPS_MS, None)):
         inside = [
-            each
-            for each in findings
-            if each["for_ms"] is not None
-            and low <= each["for_ms"]
-            and (high is None or each["for_ms"] < high)
+            finding
+            for finding in known
+            if low <= finding["for_ms"] and (high is None or finding["for_ms"] < high)
         ]
-        bars.append({"from_ms": low, "to_ms": high, "verdicts": counted(inside)})
-    unknown = [each for each in findings if each["for_ms"] is None]
-    return [*bars, {"from_ms": None, "to_ms": None, "verdicts": counted(unknown)}]
+        bars.append({"from_ms": low, "to_ms": high, "verdicts": count_verdicts(inside)})
+    unknown = [finding for finding in findings if finding["for_ms"] is None]
+    return [*bars, {"from_ms": None, "to_ms": None, "verdicts": count_verdicts(unknown)}]
 
 
-def _ranking(findings: Sequence[Finding], key: Any) -> list[dict[str, Any]]:
-    """Who has the most findings: {name, found, hosts, verdicts}, at most MOST_RANKED."""
+def _ranking(
+    findings: Sequence[Finding], key: Callable[[Finding], str | None]
+) -> list[dict[str, Any]]:
+    """Return {name, found, hosts, verdicts} of the MAX_RANKED groups with the most findings."""
     groups: dict[str, list[Finding]] = {}
-    for each in findings:
-        name = key(each)
+    for finding in findings:
+        name = key(finding)
         if name is not None:
-            groups.setdefault(name, []).append(each)
-    most = sorted(groups.items(), key=lambda item: (-len(item[1]), _natural(item[0])))
+            groups.setdefault(name, []).append(finding)
+    largest = sorted(groups.items(), key=lambda item: (-len(item[1]), _natural(item[0])))
     return [
         {
             "name": name,
-            "found": len(inside),
-            "hosts": len({each["host"] for each in inside}),
-            "verdicts": counted(inside),
+            "found": len(group),
+            "hosts": len({finding["host"] for finding in group}),
+            "verdicts": count_verdicts(group),
         }
-        for name, inside in most[:MOST_RANKED]
+        for name, group in largest[:MAX_RANKED]
     ]
 
 
-def _worst_first(each: Finding) -> tuple[Any, ...]:
-    age = each["for_ms"]
+def _severity(finding: Finding) -> tuple[Any, ...]:
+    """Sort key: certain before uncertain, longest first, then a stable order."""
+    for_ms = finding["for_ms"]
     return (
-        not certain(each["leading"]),
-        0 if age is None else -age,
-        _natural(each["host"]),
-        _rank(each["leading"]),
-        str(each["remote"]),
-        each["remote_port"] or 0,
-        str(each["local"]),
-        each["local_port"] or 0,
-        str(each["cookie"]),
+        not is_certain(finding["leading"]),
+        0 if for_ms is None else -for_ms,
+        _natural(finding["host"]),
+        _rank(finding["leading"]),
+        str(finding["remote"]),
+        finding["remote_port"] or 0,
+        str(finding["local"]),
+        finding["local_port"] or 0,
+        str(finding["cookie"]),
     )
 
 
 def _natural(name: object) -> tuple[tuple[int, int, str], ...]:
-    """web-2 before web-10."""
+    """Sort key that puts web-2 before web-10."""
     return tuple(
         (0, int(part), part) if part.isascii() and part.isdigit() else (1, 0, part)
         for part in re.split(r"([0-9]+)", str(name))
@@ -245,9 +258,9 @@ def _natural(name: object) -> tuple[tuple[int, int, str], ...]:
     )
 
 
-def _kind(value: object) -> str:
-    """The plain name of a type; Ansible's own are subclasses with names that tell nobody much."""
-    for kind in (bool, int, float, str, list, dict):
-        if isinstance(value, kind):
-            return kind.__name__
+def _type_name(value: object) -> str:
+    """Return the built-in type name. Ansible's own types are subclasses with internal names."""
+    for builtin in (bool, int, float, str, list, dict):
+        if isinstance(value, builtin):
+            return builtin.__name__
     return type(value).__name__

@@ -1,9 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: a socket record as a finding: its verdicts in order, and the rest.
+# Private to linuxnet.sockets.
+"""A socket record as a finding: its verdicts in order of precedence, and sanitized values.
 
-Whatever comes from a host is taken as untrusted: types are checked, and text is cleaned.
+Everything that a host returns is untrusted: types are checked and text is sanitized.
 """
 
 from __future__ import annotations
@@ -13,13 +14,23 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .verdicts import RANK, certain
+from .verdicts import NO_VERDICT, RANK, is_certain
 
 Finding = dict[str, Any]
 
-# What is taken over from a record as it is, by type.
-_TEXTS = ("namespace", "protocol", "state", "local", "remote", "device", "user", "cookie", "timer")
-_NUMBERS = (
+# Keys of a record that a finding keeps, by type.
+_TEXT_KEYS = (
+    "namespace",
+    "protocol",
+    "state",
+    "local",
+    "remote",
+    "device",
+    "user",
+    "cookie",
+    "timer",
+)
+_INTEGER_KEYS = (
     "local_port",
     "remote_port",
     "uid",
@@ -30,8 +41,8 @@ _NUMBERS = (
     "idle_ms",
     "retransmits",
 )
-# Of struct tcp_info, by the kernel's names and in its units (include/uapi/linux/tcp.h).
-TCP_INFO = (
+# Members of struct tcp_info, in the kernel's names and units (include/uapi/linux/tcp.h).
+TCP_INFO_KEYS = (
     "rtt",
     "rto",
     "backoff",
@@ -47,115 +58,123 @@ TCP_INFO = (
     "last_data_recv",
     "last_ack_recv",
 )
-_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_LONGEST = 300
+# States in which a SYN or a FIN waits for its acknowledgement.
+_SYN_OR_FIN_UNACKED = ("syn-sent", "fin-wait-1", "closing", "last-ack")
+_INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_MAX_TEXT = 300
 
 
-def clean(value: object, longest: int = _LONGEST) -> str:
-    """Text with nothing in it that acts without being seen.
+def sanitize(value: object, max_length: int = _MAX_TEXT) -> str:
+    """Return text of limited length without invisible characters.
 
-    Controls, marks of direction, lone surrogates and the like are shown as escapes, so that no name
-    can turn a line around, and what is too long is cut.
+    Control characters, direction marks, lone surrogates and similar characters become escapes such
+    as `\\u{202e}`, so that no name can change how its line is displayed.
     """
     text = str(value)
-    cut = len(text) > longest
+    cut = len(text) > max_length
     if cut:
-        text = text[: longest - 1]
+        text = text[: max_length - 1]
     if not (text.isascii() and text.isprintable()):
         text = "".join(
-            f"\\u{{{ord(each):x}}}" if unicodedata.category(each) in _INVISIBLE else each
-            for each in text
+            f"\\u{{{ord(char):x}}}" if unicodedata.category(char) in _INVISIBLE_CATEGORIES else char
+            for char in text
         )
     return f"{text}…" if cut else text
 
 
-def number(value: object) -> int | None:
+def integer(value: object) -> int | None:
+    """Return an integer as it is, and None for every other type."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def finding(host: str, record: Mapping[str, Any]) -> Finding:
-    """A finding has the same keys whatever the record lacks; null is unknown.
+def make_finding(host: str, record: Mapping[str, Any]) -> Finding:
+    """Return the finding of a record. It has the same keys for every record; null is unknown.
 
-    verdicts: the most telling first, each {verdict, for_ms, evidence}. leading: the first one's
-    name, `none` without any. for_ms: how long at least, of the first verdict that says so.
+    verdicts: in order of precedence, each {verdict, for_ms, evidence}. leading: name of the first
+    verdict, or `none`. for_ms: proven minimum duration of the first verdict that has one.
     """
     verdicts = _verdicts(record)
-    entry: Finding = {
+    finding: Finding = {
         "host": host,
-        "leading": verdicts[0]["verdict"] if verdicts else "none",
+        "leading": verdicts[0]["verdict"] if verdicts else NO_VERDICT,
         "for_ms": _for_ms(verdicts),
         "verdicts": verdicts,
     }
-    for key in _TEXTS:
+    for key in _TEXT_KEYS:
         value = record.get(key)
-        entry[key] = None if value is None else clean(value)
-    for key in _NUMBERS:
-        entry[key] = number(record.get(key))
-    entry["processes"] = _processes(record.get("processes"))
+        finding[key] = None if value is None else sanitize(value)
+    for key in _INTEGER_KEYS:
+        finding[key] = integer(record.get(key))
+    finding["processes"] = _processes(record.get("processes"))
     info = record.get("tcp_info")
-    entry["tcp_info"] = (
-        {key: number(info.get(key)) for key in TCP_INFO if number(info.get(key)) is not None}
+    finding["tcp_info"] = (
+        {key: info[key] for key in TCP_INFO_KEYS if integer(info.get(key)) is not None}
         if isinstance(info, Mapping)
         else None
     )
-    return entry
+    return finding
 
 
-def unsent(entry: Finding) -> int:
-    """Bytes that are not sent or not acknowledged. The kernel counts a SYN or a FIN that is not
-    acknowledged as a byte."""
-    return max(0, (entry["send_queue"] or 0) - (entry["state"] in _END_ON_ITS_WAY))
+def unsent_bytes(finding: Finding) -> int:
+    """Return the bytes that are unsent or unacknowledged.
+
+    The kernel counts an unacknowledged SYN or FIN as one byte of the send queue.
+    """
+    return max(0, (finding["send_queue"] or 0) - (finding["state"] in _SYN_OR_FIN_UNACKED))
 
 
-_END_ON_ITS_WAY = ("syn-sent", "fin-wait-1", "closing", "last-ack")
-
-
-def judged(record: Mapping[str, Any]) -> bool:
-    """Whether the record was asked for verdicts at all."""
+def has_verdicts(record: Mapping[str, Any]) -> bool:
+    """Whether the record was requested with verdicts."""
     return any(record.get(key) is not None for key in ("stuck", "stranded", "superseded"))
 
 
+def program_name(finding: Finding) -> str | None:
+    """Return the systemd unit or the command that holds the socket, None if it is unknown."""
+    processes = finding["processes"]
+    return (processes[0]["unit"] or processes[0]["comm"]) if processes else None
+
+
 def _verdicts(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = []
+    verdicts = []
     for key in ("stuck", "stranded"):
-        told = record.get(key)
-        if isinstance(told, Sequence) and not isinstance(told, str):
-            found += [_verdict(each) for each in told if isinstance(each, Mapping)]
+        entries = record.get(key)
+        if isinstance(entries, Sequence) and not isinstance(entries, str):
+            verdicts += [_verdict(entry) for entry in entries if isinstance(entry, Mapping)]
     superseded = record.get("superseded")
     if isinstance(superseded, Mapping):
-        by = superseded.get("by")
-        # The connection that is heard; nothing tells that it is the newer one.
-        evidence = (
-            {f"other_{key}": value for key, value in by.items()} if isinstance(by, Mapping) else {}
-        )
-        found.append(
-            _verdict(
-                {
-                    "verdict": "superseded",
-                    "for_ms": superseded.get("silent_ms"),
-                    "evidence": evidence,
-                }
-            )
-        )
-    return sorted(found, key=lambda each: (RANK.get(each["verdict"], len(RANK)), each["verdict"]))
+        verdicts.append(_superseded(superseded))
+    return sorted(
+        verdicts, key=lambda entry: (RANK.get(entry["verdict"], len(RANK)), entry["verdict"])
+    )
 
 
-def _verdict(told: Mapping[str, Any]) -> dict[str, Any]:
-    evidence = told.get("evidence")
+def _superseded(entry: Mapping[str, Any]) -> dict[str, Any]:
+    # `other`, not `newer`: the kernel does not tell which connection is newer.
+    by = entry.get("by")
+    evidence = (
+        {f"other_{key}": value for key, value in by.items()} if isinstance(by, Mapping) else {}
+    )
+    return _verdict(
+        {"verdict": "superseded", "for_ms": entry.get("silent_ms"), "evidence": evidence}
+    )
+
+
+def _verdict(entry: Mapping[str, Any]) -> dict[str, Any]:
+    evidence = entry.get("evidence")
     return {
-        "verdict": clean(told.get("verdict"), 40),
-        "for_ms": number(told.get("for_ms")),
-        "evidence": _flat(evidence) if isinstance(evidence, Mapping) else {},
+        "verdict": sanitize(entry.get("verdict"), 40),
+        "for_ms": integer(entry.get("for_ms")),
+        "evidence": _flatten(evidence) if isinstance(evidence, Mapping) else {},
     }
 
 
-def _flat(evidence: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Names and plain values; what is nested gets the outer name in front."""
+def _flatten(evidence: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Return names and plain values; the name of a nested value starts with the outer name."""
     flat: dict[str, Any] = {}
     for key, value in evidence.items():
-        name = clean(f"{prefix}{key}", 60)
+        name = sanitize(f"{prefix}{key}", 60)
         if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{name}_"))
+            flat.update(_flatten(value, f"{name}_"))
         elif (
             value is None
             or isinstance(value, (bool, int))
@@ -163,37 +182,30 @@ def _flat(evidence: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
         ):
             flat[name] = value
         elif isinstance(value, Sequence) and not isinstance(value, str):
-            flat[name] = clean(", ".join(str(each) for each in value))
+            flat[name] = sanitize(", ".join(str(item) for item in value))
         else:
-            flat[name] = clean(value)
+            flat[name] = sanitize(value)
     return flat
 
 
 def _for_ms(verdicts: Sequence[Mapping[str, Any]]) -> int | None:
-    """A verdict that is only perhaps one does not lend its clock to one that is certain."""
-    for each in verdicts:
-        if each["for_ms"] is not None and certain(each["verdict"]) == certain(
-            verdicts[0]["verdict"]
-        ):
-            return int(each["for_ms"])
+    """Return the first known duration among verdicts that are as certain as the first one."""
+    for entry in verdicts:
+        same = is_certain(entry["verdict"]) == is_certain(verdicts[0]["verdict"])
+        if entry["for_ms"] is not None and same:
+            return int(entry["for_ms"])
     return None
 
 
-def _processes(held: object) -> list[dict[str, Any]] | None:
-    if not isinstance(held, Sequence) or isinstance(held, str):
+def _processes(value: object) -> list[dict[str, Any]] | None:
+    if not isinstance(value, Sequence) or isinstance(value, str):
         return None
     return [
         {
-            "pid": number(each.get("pid")),
-            "comm": clean(each.get("comm"), 60),
-            "unit": None if each.get("unit") is None else clean(each["unit"], 120),
+            "pid": integer(process.get("pid")),
+            "comm": sanitize(process.get("comm"), 60),
+            "unit": None if process.get("unit") is None else sanitize(process["unit"], 120),
         }
-        for each in held
-        if isinstance(each, Mapping)
+        for process in value
+        if isinstance(process, Mapping)
     ]
-
-
-def program(entry: Finding) -> str | None:
-    """The systemd unit that holds it, or the command; None where no process is known."""
-    held = entry["processes"]
-    return (held[0]["unit"] or held[0]["comm"]) if held else None

@@ -25,64 +25,61 @@ from markupsafe import Markup
 from .._formatting import size_text
 from . import charts, connections
 from .document import VERSION, ReportError
-from .finding import clean
-from .sentences import age_text, count_text, listed_text, plural, time_text
-from .verdicts import VERDICTS, words
+from .finding import sanitize
+from .sentences import age_text, count_text, join_names, plural, time_text
+from .verdicts import VERDICTS, describe
 
 MAX_CARDS = 100
 _MAX_BARS = 20
 _MAX_OPEN_HEALTHY = 24
-_LONGEST_TEXT = 10_000
+_MAX_TEXT = 10_000
 
 _FOLDER = Path(__file__).parent
 _ICON_COLOURS = {"good": "12805c", "maybe": "6b7280", "gap": "b3541e", "bad": "b3261e"}
-_HOST_STATUS = {"unreachable": "not reached", "failed": "failed", "not_asked": "no answer"}
+_HOST_STATUS = {"unreachable": "unreachable", "failed": "failed", "not_asked": "no result"}
 
 
-def page(report: Mapping[str, Any], *, json: str | None = None) -> str:
+def render_page(report: Mapping[str, Any], *, json_path: str | None = None) -> str:
     """Render the page. The same report gives the same bytes.
 
-    report: result of document(). json: path of the same report as JSON; the page links to a file of
-    this name beside it. Raises ReportError.
+    report: result of build_report(). json_path: path of the same report as JSON; the page links to
+    a file of this name in its own directory. Raises ReportError.
     """
     if not isinstance(report, Mapping) or report.get("version") != VERSION:
-        raise ReportError(f"a report of version {VERSION} is needed, made by stuck_report")
+        raise ReportError(f"expected a report of version {VERSION} from the stuck_report filter")
     totals = report["totals"]
     findings = report["findings"][: connections.MAX_ROWS]
     state = _state(totals)
     style, script = (
         _FOLDER.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "script.js")
     )
-    json_name = posixpath.basename(json) if json else None
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            report=report,
-            state=state,
-            icon_colour=_ICON_COLOURS[state],
-            # Both are files of the collection, and their hashes cover each byte.
-            style=Markup(style),
-            script=Markup(script),
-            style_hash=_csp_hash(style),
-            script_hash=_csp_hash(script),
-            tiles=_tiles(totals),
-            bar_length=charts.BAR_LENGTH,
-            column_length=charts.COLUMN_LENGTH,
-            legend=charts.legend(totals["verdicts"], totals["left_out"]),
-            host_chart=_host_chart(report["hosts"]) if totals["looked"] > 1 else None,
-            age_columns=charts.age_columns(report["ages"]),
-            rankings=_rankings(report),
-            hosts=_hosts(report["hosts"]),
-            host_status=_HOST_STATUS,
-            verdict_choices=[(name, words(name).title) for name in totals["verdicts"]],
-            host_choices=[(name, name) for name in sorted({entry["host"] for entry in findings})],
-            table_caption=connections.caption(totals, len(findings)),
-            rows=map(connections.row, findings),
-            glossary=_glossary(totals["verdicts"]),
-            json_name=json_name,
-            json_url=urllib.parse.quote(json_name or ""),
-        )
+    template = _environment().get_template("page.html.j2")
+    json_name = posixpath.basename(json_path) if json_path else None
+    return template.render(
+        report=report,
+        state=state,
+        icon_colour=_ICON_COLOURS[state],
+        # Both are files of the collection, and their hashes cover each byte.
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_csp_hash(style),
+        script_hash=_csp_hash(script),
+        tiles=_tiles(totals),
+        bar_length=charts.BAR_LENGTH,
+        column_length=charts.COLUMN_LENGTH,
+        legend=charts.legend(totals["verdicts"], totals["left_out"]),
+        host_chart=_host_chart(report["hosts"]) if totals["looked"] > 1 else None,
+        age_columns=charts.age_columns(report["ages"]),
+        rankings=_rankings(report),
+        hosts=_hosts(report["hosts"]),
+        host_status=_HOST_STATUS,
+        verdict_choices=[(name, describe(name).title) for name in totals["verdicts"]],
+        host_choices=[(name, name) for name in sorted({entry["host"] for entry in findings})],
+        table_caption=connections.caption(totals, len(findings)),
+        rows=map(connections.make_row, findings),
+        glossary=_glossary(totals["verdicts"]),
+        json_name=json_name,
+        json_url=urllib.parse.quote(json_name or ""),
     )
 
 
@@ -95,7 +92,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         # Escaping makes text harmless to the browser; this also shows invisible characters.
-        finalize=lambda value: value if isinstance(value, Markup) else clean(value, _LONGEST_TEXT),
+        finalize=lambda value: value if isinstance(value, Markup) else sanitize(value, _MAX_TEXT),
     )
     environment.filters.update(number=count_text, count=plural, time=time_text)
     return environment
@@ -116,6 +113,8 @@ def _state(totals: Mapping[str, Any]) -> str:
 
 
 class _Tile(NamedTuple):
+    """A number at the top of the page. note: text below it."""
+
     title: str
     value: str
     note: str | None
@@ -134,28 +133,28 @@ def _tiles(totals: Mapping[str, Any]) -> list[_Tile]:
         _Tile(
             "hosts affected",
             f"{count_text(totals['affected'])} of {count_text(totals['hosts'])}",
-            f"{count_text(missing)} not looked at" if missing else "all looked at",
+            f"{count_text(missing)} did not answer" if missing else "all answered",
         ),
     ]
     if totals["longest_ms"] is not None:
         tiles.append(
-            _Tile("the longest", f"≥ {age_text(totals['longest_ms'])}", "proven by a clock")
+            _Tile("longest", f"≥ {age_text(totals['longest_ms'])}", "proven by kernel clocks")
         )
     if totals["found"]:
         tiles.append(
-            _Tile("waiting", size_text(totals["waiting_bytes"]), "unsent or unacknowledged")
+            _Tile("queued", size_text(totals["waiting_bytes"]), "unsent or unacknowledged")
         )
     if uncertain and totals["certain"]:
-        tiles.append(_Tile("not certain", count_text(uncertain), "may be in order"))
+        tiles.append(_Tile("possibly stuck", count_text(uncertain), "may be healthy"))
     return tiles
 
 
 def _host_chart(hosts: Sequence[Mapping[str, Any]]) -> charts.BarChart:
     affected = sorted((host for host in hosts if host["found"]), key=lambda host: -host["found"])
-    caption = "Each connection counts once, under its first verdict."
+    caption = "Each connection counts once, under its leading verdict."
     rest = [host["name"] for host in affected[_MAX_BARS:]]
     if rest:
-        caption += f" {plural(len(rest), 'more host')}: {listed_text(rest, 4)}."
+        caption += f" {plural(len(rest), 'more host')}: {join_names(rest, 4)}."
     bars = (
         charts.Bar(host["name"], host["verdicts"], host["found"] - host["listed"])
         for host in affected[:_MAX_BARS]
@@ -174,14 +173,16 @@ def _rankings(report: Mapping[str, Any]) -> list[charts.BarChart]:
     return [
         charts.bar_chart(title, caption, bars(report[key]))
         for key, title, caption in (
-            ("peers", "Top peers", "The other ends with the most."),
-            ("programs", "Top programs", "Who holds them here."),
+            ("peers", "Top peers", "Remote addresses with the most connections."),
+            ("programs", "Top programs", "systemd units or commands with the most connections."),
         )
         if report[key]
     ]
 
 
 class _Card(NamedTuple):
+    """A host with findings. left_out: connections that were counted but not listed."""
+
     host: Mapping[str, Any]
     summary: str
     segments: list[charts.Segment]
@@ -190,7 +191,11 @@ class _Card(NamedTuple):
 
 
 class _Hosts(NamedTuple):
-    """missing, affected: at most MAX_CARDS in all; more: how many cards were cut."""
+    """Cards, and hosts without findings.
+
+    missing, affected: at most MAX_CARDS in total. more: number of cards beyond that.
+    healthy_open: whether the page shows the healthy hosts at once.
+    """
 
     missing: list[Mapping[str, Any]]
     affected: list[_Card]
@@ -222,7 +227,7 @@ def _card(host: Mapping[str, Any]) -> _Card:
     if host["connections"] is not None:
         facts.append(f"of {plural(host['connections'], 'TCP connection')}")
     if host["longest_ms"] is not None:
-        facts.append(f"the longest for at least {age_text(host['longest_ms'])}")
+        facts.append(f"longest: at least {age_text(host['longest_ms'])}")
     return _Card(
         host,
         ", ".join(facts),
@@ -237,7 +242,7 @@ def _glossary(verdicts: Mapping[str, int]) -> dict[str, list[dict[str, str]]]:
 
     def explain(names: Iterable[str]) -> list[dict[str, str]]:
         return [
-            {"verdict": name, "css_class": charts.colour_class(name), **words(name)._asdict()}
+            {"verdict": name, "css_class": charts.colour_class(name), **describe(name)._asdict()}
             for name in names
         ]
 

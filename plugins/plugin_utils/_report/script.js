@@ -2,7 +2,7 @@
    GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
    SPDX-License-Identifier: GPL-3.0-or-later
 
-   Sorts and filters the table of connections. The page says all that it has to say without it. */
+   Sort and filter the table of connections. The page is complete without this script. */
 (() => {
   "use strict";
   const table = document.getElementById("table");
@@ -23,13 +23,13 @@
     const host = field("host") ? field("host").value : "";
     const words = field("find").value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
-    for (const each of rows) {
-      const fits =
-        (!verdict || each.verdicts.includes(verdict)) &&
-        (!host || each.host === host) &&
-        words.every((word) => each.text.includes(word));
-      each.row.hidden = !fits;
-      shown += fits;
+    for (const entry of rows) {
+      const matches =
+        (!verdict || entry.verdicts.includes(verdict)) &&
+        (!host || entry.host === host) &&
+        words.every((word) => entry.text.includes(word));
+      entry.row.hidden = !matches;
+      shown += matches;
     }
     count.textContent = shown === rows.length ? "" : `${shown} of ${rows.length} shown`;
   };
@@ -38,23 +38,23 @@
   const headers = [...table.tHead.rows[0].cells];
   const sort = (header, index) => {
     const numbers = header.dataset.sort === "number";
-    const before = header.getAttribute("aria-sort");
+    const current = header.getAttribute("aria-sort");
     const first = numbers ? "descending" : "ascending";
-    const other = numbers ? "ascending" : "descending";
-    const order = before === first ? other : first;
+    const second = numbers ? "ascending" : "descending";
+    const order = current === first ? second : first;
     const sign = order === "ascending" ? 1 : -1;
     const key = ({ row }) =>
       numbers ? Number(row.cells[index].dataset.number ?? NaN) : row.cells[index].textContent;
-    const keyed = rows.map((each) => [key(each), each]);
-    keyed.sort(([one], [two]) => {
-      if (!numbers) return sign * compare(one, two);
-      // What is not known comes last, whichever way.
-      if (Number.isNaN(one) || Number.isNaN(two)) return Number.isNaN(one) - Number.isNaN(two);
-      return sign * (one - two);
+    const keyed = rows.map((entry) => [key(entry), entry]);
+    keyed.sort(([a], [b]) => {
+      if (!numbers) return sign * compare(a, b);
+      // Unknown values come last in both orders.
+      if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b);
+      return sign * (a - b);
     });
-    for (const each of headers) each.removeAttribute("aria-sort");
+    for (const other of headers) other.removeAttribute("aria-sort");
     header.setAttribute("aria-sort", order);
-    body.append(...keyed.map(([, each]) => each.row));
+    body.append(...keyed.map(([, entry]) => entry.row));
   };
 
   headers.forEach((header, index) => {

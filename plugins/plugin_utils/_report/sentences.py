@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: what a report says in sentences, and how its numbers are written."""
+# Private to linuxnet.sockets.
+"""Headline and remarks of a report, and the format of its counts, times and evidence."""
 
 from __future__ import annotations
 
@@ -9,32 +10,30 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .._formatting import address_text, duration_text, size_text
-from .verdicts import certain, words
+from .._formatting import duration_text, endpoint_text, size_text
+from .verdicts import describe, is_certain
 
-# What no look at sockets can tell.
+# Limits of every report, independent of its data.
 NOT_SHOWN = (
     (
-        "Connections that a host only forwards: routers, NAT, containers behind a bridge. They "
-        "have no socket there. Ask the hosts at their ends."
+        "Forwarded connections (routers, NAT, containers behind a bridge): they have no socket on "
+        "the host that forwards them. Run the report on their endpoints."
     ),
-    "Sockets in network namespaces other than those that were asked for.",
+    "Sockets in network namespaces that you did not select.",
     (
-        "What is protected: the report does not ask what may be destroyed. SSH sessions and "
-        "connections of the kernel (NFS, iSCSI) are listed like any other, and socket_destroy and "
-        "socket_drain spare them."
+        "Protection: the report does not evaluate the guard. It lists SSH sessions and connections "
+        "of the kernel (NFS, iSCSI) like any other; socket_destroy and socket_drain protect them."
     ),
     (
-        "Owners that may not be read. Without root, or in a container, the process that holds a "
+        "Owners that could not be read: without root, or in a container, the process that holds a "
         "socket can be unknown."
     ),
-    "What an application means to do. A verdict says what the kernel has seen, in numbers.",
+    "The intent of the application: a verdict states only what the kernel measured.",
 )
 
-
-_MOST_REASONS = 3
-# Of the numbers of one verdict, how many stand beside it; the others can be opened.
-MOST_NUMBERS = 6
+# Numbers of evidence shown with a verdict. The page shows the others on demand.
+MAX_NUMBERS = 6
+_MAX_CAUSES = 3
 
 
 def count_text(count: int) -> str:
@@ -46,7 +45,7 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 
 def time_text(time: str) -> str:
-    """2026-11-21T06:41:52Z as 2026-11-21 06:41:52 UTC; anything else as it is."""
+    """Format 2026-11-21T06:41:52Z as 2026-11-21 06:41:52 UTC; any other text stays as it is."""
     return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)Z$", r"\1 \2 UTC", time)
 
 
@@ -54,132 +53,136 @@ def age_text(milliseconds: int | None) -> str | None:
     return None if milliseconds is None else duration_text(milliseconds)
 
 
-def headline(report: Mapping[str, Any]) -> str:
-    """What is wrong, in one sentence."""
-    totals = report["totals"]
-    looked, asked = totals["looked"], totals["hosts"]
-    if not looked:
-        return "No host was asked." if not asked else "No host could be looked at."
-    stuck = totals["certain"]
-    if not stuck and not totals["found"]:
-        return f"No connection is stuck on {_hosts(looked, asked)}."
-    if not stuck:
-        return f"No connection is stuck for certain, but {count_text(totals['found'])} may be."
-    verb = "makes" if stuck == 1 else "make"
-    return (
-        f"{_at_least(totals)}{plural(stuck, 'connection')}{_where(totals)} {verb} no progress"
-        f"{_mostly(totals)}."
-    )
-
-
-def _where(totals: Mapping[str, Any]) -> str:
-    affected, looked, asked = totals["affected"], totals["looked"], totals["hosts"]
-    if asked == 1:
-        return ""
-    if looked == 1:
-        return " on the only host that answered"
-    hosts = plural(looked, "host")
-    answered = "" if looked == asked else " that answered"
-    if affected == looked:
-        return f" on all {hosts}{answered}"
-    return f" on {count_text(affected)} of {'the ' if answered else ''}{hosts}{answered}"
-
-
-def _hosts(looked: int, asked: int) -> str:
-    if looked == asked:
-        return "this host" if asked == 1 else f"any of {plural(looked, 'host')}"
-    return f"the {plural(looked, 'host')} that answered, of {count_text(asked)}"
-
-
-def _at_least(totals: Mapping[str, Any]) -> str:
-    return "At least " if totals["left_out"] else ""
-
-
-def _mostly(totals: Mapping[str, Any]) -> str:
-    """Why: the one reason of more than half of them, or all if there are few, or the first two."""
-    sure = {name: count for name, count in totals["verdicts"].items() if certain(name)}
-    name = max(sure, key=lambda each: sure[each])
-    if sure[name] == totals["certain"]:
-        return f", because {words(name).because}"
-    if sure[name] * 2 > totals["certain"]:
-        return f", most of them ({count_text(sure[name])}) because {words(name).because}"
-    most = sorted(sure, key=lambda each: -sure[each])
-    reasons = [f"{words(each).because} ({count_text(sure[each])})" for each in most]
-    if len(most) <= _MOST_REASONS:
-        return f", because {', '.join(reasons[:-1])} and {reasons[-1]}"
-    return f", above all because {reasons[0]} and {reasons[1]}"
-
-
-def remarks(report: Mapping[str, Any]) -> list[str]:
-    """What a reader has to know beside the headline: hosts that are missing, what was cut."""
-    totals = report["totals"]
-    said = []
-    for status, why in (
-        ("unreachable", "could not be reached"),
-        ("failed", "could not be looked at"),
-        ("not_asked", "gave no answer"),
-    ):
-        names = [host["name"] for host in report["hosts"] if host["status"] == status]
-        if names:
-            said.append(f"{plural(len(names), 'host')} {why}: {listed_text(names)}.")
-    if totals["left_out"]:
-        cut = [host["name"] for host in report["hosts"] if host["found"] > host["listed"]]
-        said.append(
-            f"The lists are truncated: {plural(totals['left_out'], 'connection')} of "
-            f"{count_text(totals['found'])} {_are(totals['left_out'])} counted but not described "
-            f"(on {listed_text(cut)}). A higher limit describes more."
-        )
-    if totals["owners_unknown"]:
-        unknown = totals["owners_unknown"]
-        said.append(
-            f"Of {plural(unknown, 'connection')} the owner is unknown: no process that may be read "
-            f"holds {'it' if unknown == 1 else 'them'}."
-        )
-    return said
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def listed_text(names: list[str], most: int = 8) -> str:
-    shown = ", ".join(names[:most])
-    more = len(names) - most
+def join_names(names: list[str], limit: int = 8) -> str:
+    """Join at most `limit` names with commas, and count the others."""
+    shown = ", ".join(names[:limit])
+    more = len(names) - limit
     return f"{shown} and {count_text(more)} more" if more > 0 else shown
 
 
-def endpoint(entry: Mapping[str, Any], which: str) -> str:
-    address = entry[which]
-    return "?" if address is None else address_text(address, entry[f"{which}_port"])
+def headline(report: Mapping[str, Any]) -> str:
+    """Return the result of the report in one sentence."""
+    totals = report["totals"]
+    answered, hosts = totals["looked"], totals["hosts"]
+    if not answered:
+        return "No host could be checked." if hosts else "The report contains no hosts."
+    stuck = totals["certain"]
+    if not stuck and not totals["found"]:
+        return f"No connection is stuck on {_all_hosts(answered, hosts)}."
+    if not stuck:
+        return f"No connection is certainly stuck, but {count_text(totals['found'])} may be."
+    at_least = "At least " if totals["left_out"] else ""
+    verb = "makes" if stuck == 1 else "make"
+    return (
+        f"{at_least}{plural(stuck, 'connection')}{_affected_hosts(totals)} {verb} no progress"
+        f"{_causes(totals)}."
+    )
 
 
-def told(name: str, for_ms: int | None) -> str:
-    """A verdict and its proven time: "peer reads no more, for at least 9.5s"."""
-    title = words(name).title
-    return title if for_ms is None else f"{title}, for at least {duration_text(for_ms)}"
+def _all_hosts(answered: int, hosts: int) -> str:
+    if answered == hosts:
+        return "this host" if hosts == 1 else f"any of {plural(hosts, 'host')}"
+    return f"the {count_text(answered)} of {plural(hosts, 'host')} that answered"
 
 
-def numbers(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and values of what is known, for people; the most telling come first."""
-    return [evidence_text(name, value) for name, value in evidence.items() if value is not None]
+def _affected_hosts(totals: Mapping[str, Any]) -> str:
+    affected, answered, hosts = totals["affected"], totals["looked"], totals["hosts"]
+    if hosts == 1:
+        return ""
+    if answered == 1:
+        return " on the only host that answered"
+    of_answered = "" if answered == hosts else " that answered"
+    if affected == answered:
+        return f" on all {plural(answered, 'host')}{of_answered}"
+    the = "the " if of_answered else ""
+    return f" on {count_text(affected)} of {the}{plural(answered, 'host')}{of_answered}"
 
 
-def evidence_text(name: str, value: object) -> tuple[str, str]:
-    """The name and the value of one number, for people. The unit is at the end of its name."""
+def _causes(totals: Mapping[str, Any]) -> str:
+    """Return the cause of more than half of the connections, all causes, or the two main ones."""
+    counts = {name: count for name, count in totals["verdicts"].items() if is_certain(name)}
+    names = sorted(counts, key=lambda name: -counts[name])
+    first = describe(names[0]).cause
+    if counts[names[0]] == totals["certain"]:
+        return f" because {first}"
+    if counts[names[0]] * 2 > totals["certain"]:
+        return f", most of them ({count_text(counts[names[0]])}) because {first}"
+    causes = [f"{describe(name).cause} ({count_text(counts[name])})" for name in names]
+    if len(causes) <= _MAX_CAUSES:
+        return f" because {', '.join(causes[:-1])} and {causes[-1]}"
+    return f", mainly because {causes[0]} and {causes[1]}"
+
+
+def remarks(report: Mapping[str, Any]) -> list[str]:
+    """Return one sentence for each gap in the data: missing hosts, truncated lists, owners."""
+    totals = report["totals"]
+    sentences = []
+    for status, problem in (
+        ("unreachable", "could not be reached"),
+        ("failed", "could not be checked"),
+        ("not_asked", "returned no result"),
+    ):
+        names = [host["name"] for host in report["hosts"] if host["status"] == status]
+        if names:
+            sentences.append(f"{plural(len(names), 'host')} {problem}: {join_names(names)}.")
+    left_out = totals["left_out"]
+    if left_out:
+        cut = [host["name"] for host in report["hosts"] if host["found"] > host["listed"]]
+        sentences.append(
+            f"The lists are truncated: {count_text(left_out)} of "
+            f"{plural(totals['found'], 'connection')} {'is' if left_out == 1 else 'are'} counted "
+            f"but not listed (on {join_names(cut)}). Increase the limit to list more."
+        )
+    if totals["owners_unknown"]:
+        sentences.append(
+            f"The owner of {plural(totals['owners_unknown'], 'connection')} is unknown: no process "
+            "that the report could read holds the socket."
+        )
+    return sentences
+
+
+def endpoint(finding: Mapping[str, Any], end: str) -> str:
+    """Return the address and port of one end, `local` or `remote`."""
+    address = finding[end]
+    return "?" if address is None else endpoint_text(address, finding[f"{end}_port"])
+
+
+def owner_text(finding: Mapping[str, Any]) -> str | None:
+    """Return comm[pid] of the first process and the number of others, None if unknown."""
+    processes = finding["processes"]
+    if not processes:
+        return None
+    more = f" +{len(processes) - 1}" if len(processes) > 1 else ""
+    return f"{processes[0]['comm']}[{processes[0]['pid']}]{more}"
+
+
+def verdict_text(name: str, for_ms: int | None) -> str:
+    """Return a verdict with its proven duration: "peer window is zero for at least 9.5s"."""
+    title = describe(name).title
+    return title if for_ms is None else f"{title} for at least {duration_text(for_ms)}"
+
+
+def evidence_texts(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return label and text of each known value, in the order of the evidence."""
+    return [_evidence_text(name, value) for name, value in evidence.items() if value is not None]
+
+
+def _evidence_text(name: str, value: object) -> tuple[str, str]:
+    """Return label and text of one value. The suffix of the name gives its unit."""
     if isinstance(value, bool):
-        shown = "yes" if value else "no"
-    elif isinstance(value, (int, float)):
-        for unit, write in _UNITS.items():
-            if name.endswith(unit):
-                return _label(name[: -len(unit)]), _placed(name, write(int(value)))
-        shown = f"{value:,}" if isinstance(value, int) and abs(value) >= 100_000 else f"{value:g}"
-    else:
-        shown = str(value)
-    return _label(name), shown
+        return _label(name), "yes" if value else "no"
+    if not isinstance(value, (int, float)):
+        return _label(name), str(value)
+    for suffix, format_value in _UNITS.items():
+        if name.endswith(suffix):
+            text = format_value(int(value))
+            return _label(name[: -len(suffix)]), _relative(name, text)
+    grouped = isinstance(value, int) and abs(value) >= 100_000
+    return _label(name), f"{value:,}" if grouped else f"{value:g}"
 
 
-def _placed(name: str, duration: str) -> str:
-    """A clock tells how long ago something was, a timer in how long it will be."""
+def _relative(name: str, duration: str) -> str:
+    """Mark a duration that lies in the past (`last_*`, `*heard_ms`) or the future (`next_*`)."""
     if name.startswith("last_") or name.endswith("heard_ms"):
         return f"{duration} ago"
     return f"in {duration}" if name.startswith("next_") else duration
@@ -194,13 +197,3 @@ _UNITS = {
 
 def _label(name: str) -> str:
     return name.replace("_", " ")
-
-
-def owner_text(entry: Mapping[str, Any]) -> str | None:
-    """comm[pid], how many more hold it, and the unit."""
-    held = entry["processes"]
-    if not held:
-        return None
-    first = held[0]
-    more = f" +{len(held) - 1}" if len(held) > 1 else ""
-    return f"{first['comm']}[{first['pid']}]{more}"

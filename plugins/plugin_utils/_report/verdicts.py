@@ -1,150 +1,153 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: verdicts in people's words: what each means, and asks for."""
+# Private to linuxnet.sockets.
+"""Descriptions of the verdicts, and their order of precedence."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 
-class Words(NamedTuple):
-    """Of a verdict.
+class Description(NamedTuple):
+    """A verdict for operators.
 
-    title: a few words. because: continues "make no progress because ...".
-    meaning: what the kernel has seen. remedy: what a person would look at next. family: which
-    verdicts look alike in pictures; one of FAMILIES.
+    title: a few words. cause: completes "make no progress because ...". meaning: what the kernel
+    measured. remedy: what to check or do next. family: key of FAMILIES; its verdicts share a hue.
     """
 
     title: str
-    because: str
+    cause: str
     meaning: str
     remedy: str
     family: str
 
 
 FAMILIES = {
-    "network": "The network under it is gone",
-    "peer": "The peer does not answer",
-    "closing": "It is not brought to an end",
-    "replaced": "Another connection took over",
-    "maybe": "May be in order",
+    "network": "Network lost",
+    "peer": "Peer does not respond",
+    "closing": "Close incomplete",
+    "replaced": "Replaced by another connection",
+    "maybe": "May be healthy",
 }
 
-# In order of precedence: where a connection has several, the first is the one that it is counted
-# under. A cause comes before what follows from it, and what is certain before what is not.
-VERDICTS: dict[str, Words] = {
-    "address_gone": Words(
-        "address gone",
+# In order of precedence: a connection with several verdicts counts under the first. A cause comes
+# before its consequences, and a certain verdict before an uncertain one.
+VERDICTS: dict[str, Description] = {
+    "address_gone": Description(
+        "local address gone",
         "the local address is gone",
-        "No interface of the host holds its local address any more, so no answer can reach it.",
-        "The application has to connect anew. Destroying the socket tells it so at once.",
+        "No interface on the host has the local address of the connection, so replies cannot "
+        "arrive.",
+        "The application must reconnect. Destroying the socket reports the loss to it at once.",
         "network",
     ),
-    "unroutable": Words(
-        "no route",
+    "unroutable": Description(
+        "no route to peer",
         "there is no route to the peer",
-        "The host has no route to the peer from the address of this connection.",
-        "Look at routes and policy rules, with the connection's own address, mark and user.",
+        "The host has no route to the peer from the local address of the connection.",
+        "Check the routes and policy routing rules for the source address, mark and user of the "
+        "connection.",
         "network",
     ),
-    "no_carrier": Words(
+    "no_carrier": Description(
         "link down",
         "the link is down",
-        "The route leads over an interface that has lost its carrier.",
-        "Look at the cable, the switch port or the peer of the link.",
+        "The route uses an interface that has no carrier.",
+        "Check the cable, the switch port or the other end of the link.",
         "network",
     ),
-    "zero_window": Words(
-        "peer reads no more",
-        "the peer reads no more",
-        "The peer's window is shut: it acknowledges, but takes no more data. What is to be sent "
-        "waits here, and the kernel asks again from time to time.",
-        "Look at the application on the peer: its host is alive, but it does not read.",
+    "zero_window": Description(
+        "peer window is zero",
+        "the peer's receive window is zero",
+        "The peer acknowledges data but accepts no more: its receive window is zero. Unsent data "
+        "is queued here, and the kernel sends window probes.",
+        "Check the application on the peer. Its host responds, but the application does not read.",
         "peer",
     ),
-    "retransmitting": Words(
-        "not acknowledged",
-        "nothing is acknowledged",
-        "Data was sent again and again, and nothing came back.",
-        "Ask whether the peer, or the way to it, is gone. A firewall that forgot the connection "
-        "looks the same.",
+    "retransmitting": Description(
+        "data not acknowledged",
+        "the peer does not acknowledge data",
+        "The kernel retransmits data repeatedly and receives no acknowledgement.",
+        "Check whether the peer or the path to it is down. A firewall that dropped the state of "
+        "the connection looks the same.",
         "peer",
     ),
-    "syn_sent": Words(
+    "syn_sent": Description(
         "connect unanswered",
-        "nobody answers the connect",
-        "The application wants to connect, and the peer does not answer at all.",
-        "Look for a firewall that drops, or a host that is not there.",
+        "the peer does not answer the SYN",
+        "The application connects, and the peer does not answer the SYN.",
+        "Check for a firewall that drops packets, and for a host that is down.",
         "peer",
     ),
-    "close_wait": Words(
+    "close_wait": Description(
         "application does not close",
-        "the application does not close",
-        "The peer has ended the connection. The application on this host has not noticed, or has "
-        "forgotten to close its own end (CLOSE_WAIT).",
-        "Nearly always a fault of the application here: its descriptors leak.",
+        "the application does not close the socket",
+        "The peer closed the connection (CLOSE_WAIT), but the application on this host has not "
+        "closed its end.",
+        "Almost always a bug in the local application: it leaks file descriptors.",
         "closing",
     ),
-    "fin_wait": Words(
+    "fin_wait": Description(
         "close does not finish",
         "the close does not finish",
-        "It was closed here, but data is unsent, or the peer does not close its own end.",
-        "Look at the application on the peer. The kernel gives up by itself only where nobody here "
-        "holds the socket.",
+        "This host closed the connection, but data is unsent or the peer does not close its end.",
+        "Check the application on the peer. The kernel times out only connections that no local "
+        "process holds.",
         "closing",
     ),
-    "orphaned": Words(
-        "no process left",
-        "the process is gone",
-        "The application is gone, and the kernel still tries to deliver what it left behind.",
-        "It ends when tcp_orphan_retries are used up, or when it is destroyed.",
+    "orphaned": Description(
+        "no owning process",
+        "the owning process is gone",
+        "No process holds the socket, and the kernel still tries to deliver the remaining data.",
+        "The kernel gives up after tcp_orphan_retries. You can destroy the socket earlier.",
         "closing",
     ),
-    "superseded": Words(
+    "superseded": Description(
         "replaced",
-        "the peer has connected anew",
-        "Nothing is heard on it, while another connection from the same peer to the same port is.",
-        "The peer has probably restarted without saying goodbye. Only the other one is in use.",
+        "the peer uses another connection",
+        "Nothing arrives on this connection, while another one from the same peer to the same port "
+        "receives data.",
+        "The peer probably restarted without closing the connection. Only the other one is in use.",
         "replaced",
     ),
-    "rerouted": Words(
-        "leaves elsewhere",
+    "rerouted": Description(
+        "rerouted",
         "the route has changed",
-        "Its route leads over another interface than the one that holds its address. Asymmetric "
-        "routing that works looks the same.",
-        "Was a VPN or a second uplink meant to carry it? Then it bypasses it.",
+        "The route uses an interface other than the one that has the local address. Working "
+        "asymmetric routing looks the same.",
+        "Check whether a VPN or a second uplink should carry the connection: it bypasses them.",
         "maybe",
     ),
-    "silent": Words(
+    "silent": Description(
         "silent",
-        "nothing was heard for long",
-        "Nothing was received for long, and no keepalive would notice if the peer were gone. A "
-        "pool that is idle and in order looks the same.",
-        "Keepalive on the socket would tell. Without it, only the application can know.",
+        "nothing was received for a long time",
+        "Nothing was received for a long time, and no keepalive would detect that the peer is "
+        "gone. A healthy idle pool looks the same.",
+        "Enable keepalive on the socket. Without it, only the application can tell.",
         "maybe",
     ),
 }
 
-# A connection that was selected, but of which the record gives no verdict.
-UNNAMED = Words(
+NO_VERDICT = "none"
+_UNKNOWN = Description(
     "no verdict",
-    "the selector means it",
-    "The selector of the report means it, and the kernel's numbers give no verdict.",
-    "Look at its numbers.",
+    "it matches the selector",
+    "The connection matches the selector of the report, but the kernel's data gives no verdict.",
+    "Check the numbers of the connection.",
     "maybe",
 )
 RANK = {name: rank for rank, name in enumerate(VERDICTS)}
 
 
-def words(name: str) -> Words:
-    """Of a verdict that is not known here, what can be said of any."""
+def describe(name: str) -> Description:
+    """Return the description of a verdict; an unknown verdict gets its name as title."""
     known = VERDICTS.get(name)
     if known is not None:
         return known
-    return UNNAMED if name == "none" else UNNAMED._replace(title=name)
+    return _UNKNOWN if name == NO_VERDICT else _UNKNOWN._replace(title=name)
 
 
-def certain(name: str) -> bool:
-    """Whether a connection with this verdict makes no progress, rather than perhaps none."""
-    return words(name).family != "maybe"
+def is_certain(name: str) -> bool:
+    """Whether a connection with this verdict certainly makes no progress."""
+    return describe(name).family != "maybe"
