@@ -72,7 +72,7 @@ class ActionModule(ActionBase):
         if not isinstance(policy, dict):
             raise ValueError(
                 f"src: {src!r} contains {_type_name(policy)}; expected a mapping with the keys "
-                "version, limits and rules."
+                "version, limits and rules. Check whether it is a template that rendered empty."
             )
         arguments["policy"] = policy
 

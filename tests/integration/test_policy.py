@@ -93,10 +93,10 @@ def test_a_policy_is_judged_before_it_is_sent(controller: Controller, tmp_path: 
     said = " ".join(wrong["errors"])
     for words in ("policy.rules[0].match", "remot", "policy.rules[1]", "soon"):
         assert words in said
-    assert "holds no policy, but nothing" in empty["msg"]
+    assert "contains nothing" in empty["msg"]
     assert "nowhere.yml" in missing["msg"]
-    assert "more than once" in twice["msg"]
-    assert "one of them" in both["msg"]
+    assert "duplicate key" in twice["msg"]
+    assert "mutually exclusive" in both["msg"]
     assert "policy or src" in neither["msg"]
 
 

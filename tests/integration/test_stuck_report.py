@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbook linuxnet.sockets.stuck_report on several hosts, and its page in a real browser."""
+"""Playbook linuxnet.sockets.stuck_report on several hosts, and its page in a real browser."""
 
 from __future__ import annotations
 
@@ -15,43 +15,44 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from plugins.plugin_utils._report.document import document
-from plugins.plugin_utils._report.page import page
+from plugins.plugin_utils._report.document import build_report
+from plugins.plugin_utils._report.page import render_page
+from plugins.plugin_utils._report.verdicts import describe
 from tests.integration.browser import Browser, Page
 from tests.integration.conftest import StartActor
 from tests.integration.controller import BIN, environment, python_inside
 from tests.support.topologies.networks import ip
 from tests.support.topologies.topology import Lab, Pair
 from tests.support.topologies.waiting import until
-from tests.unit.plugins.report import answers as made_up
+from tests.unit.plugins.report import sample_results
 
 PORT = 8080
-# Names that must stay names.
+# Names with markup and a direction mark, which the page must escape.
 HOST = "<img src=x onerror=alert(1)>"
 PROGRAM = "\"><i>\u202e&'</"
-# An address that is taken from the host.
-TAKEN = "192.0.2.77"
-# What takes the defaults minutes takes the test a moment.
-SOON = [
+# An address that the test removes from the host.
+REMOVED_ADDRESS = "192.0.2.77"
+# Short thresholds: the defaults take minutes.
+SHORT_THRESHOLDS = [
     {"verdict": ["zero_window", "retransmitting", "syn_sent"], "for": "500ms"},
     {"verdict": "close_wait", "for": "200ms"},
 ]
 VARIABLES: dict[str, Any] = {
     "stuck_report_become": False,
-    "stuck_report_time": made_up.TIME,
-    "stuck_report_stuck": SOON,
+    "stuck_report_time": sample_results.TIME,
+    "stuck_report_stuck": SHORT_THRESHOLDS,
 }
 
 
 class Host(NamedTuple):
-    """A host of the inventory, and the cookies of its connections by verdict; "": in order."""
+    """A host of the inventory, and the cookies of its connections by verdict; "" means healthy."""
 
     pair: Pair
     cookies: dict[str, set[str]]
 
 
 class Site:
-    """Three hosts, each with a peer of its own, and one that nobody reaches."""
+    """Three hosts with one peer each, and one unreachable host."""
 
     def __init__(self, lab: Lab, start_actor: StartActor, folder: Path) -> None:
         self.folder = folder
@@ -62,13 +63,17 @@ class Site:
             "gone": {
                 "ansible_connection": "ssh",
                 "ansible_host": "127.0.0.1",
-                # Nothing listens on it.
+                # No process listens on this port.
                 "ansible_port": 1,
                 "ansible_ssh_common_args": "-o ConnectTimeout=5",
             }
         }
         for number, (name, make) in enumerate(
-            {HOST: self._slow_peers, "web-2": self._lost_network, "web-10": self._in_order}.items()
+            {
+                HOST: self._zero_window_host,
+                "web-2": self._lost_network_host,
+                "web-10": self._healthy_host,
+            }.items()
         ):
             pair = Pair(lab)
             self.hosts[name] = Host(pair, make(pair))
@@ -77,59 +82,63 @@ class Site:
                     pair.client, folder / f"python-{number}"
                 )
             }
-        everybody = {
+        shared = {
             "ansible_connection": "local",
             "ansible_remote_tmp": str(folder / "remote"),
         }
-        self.inventory.write_text(yaml.safe_dump({"all": {"hosts": members, "vars": everybody}}))
+        self.inventory.write_text(yaml.safe_dump({"all": {"hosts": members, "vars": shared}}))
 
-    def _slow_peers(self, pair: Pair) -> dict[str, set[str]]:
-        """Peers that read no more, and a program that does not close."""
+    def _zero_window_host(self, pair: Pair) -> dict[str, set[str]]:
+        """Make peers with a zero window, and a program that does not close."""
         server, client = self._start_actor(pair.server), self._start_actor(pair.client)
         client.become(name=PROGRAM)
         for address in (pair.server4, pair.server6):
             server.listen(address, PORT)
         full = [*client.connect(pair.server4, PORT, 2), *client.connect(pair.server6, PORT, 1)]
         left = client.connect(pair.server4, PORT, 2)
-        calm = client.connect(pair.server4, PORT, 2)
-        for each in full:
-            client.fill(each["number"])
-        server.finish(PORT, *(each["port"] for each in left))
-        return {"zero_window": names(full), "close_wait": names(left), "": names(calm)}
-
-    def _lost_network(self, pair: Pair) -> dict[str, set[str]]:
-        """A peer that does not answer, one that is not there, and an address that goes."""
-        server, client = self._start_actor(pair.server), self._start_actor(pair.client)
-        client.become(name="orders")
-        pair.client.address(pair.client_device, f"{TAKEN}/24")
-        server.listen("0.0.0.0", PORT)
-        server.listen(pair.server6, PORT)
-        stranded = client.connect(pair.server4, PORT, 2, source=(TAKEN, 0))
-        lost = client.connect(pair.server6, PORT, 1)
-        unanswered = client.connect(pair.silent, PORT, 1, wait=False)
-        calm = client.connect(pair.server4, PORT, 1)
-        pair.lose(pair.server6)
-        client.fill(lost[0]["number"])
-        ip(pair.client, f"address del {TAKEN}/24 dev {pair.client_device}")
+        healthy = client.connect(pair.server4, PORT, 2)
+        for connection in full:
+            client.fill(connection["number"])
+        server.finish(PORT, *(connection["port"] for connection in left))
         return {
-            "address_gone": names(stranded),
-            "retransmitting": names(lost),
-            "syn_sent": names(unanswered),
-            "": names(calm),
+            "zero_window": cookies_of(full),
+            "close_wait": cookies_of(left),
+            "": cookies_of(healthy),
         }
 
-    def _in_order(self, pair: Pair) -> dict[str, set[str]]:
+    def _lost_network_host(self, pair: Pair) -> dict[str, set[str]]:
+        """Make a peer that stops answering, an absent peer, and a removed local address."""
+        server, client = self._start_actor(pair.server), self._start_actor(pair.client)
+        client.become(name="orders")
+        pair.client.address(pair.client_device, f"{REMOVED_ADDRESS}/24")
+        server.listen("0.0.0.0", PORT)
+        server.listen(pair.server6, PORT)
+        stranded = client.connect(pair.server4, PORT, 2, source=(REMOVED_ADDRESS, 0))
+        lost = client.connect(pair.server6, PORT, 1)
+        unanswered = client.connect(pair.silent, PORT, 1, wait=False)
+        healthy = client.connect(pair.server4, PORT, 1)
+        pair.lose(pair.server6)
+        client.fill(lost[0]["number"])
+        ip(pair.client, f"address del {REMOVED_ADDRESS}/24 dev {pair.client_device}")
+        return {
+            "address_gone": cookies_of(stranded),
+            "retransmitting": cookies_of(lost),
+            "syn_sent": cookies_of(unanswered),
+            "": cookies_of(healthy),
+        }
+
+    def _healthy_host(self, pair: Pair) -> dict[str, set[str]]:
         server, client = self._start_actor(pair.server), self._start_actor(pair.client)
         server.listen(pair.server4, PORT)
-        return {"": names(client.connect(pair.server4, PORT, 4))}
+        return {"": cookies_of(client.connect(pair.server4, PORT, 4))}
 
     def report(self, name: str, **variables: Any) -> Report:
-        """Run the playbook by its full name; name: of the page, in the folder."""
+        """Run the playbook by its full name. name: file name of the page."""
         path = self.folder / name
-        given = {**VARIABLES, "stuck_report_dest": f"./{name}", **variables}
+        variables = {**VARIABLES, "stuck_report_dest": f"./{name}", **variables}
         command = [str(BIN / "ansible-playbook"), "linuxnet.sockets.stuck_report"]
         done = subprocess.run(
-            [*command, "-i", str(self.inventory), "-e", json.dumps(given)],
+            [*command, "-i", str(self.inventory), "-e", json.dumps(variables)],
             cwd=self.folder,
             env=environment({"ANSIBLE_FORKS": "4"}),
             stdin=subprocess.DEVNULL,
@@ -140,31 +149,33 @@ class Site:
             check=False,
         )
         assert path.exists(), done.stdout
-        told = json.loads(path.with_suffix(".json").read_text())
-        return Report(path, told, done.stdout, done.returncode)
+        document = json.loads(path.with_suffix(".json").read_text())
+        return Report(path, document, done.stdout, done.returncode)
 
-    def look(self, host: str) -> str:
-        """What ss shows on a host."""
+    def ss(self, host: str) -> str:
+        """Return the output of ss on a host."""
         return self.hosts[host].pair.client.output("ss", "--tcp", "-H", "-n", "-i", "-e")
 
 
 class Report(NamedTuple):
+    """Result of the playbook: the page, the JSON document, the output and the exit status."""
+
     path: Path
-    told: dict[str, Any]
+    document: dict[str, Any]
     output: str
     status: int
 
     def leading(self, host: str) -> dict[str, set[str]]:
-        """The cookies that were found on a host, by leading verdict."""
+        """Return the cookies of the findings on a host by leading verdict."""
         found: dict[str, set[str]] = {}
-        for entry in self.told["findings"]:
+        for entry in self.document["findings"]:
             if entry["host"] == host:
                 found.setdefault(entry["leading"], set()).add(entry["cookie"])
         return found
 
 
-def names(made: list[dict[str, Any]]) -> set[str]:
-    return {each["cookie"] for each in made}
+def cookies_of(connections: list[dict[str, Any]]) -> set[str]:
+    return {connection["cookie"] for connection in connections}
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +185,7 @@ def site(lab: Lab, start_actor: StartActor, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def report(site: Site) -> Report:
-    """Of all hosts, made as soon as the kernel's timers prove what is asked for."""
+    """Report on all hosts, run as soon as the kernel's timers prove the durations."""
     for host, count, pattern in (
         (HOST, 3, r"timer:\(persist[^\n]*\n[^\n]*backoff:[2-9]"),
         ("web-2", 1, r"ESTAB[^\n]*timer:\(on[^\n]*\n[^\n]*backoff:[2-9]"),
@@ -182,7 +193,7 @@ def report(site: Site) -> Report:
     ):
         until(
             lambda host=host, count=count, pattern=pattern: (
-                len(re.findall(pattern, site.look(host))) == count
+                len(re.findall(pattern, site.ss(host))) == count
             ),
             f"{count} x {pattern} on {host}",
             seconds=20,
@@ -192,9 +203,9 @@ def report(site: Site) -> Report:
 
 @pytest.fixture(scope="module")
 def browser(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A browser in a namespace without any network."""
-    nowhere = lab.namespace("browser")
-    with Browser(tmp_path_factory.mktemp("browser") / "profile", nowhere.command) as browser:
+    """Start a browser in a namespace without a network."""
+    isolated = lab.namespace("browser")
+    with Browser(tmp_path_factory.mktemp("browser") / "profile", isolated.command) as browser:
         yield browser
 
 
@@ -203,80 +214,87 @@ def shown(browser: Browser, report: Report) -> Page:
     return browser.open(report.path)
 
 
-def test_every_stuck_connection_is_found_with_its_verdict_and_no_other(
+def test_finds_exactly_the_stuck_connections_with_their_verdicts(
     site: Site, report: Report
 ) -> None:
     for name, host in site.hosts.items():
-        wanted = {verdict: cookies for verdict, cookies in host.cookies.items() if verdict}
-        assert report.leading(name) == wanted, name
-    for entry in report.told["findings"]:
+        expected = {verdict: cookies for verdict, cookies in host.cookies.items() if verdict}
+        assert report.leading(name) == expected, name
+    for entry in report.document["findings"]:
         leading = entry["verdicts"][0]
         assert leading["evidence"], entry
         assert (entry["for_ms"] is None) == (leading["verdict"] == "address_gone")
         assert entry["processes"]
 
 
-def test_hosts_that_failed_are_said_and_fail_the_play_after_the_report(report: Report) -> None:
-    hosts = {host["name"]: host for host in report.told["hosts"]}
+def test_unreachable_host_is_reported_and_fails_the_play(report: Report) -> None:
+    hosts = {host["name"]: host for host in report.document["hosts"]}
 
     assert list(hosts) == [HOST, "gone", "web-2", "web-10"]
     assert hosts["gone"]["status"] == "unreachable"
     assert "Connection refused" in hosts["gone"]["message"]
     assert (hosts["web-10"]["status"], hosts["web-10"]["found"]) == ("looked", 0)
     assert hosts["web-10"]["connections"] == 4
-    assert report.told["headline"].startswith("9 connections on 2 of the 3 hosts that answered")
+    assert report.document["headline"].startswith("9 connections on 2 of the 3 hosts that answered")
     assert report.status == 2
-    assert report.told["headline"] in " ".join(report.output.split())
+    assert report.document["headline"] in " ".join(report.output.split())
     recap = report.output.rpartition("PLAY RECAP")[2]
     assert recap.count("failed=1") == 1
     assert recap.count("changed=0") == 4
 
 
-def test_the_page_says_it_all(report: Report, shown: Page) -> None:
+def test_page_shows_headline_hosts_and_evidence(report: Report, shown: Page) -> None:
     shown.resize(1280)
 
-    assert shown.texts("h1") == [report.told["headline"]]
-    assert shown.texts(".remarks li") == ["1 host could not be reached: gone."]
+    assert shown.texts("h1") == [report.document["headline"]]
+    assert shown.texts(".remarks li") == report.document["remarks"]
+    assert ["gone" in remark for remark in report.document["remarks"]] == [True]
     assert len(shown.texts("tbody tr")) == 9
     cards = dict(zip(shown.texts(".card h3 bdi"), shown.texts(".card"), strict=True))
     assert list(cards) == ["gone", HOST, "web-2"]
     assert "Connection refused" in cards["gone"]
-    assert "3 peer reads no more" in " ".join(cards[HOST].split())
-    assert "2 application does not close" in " ".join(cards[HOST].split())
-    assert shown.texts(".well li") == ["web-10 4"]
-    # Evidence in words and numbers, on each.
-    assert all(len(each.split()) >= 4 for each in shown.texts(".verdict"))
+    for count, verdict in ((3, "zero_window"), (2, "close_wait")):
+        assert f"{count} {describe(verdict).title}" in " ".join(cards[HOST].split())
+    assert shown.texts(".healthy li") == ["web-10 4"]
+    # Each verdict has evidence in words and numbers.
+    assert all(len(text.split()) >= 4 for text in shown.texts(".verdict"))
     evidence = " ".join(shown.texts(".verdict"))
-    for words in ("peer window 0", "unsent ", "retransmits ", f"address {TAKEN}", "lookup "):
-        assert words in evidence, words
+    for number in (
+        "peer window 0",
+        "unsent ",
+        "retransmits ",
+        f"address {REMOVED_ADDRESS}",
+        "lookup ",
+    ):
+        assert number in evidence, number
 
 
-def test_pictures_are_drawn_to_scale(report: Report, shown: Page) -> None:
+def test_charts_are_drawn_to_scale(report: Report, shown: Page) -> None:
     widths = shown.evaluate(
         "Object.fromEntries([...document.querySelectorAll('figure .bars')[0].children].map(row =>"
         " [row.querySelector('bdi').textContent, [...row.querySelectorAll('rect')].reduce("
-        " (sum, each) => sum + each.getBoundingClientRect().width, 0)]))"
+        " (sum, rect) => sum + rect.getBoundingClientRect().width, 0)]))"
     )
-    found = {host["name"]: host["found"] for host in report.told["hosts"] if host["found"]}
+    found = {host["name"]: host["found"] for host in report.document["hosts"] if host["found"]}
 
     assert widths.keys() == found.keys()
     assert widths["web-2"] / widths[HOST] == pytest.approx(found["web-2"] / found[HOST], abs=0.02)
     heights = shown.evaluate(
-        "[...document.querySelectorAll('.ages li')].map(each => [...each.querySelectorAll('rect')]"
-        ".reduce((sum, each) => sum + each.getBoundingClientRect().height, 0))"
+        "[...document.querySelectorAll('.ages li')].map(item => [...item.querySelectorAll('rect')]"
+        ".reduce((sum, rect) => sum + rect.getBoundingClientRect().height, 0))"
     )
-    counts = [sum(step["verdicts"].values()) for step in report.told["ages"]]
+    counts = [sum(step["verdicts"].values()) for step in report.document["ages"]]
     assert [height > 1 for height in heights] == [count > 0 for count in counts]
-    # Fills are colours, not the black of what no rule speaks of.
+    # Black is the fill of a rect without a style rule.
     fills = shown.evaluate(
-        "[...document.querySelectorAll('rect')].map(each => getComputedStyle(each).fill)"
+        "[...document.querySelectorAll('rect')].map(rect => getComputedStyle(rect).fill)"
     )
     assert "rgb(0, 0, 0)" not in fills
 
 
-def test_names_stay_names(shown: Page) -> None:
+def test_names_are_shown_as_text(shown: Page) -> None:
     assert shown.evaluate("document.querySelectorAll('img, i, td script').length") == 0
-    programs = [each for each in shown.texts("tbody td:nth-child(5) > bdi") if "<i>" in each]
+    programs = [text for text in shown.texts("tbody td:nth-child(5) > bdi") if "<i>" in text]
     assert len(programs) == 5
     assert programs[0].startswith("\"><i>\\u{202e}&'</[")
     assert shown.evaluate("getComputedStyle(document.querySelector('bdi')).unicodeBidi") == (
@@ -284,14 +302,15 @@ def test_names_stay_names(shown: Page) -> None:
     )
 
 
-def test_it_asks_for_nothing_and_complains_of_nothing(report: Report, shown: Page) -> None:
+def test_page_loads_nothing_and_logs_no_errors(report: Report, shown: Page) -> None:
     assert shown.requests == [report.path.as_uri()]
     assert shown.complaints == []
     assert shown.evaluate("performance.getEntriesByType('resource').length") == 0
 
 
-def test_its_policy_is_in_force(browser: Browser, report: Report, tmp_path: Path) -> None:
-    """What somebody managed to write into it would not run."""
+def test_content_security_policy_blocks_injected_scripts(
+    browser: Browser, report: Report, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken.html"
     html = report.path.read_text()
     broken.write_text(html.replace("<h1>", '<script>document.title = "owned"</script><h1>'))
@@ -301,7 +320,7 @@ def test_its_policy_is_in_force(browser: Browser, report: Report, tmp_path: Path
     assert len(opened.complaints) == 1
 
 
-def test_it_filters(shown: Page) -> None:
+def test_table_filters(shown: Page) -> None:
     rows = "tbody tr"
     assert len(shown.texts(rows)) == 9
     shown.fill("#verdict", "zero_window")
@@ -310,16 +329,16 @@ def test_it_filters(shown: Page) -> None:
     shown.fill("#find", f"[{Pair.server6}]")
     assert len(shown.texts(rows)) == 1
     shown.click("#controls [type=reset]")
-    until(lambda: len(shown.texts(rows)) == 9, "all are shown again")
+    until(lambda: len(shown.texts(rows)) == 9, "all rows are shown again")
     shown.click('a[data-host="web-2"]')
     assert shown.texts("tbody th") == ["web-2"] * 4
     shown.fill("#find", "no such thing")
     assert shown.texts(rows) == []
     shown.click("#controls [type=reset]")
-    until(lambda: len(shown.texts(rows)) == 9, "all are shown again")
+    until(lambda: len(shown.texts(rows)) == 9, "all rows are shown again")
 
 
-def test_it_sorts(report: Report, shown: Page) -> None:
+def test_table_sorts(report: Report, shown: Page) -> None:
     def column(number: int) -> list[str]:
         return shown.texts(f"tbody tr > :nth-child({number})")
 
@@ -329,57 +348,58 @@ def test_it_sorts(report: Report, shown: Page) -> None:
 
     assert (sort(1), column(1)) == ("ascending", [HOST] * 5 + ["web-2"] * 4)
     assert (sort(1), column(1)) == ("descending", ["web-2"] * 4 + [HOST] * 5)
-    ages = [entry["for_ms"] for entry in report.told["findings"]]
+    ages = [entry["for_ms"] for entry in report.document["findings"]]
     known = sorted(age for age in ages if age is not None)
     sort(3)
     numbers = shown.evaluate(
-        "[...document.querySelectorAll('tbody td:nth-child(3)')].map(each => each.dataset.number)"
+        "[...document.querySelectorAll('tbody td:nth-child(3)')].map(cell => cell.dataset.number)"
     )
     assert numbers == [str(age) for age in reversed(known)] + [None] * 2
     assert sort(3) == "ascending"
-    assert column(3)[-2:] == ["not known"] * 2
+    assert column(3)[-2:] == ["unknown"] * 2
     assert shown.evaluate("document.querySelectorAll('thead [aria-sort]').length") == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone(shown: Page, scheme: str) -> None:
+def test_page_fits_a_phone(shown: Page, scheme: str) -> None:
     shown.resize(360)
     shown.prefer(prefers_color_scheme=scheme)
     try:
         assert shown.overflow() == 0
         wider = shown.evaluate(
-            "[...document.querySelectorAll('body *')].filter(each => each.checkVisibility()"
-            " && !each.closest('.aloud, .skip') && each.getBoundingClientRect().right > 360.5)"
-            ".map(each => each.outerHTML.slice(0, 200))"
+            "[...document.querySelectorAll('body *')].filter(element => element.checkVisibility()"
+            " && !element.closest('.visually-hidden, .skip')"
+            " && element.getBoundingClientRect().right > 360.5)"
+            ".map(element => element.outerHTML.slice(0, 200))"
         )
         assert wider == []
         small = shown.evaluate(
             "[...document.querySelectorAll('#controls input, #controls select, #controls button')]"
-            ".filter(each => each.getBoundingClientRect().height < 40).length"
+            ".filter(element => element.getBoundingClientRect().height < 40).length"
         )
         assert small == 0
         dark = shown.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (dark == "rgb(18, 20, 26)") == (scheme == "dark")
-        # A table in which rows are cards is a table still.
+        # On a phone each row is a card, but still a table row for screen readers.
         assert shown.evaluate("document.querySelectorAll('table[role=table] [role=cell]').length")
     finally:
         shown.prefer(prefers_color_scheme="light")
         shown.resize(1280)
 
 
-def test_it_can_be_read_without_scripts(browser: Browser, report: Report) -> None:
-    still = browser.open(report.path, scripts=False)
+def test_page_is_complete_without_scripts(browser: Browser, report: Report) -> None:
+    static = browser.open(report.path, scripts=False)
 
-    assert still.texts("h1") == [report.told["headline"]]
-    assert len(still.texts("tbody tr")) == 9
-    assert still.texts("#controls") == []
-    assert still.texts("thead button") == []
-    # What can be opened is opened by the browser itself.
-    still.evaluate("document.querySelector('tbody details').open = true")
-    assert "cookie" in still.texts("tbody details .numbers")[0]
+    assert static.texts("h1") == [report.document["headline"]]
+    assert len(static.texts("tbody tr")) == 9
+    assert static.texts("#controls") == []
+    assert static.texts("thead button") == []
+    # The browser opens <details> without a script.
+    static.evaluate("document.querySelector('tbody details').open = true")
+    assert "cookie" in static.texts("tbody details .numbers")[0]
 
 
-def test_a_narrower_question_and_a_limit(site: Site, report: Report) -> None:
+def test_match_and_limit_narrow_the_report(site: Site, report: Report) -> None:
     cut = site.report(
         "cut.html",
         stuck_report_hosts="web-2,web-10",
@@ -388,34 +408,42 @@ def test_a_narrower_question_and_a_limit(site: Site, report: Report) -> None:
     )
 
     assert cut.status == 0
-    assert [host["name"] for host in cut.told["hosts"]] == ["web-2", "web-10"]
-    totals = cut.told["totals"]
+    assert [host["name"] for host in cut.document["hosts"]] == ["web-2", "web-10"]
+    totals = cut.document["totals"]
     assert (totals["found"], totals["listed"], totals["left_out"]) == (2, 1, 1)
-    assert "The lists are truncated: 1 connection of 2 is counted" in cut.told["remarks"][0]
-    assert report.told["totals"]["left_out"] == 0
+    assert "1 of 2 connections" in cut.document["remarks"][0]
+    assert report.document["totals"]["left_out"] == 0
 
 
-def test_the_same_answers_give_the_same_page(report: Report) -> None:
-    assert page(report.told, json=str(report.path.with_suffix(".json"))) == (
+def test_same_document_gives_the_same_page(report: Report) -> None:
+    assert render_page(report.document, json_path=str(report.path.with_suffix(".json"))) == (
         report.path.read_text(encoding="utf-8")
     )
 
 
-def test_thousands_and_none_fit_a_phone_too(browser: Browser, tmp_path: Path) -> None:
-    """Also where names are as long as they come."""
-    record = made_up.record(
-        made_up.verdict("zero_window", 9_500, unsent_bytes=169_370),
-        made_up.verdict("address_gone", address="2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff"),
+def test_empty_and_largest_pages_fit_a_phone(browser: Browser, tmp_path: Path) -> None:
+    """The largest page has the longest possible names."""
+    record = sample_results.record(
+        sample_results.verdict("zero_window", 9_500, unsent_bytes=169_370),
+        sample_results.verdict("address_gone", address="2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff"),
         local="2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff",
         remote="2001:db8:aaaa:bbbb:cccc:dddd:eeee:fffe",
         user="x" * 32,
         processes=[{"pid": 4_194_304, "comm": "y" * 15, "unit": f"{'z' * 90}.service"}],
     )
-    many = {f"web-{'0' * 60}-{number}": made_up.found(*[record] * 100) for number in range(50)}
+    many = {
+        f"web-{'0' * 60}-{number}": sample_results.info_result(*[record] * 100)
+        for number in range(50)
+    }
     many["gone"] = {"failed": True, "msg": "w" * 200}
-    for name, answers, rows in (("many", many, 1000), ("none", {"web": made_up.found()}, 0)):
+    for name, results, rows in (
+        ("many", many, 1000),
+        ("none", {"web": sample_results.info_result()}, 0),
+    ):
         path = tmp_path / f"{name}.html"
-        path.write_text(page(document(answers, time=made_up.TIME)), encoding="utf-8")
+        path.write_text(
+            render_page(build_report(results, time=sample_results.TIME)), encoding="utf-8"
+        )
         opened = browser.open(path)
         opened.resize(360)
 

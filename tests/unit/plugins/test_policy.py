@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Policies on the controller: what is read, what is refused and how, and what is sent."""
+"""Policies on the controller: loading, validation, and what the action plugin sends."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from linuxnet_sockets.policy import model
 from tests.unit.policy.policies import document as written
 from tests.unit.policy.policies import rule
 
-# Where `make setup` links the checkout, for Ansible to find it.
-_FOUND = Path(__file__).resolve().parents[3] / ".build" / "collections"
+# `make setup` links the checkout here, so that Ansible finds it.
+_COLLECTIONS = Path(__file__).resolve().parents[3] / ".build" / "collections"
 
 
-def ours(name: str) -> Any:
-    """A module of the collection by the name that Ansible knows it by."""
-    if str(_FOUND) not in sys.path:
-        sys.path.append(str(_FOUND))
+def load_plugin(name: str) -> Any:
+    """Import a plugin of the collection by its name in Ansible."""
+    if str(_COLLECTIONS) not in sys.path:
+        sys.path.append(str(_COLLECTIONS))
     return import_module(f"ansible_collections.linuxnet.sockets.plugins.{name}")
 
 
-_policy = ours("plugin_utils._policy")
+_policy = load_plugin("plugin_utils._policy")
 
 
 class Vaulted:
-    """As the vaulted strings of ansible-core before 2.19 are: no str, but read as one."""
+    """A vaulted string as of ansible-core before 2.19: no str, but converts to one."""
 
     __ENCRYPTED__ = True
 
@@ -45,17 +45,17 @@ class Vaulted:
 
 
 class Tagged(str):
-    """As the strings of ansible-core from 2.19 on are."""
+    """A tagged string as of ansible-core 2.19 and later."""
 
 
-def test_a_good_policy_is_told_about() -> None:
+def test_summary_of_a_valid_policy() -> None:
     given = written(
         rule("a", while_={"route": "default", "via": "wg0"}, hold="1500ms"),
         rule("b", match={"user": "somebody", "local": "interface:wg0"}),
         mode="report",
         namespaces=["current", "pid:1"],
     )
-    assert _policy.told(_policy.check(given)) == {
+    assert _policy.summarize(_policy.check_policy(given)) == {
         "valid": True,
         "errors": [],
         "warnings": [],
@@ -77,20 +77,22 @@ def test_a_good_policy_is_told_about() -> None:
         ({"kernel": False}, {"process": "nginx"}, True),
     ],
 )
-def test_whether_owners_are_read(
+def test_reads_owners_depends_on_guard_and_rules(
     switches: dict[str, bool], match: dict[str, str], *, reads: bool
 ) -> None:
     guard = {"control_connection": False, "ssh_sessions": False, **switches} if switches else {}
     more = {"protect": guard} if guard else {}
-    checked = _policy.check(written(rule(match=match), **more))
+    checked = _policy.check_policy(written(rule(match=match), **more))
     assert checked.errors == []
-    assert _policy.told(checked)["reads_owners"] is reads
+    assert _policy.summarize(checked)["reads_owners"] is reads
 
 
-def test_a_bad_policy_is_told_in_full() -> None:
-    told = _policy.told(_policy.check(written(rule(hold="soon"), {"name": "b"}, mode="kill")))
-    assert not told.pop("valid")
-    errors = told.pop("errors")
+def test_summary_lists_all_errors() -> None:
+    summary = _policy.summarize(
+        _policy.check_policy(written(rule(hold="soon"), {"name": "b"}, mode="kill"))
+    )
+    assert not summary.pop("valid")
+    errors = summary.pop("errors")
     assert [error.split(":")[0] for error in errors] == [
         "policy.mode",
         "policy.rules[0].hold",
@@ -99,7 +101,7 @@ def test_a_bad_policy_is_told_in_full() -> None:
     assert errors[0].startswith("policy.mode: 'kill': ")
     assert {"enforce", "report"} <= set(re.findall(r"\w+", errors[0]))
     assert "missing" in errors[2]
-    assert {key: value for key, value in told.items() if value} == {}
+    assert {key: value for key, value in summary.items() if value} == {}
 
 
 @pytest.mark.parametrize(
@@ -118,20 +120,18 @@ def test_a_bad_policy_is_told_in_full() -> None:
         (written(namespaces={"current"}), "policy.namespaces: {'current'}: ", "set"),
     ],
 )
-def test_what_is_no_plain_data_is_refused_with_its_place(
-    given: object, start: str, fact: str
-) -> None:
-    (error,) = _policy.check(given).errors
+def test_non_plain_data_is_rejected_with_its_path(given: object, start: str, fact: str) -> None:
+    (error,) = _policy.check_policy(given).errors
     assert error.startswith(start)
     assert fact in error
 
 
-def test_what_ansible_makes_of_values_is_made_plain() -> None:
+def test_ansible_types_become_plain_values() -> None:
     given = written(
         rule(Tagged("a"), match={"remote": (Vaulted(),), "local_port": "80"}),
         limits={"max_sockets": Tagged("500"), "per": "3m"},
     )
-    checked = _policy.check(given)
+    checked = _policy.check_policy(given)
     assert checked.errors == []
     plain = written(
         rule("a", match={"remote": ["198.51.100.9"], "local_port": "80"}),
@@ -143,14 +143,16 @@ def test_what_ansible_makes_of_values_is_made_plain() -> None:
     assert checked.policy.digest == model.digest(plain)
 
 
-def test_a_short_document_that_is_endless_is_refused_at_once() -> None:
-    """Ten aliases of ten aliases of ten ...; and one that holds itself."""
+def test_endless_alias_expansion_is_rejected() -> None:
+    """Nested lists of ten aliases each, and a list that contains itself."""
     aliases = ["a: &a0 [x]"] + [
         f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 10)}]" for number in range(1, 30)
     ]
-    (many,) = _policy.check(_policy.read("\n".join(aliases), "a.yml")).errors
+    (many,) = _policy.check_policy(_policy.load_document("\n".join(aliases), "a.yml")).errors
     assert "100000" in many
-    (deep,) = _policy.check(_policy.read("rules: &itself [*itself]", "a.yml")).errors
+    (deep,) = _policy.check_policy(
+        _policy.load_document("rules: &itself [*itself]", "a.yml")
+    ).errors
     assert re.search(r"\b100\b", deep)
 
 
@@ -163,27 +165,27 @@ def test_a_short_document_that_is_endless_is_refused_at_once() -> None:
         ("x" * (4 * 1024 * 1024 + 1), "4194304"),
     ],
 )
-def test_a_file_that_is_none_is_refused(text: str, fact: str) -> None:
-    with pytest.raises(ValueError, match=r"a\.yml") as refused:
-        _policy.read(text, "a.yml")
-    assert str(refused.value).startswith("a.yml ")
-    assert fact in str(refused.value)
+def test_invalid_file_is_rejected(text: str, fact: str) -> None:
+    with pytest.raises(ValueError, match=r"a\.yml") as error:
+        _policy.load_document(text, "a.yml")
+    assert str(error.value).startswith("a.yml ")
+    assert fact in str(error.value)
 
 
-def test_json_and_merged_mappings_are_read() -> None:
-    assert _policy.read('{"version": 1, "rules": [{"name": "a"}]}', "a.json") == {
+def test_json_and_merge_keys_are_loaded() -> None:
+    assert _policy.load_document('{"version": 1, "rules": [{"name": "a"}]}', "a.json") == {
         "version": 1,
         "rules": [{"name": "a"}],
     }
-    merged = _policy.read("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n", "a.yml")
+    merged = _policy.load_document("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n", "a.yml")
     assert merged["b"] == {"x": 3, "y": 2}
 
 
-_ACTION = ours("action.socket_policy").ActionModule
+_ACTION = load_plugin("action.socket_policy").ActionModule
 
 
 class Action(_ACTION):  # type: ignore[misc, valid-type]
-    """The action of a task with these arguments, but that nothing is sent: `sent` is what was."""
+    """The action plugin with these arguments. `sent` records calls of the module."""
 
     def __init__(self, folder: Path, arguments: Mapping[str, Any]) -> None:
         self._task = SimpleNamespace(
@@ -204,31 +206,31 @@ class Action(_ACTION):  # type: ignore[misc, valid-type]
         return {"changed": True}
 
 
-def ran(folder: Path, **arguments: Any) -> tuple[dict[str, Any], list[Any]]:
+def run_action(folder: Path, **arguments: Any) -> tuple[dict[str, Any], list[Any]]:
     action = Action(folder, arguments)
     return action.run(task_vars={}), action.sent
 
 
-def test_a_good_policy_is_sent_with_the_other_options(tmp_path: Path) -> None:
-    result, sent = ran(tmp_path, policy=written(), limit=5)
+def test_valid_policy_is_sent_with_the_other_options(tmp_path: Path) -> None:
+    result, sent = run_action(tmp_path, policy=written(), limit=5)
     assert result == {"changed": True}
     assert sent == [{"policy": written(), "limit": 5}]
 
 
-def test_a_file_of_the_controller_is_sent_as_a_policy(tmp_path: Path) -> None:
+def test_file_on_the_controller_is_sent_as_policy(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     text = "version: 1\nlimits: {max_sockets: 5}\nrules: [{name: a, match: {local_port: 80}}]\n"
     (tmp_path / "files" / "web.yml").write_text(text)
-    result, sent = ran(tmp_path, src="web.yml")
+    result, sent = run_action(tmp_path, src="web.yml")
     assert result == {"changed": True}
     assert sent[0]["policy"]["rules"] == [{"name": "a", "match": {"local_port": 80}}]
     assert set(sent[0]) == {"policy"}
     assert (tmp_path / "files" / "web.yml").read_text() == text
 
 
-def test_of_a_bad_policy_nothing_is_sent_and_each_fault_has_its_line(tmp_path: Path) -> None:
+def test_invalid_policy_is_not_sent_and_lists_its_errors(tmp_path: Path) -> None:
     bad = written(*(rule(str(number), hold="soon") for number in range(30)), mode="kill")
-    result, sent = ran(tmp_path, policy=bad)
+    result, sent = run_action(tmp_path, policy=bad)
     assert sent == []
     assert (result["failed"], result["changed"], len(result["errors"])) == (True, False, 31)
     first, *lines = result["msg"].split("\n")
@@ -251,19 +253,19 @@ def test_of_a_bad_policy_nothing_is_sent_and_each_fault_has_its_line(tmp_path: P
         ({"policy": ""}, ["\n- policy: '': "]),
     ],
 )
-def test_what_cannot_be_taken_is_said(
+def test_invalid_source_is_reported(
     tmp_path: Path, arguments: dict[str, Any], facts: list[str]
 ) -> None:
     (tmp_path / "empty.yml").write_text("---\n")
     (tmp_path / "list.yml").write_text("- 1\n")
     (tmp_path / "bad.yml").write_text("version: 1\nlimits: {max_sockets: 5}\nrules: []\n")
     (tmp_path / "bytes.yml").write_bytes(b"\xff\xfe\xff")
-    result, sent = ran(tmp_path, **arguments)
+    result, sent = run_action(tmp_path, **arguments)
     assert sent == []
     assert result["failed"]
     assert [fact for fact in facts if fact not in result["msg"]] == []
     assert "remote_src" not in result["msg"]
 
 
-def test_without_either_the_module_says_what_is_missing(tmp_path: Path) -> None:
-    assert ran(tmp_path, limit=5)[1] == [{"limit": 5}]
+def test_missing_policy_is_left_to_the_module(tmp_path: Path) -> None:
+    assert run_action(tmp_path, limit=5)[1] == [{"limit": 5}]

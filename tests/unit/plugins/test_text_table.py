@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records as a table: what each column says, how it fits, and the filter as Ansible runs it."""
+"""Text table of socket records: columns, width, and the filter as Ansible runs it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.plugin_utils._formatting import address_text, duration_text, size_text
+from plugins.plugin_utils._formatting import duration_text, endpoint_text, size_text
 from plugins.plugin_utils._socket_columns import COLUMNS
-from plugins.plugin_utils._text_table import TableError, table
+from plugins.plugin_utils._text_table import TableError, format_table
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -47,14 +47,14 @@ def record(**changes: Any) -> dict[str, Any]:
 
 
 def cell(column: str, **changes: Any) -> str:
-    return table([record(**changes)], columns=[column], header=False)
+    return format_table([record(**changes)], columns=[column], header=False)
 
 
-def test_without_columns_it_shows_those_that_say_something() -> None:
+def test_default_columns_are_those_with_a_known_value() -> None:
     one = record(processes=None, user="web", state="last-ack", local="10.0.0.1", local_port=80)
     other = {**one, "state": "closing", "timer": None, "idle_ms": None}
 
-    lines = table([one, other]).splitlines()
+    lines = format_table([one, other]).splitlines()
 
     assert " ".join(lines[0].split()) == ("PROTO STATE LOCAL REMOTE SEND-Q RECV-Q TIMER IDLE OWNER")
     assert lines[1:] == [
@@ -64,30 +64,30 @@ def test_without_columns_it_shows_those_that_say_something() -> None:
     ]
 
 
-def test_a_column_in_which_nothing_is_known_is_left_out() -> None:
-    header = table([record(timer=None, processes=None, uid=None, user=None)]).splitlines()[0]
+def test_column_without_a_known_value_is_omitted() -> None:
+    header = format_table([record(timer=None, processes=None, uid=None, user=None)]).splitlines()[0]
 
     assert header.split() == ["PROTO", "STATE", "LOCAL", "REMOTE", "SEND-Q", "RECV-Q", "IDLE"]
 
 
-def test_namespaces_are_named_where_there_are_several() -> None:
-    alone = table([record(), record()])
-    several = table([record(), record(namespace="blue")])
+def test_namespace_column_appears_only_for_several_namespaces() -> None:
+    alone = format_table([record(), record()])
+    several = format_table([record(), record(namespace="blue")])
 
     assert "NAMESPACE" not in alone
     assert [line.split()[0] for line in several.splitlines()[2:]] == ["current", "blue"]
 
 
-def test_outcomes_are_shown_of_what_was_destroyed() -> None:
-    shown = table([record(outcome="protected", reason="loopback")], width=160).splitlines()
+def test_outcome_and_reason_are_shown() -> None:
+    shown = format_table([record(outcome="protected", reason="loopback")], width=160).splitlines()
 
     assert shown[0].split()[-2:] == ["OUTCOME", "REASON"]
     assert shown[2].split()[-2:] == ["protected", "loopback"]
 
 
-def test_no_records_give_the_titles_alone() -> None:
-    assert table([], columns=["local", "remote"]).splitlines() == ["LOCAL  REMOTE", "─" * 13]
-    assert table([], header=False) == ""
+def test_empty_list_gives_only_the_header() -> None:
+    assert format_table([], columns=["local", "remote"]).splitlines() == ["LOCAL  REMOTE", "─" * 13]
+    assert format_table([], header=False) == ""
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_no_records_give_the_titles_alone() -> None:
         ("timer_ms", {"timer_ms": 4120}, "4.1s"),
     ],
 )
-def test_what_a_column_says(column: str, changes: dict[str, Any], expected: str) -> None:
+def test_cell_text(column: str, changes: dict[str, Any], expected: str) -> None:
     assert cell(column, **changes).strip() == expected
 
 
@@ -130,7 +130,7 @@ def test_what_a_column_says(column: str, changes: dict[str, Any], expected: str)
         (5 * 1024**4, "5.0 TiB"),
     ],
 )
-def test_sizes(count: int, expected: str) -> None:
+def test_size_text(count: int, expected: str) -> None:
     assert size_text(count) == expected
 
 
@@ -148,24 +148,26 @@ def test_sizes(count: int, expected: str) -> None:
         (86_400_000, "1d00h"),
     ],
 )
-def test_durations(milliseconds: int, expected: str) -> None:
+def test_duration_text(milliseconds: int, expected: str) -> None:
     assert duration_text(milliseconds) == expected
 
 
-def test_an_address_without_a_port() -> None:
-    assert address_text("2001:db8::1", None) == "[2001:db8::1]"
+def test_endpoint_without_port() -> None:
+    assert endpoint_text("2001:db8::1", None) == "[2001:db8::1]"
 
 
-def test_numbers_stand_on_the_right_and_text_on_the_left() -> None:
+def test_numbers_align_right_and_text_left() -> None:
     columns = ["send_queue", "mark", "state"]
-    lines = table([record(mark=7), record(send_queue=0, mark=1234)], columns=columns).splitlines()
+    lines = format_table(
+        [record(mark=7), record(send_queue=0, mark=1234)], columns=columns
+    ).splitlines()
 
     assert lines[2:] == ["18.0 KiB     7  established", "       0  1234  established"]
 
 
-def test_what_is_too_wide_is_cut_and_says_so() -> None:
+def test_long_line_is_cut_with_an_ellipsis() -> None:
     v6 = "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff"
-    (line,) = table([record(remote=v6)], width=100, header=False).splitlines()
+    (line,) = format_table([record(remote=v6)], width=100, header=False).splitlines()
 
     assert len(line) <= 100
     assert "192.0.2.10:48134" in line
@@ -173,7 +175,7 @@ def test_what_is_too_wide_is_cut_and_says_so() -> None:
     assert "]:443" in line
 
 
-def test_a_process_cannot_write_to_the_terminal() -> None:
+def test_control_characters_in_names_are_replaced() -> None:
     named = [{"pid": 1, "comm": "a\x1b[2J\nb", "unit": None}]
 
     assert cell("processes", processes=named) == "a?[2J?b[1]"
@@ -191,16 +193,16 @@ def test_a_process_cannot_write_to_the_terminal() -> None:
         ([record()], {"columns": ["state", 3]}, ["columns[1]: 3"]),
         ([record()], {"columns": ["stat"]}, ["columns[0]: ", "'stat'", "state"]),
         ([record()], {"width": 19}, ["width: 19", "20"]),
-        ([record()], {"width": "100"}, ["width: '100'", "number"]),
+        ([record()], {"width": "100"}, ["width: '100'", "integer"]),
     ],
 )
 def test_error_names_the_option_and_the_value(
     records: Any, options: dict[str, Any], facts: list[str]
 ) -> None:
-    with pytest.raises(TableError) as refused:
-        table(records, **options)
+    with pytest.raises(TableError) as error:
+        format_table(records, **options)
 
-    assert [fact for fact in facts if fact not in str(refused.value)] == []
+    assert [fact for fact in facts if fact not in str(error.value)] == []
 
 
 _VALUES = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text())
@@ -208,19 +210,21 @@ _RECORDS = st.fixed_dictionaries({}, optional=dict.fromkeys(record(), _VALUES))
 
 
 @given(st.lists(_RECORDS), st.integers(20, 200))
-def test_whatever_the_values_each_record_is_one_line_that_fits(
+def test_each_record_is_one_line_within_the_width(
     records: list[dict[str, Any]], width: int
 ) -> None:
-    shown = table(records, width=width)
-    named = table(records, columns=sorted(COLUMNS), width=width, header=False)
+    shown = format_table(records, width=width)
+    named = format_table(records, columns=sorted(COLUMNS), width=width, header=False)
 
     assert len(shown.split("\n")) == len(records) + 2
     assert all(len(line) <= width for line in f"{shown}\n{named}".split("\n"))
 
 
 def templated(expression: str, records: object) -> subprocess.CompletedProcess[str]:
-    """What Ansible makes of the expression, with the collection from the checkout."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    """Evaluate a template expression with Ansible and the collection from the checkout."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")
+    }
     return subprocess.run(
         [
             Path(sys.executable).with_name("ansible"),
@@ -233,7 +237,7 @@ def templated(expression: str, records: object) -> subprocess.CompletedProcess[s
             json.dumps({"records": records}),
         ],
         cwd=ROOT,
-        env={**kept, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "true"},
+        env={**inherited, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "true"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -241,32 +245,35 @@ def templated(expression: str, records: object) -> subprocess.CompletedProcess[s
     )
 
 
-def test_ansible_finds_the_filter_and_shows_its_lines() -> None:
-    ran = templated("records | linuxnet.sockets.table(['remote', 'owner'], width=60)", [record()])
+def test_ansible_runs_the_filter() -> None:
+    done = templated("records | linuxnet.sockets.table(['remote', 'owner'], width=60)", [record()])
 
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    lines = [line.strip() for line in ran.stdout.splitlines()]
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line.strip() for line in done.stdout.splitlines()]
     assert "REMOTE         OWNER" in lines
     assert "10.20.3.4:443  php-fpm[912] php.service www-data" in lines
 
 
-def test_ansible_tells_what_is_wrong() -> None:
-    ran = templated("records | linuxnet.sockets.table(['stat'])", [record()])
+def test_ansible_shows_the_error_of_the_filter() -> None:
+    done = templated("records | linuxnet.sockets.table(['stat'])", [record()])
 
-    assert ran.returncode != 0
-    assert re.search(r"linuxnet\.sockets\.table: columns\[0\]: .*'stat'", ran.stdout + ran.stderr)
+    assert done.returncode != 0
+    assert re.search(r"linuxnet\.sockets\.table: columns\[0\]: .*'stat'", done.stdout + done.stderr)
 
 
-def test_what_violates_a_policy_is_shown_with_its_rule_and_why() -> None:
-    told = {"rule": "past-the-vpn", "status": "destroy", "reason": ["stranded: rerouted"]}
-    one = {**told, "protected_by": None, "record": record(processes=None, user="web")}
+def test_violations_are_shown_with_rule_and_reason() -> None:
+    shared = {"rule": "past-the-vpn", "status": "destroy", "reason": ["stranded: rerouted"]}
+    one = {**shared, "protected_by": None, "record": record(processes=None, user="web")}
     two = {**one, "status": "protected", "protected_by": "selector"}
 
-    lines = table([one, two], width=140).splitlines()
+    lines = format_table([one, two], width=140).splitlines()
 
     assert " ".join(lines[0].split()) == "RULE STATUS PROTO LOCAL REMOTE OWNER REASON PROTECTED-BY"
     assert [" ".join(line.split()) for line in lines[2:]] == [
         "past-the-vpn destroy tcp 192.0.2.10:48134 10.20.3.4:443 web stranded: rerouted -",
         "past-the-vpn protected tcp 192.0.2.10:48134 10.20.3.4:443 web stranded: rerouted selector",
     ]
-    assert table([one], columns=["rule", "remote"], header=False) == "past-the-vpn  10.20.3.4:443"
+    assert (
+        format_table([one], columns=["rule", "remote"], header=False)
+        == "past-the-vpn  10.20.3.4:443"
+    )
