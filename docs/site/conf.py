@@ -24,7 +24,8 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_antsibull_ext
 nitpicky = True
 # Types in signatures are from the standard library or not part of the API.
 nitpick_ignore_regex = [("py:.*", ".*")]
-antsibull_ext_color_scheme = "default-autodark"
+# site.css names the colours, so that they follow the theme's light and dark mode.
+antsibull_ext_color_scheme = "none"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
