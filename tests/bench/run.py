@@ -26,6 +26,7 @@ import tests.conftest  # noqa: F401  # pylint: disable=unused-import
 from linuxnet_sockets.host import host, namespaces
 from linuxnet_sockets.query import find, record
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.bench import destroying, measure, population, reaction, resident, stranded
 
 _INSIDE = "LINUXNET_SOCKETS_BENCH_INSIDE"
@@ -79,8 +80,8 @@ def _enter() -> int:
     return subprocess.run(command, check=False, env={**os.environ, _INSIDE: "1"}).returncode
 
 
-def _view(here: host.Host) -> find.NamespaceSession:
-    return find.NamespaceSession(here, namespaces.resolve(["current"])[0])
+def _view(here: host.Host) -> NamespaceSession:
+    return NamespaceSession(here, namespaces.resolve(["current"])[0])
 
 
 def _find(here: host.Host) -> measure.Comparison:

@@ -24,6 +24,7 @@ import tests.conftest  # noqa: F401  # pylint: disable=unused-import
 from linuxnet_sockets.host import host, namespaces
 from linuxnet_sockets.query import find
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.verdicts.stranded import STRANDED
 
 
@@ -31,7 +32,7 @@ def judge(here: host.Host, *, stranded: bool = True) -> int:
     """How many connections are stranded in any way; or how many are so in none, for sure."""
     of_any = {"stranded": list(STRANDED)}
     selector = parse_selector(of_any if stranded else {"not": of_any}, names=here)
-    with find.NamespaceSession(here, namespaces.resolve(["current"])[0]) as session:
+    with NamespaceSession(here, namespaces.resolve(["current"])[0]) as session:
         return len(find.find(session, selector))
 
 

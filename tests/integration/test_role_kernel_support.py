@@ -20,7 +20,7 @@ from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.kernel_config import read_config
 from linuxnet_sockets.host.namespaces import resolve
 from linuxnet_sockets.query import capabilities
-from linuxnet_sockets.query.find import NamespaceSession
+from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.integration.controller import BIN, ROOT
 from tests.support.topologies.topology import Lab, LabNamespace
 

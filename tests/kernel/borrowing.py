@@ -19,8 +19,8 @@ from linuxnet_sockets.host import namespaces, pidfd
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.pidfd import Borrowed, Descriptor
 from linuxnet_sockets.netlink import inet_diag
-from linuxnet_sockets.query.find import NamespaceSession
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.support.topologies.topology import LabNamespace
 
 needs_pidfd = pytest.mark.skipif(

@@ -23,8 +23,9 @@ from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.netlink.connection import NETLINK_SOCK_DIAG
-from linuxnet_sockets.query.find import NamespaceSession, find
+from linuxnet_sockets.query.find import find
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.kernel.asking import ask
 from tests.support.topologies import states
 from tests.support.topologies.topology import Lab, LabNamespace

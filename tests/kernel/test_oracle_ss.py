@@ -18,7 +18,7 @@ from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.query import record
-from linuxnet_sockets.query.find import NamespaceSession
+from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support.oracles import compare, ss
 from tests.support.topologies import proc_net, states

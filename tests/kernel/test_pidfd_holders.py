@@ -15,7 +15,7 @@ import pytest
 from linuxnet_sockets.host import namespaces, pidfd
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.pidfd import Borrowed, Descriptor
-from linuxnet_sockets.query.find import NamespaceSession
+from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.kernel.asking import ask
 from tests.kernel.borrowing import as_predicted, needs_pidfd, outcomes_of, run, with_borrow
 from tests.kernel.conftest import StartOwner

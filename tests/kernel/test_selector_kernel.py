@@ -21,8 +21,9 @@ from linuxnet_sockets.errors import HandlerMissing, InputError
 from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import constants, inet_diag
-from linuxnet_sockets.query.find import NamespaceSession, find
+from linuxnet_sockets.query.find import find
 from linuxnet_sockets.selector.parse import Selector, parse_selector
+from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.kernel import selector_crowd
 from tests.kernel.selector_crowd import Crowd
 from tests.support.topologies.topology import Lab, LabNamespace

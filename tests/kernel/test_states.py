@@ -19,7 +19,7 @@ from linuxnet_sockets.errors import HandlerMissing
 from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import inet_diag
-from linuxnet_sockets.query.find import NamespaceSession
+from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from tests.kernel.conftest import Diag
 from tests.kernel.releases import stuck_orphan_may_stay, time_wait_stays

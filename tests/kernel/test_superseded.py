@@ -16,6 +16,7 @@ from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.query import find
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.verdicts.superseded import Heard
 from tests.support.topologies import takeover
 from tests.support.topologies.bed import KINDS, Bed, Live
@@ -78,7 +79,7 @@ class Stage(NamedTuple):
         host = Host()
         (namespace,) = namespaces.resolve([self.server.name])
         match = {"local_port": list(ports), "superseded": {"silent_for": silent_for}}
-        with find.NamespaceSession(host, namespace) as session:
+        with NamespaceSession(host, namespace) as session:
             found = find.find(session, parse_selector(match, names=host))
         return {sock.remote_port for sock in found}
 
@@ -86,11 +87,11 @@ class Stage(NamedTuple):
         """What is found out of each connection, by the client's port."""
         host = Host()
         (namespace,) = namespaces.resolve([self.server.name])
-        with find.NamespaceSession(host, namespace) as session:
+        with NamespaceSession(host, namespace) as session:
             snapshot = session.snapshot()
             selector = parse_selector({"local_port": list(ports)}, names=host)
             sockets = find.find(session, selector, extensions=_INFO, snapshot=snapshot)
-            find.prepare(session, snapshot, ["heard"], sockets)
+            find.load(session, snapshot, ["heard"], sockets)
             heard = Heard.of(snapshot)
             return {each.remote_port: heard.verdict(each, _SILENT_MS) for each in sockets}
 

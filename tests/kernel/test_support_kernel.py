@@ -20,7 +20,7 @@ import pytest
 from linuxnet_sockets.host import kernel_config, namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.query import capabilities
-from linuxnet_sockets.query.find import NamespaceSession
+from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.kernel.conftest import Diag, Sockets
 from tests.support.topologies import states
 from tests.support.topologies.topology import LabNamespace, Pair
@@ -175,17 +175,17 @@ sys.path.insert(0, sys.argv[1])
 import tests.conftest
 from linuxnet_sockets.query import capabilities
 from linuxnet_sockets.host.host import Host
-from linuxnet_sockets.query.find import View
+from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.host.namespaces import resolve
 host = Host()
-with View(host, resolve(["current"])[0]) as view:
+with NamespaceSession(host, resolve(["current"])[0]) as session:
     print(json.dumps({
-        "may": capabilities.may_destroy(view),
+        "may": capabilities.may_destroy(session),
         "kernel": {
-            name: each._asdict() for name, each in capabilities.support(view).items()
+            name: each._asdict() for name, each in capabilities.support(session).items()
         },
         "caller": {
-            name: each._asdict() for name, each in capabilities.support_for_caller(view).items()
+            name: each._asdict() for name, each in capabilities.support_for_caller(session).items()
         },
     }))
 """

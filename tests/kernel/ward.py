@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import inet_diag
-from linuxnet_sockets.query.find import NamespaceSession, find
+from linuxnet_sockets.query.find import find
 from linuxnet_sockets.query.record import record
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from linuxnet_sockets.verdicts import stuck
 from tests.support.topologies.bed import Bed, Live

@@ -14,8 +14,9 @@ from .._core.host.kernel_config import read_config
 from .._core.host.namespaces import resolve
 from .._core.netlink.constants import CLOSED, LISTENING
 from .._core.query.capabilities import ProtocolSupport, may_destroy, support_for_caller
-from .._core.query.find import NamespaceSession, find_map, for_each_namespace
+from .._core.query.find import find_map
 from .._core.selector.parse import parse_selector
+from .._core.sockets.session import NamespaceSession, for_each_namespace
 from .._core.sockets.socket import Socket
 from .run import Answer, Request
 from .summary import first

@@ -12,8 +12,9 @@ from .._core.host.host import Host
 from .._core.host.namespaces import resolve
 from .._core.netlink.constants import DIAG_MODULES
 from .._core.query import record
-from .._core.query.find import NamespaceSession, find, for_each_namespace, prepare
+from .._core.query.find import find, load
 from .._core.selector.parse import parse_selector
+from .._core.sockets.session import NamespaceSession, for_each_namespace
 from .._core.sockets.socket import Socket
 from .run import Answer, Request
 from .summary import VERDICT_KEYS, first, summary
@@ -55,9 +56,9 @@ def look(request: Request, host: Host) -> Answer:
             snapshot=snapshot,
         )
         if group_by in VERDICT_KEYS:
-            prepare(session, snapshot, record.VERDICT_NEEDS, sockets)
+            load(session, snapshot, record.VERDICT_NEEDS, sockets)
         elif "verdicts" in details:
-            prepare(session, snapshot, record.VERDICT_NEEDS, first(sockets, limit))
+            load(session, snapshot, record.VERDICT_NEEDS, first(sockets, limit))
         return sockets, session.unlisted
 
     for sockets, protocols in for_each_namespace(host, namespaces, one):

@@ -20,7 +20,7 @@ MAX_GROUPS = 1000
 
 UNKNOWN = "unknown"
 NONE = "none"
-# Keys that take what look.prepare finds out.
+# Keys that take what query.find.load finds out.
 VERDICT_KEYS = frozenset({"stuck", "stranded", "superseded"})
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._core.netlink import inet_diag
-from .._core.query import find
+from .._core.sockets.session import NamespaceSession
 from .._core.sockets.snapshot import Snapshot
 from .._core.sockets.socket import Socket
 from .._core.verdicts import stuck
@@ -57,7 +57,7 @@ class VerdictTotals:
 
     extensions = inet_diag.extension_bits([inet_diag.INFO]) | EXTENSIONS
 
-    def __init__(self, session: find.NamespaceSession, snapshot: Snapshot) -> None:
+    def __init__(self, session: NamespaceSession, snapshot: Snapshot) -> None:
         self._view = session
         self._environment = snapshot
         self._waiting: list[tuple[Judged, Socket]] = []

@@ -15,8 +15,8 @@ from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.query import find, record
-from linuxnet_sockets.query.find import NamespaceSession
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.support.topologies.networks import Talk, Uplinks
 from tests.support.topologies.states import cookie_of
 from tests.support.topologies.topology import LabNamespace

@@ -20,8 +20,9 @@ from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import attributes, bytecode, inet_diag, info
 from linuxnet_sockets.query import capabilities
-from linuxnet_sockets.query.find import NamespaceSession, find
+from linuxnet_sockets.query.find import find
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support.topologies import states
 from tests.support.topologies.states import Held

@@ -19,7 +19,7 @@ from linuxnet_sockets.errors import (
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.netlink.connection import Connection
-from linuxnet_sockets.query.find import NamespaceSession
+from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import FakeNetlinkSocket, FakeSocket, faults
 from tests.support.fake_kernel.model import MPTCP

@@ -11,9 +11,10 @@ import pytest
 
 from linuxnet_sockets.drain.quiescence import Bytes, bytes_of, still_for
 from linuxnet_sockets.guard.limits import MaxSockets
-from linuxnet_sockets.query.find import NamespaceSession, find
+from linuxnet_sockets.query.find import find
 from linuxnet_sockets.query.record import extensions
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import (

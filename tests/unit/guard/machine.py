@@ -13,7 +13,8 @@ from linuxnet_sockets.guard.reason import Reason
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.netlink import inet_diag
-from linuxnet_sockets.query.find import NamespaceSession, prepare
+from linuxnet_sockets.query.find import load
+from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import FakeKernel, FakeNetlinkSocket, FakeSocket
 
@@ -115,7 +116,7 @@ class Machine:
                 )
             }
             decoded = [listed[each.cookie] for each in sockets]
-            prepare(session, snapshot, guard.needs, decoded)
+            load(session, snapshot, guard.needs, decoded)
             return guard.watch(snapshot).reasons(decoded)
 
     def reason(self, guard: Guard, sock: FakeSocket) -> Reason | None:

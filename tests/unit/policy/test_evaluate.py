@@ -13,7 +13,7 @@ from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.policy.evaluate import Judgement, Unseen, Violation, judge, look_at_all
 from linuxnet_sockets.policy.model import Policy
 from linuxnet_sockets.policy.parse import parse_policy
-from linuxnet_sockets.query.find import NamespaceSession
+from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.support.fake_kernel import FakeRoute
 from tests.support.fake_kernel.model import TCP, UDP, FakeAddress
 from tests.unit.guard.machine import LOCAL, SECOND_LOCAL, Machine, connection

@@ -13,7 +13,7 @@ from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.netlink import constants
 from linuxnet_sockets.query import capabilities
-from linuxnet_sockets.query.find import NamespaceSession
+from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.support.fake_kernel import Abilities, FakeKernel, FakeSocket
 from tests.support.fake_kernel.bytecode import CGROUP_COND
 

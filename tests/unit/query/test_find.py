@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets.query.find import NamespaceSession, find, find_map, prepare
+from linuxnet_sockets.query.find import find, find_map, load
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import FakeRoute
 from tests.unit.guard.machine import LOCAL, Machine, connection
@@ -160,7 +161,7 @@ def test_owners_are_looked_for_once(routed: Machine) -> None:
         snapshot = session.snapshot()
         (sock,) = find(session, parsed, needs={"owners"}, snapshot=snapshot)
         owners = snapshot.owners
-        prepare(session, snapshot, {"owners"}, [sock])
+        load(session, snapshot, {"owners"}, [sock])
         assert snapshot.owners is owners
         snapshot.load_owners({1})
         assert snapshot.owners is not owners

@@ -12,8 +12,9 @@ import pytest
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.query import record
-from linuxnet_sockets.query.find import NamespaceSession, find
+from linuxnet_sockets.query.find import find
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from linuxnet_sockets.verdicts.stuck import DEFAULT_FOR_MS, STATES, STUCK, judge, verdicts
 from tests.support.fake_kernel import FakeSocket

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from linuxnet_sockets.query import record
-from linuxnet_sockets.query.find import NamespaceSession, find, prepare
+from linuxnet_sockets.query.find import find, load
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import CLOSE_WAIT, ESTABLISHED, LISTEN
@@ -165,7 +166,7 @@ def told(machine: Machine, **selector: Any) -> dict[int, Any]:
         snapshot = session.snapshot()
         bits = record.extensions(("verdicts",))
         sockets = find(session, parsed, extensions=bits, snapshot=snapshot)
-        prepare(session, snapshot, record.VERDICT_NEEDS, sockets)
+        load(session, snapshot, record.VERDICT_NEEDS, sockets)
         return {
             sock.remote_port: record.record(sock, ("verdicts",))["superseded"] for sock in sockets
         }

@@ -15,7 +15,7 @@ from contextlib import suppress
 from ..errors import SocketsError
 from ..netlink.constants import ESTABLISHED, STREAMS
 from ..netlink.inet_diag import DiagMessage
-from ..query.find import NamespaceSession
+from ..sockets.session import NamespaceSession
 from ..sockets.socket import Socket
 from . import outcomes
 from .engines.base import Engine

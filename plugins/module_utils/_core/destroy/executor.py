@@ -21,7 +21,7 @@ from ..guard.reason import Reason
 from ..host.host import Host
 from ..messages import describe
 from ..netlink.connection import collector_paused
-from ..query.find import NamespaceSession, for_each_namespace
+from ..sockets.session import NamespaceSession, for_each_namespace
 from ..sockets.socket import Socket
 from . import outcomes
 from .converge import run_passes

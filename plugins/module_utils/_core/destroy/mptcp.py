@@ -15,7 +15,8 @@ from ..guard.options import Guard
 from ..guard.reason import KERNEL, Reason
 from ..netlink.constants import STREAMS
 from ..query import classify
-from ..query.find import NamespaceSession, prepare
+from ..query.find import load
+from ..sockets.session import NamespaceSession
 from ..sockets.socket import Socket
 
 
@@ -41,7 +42,7 @@ def protect_whole_connections(
         for parts in connections
         if not wanted.isdisjoint((message.protocol, message.cookie) for message in parts)
     ]
-    prepare(session, snapshot, guard.needs, [part for parts in kin for part in parts])
+    load(session, snapshot, guard.needs, [part for parts in kin for part in parts])
     watch = guard.watch(snapshot)
     protected: dict[tuple[str, int], Reason] = {}
     for parts in kin:

@@ -15,8 +15,9 @@ from ..guard.options import Guard
 from ..guard.reason import Reason
 from ..host.namespaces import Namespace
 from ..netlink import constants, inet_diag
-from ..query.find import NamespaceSession, find, prepare
+from ..query.find import find, load
 from ..selector.parse import Selector
+from ..sockets.session import NamespaceSession
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
 from .engines.sock_destroy import NetlinkEngine
@@ -78,7 +79,7 @@ def judged(
     """For each socket why the order protects it, or None."""
     if not sockets:
         return []
-    prepare(session, snapshot, order.guard.needs, sockets)
+    load(session, snapshot, order.guard.needs, sockets)
     reasons = order.guard.watch(snapshot).reasons(sockets)
     if order.engine == NetlinkEngine.name:
         return reasons
@@ -101,7 +102,7 @@ def population(session: NamespaceSession, order: Order) -> int:
                 constants.state_mask(constants.ALL_STATES),
                 order.guard.extensions,
             )
-    prepare(session, snapshot, order.guard.needs, sockets)
+    load(session, snapshot, order.guard.needs, sockets)
     return order.guard.watch(snapshot).reasons(sockets).count(None)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from ..errors import NetlinkError
 from ..netlink import bytecode, constants, inet_diag
 from ..netlink.inet_diag import DiagMessage
-from ..query.find import NamespaceSession
+from ..sockets.session import NamespaceSession
 from ..sockets.socket import Socket
 
 # So many ports are cheaper to compare in the kernel than sockets are to carry over.

@@ -24,7 +24,7 @@ from ..host.host import Host
 from ..host.namespaces import Namespace
 from ..messages import describe
 from ..netlink import constants
-from ..query.find import NamespaceSession
+from ..sockets.session import NamespaceSession
 from ..sockets.socket import Socket
 from .model import FAIL, IGNORE, SENT, DrainOrder
 from .observe import Survey, is_sent, survey

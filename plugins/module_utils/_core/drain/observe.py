@@ -13,7 +13,8 @@ from ..destroy.verify import by_ports, dump_filtered
 from ..guard.reason import Reason
 from ..host.namespaces import Namespace
 from ..netlink import bytecode, constants
-from ..query.find import NamespaceSession, find
+from ..query.find import find
+from ..sockets.session import NamespaceSession
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
 from .model import INCLUDE, SENT, DrainOrder

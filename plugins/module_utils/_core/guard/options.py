@@ -46,7 +46,7 @@ class Guard:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What must be found out of sockets, as look.prepare takes it, so that the selectors can
+        """What must be found out of sockets, as query.find.load takes it, so that the selectors can
         be judged. The guard's own rules look for themselves."""
         return frozenset().union(*(selector.needs for _source, selector in self.selectors))
 

@@ -16,8 +16,9 @@ from ..host.host import Host
 from ..host.namespaces import Identity, Namespace, resolve
 from ..netlink import routes
 from ..query import record
-from ..query.find import NamespaceSession, find, prepare
+from ..query.find import find, load
 from ..selector.prefixes import Prefix
+from ..sockets.session import NamespaceSession
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
 from .backoff import Target
@@ -247,7 +248,7 @@ def _with_guard(
     if one_holder and snapshot.owners is None:
         name_holders(snapshot, {each.message.inode for each in sockets} - {0})
     else:
-        prepare(session, snapshot, ("owners",), sockets)
+        load(session, snapshot, ("owners",), sockets)
     reasons = dict(zip(by_key, judged(session, order, snapshot, sockets)))
     told = [
         Violation(each.rule, each.socket, each.evidence, True, reasons[key])

@@ -24,7 +24,7 @@ from ..host.host import Host
 from ..host.namespaces import Identity
 from ..messages import describe
 from ..netlink.connection import collector_paused
-from ..query.find import NamespaceSession
+from ..sockets.session import NamespaceSession
 from .decide import HOLD, Decision, Enforced, Engine
 from .evaluate import Judgement, Unseen, Violation, judge, look_at_all, milliseconds
 from .model import Policy

@@ -13,7 +13,7 @@ from ..errors import HandlerMissing, NetlinkError
 from ..host.host import Host
 from ..host.kernel_config import module_available
 from ..netlink import bytecode, constants, inet_diag
-from .find import NamespaceSession
+from ..sockets.session import NamespaceSession
 
 SUPPORTED = "supported"
 BUILT_WITHOUT = "built_without"

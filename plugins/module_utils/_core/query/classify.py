@@ -13,8 +13,8 @@ from contextlib import suppress
 from ..errors import HandlerMissing
 from ..netlink import bytecode, constants, inet_diag
 from ..netlink.inet_diag import DiagMessage
+from ..sockets.session import NamespaceSession
 from ..sockets.socket import Socket
-from .find import NamespaceSession
 
 _RELEASE = re.compile(r"(\d+)\.(\d+)")
 

@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
-from ..errors import HandlerMissing, NamespaceNotFound, NetlinkError
-from ..host.host import Host
-from ..host.namespaces import Namespace
+from ..errors import HandlerMissing, NetlinkError
 from ..netlink import constants, inet_diag
-from ..netlink.connection import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Connection
 from ..selector.parse import Selector
+from ..sockets.session import NamespaceSession
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
 from ..verdicts.route_state import Network
@@ -22,69 +20,8 @@ from ..verdicts.superseded import Heard, slot_of
 
 T = TypeVar("T")
 
-# What a selector may need that a dump does not tell, and prepare finds out.
+# What a selector may need that a dump does not tell, and load finds out.
 LOADED = frozenset({"owners", "routes", "heard"})
-
-
-class NamespaceSession:
-    """One namespace, opened for looking; a context manager that leaves nothing open in it.
-
-    unlisted: the protocols that could have been meant, but that this kernel cannot list.
-    """
-
-    def __init__(self, host: Host, namespace: Namespace) -> None:
-        self.host = host
-        self.namespace = namespace
-        self.unlisted: set[str] = set()
-        self._diag: Connection | None = None
-        self._route: Connection | None = None
-
-    @property
-    def diag(self) -> Connection:
-        if self._diag is None:
-            self._diag = Connection(self.host.open_netlink(self.namespace, NETLINK_SOCK_DIAG))
-        return self._diag
-
-    @property
-    def route(self) -> Connection:
-        if self._route is None:
-            self._route = Connection(self.host.open_netlink(self.namespace, NETLINK_ROUTE))
-        return self._route
-
-    def snapshot(self) -> Snapshot:
-        """A fresh one: what it tells is of one moment."""
-        return Snapshot(self.host, self.namespace, lambda: self.route)
-
-    def close(self) -> None:
-        for connection in (self._diag, self._route):
-            if connection is not None:
-                connection.close()
-        self._diag = self._route = None
-
-    def __enter__(self) -> NamespaceSession:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
-
-def for_each_namespace(
-    host: Host, namespaces: Iterable[Namespace], look: Callable[[NamespaceSession], T]
-) -> Iterator[T]:
-    """What look(view) returns for each namespace in turn; its view is closed before the next.
-
-    One that nobody asked for by name, but `all` found, may be gone by now, and may go while it is
-    looked at: it is left out.
-    """
-    for namespace in namespaces:
-        try:
-            with NamespaceSession(host, namespace) as session:
-                answer = look(session)
-        except NamespaceNotFound:
-            if namespace.asked:
-                raise
-        else:
-            yield answer
 
 
 def find(
@@ -98,7 +35,7 @@ def find(
     """The sockets of the view's namespace for which the selector is true.
 
     extensions: more bits of idiag_ext to ask for than the selector needs. needs: what to find out
-    of those that matched, as prepare takes it. environment: judge by this one instead of a fresh
+    of those that matched, as load takes it. environment: judge by this one instead of a fresh
     one.
     A protocol that the selector names and the kernel cannot list raises HandlerMissing; one that it
     merely admits goes to view.unlisted. Raises what Connection.dump raises.
@@ -111,11 +48,11 @@ def find(
             # Asked while the view is open, so that records can be made when it is closed.
             snapshot.interface_name(sock.ifindex)
             break
-    prepare(session, snapshot, needs, found)
+    load(session, snapshot, needs, found)
     return found
 
 
-def prepare(
+def load(
     session: NamespaceSession,
     snapshot: Snapshot,
     needs: Collection[str],
@@ -168,7 +105,7 @@ def find_map(
         return _each_listed(made, session, selector, snapshot, extensions)
     # Only of those that may match once it is known is the rest found out.
     possible = _each_listed(possible_one, session, selector, snapshot, extensions)
-    prepare(session, snapshot, selector.needs, possible)
+    load(session, snapshot, selector.needs, possible)
     matches = selector.bind(snapshot, protocol=only)
     found = (make(sock) for sock in possible if matches(sock))
     return [item for item in found if item is not None]

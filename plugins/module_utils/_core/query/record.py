@@ -166,7 +166,7 @@ def record(sock: Socket, details: Collection[str] = ()) -> dict[str, Any]:
     return entry
 
 
-# What look.prepare must find out for details of verdicts.
+# What query.find.load must find out for details of verdicts.
 VERDICT_NEEDS = frozenset({"routes", "heard"})
 
 

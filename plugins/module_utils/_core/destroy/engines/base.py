@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from ...guard.reason import Reason
-from ...query.find import NamespaceSession
+from ...sockets.session import NamespaceSession
 from ...sockets.socket import Socket
 
 

@@ -18,7 +18,7 @@ from ...host.pidfd import Borrowed, Descriptor, End
 from ...netlink import constants
 from ...netlink.inet_diag import DiagMessage
 from ...query import classify
-from ...query.find import NamespaceSession
+from ...sockets.session import NamespaceSession
 from ...sockets.socket import Socket
 from .. import outcomes
 from ..verify import still_there

@@ -12,7 +12,7 @@ from ...errors import MalformedMessage, NetlinkError, NetlinkTimeout
 from ...netlink import constants, inet_diag
 from ...netlink.connection import BATCH
 from ...query import capabilities, classify
-from ...query.find import NamespaceSession
+from ...sockets.session import NamespaceSession
 from ...sockets.socket import Socket
 from .. import outcomes
 from .base import Declined, EngineAnswer
