@@ -23,6 +23,8 @@ from tests.support.topologies.waiting import until
 PORT, PORT6 = 8080, 8081
 CHECKER = "192.0.2.9"  # asks every host for its health, as a load balancer does
 RESET, END_OF_FILE = "ECONNRESET", "closed"
+# The first task of the play that changes hosts.
+FIRST_CHANGE = yaml.safe_load((ROOT / "playbooks" / "drain.yml").read_text())[1]["tasks"][0]["name"]
 REFUSED = "It keeps the host."  # what a hook says that fails
 
 ENDED = re.compile(
@@ -128,10 +130,12 @@ class Run(NamedTuple):
     output: str
 
     def recap(self, host: str) -> dict[str, str]:
-        """What the playbook says of a host at its end."""
-        told = self.output.rpartition("TASK [Tell what became of all hosts]")[2]
-        lines = re.findall(r"^ +- ['\"]?(.+?)['\"]?$", told, re.MULTILINE)
-        titles, *rows = [re.split(r" {2,}", line.strip()) for line in lines if "  " in line]
+        """The row of a host in the table at the end of the playbook, by column."""
+        lines = re.findall(r"^ +- ['\"]?(.+?)['\"]?$", self.output, re.MULTILINE)
+        table = [re.split(r" {2,}", line.strip()) for line in lines if "  " in line]
+        starts = [at for at, row in enumerate(table) if row[:2] == ["host", "status"]]
+        assert starts, self.output
+        titles, *rows = table[starts[-1] :]
         (found,) = [row for row in rows if row[0] == host]
         return dict(zip(titles[1:], found[1:], strict=False))
 
@@ -277,7 +281,7 @@ def test_hosts_are_drained_until_one_does_not_come_clean(
     # The second host keeps three, since it may not destroy them; the third was not touched.
     recap = run.recap("two")
     assert (recap["status"], recap["destroyed"], recap["left"]) == ("FAILED", "0", "3")
-    assert "two: Expect that nothing is left: 3 connections are left (3 established)." in run.output
+    assert re.search(r"two: .*\b3 connections are left \(3 established\)", run.output)
     assert run.recap("three") == {"status": "not begun"}
     for host, connections in others(site, waiting):
         assert set(host.seen(connections)) == {"open"}
@@ -415,8 +419,8 @@ def test_what_was_done_before_a_module_could_not_run_is_told(site: Site) -> None
         ({}, "drain_hosts is not set"),
         ({"drain_hosts": "all", "drain_match": {}}, "drain_match is empty"),
         ({"drain_hosts": "all", "drain_match": {"remote": ""}}, "match.remote"),
-        ({"drain_hosts": "all", "drain_protekt": {}}, "drain_protekt: there is no such variable"),
-        ({"drain_hosts": "all", "drain_pre_tasks": "gone.yml"}, "gone.yml: there is no such file"),
+        ({"drain_hosts": "all", "drain_protekt": {}}, "drain_protekt: "),
+        ({"drain_hosts": "all", "drain_pre_tasks": "gone.yml"}, "gone.yml: "),
     ],
 )
 def test_nothing_begins(
@@ -429,7 +433,7 @@ def test_nothing_begins(
 
     assert run.status == 2, run.output
     assert reason in run.output
-    assert "Take the host out of service" not in run.output
+    assert f"TASK [{FIRST_CHANGE}]" not in run.output
     assert site.done() == []
     for host, connections in others(site, waiting):
         assert set(host.seen(connections)) == {"open"}
@@ -443,6 +447,6 @@ def test_hosts_named_too_late_are_not_taken_for_all_hosts(site: Site) -> None:
     run = drain(site, {}, "-i", str(late))
 
     assert run.status == 2, run.output
-    assert "drain_hosts is set in the inventory, which comes too late" in run.output
-    assert "Take the host out of service" not in run.output
+    assert "drain_hosts is set in the inventory" in run.output
+    assert f"TASK [{FIRST_CHANGE}]" not in run.output
     assert site.done() == []

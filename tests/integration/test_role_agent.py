@@ -36,7 +36,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     **{
         f"{option}: {value}": (
             {"agent_policy": POLICY, option: value},
-            (f"{option}: '{value}' cannot be read. Allowed: a duration of a second or more",),
+            (f"{option}: '{value}'", "10m"),
         )
         for option, value in (
             ("agent_confirm_within", "soon"),

@@ -26,6 +26,10 @@ from tests.support.topologies.topology import Lab
 
 PORT, KEPT_PORT = 8443, 8444
 MARK = 51820
+PLAYBOOKS = ROOT / "playbooks"
+# The first task on the hosts, and the first one of the play that changes them.
+FIRST_QUERY = yaml.safe_load((PLAYBOOKS / "tasks" / "vpn_cutover_look.yml").read_text())[0]["name"]
+FIRST_CHANGE = yaml.safe_load((PLAYBOOKS / "vpn_cutover.yml").read_text())[1]["tasks"][1]["name"]
 # What the agent asks for: the one thing that these hosts may lack.
 HAS_SYSTEMD = Path("/run/systemd/system").is_dir()
 
@@ -95,10 +99,8 @@ class Run(NamedTuple):
     output: str
 
     def lines(self) -> list[str]:
-        """What the playbook shows at the end of its looks."""
-        found = re.search(
-            r"TASK \[Show what would be cut\].*?=> \n(    msg:\n.+?)\n\n", self.output, re.DOTALL
-        )
+        """The preview: the message that begins with the header of its table."""
+        found = re.search(r"=> \n(    msg:\n    - host .+?)\n\n", self.output, re.DOTALL)
         assert found, self.output
         return list(yaml.safe_load(found.group(1))["msg"])
 
@@ -106,9 +108,9 @@ class Run(NamedTuple):
         (found,) = [line for line in self.lines() if re.match(rf"{host}  ", line)]
         return re.split(r" {2,}", found)
 
-    def in_the_way(self, host: str) -> list[str]:
-        """Without systemd, if the machine of the tests has none."""
-        head = f"{host}: IN THE WAY: "
+    def blocked(self, host: str) -> list[str]:
+        """The reasons that prevent a cutover, except a missing systemd on the test machine."""
+        head = f"{host}: BLOCKED: "
         told = [line[len(head) :] for line in self.lines() if line.startswith(head)]
         others = [line for line in told if "the agent needs systemd" not in line]
         assert len(told) - len(others) == (0 if HAS_SYSTEMD else 1), self.output
@@ -185,7 +187,7 @@ def play(hosts: dict[str, Host], tmp_path_factory: pytest.TempPathFactory) -> Pl
             timeout=120,
             check=False,
         )
-        assert "Cut each of them over" not in done.stdout
+        assert f"TASK [{FIRST_CHANGE}]" not in done.stdout
         assert all(host.all_alive() for host in hosts.values())
         return Run(done.returncode, done.stdout)
 
@@ -199,7 +201,7 @@ def test_a_preview_of_hosts_with_a_vpn(hosts: dict[str, Host], play: Play) -> No
     for host in ("one", "two"):
         # The VPN, through it, to cut, protected, only reported.
         assert run.row(host) == [host, "up", "1", "7", "1", "0"]
-        assert run.in_the_way(host) == []
+        assert run.blocked(host) == []
         for made in (*hosts[host].past, *hosts[host].kept):
             assert f":{made['port']} " in run.output
     assert run.row("total") == ["total", "2", "14", "2", "0"]
@@ -215,13 +217,13 @@ def test_what_is_in_the_way_of_each_host(play: Play) -> None:
     assert run.row("one") == ["one", "up", "1", "7", "1", "0"]
     assert run.row("low")[:2] == ["low", "down"]
     assert run.row("bare")[:2] == ["bare", "missing"]
-    (limits,), (down,), (missing,) = map(run.in_the_way, ("one", "low", "bare"))
+    (limits,), (down,), (missing,) = map(run.blocked, ("one", "low", "bare"))
     assert "7 sockets violate the policy" in limits
     assert "limits.max_sockets" in limits
     assert "tun0 is down" in down
     assert "no interface tun0" in missing
     assert run.row("gone")[1] == "unknown"
-    (answer,) = [line for line in run.lines() if line.startswith("gone: IN THE WAY: ")]
+    (answer,) = [line for line in run.lines() if line.startswith("gone: BLOCKED: ")]
     assert "No answer: " in answer
     assert "Connection refused" in answer
 
@@ -237,12 +239,13 @@ def test_a_policy_of_ones_own_that_names_no_hosts_interface(play: Play, tmp_path
 
     both = play({**hosts, "vpn_cutover_users": 1000})
     assert both.status == 2
-    assert "vpn_cutover_src and vpn_cutover_users: set one of them" in both.output
+    assert "vpn_cutover_src and vpn_cutover_users: " in both.output
 
     run = play(hosts)
     assert run.status == 2, run.output
-    (told,) = run.in_the_way("two")
-    assert told.startswith("The rule typo names the interface tnu0, which no host has.")
+    (told,) = run.blocked("two")
+    assert "rule typo" in told
+    assert "interface tnu0" in told
 
 
 def test_limits_that_pace(play: Play) -> None:
@@ -258,28 +261,29 @@ def test_limits_that_pace(play: Play) -> None:
     given = {"vpn_cutover_hosts": "one,two", "vpn_cutover_policy": policy}
 
     run = play({**given, "vpn_cutover_confirm_within": "3m"}, "--limit", "two")
-    assert "two: the limits of the policy spread this over about 180 s" in run.lines()
+    assert [line for line in run.lines() if re.match(r"two: .*\b180 s$", line)]
     assert run.row("two") == ["two", "up", "1", "7", "0", "0"]
-    assert run.in_the_way("two") == []
+    assert run.blocked("two") == []
     assert not [line for line in run.lines() if line.startswith("one")]
 
     run = play({**given, "vpn_cutover_confirm_within": "179s"}, "--limit", "two")
     assert run.status == 2, run.output
-    (told,) = run.in_the_way("two")
-    assert told.startswith("Its policy spreads what would be cut over about 180 s")
-    assert "is on trial for 179s" in told
+    (told,) = run.blocked("two")
+    assert "about 180 s" in told
+    assert "179s" in told
+    assert "vpn_cutover_confirm_within" in told
 
 
 @pytest.mark.parametrize(
     ("variables", "reason"),
     [
         ({}, "vpn_cutover_hosts is not set"),
-        ({"vpn_cutover_stage": "go"}, "vpn_cutover_stage is go. Allowed: preview"),
-        ({"vpn_cutover_protekt": {}}, "vpn_cutover_protekt: there is no such variable"),
+        ({"vpn_cutover_stage": "go"}, "vpn_cutover_stage is go"),
+        ({"vpn_cutover_protekt": {}}, "vpn_cutover_protekt: "),
         ({"vpn_cutover_users": 1000}, "vpn_cutover_lan is not"),
-        ({"vpn_cutover_lan": "ten"}, "The policy is refused, and nothing was sent. policy.rules"),
+        ({"vpn_cutover_lan": "ten"}, "nothing was sent. policy.rules"),
         ({"vpn_cutover_interface": ""}, "vpn_cutover_interface is not set"),
-        ({"vpn_cutover_confirm_within": "soon"}, "confirm_within is soon. Allowed: a duration"),
+        ({"vpn_cutover_confirm_within": "soon"}, "vpn_cutover_confirm_within is soon"),
     ],
 )
 def test_nothing_is_sent(play: Play, variables: dict[str, Any], reason: str) -> None:
@@ -288,4 +292,4 @@ def test_nothing_is_sent(play: Play, variables: dict[str, Any], reason: str) -> 
 
     assert run.status == 2, run.output
     assert reason in " ".join(run.output.split())
-    assert "TASK [See whether the VPN is up" not in run.output
+    assert f"TASK [{FIRST_QUERY}]" not in run.output
