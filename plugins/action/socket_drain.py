@@ -73,7 +73,7 @@ class ActionModule(ActionBase):
                 last = {"unreachable" if unreachable else "failed": True, "msg": str(error)}
             if "finished" not in last:
                 # The step was rejected, crashed or lost its connection; its message says which.
-                # The combined result keeps what the earlier steps did.
+                # The combined result keeps the results of the earlier steps.
                 return self._interrupted(results, last) if results else last
             if results:
                 results[-1] = {

@@ -89,7 +89,7 @@ class ActionModule(ActionBase):
                 # Deletes only a decrypted copy.
                 self._loader.cleanup_tmp_file(file)
         except (AnsibleError, OSError, UnicodeDecodeError) as error:
-            # The lines after the first give advice that is meant for other modules.
+            # The lines after the first give advice for other modules.
             problem = str(error).partition("\n")[0]
             raise ValueError(f"src: {src!r} cannot be read on the controller: {problem}") from error
 

@@ -102,7 +102,7 @@ def load_document(text: str, file: str) -> Any:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """A YAML loader that rejects duplicate keys, of which PyYAML keeps only the last."""
+    """A YAML loader that rejects duplicate keys. PyYAML would keep only the last one."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[object] = set()

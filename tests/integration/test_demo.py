@@ -100,7 +100,7 @@ def test_the_demo_goes_as_it_tells(demo: Demo) -> None:
         (1, "3 x ECONNABORTED (Software caused connection abort), so it connected to spare"),
         (1, "2 x ECONNABORTED (Software caused connection abort), so it connected to spare"),
         (1, "1 x ECONNABORTED (Software caused connection abort), so it closed its end"),
-        (1, "6 connections make no progress, because the peer reads no more (3), nothing is"),
+        (1, "6 connections make no progress because "),
         (1, "last received"),
         (1, "No connection is stuck on this host."),
         (1, "changed=0"),

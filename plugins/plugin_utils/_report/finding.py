@@ -149,7 +149,7 @@ def _verdicts(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _superseded(entry: Mapping[str, Any]) -> dict[str, Any]:
-    # `other`, not `newer`: the kernel does not tell which connection is newer.
+    # `other`, not `newer`: the kernel does not record the age of a connection.
     by = entry.get("by")
     evidence = (
         {f"other_{key}": value for key, value in by.items()} if isinstance(by, Mapping) else {}

@@ -126,7 +126,7 @@ def _tiles(totals: Mapping[str, Any]) -> list[_Tile]:
     uncertain = totals["found"] - totals["certain"]
     tiles = [
         _Tile(
-            "stuck" if totals["certain"] != 1 else "is stuck",
+            "stuck",
             count_text(totals["certain"]),
             None if total is None else f"of {plural(total, 'TCP connection')}",
         ),
@@ -227,7 +227,7 @@ def _card(host: Mapping[str, Any]) -> _Card:
     if host["connections"] is not None:
         facts.append(f"of {plural(host['connections'], 'TCP connection')}")
     if host["longest_ms"] is not None:
-        facts.append(f"longest: at least {age_text(host['longest_ms'])}")
+        facts.append(f"longest at least {age_text(host['longest_ms'])}")
     return _Card(
         host,
         ", ".join(facts),

@@ -12,8 +12,8 @@ from typing import NamedTuple
 class Description(NamedTuple):
     """A verdict for operators.
 
-    title: a few words. cause: completes "make no progress because ...". meaning: what the kernel
-    measured. remedy: what to check or do next. family: key of FAMILIES; its verdicts share a hue.
+    title: a few words. cause: completes "make no progress because ...". meaning: state of the
+    connection. remedy: advice for the next step. family: key of FAMILIES; its verdicts share a hue.
     """
 
     title: str
@@ -25,7 +25,7 @@ class Description(NamedTuple):
 
 FAMILIES = {
     "network": "Network lost",
-    "peer": "Peer does not respond",
+    "peer": "Waiting for the peer",
     "closing": "Close incomplete",
     "replaced": "Replaced by another connection",
     "maybe": "May be healthy",
@@ -124,7 +124,7 @@ VERDICTS: dict[str, Description] = {
         "nothing was received for a long time",
         "Nothing was received for a long time, and no keepalive would detect that the peer is "
         "gone. A healthy idle pool looks the same.",
-        "Enable keepalive on the socket. Without it, only the application can tell.",
+        "Enable keepalive on the socket. Without it, only the application can detect a dead peer.",
         "maybe",
     ),
 }
