@@ -199,7 +199,7 @@ def test_a_preview_of_hosts_with_a_vpn(hosts: dict[str, Host], play: Play) -> No
 
     assert run.status == (0 if HAS_SYSTEMD else 2), run.output
     for host in ("one", "two"):
-        # The VPN, through it, to cut, protected, only reported.
+        # Interface, connections through the VPN, to destroy, protected, reported.
         assert run.row(host) == [host, "up", "1", "7", "1", "0"]
         assert run.blocked(host) == []
         for made in (*hosts[host].past, *hosts[host].kept):
