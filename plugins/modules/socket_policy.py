@@ -184,7 +184,7 @@ violations:
           and no failure.
         - V(protected), it is protected.
         - V(reported), the rule only reports.
-        - V(withheld), the policy's mode is V(report).
+        - V(inhibited), the policy's mode is V(report).
         - V(other_rule), an earlier rule names the same socket.
         - V(back_off), what leads there was destroyed again and again. Only the agent sees that.
       type: str

@@ -148,8 +148,8 @@ class RunningAgent:
         self.signal(signal.SIGHUP)
         until(
             lambda: (
-                (self.status()["policy"], self.status()["refused"])
-                != (before["policy"], before["refused"])
+                (self.status()["policy"], self.status()["rejected"])
+                != (before["policy"], before["rejected"])
             ),
             "the agent has read its policy again",
         )
@@ -189,7 +189,7 @@ class RunningAgent:
         return found
 
     def looks(self) -> int:
-        return int(self.status()["looks"])
+        return int(self.status()["passes"])
 
     def looked_again(self) -> None:
         """A whole look that began after now; the first that ends may have begun before."""

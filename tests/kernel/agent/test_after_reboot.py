@@ -58,7 +58,7 @@ def again(disk: Path, uplinks: Uplinks, start_agent: StartAgent) -> Again:
 
 
 def _spares(agent: RunningAgent, talk: Talk, held_back: str) -> None:
-    assert agent.status()["held_back"] == held_back
+    assert agent.status()["inhibited_by"] == held_back
     agent.looked_again()
     assert alive(talk.sock)
     assert agent.destroyed() == {}
@@ -79,7 +79,7 @@ def test_it_is_another_boot(disk: Path) -> None:
 def test_a_pause_goes_on(again: Again) -> None:
     agent, talk = again.start("pause, going on")
     _spares(agent, talk, "paused")
-    assert 0 < agent.status()["pause"]["left_s"] < 30 * 60
+    assert 0 < agent.status()["pause"]["remaining_s"] < 30 * 60
     assert agent.command("resume") == (0, "resumed\n")
     _destroys(talk)
 
@@ -87,7 +87,7 @@ def test_a_pause_goes_on(again: Again) -> None:
 def test_a_pause_without_end_goes_on(again: Again) -> None:
     agent, talk = again.start("pause, without end")
     _spares(agent, talk, "paused")
-    assert agent.status()["pause"] == {"reason": "till I am back", "left_s": None}
+    assert agent.status()["pause"] == {"reason": "till I am back", "remaining_s": None}
 
 
 def test_a_pause_is_over(again: Again) -> None:
@@ -100,8 +100,8 @@ def test_a_pause_is_over(again: Again) -> None:
 def test_a_trial_goes_on(again: Again) -> None:
     agent, talk = again.start("trial, going on")
     _destroys(talk)
-    assert 0 < agent.status()["trial"]["left_s"] < 30 * 60
-    assert agent.status()["held_back"] is None
+    assert 0 < agent.status()["trial"]["remaining_s"] < 30 * 60
+    assert agent.status()["inhibited_by"] is None
 
 
 def test_a_trial_is_over(again: Again) -> None:
@@ -116,7 +116,7 @@ def test_a_clock_that_was_set_back_does_not_prolong_a_trial(again: Again) -> Non
     machine.step(-machine.DAY_S)
     agent, _talk = again.start("trial, bounded")
     until(
-        lambda: agent.status()["held_back"] == "unconfirmed",
+        lambda: agent.status()["inhibited_by"] == "unconfirmed",
         "it is over",
         seconds=max(0.0, 100 - machine.boottime()) + _LATE_S,
     )

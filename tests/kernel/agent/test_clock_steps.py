@@ -85,11 +85,11 @@ def test_a_pause_lasts_as_long_as_it_says(
     began = time.monotonic()
     assert agent.command("pause", "--for", "15s")[0] == 0
     ends = time.monotonic() + 15
-    until(lambda: agent.status()["held_back"] == "paused", "it is paused", seconds=10)
+    until(lambda: agent.status()["inhibited_by"] == "paused", "it is paused", seconds=10)
     machine.step(step)
     _lose_address(uplinks)
-    _is_told(agent, "withheld")
-    assert 0 < agent.status()["pause"]["left_s"] <= 15
+    _is_told(agent, "inhibited")
+    assert 0 < agent.status()["pause"]["remaining_s"] <= 15
     _lives_until(began + 15, talk)
     assert _died(talk, _LATE_S) < ends + _LATE_S
     # What it tells is written when the look is over.
@@ -106,8 +106,10 @@ def test_a_trial_ends_in_time_though_the_clock_was_set_back(
     machine.step(_BACK)
     _lose_address(uplinks)
     assert _died(one, 10) < ends
-    assert agent.status()["held_back"] is None
-    until(lambda: agent.status()["held_back"] == "unconfirmed", "it is over", seconds=20 + _LATE_S)
+    assert agent.status()["inhibited_by"] is None
+    until(
+        lambda: agent.status()["inhibited_by"] == "unconfirmed", "it is over", seconds=20 + _LATE_S
+    )
     assert time.monotonic() < ends + _LATE_S
     _nothing_more(uplinks, agent, two)
 
@@ -128,16 +130,16 @@ def _on_trial(uplinks: Uplinks, start_agent: StartAgent, within: str) -> Running
     agent = start_agent(uplinks.host, policy(_GONE), start=False)
     agent.command("trial", "--within", within, str(agent.policy))
     agent.start()
-    assert agent.status()["held_back"] is None
-    assert agent.status()["trial"]["left_s"] > 0
+    assert agent.status()["inhibited_by"] is None
+    assert agent.status()["trial"]["remaining_s"] > 0
     return agent
 
 
 def _nothing_more(uplinks: Uplinks, agent: RunningAgent, talk: Talk) -> None:
     ip(uplinks.host, f"addr del {uplinks.eth6}/64 dev eth0")
-    _is_told(agent, "withheld")
+    _is_told(agent, "inhibited")
     agent.looked_again()
     assert alive(talk.sock)
-    assert agent.status()["held_back"] == "unconfirmed"
+    assert agent.status()["inhibited_by"] == "unconfirmed"
     # On trial, and at its end.
     assert len(agent.log_lines("confirmed")) == 2

@@ -152,7 +152,7 @@ def test_garbage_for_a_policy(uplinks: Uplinks, start_agent: StartAgent) -> None
         agent.write(bytes(broken) + b"}")
         agent.signal(signal.SIGHUP)
         until(
-            lambda count=number + 1: agent.metrics().get("refused_files_total") == count,
+            lambda count=number + 1: agent.metrics().get("policy_rejections_total") == count,
             "it was refused",
         )
     assert agent.process is not None

@@ -35,10 +35,10 @@ def doomed(uplinks: Uplinks) -> list[Talk]:
 def _all_live(agent: RunningAgent, talks: list[Talk], held_back: str) -> None:
     """Nothing was destroyed, the three say so, and the program's own status is not 0."""
     agent.poke()
-    until(lambda: agent.status()["held_back"] == held_back, "the status says why")
+    until(lambda: agent.status()["inhibited_by"] == held_back, "the status says why")
     assert all(alive(talk.sock) for talk in talks)
     assert agent.destroyed() == {}
-    name = f'held_back{{reason="{held_back}"}}'
+    name = f'inhibited{{reason="{held_back}"}}'
     # They are written right after the status.
     until(lambda: agent.metrics_file.exists() and agent.metrics()[name] == 1, "so do the metrics")
     code, _text = agent.command("status")
@@ -69,16 +69,16 @@ def test_policies_that_came_out_wrong(
             agent.write(document)
             agent.signal(signal.SIGHUP)
         until(
-            lambda count=number: agent.metrics().get("refused_files_total") == count,
+            lambda count=number: agent.metrics().get("policy_rejections_total") == count,
             "it was refused",
         )
         # What the status says is written after the metrics.
         until(
-            lambda said=words: said in " ".join(agent.status()["refused"]["errors"]),
+            lambda said=words: said in " ".join(agent.status()["rejected"]["errors"]),
             "the status says why",
         )
         assert agent.log_lines("policy", words)
-        assert agent.metrics()["policy_refused"] == 1
+        assert agent.metrics()["policy_rejected"] == 1
     _all_live(agent, doomed, "no_policy")
 
 
@@ -91,14 +91,14 @@ def test_a_wrong_one_does_not_take_the_place_of_a_good_one(
     agent.reload(policy())
     told = agent.status()
     assert told["policy"]["digest"] == digest
-    assert "rules" in told["refused"]["errors"][0]
-    assert agent.metrics()["policy_refused"] == 1
+    assert "rules" in told["rejected"]["errors"][0]
+    assert agent.metrics()["policy_rejected"] == 1
     assert agent.log_lines(digest[:12], "rules: ")
     assert agent.command("status")[0] == 1
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     until(lambda: not alive(talk.sock), "the old one is enforced")
     agent.reload(policy({**_GONE, "name": "better"}))
-    assert agent.status()["refused"] is None
+    assert agent.status()["rejected"] is None
     assert agent.command("status")[0] == 0
 
 
@@ -130,11 +130,11 @@ def test_a_misspelt_interface(uplinks: Uplinks, start_agent: StartAgent) -> None
 
 def test_more_than_the_limit(uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent) -> None:
     agent = start_agent(uplinks.host, policy(_GONE, limits={"max_sockets": 4, "per": "1m"}))
-    _all_live(agent, doomed, "over_limit")
-    assert agent.status()["limit"]["due"] == 5
+    _all_live(agent, doomed, "budget_exceeded")
+    assert agent.status()["budget"]["due"] == 5
     (line,) = agent.log_lines("limit")
     assert re.findall(r"\d+", line) == ["5", "4", "60"]
-    assert agent.metrics()["over_limit_total"] >= 1
+    assert agent.metrics()["budget_exceeded_total"] >= 1
     one = doomed.pop().sock
     linger_reset(one)
     one.close()
@@ -160,9 +160,9 @@ def test_paused(uplinks: Uplinks, start_agent: StartAgent) -> None:
     talk = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE))
     assert agent.command("pause", "--reason", "a switch is replaced") == (0, "paused\n")
-    until(lambda: agent.status()["held_back"] == "paused", "it is paused")
+    until(lambda: agent.status()["inhibited_by"] == "paused", "it is paused")
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    until(lambda: agent.status()["rules"][0]["withheld"] == 1, "what would be destroyed is told")
+    until(lambda: agent.status()["rules"][0]["inhibited"] == 1, "what would be destroyed is told")
     _all_live(agent, [talk], "paused")
     assert "a switch is replaced" in agent.log()
     assert "a switch is replaced" in agent.command("status")[1]
@@ -192,12 +192,12 @@ def test_unconfirmed(uplinks: Uplinks, doomed: list[Talk], start_agent: StartAge
     code, text = agent.command("trial", "--within", "2s", str(agent.policy))
     assert (code, text.startswith("on trial: ")) == (0, True)
     agent.start()
-    assert agent.status()["held_back"] is None
-    assert 0 < agent.status()["trial"]["left_s"] <= 2
-    until(lambda: agent.status()["held_back"] == "unconfirmed", "the time is over")
+    assert agent.status()["inhibited_by"] is None
+    assert 0 < agent.status()["trial"]["remaining_s"] <= 2
+    until(lambda: agent.status()["inhibited_by"] == "unconfirmed", "the time is over")
     # On trial, and at its end.
     assert len(agent.log_lines("confirmed")) == 2
-    assert agent.metrics()['held_back{reason="unconfirmed"}'] == 1
+    assert agent.metrics()['inhibited{reason="unconfirmed"}'] == 1
     # Another policy, which nobody put on trial, is in force at once.
     agent.command("trial", "--within", "1s", str(agent.policy))
     agent.reload(policy(_GONE))
@@ -211,9 +211,9 @@ def test_unconfirmed_destroys_nothing_until_it_is(
     agent = start_agent(uplinks.host, policy(_GONE), start=False)
     agent.command("trial", "--within", "1s", str(agent.policy))
     agent.start()
-    until(lambda: agent.status()["held_back"] == "unconfirmed", "the time is over")
+    until(lambda: agent.status()["inhibited_by"] == "unconfirmed", "the time is over")
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    until(lambda: agent.status()["rules"][0]["withheld"] == 1, "what would be destroyed is told")
+    until(lambda: agent.status()["rules"][0]["inhibited"] == 1, "what would be destroyed is told")
     _all_live(agent, [talk], "unconfirmed")
     code, text = agent.command("confirm", "--digest", "0123")
     assert (code, "not confirmed" in text) == (1, True)
@@ -223,8 +223,8 @@ def test_unconfirmed_destroys_nothing_until_it_is(
 
 def test_report_mode(uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent) -> None:
     agent = start_agent(uplinks.host, policy(_GONE, mode="report"))
-    assert agent.status()["held_back"] == "report"
-    assert agent.status()["rules"][0]["withheld"] == len(doomed)
+    assert agent.status()["inhibited_by"] == "report_mode"
+    assert agent.status()["rules"][0]["inhibited"] == len(doomed)
     agent.looked_again()
     assert all(alive(talk.sock) for talk in doomed)
     assert agent.command("status")[0] == 0

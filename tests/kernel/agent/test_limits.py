@@ -47,7 +47,7 @@ def test_killed_and_started_again_and_again(
         agent.start()
         agent.looked_again()
         assert _living(doomed) == 10
-    assert agent.status()["limit"]["destroyed_in_window"] == 2
+    assert agent.status()["budget"]["destroyed_in_window"] == 2
     # Under another policy that says the same of it, too; one that allows more destroys the rest.
     agent.reload(policy({**_GONE, "name": "renamed"}, limits={**_HOURLY, "max_sockets": 5}))
     until(lambda: _living(doomed) == 7, "three more")
@@ -64,7 +64,7 @@ def test_killed_while_it_destroys(
     agent = start_agent(uplinks.host, policy(_GONE, limits=_HOURLY), start=False)
     for number in range(12):
         agent.start_blind()
-        spent = agent.runtime / "spent.json"
+        spent = agent.runtime / "budget.json"
         if number % 2:
             time.sleep(0.15 + 0.05 * number)
         else:
@@ -75,29 +75,29 @@ def test_killed_while_it_destroys(
     agent.looked_again()
     assert _living(doomed) >= 10
     # What was written down for the killed ones counts, whether they came to it or not.
-    assert agent.status()["limit"]["destroyed_in_window"] == 2
+    assert agent.status()["budget"]["destroyed_in_window"] == 2
 
 
 def test_a_count_of_garbage(uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent) -> None:
     limits = {"max_sockets": 20, "per": "4s"}
     agent = start_agent(uplinks.host, policy(_GONE, limits=limits), start=False)
-    (agent.runtime / "spent.json").write_text('{"boot_id": "')
+    (agent.runtime / "budget.json").write_text('{"boot_id": "')
     agent.start()
     began = time.monotonic()
     told = agent.status()
-    assert (told["held_back"], told["limit"]["destroyed_in_window"]) == ("count_unknown", 20)
-    assert "spent.json" in told["errors"][0]["error"]
-    assert agent.log_lines("spent.json")
+    assert (told["inhibited_by"], told["budget"]["destroyed_in_window"]) == ("budget_unknown", 20)
+    assert "budget.json" in told["faults"][0]["error"]
+    assert agent.log_lines("budget.json")
     code, text = agent.command("status")
-    assert (code, "spent.json" in text) == (1, True)
+    assert (code, "budget.json" in text) == (1, True)
     assert _living(doomed) == 12
     agent.kill()
     agent.start()
-    assert agent.status()["errors"]
+    assert agent.status()["faults"]
     until(lambda: _living(doomed) == 0, "the time of the limits is over", seconds=10)
     assert time.monotonic() - began > 2
     agent.looked_again()
-    assert agent.status()["errors"] == []
+    assert agent.status()["faults"] == []
 
 
 _MOUNT = shutil.which("mount", path="/usr/bin:/bin:/usr/sbin:/sbin") or "mount"
@@ -117,7 +117,7 @@ def _seen_by(agent: RunningAgent, name: str) -> Path:
 def _counts(agent: RunningAgent) -> bool:
     """Whether the file of the limits holds what was destroyed."""
     with contextlib.suppress(FileNotFoundError):
-        return '"parts":[[' in _seen_by(agent, "spent.json").read_text()
+        return '"entries":[[' in _seen_by(agent, "budget.json").read_text()
     return False
 
 
@@ -128,12 +128,12 @@ def test_a_disk_that_was_full_at_the_start(
     agent = start_agent(uplinks.host, policy(_GONE, limits=_HOURLY), start=False)
     _on_a_small_disk(agent, f"head -c 1m /dev/zero > {agent.runtime}/filling")
     agent.start_blind()
-    full = (os.strerror(errno.ENOSPC), "spent.json")
+    full = (os.strerror(errno.ENOSPC), "budget.json")
     until(lambda: agent.log_lines(*full), "the log says it", seconds=10)
     until(lambda: _living(doomed) == 10, "as many as may be are gone", seconds=10)
     # Written when the look is over.
     until(agent.metrics_file.exists, "it tells numbers", seconds=10)
-    until(lambda: agent.metrics()["errors"] >= 1, "a metric says it", seconds=10)
+    until(lambda: agent.metrics()["faults"] >= 1, "a metric says it", seconds=10)
     _seen_by(agent, "filling").unlink()
     until(lambda: _counts(agent), "what was destroyed is written down", seconds=20)
     assert _living(doomed) == 10
@@ -153,7 +153,7 @@ def test_a_disk_that_fills_up_later(uplinks: Uplinks, start_agent: StartAgent) -
     full = os.strerror(errno.ENOSPC)
     until(lambda: agent.log_lines(full, "status"), "it could write nothing else")
     assert _counts(agent)
-    assert agent.log_lines(full, "spent.json") == []
+    assert agent.log_lines(full, "budget.json") == []
 
 
 def test_reloads_of_the_same_policy_put_no_hold_off(

@@ -326,4 +326,4 @@ def _stranded_within(name: str, local: str, remote: str) -> list[socket.socket]:
 
 def _failed(agent: RunningAgent) -> list[dict[str, str]]:
     agent.poke()
-    return list(agent.status()["last_look"]["failed"])
+    return list(agent.status()["last_pass"]["not_evaluated"])

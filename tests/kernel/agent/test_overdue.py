@@ -63,18 +63,18 @@ def test_one_that_hangs_is_not_well(uplinks: Uplinks, start_agent: StartAgent) -
         assert resync_s == str(_RESYNC_S)
         told = _told(agent, monotonic=500)
         assert (told["running"], told["healthy"]) == (True, False)
-        assert (told["held_back"], told["enforcing"]) == ("overdue", False)
-        assert 500 <= told["last_look"]["age_s"] < 520
+        assert (told["inhibited_by"], told["enforcing"]) == ("overdue", False)
+        assert 500 <= told["last_pass"]["age_s"] < 520
     finally:
         agent.signal(signal.SIGCONT)
     agent.looked_again()
     told = _told(agent)
-    assert (told["healthy"], told["held_back"], told["enforcing"]) == (True, None, True)
+    assert (told["healthy"], told["inhibited_by"], told["enforcing"]) == (True, None, True)
 
 
 def test_a_machine_that_slept_has_missed_nothing(uplinks: Uplinks, start_agent: StartAgent) -> None:
     """CLOCK_BOOTTIME has gone on over the night, CLOCK_MONOTONIC has not."""
     agent = start_agent(uplinks.host, policy(_GONE), resync=f"{_RESYNC_S}s")
     told = _told(agent, boottime=36_000)
-    assert (told["healthy"], told["held_back"]) == (True, None)
-    assert told["last_look"]["age_s"] < _RESYNC_S
+    assert (told["healthy"], told["inhibited_by"]) == (True, None)
+    assert told["last_pass"]["age_s"] < _RESYNC_S

@@ -77,7 +77,7 @@ def test_holds_begin_anew_and_pauses_and_trials_go_on(
     began = machine.boottime()
     assert longer.command("pause", "--for", f"{_LONG_S}s")[0] == 0
     assert over.command("pause", "--for", f"{_OVER_S}s")[0] == 0
-    until(lambda: over.status()["held_back"] == "paused", "it is paused", seconds=3)
+    until(lambda: over.status()["inhibited_by"] == "paused", "it is paused", seconds=3)
     ip(
         uplinks.host,
         f"addr del {uplinks.eth4}/24 dev eth0",
@@ -86,8 +86,8 @@ def test_holds_begin_anew_and_pauses_and_trials_go_on(
     for agent in (held, saved):
         _is_told(agent, "hold")
     for agent in (over, longer):
-        _is_told(agent, "withheld")
-    assert trial.status()["held_back"] is None
+        _is_told(agent, "inhibited")
+    assert trial.status()["inhibited_by"] is None
 
     _sleep(_SLEEP_S)
 
@@ -103,9 +103,9 @@ def test_holds_begin_anew_and_pauses_and_trials_go_on(
     until(lambda: not alive(held_talk.sock), "its hold is over")
     until(lambda: not alive(over_talk.sock), "the shorter pause is over")
     assert time.monotonic() < woke + _HOLD_S + _LATE_S
-    _is_told(trial, "withheld")
+    _is_told(trial, "inhibited")
     assert alive(trial_talk.sock)
-    assert trial.status()["held_back"] == "unconfirmed"
+    assert trial.status()["inhibited_by"] == "unconfirmed"
     while machine.boottime() < began + _LONG_S:
         assert alive(longer_talk.sock), "the pause ended too early"
         time.sleep(0.02)

@@ -152,7 +152,7 @@ class Bench:
         return [
             event["text"] is not None
             for event in self.events
-            if event["event"] == "state" and event["about"] == about
+            if event["event"] == "state" and event["condition"] == about
         ]
 
     @property

@@ -9,7 +9,6 @@ import argparse
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,24 +16,19 @@ from typing import Any
 import pytest
 
 from linuxnet_sockets.agent import cli, commands
-from linuxnet_sockets.agent.clocks import Clocks, Deadline
-from linuxnet_sockets.agent.controls import Confirmation, Pause
 from linuxnet_sockets.agent.metrics import PREFIX
 from linuxnet_sockets.agent.numbers import metrics_of
-from linuxnet_sockets.agent.policy_file import Refusal
-from linuxnet_sockets.agent.state import HELD_BACK, Account, Seen
+from linuxnet_sockets.agent.state import HELD_BACK
 from linuxnet_sockets.agent.status import OVERDUE, status_of
 from linuxnet_sockets.policy import decide
-from linuxnet_sockets.policy.decide import Excess
-from linuxnet_sockets.policy.model import Limits
 from tests.unit.agent.conftest import Bench
+from tests.unit.agent.full_state import NOW, everything
 from tests.unit.guard.machine import connection
-from tests.unit.policy.policies import policy, rule
+from tests.unit.policy.policies import rule
 
 _RST = Path(__file__).parents[3] / "docs" / "docsite" / "rst"
 _GUIDE = (_RST / "agent.rst").read_text(encoding="utf-8")
 _PAGE = (_RST / "agent_reference.rst").read_text(encoding="utf-8")
-NOW = Clocks(1_700_000_000.0, 1_000.0, "boot")
 
 
 def section(title: str) -> str:
@@ -64,45 +58,12 @@ def leaves(value: Any, path: str = "") -> Iterator[str]:
         yield path
 
 
-def everything() -> Account:
-    """An account in which nothing is null or empty."""
-    ours = policy(rule(), rule("another"))
-    ends = Deadline.after(NOW, 60)
-    seen = Seen(
-        ended_ms=900_000,
-        took_ms=3,
-        namespaces=2,
-        statuses={"a-rule": Counter(destroy=1)},
-        excess=Excess(5, 1, Limits(2)),
-        untracked=1,
-        blind=(("blue", "a-rule", "no"),),
-        missing={"a-rule": ["wg0"], "another": ["wg0"]},
-        backing_off=({"rule": "a", "local": "l", "remote": "r", "remote_port": 1},),
-    )
-    return Account(
-        pid=1,
-        started=NOW,
-        file="/etc/policy.json",
-        resync_s=30.0,
-        policy=ours,
-        loaded=NOW,
-        refused=Refusal("/etc/policy.json", ("no",)),
-        pause=Pause("work", ends),
-        trial=Confirmation(ours.digest, ends),
-        at=NOW,
-        last=seen,
-        last_at=NOW,
-        ended=Counter({("a-rule", "destroyed"): 2}),
-        errors={"metrics": "disk full"},
-    )
-
-
 def test_every_key_of_the_status_is_told_and_no_other() -> None:
     keys, _table_of_statuses = section("status.json").split("The status of a violation")
     documented = first_column(keys)
     told = set(leaves(status_of(everything(), NOW)))
     # What is null at times is told as a whole as well.
-    wholes = {"policy", "refused", "pause", "trial", "last_look", "limit"}
+    wholes = {"policy", "rejected", "pause", "trial", "last_pass", "budget"}
     assert documented == told | wholes
 
 
@@ -163,20 +124,20 @@ def test_every_key_of_an_event_is_told(told: dict[str, set[str]]) -> None:
     assert first_column(page) == {"event", *told}
     for name, keys in told.items():
         (row,) = re.findall(rf"  \* - ``{name}``\n    - (.*?)(?=\n  \* -|\n\n|\Z)", page, re.DOTALL)
-        lines = first_column(section("The journal")) if name == "finding" else set()
+        lines = first_column(section("The journal")) if name == "violation" else set()
         assert keys - lines <= set(re.findall(r"``(\w+)``", row)), name
 
 
 def test_every_key_of_a_line_of_the_journal_is_told(told: dict[str, set[str]]) -> None:
     documented = first_column(section("The journal"))
-    assert documented == told["finding"] - {"status"}
+    assert documented == told["violation"] - {"status"}
 
 
 def test_every_key_of_the_count_is_told(bench: Bench) -> None:
     bench.write(rule(hold=0))
     bench.goes_on()
-    written = json.loads((bench.runtime / "spent.json").read_text())
-    assert first_column(section("spent.json")) == set(written)
+    written = json.loads((bench.runtime / "budget.json").read_text())
+    assert first_column(section("budget.json")) == set(written)
 
 
 def test_every_key_of_a_plan_is_told(bench: Bench) -> None:
@@ -190,5 +151,5 @@ def test_every_key_of_a_plan_is_told(bench: Bench) -> None:
         commands.plan(bench.machine.host, str(bench.policy), out, as_json=True)
         found |= set(leaves(json.loads(out.getvalue())))
     assert {name.removesuffix("[]") for name in documented} == {
-        name.removesuffix("[]") for name in found - {"over_limit", "not_evaluated"}
+        name.removesuffix("[]") for name in found - {"budget_exceeded", "not_evaluated"}
     }

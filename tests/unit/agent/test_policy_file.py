@@ -74,12 +74,12 @@ def test_what_lies_among_the_protections_is_refused_by_its_own_name(
         before = time.monotonic()
         bench.goes_on()
         assert time.monotonic() - before < 2
-    (reason,) = bench.status["refused"]["errors"]
+    (reason,) = bench.status["rejected"]["errors"]
     assert str(odd) in reason
     assert str(bench.policy) not in reason
     # Nobody knows what it was to protect.
-    assert (bench.status["held_back"], bench.destroyed) == ("no_policy", [])
+    assert (bench.status["inhibited_by"], bench.destroyed) == ("no_policy", [])
     odd.unlink()
     bench.goes_on(11)
-    assert bench.status["refused"] is None
+    assert bench.status["rejected"] is None
     assert len(bench.destroyed) == 1

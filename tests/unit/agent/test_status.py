@@ -23,19 +23,19 @@ KEYS = {
     "boottime_s",
     "resync_s",
     "policy",
-    "refused",
+    "rejected",
     "enforcing",
-    "held_back",
+    "inhibited_by",
     "pause",
     "trial",
-    "last_look",
+    "last_pass",
     "rules",
-    "limit",
+    "budget",
     "backing_off",
     "untracked",
-    "looks",
-    "processor_s",
-    "errors",
+    "passes",
+    "cpu_s",
+    "faults",
 }
 RULE_KEYS = {
     "name",
@@ -46,7 +46,7 @@ RULE_KEYS = {
     "back_off",
     "protected",
     "reported",
-    "withheld",
+    "inhibited",
     "other_rule",
     "outcomes",
     "missing_interfaces",
@@ -69,8 +69,8 @@ def _metrics(bench: Bench) -> dict[str, float]:
 
 def _set_up(bench: Bench, state: str) -> None:
     keys = {
-        "report": {"mode": "report"},
-        "over_limit": {"limits": {"max_sockets": 1}},
+        "report_mode": {"mode": "report"},
+        "budget_exceeded": {"limits": {"max_sockets": 1}},
     }.get(state, {})
     if state == "paused":
         (bench.state / "paused").write_text("work")
@@ -89,8 +89,8 @@ def _set_up(bench: Bench, state: str) -> None:
         ("no_policy", False, False),
         ("paused", False, False),
         ("unconfirmed", False, False),
-        ("report", False, True),
-        ("over_limit", True, False),
+        ("report_mode", False, True),
+        ("budget_exceeded", True, False),
     ],
 )
 def test_the_same_keys_in_every_state(
@@ -104,21 +104,21 @@ def test_the_same_keys_in_every_state(
     assert set(status) == KEYS
     for each in status["rules"]:
         assert set(each) == RULE_KEYS
-    assert status["held_back"] == state
+    assert status["inhibited_by"] == state
     assert status["enforcing"] is enforcing
     assert is_healthy(status) is healthy
     metrics = _metrics(bench)
     assert metrics["enforcing"] == enforcing
-    reasons = {name for name, value in metrics.items() if name.startswith("held_back") and value}
-    assert reasons == ({f'held_back{{reason="{state}"}}'} if state else set())
+    reasons = {name for name, value in metrics.items() if name.startswith("inhibited") and value}
+    assert reasons == ({f'inhibited{{reason="{state}"}}'} if state else set())
     if state:
         assert bench.destroyed == []
-    if state not in (None, "report"):
+    if state not in (None, "report_mode"):
         condition = {
             "no_policy": "policy file",
             "paused": "pause",
             "unconfirmed": "trial",
-            "over_limit": "limit",
+            "budget_exceeded": "budget",
         }[state]
         assert bench.conditions(condition) == [True]
         assert bench.log
@@ -136,15 +136,15 @@ def test_the_same_keys_in_every_state(
         (-500, "another", True),
     ],
 )
-@pytest.mark.parametrize("state", [None, "report", "paused"])
+@pytest.mark.parametrize("state", [None, "report_mode", "paused"])
 def test_an_agent_that_looks_no_more_is_not_well(
     bench: Bench, state: str | None, later_s: float, boot: str, overdue: bool
 ) -> None:
     _set_up(bench, state or "")
     bench.goes_on()
     told = as_of(bench.status, bench.machine.now + later_s, _on(boot))
-    assert told["last_look"]["age_s"] == (later_s if boot == "boot" else None)
-    assert told["held_back"] == (OVERDUE if overdue else state)
+    assert told["last_pass"]["age_s"] == (later_s if boot == "boot" else None)
+    assert told["inhibited_by"] == (OVERDUE if overdue else state)
     assert told["enforcing"] is (not overdue and state is None)
     assert is_healthy(told) is (not overdue and state != "paused")
 
@@ -156,7 +156,7 @@ def test_neither_a_clock_that_is_set_nor_sleep_makes_a_look_old(bench: Bench) ->
     bench.goes_on(60)
     bench.wall_s = -86_400.0
     told = as_of(bench.status, bench.machine.now + 30, _on("boot"))
-    assert (told["held_back"], told["last_look"]["age_s"] <= 60) == (None, True)
+    assert (told["inhibited_by"], told["last_pass"]["age_s"] <= 60) == (None, True)
 
 
 def test_before_the_first_look_and_of_an_older_agent_there_is_no_age(bench: Bench) -> None:
@@ -168,7 +168,7 @@ def test_before_the_first_look_and_of_an_older_agent_there_is_no_age(bench: Benc
     older = bench.status
     for key in ("boot_id", "boottime_s", "resync_s"):
         del older[key]
-    del older["last_look"]["monotonic_s"]
+    del older["last_pass"]["monotonic_s"]
     assert as_of(older, 1e9, _on("another")) == older
 
 
@@ -176,14 +176,14 @@ def test_what_is_left_of_a_pause_and_a_trial_is_less_by_what_passed(bench: Bench
     bench.write(AT_ONCE)
     bench.goes_on()
     status = bench.status
-    status["pause"] = {"reason": "", "left_s": 40.0}
-    status["trial"] = {"digest": "", "left_s": 20.0, "over": False}
+    status["pause"] = {"reason": "", "remaining_s": 40.0}
+    status["trial"] = {"digest": "", "remaining_s": 20.0, "expired": False}
     later = _on("boot", status["boottime_s"] + 30)
     told = as_of(status, bench.machine.now, later)
-    assert (told["pause"]["left_s"], told["trial"]["left_s"]) == (10.0, 0.0)
+    assert (told["pause"]["remaining_s"], told["trial"]["remaining_s"]) == (10.0, 0.0)
     # Until it is resumed.
-    status["pause"] = {"reason": "", "left_s": None}
-    assert as_of(status, bench.machine.now, later)["pause"]["left_s"] is None
+    status["pause"] = {"reason": "", "remaining_s": None}
+    assert as_of(status, bench.machine.now, later)["pause"]["remaining_s"] is None
 
 
 def test_what_was_destroyed_is_counted_once_and_is_no_longer_there(bench: Bench) -> None:
@@ -194,7 +194,7 @@ def test_what_was_destroyed_is_counted_once_and_is_no_longer_there(bench: Bench)
     bench.goes_on(35)
     (found,) = bench.status["rules"]
     assert (found["violations"], found["outcomes"]) == (0, {"destroyed": 2})
-    assert _metrics(bench)['sockets_total{rule="a-rule",outcome="destroyed"}'] == 2
+    assert _metrics(bench)['enforced_total{rule="a-rule",outcome="destroyed"}'] == 2
     lines = [line for line in bench.log if line.startswith("destroyed ")]
     assert len(lines) == 2
     assert "rule=a-rule" in lines[0]
@@ -204,15 +204,15 @@ def test_what_was_destroyed_is_counted_once_and_is_no_longer_there(bench: Bench)
 def test_the_time_of_the_last_look_is_not_that_of_a_glance_at_the_files(bench: Bench) -> None:
     bench.write(AT_ONCE)
     bench.goes_on()
-    looked = bench.status["last_look"]["at"]
+    looked = bench.status["last_pass"]["at"]
     bench.goes_on(21)
     (bench.state / "paused").write_text("x")
     # It rests from something else: the pause is read, and the look comes later.
     bench.machine.now += 10
     bench.agent.cadence.worked(bench.machine.now, 0.5)
     bench.agent.turn()
-    assert bench.status["held_back"] == "paused"
-    assert bench.status["last_look"]["at"] == looked
+    assert bench.status["inhibited_by"] == "paused"
+    assert bench.status["last_pass"]["at"] == looked
 
 
 def test_hostile_names_break_neither_status_nor_metrics_nor_log(bench: Bench) -> None:
@@ -228,7 +228,7 @@ def test_hostile_names_break_neither_status_nor_metrics_nor_log(bench: Bench) ->
         )
     )
     bench.goes_on()
-    assert bench.status["held_back"] == "no_policy"
+    assert bench.status["inhibited_by"] == "no_policy"
     assert bench.destroyed == []
     (line,) = [each for each in bench.log if str(bench.policy) in each]
     assert line.isascii()
@@ -241,6 +241,6 @@ def test_what_is_no_text_is_refused_in_any_place(bench: Bench, text: str) -> Non
         document = {"version": 1, "limits": {"max_sockets": 5}}
         bench.policy.write_text(json.dumps({**document, "rules": [{"name": "x", "match": match}]}))
         bench.goes_on()
-        (error,) = bench.status["refused"]["errors"]
+        (error,) = bench.status["rejected"]["errors"]
         assert str(bench.policy) in error
         assert "NUL" in error

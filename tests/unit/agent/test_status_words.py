@@ -48,7 +48,7 @@ def test_over_the_limit(bench: Bench, on_excess: str) -> None:
         bench.machine.add(connection(local_port=port))
     bench.write(AT_ONCE, limits={"max_sockets": 1, "per": "1h", "on_excess": on_excess})
     bench.goes_on()
-    (state,) = lines_with(bench.status, "[over_limit]")
+    (state,) = lines_with(bench.status, "[budget_exceeded]")
     assert state.startswith("enforcing") == (on_excess == "pace")
     (limits,) = lines_with(bench.status, f"({on_excess})")
     assert re.findall(r"\d+", limits)[-2:] == ["1", "3600"]
@@ -76,7 +76,7 @@ def test_a_policy_that_is_refused(bench: Bench) -> None:
     bench.goes_on()
     first, *rest = status_lines(bench.status)
     assert "[no_policy]" in first
-    errors = bench.status["refused"]["errors"]
+    errors = bench.status["rejected"]["errors"]
     assert any(error.startswith("limits: ") for error in errors)
     assert all(any(error in line for line in rest) for error in errors)
 
@@ -85,9 +85,9 @@ def test_every_reason_that_can_hold_it_back_has_words(bench: Bench) -> None:
     bench.write(AT_ONCE)
     bench.goes_on()
     status = as_of(bench.status, 0.0, _on("another boot"))
-    assert status["held_back"] == OVERDUE
+    assert status["inhibited_by"] == OVERDUE
     for reason in (*HELD_BACK, OVERDUE):
-        _policy, how, *_rest = status_lines({**status, "held_back": reason})
+        _policy, how, *_rest = status_lines({**status, "inhibited_by": reason})
         assert how.endswith(f"[{reason}]")
 
 
@@ -95,7 +95,7 @@ def test_times_are_told_in_the_unit_that_one_thinks_in(bench: Bench) -> None:
     bench.write(AT_ONCE)
     bench.goes_on()
     for left_s, left in ((1800.0, ["30 min"]), (42.4, ["42 s"]), (0.0, [])):
-        status = {**bench.status, "pause": {"reason": "", "left_s": left_s}}
+        status = {**bench.status, "pause": {"reason": "", "remaining_s": left_s}}
         (paused,) = lines_with(status, "socket-agent resume")
         assert re.findall(r"\d+ \w+", paused) == left
 

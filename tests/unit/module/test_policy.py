@@ -193,7 +193,7 @@ def test_mode_report_touches_nothing_and_does_not_fail(target: Target) -> None:
     policy = written(KILL, mode="report", limits={"max_sockets": 3})
     answer = enforce(target, policy)
     assert (answer.failure, answer.warnings) == (None, [])
-    assert answer.result["rules"][0]["by_status"] == {"withheld": 3}
+    assert answer.result["rules"][0]["by_status"] == {"inhibited": 3}
     answer = enforce(target, {**policy, "limits": {"max_sockets": 2}})
     assert answer.failure is None
     assert (answer.result["changed"], answer.result["outcomes"]) == (False, {})

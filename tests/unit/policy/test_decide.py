@@ -233,7 +233,7 @@ def test_what_is_withheld_would_be_destroyed(withheld: str) -> None:
     judge = Engine(one)
     a_pass(judge, 0, look(one, 0, [ONE]), withheld=withheld)
     decision = a_pass(judge, 1_000, look(one, 1_000, [ONE]), withheld=withheld)
-    assert told(decision) == {1: "withheld"}
+    assert told(decision) == {1: "inhibited"}
     assert decision.withheld == withheld
     assert decision.destroy == ()
     assert judge.spent(1_000) == 0
@@ -244,7 +244,7 @@ def test_what_is_withheld_would_be_destroyed(withheld: str) -> None:
 def test_mode_report_destroys_nothing() -> None:
     one = policy(rule(hold=0), mode="report")
     decision = a_pass(Engine(one), 0, look(one, 0, [ONE]))
-    assert told(decision) == {1: "withheld"}
+    assert told(decision) == {1: "inhibited"}
     assert decision.withheld == "report_mode"
 
 
@@ -488,7 +488,7 @@ def test_the_statuses_are_a_closed_list() -> None:
         "back_off",
         "protected",
         "reported",
-        "withheld",
+        "inhibited",
         "other_rule",
     }
     assert HERE.namespace.identity != THERE.namespace.identity

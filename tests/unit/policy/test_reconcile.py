@@ -71,7 +71,7 @@ def test_check_mode_touches_nothing_and_predicts(machine: Machine) -> None:
 def test_what_is_withheld_is_left_alone(machine: Machine, withheld: str) -> None:
     cookie = machine.add(connection()).cookie
     one = a_pass(machine, of(machine, AT_ONCE), withheld=withheld)
-    assert statuses(one) == {cookie: "withheld"}
+    assert statuses(one) == {cookie: "inhibited"}
     assert one.done == ()
     assert not any(cookies_asked_for(machine.sockets))
 
@@ -80,7 +80,7 @@ def test_mode_report_and_the_limit_leave_everything_alone(machine: Machine) -> N
     for port in (1, 2, 3):
         machine.add(connection(local_port=port))
     for keys, status in (
-        ({"mode": "report"}, "withheld"),
+        ({"mode": "report"}, "inhibited"),
         ({"limits": {"max_sockets": 2}}, "limit"),
     ):
         one = a_pass(machine, of(machine, AT_ONCE, **keys))

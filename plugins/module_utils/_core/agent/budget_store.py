@@ -14,7 +14,7 @@ from .ledger import Ledger
 from .state import COUNT
 
 # What Account.errors calls it that what is destroyed cannot be written down.
-COUNTING = "counting for the limits"
+COUNTING = "write budget.json"
 
 
 class Brake:

@@ -112,7 +112,7 @@ def _planned(policy: Policy, one: Pass) -> dict[str, Any]:
             }
             for rule in policy.rules
         ],
-        "over_limit": None if excess is None else {"due": excess.due, **_limits(policy)},
+        "budget_exceeded": None if excess is None else {"due": excess.due, **_limits(policy)},
         "outcomes": _outcomes(one),
         "not_evaluated": _unseen(one),
     }
@@ -167,7 +167,7 @@ def _plan_lines(policy: Policy, one: Pass) -> list[str]:
         for finding in found:
             told = told_of(finding.violation, finding.status)
             owner = f" {told['comm']}[{told['pid']}]" if told["comm"] else ""
-            because = f" ({told['because']})" if told["because"] else ""
+            because = f" ({told['evidence']})" if told["evidence"] else ""
             protected = finding.violation.protected
             why = "" if protected is None else f" by {protected.rule}"
             if protected is not None and protected.detail:
@@ -215,9 +215,9 @@ def status(runtime: str, out: TextIO, *, as_json: bool) -> int:
         told = None
     if not _reaches(runtime):
         lines = [f"not running: nobody listens in {runtime}"]
-        if told is not None and told["last_look"] is not None:
+        if told is not None and told["last_pass"] is not None:
             lines.append(
-                f"what is told there is old: the last look was at {told['last_look']['at']}"
+                f"what is told there is old: the last look was at {told['last_pass']['at']}"
             )
         _print(out, {"running": False, "last": told}, as_json, lines)
         return NOT_RUNNING

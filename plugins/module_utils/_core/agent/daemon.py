@@ -286,11 +286,13 @@ class Agent:
         metrics = self.options.metrics
         if metrics is not None:
             numbers = render(metrics_of(self.account, now))
-            self.attempts.attempt("metrics", lambda: replace_file(metrics, numbers))
+            self.attempts.attempt("write metrics", lambda: replace_file(metrics, numbers))
         # Last, so that whoever waits for it finds the metrics of the same moment.
         directory = self.options.runtime
         text = json.dumps(status_of(self.account, now), indent=1) + "\n"
-        self.attempts.attempt("status", lambda: replace_file(os.path.join(directory, STATUS), text))
+        self.attempts.attempt(
+            "write status.json", lambda: replace_file(os.path.join(directory, STATUS), text)
+        )
         self.notify.status(summary(self.account))
 
     # How it waits.

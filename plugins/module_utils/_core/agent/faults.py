@@ -28,11 +28,11 @@ class Attempts:
         try:
             answer = work()
         except OSError as error:
-            self.lasts(what, f"{what} failed: {error}")
+            self.lasts(what, f"cannot {what}: {error}")
         except SocketsError as error:
-            self.lasts(what, f"{what} failed: {describe(error)}")
+            self.lasts(what, f"cannot {what}: {describe(error)}")
         else:
-            self.lasts(what, None, ended=f"{what}: works again")
+            self.lasts(what, None, ended=f"recovered: {what}")
             return answer
         return None
 

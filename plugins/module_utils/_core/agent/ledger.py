@@ -20,7 +20,7 @@ from typing import Any
 from ..host.atomic_files import replace_file
 from ..policy.budget import LONGEST_PART_MS, MOST_PARTS, Kept
 
-SPENT = "spent.json"
+SPENT = "budget.json"
 
 _PAGE = 4096
 _MODE = 0o644
@@ -61,8 +61,8 @@ class Ledger:
 
     def _understood(self, page: bytes, now_ms: int) -> Kept:
         value = json.loads(page)
-        boot_id, unknown_ms = value["boot_id"], value["unknown_ms"]
-        parts = tuple((_whole(end), _whole(count)) for end, count in value["parts"])
+        boot_id, unknown_ms = value["boot_id"], value["unknown_until_ms"]
+        parts = tuple((_whole(end), _whole(count)) for end, count in value["entries"])
         latest = max([_whole(unknown_ms or 0), *(end for end, _count in parts)])
         if not isinstance(boot_id, str) or len(parts) > MOST_PARTS:
             raise ValueError(boot_id)
@@ -74,7 +74,11 @@ class Ledger:
 
     def write(self, kept: Kept) -> bool:
         """True. Raises OSError; then the next agent finds what was written before."""
-        content = {"boot_id": self._boot_id, "unknown_ms": kept.unknown_ms, "parts": kept.parts}
+        content = {
+            "boot_id": self._boot_id,
+            "unknown_until_ms": kept.unknown_ms,
+            "entries": kept.parts,
+        }
         text = json.dumps(content, separators=(",", ":"))
         page = f"{text:{_PAGE - 1}}\n"
         try:

@@ -46,7 +46,7 @@ class Ears:
         if wanted == self._heard:
             return False
         events = self._attempts.attempt(
-            "events", lambda: self._listen(policy.needs, foreign=foreign)
+            "receive rtnetlink events", lambda: self._listen(policy.needs, foreign=foreign)
         )
         # What this one heard counts for the holds that go on.
         self.drain()
@@ -65,7 +65,7 @@ class Ears:
     def drain(self) -> None:
         """Take the events that have come; where that fails, listen anew before long."""
         if self.events is not None:
-            heard = self._attempts.attempt("events", self.events.drain)
+            heard = self._attempts.attempt("receive rtnetlink events", self.events.drain)
             if heard is None:
                 self.close()
                 heard = News(lost=True)
@@ -83,4 +83,8 @@ class Ears:
         if self._heard is None or not self._heard[1]:
             return False
         met = list(namespaces)
-        return bool(self._attempts.attempt("other namespaces", lambda: self._hearing.admit(met)))
+        return bool(
+            self._attempts.attempt(
+                "subscribe to other namespaces", lambda: self._hearing.admit(met)
+            )
+        )

@@ -62,7 +62,7 @@ class Teller:
         else:
             self._lasting[what] = text
             self.log.line(priority, text)
-        self.event("state", {"about": what, "text": text})
+        self.event("state", {"condition": what, "text": text})
 
     def passed(self, one: Pass) -> None:
         """What one look found and did."""
@@ -70,7 +70,7 @@ class Teller:
         self._missing(one)
         excess = one.decision.excess
         self.lasts(
-            "limit",
+            "budget",
             None
             if excess is None
             else f"{excess.due} sockets are to be destroyed, over the limit of "
@@ -153,7 +153,7 @@ class Teller:
                 told["protected_by"] = violation.protected.rule
                 told["protected_detail"] = violation.protected.detail
             self.log.line(NOTICE, finding.status, told)
-            self.event("finding", {"status": finding.status, **told})
+            self.event("violation", {"status": finding.status, **told})
         self._seen = now
 
 
@@ -169,7 +169,7 @@ def told_of(violation: Violation, outcome: str) -> dict[str, Any]:
     lost = outcome in outcomes.CHANGING
     return {
         "rule": violation.rule.name,
-        "because": "; ".join(violation.evidence) or None,
+        "evidence": "; ".join(violation.evidence) or None,
         "namespace": sock.snapshot.namespace.label,
         "protocol": sock.protocol,
         "state": sock.state,

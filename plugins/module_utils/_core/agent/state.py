@@ -23,14 +23,14 @@ from .policy_file import Refusal
 NO_POLICY = "no_policy"
 PAUSED = "paused"
 UNCONFIRMED = "unconfirmed"
-REPORT = "report"
-OVER_LIMIT = "over_limit"
-COUNT_UNKNOWN = "count_unknown"
-NOT_SEEN = "not_seen"
+REPORT = "report_mode"
+OVER_LIMIT = "budget_exceeded"
+COUNT_UNKNOWN = "budget_unknown"
+NOT_SEEN = "not_evaluated"
 # What Account.errors calls a look that failed as a whole.
-LOOK = "look"
+LOOK = "reconcile"
 # And that it is not known what was destroyed before the start, within the time of the limits.
-COUNT = "count of the limits"
+COUNT = "read budget.json"
 
 _MOST_NAMED = 50
 _ENDED = outcomes.CHANGING | {outcomes.ALREADY_GONE}

@@ -41,32 +41,34 @@ def status_of(account: Account, now: Clocks) -> dict[str, Any]:
             "loaded": _iso(account.loaded),
             "warnings": len(policy.warnings),
         },
-        "refused": None
+        "rejected": None
         if account.refused is None
         else {"file": account.refused.file, "errors": list(account.refused.reasons)},
         "enforcing": account.enforcing(),
-        "held_back": account.held_back(),
+        "inhibited_by": account.held_back(),
         "pause": None
         if account.pause is None
         else {
             "reason": account.pause.reason,
-            "left_s": None if account.pause.until is None else _left_s(account.pause.until, now),
+            "remaining_s": None
+            if account.pause.until is None
+            else _left_s(account.pause.until, now),
         },
         "trial": None
         if trial is None
         else {
             "digest": trial.digest,
-            "left_s": 0.0 if trial.until is None else _left_s(trial.until, now),
-            "over": trial.over(now),
+            "remaining_s": 0.0 if trial.until is None else _left_s(trial.until, now),
+            "expired": trial.over(now),
         },
-        "last_look": None
+        "last_pass": None
         if last is None
         else {
             "at": _iso(account.last_at),
             "monotonic_s": last.ended_ms / 1000,
-            "took_ms": last.took_ms,
+            "duration_ms": last.took_ms,
             "namespaces": last.namespaces,
-            "failed": [
+            "not_evaluated": [
                 {"namespace": label, "rule": rule, "error": text}
                 for label, rule, text in last.blind
             ],
@@ -85,7 +87,7 @@ def status_of(account: Account, now: Clocks) -> dict[str, Any]:
             }
             for rule in (policy.rules if policy else ())
         ],
-        "limit": None
+        "budget": None
         if excess is None
         else {
             "due": excess.due,
@@ -96,9 +98,11 @@ def status_of(account: Account, now: Clocks) -> dict[str, Any]:
         },
         "backing_off": list(last.backing_off) if last else [],
         "untracked": last.untracked if last else 0,
-        "looks": account.looks,
-        "processor_s": round(account.processor_s, 3),
-        "errors": [{"what": what, "error": text} for what, text in sorted(account.errors.items())],
+        "passes": account.looks,
+        "cpu_s": round(account.processor_s, 3),
+        "faults": [
+            {"operation": what, "error": text} for what, text in sorted(account.errors.items())
+        ],
     }
 
 
@@ -124,26 +128,26 @@ def as_of(status: Mapping[str, Any], monotonic_s: float, now: Clocks) -> dict[st
     same_boot = status.get("boot_id") == now.boot_id
     for key in ("pause", "trial"):
         told = status[key]
-        if same_boot and told is not None and told["left_s"] is not None:
+        if same_boot and told is not None and told["remaining_s"] is not None:
             passed_s = now.boottime_s - status.get("boottime_s", now.boottime_s)
-            taken[key] = {**told, "left_s": max(0.0, round(told["left_s"] - passed_s, 1))}
-    last = status["last_look"]
+            taken[key] = {**told, "remaining_s": max(0.0, round(told["remaining_s"] - passed_s, 1))}
+    last = status["last_pass"]
     if last is None or "monotonic_s" not in last:
         # There is none, or an agent before this one wrote it.
         return taken
     age_s = round(monotonic_s - last["monotonic_s"], 1) if same_boot else None
-    taken["last_look"] = {**last, "age_s": age_s}
+    taken["last_pass"] = {**last, "age_s": age_s}
     if age_s is None or age_s > longest_gap_s(status["resync_s"]):
-        taken.update(held_back=OVERDUE, enforcing=False)
+        taken.update(inhibited_by=OVERDUE, enforcing=False)
     return taken
 
 
 def is_healthy(status: Mapping[str, Any]) -> bool:
     """Nothing is wrong, and nothing holds it back but the policy's own word."""
     return (
-        status["held_back"] in (None, REPORT)
-        and status["refused"] is None
-        and not status["errors"]
-        and status["last_look"] is not None
-        and not status["last_look"]["failed"]
+        status["inhibited_by"] in (None, REPORT)
+        and status["rejected"] is None
+        and not status["faults"]
+        and status["last_pass"] is not None
+        and not status["last_pass"]["not_evaluated"]
     )

@@ -25,15 +25,15 @@ def status_lines(told: dict[str, Any]) -> list[str]:
         lines.append(f"paused: {reason}{_left(told['pause'])} (socket-agent resume ends it)")
     if told["trial"] is not None:
         lines.append(f"on trial{_left(told['trial'])} (socket-agent confirm keeps the policy)")
-    if told["limit"] is not None and told["held_back"] != state.COUNT_UNKNOWN:
-        lines.append(_limit_line(told["limit"]))
-    for each in (told["refused"] or {"errors": []})["errors"]:
+    if told["budget"] is not None and told["inhibited_by"] != state.COUNT_UNKNOWN:
+        lines.append(_limit_line(told["budget"]))
+    for each in (told["rejected"] or {"errors": []})["errors"]:
         lines.append(f"refused policy: {each}")
     lines += map(_rule_line, told["rules"])
-    for each in told["last_look"]["failed"] if told["last_look"] else ():
+    for each in told["last_pass"]["not_evaluated"] if told["last_pass"] else ():
         rule = f", rule {each['rule']}" if each["rule"] else ""
         lines.append(f"namespace {each['namespace']}{rule}: {each['error']}")
-    lines += [each["error"] for each in told["errors"]]
+    lines += [each["error"] for each in told["faults"]]
     return lines
 
 
@@ -53,11 +53,11 @@ _HELD_BACK = {
 
 def _how(told: dict[str, Any]) -> str:
     """Whether it does what it is there for; what holds it back is named as in the status."""
-    reason = told["held_back"]
+    reason = told["inhibited_by"]
     if reason is None:
         return "enforcing"
     if reason == OVERDUE:
-        age_s = told["last_look"]["age_s"]
+        age_s = told["last_pass"]["age_s"]
         last = "before this boot" if age_s is None else f"{age_s:.0f} s ago"
         return (
             f"destroys nothing: its last look was {last}, and it is to look every "
@@ -65,7 +65,7 @@ def _how(told: dict[str, Any]) -> str:
             f"[{reason}]"
         )
     if reason == state.OVER_LIMIT:
-        refuses = told["limit"] is not None and told["limit"]["on_excess"] == REFUSE
+        refuses = told["budget"] is not None and told["budget"]["on_excess"] == REFUSE
         words = "destroys nothing" if refuses else "enforcing, as fast as the limits allow"
         return f"{words}: more violate the policy than its limits allow to destroy [{reason}]"
     return f"{_HELD_BACK[reason]} [{reason}]"
@@ -93,7 +93,7 @@ def _rule_line(rule: dict[str, Any]) -> str:
 
 
 def _left(told: dict[str, Any]) -> str:
-    left = told["left_s"]
+    left = told["remaining_s"]
     if left is None:
         return ""
     if left <= 0:

@@ -24,7 +24,7 @@ PROTECTED = "protected"
 # The rule only reports.
 REPORTED = "reported"
 # It would be destroyed, but nothing may be: the policy's mode, a pause, ...
-WITHHELD = "withheld"
+WITHHELD = "inhibited"
 # Another rule, that comes earlier, decides about the same socket.
 OTHER_RULE = "other_rule"
 
