@@ -1,15 +1,15 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connections between hosts, and what their two ends saw of them.
+"""Test connections between hosts, and the state of both ends.
 
 usage: talk.py serve PORT STATE
        talk.py connect HOST PORT COUNT STATE
 
-The server sends back what it gets. A client makes COUNT connections and sends a few bytes on each
-of them five times a second. Both keep in the file STATE, as JSON, one entry for each connection:
-local_port, remote_port, exchanged (how many messages came), and ended: null while the connection
-lives, then "EOF" or the name of the error that the kernel gave.
+The server echoes all data. A client opens COUNT connections and sends a few bytes on each of them
+five times per second. Both write one JSON entry for each connection to the file STATE: local_port,
+remote_port, exchanged (the number of received messages), and ended: null while the connection
+exists, then "EOF" or the name of the kernel's error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INTERVAL = 0.2
 
 
 class End:
-    """This host's end of one connection."""
+    """Local end of a connection."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -36,7 +36,7 @@ class End:
         self.ended: str | None = None
 
     def exchange(self, *, answer: bool) -> None:
-        """Take what has come; the server's end sends it back."""
+        """Receive data, and echo it if `answer` is true."""
         try:
             data = self.sock.recv(4096)
             if data and answer:
@@ -49,14 +49,14 @@ class End:
                 self.ended = "EOF"
 
     def send(self) -> None:
-        """Send a few bytes; what is wrong with the connection is seen when it is read."""
+        """Send a few bytes. Errors of the connection appear on the next receive."""
         try:
             self.sock.send(b"hello\n")
         except OSError as error:
             self.ended = errno.errorcode.get(error.errno or 0, str(error))
 
     def record(self) -> dict[str, object]:
-        """What goes into the file."""
+        """Entry of the state file."""
         return {
             "local_port": self.local_port,
             "remote_port": self.remote_port,
@@ -66,18 +66,18 @@ class End:
 
 
 def serve(port: int, state: str) -> None:
-    """Answer, for ever. The one listening socket takes IPv4 and IPv6."""
+    """Echo data until killed. The listening socket accepts IPv4 and IPv6."""
     listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
     loop([], state, listener)
 
 
 def connect(host: str, port: int, count: int, state: str) -> None:
-    """Talk on ``count`` connections, for ever."""
+    """Exchange data on ``count`` connections until killed."""
     loop([End(socket.create_connection((host, port))) for _each in range(count)], state, None)
 
 
 def loop(ends: list[End], state: str, listener: socket.socket | None) -> None:
-    """What both sides do until they are stopped."""
+    """Main loop of both sides."""
     selector = selectors.DefaultSelector()
     for end in ends:
         selector.register(end.sock, selectors.EVENT_READ, end)
@@ -106,7 +106,7 @@ def loop(ends: list[End], state: str, listener: socket.socket | None) -> None:
 
 
 def write(ends: list[End], state: str) -> None:
-    """Readers see the old file or the new one."""
+    """Replace the state file atomically."""
     fresh = f"{state}.new"
     with open(fresh, "w", encoding="ascii") as handle:
         json.dump([end.record() for end in ends], handle)

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A client that insists on its own way: past every VPN, by the interface, again and again.
+"""Client that binds to an interface, so bypasses the VPN, and always reconnects.
 
 usage: stubborn.py ADDRESS PORT INTERFACE
 """
@@ -15,7 +15,7 @@ import time
 
 
 def main() -> None:
-    """Connect anew whenever the connection has ended, for ever."""
+    """Reconnect whenever the connection ends, until killed."""
     address, port, interface = sys.argv[1:]
     while True:
         with contextlib.suppress(OSError), socket.socket() as sock:

@@ -1,12 +1,12 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A VPN for tests: IPv4 in UDP, without secrets, with the routing that wg-quick(8) sets up.
+"""VPN for tests: IPv4 in UDP without encryption, with the routing of wg-quick(8).
 
 usage: vpn.py serve ADDRESS/LENGTH
        vpn.py connect ADDRESS/LENGTH SERVER
 
-The server gives each client what is for the addresses that it has sent from.
+The server forwards a packet to the client that last sent from its destination address.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def ip(arguments: str) -> None:
 
 
 def open_tunnel(address: str) -> int:
-    """The descriptor of the interface, which is there and up while it is open."""
+    """Create the interface, which exists while the returned descriptor is open."""
     if not Path(DEVICE).exists():
         Path(DEVICE).parent.mkdir(exist_ok=True)
         # Documentation/admin-guide/devices.txt: 10 char, 200 = /dev/net/tun
@@ -49,14 +49,14 @@ def open_tunnel(address: str) -> int:
 
 
 def route_everything() -> None:
-    """All but the VPN's own packets, and what the main table has a route for, goes through it."""
+    """Route all packets through the VPN, except its own and those routed by the main table."""
     ip(f"route add default dev {NAME} table {MARK}")
     ip(f"rule add not fwmark {MARK} table {MARK}")
     ip("rule add table main suppress_prefixlength 0")
 
 
 def main() -> None:
-    """Carry packets, for ever."""
+    """Forward packets until killed."""
     act, address, *server = sys.argv[1:]
     tunnel = open_tunnel(address)
     carrier = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -69,7 +69,7 @@ def main() -> None:
         carrier.bind(("0.0.0.0", PORT))
     while True:
         ready, _writable, _failed = select.select([tunnel, carrier], [], [])
-        # The other end may not be there yet: packets get lost.
+        # Until the other end listens, packets are lost.
         with contextlib.suppress(ConnectionRefusedError):
             if tunnel in ready:
                 packet = os.read(tunnel, 2048)
