@@ -84,7 +84,7 @@ def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
     try:
         meant = namespaces.resolve(order["namespaces"])
         if order["match"] is None:
-            return {"labels": [each.label for each in meant]}
+            return {"labels": [each.name for each in meant]}
         report = executor.destroy(
             host,
             executor.Order(

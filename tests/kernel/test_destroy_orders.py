@@ -348,7 +348,7 @@ def test_several_namespaces_in_one_order(lab: Lab) -> None:
     held = [states.established(each) for each in twins]
     report = run([each.client for each in twins], {"state": "established"})
     assert outcomes_of(report) == {each.cookie: "destroyed" for each in held}
-    labels = [result.socket.snapshot.namespace.label for result in report.results]
+    labels = [result.socket.snapshot.namespace.name for result in report.results]
     assert labels == [each.client.name for each in twins]
 
 

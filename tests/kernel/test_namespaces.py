@@ -83,9 +83,9 @@ def test_all_has_each_once(lab: Lab) -> None:
         identities = [each.identity for each in everything]
         assert len(identities) == len(set(identities))
         assert everything[0] == ("current", None, identity("/proc/self/ns/net"), True)
-        assert [each.label for each in found(where.path)] == [where.name]
+        assert [each.name for each in found(where.path)] == [where.name]
         label = f"pid:{container.pid}"
-        assert [each.label for each in found(f"/proc/{container.pid}/ns/net")] == [label]
+        assert [each.name for each in found(f"/proc/{container.pid}/ns/net")] == [label]
 
 
 @pytest.mark.usefixtures("whole_host")
@@ -93,7 +93,7 @@ def test_container_with_its_own_mounts_and_processes() -> None:
     with process("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child") as container:
         child = Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text().split()[0]
         (namespace,) = found(f"/proc/{child}/ns/net")
-        assert namespace.label == f"pid:{container.pid}"
+        assert namespace.name == f"pid:{container.pid}"
         with namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG) as sock:
             assert sock.getsockname()[0]
 
@@ -119,7 +119,7 @@ def test_mount_without_a_process(mounted: Callable[[str], Path]) -> None:
         at = mounted(f"/proc/{container.pid}/ns/net")
     (namespace,) = found(str(at))
     assert namespace == (str(at), str(at), identity(str(at)), False)
-    assert namespaces.resolve([str(at)]) == [namespace._replace(asked=True)]
+    assert namespaces.resolve([str(at)]) == [namespace._replace(explicit=True)]
 
 
 @pytest.mark.usefixtures("whole_host")
@@ -157,13 +157,13 @@ def test_container_whose_first_process_ends(lab: Lab) -> None:
         with process(*entered) as second:
             (namespace,) = found(f"/proc/{second.pid}/ns/net")
             lowest = min(first, second, key=lambda each: each.pid)
-            assert namespace.label == f"pid:{lowest.pid}"
+            assert namespace.name == f"pid:{lowest.pid}"
             lowest.communicate(timeout=10)
             # The other one is still in it.
             with namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG) as sock:
                 assert sock.getsockname()[0]
             with pytest.raises(NamespaceNotFound):
-                namespaces.open_netlink(namespace._replace(asked=True), NETLINK_SOCK_DIAG)
+                namespaces.open_netlink(namespace._replace(explicit=True), NETLINK_SOCK_DIAG)
     # Nobody is in it any more: an order for all passes over it.
     with pytest.raises(NamespaceNotFound):
         namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG)

@@ -55,7 +55,7 @@ def gather(request: Request, host: Host) -> Answer:
 
         found = find_map(seen, session, selector, snapshot, extensions=bits)
         return _Namespace(
-            session.namespace.label,
+            session.namespace.name,
             found,
             may_destroy(session),
             support_for_caller(session),
@@ -69,7 +69,7 @@ def gather(request: Request, host: Host) -> Answer:
         listeners += (seen.listener for seen in each.found if seen.listener is not None)
         looked_at.append(
             {
-                "name": each.label,
+                "name": each.name,
                 "may_destroy": each.may_destroy,
                 "sockets": len(each.found),
             }
@@ -111,7 +111,7 @@ class _Seen(NamedTuple):
 class _Namespace(NamedTuple):
     """What one namespace told."""
 
-    label: str
+    name: str
     found: list[_Seen]
     may_destroy: bool
     support: dict[str, ProtocolSupport]
@@ -156,7 +156,7 @@ def _listeners(sockets: list[Socket]) -> list[dict[str, Any]]:
         snapshot.load_owners({sock.inode for sock in sockets if sock.snapshot is snapshot} - {0})
     return [
         {
-            "namespace": sock.snapshot.namespace.label,
+            "namespace": sock.snapshot.namespace.name,
             "protocol": sock.protocol,
             "local": sock.local,
             "local_port": sock.local_port,

@@ -103,7 +103,7 @@ def line(sock: Socket, *, connected: bool) -> str:
         words += ["->", _endpoint(sock.remote, sock.remote_port)]
     if sock.uid is not None:
         words.append(f"user {sock.user or sock.uid}")
-    words += [f"namespace {sock.snapshot.namespace.label}", f"sk:{sock.cookie_hex}"]
+    words += [f"namespace {sock.snapshot.namespace.name}", f"sk:{sock.cookie_hex}"]
     return " ".join(words)
 
 

@@ -138,7 +138,7 @@ def _rules(policy: Policy, one: Pass) -> list[dict[str, Any]]:
             "violations": sum(counts[rule.name].values()),
             "by_status": dict(sorted(counts[rule.name].items())),
             "holds_in": [
-                look.namespace.label for look in looks if look.conditions.get(rule.name) is True
+                look.namespace.name for look in looks if look.conditions.get(rule.name) is True
             ],
             "missing_interfaces": missing.get(rule.name, []),
         }

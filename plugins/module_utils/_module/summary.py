@@ -30,7 +30,7 @@ def first(sockets: Iterable[Socket], limit: int) -> list[Socket]:
 
 
 def _namespace(sock: Socket) -> str:
-    return sock.snapshot.namespace.label
+    return sock.snapshot.namespace.name
 
 
 def _processes(sock: Socket) -> str | None:

@@ -39,7 +39,7 @@ __all__ = [
 
 
 class FakeKernel:
-    """Namespaces by label; the one called "current" is there from the start.
+    """Namespaces by name; the one called "current" is there from the start.
 
     abilities: shared by all namespaces, to be changed at will.
     opened: every netlink socket handed out, so that a test can see whether all were closed.
@@ -53,20 +53,18 @@ class FakeKernel:
         self._ports = itertools.count(4242)
         self.current = self.namespace("current")
 
-    def namespace(self, label: str) -> FakeNamespace:
-        """The namespace of that label, made where it is not there yet."""
-        if label not in self.namespaces:
+    def namespace(self, name: str) -> FakeNamespace:
+        """The namespace of that name, made where it is not there yet."""
+        if name not in self.namespaces:
             identity = (4, 4_026_531_840 + len(self.namespaces))
-            self.namespaces[label] = FakeNamespace(label, identity, self._cookies)
-        return self.namespaces[label]
+            self.namespaces[name] = FakeNamespace(name, identity, self._cookies)
+        return self.namespaces[name]
 
     def open(self, namespace: Any, protocol: int) -> FakeNetlinkSocket:
-        """A netlink socket inside the namespace, which is a label or something that has one."""
-        label = namespace if isinstance(namespace, str) else namespace.label
-        if label not in self.namespaces:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), label)
-        sock = FakeNetlinkSocket(
-            self.namespaces[label], self.abilities, protocol, next(self._ports)
-        )
+        """A netlink socket inside the namespace, which is a name or something that has one."""
+        name = namespace if isinstance(namespace, str) else namespace.name
+        if name not in self.namespaces:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        sock = FakeNetlinkSocket(self.namespaces[name], self.abilities, protocol, next(self._ports))
         self.opened.append(sock)
         return sock

@@ -181,8 +181,8 @@ class FakeNamespace:
     destroyed: cookies of the sockets aborted, in order.
     """
 
-    def __init__(self, label: str, identity: tuple[int, int], cookies: itertools.count) -> None:
-        self.label = label
+    def __init__(self, name: str, identity: tuple[int, int], cookies: itertools.count) -> None:
+        self.name = name
         self.identity = identity
         self.sockets: list[FakeSocket] = []
         self.links: list[FakeLink] = [LOOPBACK]

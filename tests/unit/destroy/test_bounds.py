@@ -143,8 +143,8 @@ def test_namespace_that_goes_between_look_and_work(
     seen: list[str] = []
 
     def open_netlink(namespace: Namespace, protocol: int) -> FakeNetlinkSocket:
-        seen.append(namespace.label)
-        if namespace.label == "other" and "current" in seen:
+        seen.append(namespace.name)
+        if namespace.name == "other" and "current" in seen:
             raise error
         return machine.kernel.open(namespace, protocol)
 

@@ -145,9 +145,9 @@ def test_an_error_after_something_was_destroyed_does_not_hide_it(
     opened: list[int] = []
 
     def open_netlink(namespace: Namespace, protocol: int) -> FakeNetlinkSocket:
-        if namespace.label == "other" and opened and protocol == opened[0]:
+        if namespace.name == "other" and opened and protocol == opened[0]:
             raise NetlinkError("open a netlink socket", errno.EMFILE)
-        opened.extend([protocol] if namespace.label == "other" else [])
+        opened.extend([protocol] if namespace.name == "other" else [])
         return machine.kernel.open(namespace, protocol)
 
     monkeypatch.setattr(machine, "open", open_netlink)

@@ -438,7 +438,7 @@ def test_a_namespace_that_goes_takes_its_connections_along(
     opened = machine.open
 
     def open_netlink(namespace: Namespace, protocol: int) -> object:
-        if namespace.label == "other" and machine.now >= 1005.0:
+        if namespace.name == "other" and machine.now >= 1005.0:
             raise NamespaceNotFound("other")
         return opened(namespace, protocol)
 
@@ -457,7 +457,7 @@ def test_a_namespace_that_was_asked_for_must_be_there_at_first(
     monkeypatch.setattr(machine, "open", gone)
     with pytest.raises(NamespaceNotFound):
         machine.run(namespaces=[Namespace("other", "/run/netns/other", (4, 7))])
-    report = machine.run(namespaces=[Namespace("pid:7", "/proc/7/ns/net", (4, 7), asked=False)])
+    report = machine.run(namespaces=[Namespace("pid:7", "/proc/7/ns/net", (4, 7), explicit=False)])
     assert report.matched == 0
 
 

@@ -104,7 +104,7 @@ def test_it_listens_only_where_something_is_left(machine: Timeline) -> None:
     spaces = [
         machine.namespace,
         *(
-            Namespace(each.label, f"/run/netns/{each.label}", each.identity)
+            Namespace(each.name, f"/run/netns/{each.name}", each.identity)
             for each in (other, empty)
         ),
     ]
@@ -113,9 +113,7 @@ def test_it_listens_only_where_something_is_left(machine: Timeline) -> None:
         machine.at(
             at,
             lambda at=at: (
-                open_ones.update(
-                    {at: [each.label for each in machine.listening if not each.closed]}
-                )
+                open_ones.update({at: [each.name for each in machine.listening if not each.closed]})
                 and None
             ),
         )

@@ -128,7 +128,7 @@ def test_it_is_compact(machine: Timeline) -> None:
 def given(machine: Timeline) -> dict[str, Any]:
     progress = Progress(
         999.0,
-        [machine.namespace, Namespace("pid:7", "/proc/7/ns/net", (4, 7), asked=False)],
+        [machine.namespace, Namespace("pid:7", "/proc/7/ns/net", (4, 7), explicit=False)],
         ended=1,
     )
     progress.counts["destroyed"] = 2
@@ -141,7 +141,7 @@ def test_what_was_given_is_taken(machine: Timeline) -> None:
     value = given(machine)
     progress = from_resume(value, machine.host, DIGEST)
     assert progress.started == 999.0
-    assert progress.namespaces[1] == Namespace("pid:7", "/proc/7/ns/net", (4, 7), asked=False)
+    assert progress.namespaces[1] == Namespace("pid:7", "/proc/7/ns/net", (4, 7), explicit=False)
     kinds = {key: entry.kind for key, entry in progress.watchlist.entries.items()}
     assert kinds == {
         ("pid:7", "tcp", 0x3E9): "waited",
@@ -189,9 +189,9 @@ def put(*path: Any) -> Callable[[dict[str, Any]], None]:
         (put("namespaces", 0, []), ("namespaces", 0)),
         (put("namespaces", 1, "path", "etc/passwd"), ("namespaces", 1, "path")),
         (put("namespaces", 1, "path", 7), ("namespaces", 1, "path")),
-        (put("namespaces", 1, "asked", 1), ("namespaces", 1, "asked")),
-        (put("namespaces", 1, "label", "current"), ("namespaces", 1, "label")),
-        (put("namespaces", 1, "label", None), ("namespaces", 1, "label")),
+        (put("namespaces", 1, "explicit", 1), ("namespaces", 1, "explicit")),
+        (put("namespaces", 1, "name", "current"), ("namespaces", 1, "name")),
+        (put("namespaces", 1, "name", None), ("namespaces", 1, "name")),
         (put("namespaces", 1, "inode", None), ("namespaces", 1, "inode")),
         (put("namespaces", 1, "more", 1), ("namespaces", 1, "more")),
         (put("namespaces", 1, "sockets", {"sctp": ""}), ("namespaces", 1, "sockets", "sctp")),

@@ -31,8 +31,8 @@ QUIET = {"last_data_sent": 60_000, "last_data_recv": 60_000}
 class FakeNotices:
     """What is told of in one namespace; lost: None is what the next call gives."""
 
-    def __init__(self, label: str) -> None:
-        self.label = label
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.told: list[int] = []
         self.lost = False
         self.closed = False
@@ -89,9 +89,9 @@ class Timeline(Machine):
 
         self.at(seconds, end)
 
-    def tell(self, cookie: int, label: str = "current") -> None:
+    def tell(self, cookie: int, name: str = "current") -> None:
         for each in self.listening:
-            if each.label == label and not each.closed:
+            if each.name == name and not each.closed:
                 each.told.append(cookie)
 
     def sleep(self, seconds: float) -> None:
@@ -122,7 +122,7 @@ class Timeline(Machine):
     def _listen(self, namespace: Namespace) -> FakeNotices:
         if self.deaf:
             raise OSError(1, "not here")
-        self.listening.append(FakeNotices(namespace.label))
+        self.listening.append(FakeNotices(namespace.name))
         return self.listening[-1]
 
     def run(

@@ -70,7 +70,7 @@ def test_name_is_looked_for_in_the_directories(machine: Machine) -> None:
 
 
 def test_absolute_path_is_a_name(machine: Machine) -> None:
-    assert machine.resolve(f"{OWN}/net")[0].label == f"{OWN}/net"
+    assert machine.resolve(f"{OWN}/net")[0].name == f"{OWN}/net"
 
 
 def test_process_by_number(machine: Machine) -> None:
@@ -83,7 +83,7 @@ def test_process_by_number(machine: Machine) -> None:
 def test_each_namespace_once_under_the_first_name(machine: Machine) -> None:
     machine.process(7)
     (machine.directory / "blue").symlink_to(f"{OWN}/net")
-    assert [each.label for each in machine.resolve("pid:7", "current", "blue", "all")] == ["pid:7"]
+    assert [each.name for each in machine.resolve("pid:7", "current", "blue", "all")] == ["pid:7"]
 
 
 @pytest.mark.parametrize("name", ["missing", "../netns/blue", ".", "..", "pid:99", "/no/such"])
@@ -100,7 +100,7 @@ def test_plain_file_and_other_namespace_types_are_no_network_namespaces(machine:
     for name in ("plain", "uts"):
         with pytest.raises(errors.NamespaceNotFound):
             machine.resolve(name)
-    assert [each.label for each in machine.resolve("all")] == ["current"]
+    assert [each.name for each in machine.resolve("all")] == ["current"]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_all_is_current_then_named_then_lowest_pid(machine: Machine) -> None:
     machine.process(100)
     (machine.directory / "own").symlink_to(f"{OWN}/net")
     found = machine.resolve("all")
-    assert [(each.label, each.identity) for each in found] == [
+    assert [(each.name, each.identity) for each in found] == [
         ("current", identity("net")),
         ("pid:4", identity("ipc")),
         ("pid:30", identity("uts")),
@@ -135,7 +135,7 @@ def test_all_is_current_then_named_then_lowest_pid(machine: Machine) -> None:
 def test_all_tolerates_processes_that_end(machine: Machine) -> None:
     machine.process(5, net="no-such-type")
     (machine.process(6, net="uts") / "mountinfo").unlink()
-    assert [each.label for each in machine.resolve("all")] == ["current", "pid:6"]
+    assert [each.name for each in machine.resolve("all")] == ["current", "pid:6"]
 
 
 def netlink_table(base: Path, inode: int) -> None:
@@ -165,7 +165,7 @@ def test_process_that_hides_its_namespace(
     monkeypatch.setattr(namespaces.os, "stat", hiding)
     if seen:
         # It is in one that is known anyway.
-        assert [each.label for each in machine.resolve("all")] == ["current", "pid:5"]
+        assert [each.name for each in machine.resolve("all")] == ["current", "pid:5"]
     else:
         with pytest.raises(errors.NamespaceDenied) as caught:
             machine.resolve("all")
@@ -201,7 +201,7 @@ def test_all_finds_mounts_in_other_mount_namespaces(machine: Machine) -> None:
 def test_all_passes_over_mounts_that_lie_below_others(machine: Machine, tmp_path: Path) -> None:
     table = machine.process(9)
     mount(machine, table, "uts", tmp_path / "covered", inode=1)
-    assert [each.label for each in machine.resolve("all")] == ["current"]
+    assert [each.name for each in machine.resolve("all")] == ["current"]
 
 
 def test_opens_in_the_callers_own_namespace() -> None:

@@ -49,13 +49,13 @@ def target(tmp_path: Path) -> Target:
 def target_with_vanished(target: Target, monkeypatch: pytest.MonkeyPatch) -> Target:
     """`all` found a container's namespace beside the current one; it is gone by the look."""
     container = target.kernel.namespace("container")
-    found = [target.namespace, Namespace("pid:7", "/nowhere", container.identity, asked=False)]
+    found = [target.namespace, Namespace("pid:7", "/nowhere", container.identity, explicit=False)]
     for module in (info, facts):
         monkeypatch.setattr(module, "resolve", lambda _names, **_places: found)
 
     def open_netlink(namespace: Namespace, protocol: int) -> FakeNetlinkSocket:
-        if namespace.label != "current":
-            raise NamespaceNotFound(namespace.label)
+        if namespace.name != "current":
+            raise NamespaceNotFound(namespace.name)
         return target.kernel.open(namespace, protocol)
 
     monkeypatch.setattr(target, "open", open_netlink)

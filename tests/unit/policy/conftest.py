@@ -23,14 +23,14 @@ def spaces(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> dict[str, Names
     def resolve(names: Sequence[str], **_places: object) -> list[Namespace]:
         (name,) = names
         if name == "all":
-            return [each._replace(asked=False) for each in known.values()]
+            return [each._replace(explicit=False) for each in known.values()]
         if name not in known:
             raise NamespaceNotFound(name)
         return [known[name]]
 
     def open_netlink(namespace: Namespace, protocol: int) -> FakeNetlinkSocket:
-        if namespace.label not in machine.kernel.namespaces:
-            raise NamespaceNotFound(namespace.label)
+        if namespace.name not in machine.kernel.namespaces:
+            raise NamespaceNotFound(namespace.name)
         return machine.kernel.open(namespace, protocol)
 
     monkeypatch.setattr(machine, "open", open_netlink)

@@ -101,7 +101,7 @@ def violation(
 
 
 def unseen(place: Place = HERE) -> Unseen:
-    return Unseen(place.namespace.label, place.namespace.identity, ERROR)
+    return Unseen(place.namespace.name, place.namespace.identity, ERROR)
 
 
 def told(decision: Decision) -> dict[int, str]:

@@ -222,7 +222,7 @@ def test_a_namespace_that_is_found_and_then_gone_is_left_out(
 ) -> None:
     spaces["gone"] = Namespace("gone", "/run/netns/gone", (4, 4711))
     by_all = look_at_all(machine.host, of(machine, VPN, namespaces=["all"]))
-    assert [look.namespace.label for look in by_all if isinstance(look, Judgement)] == ["current"]
+    assert [look.namespace.name for look in by_all if isinstance(look, Judgement)] == ["current"]
     assert len(by_all) == 1
     by_name = look_at_all(machine.host, of(machine, VPN, namespaces=["gone"]))
     assert [type(look) for look in by_name] == [Unseen]

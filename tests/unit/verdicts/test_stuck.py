@@ -280,7 +280,7 @@ def test_the_longest_interval_is_that_of_the_namespace(machine: Machine) -> None
 def test_a_record_is_made_though_its_namespace_is_gone(machine: Machine, asked: bool) -> None:
     decoded = subject_of(machine, made(ESTABLISHED, **SHUT))
     nowhere = str(machine.proc / "nowhere")
-    decoded.snapshot.namespace = Namespace("gone", nowhere, (1, 1), asked=asked)
+    decoded.snapshot.namespace = Namespace("gone", nowhere, (1, 1), explicit=asked)
 
     (told,) = record.record(decoded, ("verdicts",))["stuck"]
 

@@ -94,7 +94,7 @@ class Teller:
         }
         for look in one.judgements:
             for rule, error in look.failed.items():
-                what = f"rule {rule} in namespace {look.namespace.label}"
+                what = f"rule {rule} in namespace {look.namespace.name}"
                 now[what] = f"{what} cannot be judged: {describe(error)}"
         for what in self._blind_to - set(now):
             self.lasts(what, None, ended=f"{what}: can be judged again, or is gone")
@@ -170,7 +170,7 @@ def told_of(violation: Violation, outcome: str) -> dict[str, Any]:
     return {
         "rule": violation.rule.name,
         "evidence": "; ".join(violation.evidence) or None,
-        "namespace": sock.snapshot.namespace.label,
+        "namespace": sock.snapshot.namespace.name,
         "protocol": sock.protocol,
         "state": sock.state,
         "local": _endpoint(sock.local, sock.local_port),

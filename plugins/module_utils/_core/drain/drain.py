@@ -85,7 +85,7 @@ class _Drain:
                     return self._finished(surveys, now)
                 self._first = False
                 labels = {label for label, _protocol, _cookie in self._report.left}
-                pauses.listen(each for each in self._progress.namespaces if each.label in labels)
+                pauses.listen(each for each in self._progress.namespaces if each.name in labels)
             done = self._host.monotonic()
             if done >= self._step_ends:
                 return self._told(done)
@@ -103,10 +103,10 @@ class _Drain:
                 surveys.append(self._look_into(namespace, now, final=final))
                 continue
             except NamespaceNotFound:
-                if self._first and namespace.asked:
+                if self._first and namespace.explicit:
                     raise
             # Its name is gone, but processes may still be in it: it is the same namespace.
-            followed = self._progress.namespaces[index] = namespace._replace(asked=False)
+            followed = self._progress.namespaces[index] = namespace._replace(explicit=False)
             try:
                 surveys.append(self._look_into(followed, now, final=final))
             except NamespaceNotFound:
@@ -124,7 +124,7 @@ class _Drain:
         before = self._progress.ended, self._progress.arrived
         ignore = not self._first and self._order.arrivals == IGNORE
         for each in surveys:
-            label = each.namespace.label
+            label = each.namespace.name
             there = {sock.identity for sock in each.left}
             # The same connections as before, but protected now.
             there |= {sock.identity for sock, _reason in each.protected if self._knows(sock)}
@@ -202,7 +202,7 @@ class _Drain:
 
     def _destroy(self, surveys: Sequence[Survey], now: float, *, final: bool) -> None:
         order = self._order.order
-        due = {each.namespace.label: each.due for each in surveys}
+        due = {each.namespace.name: each.due for each in surveys}
         if order.pace_per_second is not None and not final:
             room = max(1, int(order.pace_per_second * _PACED))
             for label, sockets in due.items():
@@ -220,7 +220,7 @@ class _Drain:
         report = destroy_planned(
             self._host,
             order,
-            [each.plan(due[each.namespace.label]) for each in surveys],
+            [each.plan(due[each.namespace.name]) for each in surveys],
             look_anew,
             before=self._progress.destroyed,
         )

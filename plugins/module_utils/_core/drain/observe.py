@@ -91,7 +91,7 @@ def survey(
     here = {sock.identity for sock in left}
     missing = {
         key: entry
-        for key, entry in watchlist.all(WAITED, session.namespace.label)
+        for key, entry in watchlist.all(WAITED, session.namespace.name)
         if key not in here
     }
     left += _no_longer_selected(

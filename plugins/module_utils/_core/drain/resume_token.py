@@ -39,11 +39,11 @@ _NAMES: Mapping[type, str] = {dict: "mapping", list: "list"}
 def to_resume(progress: Progress, host: Host, digest: str) -> dict[str, Any]:
     """What from_resume takes. digest: of the options that must be the same."""
     sockets: dict[str, dict[str, list[str]]] = {}
-    for (label, protocol, cookie), entry in progress.watchlist.entries.items():
+    for (name, protocol, cookie), entry in progress.watchlist.entries.items():
         since = "" if entry.quiet_since is None else f"-{int(entry.quiet_since * 1000)}"
         arrived = "A" if entry.arrived else ""
         text = f"{_LETTERS[entry.kind]}{arrived}{cookie:x}-{entry.ends:x}{since}"
-        sockets.setdefault(label, {}).setdefault(protocol, []).append(text)
+        sockets.setdefault(name, {}).setdefault(protocol, []).append(text)
     return {
         "version": _VERSION,
         "boot": _boot(host),
@@ -51,14 +51,14 @@ def to_resume(progress: Progress, host: Host, digest: str) -> dict[str, Any]:
         "started_ms": int(progress.started * 1000),
         "namespaces": [
             {
-                "label": namespace.label,
+                "name": namespace.name,
                 "path": namespace.path,
                 "device": namespace.identity[0],
                 "inode": namespace.identity[1],
-                "asked": namespace.asked,
+                "explicit": namespace.explicit,
                 "sockets": {
                     protocol: " ".join(texts)
-                    for protocol, texts in sockets.get(namespace.label, {}).items()
+                    for protocol, texts in sockets.get(namespace.name, {}).items()
                 },
             }
             for namespace in progress.namespaces
@@ -120,15 +120,15 @@ def _counts(reader: _Reader) -> Counter[str]:
 
 
 def _take_namespace(reader: _Reader, progress: Progress) -> None:
-    label, where, asked = reader.text("label"), reader.get("path"), reader.get("asked")
+    name, where, explicit = reader.text("name"), reader.get("path"), reader.get("explicit")
     identity = reader.number("device"), reader.number("inode")
     if where is not None and not (isinstance(where, str) and where.startswith("/")):
         raise reader.error("path", "not an absolute path")
-    if not isinstance(asked, bool):
-        raise reader.error("asked", "not a boolean")
-    if any(label == each.label or identity == each.identity for each in progress.namespaces):
-        raise reader.error("label", "there twice")
-    progress.namespaces.append(Namespace(label, where, identity, asked))
+    if not isinstance(explicit, bool):
+        raise reader.error("explicit", "not a boolean")
+    if any(name == each.name or identity == each.identity for each in progress.namespaces):
+        raise reader.error("name", "there twice")
+    progress.namespaces.append(Namespace(name, where, identity, explicit))
     sockets = reader.mapping("sockets")
     for protocol in sockets.value:
         if protocol not in constants.PROTOCOLS:
@@ -138,7 +138,7 @@ def _take_namespace(reader: _Reader, progress: Progress) -> None:
             if match is None:
                 raise sockets.error(protocol, "not a list of cookies")
             kind, arrived, cookie, ends, since = match.groups()
-            progress.watchlist.entries[label, protocol, int(cookie, 16)] = Entry(
+            progress.watchlist.entries[name, protocol, int(cookie, 16)] = Entry(
                 _KINDS[kind],
                 int(ends, 16),
                 arrived=bool(arrived),

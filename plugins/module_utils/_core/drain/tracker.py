@@ -20,7 +20,7 @@ from ..netlink import constants
 from ..netlink.inet_diag import DiagMessage
 from ..sockets.socket import Socket
 
-# (namespace's label, protocol, cookie), as Subject.identity.
+# (namespace's name, protocol, cookie), as Subject.identity.
 Key = tuple[str, str, int]
 
 WAITED = "waited"

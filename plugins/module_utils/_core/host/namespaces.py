@@ -46,16 +46,17 @@ T = TypeVar("T")
 
 
 class Namespace(NamedTuple):
-    """One network namespace: how the user calls it, the file that leads to it, what it is.
+    """A network namespace.
 
-    path is None for the caller's own. identity: st_dev and st_ino of the nsfs file. asked: whether
-    it was asked for by that name; else `all` found it, and it may be gone by the time of a look.
+    name: as the user calls it: current, NAME, pid:N or a path. path: the nsfs file that leads to
+    it; None for the caller's own. identity: st_dev and st_ino of that file (namespaces(7)).
+    explicit: True if the user named it. If `all` found it, it may end before it is entered.
     """
 
-    label: str
+    name: str
     path: str | None
     identity: Identity
-    asked: bool = True
+    explicit: bool = True
 
 
 def resolve(
@@ -112,19 +113,19 @@ def _current(proc: str) -> Namespace:
     return Namespace(CURRENT, None, _identity(CURRENT, f"{proc}/{_OWN}"))
 
 
-def _identity(label: str, file: str) -> Identity:
+def _identity(name: str, file: str) -> Identity:
     try:
         status = os.stat(file)
     except OSError as error:
-        raise _refusal(label, error) from error
+        raise _refusal(name, error) from error
     return status.st_dev, status.st_ino
 
 
-def _refusal(label: str, error: OSError) -> NamespaceNotFound | NamespaceDenied:
+def _refusal(name: str, error: OSError) -> NamespaceNotFound | NamespaceDenied:
     number = error.errno or errno.EIO
     if number in _GONE or number == errno.EINVAL:
-        return NamespaceNotFound(label)
-    return NamespaceDenied(label, number)
+        return NamespaceNotFound(name)
+    return NamespaceDenied(name, number)
 
 
 def _named(name: str, proc: str, directories: Sequence[str]) -> Namespace:
@@ -170,7 +171,7 @@ def _all(proc: str, directories: Sequence[str]) -> list[Namespace]:
     for namespace in (
         *sorted(_in_directories(directories, device)),
         *(
-            Namespace(f"{_PID}{pid}", f"{proc}/{pid}/ns/net", identity, asked=False)
+            Namespace(f"{_PID}{pid}", f"{proc}/{pid}/ns/net", identity, explicit=False)
             for identity, pid in sorted(processes.items(), key=lambda item: item[1])
         ),
         *sorted(_mounted(proc, mount_tables, device)),
@@ -246,7 +247,7 @@ def _in_directories(directories: Sequence[str], device: int) -> Iterator[Namespa
                     continue
                 raise NamespaceDenied(name, error.errno or errno.EIO) from error
             if identity is not None:
-                yield Namespace(name, file, identity, asked=False)
+                yield Namespace(name, file, identity, explicit=False)
 
 
 def _mounted(proc: str, pids: Sequence[int], device: int) -> Iterator[Namespace]:
@@ -277,7 +278,7 @@ def _mounted(proc: str, pids: Sequence[int], device: int) -> Iterator[Namespace]
             # Another file system may be mounted over it.
             if status.st_dev == device and b"net:[%d]" % status.st_ino == fields[3]:
                 identity = status.st_dev, status.st_ino
-                yield Namespace(root + mount, root + mount, identity, asked=False)
+                yield Namespace(root + mount, root + mount, identity, explicit=False)
 
 
 def _mount_namespace(proc: str, process: str) -> Identity | None:
@@ -314,7 +315,7 @@ def inside(namespace: Namespace, work: Callable[[], T]) -> T:
     try:
         return _enter_and_work(namespace, path, work)
     except NamespaceNotFound:
-        other = None if namespace.asked else _of_another_process("/proc", namespace.identity)
+        other = None if namespace.explicit else _of_another_process("/proc", namespace.identity)
         if other is None:
             raise
         return _enter_and_work(namespace, other, work)
@@ -337,7 +338,7 @@ def _enter_and_work(namespace: Namespace, path: str, work: Callable[[], T]) -> T
 
     def in_thread() -> None:
         try:
-            _enter(namespace.label, path, namespace.identity)
+            _enter(namespace.name, path, namespace.identity)
             done.append(work())
         except BaseException as error:  # noqa: BLE001 - it is raised again in the calling thread
             failed.append(error)
@@ -357,19 +358,19 @@ def _open_here(protocol: int) -> socket.socket:
         raise NetlinkError("open a netlink socket", error.errno or errno.EIO) from error
 
 
-def _enter(label: str, path: str, identity: Identity) -> None:
+def _enter(name: str, path: str, identity: Identity) -> None:
     """Move the calling thread into the namespace."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise _refusal(label, error) from error
+        raise _refusal(name, error) from error
     try:
         status = os.fstat(descriptor)
         if (status.st_dev, status.st_ino) != identity:
-            raise NamespaceNotFound(label)
+            raise NamespaceNotFound(name)
         _setns(descriptor)
     except OSError as error:
-        raise _refusal(label, error) from error
+        raise _refusal(name, error) from error
     finally:
         os.close(descriptor)
 

@@ -295,10 +295,10 @@ def look_at_all(
                     judge(session, policy, guarded=guarded, engine=engine, one_holder=one_holder)
                 )
         except NamespaceNotFound as error:
-            if namespace.asked:
-                looks.append(Unseen(namespace.label, namespace.identity, error))
+            if namespace.explicit:
+                looks.append(Unseen(namespace.name, namespace.identity, error))
         except SocketsError as error:
-            looks.append(Unseen(namespace.label, namespace.identity, error))
+            looks.append(Unseen(namespace.name, namespace.identity, error))
     return looks
 
 

@@ -68,7 +68,7 @@ class Pass:
         return (
             *((each.label, None, each.error) for each in self.not_evaluated),
             *(
-                (look.namespace.label, rule, error)
+                (look.namespace.name, rule, error)
                 for look in self.judgements
                 for rule, error in look.failed.items()
             ),

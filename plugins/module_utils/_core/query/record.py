@@ -219,7 +219,7 @@ def _settings(sock: Socket) -> dict[str, Any]:
     found = remembered.get(raw)
     if found is None:
         found = remembered[raw] = dict.fromkeys(RECORD_KEYS)
-        found["namespace"] = sock.snapshot.namespace.label
+        found["namespace"] = sock.snapshot.namespace.name
         found["mark"] = sock.mark
         found["cgroup"] = sock.cgroup
         found["congestion"] = sock.congestion
@@ -237,7 +237,7 @@ def sort_key(sock: Socket) -> tuple[Any, ...]:
     """Records are in the order of namespace, protocol, local, remote."""
     message = sock.message
     return (
-        sock.snapshot.namespace.label,
+        sock.snapshot.namespace.name,
         message.protocol,
         sock.local,
         message.sport,

@@ -77,7 +77,7 @@ def for_each_namespace(
             with NamespaceSession(host, namespace) as session:
                 result = visit(session)
         except NamespaceNotFound:
-            if namespace.asked:
+            if namespace.explicit:
                 raise
         else:
             yield result

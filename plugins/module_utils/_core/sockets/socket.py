@@ -43,9 +43,9 @@ class Socket:
 
     @property
     def identity(self) -> tuple[str, str, int]:
-        """(namespace's label, protocol, cookie): what tells this socket from every other."""
+        """(namespace's name, protocol, cookie): what tells this socket from every other."""
         message = self.message
-        return self.snapshot.namespace.label, message.protocol, message.cookie
+        return self.snapshot.namespace.name, message.protocol, message.cookie
 
     @property
     def protocol(self) -> str:
