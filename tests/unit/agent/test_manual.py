@@ -143,7 +143,7 @@ def test_every_key_of_the_count_is_told(bench: Bench) -> None:
 def test_every_key_of_a_plan_is_told(bench: Bench) -> None:
     for port in (1, 2):
         bench.machine.add(connection(local_port=port))
-    documented = first_column(section("What plan --json gives"))
+    documented = first_column(section("Output of plan --json"))
     found: set[str] = set()
     for limit in (1, 5):
         bench.write(rule(), limits={"max_sockets": limit}, namespaces=["current", "nowhere"])
