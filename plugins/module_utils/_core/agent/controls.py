@@ -13,8 +13,7 @@ import json
 import os
 from typing import NamedTuple
 
-from ..host.atomic_files import remove_file, replace_file
-from ..host.files import read_regular
+from ..host.files import read_regular_file, remove_durably, write_atomic
 from .clocks import Clocks, Deadline
 
 PAUSED = "paused"
@@ -36,7 +35,7 @@ def read_pause(directory: str, now: Clocks) -> Pause | None:
     """None: not paused, or not any more. Any file of the name pauses, whatever is in it."""
     path = os.path.join(directory, PAUSED)
     try:
-        text = read_regular(path, _MOST_BYTES).decode("utf-8", "replace")
+        text = read_regular_file(path, _MOST_BYTES).decode("utf-8", "replace")
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -55,12 +54,12 @@ def read_pause(directory: str, now: Clocks) -> Pause | None:
 def write_pause(directory: str, reason: str, until: Deadline | None) -> None:
     """Raises OSError."""
     content = {"reason": reason, "until": None if until is None else until.written()}
-    replace_file(os.path.join(directory, PAUSED), json.dumps(content) + "\n", lasting=True)
+    write_atomic(os.path.join(directory, PAUSED), json.dumps(content) + "\n", durable=True)
 
 
 def end_pause(directory: str) -> bool:
     """Whether there was one. Raises OSError."""
-    return remove_file(os.path.join(directory, PAUSED))
+    return remove_durably(os.path.join(directory, PAUSED))
 
 
 class Confirmation(NamedTuple):
@@ -84,7 +83,7 @@ class Confirmation(NamedTuple):
 def read_confirmation(directory: str) -> Confirmation | None:
     """None: nothing waits to be confirmed."""
     try:
-        value = json.loads(read_regular(os.path.join(directory, UNCONFIRMED), _MOST_BYTES))
+        value = json.loads(read_regular_file(os.path.join(directory, UNCONFIRMED), _MOST_BYTES))
         return Confirmation(str(value["digest"]), Deadline.read(value["until"]))
     except FileNotFoundError:
         return None
@@ -95,9 +94,9 @@ def read_confirmation(directory: str) -> Confirmation | None:
 def await_confirmation(directory: str, digest: str, until: Deadline) -> None:
     """From now on the policy of that digest is on trial. Raises OSError."""
     content = {"digest": digest, "until": until.written()}
-    replace_file(os.path.join(directory, UNCONFIRMED), json.dumps(content) + "\n", lasting=True)
+    write_atomic(os.path.join(directory, UNCONFIRMED), json.dumps(content) + "\n", durable=True)
 
 
 def confirm(directory: str) -> bool:
     """Whether there was something to confirm. Raises OSError."""
-    return remove_file(os.path.join(directory, UNCONFIRMED))
+    return remove_durably(os.path.join(directory, UNCONFIRMED))

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..host.atomic_files import replace_file
+from ..host.files import write_atomic
 from ..host.host import Host
 from ..policy.decide import HOLD, Engine
 from ..policy.evaluate import milliseconds
@@ -286,12 +286,12 @@ class Agent:
         metrics = self.options.metrics
         if metrics is not None:
             numbers = render(metrics_of(self.account, now))
-            self.attempts.attempt("write metrics", lambda: replace_file(metrics, numbers))
+            self.attempts.attempt("write metrics", lambda: write_atomic(metrics, numbers))
         # Last, so that whoever waits for it finds the metrics of the same moment.
         directory = self.options.runtime
         text = json.dumps(status_of(self.account, now), indent=1) + "\n"
         self.attempts.attempt(
-            "write status.json", lambda: replace_file(os.path.join(directory, STATUS), text)
+            "write status.json", lambda: write_atomic(os.path.join(directory, STATUS), text)
         )
         self.notify.status(summary(self.account))
 

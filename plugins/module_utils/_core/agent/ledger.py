@@ -17,7 +17,7 @@ import os
 import stat
 from typing import Any
 
-from ..host.atomic_files import replace_file
+from ..host.files import write_atomic
 from ..policy.budget import LONGEST_PART_MS, MOST_PARTS, Kept
 
 SPENT = "budget.json"
@@ -95,7 +95,7 @@ class Ledger:
 
     def _anew(self, page: str) -> None:
         self.close()
-        replace_file(self._path, page, mode=_MODE)
+        write_atomic(self._path, page, mode=_MODE)
         self._descriptor = _opened(self._path)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 from ..errors import PolicyErrors, SocketsError
-from ..host.files import json_value, read_regular
+from ..host.files import parse_json, read_regular_file
 from ..host.host import Host
 from ..messages import describe
 from ..policy.model import Policy
@@ -53,10 +53,10 @@ def _stamp(file: str) -> tuple[str, int, int, int, int, int] | None:
 def read_policy(file: str, host: Host) -> Policy | Refusal:
     """The policy in a JSON file. Never raises for what is in the file, nor if it cannot be read."""
     try:
-        content = read_regular(file)
+        content = read_regular_file(file)
         if not content.strip():
             return Refusal(file, (f"{file} is empty: no JSON, and so no policy.",))
-        document = json_value(content)
+        document = parse_json(content)
     except OSError as error:
         return Refusal(file, (f"{file} cannot be read: {error.strerror}.",))
     except ValueError as error:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 
 from ..errors import InputError, ProtectFileError
-from ..host.files import json_value, read_regular
+from ..host.files import parse_json, read_regular_file
 from ..messages import describe
 from ..selector.parse import Selector, parse_selector
 from ..values import Names
@@ -63,7 +63,7 @@ def _why(error: OSError) -> str:
 def _read(file: str) -> Iterator[tuple[int | None, object]]:
     """The values that stand for selectors, each with its index where they are a list."""
     try:
-        value = json_value(read_regular(file))
+        value = parse_json(read_regular_file(file))
     except OSError as error:
         raise ProtectFileError(file, _why(error), "a readable file") from error
     except ValueError as error:

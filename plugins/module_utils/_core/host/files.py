@@ -1,10 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: files that others write, read so that none of them stops the reader.
+# Private to linuxnet.sockets.
+"""Bounded reads of regular files, strict JSON parsing, and atomic writes.
 
-What says what may be destroyed has to be understood or refused, soon, whatever lies in its place: a
-named pipe, a device without an end, a document that no parser survives.
+A policy or a protection file must be parsed or rejected quickly, whatever is at its path: a named
+pipe, a device without an end, a document that no parser survives.
 """
 
 from __future__ import annotations
@@ -14,65 +15,70 @@ import json
 import os
 import re
 import stat
+import tempfile
+from contextlib import suppress
 
-# Of what such a file may hold at most: a policy of a thousand rules takes less.
-MOST_BYTES = 4 * 1024 * 1024
-# How many mappings and lists may lie inside each other.
-DEEPEST = 100
+# The size limit of such a file. A policy with a thousand rules is smaller.
+MAX_BYTES = 4 * 1024 * 1024
+# How deep mappings and lists may nest.
+MAX_DEPTH = 100
 
-# JSON can write what no text in UTF-8 and no name of the system holds.
+# JSON can encode characters that neither UTF-8 nor a system name can hold.
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
-# No number that means something here has more. To read one, Python takes the square of their time.
-_MOST_DIGITS = 100
+# No meaningful number is longer. Python parses an integer in quadratic time.
+_MAX_DIGITS = 100
 
 
-def read_regular(path: str, most: int = MOST_BYTES) -> bytes:
-    """The whole content of a regular file.
+def read_regular_file(path: str, max_bytes: int = MAX_BYTES) -> bytes:
+    """Read a regular file completely.
 
-    Raises OSError, also for a longer one (EFBIG) and for what is no regular file (EINVAL, EISDIR,
-    ENXIO): a named pipe would let one wait for whoever writes to it, and a device has no end.
+    Raises OSError: EFBIG for a longer file; EINVAL, EISDIR or ENXIO for anything that is not a
+    regular file. A named pipe would block until somebody writes to it, and a device has no end.
     """
-    with open(path, "rb", opener=_without_waiting) as stream:
+    with open(path, "rb", opener=_open_nonblocking) as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", path)
-        content = stream.read(most + 1)
-    if len(content) > most:
-        raise OSError(errno.EFBIG, f"it is longer than {most} bytes", path)
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        content = stream.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"longer than {max_bytes} bytes", path)
     return content
 
 
-def _without_waiting(path: str, flags: int) -> int:
+def _open_nonblocking(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
-def json_value(content: bytes) -> object:
-    """What a document in JSON says. Raises ValueError with the reason for one that is none, that
-    nests too deep to be judged, or of which a part would be lost or could never be looked up.
+def parse_json(content: bytes) -> object:
+    """Parse a JSON document in UTF-8.
+
+    Raises ValueError for invalid JSON, for too deep nesting, for a repeated key, and for strings
+    and numbers that the system cannot represent. The message is a phrase, such as
+    "not JSON in UTF-8: ...".
     """
     try:
         value = json.loads(
-            content.decode("utf-8"), object_pairs_hook=_each_key_once, parse_int=_integer
+            content.decode("utf-8"), object_pairs_hook=_reject_repeated_keys, parse_int=_integer
         )
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"it is not JSON in UTF-8: {error}") from error
+        raise ValueError(f"not JSON in UTF-8: {error}") from error
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     level = [value]
-    for _depth in range(DEEPEST + 1):
-        level = [under for each in level for under in _usable(each)]
+    for _depth in range(MAX_DEPTH + 1):
+        level = [child for parent in level for child in _children(parent)]
     if level:
         raise ValueError(_TOO_DEEP)
     return value
 
 
-_TOO_DEEP = f"it nests more than {DEEPEST} deep"
+_TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 
 
-def _usable(value: object) -> list[object]:
-    """What a value holds."""
+def _children(value: object) -> list[object]:
+    """Return the keys and values of a mapping, or the items of a list."""
     if isinstance(value, str):
         if _UNUSABLE.search(value):
-            raise ValueError("it has NUL or half a character in a name or a value")
+            raise ValueError("a name or value contains NUL or an unpaired surrogate")
         return []
     if isinstance(value, dict):
         return [*value.keys(), *value.values()]
@@ -80,18 +86,63 @@ def _usable(value: object) -> list[object]:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
-        raise ValueError(f"it has a number of {len(digits)} digits")
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"a number has {len(digits)} digits")
     return int(digits)
 
 
-def _each_key_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Of a key that comes twice readers of JSON keep one, and do not say so."""
+def _reject_repeated_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Build a mapping. JSON parsers silently keep one of two values with the same key."""
     mapping = dict(pairs)
     if len(mapping) != len(pairs):
-        met: set[str] = set()
+        seen: set[str] = set()
         for key, _value in pairs:
-            if key in met:
-                raise ValueError(f"the key {key[:100]!r} comes more than once in one mapping")
-            met.add(key)
+            if key in seen:
+                raise ValueError(f"the key {key[:100]!r} occurs more than once in one mapping")
+            seen.add(key)
     return mapping
+
+
+def write_atomic(path: str, content: str, *, mode: int = 0o644, durable: bool = False) -> None:
+    """Replace a file: a reader sees the old content or the new one, never a part.
+
+    durable: the content is on the disk when this returns. Raises OSError; the old file is then
+    unchanged, unless only the final fsync failed.
+    """
+    descriptor, temporary = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path) or ".")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(content)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if durable:
+        _sync_directory(path)
+
+
+def remove_durably(path: str) -> bool:
+    """Remove a file so that it does not reappear after a power loss.
+
+    Returns False if there was none. Raises OSError.
+    """
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    _sync_directory(path)
+    return True
+
+
+def _sync_directory(path: str) -> None:
+    """Flush the directory entries: fsync(2) of the file itself does not include them."""
+    descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
