@@ -25,7 +25,8 @@ if __name__ == "__main__":
 import tests.conftest  # noqa: F401  # pylint: disable=unused-import
 
 # isort: split
-from linuxnet_sockets.destroy import executor
+from linuxnet_sockets.destroy.command import destroy
+from linuxnet_sockets.destroy.model import DestroyOptions
 from linuxnet_sockets.guard.options import parse_guard
 from linuxnet_sockets.host import host, namespaces
 from linuxnet_sockets.selector.parse import parse_selector
@@ -47,12 +48,13 @@ def main() -> int:
     outcomes: dict[str, int] = {}
 
     def work() -> None:
-        order = executor.Order(
-            selector=parse_selector({"remote": prefix}, names=here, role="destroy"),
-            namespaces=namespaces.resolve(["current"]),
-            guard=parse_guard(json.loads(protect), names=here, files=None),
+        report = destroy(
+            here,
+            parse_selector({"remote": prefix}, names=here, role="destroy"),
+            namespaces.resolve(["current"]),
+            DestroyOptions(parse_guard(json.loads(protect), names=here, files=None)),
         )
-        outcomes.update(executor.destroy(here, order).counts)
+        outcomes.update(report.counts)
 
     found = measure.taken(work)
     print(found.cpu, found.wall)

@@ -74,7 +74,8 @@ def ask(
 
 def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
     from linuxnet_sockets import errors
-    from linuxnet_sockets.destroy import executor
+    from linuxnet_sockets.destroy.command import destroy
+    from linuxnet_sockets.destroy.model import DestroyOptions
     from linuxnet_sockets.guard.options import parse_guard
     from linuxnet_sockets.host import namespaces
     from linuxnet_sockets.host.host import Host
@@ -85,11 +86,11 @@ def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
         meant = namespaces.resolve(order["namespaces"])
         if order["match"] is None:
             return {"labels": [each.name for each in meant]}
-        report = executor.destroy(
+        report = destroy(
             host,
-            executor.Order(
-                parse_selector(order["match"], names=host, role="destroy"),
-                meant,
+            parse_selector(order["match"], names=host, role="destroy"),
+            meant,
+            DestroyOptions(
                 parse_guard(order["protect"], names=host, files=None),
                 check=order["check"],
                 engine=order["engine"],

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets.destroy import executor as destroying
+from linuxnet_sockets.destroy.command import destroy
+from linuxnet_sockets.destroy.engines import registry
 from linuxnet_sockets.destroy.engines.pidfd import PidfdEngine
-from linuxnet_sockets.destroy.executor import Order, Report, destroy
+from linuxnet_sockets.destroy.model import DestroyOptions, Report
 from linuxnet_sockets.guard.options import Guard
 from linuxnet_sockets.host import namespaces, pidfd
 from linuxnet_sockets.host.host import Host
@@ -37,12 +38,11 @@ OPEN = Guard(
 )
 
 
-def run(where: LabNamespace, match: Any, *, engine: str = "pidfd", **order: Any) -> Report:
+def run(where: LabNamespace, match: Any, *, engine: str = "pidfd", **options: Any) -> Report:
     host = Host()
     selector = parse_selector(match, names=host, role="destroy")
-    return destroy(
-        host, Order(selector, namespaces.resolve([where.name]), OPEN, engine=engine, **order)
-    )
+    found = DestroyOptions(OPEN, engine=engine, **options)
+    return destroy(host, selector, namespaces.resolve([where.name]), found)
 
 
 def outcomes_of(report: Report) -> dict[int, str]:
@@ -73,4 +73,4 @@ def _connections(session: NamespaceSession) -> set[tuple[int, int, int]]:
 
 def with_borrow(monkeypatch: pytest.MonkeyPatch, borrow: Callable[[Descriptor], Borrowed]) -> None:
     """Let the engine borrow in this way."""
-    monkeypatch.setattr(destroying, "engines_named", lambda _name: (PidfdEngine(borrow),))
+    monkeypatch.setattr(registry, "engines_named", lambda _name: (PidfdEngine(borrow),))

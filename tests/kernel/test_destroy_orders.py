@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets.destroy.executor import Order, Report, destroy
+from linuxnet_sockets.destroy.command import destroy
+from linuxnet_sockets.destroy.model import DestroyOptions, Report
 from linuxnet_sockets.guard.limits import MaxSockets
 from linuxnet_sockets.guard.options import Guard
 from linuxnet_sockets.host import namespaces
@@ -44,18 +45,15 @@ def run(
     match: Any,
     *,
     host: Host | None = None,
-    **order: Any,
+    **options: Any,
 ) -> Report:
     host = host or Host()
     spaces = [where] if isinstance(where, LabNamespace) else where
     return destroy(
         host,
-        Order(
-            parse_selector(match, names=host, role="destroy"),
-            namespaces.resolve([each.name for each in spaces]),
-            OPEN,
-            **order,
-        ),
+        parse_selector(match, names=host, role="destroy"),
+        namespaces.resolve([each.name for each in spaces]),
+        DestroyOptions(OPEN, **options),
     )
 
 
@@ -251,7 +249,7 @@ def test_stale_tuple_never_kills_the_listener(pair: Pair) -> None:
         pair.server,
         {"state": "established", "local_port": [held.local[1] for held in both]},
         host=meanwhile(both_close),
-        pace_per_second=1,
+        rate=1,
     )
     assert set(outcomes_of(report)) == {held.cookie for held in both}
     assert report.counts == {"destroyed": 1, "already_gone": 1}
@@ -288,7 +286,7 @@ def test_successor_on_the_same_addresses_lives(pair: Pair) -> None:
         pair.client,
         {"remote_port": address[1], "state": "established"},
         host=meanwhile(replace_both),
-        pace_per_second=1,
+        rate=1,
     )
     assert set(outcomes_of(report)) == cookies
     assert sorted(outcomes_of(report).values()) == ["already_gone", "destroyed"]
@@ -300,7 +298,7 @@ def test_pace_takes_its_time(pair: Pair) -> None:
     for _each in range(4):
         states.established(pair)
     start = time.monotonic()
-    report = run(pair.client, {"state": "established"}, pace_per_second=20)
+    report = run(pair.client, {"state": "established"}, rate=20)
     assert report.counts == {"destroyed": 4}
     # Two at a time, a tenth of a second apart.
     assert 0.1 <= time.monotonic() - start < 2

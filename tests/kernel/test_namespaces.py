@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from pyroute2 import netns
 
-from linuxnet_sockets.destroy.executor import Order, destroy
+from linuxnet_sockets.destroy.command import destroy
+from linuxnet_sockets.destroy.model import DestroyOptions
 from linuxnet_sockets.errors import NamespaceNotFound
 from linuxnet_sockets.guard.options import Guard
 from linuxnet_sockets.host import namespaces
@@ -170,7 +171,7 @@ def test_container_whose_first_process_ends(lab: Lab) -> None:
     host = Host()
     selector = parse_selector({"state": "all"}, names=host, role="destroy")
     spaces = [namespace, *namespaces.resolve([where.name])]
-    assert destroy(host, Order(selector, spaces, Guard())).results == []
+    assert destroy(host, selector, spaces, DestroyOptions(Guard())).results == []
 
 
 @pytest.mark.usefixtures("whole_host")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from linuxnet_sockets.destroy import executor as destroying
+from linuxnet_sockets.destroy.engines import registry
 from linuxnet_sockets.destroy.engines.pidfd import PidfdEngine
 from linuxnet_sockets.destroy.engines.sock_destroy import NetlinkEngine
 from linuxnet_sockets.host.pidfd import Borrowed, Descriptor
@@ -214,7 +214,7 @@ def test_auto_takes_netlink_where_it_can(pair: Pair, monkeypatch: pytest.MonkeyP
         raise AssertionError("nothing is to be borrowed")
 
     engines = (NetlinkEngine(), PidfdEngine(never))
-    monkeypatch.setattr(destroying, "engines_named", lambda _name: engines)
+    monkeypatch.setattr(registry, "engines_named", lambda _name: engines)
     report = run(pair.client, match, engine="auto")
     assert (report.counts, report.engines) == ({"destroyed": 1}, ("netlink",))
 

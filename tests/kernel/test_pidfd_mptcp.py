@@ -11,7 +11,8 @@ import socket
 
 import pytest
 
-from linuxnet_sockets.destroy.executor import Order, destroy
+from linuxnet_sockets.destroy.command import destroy
+from linuxnet_sockets.destroy.model import DestroyOptions
 from linuxnet_sockets.host import namespaces, pidfd
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.pidfd import Borrowed, Descriptor
@@ -206,14 +207,12 @@ def test_connection_of_which_a_part_is_protected(
     kept = parse_selector({"local": "198.18.0.1"}, names=host, role="protect")
     guard = dataclasses.replace(OPEN, selectors=(("mine", kept),))
     for check in (True, False):
-        order = Order(
+        (result,) = destroy(
+            host,
             parse_selector(match, names=host, role="destroy"),
             namespaces.resolve([pair.client.name]),
-            guard,
-            engine="auto",
-            check=check,
-        )
-        (result,) = destroy(host, order).results
+            DestroyOptions(guard, engine="auto", check=check),
+        ).results
         assert result.outcome == "protected"
         assert result.reason is not None
         assert result.reason.rule == "selector"

@@ -39,24 +39,28 @@ def core(members: str, layers: str, *outside: str) -> Layer:
 # From the top of the core down: a folder may import the ones that its row names, and itself.
 CORE_LAYERS = {
     "agent": (
-        "api policy drain destroy destroy.engines guard query selector selector.predicates "
-        "verdicts sockets host netlink messages values errors"
+        "api policy drain destroy destroy.command destroy.planner destroy.engines guard query "
+        "selector selector.predicates verdicts sockets host netlink messages values errors"
     ),
     "api": (
-        "policy policy.schema drain destroy destroy.engines guard query selector "
-        "selector.predicates verdicts sockets host netlink messages values errors"
+        "policy policy.schema drain destroy destroy.command destroy.planner destroy.engines guard "
+        "query selector selector.predicates verdicts sockets host netlink messages values errors"
     ),
     "policy": (
-        "destroy destroy.engines guard query selector selector.predicates verdicts sockets host "
-        "netlink messages values errors"
+        "destroy destroy.planner destroy.engines guard query selector selector.predicates verdicts "
+        "sockets host netlink messages values errors"
     ),
     "policy.schema": "policy guard selector selector.predicates verdicts netlink values",
     "drain": (
-        "destroy destroy.engines guard query selector verdicts sockets host netlink messages errors"
+        "destroy destroy.planner destroy.engines guard query selector verdicts sockets host "
+        "netlink messages errors"
     ),
-    "destroy": (
-        "destroy.engines guard query selector verdicts sockets host netlink messages errors"
+    # Only these two know selectors: the executor acts on targets, whoever chose them.
+    "destroy.command": "destroy destroy.planner destroy.engines selector sockets host netlink",
+    "destroy.planner": (
+        "destroy destroy.engines guard query selector sockets host netlink messages errors"
     ),
+    "destroy": "destroy.engines guard query sockets host netlink messages errors",
     "destroy.engines": "destroy guard query sockets host netlink errors",
     "guard": "selector verdicts sockets host netlink messages values errors",
     "query": "selector verdicts sockets host netlink errors",
@@ -230,36 +234,41 @@ NEIGHBOURS = (
 @pytest.mark.parametrize(
     ("file", "text", "problem"),
     [
-        (f"{CORE}/destroy/planner.py", "import yaml", "destroy may not import yaml"),
+        (f"{CORE}/destroy/executor.py", "import yaml", "destroy may not import yaml"),
         (
-            f"{CORE}/destroy/planner.py",
+            f"{CORE}/destroy/executor.py",
             "from ansible.errors import X",
             "destroy may not import ansible.errors",
         ),
         (
-            f"{CORE}/destroy/planner.py",
+            f"{CORE}/destroy/executor.py",
             "def f():\n    import salt.utils",
             "destroy may not import salt.utils",
         ),
         (
-            f"{CORE}/destroy/planner.py",
+            f"{CORE}/destroy/executor.py",
             "from ..._module import run",
             "destroy may not import _module (plugins/module_utils/_module/run.py)",
         ),
         (
-            f"{CORE}/destroy/planner.py",
+            f"{CORE}/destroy/executor.py",
             f"from ansible_collections.linuxnet.sockets.{UTILS}_core.query import find",
             f"destroy imports the core by relative imports only ({CORE}/query/find.py)",
         ),
         (
-            f"{CORE}/destroy/planner.py",
+            f"{CORE}/destroy/executor.py",
             "from importlib import import_module\nimport_module('yaml')",
             "destroy may not import a name computed at run time",
         ),
         (
-            f"{CORE}/destroy/planner.py",
+            f"{CORE}/destroy/executor.py",
             "__import__('yaml')",
             "destroy may not import a name computed at run time",
+        ),
+        (
+            f"{CORE}/destroy/executor.py",
+            "from ..selector import tree",
+            f"destroy may not import selector ({CORE}/selector/tree.py)",
         ),
         (
             f"{CORE}/netlink/links.py",

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from .._core.destroy.executor import Order, Report, destroy
+from .._core.destroy.command import destroy
+from .._core.destroy.model import DestroyOptions, Report
 from .._core.guard.limits import parse_max_sockets
 from .._core.guard.options import parse_guard
 from .._core.host.host import Host
-from .._core.host.namespaces import resolve
+from .._core.host.namespaces import Namespace, resolve
 from .._core.query import record
-from .._core.selector.parse import parse_selector
+from .._core.selector.parse import Selector, parse_selector
 from .._core.values import parse_rate
 from .info import checked_limit, unlisted_warnings
 from .outcomes import diff, failure, lists
@@ -21,8 +22,8 @@ from .run import Answer, Request
 def work(request: Request, host: Host) -> Answer:
     """Destroy what matches and is not protected, and say what became of each socket."""
     limit = checked_limit(request.options["limit"])
-    order = order_of(request, host)
-    report = destroy(host, order)
+    selector = selector_of(request, host)
+    report = destroy(host, selector, namespaces_of(request, host), options_of(request, host))
     return Answer(
         result_of(report, limit, request),
         failure=failure(report),
@@ -30,17 +31,22 @@ def work(request: Request, host: Host) -> Answer:
     )
 
 
-def order_of(request: Request, host: Host) -> Order:
+def selector_of(request: Request, host: Host) -> Selector:
+    return parse_selector(request.options["match"], names=host, role="destroy")
+
+
+def namespaces_of(request: Request, host: Host) -> list[Namespace]:
+    names = request.options["namespaces"]
+    return resolve(names, proc=host.proc, directories=host.netns_directories)
+
+
+def options_of(request: Request, host: Host) -> DestroyOptions:
     options = request.options
     max_sockets, pace = options["max_sockets"], options["pace"]
-    return Order(
-        selector=parse_selector(options["match"], names=host, role="destroy"),
-        namespaces=resolve(
-            options["namespaces"], proc=host.proc, directories=host.netns_directories
-        ),
+    return DestroyOptions(
         guard=parse_guard(options["protect"], names=host, files=host.protect_directory),
         max_sockets=None if max_sockets is None else parse_max_sockets(max_sockets),
-        pace_per_second=None if pace is None else parse_rate(pace, ("pace",)),
+        rate=None if pace is None else parse_rate(pace, ("pace",)),
         engine=options["engine"],
         check=request.check,
         extensions=record.extensions(()),

@@ -9,11 +9,10 @@ import hashlib
 import heapq
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from .._core.destroy.outcomes import Result
-from .._core.drain.drain import DrainOrder, Progress, Report, drain
+from .._core.drain.drain import DrainCommand, Progress, Report, drain
 from .._core.drain.model import ARRIVALS, CLOSED, INCLUDE, UNTIL
 from .._core.drain.quiescence import Bytes
 from .._core.drain.resume_token import from_resume, to_resume
@@ -25,7 +24,7 @@ from .._core.sockets.socket import Socket
 from .._core.values import parse_duration_ms
 from . import outcomes
 from .arguments import Spec
-from .destroy import order_of
+from .destroy import namespaces_of, options_of, selector_of
 from .info import checked_limit, unlisted_warnings
 from .run import Answer, Request
 
@@ -59,7 +58,7 @@ def work(request: Request, host: Host) -> Answer:
     progress: Progress | None = None
     if options["resume"] is not None:
         progress = from_resume(options["resume"], host, digest)
-    report = drain(host, _order(request, host, progress), progress)
+    report = drain(host, _command(request, host, progress), progress)
     result = _result(report, limit, request)
     result["resume"] = None if report.finished else to_resume(report.progress, host, digest)
     warnings = [*unlisted_warnings(report.unlisted), *_unreadable(report)]
@@ -73,17 +72,14 @@ def _digest(request: Request) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _order(request: Request, host: Host, progress: Progress | None) -> DrainOrder:
+def _command(request: Request, host: Host, progress: Progress | None) -> DrainCommand:
     options = request.options
-    if progress is None:
-        order = order_of(request, host)
-    else:
-        # The namespaces of the beginning, by whatever names they go now.
-        own = Request({**options, "namespaces": ["current"]}, request.check, request.diff)
-        order = replace(order_of(own, host), namespaces=progress.namespaces)
     step = options["step"]
-    return DrainOrder(
-        order,
+    return DrainCommand(
+        selector_of(request, host),
+        # A resumed drain keeps its namespaces, whatever their names are now.
+        namespaces_of(request, host) if progress is None else progress.namespaces,
+        options_of(request, host),
         until=options["until"],
         settle=parse_duration_ms(options["settle"], ("settle",)) / 1000,
         grace=parse_duration_ms(options["grace"], ("grace",)) / 1000,
@@ -177,12 +173,12 @@ def _failure(report: Report) -> str | None:
             "left is listed in remaining. Keep new ones out first, or use arrivals: include or "
             "ignore."
         )
-    if report.excess is not None:
+    if report.exceeded is not None:
         if done:
             return outcomes.too_many(
-                report.excess, f"{done} had been destroyed before, and no more"
+                report.exceeded, f"{done} had been destroyed before, and no more"
             )
-        return outcomes.too_many(report.excess)
+        return outcomes.too_many(report.exceeded)
     return outcomes.undone(report.counts, report.matched)
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .._core.destroy import outcomes
-from .._core.destroy.executor import Report
+from .._core.destroy.model import Report
 from .._core.destroy.outcomes import Result
-from .._core.guard.limits import Excess
+from .._core.guard.limits import MaxSocketsExceeded
 from .._core.query.record import record, sort_key
 from .._core.sockets.socket import Socket
 
@@ -113,8 +113,8 @@ def _endpoint(address: str, port: int) -> str:
 
 def failure(report: Report) -> str | None:
     """What failed and what to do; None where nothing did."""
-    if report.excess is not None:
-        return too_many(report.excess)
+    if report.exceeded is not None:
+        return too_many(report.exceeded)
     return undone(report.counts, report.matched)
 
 
@@ -135,15 +135,15 @@ def undone(counts: Mapping[str, int], matched: int) -> str | None:
     )
 
 
-def too_many(excess: Excess, touched: str = "none was touched") -> str:
+def too_many(exceeded: MaxSocketsExceeded, touched: str = "none was touched") -> str:
     """That max_sockets refused. touched: what was done all the same."""
-    limit = excess.limit
+    limit = exceeded.limit
     if limit.share is not None:
-        allowed = f"{limit.share:.0%} of the {excess.population} unprotected ones"
+        allowed = f"{limit.share:.0%} of the {exceeded.population} unprotected ones"
     else:
         allowed = str(limit.number)
     return (
-        f"{excess.selected} sockets would be destroyed, but max_sockets allows {allowed}: "
+        f"{exceeded.selected} sockets would be destroyed, but max_sockets allows {allowed}: "
         f"{touched}. They are listed in survivors. If they are meant, raise max_sockets; if not, "
         "narrow the selector."
     )

@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from linuxnet_sockets.drain import poll_interval
-from tests.kernel.drain.running import Running, Start, order_of
+from tests.kernel.drain.running import Running, Start, command_of
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
     with ThreadPoolExecutor(2) as threads:
         yield lambda *arguments, seams=None, **options: Running(
-            threads, order_of(*arguments, **options), **(seams or {})
+            threads, command_of(*arguments, **options), **(seams or {})
         )
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from linuxnet_sockets.destroy.planner import Order
+from linuxnet_sockets.destroy.model import DestroyOptions
 from linuxnet_sockets.drain.drain import drain
-from linuxnet_sockets.drain.model import DrainOrder
+from linuxnet_sockets.drain.model import DrainCommand
 from linuxnet_sockets.drain.report import Report
 from linuxnet_sockets.guard.limits import MaxSockets
 from linuxnet_sockets.guard.options import Guard
@@ -32,31 +32,33 @@ OPEN = Guard(
 )
 
 
-def order_of(
+def command_of(
     where: LabNamespace | Sequence[LabNamespace],
     match: Any,
     *,
     guard: Guard = OPEN,
     max_sockets: MaxSockets | None = None,
-    pace_per_second: float | None = None,
+    rate: float | None = None,
     check: bool = False,
     **options: Any,
-) -> DrainOrder:
+) -> DrainCommand:
     spaces = [where] if isinstance(where, LabNamespace) else where
-    order = Order(
+    return DrainCommand(
         parse_selector(match, names=Host(), role="destroy"),
         namespaces.resolve([each.name for each in spaces]),
-        guard,
-        max_sockets=max_sockets,
-        pace_per_second=pace_per_second,
-        check=check,
-        extensions=extensions(()),
+        DestroyOptions(
+            guard,
+            max_sockets=max_sockets,
+            rate=rate,
+            check=check,
+            extensions=extensions(()),
+        ),
+        **options,
     )
-    return DrainOrder(order, **options)
 
 
 def run(where: LabNamespace | Sequence[LabNamespace], match: Any, **options: Any) -> Report:
-    return drain(Host(), order_of(where, match, **options))
+    return drain(Host(), command_of(where, match, **options))
 
 
 class Running:
@@ -65,7 +67,7 @@ class Running:
     Its grace is over when the test says so.
     """
 
-    def __init__(self, threads: ThreadPoolExecutor, order: DrainOrder, **seams: Any) -> None:
+    def __init__(self, threads: ThreadPoolExecutor, command: DrainCommand, **seams: Any) -> None:
         self.waits = 0
         self.opened = 0
         self._ahead = 0.0
@@ -93,7 +95,7 @@ class Running:
             sleep=sleep,
             monotonic=lambda: time.monotonic() + self._ahead,
         )
-        self._report: Future[Report] = threads.submit(drain, host, order)
+        self._report: Future[Report] = threads.submit(drain, host, command)
         until(lambda: self.waits or self._report.done(), "the drain waits")
         assert not self._report.done()
 

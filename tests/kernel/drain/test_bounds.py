@@ -45,7 +45,7 @@ def test_too_many_are_refused_before_it_waits(pair: Pair) -> None:
     limit = MaxSockets(number=2)
     report = run(pair.client, {"remote": pair.server4}, grace=20.0, max_sockets=limit)
     assert report.counts == {"limit": 3}
-    assert report.excess == (3, limit, None)
+    assert report.exceeded == (3, limit, None)
     assert report.elapsed < 5
 
 
@@ -65,7 +65,7 @@ def test_check_mode_does_not_wait_and_names_them(pair: Pair) -> None:
 def test_pace_spreads_what_is_destroyed(pair: Pair) -> None:
     for _each in range(6):
         states.established(pair)
-    report = run(pair.client, {"remote": pair.server4}, grace=0.0, pace_per_second=20.0)
+    report = run(pair.client, {"remote": pair.server4}, grace=0.0, rate=20.0)
     assert report.counts == {"destroyed": 6}
     assert report.elapsed >= 0.2
 

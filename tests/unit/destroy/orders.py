@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from linuxnet_sockets.destroy.executor import Order, Report, destroy
+from linuxnet_sockets.destroy.command import destroy
+from linuxnet_sockets.destroy.model import DestroyOptions, Report
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.selector.parse import parse_selector
 from tests.support.fake_kernel import FakeNamespace, FakeSocket
@@ -25,11 +26,11 @@ def run(
     *,
     namespaces: Sequence[Namespace] | None = None,
     protect: Any = None,
-    **order: Any,
+    **options: Any,
 ) -> Report:
     selector = parse_selector(ALL if match is None else match, names=machine.host, role="destroy")
-    guard = machine.guard(protect)
-    return destroy(machine.host, Order(selector, namespaces or [machine.namespace], guard, **order))
+    found = DestroyOptions(machine.guard(protect), **options)
+    return destroy(machine.host, selector, namespaces or [machine.namespace], found)
 
 
 def outcomes_of(report: Report) -> dict[int, str]:

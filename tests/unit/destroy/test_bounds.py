@@ -53,7 +53,7 @@ def test_above_the_limit_nothing_is_destroyed(machine: Machine) -> None:
         report = run(machine, max_sockets=MaxSockets(number=2), check=check)
         expected = {sock.cookie: "limit" for sock in meant} | {protected.cookie: "protected"}
         assert outcomes_of(report) == expected
-        assert report.excess == (3, MaxSockets(number=2), None)
+        assert report.exceeded == (3, MaxSockets(number=2), None)
         assert report.failed
         assert not report.changed
     assert not any(cookies_asked_for(machine.sockets))
@@ -66,7 +66,7 @@ def test_at_the_limit_all_go(machine: Machine) -> None:
     machine.add(connection(remote_port=4505))
     report = run(machine, max_sockets=MaxSockets(number=3))
     assert report.counts == {"destroyed": 3, "protected": 1}
-    assert report.excess is None
+    assert report.exceeded is None
 
 
 def test_share_is_of_the_unprotected_in_every_state_and_family(machine: Machine) -> None:
@@ -81,7 +81,7 @@ def test_share_is_of_the_unprotected_in_every_state_and_family(machine: Machine)
     match = {"remote": REMOTE, "state": "established", "remote_port": 443}
     refused = run(machine, match, max_sockets=MaxSockets(share=0.24))
     assert refused.counts == {"limit": 1}
-    assert refused.excess == (1, MaxSockets(share=0.24), 4)
+    assert refused.exceeded == (1, MaxSockets(share=0.24), 4)
     assert run(machine, match, max_sockets=MaxSockets(share=0.25)).counts == {"destroyed": 1}
 
 
@@ -168,7 +168,7 @@ def test_pace_spreads_the_work(machine: Machine) -> None:
     machine.sockets.before_request = lambda kind, _payload: (
         times.append(machine.now) if kind == DESTROY else None
     )
-    report = run(machine, pace_per_second=100)
+    report = run(machine, rate=100)
     assert report.counts == {"destroyed": 25}
     assert times == pytest.approx([0.0] * 10 + [0.1] * 10 + [0.2] * 5)
 
@@ -185,7 +185,7 @@ def test_what_goes_while_it_waits_for_its_turn(
         machine.sockets.add(successor)
 
     monkeypatch.setattr(machine, "sleep", sleep)
-    report = run(machine, pace_per_second=1)
+    report = run(machine, rate=1)
     assert outcomes_of(report) == {first.cookie: "destroyed", second.cookie: "already_gone"}
     assert machine.sockets.sockets == [successor]
 
@@ -210,7 +210,7 @@ def test_what_changes_while_it_waits_for_its_turn_is_judged_anew(
             machine.hold(700, taken_over)
 
     monkeypatch.setattr(machine, "sleep", sleep)
-    report = run(machine, {"send_queue": ">0"}, pace_per_second=0.5)
+    report = run(machine, {"send_queue": ">0"}, rate=0.5)
     assert outcomes_of(report) == {
         first.cookie: "destroyed",
         recovered.cookie: "already_gone",
@@ -226,7 +226,7 @@ def test_what_changes_while_it_waits_for_its_turn_is_judged_anew(
 def test_check_mode_does_not_wait(machine: Machine) -> None:
     for port in (1, 2, 3):
         machine.add(connection(local_port=port))
-    run(machine, pace_per_second=1, check=True)
+    run(machine, rate=1, check=True)
     assert machine.now == 0
 
 

@@ -172,7 +172,7 @@ def test_an_error_between_two_slices_does_not_hide_the_first(
 ) -> None:
     first, second = [machine.add(connection(local_port=port)) for port in (1, 2)]
     refuse_all_but(first, monkeypatch)
-    report = run(machine, pace_per_second=1)
+    report = run(machine, rate=1)
     assert outcomes_of(report) == {first.cookie: "destroyed", second.cookie: "survived"}
     reason = report.results[1].reason
     assert reason is not None
@@ -194,7 +194,7 @@ def test_an_error_of_the_next_engine_does_not_hide_what_the_first_did(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "linuxnet_sockets.destroy.executor.engines_named",
+        "linuxnet_sockets.destroy.engines.registry.engines_named",
         lambda _name: (NetlinkEngine(), Interrupted()),
     )
     gone = machine.add(connection())

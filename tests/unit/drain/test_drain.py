@@ -272,7 +272,7 @@ def test_a_newcomer_at_the_very_end_stops_it_too(machine: Timeline) -> None:
 def test_too_many_are_refused_before_it_waits(machine: Timeline) -> None:
     for port in range(3):
         machine.connect(port)
-    report = machine.run(grace=60.0, order={"max_sockets": MaxSockets(number=2)})
+    report = machine.run(grace=60.0, destroy_options={"max_sockets": MaxSockets(number=2)})
     assert report.counts == {"limit": 3}
     assert report.elapsed == 0.0
     assert report.failed
@@ -282,7 +282,9 @@ def test_too_many_are_refused_before_it_waits(machine: Timeline) -> None:
 def test_reporting_has_no_limit(machine: Timeline) -> None:
     for port in range(3):
         machine.connect(port)
-    report = machine.run(grace=1.0, destroy=False, order={"max_sockets": MaxSockets(number=2)})
+    report = machine.run(
+        grace=1.0, destroy=False, destroy_options={"max_sockets": MaxSockets(number=2)}
+    )
     assert report.counts == {}
     assert len(report.left) == 3
 
@@ -291,7 +293,7 @@ def test_too_many_with_those_that_came(machine: Timeline) -> None:
     for port in range(2):
         machine.connect(port)
     machine.at(2.0, lambda: machine.connect(7) and None)
-    report = machine.run(grace=10.0, order={"max_sockets": MaxSockets(number=2)})
+    report = machine.run(grace=10.0, destroy_options={"max_sockets": MaxSockets(number=2)})
     assert report.counts == {"limit": 3}
     assert machine.sockets.destroyed == []
 
@@ -300,7 +302,7 @@ def test_those_that_went_do_not_count(machine: Timeline) -> None:
     going, _stays = machine.connect(1), machine.connect(2)
     machine.at(2.0, lambda: machine.connect(7) and None)
     machine.ends(3.0, going)
-    report = machine.run(grace=10.0, order={"max_sockets": MaxSockets(number=2)})
+    report = machine.run(grace=10.0, destroy_options={"max_sockets": MaxSockets(number=2)})
     assert report.counts == {"destroyed": 2}
 
 
@@ -308,10 +310,12 @@ def test_a_share_is_of_those_that_there_are(machine: Timeline) -> None:
     for port in range(1, 5):
         machine.connect(port)
     match = {"local_port": "1-2"}
-    refused = machine.run(match, grace=10.0, order={"max_sockets": MaxSockets(share=0.49)})
+    refused = machine.run(
+        match, grace=10.0, destroy_options={"max_sockets": MaxSockets(share=0.49)}
+    )
     assert refused.counts == {"limit": 2}
-    assert refused.excess == (2, MaxSockets(share=0.49), 4)
-    done = machine.run(match, grace=10.0, order={"max_sockets": MaxSockets(share=0.5)})
+    assert refused.exceeded == (2, MaxSockets(share=0.49), 4)
+    done = machine.run(match, grace=10.0, destroy_options={"max_sockets": MaxSockets(share=0.5)})
     assert done.counts == {"destroyed": 2}
 
 
@@ -321,7 +325,7 @@ def test_a_share_is_of_those_that_there_are(machine: Timeline) -> None:
 @pytest.mark.parametrize("until", ["closed", "sent"])
 def test_check_mode_predicts_and_does_not_wait(machine: Timeline, until: str) -> None:
     socks = [machine.connect(port) for port in range(3)]
-    plan = machine.run(order={"check": True}, until=until)
+    plan = machine.run(destroy_options={"check": True}, until=until)
     assert outcomes_of(plan) == {sock.cookie: "destroyed" for sock in socks}
     assert plan.elapsed == 0.0
     assert plan.changed
@@ -331,7 +335,7 @@ def test_check_mode_predicts_and_does_not_wait(machine: Timeline, until: str) ->
 
 def test_check_mode_of_a_report_changes_nothing(machine: Timeline) -> None:
     machine.connect(1)
-    plan = machine.run(order={"check": True}, destroy=False)
+    plan = machine.run(destroy_options={"check": True}, destroy=False)
     assert (plan.changed, len(plan.left)) == (False, 1)
 
 
@@ -377,7 +381,7 @@ def test_a_socket_connected_elsewhere_may_be_protected_there(machine: Timeline) 
 def test_an_engine_that_there_is_not_is_told_at_once(machine: Timeline) -> None:
     machine.connect(1)
     with pytest.raises(EngineUnavailable):
-        machine.run(order={"engine": "tomorrow"})
+        machine.run(destroy_options={"engine": "tomorrow"})
     assert machine.looks == []
 
 

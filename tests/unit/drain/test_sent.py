@@ -188,7 +188,7 @@ def test_pace_holds_and_others_are_looked_at_meanwhile(machine: Timeline) -> Non
         machine.connect(port, tcp_info=QUIET)
     ends = machine.connect(99, tcp_info=QUIET)
     machine.ends(1.5, ends)
-    report = machine.run(until="sent", grace=60.0, order={"pace_per_second": 5.0})
+    report = machine.run(until="sent", grace=60.0, destroy_options={"rate": 5.0})
     assert report.counts == {"destroyed": 20}
     assert report.progress.ended == 1
     assert 3.0 <= report.elapsed <= 8.0
@@ -203,7 +203,7 @@ def test_a_newcomer_is_seen_while_others_are_cut_slowly(machine: Timeline) -> No
         until="sent",
         grace=60.0,
         arrivals="fail",
-        order={"pace_per_second": 5.0},
+        destroy_options={"rate": 5.0},
     )
     assert [decoded.local_port for decoded in report.refused] == [99]
     assert report.counts["destroyed"] <= 20
@@ -218,7 +218,7 @@ def test_what_is_in_use_again_when_its_turn_comes_is_not_cut(machine: Timeline) 
     machine.at(1.0, lambda: vars(busy).update(rqueue=70))
     machine.ends(30.0, busy)
     report = machine.run(
-        {"state": "established"}, until="sent", grace=60.0, order={"pace_per_second": 5.0}
+        {"state": "established"}, until="sent", grace=60.0, destroy_options={"rate": 5.0}
     )
     assert busy.cookie not in machine.sockets.destroyed
     assert (report.counts, report.progress.ended) == ({"destroyed": 4}, 1)
@@ -240,11 +240,11 @@ def test_all_that_were_cut_count_for_the_limit(machine: Timeline) -> None:
     machine.at(2.0, lambda: machine.connect(7, tcp_info=QUIET) and None)
     limit = MaxSockets(number=3)
     report = machine.run(
-        {"state": ["established"]}, until="sent", grace=10.0, order={"max_sockets": limit}
+        {"state": ["established"]}, until="sent", grace=10.0, destroy_options={"max_sockets": limit}
     )
     # Two, then the third that came; the fourth would be one too many.
     assert report.counts == {"destroyed": 3, "limit": 1}
-    assert report.excess == (4, limit, None)
+    assert report.exceeded == (4, limit, None)
     assert machine.sockets.destroyed[:2] == [sock.cookie for sock in first]
 
 

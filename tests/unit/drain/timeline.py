@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from linuxnet_sockets.destroy.planner import Order
+from linuxnet_sockets.destroy.model import DestroyOptions
 from linuxnet_sockets.drain.drain import drain
-from linuxnet_sockets.drain.model import DrainOrder
+from linuxnet_sockets.drain.model import DrainCommand
 from linuxnet_sockets.drain.progress import Progress
 from linuxnet_sockets.drain.report import Report
 from linuxnet_sockets.host.host import Host
@@ -132,17 +132,18 @@ class Timeline(Machine):
         protect: Any = None,
         namespaces: Sequence[Namespace] | None = None,
         progress: Progress | None = None,
-        order: dict[str, Any] | None = None,
+        destroy_options: dict[str, Any] | None = None,
         **options: Any,
     ) -> Report:
-        made = Order(
+        command = DrainCommand(
             parse_selector(ALL if match is None else match, names=self.host, role="destroy"),
             namespaces or [self.namespace],
-            self.guard(protect),
-            extensions=extensions(()),
-            **(order or {}),
+            DestroyOptions(
+                self.guard(protect), extensions=extensions(()), **(destroy_options or {})
+            ),
+            **options,
         )
-        report = drain(self.host, DrainOrder(made, **options), progress)
+        report = drain(self.host, command, progress)
         assert [each for each in self.kernel.opened if not each.closed] == []
         assert [each for each in self.listening if not each.closed] == []
         return report

@@ -1,264 +1,216 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: destroys the selected sockets and says what became of each.
+# Private to linuxnet.sockets.
+"""Destruction of planned targets.
 
-Look and guard first, in every namespace; then the limit; then the work, namespace by namespace.
-Nothing is taken from an answer alone: an outcome is what a fresh look shows.
+The limit is checked first. Then each namespace is handled in turn. An engine's answer alone proves
+nothing: an outcome is what a new dump shows.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from typing import Optional
+from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import NamespaceDenied, NamespaceNotFound, SocketsError
-from ..guard.limits import Excess
 from ..guard.reason import Reason
 from ..host.host import Host
 from ..messages import describe
-from ..netlink.connection import collector_paused
-from ..sockets.session import NamespaceSession, for_each_namespace
+from ..sockets.session import NamespaceSession
 from ..sockets.socket import Socket
 from . import outcomes
 from .converge import run_passes
+from .engines import registry
 from .engines.base import Engine
-from .engines.registry import engines_named
+from .model import DestroyOptions, Plan, Report, Target, check_max_sockets
 from .outcomes import Result
-from .planner import Order, Plan, excess, make_plan
 from .rate_limit import Pace
 
-__all__ = ["Order", "Report", "destroy", "destroy_planned"]
+# The current plan of a namespace, for targets whose turn comes late.
+Replan = Callable[[NamespaceSession], Plan]
 
-# Seconds after which a judgement is too old to act on.
-_STALE = 1.0
+# Seconds after which a rate-limited run plans again before it destroys more.
+_MAX_PLAN_AGE = 1.0
 _NO_LONGER_SELECTED = Reason("changed", "it is gone, or is no longer what was selected")
 
 
-@dataclass(frozen=True)
-class Report:
-    """What became of every selected socket.
-
-    results: one for each, in the order of the namespaces. excess: set where max_sockets was
-    exceeded, so that nothing was destroyed. unlisted: protocols that could have been meant, but
-    that the kernel cannot list.
-    """
-
-    results: list[Result]
-    excess: Excess | None = None
-    unlisted: frozenset[str] = frozenset()
-
-    @property
-    def matched(self) -> int:
-        return len(self.results)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How often each outcome came, for those that did, in the order of the closed list."""
-        counted = Counter(result.outcome for result in self.results)
-        return {outcome: counted[outcome] for outcome in outcomes.OUTCOMES if counted[outcome]}
-
-    @property
-    def engines(self) -> tuple[str, ...]:
-        """The engines that took sockets on."""
-        return tuple(sorted({result.engine for result in self.results if result.engine}))
-
-    @property
-    def changed(self) -> bool:
-        return not outcomes.CHANGING.isdisjoint(self.counts)
-
-    @property
-    def failed(self) -> bool:
-        return not outcomes.FAILING.isdisjoint(self.counts)
-
-
-def destroy(host: Host, order: Order) -> Report:
-    """Destroy what the order selects and its guard does not spare.
-
-    With order.check the same plan is made, and each outcome is what is to be expected.
-    Raises what find raises, EngineUnavailable, and for a namespace that cannot be entered
-    NamespaceNotFound or NamespaceDenied, all before anything is destroyed; one that `all` found
-    and that is gone by now is left out. What a Connection raises after that ends it early too, but
-    not once something was destroyed: then those that it left have it as their reason, and count as
-    `survived`.
-    """
-    engines_named(order.engine)
-    unlimited = replace(order, max_sockets=None)
-    # An order that takes its time leaves the collector to its work.
-    with collector_paused() if order.pace_per_second is None else nullcontext():
-        plans = list(
-            for_each_namespace(host, order.namespaces, lambda session: make_plan(session, order))
-        )
-        return destroy_planned(host, order, plans, lambda session: make_plan(session, unlimited))
-
-
-def destroy_planned(
+def execute(
     host: Host,
-    order: Order,
     plans: Sequence[Plan],
-    look_anew: Callable[[NamespaceSession], Plan],
+    options: DestroyOptions,
     *,
-    before: int = 0,
+    replan: Replan | None = None,
+    destroyed_before: int = 0,
 ) -> Report:
-    """As destroy, of what was planned this moment.
+    """Destroy the unprotected targets of plans made a moment ago.
 
-    look_anew(view): what the plan of a namespace would be now, for those whose turn comes late.
-    before: how many were destroyed already under the same limit.
+    replan: with options.rate, makes the current plan of a namespace when the first is too old;
+    None: act on the first. destroyed_before: as check_max_sockets takes it. Raises
+    EngineUnavailable, and the errors of netlink and namespaces until a socket is destroyed; see
+    command.destroy.
     """
-    engines = engines_named(order.engine)
+    engines = registry.engines_named(options.engine)
     unlisted = frozenset().union(*(plan.unlisted for plan in plans))
-    over = excess(order.max_sockets, plans, before)
-    if over is not None:
-        protected = [result for plan in plans for result in _results(plan, outcomes.LIMIT, None)]
-        return Report(protected, over, unlisted)
-    pace = Pace(order.pace_per_second, monotonic=host.monotonic, sleep=host.sleep)
+    exceeded = check_max_sockets(options.max_sockets, plans, destroyed_before)
+    if exceeded is not None:
+        untouched = [result for plan in plans for result in _uniform(plan, outcomes.LIMIT, None)]
+        return Report(untouched, exceeded, unlisted)
+    limiter = Pace(options.rate, monotonic=host.monotonic, sleep=host.sleep)
     results: list[Result] = []
     for plan in plans:
         try:
-            results += _carry_out(host, plan, order, engines, pace, look_anew)
+            results += _execute_plan(host, plan, options, engines, limiter, replan)
         except SocketsError as error:
-            # What has already happened must be told.
-            if order.check or not any(each.outcome in outcomes.CHANGING for each in results):
+            # The report must name the sockets that were destroyed before the error.
+            if options.check or not _has_changed(results):
                 raise
-            results += _results(plan, outcomes.SURVIVED, None, _failure(error))
+            results += _uniform(plan, outcomes.SURVIVED, None, _error_reason(error))
     return Report(results, None, unlisted)
 
 
-def _results(
-    plan: Plan, outcome: str, engine: str | None, why: Reason | None = None
+def _has_changed(results: Sequence[Result]) -> bool:
+    return any(result.outcome in outcomes.CHANGING for result in results)
+
+
+def _uniform(
+    plan: Plan, outcome: str, engine: str | None, reason: Reason | None = None
 ) -> list[Result]:
-    """The plan's results where every socket that is not protected has the same outcome."""
+    """The results of a plan whose unprotected targets all have the same outcome."""
     return [
-        Result(sock, outcome, why, engine)
-        if reason is None
-        else Result(sock, outcomes.PROTECTED, reason)
-        for sock, reason in zip(plan.sockets, plan.reasons)
+        Result(socket, outcome, reason, engine)
+        if protected_by is None
+        else Result(socket, outcomes.PROTECTED, protected_by)
+        for socket, protected_by in plan.targets
     ]
 
 
-def _failure(error: SocketsError) -> Reason:
-    """Why nothing more could be done, where something was done before."""
+def _error_reason(error: SocketsError) -> Reason:
+    """The reason of targets that are left because of an error."""
     return Reason("error", describe(error))
 
 
-def _carry_out(
+def _execute_plan(
     host: Host,
     plan: Plan,
-    order: Order,
+    options: DestroyOptions,
     engines: Sequence[Engine],
-    pace: Pace,
-    look_anew: Callable[[NamespaceSession], Plan],
+    limiter: Pace,
+    replan: Replan | None,
 ) -> list[Result]:
+    """One result for each target of the plan."""
     unprotected = plan.unprotected
     if not unprotected:
-        return _results(plan, outcomes.PROTECTED, None)
+        return _uniform(plan, outcomes.PROTECTED, None)
     try:
-        if order.pace_per_second is None or order.check:
+        if options.rate is None or options.check:
             with NamespaceSession(host, plan.namespace) as session:
-                decided = _decide(session, unprotected, engines, check=order.check)
+                results = _destroy(session, unprotected, engines, check=options.check)
         else:
-            decided = _paced(host, plan, engines, pace, look_anew)
+            results = _destroy_slowly(host, plan, engines, limiter, replan)
     except NamespaceNotFound:
-        # It went away since the look; what is in it, if it lives on, cannot be reached.
-        return _results(plan, outcomes.SURVIVED, engines[0].name)
+        # The namespace is gone since it was planned. Its sockets may live on, out of reach.
+        return _uniform(plan, outcomes.SURVIVED, engines[0].name)
     except NamespaceDenied:
-        return _results(plan, outcomes.NOT_PERMITTED, engines[0].name)
-    if len(decided) == len(plan.sockets):
-        return decided
-    result = iter(decided)
+        return _uniform(plan, outcomes.NOT_PERMITTED, engines[0].name)
+    if len(results) == len(plan.targets):
+        return results
+    next_result = iter(results)
     return [
-        next(result) if reason is None else Result(sock, outcomes.PROTECTED, reason)
-        for sock, reason in zip(plan.sockets, plan.reasons)
+        next(next_result)
+        if protected_by is None
+        else Result(socket, outcomes.PROTECTED, protected_by)
+        for socket, protected_by in plan.targets
     ]
 
 
-def _paced(
+def _destroy_slowly(
     host: Host,
     plan: Plan,
     engines: Sequence[Engine],
-    pace: Pace,
-    look_anew: Callable[[NamespaceSession], Plan],
+    limiter: Pace,
+    replan: Replan | None,
 ) -> list[Result]:
-    """The result of each socket that the plan does not spare, slice by slice.
+    """One result for each unprotected target, slice by slice.
 
-    By its turn a socket may be in order again, or be protected: one that was judged longer ago
-    than _STALE is judged anew. What is no longer selected is `already_gone`. The plan's own limit
-    was kept; what came since is not touched.
+    A target may stop matching, or become protected, before its turn. So a plan older than
+    _MAX_PLAN_AGE is made again. Targets that are no longer selected are `already_gone`. Sockets
+    that only the newer plan selects are not destroyed: the limit was checked without them.
     """
     results: list[Result] = []
-    verdicts, at = _verdicts(plan), host.monotonic()
+    current, planned_at = _by_identity(plan), host.monotonic()
     unprotected = plan.unprotected
     try:
-        for part in pace.slices(unprotected):
+        for sockets in limiter.slices(unprotected):
             with NamespaceSession(host, plan.namespace) as session:
-                if host.monotonic() - at > _STALE:
-                    verdicts, at = _verdicts(look_anew(session)), host.monotonic()
-                results += _as_judged(session, part, verdicts, engines)
+                if replan is not None and host.monotonic() - planned_at > _MAX_PLAN_AGE:
+                    current, planned_at = _by_identity(replan(session)), host.monotonic()
+                results += _destroy_current(session, sockets, current, engines)
     except SocketsError as error:
-        if not any(each.outcome in outcomes.CHANGING for each in results):
+        if not _has_changed(results):
             raise
         left = unprotected[len(results) :]
-        results += [Result(each, outcomes.SURVIVED, _failure(error)) for each in left]
+        results += [Result(socket, outcomes.SURVIVED, _error_reason(error)) for socket in left]
     return results
 
 
-_Verdicts = dict[tuple[str, str, int], tuple[Socket, Optional[Reason]]]
+_Identity = tuple[str, str, int]
 
 
-def _verdicts(plan: Plan) -> _Verdicts:
-    """Each selected socket, as it was seen, and why it is protected, or None; by its identity."""
-    return {sock.identity: (sock, reason) for sock, reason in zip(plan.sockets, plan.reasons)}
+def _by_identity(plan: Plan) -> dict[_Identity, Target]:
+    return {target.socket.identity: target for target in plan.targets}
 
 
-def _as_judged(
+def _destroy_current(
     session: NamespaceSession,
     sockets: Sequence[Socket],
-    verdicts: _Verdicts,
+    current: Mapping[_Identity, Target],
     engines: Sequence[Engine],
 ) -> list[Result]:
-    now = [verdicts.get(sock.identity) for sock in sockets]
-    meant = [each[0] for each in now if each is not None and each[1] is None]
-    done = iter(_decide(session, meant, engines, check=False))
+    """Destroy those of the sockets that the current targets contain and do not protect."""
+    targets = [current.get(socket.identity) for socket in sockets]
+    unprotected = [
+        target.socket for target in targets if target is not None and target.protected_by is None
+    ]
+    next_result = iter(_destroy(session, unprotected, engines, check=False))
     results: list[Result] = []
-    for sock, verdict in zip(sockets, now):
-        if verdict is None:
-            results.append(Result(sock, outcomes.ALREADY_GONE, _NO_LONGER_SELECTED))
-        elif verdict[1] is not None:
-            results.append(Result(sock, outcomes.PROTECTED, verdict[1]))
+    for socket, target in zip(sockets, targets):
+        if target is None:
+            results.append(Result(socket, outcomes.ALREADY_GONE, _NO_LONGER_SELECTED))
+        elif target.protected_by is not None:
+            results.append(Result(socket, outcomes.PROTECTED, target.protected_by))
         else:
-            results.append(next(done))
+            results.append(next(next_result))
     return results
 
 
-# What one engine cannot do, and another may.
-_FOR_THE_NEXT = frozenset({outcomes.UNSUPPORTED_PROTOCOL, outcomes.KERNEL_WITHOUT_DESTROY})
+# Outcomes of one engine that make the next engine try.
+_TRY_NEXT_ENGINE = frozenset({outcomes.UNSUPPORTED_PROTOCOL, outcomes.KERNEL_WITHOUT_DESTROY})
 
 
-def _decide(
+def _destroy(
     session: NamespaceSession,
     sockets: Sequence[Socket],
     engines: Sequence[Engine],
     *,
     check: bool,
 ) -> list[Result]:
-    """The result of each of these sockets, none of which is protected.
+    """One result for each of these unprotected sockets; the engines are tried in turn.
 
-    The engines are tried one after the other; where the last leaves a socket alone, what the one
-    before it said stands, with the last one's reason.
+    Where the last engine declines a socket, the outcome of the engine before it stands, with the
+    reason of the last.
     """
-    results = _by_engine(session, sockets, engines[0], check=check)
+    results = _destroy_with(session, sockets, engines[0], check=check)
     for engine in engines[1:]:
-        left = [index for index, each in enumerate(results) if each.outcome in _FOR_THE_NEXT]
+        left = [index for index, result in enumerate(results) if result.outcome in _TRY_NEXT_ENGINE]
         try:
-            again = _by_engine(session, [sockets[index] for index in left], engine, check=check)
+            retried = _destroy_with(
+                session, [sockets[index] for index in left], engine, check=check
+            )
         except SocketsError as error:
-            if check or not any(each.outcome in outcomes.CHANGING for each in results):
+            if check or not _has_changed(results):
                 raise
-            again = [results[index]._replace(reason=_failure(error)) for index in left]
-        for index, result in zip(left, again):
+            retried = [results[index]._replace(reason=_error_reason(error)) for index in left]
+        for index, result in zip(left, retried):
             if result.engine is not None:
                 results[index] = result
             elif result.reason is not None:
@@ -266,22 +218,22 @@ def _decide(
     return results
 
 
-def _by_engine(
+def _destroy_with(
     session: NamespaceSession, sockets: Sequence[Socket], engine: Engine, *, check: bool
 ) -> list[Result]:
-    """Results by one engine; `engine` is None in those of sockets that it left alone."""
+    """One result for each socket, by one engine. Result.engine is None where it declines."""
     if not sockets:
         return []
     declined = engine.declines(session, sockets)
-    taken = sockets
+    accepted = sockets
     if any(declined):
-        taken = [sock for sock, each in zip(sockets, declined) if each is None]
-    found = engine.forecast(session, taken) if check else run_passes(session, engine, taken)
-    results = outcomes.results(taken, found, engine.name)
-    if taken is sockets:
+        accepted = [socket for socket, reply in zip(sockets, declined) if reply is None]
+    found = engine.forecast(session, accepted) if check else run_passes(session, engine, accepted)
+    results = outcomes.results(accepted, found, engine.name)
+    if accepted is sockets:
         return results
-    done = iter(results)
+    next_result = iter(results)
     return [
-        next(done) if each is None else Result(sock, each.outcome, each.reason)
-        for sock, each in zip(sockets, declined)
+        next(next_result) if reply is None else Result(socket, reply.outcome, reply.reason)
+        for socket, reply in zip(sockets, declined)
     ]

@@ -1,10 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: protects whole what is destroyed whole: MPTCP connections.
+# Private to linuxnet.sockets.
+"""Protection of whole MPTCP connections.
 
-An engine that ends an MPTCP connection ends all its subflows. So none is ended of which any part
-is protected, whichever part was selected.
+An engine that ends an MPTCP connection ends all its subflows. So a connection is protected as a
+whole if the guard protects any part of it, whichever part was selected.
 """
 
 from __future__ import annotations
@@ -18,46 +19,45 @@ from ..query import classify
 from ..query.find import load
 from ..sockets.session import NamespaceSession
 from ..sockets.socket import Socket
+from .model import Target
 
 
 def protect_whole_connections(
-    session: NamespaceSession,
-    guard: Guard,
-    sockets: Sequence[Socket],
-    reasons: Sequence[Reason | None],
-) -> list[Reason | None]:
-    """The reasons, with those added that hold for another part of the same connection."""
-    streams = [
-        sock
-        for sock, reason in zip(sockets, reasons)
-        if reason is None and sock.protocol in STREAMS
-    ]
+    session: NamespaceSession, guard: Guard, targets: Sequence[Target]
+) -> list[Target]:
+    """The targets, protected too where the guard protects another part of their connection."""
+    streams = {
+        (socket.protocol, socket.cookie)
+        for socket, protected_by in targets
+        if protected_by is None and socket.protocol in STREAMS
+    }
     connections = classify.connections(session, guard.extensions) if streams else []
     if not connections:
-        return list(reasons)
-    wanted = {(sock.protocol, sock.cookie) for sock in streams}
+        return list(targets)
     snapshot = session.snapshot()
-    kin = [
+    selected = [
         [Socket(message, snapshot) for message in parts]
         for parts in connections
-        if not wanted.isdisjoint((message.protocol, message.cookie) for message in parts)
+        if not streams.isdisjoint((message.protocol, message.cookie) for message in parts)
     ]
-    load(session, snapshot, guard.needs, [part for parts in kin for part in parts])
+    load(session, snapshot, guard.needs, [part for parts in selected for part in parts])
     watch = guard.watch(snapshot)
     protected: dict[tuple[str, int], Reason] = {}
-    for parts in kin:
+    for parts in selected:
         for part, reason in zip(parts, watch.reasons(parts)):
-            # Some kernels give a subflow that joined an inode of its own, which nobody holds.
+            # Some kernels give a subflow that joined an inode of its own, which no process holds.
             if reason is not None and (part.protocol, reason.rule) != ("tcp", KERNEL):
-                why = _of_another(reason, part)
-                protected.update(((each.protocol, each.cookie), why) for each in parts)
+                whole = _reason_of_part(reason, part)
+                protected.update(((each.protocol, each.cookie), whole) for each in parts)
                 break
     return [
-        protected.get((sock.protocol, sock.cookie)) if reason is None else reason
-        for sock, reason in zip(sockets, reasons)
+        Target(socket, protected.get((socket.protocol, socket.cookie)))
+        if protected_by is None
+        else Target(socket, protected_by)
+        for socket, protected_by in targets
     ]
 
 
-def _of_another(reason: Reason, part: Socket) -> Reason:
+def _reason_of_part(reason: Reason, part: Socket) -> Reason:
     detail = f"its MPTCP connection is one with {part.protocol} sk:{part.cookie_hex}"
     return Reason(reason.rule, f"{detail}: {reason.detail}" if reason.detail else detail)

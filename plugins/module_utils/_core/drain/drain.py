@@ -14,11 +14,11 @@ from dataclasses import replace
 
 from ..destroy import outcomes
 from ..destroy.engines.registry import engines_named
-from ..destroy.executor import destroy_planned
+from ..destroy.executor import execute
+from ..destroy.model import Plan, check_max_sockets
 from ..destroy.outcomes import Result
-from ..destroy.planner import Plan, excess
 from ..errors import NamespaceNotFound, SocketsError
-from ..guard.limits import Excess
+from ..guard.limits import MaxSocketsExceeded
 from ..guard.reason import Reason
 from ..host.host import Host
 from ..host.namespaces import Namespace
@@ -26,7 +26,7 @@ from ..messages import describe
 from ..netlink import constants
 from ..sockets.session import NamespaceSession
 from ..sockets.socket import Socket
-from .model import FAIL, IGNORE, SENT, DrainOrder
+from .model import FAIL, IGNORE, SENT, DrainCommand
 from .observe import Survey, is_sent, survey
 from .poll_interval import Pauses
 from .progress import Progress
@@ -34,7 +34,7 @@ from .quiescence import bytes_of, still_for
 from .report import Mark, Report
 from .tracker import IGNORED, PROTECTED, WAITED
 
-__all__ = ["DrainOrder", "Progress", "Report", "drain"]
+__all__ = ["DrainCommand", "Progress", "Report", "drain"]
 
 # Seconds. A paced order destroys for no longer than this before it looks at the others again.
 _PACED = 1.0
@@ -42,33 +42,33 @@ _PACED = 1.0
 _CLOCK_STEP = 0.01
 
 
-def drain(host: Host, order: DrainOrder, progress: Progress | None = None) -> Report:
+def drain(host: Host, command: DrainCommand, progress: Progress | None = None) -> Report:
     """Wait for what the order selects, at most for its grace, and destroy the rest if it says so.
 
     progress: of the steps before; it is changed. Raises what destroy raises, as long as nothing was
     destroyed. A look that fails is made again as long as there is time.
     """
-    engines_named(order.order.engine)
+    engines_named(command.options.engine)
     with Pauses(host) as pauses:
-        return _Drain(host, order, progress).run(pauses)
+        return _Drain(host, command, progress).run(pauses)
 
 
 class _Drain:
-    def __init__(self, host: Host, order: DrainOrder, progress: Progress | None) -> None:
+    def __init__(self, host: Host, command: DrainCommand, progress: Progress | None) -> None:
         self._host = host
-        self._order = order
+        self._command = command
         self._first = progress is None
         began = host.monotonic()
-        self._progress = progress or Progress(began, list(order.order.namespaces))
+        self._progress = progress or Progress(began, list(command.namespaces))
         self._watchlist = self._progress.watchlist
-        self._deadline = self._progress.started + order.grace
-        self._step_ends = float("inf") if order.step is None else began + order.step
+        self._deadline = self._progress.started + command.grace
+        self._step_ends = float("inf") if command.step is None else began + command.step
         self._report = Report(self._progress)
 
     def run(self, pauses: Pauses) -> Report:
         while True:
             now = self._host.monotonic()
-            final = now >= self._deadline or self._order.order.check
+            final = now >= self._deadline or self._command.options.check
             cost, news = 0.0, False
             try:
                 surveys = self._look(now, final=final)
@@ -116,13 +116,13 @@ class _Drain:
     def _look_into(self, namespace: Namespace, now: float, *, final: bool) -> Survey:
         with NamespaceSession(self._host, namespace) as session:
             first = self._first
-            return survey(session, self._order, self._watchlist, now, first=first, final=final)
+            return survey(session, self._command, self._watchlist, now, first=first, final=final)
 
     def _take(self, surveys: Sequence[Survey], now: float) -> bool:
         """Bring what is known up to date; whether anything ended or came."""
         left: list[Socket] = []
         before = self._progress.ended, self._progress.arrived
-        ignore = not self._first and self._order.arrivals == IGNORE
+        ignore = not self._first and self._command.arrivals == IGNORE
         for each in surveys:
             label = each.namespace.name
             there = {sock.identity for sock in each.left}
@@ -156,14 +156,14 @@ class _Drain:
 
     def _decide(self, surveys: Sequence[Survey], now: float, *, final: bool) -> bool:
         """Destroy what is due; whether the drain is over."""
-        order = self._order
-        if self._first and order.destroy:
+        command = self._command
+        if self._first and command.destroy:
             plans = [each.plan([*each.left, *each.arrivals]) for each in surveys]
-            over = excess(order.order.max_sockets, plans)
-            if over is not None:
-                self._refuse(over)
+            exceeded = check_max_sockets(command.options.max_sockets, plans)
+            if exceeded is not None:
+                self._refuse(exceeded)
                 return True
-        if order.arrivals == FAIL and not self._first:
+        if command.arrivals == FAIL and not self._first:
             self._report.refused = [sock for each in surveys for sock in each.arrivals]
             if self._report.refused:
                 return True
@@ -180,52 +180,52 @@ class _Drain:
     def _is_enough(self, now: float) -> bool:
         """Whether nothing is on its way any more, where that is all that is waited for."""
         return (
-            self._order.until == SENT
-            and not self._order.destroy
+            self._command.until == SENT
+            and not self._command.destroy
             and all(self._is_sent(sock, now) for sock in self._report.left.values())
         )
 
     def _is_sent(self, sock: Socket, now: float) -> bool:
-        return is_sent(sock, self._watchlist.of(sock), self._order, now)
+        return is_sent(sock, self._watchlist.of(sock), self._command, now)
 
     def _next_still(self, now: float) -> float:
         """When the next could have been still for long enough."""
         times = [float("inf")]
-        if self._order.until == SENT:
+        if self._command.until == SENT:
             for sock in self._report.left.values():
                 entry = self._watchlist.of(sock)
                 since = None if entry is None else entry.quiet_since
                 still = still_for(sock, 0.0 if since is None else now - since)
-                if still is not None and still < self._order.settle:
-                    times.append(now + self._order.settle - still + _CLOCK_STEP)
+                if still is not None and still < self._command.settle:
+                    times.append(now + self._command.settle - still + _CLOCK_STEP)
         return min(times)
 
     def _destroy(self, surveys: Sequence[Survey], now: float, *, final: bool) -> None:
-        order = self._order.order
+        options = self._command.options
         due = {each.namespace.name: each.due for each in surveys}
-        if order.pace_per_second is not None and not final:
-            room = max(1, int(order.pace_per_second * _PACED))
+        if options.rate is not None and not final:
+            room = max(1, int(options.rate * _PACED))
             for label, sockets in due.items():
                 due[label] = sockets[:room]
                 room -= len(due[label])
         for sockets in due.values():
             self._mark(sockets, now)
-        unlimited = replace(self._order, order=replace(order, max_sockets=None))
+        unlimited = replace(self._command, options=replace(options, max_sockets=None))
 
-        def look_anew(session: NamespaceSession) -> Plan:
+        def replan(session: NamespaceSession) -> Plan:
             at = self._host.monotonic()
             found = survey(session, unlimited, self._watchlist, at, first=False, final=final)
             return found.plan(found.due)
 
-        report = destroy_planned(
+        report = execute(
             self._host,
-            order,
             [each.plan(due[each.namespace.name]) for each in surveys],
-            look_anew,
-            before=self._progress.destroyed,
+            options,
+            replan=replan,
+            destroyed_before=self._progress.destroyed,
         )
-        if report.excess is not None:
-            self._refuse(report.excess)
+        if report.exceeded is not None:
+            self._refuse(report.exceeded)
             return
         for result in report.results:
             self._record(result, final=final)
@@ -263,8 +263,8 @@ class _Drain:
 
     # Ends.
 
-    def _refuse(self, over: Excess) -> None:
-        self._report.excess = over
+    def _refuse(self, exceeded: MaxSocketsExceeded) -> None:
+        self._report.exceeded = exceeded
         left = list(self._report.left.values())
         self._report.add(Result(sock, outcomes.LIMIT) for sock in left)
 

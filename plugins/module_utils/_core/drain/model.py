@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..destroy.planner import Order
+from ..destroy.model import DestroyOptions
+from ..host.namespaces import Namespace
+from ..selector.parse import Selector
 
 # What is waited for. closed: till the connection is gone, or in TIME_WAIT. sent: that too, or till
 # nothing of it is on its way.
@@ -23,13 +26,18 @@ ARRIVALS = (INCLUDE, IGNORE, FAIL)
 
 
 @dataclass(frozen=True)
-class DrainOrder:
-    """order: what is selected and protected, and how the rest ends; with order.check nothing
-    is waited for. settle: seconds without data after which a connection is still. grace: seconds.
-    destroy: whether the rest is destroyed. step: return after so many seconds, done or not.
+class DrainCommand:
+    """Which connections to drain, and how.
+
+    selector: parsed for the role "destroy". options: how the rest is destroyed; with
+    options.check the drain does not wait. settle: seconds without data after which a connection
+    counts as quiescent. grace: the longest wait in seconds. destroy: whether to destroy the rest.
+    step: seconds after which to return, finished or not.
     """
 
-    order: Order
+    selector: Selector
+    namespaces: Sequence[Namespace]
+    options: DestroyOptions
     until: str = CLOSED
     settle: float = 1.0
     grace: float = 60.0

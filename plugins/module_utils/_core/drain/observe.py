@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..destroy.planner import Plan, judged, population
+from ..destroy.model import Plan, Target
+from ..destroy.planner import count_unprotected, evaluate_guard
 from ..destroy.verify import by_ports, dump_filtered
 from ..guard.reason import Reason
 from ..host.namespaces import Namespace
@@ -17,7 +18,7 @@ from ..query.find import find
 from ..sockets.session import NamespaceSession
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
-from .model import INCLUDE, SENT, DrainOrder
+from .model import INCLUDE, SENT, DrainCommand
 from .quiescence import still_for
 from .tracker import PROTECTED, WAITED, Entry, Key, Watchlist, ends_of
 
@@ -47,20 +48,20 @@ class Survey:
 
     def plan(self, sockets: list[Socket]) -> Plan:
         """That these are destroyed; none of them is protected."""
-        reasons: list[Reason | None] = [None] * len(sockets)
-        return Plan(self.namespace, sockets, reasons, self.population, set(self.unlisted))
+        targets = [Target(socket) for socket in sockets]
+        return Plan(self.namespace, targets, self.population, self.unlisted)
 
 
-def is_sent(sock: Socket, entry: Entry | None, order: DrainOrder, now: float) -> bool:
-    """Whether nothing of it has been on its way for as long as the order says."""
+def is_sent(sock: Socket, entry: Entry | None, command: DrainCommand, now: float) -> bool:
+    """Whether nothing of it has been on its way for as long as the command says."""
     since = None if entry is None else entry.quiet_since
     still = still_for(sock, 0.0 if since is None else now - since)
-    return still is not None and still >= order.settle
+    return still is not None and still >= command.settle
 
 
 def survey(
     session: NamespaceSession,
-    order: DrainOrder,
+    command: DrainCommand,
     watchlist: Watchlist,
     now: float,
     *,
@@ -72,12 +73,12 @@ def survey(
     first: nothing is known yet. final: the time is over, so whatever is left is due.
     """
     snapshot = session.snapshot()
-    extensions = order.order.guard.extensions | order.order.extensions
+    extensions = command.options.guard.extensions | command.options.extensions
     left: list[Socket] = []
     protected_before: list[tuple[Socket, Reason | None]] = []
     new: list[Socket] = []
     known: set[Key] = set()
-    for sock in find(session, order.order.selector, extensions=extensions, snapshot=snapshot):
+    for sock in find(session, command.selector, extensions=extensions, snapshot=snapshot):
         if sock.message.state == constants.TIME_WAIT:
             continue
         known.add(sock.identity)
@@ -95,20 +96,16 @@ def survey(
         if key not in here
     }
     left += _no_longer_selected(
-        session, snapshot, missing, order.order.selector.extensions | extensions
+        session, snapshot, missing, command.selector.extensions | extensions
     )
 
-    due = _due(left, watchlist, order, now, final=final)
-    if first or order.arrivals == INCLUDE:
-        due += _due(new, watchlist, order, now, final=final)
+    due = _due(left, watchlist, command, now, final=final)
+    if first or command.arrivals == INCLUDE:
+        due += _due(new, watchlist, command, now, final=final)
     unexplained = [sock for sock, reason in protected_before if reason is None]
     to_judge = list({id(each): each for each in (*new, *unexplained, *due)}.values())
-    reasons = judged(session, order.order, snapshot, to_judge)
-    protected = {
-        sock.identity: (sock, reason)
-        for sock, reason in zip(to_judge, reasons)
-        if reason is not None
-    }
+    targets = evaluate_guard(session, command.options, snapshot, to_judge)
+    protected = {sock.identity: (sock, reason) for sock, reason in targets if reason is not None}
     explained = [
         (sock, reason or protected.get(sock.identity, (sock, _BEFORE))[1])
         for sock, reason in protected_before
@@ -121,7 +118,9 @@ def survey(
         [*explained, *(pair for key, pair in protected.items() if key not in already)],
         frozenset(known),
         [sock for sock in due if sock.identity not in protected],
-        population(session, order.order) if due or first else 0,
+        count_unprotected(session, command.options, command.selector.protocols)
+        if due or first
+        else 0,
         frozenset(session.unlisted),
     )
 
@@ -129,23 +128,23 @@ def survey(
 def _due(
     sockets: Iterable[Socket],
     watchlist: Watchlist,
-    order: DrainOrder,
+    command: DrainCommand,
     now: float,
     *,
     final: bool,
 ) -> list[Socket]:
     """Those that are to be destroyed in this moment, if nothing protects them."""
-    if not order.destroy:
+    if not command.destroy:
         return []
     if final:
         return list(sockets)
-    if order.until != SENT:
+    if command.until != SENT:
         return []
     entries = ((sock, watchlist.of(sock)) for sock in sockets)
     return [
         sock
         for sock, entry in entries
-        if not (entry and entry.tried) and is_sent(sock, entry, order, now)
+        if not (entry and entry.tried) and is_sent(sock, entry, command, now)
     ]
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..destroy import outcomes
 from ..destroy.outcomes import Result
-from ..guard.limits import Excess
+from ..guard.limits import MaxSocketsExceeded
 from ..sockets.socket import Socket
 from .progress import Progress
 from .quiescence import Bytes
@@ -37,8 +37,8 @@ class Report:
 
     results: one for each socket that was destroyed in this step and, once finished, for each that
     was protected or that should have been destroyed. left: what is waited for still, or would have
-    been destroyed if the order said so. refused: newcomers that ended the drain. excess: set where
-    max_sockets was exceeded. marks: of the sockets in results and left. elapsed, grace_left:
+    been destroyed if the order said so. refused: newcomers that ended the drain. exceeded: set
+    where max_sockets was exceeded. marks: of the sockets in results and left. elapsed, grace_left:
     seconds. drained: nothing is left that the order waits for.
     """
 
@@ -47,7 +47,7 @@ class Report:
     results: list[Result] = field(default_factory=list)
     left: dict[Key, Socket] = field(default_factory=dict)
     refused: list[Socket] = field(default_factory=list)
-    excess: Excess | None = None
+    exceeded: MaxSocketsExceeded | None = None
     unlisted: frozenset[str] = frozenset()
     marks: dict[Key, Mark] = field(default_factory=dict)
     elapsed: float = 0.0

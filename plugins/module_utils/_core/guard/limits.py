@@ -26,7 +26,7 @@ class MaxSockets(NamedTuple):
         return self.share is not None and count <= self.share * population + 1e-6
 
 
-class Excess(NamedTuple):
+class MaxSocketsExceeded(NamedTuple):
     """More sockets were selected than may go: so many, and what was allowed.
 
     population: the unprotected sockets of which `limit` allows a share; None for a number.

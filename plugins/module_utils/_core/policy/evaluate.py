@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..destroy.planner import Order, judged
+from ..destroy.model import DestroyOptions
+from ..destroy.planner import evaluate_guard
 from ..errors import HandlerMissing, NamespaceDenied, NamespaceNotFound, SocketsError
 from ..guard.owners import name_holders
 from ..guard.reason import Reason
@@ -130,8 +131,8 @@ def judge(
         asked = [each for each in found if each.rule.action == DESTROY and guarded(each)]
         if not asked:
             return tuple(found)
-        order = Order(asked[0].rule.match, (session.namespace,), policy.guard, engine=engine)
-        return _with_guard(session, known, found, asked, order, one_holder)
+        options = DestroyOptions(policy.guard, engine=engine)
+        return _with_guard(session, known, found, asked, options, one_holder)
 
     began_ms = milliseconds(session.host)
     snapshot = session.snapshot()
@@ -237,7 +238,7 @@ def _with_guard(
     snapshot: Snapshot,
     violations: Sequence[Violation],
     asked: Sequence[Violation],
-    order: Order,
+    options: DestroyOptions,
     one_holder: bool,
 ) -> tuple[Violation, ...]:
     """The violations, those that the guard is asked about with what it says."""
@@ -249,9 +250,9 @@ def _with_guard(
         name_holders(snapshot, {each.message.inode for each in sockets} - {0})
     else:
         load(session, snapshot, ("owners",), sockets)
-    reasons = dict(zip(by_key, judged(session, order, snapshot, sockets)))
+    targets = dict(zip(by_key, evaluate_guard(session, options, snapshot, sockets)))
     told = [
-        Violation(each.rule, each.socket, each.evidence, True, reasons[key])
+        Violation(each.rule, each.socket, each.evidence, True, targets[key].protected_by)
         for key, each in zip(keys, asked)
     ]
     if len(told) == len(violations):

@@ -15,9 +15,9 @@ from functools import partial
 
 from ..destroy import outcomes
 from ..destroy.engines.registry import engines_named
-from ..destroy.executor import destroy_planned
+from ..destroy.executor import execute
+from ..destroy.model import DestroyOptions, Plan, Target
 from ..destroy.outcomes import Result
-from ..destroy.planner import Order, Plan
 from ..errors import SocketsError
 from ..guard.reason import Reason
 from ..host.host import Host
@@ -146,12 +146,9 @@ def _destroy(
             meant, settled = _judged_anew(host, policy, look, doomed, engine_name)
         if not meant:
             return settled
-        sockets = [each.socket for each in meant]
-        plan = Plan(look.namespace, sockets, [None] * len(meant), len(meant), set())
-        order = Order(
-            meant[0].rule.match, (look.namespace,), policy.guard, engine=engine_name, check=check
-        )
-        report = destroy_planned(host, order, [plan], lambda _view: plan)
+        plan = Plan(look.namespace, [Target(violation.socket) for violation in meant])
+        options = DestroyOptions(policy.guard, engine=engine_name, check=check)
+        report = execute(host, [plan], options)
     except SocketsError as error:
         return settled + [_survived(each, error) for each in meant]
     return settled + [Enforced(*each) for each in zip(meant, report.results)]

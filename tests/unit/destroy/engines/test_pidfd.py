@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets.destroy import executor as destroying
+from linuxnet_sockets.destroy.command import destroy
 from linuxnet_sockets.destroy.engines import registry
 from linuxnet_sockets.destroy.engines.pidfd import PidfdEngine
 from linuxnet_sockets.destroy.engines.sock_destroy import NetlinkEngine
-from linuxnet_sockets.destroy.executor import Order, Report, destroy
+from linuxnet_sockets.destroy.model import DestroyOptions, Report
 from linuxnet_sockets.errors import EngineUnavailable
 from linuxnet_sockets.host.pidfd import Descriptor, End
 from linuxnet_sockets.selector.parse import parse_selector
@@ -122,7 +122,7 @@ def owners(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Owners:
         "pidfd": (PidfdEngine(owners.borrow),),
         "auto": (NetlinkEngine(), PidfdEngine(owners.borrow)),
     }
-    monkeypatch.setattr(destroying, "engines_named", engines.__getitem__)
+    monkeypatch.setattr(registry, "engines_named", engines.__getitem__)
     return owners
 
 
@@ -132,8 +132,8 @@ def run(
     match = match or {"protocol": ["tcp", "udp", "udplite", "mptcp"], "state": "all"}
     selector = parse_selector(match, names=machine.host, role="destroy")
     guard = machine.guard({**UNGUARDED, **(protect or {})})
-    order = Order(selector, [machine.namespace], guard, engine=engine, check=check)
-    return destroy(machine.host, order)
+    options = DestroyOptions(guard, engine=engine, check=check)
+    return destroy(machine.host, selector, [machine.namespace], options)
 
 
 def told(report: Report) -> dict[int, tuple[str, str | None, str | None]]:
