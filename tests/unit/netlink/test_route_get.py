@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from linuxnet_sockets.errors import MalformedMessage, SocketsError
 from linuxnet_sockets.netlink import route_get, routes
 from linuxnet_sockets.netlink.connection import NETLINK_ROUTE, Connection
-from linuxnet_sockets.netlink.route_get import Answer, Question
+from linuxnet_sockets.netlink.route_get import RouteQuery, RouteReply
 from tests.support.fake_kernel import FakeKernel, FakeRoute, FakeRule, faults
 from tests.support.fake_kernel.model import Item
 
@@ -42,22 +42,24 @@ def _open(kernel: FakeKernel) -> Connection:
     return Connection(kernel.open("current", NETLINK_ROUTE), timeout=0.2)
 
 
-def _one(kernel: FakeKernel, question: Question) -> Answer:
-    (answer,) = route_get.get(_open(kernel), [question])
-    return answer
+def _one(kernel: FakeKernel, query: RouteQuery) -> RouteReply:
+    (reply,) = route_get.get(_open(kernel), [query])
+    return reply
 
 
 @pytest.mark.parametrize("remote", ["203.0.113.1", "2001:db8:f::1"])
 def test_by_which_interface_and_table(remote: str) -> None:
     kernel = _kernel()
     kernel.current.routes.append(FakeRoute("10.0.0.0/8", ((WG0, None),), table=1000))
-    assert _one(kernel, Question(_packed(remote))) == Answer(0, routes.UNICAST, ETH0, 254, (ETH0,))
+    assert _one(kernel, RouteQuery(_packed(remote))) == RouteReply(
+        0, routes.UNICAST, ETH0, 254, (ETH0,)
+    )
 
 
 @pytest.mark.parametrize("own", ["192.0.2.1", "2001:db8::1"])
 def test_an_address_of_this_host_is_local(own: str) -> None:
-    answer = _one(_kernel(), Question(_packed(own)))
-    assert (answer.errno, answer.kind, answer.table) == (0, routes.LOCAL, routes.TABLE_LOCAL)
+    reply = _one(_kernel(), RouteQuery(_packed(own)))
+    assert (reply.errno, reply.kind, reply.table) == (0, routes.LOCAL, routes.TABLE_LOCAL)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_an_address_of_this_host_is_local(own: str) -> None:
 def test_a_refusal_has_its_errno(kind: int, code: int) -> None:
     kernel = _kernel()
     kernel.current.routes.append(FakeRoute("203.0.113.0/24", kind=kind))
-    assert _one(kernel, Question(_packed("203.0.113.1"))) == Answer(code)
+    assert _one(kernel, RouteQuery(_packed("203.0.113.1"))) == RouteReply(code)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_what_rules_look_at_gets_there(rule: FakeRule, others: list[dict[str, ob
     kernel = _kernel()
     kernel.current.rules.append(rule)
     kernel.current.routes.append(FakeRoute("0.0.0.0/0", ((WG0, None),), table=77))
-    all_that_matters = Question(
+    all_that_matters = RouteQuery(
         _packed("203.0.113.1"),
         source=_packed("192.0.2.1"),
         mark=7,
@@ -108,13 +110,13 @@ def test_what_rules_look_at_gets_there(rule: FakeRule, others: list[dict[str, ob
     )
     assert _one(kernel, all_that_matters).oif == WG0
     for each in others:
-        assert _one(kernel, Question(_packed("203.0.113.1"))._replace(**each)).oif == ETH0
+        assert _one(kernel, RouteQuery(_packed("203.0.113.1"))._replace(**each)).oif == ETH0
 
 
 def test_a_question_for_one_device() -> None:
     kernel = _kernel()
     kernel.current.routes.append(FakeRoute("0.0.0.0/0", ((WG0, None),), metric=100))
-    assert _one(kernel, Question(_packed("203.0.113.1"), oif=WG0)).oif == WG0
+    assert _one(kernel, RouteQuery(_packed("203.0.113.1"), oif=WG0)).oif == WG0
 
 
 @pytest.mark.parametrize("remote", ["203.0.113.1", "2001:db8:f::1"])
@@ -125,9 +127,9 @@ def test_the_whole_of_a_multipath_route(remote: str) -> None:
             "203.0.113.0/24" if "." in remote else "2001:db8:f::/64", ((ETH0, None), (WG0, None))
         )
     )
-    picked = _one(kernel, Question(_packed(remote)))
+    picked = _one(kernel, RouteQuery(_packed(remote)))
     assert picked.hops in ((ETH0,), (WG0,))
-    whole = _one(kernel, Question(_packed(remote), whole_route=True))
+    whole = _one(kernel, RouteQuery(_packed(remote), whole_route=True))
     assert (whole.errno, whole.oif, whole.hops) == (0, 0, (ETH0, WG0))
 
 
@@ -135,12 +137,12 @@ def test_many_questions_of_many_shapes_are_answered_in_order() -> None:
     kernel = _kernel()
     kernel.current.routes.append(FakeRoute("203.0.113.0/25", ((WG0, None),)))
     remotes = [f"203.0.113.{number}" for number in range(256)] + ["2001:db8:f::1"] * 3
-    questions = [
-        Question(_packed(text), mark=1 if index % 7 else None, oif=ETH0 if index % 11 == 0 else 0)
+    queries = [
+        RouteQuery(_packed(text), mark=1 if index % 7 else None, oif=ETH0 if index % 11 == 0 else 0)
         for index, text in enumerate(remotes)
     ]
-    answers = route_get.get(_open(kernel), questions)
-    assert [each.oif for each in answers] == [
+    replies = route_get.get(_open(kernel), queries)
+    assert [each.oif for each in replies] == [
         ETH0 if index % 11 == 0 or index >= 128 else WG0 for index in range(len(remotes))
     ]
 
@@ -150,9 +152,9 @@ def test_refusals_and_answers_are_told_apart_by_their_number() -> None:
     kernel.current.look_up_errors = {
         f"203.0.113.{number}": errno.EPERM for number in range(0, 200, 3)
     }
-    questions = [Question(_packed(f"203.0.113.{number}")) for number in range(200)]
-    answers = route_get.get(_open(kernel), questions)
-    assert [each.errno for each in answers] == [
+    queries = [RouteQuery(_packed(f"203.0.113.{number}")) for number in range(200)]
+    replies = route_get.get(_open(kernel), queries)
+    assert [each.errno for each in replies] == [
         0 if number % 3 else errno.EPERM for number in range(200)
     ]
 
@@ -160,9 +162,9 @@ def test_refusals_and_answers_are_told_apart_by_their_number() -> None:
 def test_answers_that_were_lost_are_asked_for_again() -> None:
     kernel = _kernel()
     kernel.current.faults.append(faults.overrun(kept=5))
-    questions = [Question(_packed(f"203.0.113.{number}")) for number in range(100)]
-    answers = route_get.get(_open(kernel), questions)
-    assert [each.oif for each in answers] == [ETH0] * 100
+    queries = [RouteQuery(_packed(f"203.0.113.{number}")) for number in range(100)]
+    replies = route_get.get(_open(kernel), queries)
+    assert [each.oif for each in replies] == [ETH0] * 100
     asked = [payload for kind, payload in kernel.current.requests if kind == routes.RTM_GETROUTE]
     assert 100 < len(asked) < 200
 
@@ -170,21 +172,21 @@ def test_answers_that_were_lost_are_asked_for_again() -> None:
 def test_answers_that_are_lost_each_time_are_unknown_and_the_rest_is_told() -> None:
     kernel = _kernel()
 
-    def lose_one(answers: list[Item]) -> list[Item]:
+    def lose_one(replies: list[Item]) -> list[Item]:
         kernel.current.faults.append(lose_one)
         lost = _packed("203.0.113.7")
         return [
             each if not isinstance(each, bytes) or lost not in each else _enobufs()
-            for each in answers
+            for each in replies
         ]
 
     kernel.current.faults.append(lose_one)
-    questions = [Question(_packed(f"203.0.113.{number}")) for number in range(20)]
-    answers = route_get.get(_open(kernel), questions)
-    assert answers[7] == Answer(errno.ENOBUFS)
+    queries = [RouteQuery(_packed(f"203.0.113.{number}")) for number in range(20)]
+    replies = route_get.get(_open(kernel), queries)
+    assert replies[7] == RouteReply(errno.ENOBUFS)
     # Others of its batch may have been thrown away with it, each time.
-    assert {each.errno for each in answers} == {0, errno.ENOBUFS}
-    assert sum(each.errno == 0 for each in answers) >= 16
+    assert {each.errno for each in replies} == {0, errno.ENOBUFS}
+    assert sum(each.errno == 0 for each in replies) >= 16
 
 
 def _enobufs() -> OSError:
@@ -194,15 +196,15 @@ def _enobufs() -> OSError:
 def test_a_refusal_for_want_of_room_is_no_answer() -> None:
     kernel = _kernel()
     kernel.current.look_up_errors["203.0.113.1"] = errno.EAGAIN
-    assert _one(kernel, Question(_packed("203.0.113.1"))) == Answer(errno.ENOBUFS)
+    assert _one(kernel, RouteQuery(_packed("203.0.113.1"))) == RouteReply(errno.ENOBUFS)
 
 
 def test_after_a_time_out_nothing_more_is_asked() -> None:
     kernel = _kernel()
     kernel.current.faults += [faults.none, faults.lost(kept=3)]
-    questions = [Question(_packed(f"203.0.113.{number}")) for number in range(200)]
-    answers = route_get.get(_open(kernel), questions)
-    assert [each.errno for each in answers] == [0] * 64 + [errno.ETIMEDOUT] * 136
+    queries = [RouteQuery(_packed(f"203.0.113.{number}")) for number in range(200)]
+    replies = route_get.get(_open(kernel), queries)
+    assert [each.errno for each in replies] == [0] * 64 + [errno.ETIMEDOUT] * 136
     assert len(kernel.current.requests) == 128
 
 
@@ -211,8 +213,8 @@ def test_answers_for_others_are_passed_over() -> None:
     kernel.current.faults += [faults.strangers(sequence=True), faults.strangers(port=True)]
     connection = _open(kernel)
     for _time in range(2):
-        (answer,) = route_get.get(connection, [Question(_packed("203.0.113.1"))])
-        assert answer.oif == ETH0
+        (reply,) = route_get.get(connection, [RouteQuery(_packed("203.0.113.1"))])
+        assert reply.oif == ETH0
 
 
 def test_nothing_asked_nothing_answered() -> None:
@@ -225,7 +227,7 @@ def test_a_short_answer_is_malformed() -> None:
     kernel = _kernel()
     kernel.current.faults.append(faults.bodies(lambda body: body[:8]))
     with pytest.raises(MalformedMessage):
-        _one(kernel, Question(_packed("203.0.113.1")))
+        _one(kernel, RouteQuery(_packed("203.0.113.1")))
 
 
 @given(st.binary(max_size=100))
@@ -233,10 +235,10 @@ def test_any_bytes(body: bytes) -> None:
     kernel = _kernel()
     kernel.current.faults.append(faults.bodies(lambda _body: body))
     try:
-        answer = _one(kernel, Question(_packed("203.0.113.1")))
+        reply = _one(kernel, RouteQuery(_packed("203.0.113.1")))
     except SocketsError:
         return
-    assert answer.kind == body[7]
+    assert reply.kind == body[7]
 
 
 _addresses = st.one_of(st.binary(min_size=4, max_size=4), st.binary(min_size=16, max_size=16))
@@ -259,7 +261,7 @@ def test_every_request_says_what_was_asked(
 ) -> None:
     source = bytes(reversed(destination)) if with_source else b""
     payload = route_get.encode(
-        Question(destination, source, oif, mark, uid, 0x10, 6, sport, dport, whole_route)
+        RouteQuery(destination, source, oif, mark, uid, 0x10, 6, sport, dport, whole_route)
     )
     assert len(payload) % 4 == 0
     family, length, source_length, tos, *rest, flags = struct.unpack_from("=BBBBBBBBI", payload)

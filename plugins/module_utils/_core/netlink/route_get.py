@@ -28,7 +28,7 @@ _U8_ATTRIBUTE = struct.Struct("=HHB3x")
 _PORT = struct.Struct("!H")
 
 
-class Question(NamedTuple):
+class RouteQuery(NamedTuple):
     """One destination, 4 or 16 bytes, and by what it is asked for.
 
     source: as long as the destination, or empty: any. oif: the interface that a socket is bound to;
@@ -50,7 +50,7 @@ class Question(NamedTuple):
     whole_route: bool = False
 
 
-class Answer(NamedTuple):
+class RouteReply(NamedTuple):
     """errno: why there is no route; 0: there is one, and the rest tells of it.
 
     kind: UNICAST, LOCAL, ... of fib. oif: the interface by which a packet leaves; 0: not told.
@@ -65,9 +65,9 @@ class Answer(NamedTuple):
     hops: tuple[int, ...] = ()
 
 
-def encode(question: Question) -> bytes:
+def encode(query: RouteQuery) -> bytes:
     """The payload of the request: struct rtmsg and its attributes."""
-    destination, source, oif, mark, uid, tos, protocol, sport, dport, whole_route = question
+    destination, source, oif, mark, uid, tos, protocol, sport, dport, whole_route = query
     size = len(destination)
     address = _DESTINATION[size]
     flags = _RTM_F_LOOKUP_TABLE | _RTM_F_FIB_MATCH if whole_route else _RTM_F_LOOKUP_TABLE
@@ -90,14 +90,14 @@ def encode(question: Question) -> bytes:
     return payload
 
 
-def _answer(datagram: bytes, offset: int, end: int) -> Answer:
+def _reply(datagram: bytes, offset: int, end: int) -> RouteReply:
     if end - offset < routes.RTMSG.size:
         raise MalformedMessage("a route message", f"{end - offset} bytes of {routes.RTMSG.size}")
     # rtm_table and rtm_type, the fifth and eighth byte of struct rtmsg.
     table, kind = datagram[offset + 4], datagram[offset + 7]
     found = attributes.parse(datagram[offset + routes.RTMSG.size : end])
     hops = tuple(hop.oif for hop in routes.hops(found))
-    return Answer(
+    return RouteReply(
         0,
         kind,
         hops[0] if len(hops) == 1 else 0,
@@ -106,10 +106,10 @@ def _answer(datagram: bytes, offset: int, end: int) -> Answer:
     )
 
 
-def get(connection: Connection, questions: Sequence[Question]) -> list[Answer]:
+def get(connection: Connection, queries: Sequence[RouteQuery]) -> list[RouteReply]:
     """The answer to each question, in order; an errno where the kernel refused it, or its answer
     did not come (ENOBUFS, ETIMEDOUT). Raises what Connection.query raises."""
     found = connection.query(
-        "look up routes", routes.RTM_GETROUTE, [encode(each) for each in questions], _answer
+        "look up routes", routes.RTM_GETROUTE, [encode(each) for each in queries], _reply
     )
-    return [Answer(each) if isinstance(each, int) else each for each in found]
+    return [RouteReply(each) if isinstance(each, int) else each for each in found]

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, Optional
 
 from ..netlink import constants, inet_diag, links, route_get, routes
-from ..netlink.route_get import Answer, Question
+from ..netlink.route_get import RouteQuery, RouteReply
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
 from .interfaces import Interfaces
@@ -59,7 +59,7 @@ class Network:
         }
         self._only_addresses = all(each.only_addresses for each in self._needs.values())
         self._paths: dict[_Key, Path] = {}
-        self._answers: dict[Question, Answer] = {}
+        self._replies: dict[RouteQuery, RouteReply] = {}
         self._routes: dict[int, list[routes.Route]] = {}
         self._by_source: bool | None = None
 
@@ -171,14 +171,14 @@ class Network:
             sport, dport = sock.local_port, sock.remote_port
         return mark, uid, tos, protocol, sport, dport
 
-    def _get(self, questions: Iterable[Question]) -> None:
-        new = list(dict.fromkeys(each for each in questions if each not in self._answers))
+    def _get(self, queries: Iterable[RouteQuery]) -> None:
+        new = list(dict.fromkeys(each for each in queries if each not in self._replies))
         if new:
-            self._answers.update(zip(new, route_get.get(self._connection, new)))
+            self._replies.update(zip(new, route_get.get(self._connection, new)))
 
     def _find_locals(self, paths: list[Path]) -> None:
         """Of addresses that no interface holds: whether the FIB calls them this host's (AnyIP)."""
-        asked: list[tuple[Path, Question]] = []
+        asked: list[tuple[Path, RouteQuery]] = []
         for path in paths:
             if path.holders(self._interfaces):
                 path.is_local = True
@@ -187,14 +187,14 @@ class Network:
                 # kernel would look for a way out.
                 scoped = is_link_local(path.local)
                 oif = path.device if scoped else self._interfaces.vrf(path.device)
-                asked.append((path, Question(path.local, oif=oif)))
-        self._get(question for _path, question in asked)
-        for path, question in asked:
-            answer = self._answers[question]
+                asked.append((path, RouteQuery(path.local, oif=oif)))
+        self._get(query for _path, query in asked)
+        for path, query in asked:
+            answer = self._replies[query]
             path.local_answer = answer
             path.is_local = self._is_local(path.local, answer)
 
-    def _is_local(self, address: bytes, answer: Answer) -> bool | None:
+    def _is_local(self, address: bytes, answer: RouteReply) -> bool | None:
         if not answer.errno:
             if answer.kind in _HERE:
                 return True
@@ -215,22 +215,22 @@ class Network:
         return self._routes[kind]
 
     def _find_routes(self, new: list[tuple[Path, _Extras | None]]) -> None:
-        asked: list[tuple[Path, list[Question]]] = []
+        asked: list[tuple[Path, list[RouteQuery]]] = []
         for path, extras in new:
-            questions = self._questions(path, extras)
-            if questions:
-                asked.append((path, questions))
-        self._get(question for _path, questions in asked for question in questions)
-        doubtful: list[tuple[Path, Question]] = []
-        for path, questions in asked:
-            self._take(path, [self._answers[each] for each in questions])
+            queries = self._queries(path, extras)
+            if queries:
+                asked.append((path, queries))
+        self._get(query for _path, queries in asked for query in queries)
+        doubtful: list[tuple[Path, RouteQuery]] = []
+        for path, queries in asked:
+            self._take(path, [self._replies[each] for each in queries])
             if not path.whole and self._is_suspect(path):
-                doubtful.append((path, questions[0]._replace(whole_route=True)))
-        self._get(question for _path, question in doubtful)
-        for path, question in doubtful:
-            _take_whole(path, self._answers[question])
+                doubtful.append((path, queries[0]._replace(whole_route=True)))
+        self._get(query for _path, query in doubtful)
+        for path, query in doubtful:
+            _take_whole(path, self._replies[query])
 
-    def _questions(self, path: Path, extras: _Extras | None) -> list[Question]:
+    def _queries(self, path: Path, extras: _Extras | None) -> list[RouteQuery]:
         """What tells where packets to the peer go; none where nothing can."""
         if extras is None or _is_meaningless(path.remote):
             return []
@@ -249,17 +249,17 @@ class Network:
             source = local
         else:
             source = b""
-        question = Question(remote, source, device, mark, uid, tos, protocol, sport, dport)
+        query = RouteQuery(remote, source, device, mark, uid, tos, protocol, sport, dport)
         if not device or len(remote) == 4 or is_link_local(remote) or self._is_vrf(device):
-            return [question]
+            return [query]
         # With a source IPv6 only prefers the device, without one it must be that one, as for a
         # socket that is bound to it (ip6_route_output_flags_noref).
-        return [question, question._replace(source=b"")]
+        return [query, query._replace(source=b"")]
 
     def _is_vrf(self, device: int) -> bool:
         return self._interfaces.vrf(device) == device
 
-    def _take(self, path: Path, answers: list[Answer]) -> None:
+    def _take(self, path: Path, answers: list[RouteReply]) -> None:
         """What the answers mean: one, or for IPv6 on a device the preferred and the strict one."""
         device = path.device
         if len(answers) == 2:
@@ -289,7 +289,7 @@ class Network:
                 path.ways = (answer.oif,)
                 path.whole = answer.oif == device
 
-    def _is_refused(self, address: bytes, answer: Answer) -> bool | None:
+    def _is_refused(self, address: bytes, answer: RouteReply) -> bool | None:
         if not answer.errno:
             return answer.kind in _REFUSING
         if answer.errno in _NO_ROUTE:
@@ -325,7 +325,7 @@ class Network:
                 path.forget()
 
 
-def _take_whole(path: Path, answer: Answer) -> None:
+def _take_whole(path: Path, answer: RouteReply) -> None:
     """All ways of the route: of several a hash picks one for each connection."""
     if answer.errno or not answer.hops or not set(path.ways or ()).issubset(answer.hops):
         path.ways = None

@@ -9,7 +9,7 @@ import errno
 from typing import Any
 
 from ..netlink import routes
-from ..netlink.route_get import Answer
+from ..netlink.route_get import RouteReply
 from ..sockets.socket import address_text
 from .interfaces import Interfaces
 from .verdict import Verdict
@@ -59,9 +59,9 @@ class Path:
         self.device = device
         self.meaningless = False
         self.is_local: bool | None = None
-        self.local_answer: Answer | None = None
+        self.local_answer: RouteReply | None = None
         self.unroutable: bool | None = None
-        self.answer: Answer | None = None
+        self.answer: RouteReply | None = None
         self.ways: tuple[int, ...] | None = None
         self.whole = False
         self._found: dict[str, bool | None] = {}
@@ -143,7 +143,7 @@ _JUDGES = {
 }
 
 
-def _answered(answer: Answer | None) -> str | None:
+def _answered(answer: RouteReply | None) -> str | None:
     """The kind of route that a look-up found, or the name of its errno."""
     if answer is None:
         return None
