@@ -174,26 +174,28 @@ def test_both_families_at_once_are_what_two_dumps_list(
         for family in (socket.AF_INET, socket.AF_INET6)
         for sock in inet_diag.dump(connection, "tcp", family, *asked)
     ]
-    both = inet_diag.dump_both_as(unchanged, connection, "tcp", *asked)
+    both = inet_diag.dump_map_one_walk(unchanged, connection, "tcp", *asked)
     assert (both is not None) is answers
     if both is not None:
         assert sorted(both) == sorted(each)
-    assert sorted(inet_diag.dump_each_as(unchanged, connection, "tcp", *asked)) == sorted(each)
+    assert sorted(inet_diag.dump_map_both_families(unchanged, connection, "tcp", *asked)) == sorted(
+        each
+    )
 
 
 def test_what_is_wrong_with_a_dump_is_said_by_that_of_one_family() -> None:
     kernel = FakeKernel(Abilities(handlers=frozenset()))
     with pytest.raises(HandlerMissing):
-        inet_diag.dump_each_as(bool, _open(kernel), "tcp")
+        inet_diag.dump_map_both_families(bool, _open(kernel), "tcp")
     kernel = FakeKernel(Abilities(privileged=False))
     with pytest.raises(NetlinkError) as caught:
-        inet_diag.dump_each_as(bool, _open(kernel), "tcp", bytecode=bytecode.mark(0, 0))
+        inet_diag.dump_map_both_families(bool, _open(kernel), "tcp", bytecode=bytecode.mark(0, 0))
     assert caught.value.errno == errno.EPERM
     # What is no answer to the question is not asked again.
     kernel.current.faults.append(faults.raw())
     with pytest.raises(NetlinkTimeout):
-        inet_diag.dump_both_as(bool, _open(kernel), "tcp")
-    assert inet_diag.dump_both_as(bool, _open(kernel), "udp") is None
+        inet_diag.dump_map_one_walk(bool, _open(kernel), "tcp")
+    assert inet_diag.dump_map_one_walk(bool, _open(kernel), "udp") is None
 
 
 def test_extensions_ask_for_their_attributes() -> None:

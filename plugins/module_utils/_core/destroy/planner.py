@@ -70,7 +70,7 @@ def count_unprotected(
     sockets: list[Socket] = []
     for protocol in protocols:
         with suppress(HandlerMissing):
-            sockets += inet_diag.dump_each_as(
+            sockets += inet_diag.dump_map_both_families(
                 lambda message: Socket(message, snapshot),
                 session.diag,
                 protocol,

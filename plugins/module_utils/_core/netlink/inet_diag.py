@@ -230,14 +230,14 @@ def dump(
 
     Raises HandlerMissing, and what Connection.dump raises.
     """
-    return dump_as(_unchanged, connection, protocol, family, states, extensions, bytecode)
+    return dump_map(_unchanged, connection, protocol, family, states, extensions, bytecode)
 
 
 def _unchanged(message: DiagMessage) -> DiagMessage:
     return message
 
 
-def dump_as(
+def dump_map(
     make: Callable[[DiagMessage], T | None],
     connection: Connection,
     protocol: str,
@@ -260,7 +260,7 @@ def dump_as(
         raise
 
 
-def dump_both_as(
+def dump_map_one_walk(
     make: Callable[[DiagMessage], T | None],
     connection: Connection,
     protocol: str,
@@ -268,7 +268,7 @@ def dump_both_as(
     extensions: int = 0,
     bytecode: bytes = b"",
 ) -> list[T] | None:
-    """As dump_as, of both families at once; None where they must be asked for one by one.
+    """As dump_map, of both families at once; None where they must be asked for one by one.
 
     A dump of one family walks over all sockets of the protocol and leaves out the other's
     (inet_diag_dump_icsk), so two dumps are two walks. The message from before there were families
@@ -286,7 +286,7 @@ def dump_both_as(
         return None
 
 
-def dump_each_as(
+def dump_map_both_families(
     make: Callable[[DiagMessage], T | None],
     connection: Connection,
     protocol: str,
@@ -294,13 +294,13 @@ def dump_each_as(
     extensions: int = 0,
     bytecode: bytes = b"",
 ) -> list[T]:
-    """As dump_as, of both families, in as few walks as the kernel allows."""
+    """As dump_map, of both families, in as few walks as the kernel allows."""
     asked = (states, extensions, bytecode)
-    found = dump_both_as(make, connection, protocol, *asked)
+    found = dump_map_one_walk(make, connection, protocol, *asked)
     if found is None:
         found = []
         for family in constants.FAMILIES.values():
-            found += dump_as(make, connection, protocol, family, *asked)
+            found += dump_map(make, connection, protocol, family, *asked)
     return found
 
 

@@ -148,7 +148,7 @@ def _listed_at_once(
         return None
     bits = selector.extensions | extensions
     states = selector.states(protocol)
-    return inet_diag.dump_both_as(make, session.diag, protocol, states, bits, program)
+    return inet_diag.dump_map_one_walk(make, session.diag, protocol, states, bits, program)
 
 
 def _listed(
@@ -173,7 +173,7 @@ def _listed(
     for programs in _programs(selector, snapshot, protocol, family):
         try:
             if len(programs) == 1:
-                return inet_diag.dump_as(make, *asked, programs[0])
+                return inet_diag.dump_map(make, *asked, programs[0])
             listed = [
                 message for program in programs for message in inet_diag.dump(*asked, program)
             ]

@@ -106,7 +106,9 @@ class Heard:
         last: dict[Slot, list[_Heard]] = {slot: [] for slot in wanted}
         found: list[_Listed] = []
         with suppress(HandlerMissing):
-            found = inet_diag.dump_each_as(heard, connection, "tcp", _LISTED, extensions, program)
+            found = inet_diag.dump_map_both_families(
+                heard, connection, "tcp", _LISTED, extensions, program
+            )
         for each in found:
             if isinstance(each, int):
                 self._listening.add(each)
