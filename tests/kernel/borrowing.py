@@ -18,7 +18,7 @@ from linuxnet_sockets.destroy.model import DestroyOptions, Report
 from linuxnet_sockets.guard.options import Guard
 from linuxnet_sockets.host import namespaces, pidfd
 from linuxnet_sockets.host.host import Host
-from linuxnet_sockets.host.pidfd import Borrowed, Descriptor
+from linuxnet_sockets.host.pidfd import BorrowedFd, Descriptor
 from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.session import NamespaceSession
@@ -71,6 +71,8 @@ def _connections(session: NamespaceSession) -> set[tuple[int, int, int]]:
     }
 
 
-def with_borrow(monkeypatch: pytest.MonkeyPatch, borrow: Callable[[Descriptor], Borrowed]) -> None:
+def with_borrow(
+    monkeypatch: pytest.MonkeyPatch, borrow: Callable[[Descriptor], BorrowedFd]
+) -> None:
     """Let the engine borrow in this way."""
     monkeypatch.setattr(registry, "engines_named", lambda _name: (PidfdEngine(borrow),))

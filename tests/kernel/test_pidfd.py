@@ -15,7 +15,7 @@ import pytest
 from linuxnet_sockets.destroy.engines import registry
 from linuxnet_sockets.destroy.engines.pidfd import PidfdEngine
 from linuxnet_sockets.destroy.engines.sock_destroy import NetlinkEngine
-from linuxnet_sockets.host.pidfd import Borrowed, Descriptor
+from linuxnet_sockets.host.pidfd import BorrowedFd, Descriptor
 from tests.kernel.borrowing import as_predicted, needs_pidfd, outcomes_of, run
 from tests.kernel.conftest import Diag, StartOwner
 from tests.support.topologies import states
@@ -210,7 +210,7 @@ def test_auto_takes_netlink_where_it_can(pair: Pair, monkeypatch: pytest.MonkeyP
     if run(pair.client, match, engine="netlink", check=True).failed:
         pytest.skip("this kernel has no SOCK_DESTROY")
 
-    def never(_descriptor: Descriptor) -> Borrowed:
+    def never(_descriptor: Descriptor) -> BorrowedFd:
         raise AssertionError("nothing is to be borrowed")
 
     engines = (NetlinkEngine(), PidfdEngine(never))

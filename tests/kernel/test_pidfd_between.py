@@ -15,7 +15,7 @@ from collections.abc import Callable
 import pytest
 
 from linuxnet_sockets.host import pidfd
-from linuxnet_sockets.host.pidfd import Borrowed, Descriptor
+from linuxnet_sockets.host.pidfd import BorrowedFd, Descriptor
 from tests.kernel.borrowing import needs_pidfd, outcomes_of, run, with_borrow
 from tests.kernel.conftest import StartOwner
 from tests.kernel.holding import holder
@@ -32,11 +32,11 @@ class Mischief:
     def __init__(self, action: Callable[[], None]) -> None:
         self._action: Callable[[], None] | None = action
 
-    def __call__(self, descriptor: Descriptor) -> Borrowed:
+    def __call__(self, descriptor: Descriptor) -> BorrowedFd:
         if self._action is not None:
             self._action()
             self._action = None
-        return pidfd.borrow(descriptor)
+        return pidfd.borrow_fd(descriptor)
 
 
 def test_descriptor_that_became_another_sockets(
@@ -98,7 +98,7 @@ def test_datagram_socket_that_was_connected_elsewhere(
 
 def _disconnect(sock: socket.socket) -> None:
     """As an application does it that uses its socket again."""
-    with Borrowed(os.dup(sock.fileno())) as own:
+    with BorrowedFd(os.dup(sock.fileno())) as own:
         assert own.disconnect() == 0
 
 

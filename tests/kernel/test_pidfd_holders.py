@@ -14,7 +14,7 @@ import pytest
 
 from linuxnet_sockets.host import namespaces, pidfd
 from linuxnet_sockets.host.host import Host
-from linuxnet_sockets.host.pidfd import Borrowed, Descriptor
+from linuxnet_sockets.host.pidfd import BorrowedFd, Descriptor
 from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.kernel.asking import ask
 from tests.kernel.borrowing import as_predicted, needs_pidfd, outcomes_of, run, with_borrow
@@ -44,12 +44,12 @@ def test_socket_of_several_processes_is_one(
 
     disconnected: list[int] = []
 
-    class Counted(Borrowed):
+    class Counted(BorrowedFd):
         def disconnect(self) -> int:
             disconnected.append(self.cookie())
             return super().disconnect()
 
-    monkeypatch.setattr(pidfd, "Borrowed", Counted)
+    monkeypatch.setattr(pidfd, "BorrowedFd", Counted)
     report = run(pair.client, {"remote_port": listens.getsockname()[1]})
     assert outcomes_of(report) == {cookie: "destroyed"}
     assert disconnected == [cookie]
@@ -79,7 +79,7 @@ def test_busy_is_tried_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Non
     held = [states.established(pair) for _each in range(3)]
     busy = dict.fromkeys([held[0].cookie, held[1].cookie], 0)
 
-    class Busy(Borrowed):
+    class Busy(BorrowedFd):
         """Refuses one for ever, and another twice."""
 
         def disconnect(self) -> int:
@@ -90,7 +90,7 @@ def test_busy_is_tried_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Non
                     return errno.EBUSY
             return super().disconnect()
 
-    monkeypatch.setattr(pidfd, "Borrowed", Busy)
+    monkeypatch.setattr(pidfd, "BorrowedFd", Busy)
     began = time.monotonic()
     report = run(pair.client, {"remote_port": [each.remote[1] for each in held]})
     assert outcomes_of(report) == {
@@ -113,7 +113,7 @@ def test_owner_that_may_not_be_traced(
     held = states.established(pair)
     assert held.target is not None
 
-    def refuse(_descriptor: Descriptor) -> Borrowed:
+    def refuse(_descriptor: Descriptor) -> BorrowedFd:
         raise OSError(number, os.strerror(number))
 
     with_borrow(monkeypatch, refuse)

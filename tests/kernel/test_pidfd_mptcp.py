@@ -15,7 +15,7 @@ from linuxnet_sockets.destroy.command import destroy
 from linuxnet_sockets.destroy.model import DestroyOptions
 from linuxnet_sockets.host import namespaces, pidfd
 from linuxnet_sockets.host.host import Host
-from linuxnet_sockets.host.pidfd import Borrowed, Descriptor
+from linuxnet_sockets.host.pidfd import BorrowedFd, Descriptor
 from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.selector.parse import parse_selector
 from tests.kernel.borrowing import OPEN, as_predicted, needs_pidfd, outcomes_of, run, with_borrow
@@ -112,9 +112,9 @@ def test_subflows_and_their_connection_are_disconnected_once(
     _two_subflows(diag, joined)
     borrowed: list[Descriptor] = []
 
-    def borrow(descriptor: Descriptor) -> Borrowed:
+    def borrow(descriptor: Descriptor) -> BorrowedFd:
         borrowed.append(descriptor)
-        return pidfd.borrow(descriptor)
+        return pidfd.borrow_fd(descriptor)
 
     with_borrow(monkeypatch, borrow)
     report = run(pair.client, {"protocol": ["tcp", "mptcp"], "remote_port": joined.remote[1]})

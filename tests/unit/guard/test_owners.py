@@ -25,15 +25,15 @@ class Reading:
         self.asked: list[int] = []
         reads = self
 
-        class Watched(processes.Descriptors):
+        class Watched(processes.FdDirectory):
             def __init__(self, proc: str, pid: int) -> None:
                 reads.asked.append(pid)
                 if pid in hidden:
                     raise PermissionError
                 super().__init__(proc, pid)
 
-        monkeypatch.setattr(processes, "Descriptors", Watched)
-        monkeypatch.setattr(holding, "Descriptors", Watched)
+        monkeypatch.setattr(processes, "FdDirectory", Watched)
+        monkeypatch.setattr(holding, "FdDirectory", Watched)
 
 
 @pytest.mark.parametrize(
@@ -176,13 +176,13 @@ def many(machine: Machine, monkeypatch: pytest.MonkeyPatch, count: int) -> list[
             sockets.append(sock)
         else:
             (directory / str(number)).symlink_to(f"socket:[{90_000 + number}]")
-    start = processes.Descriptors.__init__
+    start = processes.FdDirectory.__init__
 
-    def counted(self: processes.Descriptors, proc: str, pid: int) -> None:
+    def counted(self: processes.FdDirectory, proc: str, pid: int) -> None:
         start(self, proc, pid)
         self.count = len(os.listdir(f"{proc}/{pid}/fd"))
 
-    monkeypatch.setattr(processes.Descriptors, "__init__", counted)
+    monkeypatch.setattr(processes.FdDirectory, "__init__", counted)
     return sockets
 
 
@@ -191,14 +191,14 @@ def test_of_many_descriptors_the_promising_are_read_first(
 ) -> None:
     sockets = many(machine, monkeypatch, 1100)
     read: list[str] = []
-    some = processes.Descriptors.some
+    some = processes.FdDirectory.some
 
-    def note(self: processes.Descriptors, numbers: Iterable[int]) -> list[str] | None:
+    def note(self: processes.FdDirectory, numbers: Iterable[int]) -> list[str] | None:
         links = some(self, numbers)
         read.extend(links or ())
         return links
 
-    monkeypatch.setattr(processes.Descriptors, "some", note)
+    monkeypatch.setattr(processes.FdDirectory, "some", note)
     assert machine.reasons(machine.guard(), *sockets) == [None] * len(sockets)
     others = {link for link in read if int(link[8:-1]) >= 90_000}
     assert 0 < len(others) < 60

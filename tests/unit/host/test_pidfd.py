@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from linuxnet_sockets.host import pidfd
-from linuxnet_sockets.host.pidfd import Borrowed, Descriptor, End
-from linuxnet_sockets.host.processes import Descriptors
+from linuxnet_sockets.host.pidfd import BorrowedFd, Descriptor, End
+from linuxnet_sockets.host.processes import FdDirectory
 from tests.unit.host.test_processes import process
 
 needs_getfd = pytest.mark.skipif(
@@ -36,12 +36,12 @@ def test_processes_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monke
     process(tmp_path, 10, [501])
     process(tmp_path, 11, [501])
 
-    def opened(proc: str, pid: int) -> Descriptors:
+    def opened(proc: str, pid: int) -> FdDirectory:
         if pid == 10:
             raise PermissionError(errno.EACCES, "no")
-        return Descriptors(proc, pid)
+        return FdDirectory(proc, pid)
 
-    monkeypatch.setattr(pidfd, "Descriptors", opened)
+    monkeypatch.setattr(pidfd, "FdDirectory", opened)
     found = pidfd.find_descriptors(str(tmp_path), [501])
     assert found.descriptors == {501: [Descriptor(11, 3)]}
     assert not found.readable
@@ -69,8 +69,8 @@ def end(sock: socket.socket, name: tuple[str, int]) -> End:
     return End(socket.inet_pton(sock.family, name[0]).ljust(16, b"\0"), name[1])
 
 
-def borrowed(sock: socket.socket) -> Borrowed:
-    return pidfd.borrow(Descriptor(os.getpid(), sock.fileno()))
+def borrowed(sock: socket.socket) -> BorrowedFd:
+    return pidfd.borrow_fd(Descriptor(os.getpid(), sock.fileno()))
 
 
 @needs_getfd
@@ -123,7 +123,7 @@ def test_nothing_stays_open(listener: socket.socket) -> None:
         with borrowed(listener) as one:
             one.cookie()
         with pytest.raises(OSError, match=re.escape(os.strerror(errno.EBADF))):
-            pidfd.borrow(Descriptor(os.getpid(), 1 << 20))
+            pidfd.borrow_fd(Descriptor(os.getpid(), 1 << 20))
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -134,14 +134,14 @@ def test_no_such_process() -> None:
         os._exit(0)
     os.waitpid(child, 0)
     with pytest.raises(ProcessLookupError):
-        pidfd.borrow(Descriptor(child, 0))
+        pidfd.borrow_fd(Descriptor(child, 0))
 
 
 @needs_getfd
 def test_no_socket() -> None:
     reads, writes = os.pipe()
     try:
-        with pidfd.borrow(Descriptor(os.getpid(), reads)) as one:
+        with pidfd.borrow_fd(Descriptor(os.getpid(), reads)) as one:
             for ask in (one.cookie, one.local, one.tcp_state):
                 with pytest.raises(OSError, match="non-socket"):
                     ask()

@@ -231,10 +231,10 @@ def test_a_user_who_cannot_read_owners_is_told(
 ) -> None:
     """Such a user would think that the host is drained."""
 
-    def denied(_proc: str, _pid: int) -> holding.Descriptors:
+    def denied(_proc: str, _pid: int) -> holding.FdDirectory:
         raise PermissionError
 
-    monkeypatch.setattr(holding, "Descriptors", denied)
+    monkeypatch.setattr(holding, "FdDirectory", denied)
     sock = target.connect(1)
     answer = run(target)
     (entry,) = answer.result["protected"]

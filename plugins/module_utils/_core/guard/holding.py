@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..host.processes import Descriptors, descriptor_links
+from ..host.processes import FdDirectory, descriptor_links
 
 # From so many descriptors on, a sample pays.
 _MANY = 1024
@@ -46,7 +46,7 @@ def remove_held(
         if not wanted:
             return unreadable
         try:
-            with Descriptors(proc, pid) as descriptors:
+            with FdDirectory(proc, pid) as descriptors:
                 samples = _sample(descriptors)
                 if samples is None:
                     take(pid, descriptors.all())
@@ -69,7 +69,7 @@ def remove_held(
     return unreadable
 
 
-def _sample(descriptors: Descriptors) -> list[tuple[range, list[str]]] | None:
+def _sample(descriptors: FdDirectory) -> list[tuple[range, list[str]]] | None:
     """Each half of the descriptors' numbers and what a few of it link to; None: not worth it."""
     if descriptors.count < _MANY:
         return None
@@ -85,5 +85,5 @@ def _sample(descriptors: Descriptors) -> list[tuple[range, list[str]]] | None:
 
 def _half(proc: str, pid: int, numbers: range) -> list[str] | None:
     """What these descriptors link to; None where one of them is not there, or not any more."""
-    with Descriptors(proc, pid) as descriptors:
+    with FdDirectory(proc, pid) as descriptors:
         return descriptors.some(numbers)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from ..host.processes import Owners, describe, descriptor_links, link_of
+from ..host.processes import SocketOwners, describe, descriptor_links, link_of
 from ..sockets.snapshot import Snapshot
 from .holding import remove_held
 from .processes import Processes
@@ -93,4 +93,4 @@ def name_holders(snapshot: Snapshot, inodes: Collection[int]) -> None:
     described = {pid: describe(proc, pid) for pid in set(found.values())}
     held_by = {pid: (each,) for pid, each in described.items() if each is not None}
     holders = {links[link]: held_by[pid] for link, pid in found.items() if pid in held_by}
-    snapshot.holders = Owners(holders, not unreadable)
+    snapshot.holders = SocketOwners(holders, not unreadable)

@@ -23,7 +23,7 @@ import sys
 from collections.abc import Collection
 from typing import NamedTuple
 
-from .processes import Descriptors, link_of, process_numbers
+from .processes import FdDirectory, link_of, process_numbers
 
 # The same numbers on most architectures (include/uapi/asm-generic/unistd.h); on others, such as
 # MIPS, they are no system calls at all, and pidfd_getfd is taken as missing.
@@ -69,7 +69,7 @@ def find_descriptors(proc: str, inodes: Collection[int]) -> Holders:
         return Holders(found, readable)
     for pid in process_numbers(proc):
         try:
-            with Descriptors(proc, pid) as opened:
+            with FdDirectory(proc, pid) as opened:
                 links = opened.numbered()
         except PermissionError:
             readable = False
@@ -90,7 +90,7 @@ def available() -> bool:
     return True
 
 
-class Borrowed:
+class BorrowedFd:
     """A descriptor of one's own for another process's socket; a context manager that closes it.
 
     What can be asked of it raises OSError where it is no socket of that kind.
@@ -99,7 +99,7 @@ class Borrowed:
     def __init__(self, number: int) -> None:
         self._number = number
 
-    def __enter__(self) -> Borrowed:
+    def __enter__(self) -> BorrowedFd:
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -151,7 +151,7 @@ class Borrowed:
         return buffer.raw
 
 
-def borrow(descriptor: Descriptor) -> Borrowed:
+def borrow_fd(descriptor: Descriptor) -> BorrowedFd:
     """What the other process's descriptor refers to at this moment.
 
     Raises OSError: ESRCH or EBADF where the process or the descriptor is gone, EPERM where the
@@ -159,7 +159,7 @@ def borrow(descriptor: Descriptor) -> Borrowed:
     """
     process = _call(_PIDFD_OPEN, descriptor.pid, 0)
     try:
-        return Borrowed(_call(_PIDFD_GETFD, process, descriptor.number, 0))
+        return BorrowedFd(_call(_PIDFD_GETFD, process, descriptor.number, 0))
     finally:
         os.close(process)
 

@@ -28,7 +28,7 @@ class Process(NamedTuple):
     unit: str | None
 
 
-class Owners:
+class SocketOwners:
     """Who holds the sockets that were asked for.
 
     readable is False where the descriptors of at least one process could not be read: then a
@@ -46,7 +46,7 @@ class Owners:
         return self._holders.get(inode, ())
 
 
-def find_owners(proc: str, inodes: Collection[int] | None) -> Owners:
+def find_owners(proc: str, inodes: Collection[int] | None) -> SocketOwners:
     """The processes that hold the sockets with these inodes (None: all sockets).
 
     Every process is asked, since a socket may be held by several. Command and unit are read only
@@ -55,7 +55,7 @@ def find_owners(proc: str, inodes: Collection[int] | None) -> Owners:
     if inodes is not None:
         inodes = {inode for inode in inodes if inode}
         if not inodes:
-            return Owners({}, True)
+            return SocketOwners({}, True)
     names = None if inodes is None else {link_of(inode) for inode in inodes}
     pids: dict[str, list[int]] = {}
     readable = True
@@ -77,7 +77,7 @@ def find_owners(proc: str, inodes: Collection[int] | None) -> Owners:
             )
         if described[key]:
             holders[inode_of(link)] = described[key]
-    return Owners(holders, readable)
+    return SocketOwners(holders, readable)
 
 
 def process_numbers(proc: str) -> list[int]:
@@ -102,13 +102,13 @@ def _is_socket(link: str) -> bool:
 def descriptor_links(proc: str, pid: int) -> list[str] | None:
     """What the descriptors of a process link to: empty if it has ended, None if unreadable."""
     try:
-        with Descriptors(proc, pid) as descriptors:
+        with FdDirectory(proc, pid) as descriptors:
             return descriptors.all()
     except PermissionError:
         return None
 
 
-class Descriptors:
+class FdDirectory:
     """The open /proc/PID/fd of a process. Raises PermissionError where it may not be read.
 
     count: how many descriptors there are, 0 where the kernel does not say: the directory's size,
@@ -126,7 +126,7 @@ class Descriptors:
             self.count = os.fstat(self._directory).st_size
         self._read = partial(os.readlink, dir_fd=self._directory)
 
-    def __enter__(self) -> Descriptors:
+    def __enter__(self) -> FdDirectory:
         return self
 
     def __exit__(self, *_exception: object) -> None:

@@ -12,7 +12,7 @@ from ..errors import NamespaceDenied, NamespaceNotFound
 from ..host.cgroups import Cgroups, mount_point
 from ..host.host import Host
 from ..host.namespaces import Namespace, inside
-from ..host.processes import Owners, Process, find_owners
+from ..host.processes import Process, SocketOwners, find_owners
 from ..netlink.connection import Connection
 from ..netlink.links import Address, Link, addresses, links
 
@@ -48,10 +48,10 @@ class Snapshot:
         self._held: frozenset[bytes] | None = None
         self._names: dict[int, str] | None = None
         self._users = _UserNames(host)
-        self._owners: Owners | None = None
+        self._owners: SocketOwners | None = None
         self._owned: frozenset[int] = frozenset()
         # One holder of each socket that somebody asked about, not all of them: to name it.
-        self.holders: Owners | None = None
+        self.holders: SocketOwners | None = None
         self._rto_max_ms: tuple[int, ...] | None = None
         # Kept by record.py: fields that most sockets of one look share, by their raw attributes.
         self.settings: dict[tuple[bytes | None, ...], dict[str, Any]] = {}
@@ -157,7 +157,7 @@ class Snapshot:
     def user_name(self, uid: int) -> str | None:
         return self._users[uid]
 
-    def load_owners(self, inodes: Collection[int]) -> Owners:
+    def load_owners(self, inodes: Collection[int]) -> SocketOwners:
         """Find who holds these sockets, in one walk over the processes; kept for this look.
 
         There is no second walk for what the first one was asked for.
@@ -169,7 +169,7 @@ class Snapshot:
         return self._owners
 
     @property
-    def owners(self) -> Owners | None:
+    def owners(self) -> SocketOwners | None:
         """None: nobody has asked for owners in this look."""
         return self._owners
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ...guard.reason import Reason
 from ...host import pidfd
-from ...host.pidfd import Borrowed, Descriptor, End
+from ...host.pidfd import BorrowedFd, Descriptor, End
 from ...netlink import constants
 from ...netlink.inet_diag import DiagMessage
 from ...query import classify
@@ -63,7 +63,7 @@ _UNCONNECTED = Declined(
 _WHOLE_MPTCP_ENDS = (5, 17)
 _DATAGRAMS = ("udp", "udplite")
 
-Borrow = Callable[[Descriptor], Borrowed]
+Borrow = Callable[[Descriptor], BorrowedFd]
 
 
 class PidfdEngine:
@@ -71,7 +71,7 @@ class PidfdEngine:
 
     name = "pidfd"
 
-    def __init__(self, borrow: Borrow = pidfd.borrow) -> None:
+    def __init__(self, borrow: Borrow = pidfd.borrow_fd) -> None:
         self._borrow = borrow
 
     def declines(
@@ -137,7 +137,7 @@ class PidfdEngine:
         return answers
 
     def _each(
-        self, session: NamespaceSession, sockets: Sequence[Socket], act: Callable[[Borrowed], int]
+        self, session: NamespaceSession, sockets: Sequence[Socket], act: Callable[[BorrowedFd], int]
     ) -> list[EngineAnswer]:
         """Act on each socket, through any descriptor that is proven to be of this very socket."""
         targets = _targets(session, sockets)
@@ -160,7 +160,7 @@ class PidfdEngine:
         return answers
 
     def _one(
-        self, message: DiagMessage, held: Sequence[Descriptor], act: Callable[[Borrowed], int]
+        self, message: DiagMessage, held: Sequence[Descriptor], act: Callable[[BorrowedFd], int]
     ) -> EngineAnswer:
         answer = _MISSED
         for descriptor in held:
@@ -177,11 +177,11 @@ class PidfdEngine:
         return answer
 
 
-def _disconnect(borrowed: Borrowed) -> int:
+def _disconnect(borrowed: BorrowedFd) -> int:
     return borrowed.disconnect()
 
 
-def _touch_nothing(_borrowed: Borrowed) -> int:
+def _touch_nothing(_borrowed: BorrowedFd) -> int:
     return 0
 
 
@@ -190,7 +190,7 @@ def _moved(message: DiagMessage, present: Mapping[int, DiagMessage]) -> bool:
     return now is None or (now.state, now.dst) != (message.state, message.dst)
 
 
-def _is_still(borrowed: Borrowed, message: DiagMessage) -> bool:
+def _is_still(borrowed: BorrowedFd, message: DiagMessage) -> bool:
     """Whether a descriptor is of this very socket, and the socket is what it was.
 
     The descriptor's number may have been used anew since the look. A socket keeps its cookie when
