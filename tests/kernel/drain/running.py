@@ -72,9 +72,11 @@ class Running:
         self.opened = 0
         self._ahead = 0.0
         host = Host(**seams)
-        listened, slept = host.wait_for_notices, host.sleep
+        listened, slept = host.wait_for_destroy_events, host.sleep
 
-        def wait_for_notices(sockets: Sequence[destroy_events.Notices], seconds: float) -> bool:
+        def wait_for_destroy_events(
+            sockets: Sequence[destroy_events.DestroyEventListener], seconds: float
+        ) -> bool:
             self.waits += 1
             return listened(sockets, seconds)
 
@@ -91,7 +93,7 @@ class Running:
         host = dataclasses.replace(
             host,
             open_netlink=open_netlink,
-            wait_for_notices=wait_for_notices,
+            wait_for_destroy_events=wait_for_destroy_events,
             sleep=sleep,
             monotonic=lambda: time.monotonic() + self._ahead,
         )

@@ -42,7 +42,7 @@ def test_notices_of_udp_wake_it(pair: Pair, start: Start) -> None:
 
 def test_notices_are_those_of_their_namespace(pair: Pair) -> None:
     here, there = (namespaces.resolve([each.name])[0] for each in (pair.client, pair.server))
-    listening = [namespaces.inside(each, destroy_events.open_notices) for each in (here, there)]
+    listening = [namespaces.inside(each, destroy_events.subscribe) for each in (here, there)]
     try:
         held = [states.established(pair), states.established(pair, v6=True)]
         assert not destroy_events.wait(listening, 0.0)
@@ -52,22 +52,22 @@ def test_notices_are_those_of_their_namespace(pair: Pair) -> None:
             close(each)
 
         def heard() -> bool:
-            told.update(listening[0].cookies() or ())
+            told.update(listening[0].take_cookies() or ())
             return meant <= told
 
         until(heard, "notices of the sockets that were closed")
-        assert meant.isdisjoint(listening[1].cookies() or ())
+        assert meant.isdisjoint(listening[1].take_cookies() or ())
     finally:
         for each in listening:
             each.close()
 
 
 def test_without_notices_it_looks_by_itself(pair: Pair, start: Start) -> None:
-    def deaf(_namespace: namespaces.Namespace) -> destroy_events.Notices:
+    def deaf(_namespace: namespaces.Namespace) -> destroy_events.DestroyEventListener:
         raise OSError(errno.EPERM, "not here")
 
     held = states.established(pair)
-    running = start(pair.client, {"state": "established"}, seams={"open_notices": deaf})
+    running = start(pair.client, {"state": "established"}, seams={"open_destroy_events": deaf})
     close(held)
     report = running.report()
     assert report.progress.ended == 1

@@ -10,7 +10,7 @@ import pytest
 from linuxnet_sockets.drain.poll_interval import Pauses
 from linuxnet_sockets.host.namespaces import Namespace
 from tests.support.fake_kernel import FakeSocket
-from tests.unit.drain.timeline import FakeNotices, Timeline
+from tests.unit.drain.timeline import FakeDestroyEvents, Timeline
 from tests.unit.guard.machine import LOCAL, REMOTE
 
 
@@ -125,10 +125,10 @@ def test_it_listens_only_where_something_is_left(machine: Timeline) -> None:
 def test_a_notice_socket_that_fails_is_done_without(
     machine: Timeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_self: FakeNotices) -> None:
+    def broken(_self: FakeDestroyEvents) -> None:
         raise OSError(5, "broken")
 
-    monkeypatch.setattr(FakeNotices, "cookies", broken)
+    monkeypatch.setattr(FakeDestroyEvents, "take_cookies", broken)
     machine.ends(5.0, machine.connect(1))
     report = machine.run(grace=60.0)
     assert report.progress.ended == 1

@@ -28,7 +28,7 @@ ALL = {"state": "all", "protocol": ["tcp", "udp"]}
 QUIET = {"last_data_sent": 60_000, "last_data_recv": 60_000}
 
 
-class FakeNotices:
+class FakeDestroyEvents:
     """What is told of in one namespace; lost: None is what the next call gives."""
 
     def __init__(self, name: str) -> None:
@@ -40,7 +40,7 @@ class FakeNotices:
     def fileno(self) -> int:
         return -1
 
-    def cookies(self) -> frozenset[int] | None:
+    def take_cookies(self) -> frozenset[int] | None:
         lost, self.lost = self.lost, False
         told, self.told = self.told, []
         return None if lost else frozenset(told)
@@ -59,7 +59,7 @@ class Timeline(Machine):
         super().__init__(base)
         self.now = 1000.0
         self.looks: list[float] = []
-        self.listening: list[FakeNotices] = []
+        self.listening: list[FakeDestroyEvents] = []
         self.deaf = False
         self.look_takes = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -70,8 +70,8 @@ class Timeline(Machine):
         return dataclasses.replace(
             super().host,
             open_netlink=self._open,
-            open_notices=self._listen,
-            wait_for_notices=self._wait,
+            open_destroy_events=self._listen,
+            wait_for_destroy_events=self._wait,
         )
 
     def at(self, seconds: float, action: Callable[[], None]) -> None:
@@ -97,7 +97,7 @@ class Timeline(Machine):
     def sleep(self, seconds: float) -> None:
         self._advance(self.now + seconds, lambda: False)
 
-    def _wait(self, notices: Sequence[FakeNotices], seconds: float) -> bool:
+    def _wait(self, notices: Sequence[FakeDestroyEvents], seconds: float) -> bool:
         def woken() -> bool:
             return any(each.told or each.lost for each in notices)
 
@@ -119,10 +119,10 @@ class Timeline(Machine):
             self.sleep(self.look_takes)
         return self.open(namespace, protocol)
 
-    def _listen(self, namespace: Namespace) -> FakeNotices:
+    def _listen(self, namespace: Namespace) -> FakeDestroyEvents:
         if self.deaf:
             raise OSError(1, "not here")
-        self.listening.append(FakeNotices(namespace.name))
+        self.listening.append(FakeDestroyEvents(namespace.name))
         return self.listening[-1]
 
     def run(

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from linuxnet_sockets.netlink import destroy_events
-from linuxnet_sockets.netlink.destroy_events import NoticeSocket
+from linuxnet_sockets.netlink.destroy_events import DestroyEventSocket
 
 
 def notice(cookie: int, *, length: int = 96) -> bytes:
@@ -28,43 +28,43 @@ def notice(cookie: int, *, length: int = 96) -> bytes:
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[socket.socket, NoticeSocket]]:
+def ends() -> Iterator[tuple[socket.socket, DestroyEventSocket]]:
     """The kernel's end of a socket that keeps datagrams apart, and ours."""
     kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    listening = NoticeSocket(ours)
+    listening = DestroyEventSocket(ours)
     yield kernel, listening
     kernel.close()
     listening.close()
 
 
-def test_cookies_of_all_that_waits(ends: tuple[socket.socket, NoticeSocket]) -> None:
+def test_cookies_of_all_that_waits(ends: tuple[socket.socket, DestroyEventSocket]) -> None:
     kernel, listening = ends
-    assert listening.cookies() == frozenset()
+    assert listening.take_cookies() == frozenset()
     for cookie in (7, 0xABCD_1234_5678, 7):
         kernel.send(notice(cookie))
     kernel.send(notice(9, length=380))
-    assert listening.cookies() == {7, 9, 0xABCD_1234_5678}
-    assert listening.cookies() == frozenset()
+    assert listening.take_cookies() == {7, 9, 0xABCD_1234_5678}
+    assert listening.take_cookies() == frozenset()
 
 
-def test_what_is_too_short_tells_nothing(ends: tuple[socket.socket, NoticeSocket]) -> None:
+def test_what_is_too_short_tells_nothing(ends: tuple[socket.socket, DestroyEventSocket]) -> None:
     kernel, listening = ends
     for size in (0, 16, 67):
         kernel.send(notice(7)[:size])
     kernel.send(notice(8)[:68])
-    assert listening.cookies() == {8}
+    assert listening.take_cookies() == {8}
 
 
-def test_waiting(ends: tuple[socket.socket, NoticeSocket]) -> None:
+def test_waiting(ends: tuple[socket.socket, DestroyEventSocket]) -> None:
     kernel, listening = ends
     assert not destroy_events.wait([listening], 0.01)
     assert not destroy_events.wait([listening], -1.0)
     kernel.send(notice(7))
     assert destroy_events.wait([listening], 5.0)
-    assert destroy_events.any_of([listening], {7, 8})
+    assert destroy_events.any_destroyed([listening], {7, 8})
     assert not destroy_events.wait([listening], 0.0)
     kernel.send(notice(9))
-    assert not destroy_events.any_of([listening], {7, 8})
+    assert not destroy_events.any_destroyed([listening], {7, 8})
     assert not destroy_events.wait([listening], 0.0)
 
 
@@ -79,11 +79,11 @@ class Failing:
 
 
 def test_lost_notices_may_have_told_of_any() -> None:
-    listening = NoticeSocket(Failing(errno.ENOBUFS))  # type: ignore[arg-type]
-    assert listening.cookies() is None
-    assert destroy_events.any_of([listening], set())
+    listening = DestroyEventSocket(Failing(errno.ENOBUFS))  # type: ignore[arg-type]
+    assert listening.take_cookies() is None
+    assert destroy_events.any_destroyed([listening], set())
 
 
 def test_other_failures_are_raised() -> None:
     with pytest.raises(OSError, match="Bad file"):
-        NoticeSocket(Failing(errno.EBADF)).cookies()  # type: ignore[arg-type]
+        DestroyEventSocket(Failing(errno.EBADF)).take_cookies()  # type: ignore[arg-type]

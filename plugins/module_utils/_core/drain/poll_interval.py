@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from ..errors import SocketsError
 from ..host.host import Host
 from ..host.namespaces import Identity, Namespace
-from ..netlink.destroy_events import Notices, any_of
+from ..netlink.destroy_events import DestroyEventListener, any_destroyed
 
 # Seconds. Looks that nothing woke come after 0.1, 0.15, ... and at last 1 s; a notice brings the
 # next one on, but none comes sooner than 0.1 s after the last, or than nine times what that cost.
@@ -30,7 +30,7 @@ class Pauses:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._notices: dict[Identity, Notices] = {}
+        self._listeners: dict[Identity, DestroyEventListener] = {}
         self._deaf: set[Identity] = set()
         self._interval = _SHORTEST / _GROWTH
 
@@ -43,11 +43,11 @@ class Pauses:
     def listen(self, namespaces: Iterable[Namespace]) -> None:
         """In these namespaces and no others: whoever listens keeps a namespace alive."""
         wanted = {namespace.identity: namespace for namespace in namespaces}
-        for identity in set(self._notices) - set(wanted):
-            self._notices.pop(identity).close()
-        for identity in set(wanted) - set(self._notices) - self._deaf:
+        for identity in set(self._listeners) - set(wanted):
+            self._listeners.pop(identity).close()
+        for identity in set(wanted) - set(self._listeners) - self._deaf:
             try:
-                self._notices[identity] = self._host.open_notices(wanted[identity])
+                self._listeners[identity] = self._host.open_destroy_events(wanted[identity])
             except (OSError, SocketsError):
                 # Notices are a hint. Without them, looks are all there is.
                 self._deaf.add(identity)
@@ -62,16 +62,16 @@ class Pauses:
         self._interval = _SHORTEST if progress else min(self._interval * _GROWTH, _LONGEST)
         soonest = min(until, began + max(_SHORTEST, _SHARE * cost))
         until = max(soonest, min(until, began + self._interval))
-        listening = list(self._notices.values())
+        listening = list(self._listeners.values())
         while True:
             left = until - host.monotonic()
             if left <= 0:
                 return
             if not listening:
                 host.sleep(left)
-            elif host.wait_for_notices(listening, left):
+            elif host.wait_for_destroy_events(listening, left):
                 try:
-                    woken = any_of(listening, cookies)
+                    woken = any_destroyed(listening, cookies)
                 except OSError:
                     self.listen(())
                     return

@@ -17,8 +17,8 @@ from ..netlink.connection import NetlinkSocket
 from . import namespaces
 
 
-def _open_notices(namespace: namespaces.Namespace) -> destroy_events.Notices:
-    return namespaces.inside(namespace, destroy_events.open_notices)
+def _open_destroy_events(namespace: namespaces.Namespace) -> destroy_events.DestroyEventListener:
+    return namespaces.inside(namespace, destroy_events.subscribe)
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Host:
     open_netlink(namespace, netlink protocol) opens a socket inside a namespace.
     environ: the environment of the process that was asked (for SSH_CONNECTION); pid: that process.
     release: the kernel's, as uname -r prints it.
-    open_notices(namespace) listens for destroyed sockets there (OSError where it cannot), and
-    wait_for_notices(notices, seconds) waits for such.
+    open_destroy_events(namespace) subscribes to the sockets destroyed there (raises OSError).
+    wait_for_destroy_events(listeners, seconds) waits for one of them.
     """
 
     proc: str = "/proc"
@@ -43,10 +43,12 @@ class Host:
     open_netlink: Callable[[namespaces.Namespace, int], NetlinkSocket] = namespaces.open_netlink
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    open_notices: Callable[[namespaces.Namespace], destroy_events.Notices] = _open_notices
-    wait_for_notices: Callable[[Sequence[destroy_events.Notices], float], bool] = (
-        destroy_events.wait
+    open_destroy_events: Callable[[namespaces.Namespace], destroy_events.DestroyEventListener] = (
+        _open_destroy_events
     )
+    wait_for_destroy_events: Callable[
+        [Sequence[destroy_events.DestroyEventListener], float], bool
+    ] = destroy_events.wait
 
     def user_id(self, name: str) -> int | None:
         """The uid of a user of this machine; None if there is no such user."""

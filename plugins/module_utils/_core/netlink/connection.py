@@ -25,6 +25,10 @@ from ..errors import DumpInterrupted, MalformedMessage, NetlinkError, NetlinkTim
 NETLINK_ROUTE = 0
 NETLINK_SOCK_DIAG = 4
 
+# include/linux/socket.h and include/uapi/linux/netlink.h
+_SOL_NETLINK = 270
+_NETLINK_ADD_MEMBERSHIP = 1
+
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
 _NLMSG_OVERRUN = 4
@@ -69,12 +73,20 @@ class NetlinkSocket(Protocol):
     def close(self) -> None: ...
 
 
-def open_netlink(protocol: int) -> socket.socket:
-    """A netlink socket in the caller's network namespace. Raises OSError."""
+def open_netlink(
+    protocol: int, *, groups: Sequence[int] = (), receive_buffer: int = _SOCKET_BUFFER
+) -> socket.socket:
+    """Open a netlink socket in the caller's network namespace.
+
+    protocol: NETLINK_*. groups: the multicast groups to join. receive_buffer: bytes (SO_RCVBUF).
+    Raises OSError.
+    """
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.bind((0, 0))
+        for group in groups:
+            sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
     except BaseException:
         sock.close()
         raise

@@ -1,12 +1,15 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the kernel's notices of sockets that it has done away with.
+# Private to linuxnet.sockets.
+"""Destroy notifications: the kernel's multicast messages about destroyed sockets.
 
-They come on multicast groups of NETLINK_SOCK_DIAG (include/uapi/linux/sock_diag.h, enum
-sknetlink_groups), one when the last reference to a socket is dropped: for one that was aborted,
-not before its application has closed the descriptor. So a notice is a hint to look again, and
-none proves that nothing happened. Anybody may listen (NL_CFG_F_NONROOT_RECV, sock_diag_net_init).
+They come on the multicast groups of NETLINK_SOCK_DIAG (include/uapi/linux/sock_diag.h, enum
+sknetlink_groups). Any user may subscribe (NL_CFG_F_NONROOT_RECV, sock_diag_net_init).
+
+The kernel sends one when the last reference to a socket is dropped. For an aborted socket that is
+not before its application closes the descriptor. A notification is therefore a hint to dump again;
+no notification proves nothing.
 """
 
 from __future__ import annotations
@@ -18,35 +21,35 @@ import struct
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from .connection import NETLINK_SOCK_DIAG
+from .connection import NETLINK_SOCK_DIAG, open_netlink
 
 # SKNLGRP_INET_TCP_DESTROY, SKNLGRP_INET_UDP_DESTROY, and the same of INET6.
 GROUPS = (1, 2, 3, 4)
 
-_SOL_NETLINK = 270
-_NETLINK_ADD_MEMBERSHIP = 1
-_RECEIVE_BUFFER = 1 << 20
-# A notice is a struct inet_diag_msg with a tcp_info at most (sock_diag_broadcast_destroy_work).
-_LONGEST = 4096
-# struct nlmsghdr, then the first 52 bytes of struct inet_diag_msg, the last eight the cookie.
+_SOCKET_BUFFER = 1 << 20
+# At most a struct inet_diag_msg with a tcp_info (sock_diag_broadcast_destroy_work).
+_MAX_MESSAGE = 4096
+# struct nlmsghdr, then the first 52 bytes of struct inet_diag_msg; the last eight are the cookie.
 _COOKIE = struct.Struct("=16x44xII")
-# So many are read at one go; the rest waits for the next.
-_MOST = 4096
+_MAX_MESSAGES_PER_READ = 4096
 
 
-class Notices(Protocol):
-    """What waits for notices in one namespace."""
+class DestroyEventListener(Protocol):
+    """A subscription to the destroy notifications of one namespace."""
 
     def fileno(self) -> int: ...
 
-    def cookies(self) -> frozenset[int] | None:
-        """Of the sockets told of since the last call, without waiting; None: some were lost."""
+    def take_cookies(self) -> frozenset[int] | None:
+        """The cookies of the sockets destroyed since the last call, without waiting.
+
+        None: the kernel dropped notifications. Raises OSError.
+        """
 
     def close(self) -> None: ...
 
 
-class NoticeSocket:
-    """A socket that is told of every TCP and UDP socket destroyed in its namespace.
+class DestroyEventSocket:
+    """A netlink socket subscribed to the destruction of TCP and UDP sockets in its namespace.
 
     While it is open, it keeps the namespace alive.
     """
@@ -60,11 +63,11 @@ class NoticeSocket:
     def close(self) -> None:
         self._sock.close()
 
-    def cookies(self) -> frozenset[int] | None:
-        found: set[int] = set()
-        for _notice in range(_MOST):
+    def take_cookies(self) -> frozenset[int] | None:
+        cookies: set[int] = set()
+        for _message in range(_MAX_MESSAGES_PER_READ):
             try:
-                datagram = self._sock.recv(_LONGEST, socket.MSG_DONTWAIT)
+                datagram = self._sock.recv(_MAX_MESSAGE, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
             except OSError as error:
@@ -73,34 +76,34 @@ class NoticeSocket:
                 raise
             if len(datagram) >= _COOKIE.size:
                 low, high = _COOKIE.unpack_from(datagram)
-                found.add(high << 32 | low)
-        return frozenset(found)
+                cookies.add(high << 32 | low)
+        return frozenset(cookies)
 
 
-def open_notices() -> NoticeSocket:
-    """In the caller's network namespace. Raises OSError."""
-    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-    sock = socket.socket(socket.AF_NETLINK, kind, NETLINK_SOCK_DIAG)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        sock.bind((0, 0))
-        for group in GROUPS:
-            sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
-    except BaseException:
-        sock.close()
-        raise
-    return NoticeSocket(sock)
+def subscribe() -> DestroyEventSocket:
+    """Subscribe in the caller's network namespace. Raises OSError."""
+    return DestroyEventSocket(
+        open_netlink(NETLINK_SOCK_DIAG, groups=GROUPS, receive_buffer=_SOCKET_BUFFER)
+    )
 
 
-def wait(notices: Sequence[Notices], seconds: float) -> bool:
-    """Until a notice waits in any of them, at most so long; whether one does."""
+def wait(listeners: Sequence[DestroyEventListener], seconds: float) -> bool:
+    """Wait until any listener has a notification, at most so many seconds.
+
+    Returns True if one has.
+    """
     poll = select.poll()
-    for each in notices:
-        poll.register(each.fileno(), select.POLLIN)
+    for listener in listeners:
+        poll.register(listener.fileno(), select.POLLIN)
     return bool(poll.poll(max(0.0, seconds) * 1000))
 
 
-def any_of(notices: Sequence[Notices], cookies: Collection[int]) -> bool:
-    """Take what waits in all of them: whether it tells, or might tell, of one of these sockets."""
-    told = [each.cookies() for each in notices]
-    return any(each is None or not each.isdisjoint(cookies) for each in told)
+def any_destroyed(listeners: Sequence[DestroyEventListener], cookies: Collection[int]) -> bool:
+    """Read the notifications of all listeners.
+
+    Returns True if one of these sockets was destroyed, or may have been: notifications were
+    dropped. Raises OSError.
+    """
+    # All are read, even if the first already decides.
+    taken = [listener.take_cookies() for listener in listeners]
+    return any(destroyed is None or not destroyed.isdisjoint(cookies) for destroyed in taken)
