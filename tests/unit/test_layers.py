@@ -40,14 +40,17 @@ def core(members: str, layers: str, *outside: str) -> Layer:
 CORE_LAYERS = {
     "agent": (
         "api policy drain destroy destroy.command destroy.planner destroy.engines guard query "
-        "selector selector.predicates verdicts sockets host netlink messages values errors"
+        "selector selector.predicates selector.tree verdicts sockets host netlink messages values "
+        "errors"
     ),
     "api": (
         "policy policy.schema drain destroy destroy.command destroy.planner destroy.engines guard "
-        "query selector selector.predicates verdicts sockets host netlink messages values errors"
+        "query selector selector.predicates selector.tree verdicts sockets host netlink messages "
+        "values errors"
     ),
     "policy": (
-        "destroy destroy.planner destroy.engines guard query selector selector.predicates verdicts "
+        "destroy destroy.planner destroy.engines guard query selector selector.predicates "
+        "selector.tree verdicts "
         "sockets host netlink messages values errors"
     ),
     "policy.schema": "policy guard selector selector.predicates verdicts netlink values",
@@ -64,8 +67,9 @@ CORE_LAYERS = {
     "destroy.engines": "destroy guard query sockets host netlink errors",
     "guard": "selector verdicts sockets host netlink messages values errors",
     "query": "selector verdicts sockets host netlink errors",
-    "selector": "selector.predicates verdicts sockets netlink values errors",
-    "selector.predicates": "selector verdicts sockets netlink values errors",
+    "selector": "selector.predicates selector.tree verdicts sockets netlink values errors",
+    "selector.predicates": "selector.tree verdicts sockets netlink values errors",
+    "selector.tree": "sockets netlink values errors",
     "verdicts": "sockets netlink errors",
     "sockets": "host netlink errors",
     "host": "netlink errors",
@@ -75,6 +79,9 @@ CORE_LAYERS = {
     "errors": "",
 }
 
+# Layers of several files of a folder that has its own row.
+MEMBERS = {"selector.tree": "selector.tree selector.kernel_filter selector.prefixes"}
+
 # What a layer imports from outside the project, beside the standard library.
 OUTSIDE = {"agent": ("pyroute2",)}
 
@@ -82,7 +89,7 @@ EVERY_CORE_LAYER = " ".join(CORE_LAYERS)
 
 LAYERS = {
     **{
-        name: core(name, f"{name} {below}", *OUTSIDE.get(name, ()))
+        name: core(MEMBERS.get(name, name), f"{name} {below}", *OUTSIDE.get(name, ()))
         for name, below in CORE_LAYERS.items()
     },
     "_module": Layer(
@@ -226,6 +233,7 @@ NEIGHBOURS = (
     "_core/host/host.py",
     "_core/policy/decide.py",
     "_core/query/find.py",
+    "_core/selector/keys.py",
     "_core/selector/tree.py",
     "_module/run.py",
 )
@@ -283,7 +291,12 @@ NEIGHBOURS = (
         (
             f"{CORE}/selector/tree.py",
             "import typing\nif typing.TYPE_CHECKING:\n    from ..guard import evaluator",
-            "selector may not import guard",
+            "selector.tree may not import guard",
+        ),
+        (
+            f"{CORE}/selector/predicates/owner.py",
+            "from .. import keys",
+            f"selector.predicates may not import selector ({CORE}/selector/keys.py)",
         ),
         (
             f"{CORE}/verdicts/stuck.py",

@@ -25,6 +25,7 @@ from .predicates import numeric
 from .predicates.address import ENDPOINT, EndpointIn, parse_device, parse_host
 from .predicates.owner import CgroupIs, PidIs, ProcessIs, UserIs
 from .predicates.socket import (
+    STATES_BY_NAME,
     CongestionIs,
     DeviceIs,
     FamilyIs,
@@ -33,10 +34,9 @@ from .predicates.socket import (
     PortIn,
     ProtocolIs,
     StateIs,
+    parse_state,
 )
-from .predicates.states import NAMES as STATES
-from .predicates.states import parse_state
-from .predicates.verdict_values import (
+from .predicates.verdict import (
     CLOCK_MAX_MS,
     STRANDED_ALLOWED,
     STUCK_ALLOWED,
@@ -68,7 +68,7 @@ _PROCESS = "the name of a command, as ps -o comm prints it"
 _CONGESTION = "the name of a congestion control algorithm, such as cubic"
 _ONE_OF_PROTOCOLS = f"one of: {', '.join(constants.PROTOCOLS)}"
 _ONE_OF_FAMILIES = f"one of: {', '.join(constants.FAMILIES)}"
-_STATE = f"one of: {', '.join(STATES)}"
+_STATE = f"one of: {', '.join(STATES_BY_NAME)}"
 
 
 def _protocol(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001

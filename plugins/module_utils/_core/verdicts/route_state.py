@@ -16,7 +16,7 @@ from ..netlink.route_get import RouteQuery, RouteReply
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
 from .interfaces import Interfaces
-from .routing import needs
+from .rule_dependencies import needs
 from .stranded import REROUTED, Path, is_link_local
 from .verdict import Verdict
 

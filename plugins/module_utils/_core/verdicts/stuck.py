@@ -12,12 +12,11 @@ of a closing connection is for how long nothing was taken from it, which may hav
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from ..netlink import constants
 from ..sockets.socket import Socket
-from .evidence import numbers
 from .tcp_timers import (
     PROBES_PROVE_MS,
     RTO_MAX_MS,
@@ -262,7 +261,7 @@ def verdicts(sock: Socket) -> list[Verdict] | None:
         if bound is None and not sock.tcp_info:
             return None
         if bound is not None and bound is not False and bound >= asked.get(name, rule.for_ms):
-            found.append(Verdict(name, bound, numbers(sock, rule.evidence)))
+            found.append(Verdict(name, bound, _numbers(sock, rule.evidence)))
     return found
 
 
@@ -281,3 +280,39 @@ def _proven(rule: _Rule, sock: Socket) -> int | bool | None:
         return rule.bound(sock, info)
     except KeyError:
         return None
+
+
+# struct tcp_info's field, and what its number is divided by.
+_FROM_INFO: Mapping[str, tuple[str, int]] = {
+    "retransmits": ("retransmits", 1),
+    "probes": ("probes", 1),
+    "backoff": ("backoff", 1),
+    "rto_ms": ("rto", 1000),
+    "unacknowledged_segments": ("unacked", 1),
+    "unsent_bytes": ("notsent_bytes", 1),
+    "peer_window_bytes": ("snd_wnd", 1),
+    "last_received_ms": ("last_data_recv", 1),
+    "last_ack_ms": ("last_ack_recv", 1),
+    "last_sent_ms": ("last_data_sent", 1),
+    "window_limited_ms": ("rwnd_limited", 1000),
+    "timeouts_ms": ("total_rto_time", 1),
+}
+_FROM_SOCK: Mapping[str, str] = {
+    "send_queue_bytes": "wqueue",
+    "recv_queue_bytes": "rqueue",
+    "next_try_ms": "expires",
+}
+
+
+def _numbers(sock: Socket, names: Iterable[str]) -> dict[str, int]:
+    """Those of these that this kernel told."""
+    info = sock.tcp_info or {}
+    told: dict[str, int] = {}
+    for name in names:
+        if name in _FROM_SOCK:
+            told[name] = getattr(sock.message, _FROM_SOCK[name])
+        else:
+            field, divisor = _FROM_INFO[name]
+            if field in info:
+                told[name] = info[field] // divisor
+    return told

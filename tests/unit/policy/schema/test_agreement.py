@@ -25,8 +25,8 @@ from linuxnet_sockets.policy.model import (
     SHORTEST_PER_MS,
 )
 from linuxnet_sockets.selector.predicates.numeric import QUANTITIES
-from linuxnet_sockets.selector.predicates.states import NAMES as STATES
-from linuxnet_sockets.selector.predicates.verdict_values import CLOCK_MAX_MS
+from linuxnet_sockets.selector.predicates.socket import STATES_BY_NAME
+from linuxnet_sockets.selector.predicates.verdict import CLOCK_MAX_MS
 from linuxnet_sockets.values import LARGEST, LONGEST_US, PORT_MAX, UID_MAX
 from linuxnet_sockets.verdicts.stranded import STRANDED
 from linuxnet_sockets.verdicts.stuck import STUCK
@@ -138,7 +138,7 @@ WORDS: list[tuple[tuple[Any, ...], Any]] = [
     ((*HERE, "action"), ACTIONS),
     ((*HERE, "match", "protocol"), constants.PROTOCOLS),
     ((*HERE, "match", "family"), constants.FAMILIES),
-    ((*HERE, "match", "state"), STATES),
+    ((*HERE, "match", "state"), STATES_BY_NAME),
     ((*HERE, "match", "stuck"), STUCK),
     ((*HERE, "match", "stranded"), STRANDED),
     ((*HERE, "while", "is"), ("present", "up")),

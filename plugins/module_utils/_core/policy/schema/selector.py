@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from ...netlink import constants
 from ...selector.predicates.numeric import QUANTITIES
-from ...selector.predicates.states import NAMES as STATES
-from ...selector.predicates.verdict_values import CLOCK_MAX_MS
+from ...selector.predicates.socket import STATES_BY_NAME
+from ...selector.predicates.verdict import CLOCK_MAX_MS
 from ...values import PORT_MAX, UID_MAX
 from ...verdicts.stranded import STRANDED
 from ...verdicts.stuck import STUCK
@@ -134,7 +134,7 @@ _PROPERTIES: dict[str, Schema] = {
         "inet6",
     ),
     "state": told(
-        one_or_more(words(STATES)),
+        one_or_more(words(STATES_BY_NAME)),
         "A state or a group of states, by the names of ss(8). Without it: what plain ss shows, all "
         "but listening, closed, time-wait and syn-recv. Written out (state: all) it says that all "
         "are meant.",

@@ -310,3 +310,21 @@ class CongestionIs(Leaf):
             return None if congestion is None else congestion in names
 
         return test
+
+
+# scan_state(), misc/ss.c of iproute2.
+_ALIASES = {
+    "close": constants.CLOSED,
+    "unconnected": constants.CLOSED,
+    "syn-rcv": constants.SYN_RECV,
+}
+STATES_BY_NAME = {
+    **{name: frozenset({number}) for name, number in constants.STATES.items()},
+    **{name: frozenset({number}) for name, number in _ALIASES.items()},
+    **constants.GROUPS,
+}
+
+
+def parse_state(value: object, path: Path) -> frozenset[int]:
+    """The states that a name, an alias or a group of ss(8) means."""
+    return STATES_BY_NAME[values.choice(value, path, STATES_BY_NAME, "state")]
