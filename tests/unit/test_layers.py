@@ -275,8 +275,8 @@ NEIGHBOURS = (
         ),
         (
             f"{CORE}/destroy/executor.py",
-            "from ..selector import tree",
-            f"destroy may not import selector ({CORE}/selector/tree.py)",
+            "from ..selector import keys",
+            f"destroy may not import selector ({CORE}/selector/keys.py)",
         ),
         (
             f"{CORE}/netlink/links.py",
