@@ -21,10 +21,10 @@ from plugins.plugin_utils._report.verdicts import describe
 from tests.integration.browser import Browser, Page
 from tests.integration.conftest import StartActor
 from tests.integration.controller import BIN, environment, python_inside
+from tests.support import sample_results
 from tests.support.topologies.networks import ip
 from tests.support.topologies.topology import Lab, Pair
 from tests.support.topologies.waiting import until
-from tests.unit.plugins.report import sample_results
 
 PORT = 8080
 # Names with markup and a direction mark, which the page must escape.

@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from linuxnet_sockets.netlink.inet_diag import DiagMessage
+from tests.support import selector_world as world
 from tests.support.topologies.states import FIN_WAIT2, IPPROTO_MPTCP, IPPROTO_UDPLITE, wait_for
 from tests.support.topologies.topology import Lab, LabNamespace
-from tests.unit.selector import world
 
 SO_MARK = 36  # include/uapi/asm-generic/socket.h
 _STATE_NAMES = {number: name for name, number in world.STATES.items()}

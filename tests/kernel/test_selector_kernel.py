@@ -26,9 +26,11 @@ from linuxnet_sockets.selector.parse import Selector, parse_selector
 from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.kernel import selector_crowd
 from tests.kernel.selector_crowd import Crowd
+from tests.support import generated_selectors
+from tests.support import selector_world as world
+from tests.support.oracles import reference_selector
+from tests.support.selector_world import Names
 from tests.support.topologies.topology import Lab, LabNamespace
-from tests.unit.selector import generated, reference, world
-from tests.unit.selector.world import Names
 
 _SLOW_FIXTURE = HealthCheck.function_scoped_fixture
 _EXTENSIONS = inet_diag.extension_bits([inet_diag.INFO, inet_diag.CONG])
@@ -80,7 +82,7 @@ def _true(selector: Mapping[str, Any], socks: Mapping[int, inet_diag.DiagMessage
     return {
         cookie
         for cookie, sock in socks.items()
-        if reference.truth(selector, selector_crowd.facts_of(sock, own)) is True
+        if reference_selector.truth(selector, selector_crowd.facts_of(sock, own)) is True
     }
 
 
@@ -102,7 +104,7 @@ def test_there_is_a_crowd(session: NamespaceSession) -> None:
     assert {("tcp", 10, 1), ("tcp", 10, 10), ("udp", 2, 7), ("udp", 10, 1)} <= kinds
 
 
-@given(selector=generated.selectors(expressions=False, verdicts=False))
+@given(selector=generated_selectors.selectors(expressions=False, verdicts=False))
 @settings(max_examples=120, deadline=None, suppress_health_check=[_SLOW_FIXTURE])
 @example(selector={"remote": "0.0.0.0/0", "state": "all"})
 @example(selector={"not": {"remote": "::/0"}, "state": "all"})
@@ -124,7 +126,7 @@ def test_what_is_found_is_what_the_reference_says(
     assert set(found) & sure <= one | other
 
 
-@given(selector=generated.selectors(expressions=False, verdicts=False))
+@given(selector=generated_selectors.selectors(expressions=False, verdicts=False))
 @settings(max_examples=60, deadline=None, suppress_health_check=[_SLOW_FIXTURE])
 def test_older_ops_and_no_filter_at_all_find_the_same(
     session: NamespaceSession, selector: dict[str, Any]
@@ -165,7 +167,7 @@ def _ss(host: LabNamespace, *filter_words: str) -> set[int]:
 
 
 def _as_ss(
-    session: NamespaceSession, host: LabNamespace, expression: reference.Expression | str
+    session: NamespaceSession, host: LabNamespace, expression: reference_selector.Expression | str
 ) -> None:
     """Compare what the expression finds with what ss prints, sockets that ended aside."""
     selector: dict[str, Any] = {"expression": expression, "protocol": ["tcp", "udp"]}
@@ -183,10 +185,10 @@ def _as_ss(
     assert found & lasting == printed & lasting
 
 
-@given(expression=generated.filters(exact=True))
+@given(expression=generated_selectors.filters(exact=True))
 @settings(max_examples=150, deadline=None, suppress_health_check=[_SLOW_FIXTURE])
 def test_an_expression_finds_what_ss_prints(
-    session: NamespaceSession, crowd: Crowd, expression: reference.Expression
+    session: NamespaceSession, crowd: Crowd, expression: reference_selector.Expression
 ) -> None:
     # ss does not compile a filter with dev, so the kernel's half of the rest is missing there. And
     # where its two halves disagree in two ways at once, it may show what is neither true nor false.

@@ -1,16 +1,20 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What all unit tests share."""
+"""Fixtures of all unit tests."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.unit.guard.machine import Machine
+from linuxnet_sockets.errors import NamespaceNotFound
+from linuxnet_sockets.host.namespaces import Namespace
+from tests.support.fake_kernel import FakeNetlinkSocket
+from tests.support.fake_machine import Machine
 
 # Tests with hypothesis do not fail for being slow: the machine may be busy with other things.
 settings.register_profile(
@@ -23,3 +27,26 @@ settings.load_profile("shared_machine")
 def machine(tmp_path: Path) -> Machine:
     """A machine with a fake kernel and processes, for each test its own."""
     return Machine(tmp_path)
+
+
+@pytest.fixture
+def spaces(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> dict[str, Namespace]:
+    """The namespaces of the made-up machine, by name: more may be added, and taken away."""
+    known = {"current": machine.namespace}
+
+    def resolve(names: Sequence[str], **_places: object) -> list[Namespace]:
+        (name,) = names
+        if name == "all":
+            return [each._replace(explicit=False) for each in known.values()]
+        if name not in known:
+            raise NamespaceNotFound(name)
+        return [known[name]]
+
+    def open_netlink(namespace: Namespace, protocol: int) -> FakeNetlinkSocket:
+        if namespace.name not in machine.kernel.namespaces:
+            raise NamespaceNotFound(namespace.name)
+        return machine.kernel.open(namespace, protocol)
+
+    monkeypatch.setattr(machine, "open", open_netlink)
+    monkeypatch.setattr("linuxnet_sockets.policy.evaluate.resolve", resolve)
+    return known

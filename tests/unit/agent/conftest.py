@@ -22,11 +22,8 @@ from linuxnet_sockets.agent.reporter import Teller
 from linuxnet_sockets.agent.sd_notify import Notify
 from linuxnet_sockets.errors import PackageMissing
 from linuxnet_sockets.host.namespaces import Namespace
-from tests.unit.guard.machine import ASKING, Machine
-from tests.unit.policy.conftest import spaces
-from tests.unit.policy.policies import document
-
-__all__ = ["spaces"]
+from tests.support.fake_machine import ASKING, Machine
+from tests.support.policy_documents import document
 
 
 def _raised(error: OSError) -> News:

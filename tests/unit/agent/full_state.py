@@ -13,7 +13,7 @@ from linuxnet_sockets.agent.policy_file import Refusal
 from linuxnet_sockets.agent.state import Account, Seen
 from linuxnet_sockets.policy.decide import Excess
 from linuxnet_sockets.policy.model import Limits
-from tests.unit.policy.policies import policy, rule
+from tests.support.policy_documents import policy, rule
 
 NOW = Clocks(1_700_000_000.0, 1_000.0, "boot")
 

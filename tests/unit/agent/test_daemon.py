@@ -21,11 +21,11 @@ from linuxnet_sockets.agent.policy_file import Refusal
 from linuxnet_sockets.agent.state import COUNT
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.policy.model import Policy
+from tests.support.destroy_calls import cookies_asked_for
 from tests.support.fake_kernel import faults
+from tests.support.fake_machine import LOCAL, connection
+from tests.support.policy_documents import rule
 from tests.unit.agent.conftest import Bench
-from tests.unit.destroy.orders import cookies_asked_for
-from tests.unit.guard.machine import LOCAL, connection
-from tests.unit.policy.policies import rule
 
 AT_ONCE = rule(hold=0)
 HELD = rule(hold="5s")

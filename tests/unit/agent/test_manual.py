@@ -21,10 +21,10 @@ from linuxnet_sockets.agent.numbers import metrics_of
 from linuxnet_sockets.agent.state import HELD_BACK
 from linuxnet_sockets.agent.status import OVERDUE, status_of
 from linuxnet_sockets.policy import decide
+from tests.support.fake_machine import connection
+from tests.support.policy_documents import rule
 from tests.unit.agent.conftest import Bench
 from tests.unit.agent.full_state import NOW, everything
-from tests.unit.guard.machine import connection
-from tests.unit.policy.policies import rule
 
 _RST = Path(__file__).parents[3] / "docs" / "docsite" / "rst"
 _GUIDE = (_RST / "agent.rst").read_text(encoding="utf-8")

@@ -17,10 +17,10 @@ import pytest
 
 from linuxnet_sockets.agent.policy_file import Refusal, read_policy
 from linuxnet_sockets.host.host import Host
+from tests.support.fake_machine import connection
+from tests.support.named_pipes import pipe
+from tests.support.policy_documents import document, rule
 from tests.unit.agent.conftest import Bench
-from tests.unit.guard.machine import connection
-from tests.unit.host.odd_files import pipe
-from tests.unit.policy.policies import document, rule
 
 
 def _match(**match: Any) -> bytes:

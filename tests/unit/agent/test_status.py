@@ -11,9 +11,9 @@ import pytest
 
 from linuxnet_sockets.agent.clocks import Clocks
 from linuxnet_sockets.agent.status import OVERDUE, as_of, is_healthy
+from tests.support.fake_machine import connection
+from tests.support.policy_documents import rule
 from tests.unit.agent.conftest import Bench
-from tests.unit.guard.machine import connection
-from tests.unit.policy.policies import rule
 
 KEYS = {
     "version",

@@ -14,9 +14,9 @@ from linuxnet_sockets.agent.clocks import Clocks
 from linuxnet_sockets.agent.state import HELD_BACK
 from linuxnet_sockets.agent.status import OVERDUE, as_of
 from linuxnet_sockets.agent.status_words import status_lines
+from tests.support.fake_machine import connection
+from tests.support.policy_documents import rule
 from tests.unit.agent.conftest import Bench
-from tests.unit.guard.machine import connection
-from tests.unit.policy.policies import rule
 
 AT_ONCE = rule(hold=0)
 

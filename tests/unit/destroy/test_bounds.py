@@ -20,6 +20,13 @@ from linuxnet_sockets.errors import (
 )
 from linuxnet_sockets.guard.limits import MaxSockets
 from linuxnet_sockets.host.namespaces import Namespace
+from tests.support.destroy_calls import (
+    DESTROY,
+    UNGUARDED,
+    cookies_asked_for,
+    outcomes_of,
+    run,
+)
 from tests.support.fake_kernel import FakeNetlinkSocket, FakeSocket
 from tests.support.fake_kernel.bytecode import AUTO
 from tests.support.fake_kernel.model import (
@@ -34,14 +41,7 @@ from tests.support.fake_kernel.model import (
     UDP,
     UDPLITE,
 )
-from tests.unit.destroy.orders import (
-    DESTROY,
-    UNGUARDED,
-    cookies_asked_for,
-    outcomes_of,
-    run,
-)
-from tests.unit.guard.machine import LOCAL, LOCAL6, REMOTE, REMOTE6, Machine, connection
+from tests.support.fake_machine import LOCAL, LOCAL6, REMOTE, REMOTE6, Machine, connection
 
 # Limits.
 

@@ -9,6 +9,14 @@ import errno
 
 import pytest
 
+from tests.support.destroy_calls import (
+    ALL,
+    UNGUARDED,
+    both_ways,
+    outcomes_of,
+    run,
+    when_destroying,
+)
 from tests.support.fake_kernel import FakeNamespace, FakeSocket
 from tests.support.fake_kernel.model import (
     BOUND_INACTIVE,
@@ -23,15 +31,7 @@ from tests.support.fake_kernel.model import (
     TIME_WAIT,
     UDP,
 )
-from tests.unit.destroy.orders import (
-    ALL,
-    UNGUARDED,
-    both_ways,
-    outcomes_of,
-    run,
-    when_destroying,
-)
-from tests.unit.guard.machine import LOCAL, LOCAL6, REMOTE, REMOTE6, Machine, connection
+from tests.support.fake_machine import LOCAL, LOCAL6, REMOTE, REMOTE6, Machine, connection
 
 
 def test_destroys_what_is_selected_and_nothing_else(machine: Machine) -> None:

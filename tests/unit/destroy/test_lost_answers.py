@@ -21,16 +21,16 @@ from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.netlink.connection import Connection
 from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
-from tests.support.fake_kernel import FakeNetlinkSocket, FakeSocket, faults
-from tests.support.fake_kernel.model import MPTCP
-from tests.unit.destroy.orders import (
+from tests.support.destroy_calls import (
     DESTROY,
     UNGUARDED,
     outcomes_of,
     run,
     when_destroying,
 )
-from tests.unit.guard.machine import Machine, connection
+from tests.support.fake_kernel import FakeNetlinkSocket, FakeSocket, faults
+from tests.support.fake_kernel.model import MPTCP
+from tests.support.fake_machine import Machine, connection
 
 
 @pytest.mark.parametrize("fault", [faults.overrun(), faults.lost()], ids=["overrun", "time-out"])

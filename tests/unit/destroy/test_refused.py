@@ -12,6 +12,13 @@ import pytest
 from linuxnet_sockets.errors import (
     HandlerMissing,
 )
+from tests.support.destroy_calls import (
+    ALL,
+    both_ways,
+    cookies_asked_for,
+    outcomes_of,
+    run,
+)
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import (
     CLOSING,
@@ -24,14 +31,7 @@ from tests.support.fake_kernel.model import (
     UDP,
     UDPLITE,
 )
-from tests.unit.destroy.orders import (
-    ALL,
-    both_ways,
-    cookies_asked_for,
-    outcomes_of,
-    run,
-)
-from tests.unit.guard.machine import LOCAL, REMOTE, Machine, connection
+from tests.support.fake_machine import LOCAL, REMOTE, Machine, connection
 
 
 def test_udplite_has_no_way_to_be_destroyed(machine: Machine) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.drain.timeline import Timeline
+from tests.support.drain_timeline import Timeline
 
 
 @pytest.fixture

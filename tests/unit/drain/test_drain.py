@@ -17,6 +17,8 @@ from linuxnet_sockets.errors import (
 )
 from linuxnet_sockets.guard.limits import MaxSockets
 from linuxnet_sockets.host.namespaces import Namespace
+from tests.support.destroy_calls import cookies_asked_for
+from tests.support.drain_timeline import QUIET, Timeline, left_of, outcomes_of
 from tests.support.fake_kernel import FakeSocket, faults
 from tests.support.fake_kernel.model import (
     CLOSE,
@@ -29,9 +31,7 @@ from tests.support.fake_kernel.model import (
     TIME_WAIT,
     UDP,
 )
-from tests.unit.destroy.orders import cookies_asked_for
-from tests.unit.drain.timeline import QUIET, Timeline, left_of, outcomes_of
-from tests.unit.guard.machine import LOCAL, LOCAL6, REMOTE, REMOTE6
+from tests.support.fake_machine import LOCAL, LOCAL6, REMOTE, REMOTE6
 
 UDP_MATCH = {"protocol": "udp", "state": "all"}
 

@@ -9,9 +9,9 @@ import pytest
 
 from linuxnet_sockets.drain.poll_interval import Pauses
 from linuxnet_sockets.host.namespaces import Namespace
+from tests.support.drain_timeline import FakeDestroyEvents, Timeline
 from tests.support.fake_kernel import FakeSocket
-from tests.unit.drain.timeline import FakeDestroyEvents, Timeline
-from tests.unit.guard.machine import LOCAL, REMOTE
+from tests.support.fake_machine import LOCAL, REMOTE
 
 
 def gaps(machine: Timeline) -> list[float]:

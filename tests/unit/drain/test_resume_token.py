@@ -17,10 +17,10 @@ from linuxnet_sockets.drain.report import Report
 from linuxnet_sockets.drain.resume_token import from_resume, to_resume
 from linuxnet_sockets.errors import InputError
 from linuxnet_sockets.host.namespaces import Namespace
+from tests.support.drain_timeline import QUIET, Timeline, outcomes_of
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import CLOSE_WAIT, UDP
-from tests.unit.drain.timeline import QUIET, Timeline, outcomes_of
-from tests.unit.guard.machine import LOCAL, REMOTE
+from tests.support.fake_machine import LOCAL, REMOTE
 
 DIGEST = "0" * 64
 BOOT = "e5accf53-2ad6-413f-9e7a-c74c5c41fc7b"

@@ -16,6 +16,7 @@ from linuxnet_sockets.query.record import extensions
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
+from tests.support.drain_timeline import QUIET, Timeline, left_of, outcomes_of
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import (
     CLOSE_WAIT,
@@ -28,8 +29,7 @@ from tests.support.fake_kernel.model import (
     SYN_SENT,
     UDP,
 )
-from tests.unit.drain.timeline import QUIET, Timeline, left_of, outcomes_of
-from tests.unit.guard.machine import LOCAL, REMOTE, connection
+from tests.support.fake_machine import LOCAL, REMOTE, connection
 
 
 def subject_of(machine: Timeline, sock: FakeSocket) -> Socket:

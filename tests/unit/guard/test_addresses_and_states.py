@@ -18,7 +18,7 @@ from tests.support.fake_kernel.model import (
     UDP,
     UDPLITE,
 )
-from tests.unit.guard.machine import (
+from tests.support.fake_machine import (
     LOCAL,
     LOCAL6,
     REMOTE,

@@ -11,7 +11,7 @@ import pytest
 
 from linuxnet_sockets.guard import management
 from tests.support.fake_kernel.model import MPTCP, UDP
-from tests.unit.guard.machine import (
+from tests.support.fake_machine import (
     ASKING,
     LOCAL,
     LOCAL6,

@@ -18,8 +18,8 @@ from linuxnet_sockets.errors import InputError, ProtectFileError
 from linuxnet_sockets.guard.options import SWITCHES
 from linuxnet_sockets.guard.reason import RULES
 from tests.support.fake_kernel.model import TIME_WAIT, UDP
-from tests.unit.guard.machine import LOCAL, REMOTE, FakeSocket, Machine, connection
-from tests.unit.host.odd_files import pipe
+from tests.support.fake_machine import LOCAL, REMOTE, FakeSocket, Machine, connection
+from tests.support.named_pipes import pipe
 
 
 def write(machine: Machine, name: str, content: object) -> str:

@@ -15,7 +15,7 @@ from linuxnet_sockets.guard import holding
 from linuxnet_sockets.host import processes
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import SYN_RECV, TIME_WAIT
-from tests.unit.guard.machine import LOCAL, REMOTE, Machine, connection
+from tests.support.fake_machine import LOCAL, REMOTE, Machine, connection
 
 
 class Reading:

@@ -13,8 +13,8 @@ from linuxnet_sockets.host.cgroups import Cgroups
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.snapshot import Snapshot
 from linuxnet_sockets.sockets.socket import Socket
-from tests.unit.guard.machine import Machine
-from tests.unit.selector import world
+from tests.support import selector_world as world
+from tests.support.fake_machine import Machine
 
 
 def made(mount: Path, path: str) -> int:

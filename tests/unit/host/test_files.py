@@ -25,7 +25,7 @@ from linuxnet_sockets.host.files import (
     read_regular_file,
     write_atomic,
 )
-from tests.unit.host.odd_files import pipe
+from tests.support.named_pipes import pipe
 
 
 def test_read_returns_the_whole_file(tmp_path: Path) -> None:

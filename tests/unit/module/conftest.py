@@ -14,7 +14,7 @@ from plugins.module_utils._core.host.namespaces import Namespace
 from plugins.module_utils._module import facts, info
 from plugins.module_utils._module.run import Answer, Request, Work
 from tests.support.fake_kernel import FakeNetlinkSocket
-from tests.unit.guard.machine import Machine
+from tests.support.fake_machine import Machine
 
 
 class Target(Machine):

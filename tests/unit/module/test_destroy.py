@@ -16,7 +16,7 @@ from plugins.module_utils._module.outcomes import _ADVICE
 from plugins.module_utils._module.run import Answer
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import CLOSE_WAIT, LISTEN, UDP
-from tests.unit.guard.machine import LOCAL, LOCAL6, REMOTE, REMOTE6, connection
+from tests.support.fake_machine import LOCAL, LOCAL6, REMOTE, REMOTE6, connection
 from tests.unit.module.conftest import Target, numbers
 
 ALL = {"state": "all", "protocol": ["tcp", "udp"]}

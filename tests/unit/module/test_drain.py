@@ -14,10 +14,10 @@ from plugins.module_utils._core.guard import holding
 from plugins.module_utils._core.query.record import RECORD_KEYS
 from plugins.module_utils._module import drain
 from plugins.module_utils._module.run import Answer, Request
+from tests.support.drain_timeline import QUIET, Timeline
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import UDP
-from tests.unit.drain.timeline import QUIET, Timeline
-from tests.unit.guard.machine import LOCAL, REMOTE
+from tests.support.fake_machine import LOCAL, REMOTE
 from tests.unit.module.conftest import numbers
 from tests.unit.module.test_documentation import module
 

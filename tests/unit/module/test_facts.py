@@ -15,7 +15,7 @@ from plugins.module_utils._core.verdicts.stuck import STUCK
 from plugins.module_utils._module.facts import gather
 from tests.support.fake_kernel import FakeRoute, FakeSocket
 from tests.support.fake_kernel.model import CLOSE, CLOSE_WAIT, LISTEN, UDP
-from tests.unit.guard.machine import LOCAL, REMOTE, connection
+from tests.support.fake_machine import LOCAL, REMOTE, connection
 from tests.unit.module.conftest import Target
 
 CACHEABLE = 64 * 1024

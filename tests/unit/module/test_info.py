@@ -14,7 +14,7 @@ from plugins.module_utils._module import summary
 from plugins.module_utils._module.info import look
 from tests.support.fake_kernel import FakeRoute, FakeSocket
 from tests.support.fake_kernel.model import CLOSE_WAIT, LISTEN, UDP
-from tests.unit.guard.machine import LOCAL, REMOTE, connection
+from tests.support.fake_machine import LOCAL, REMOTE, connection
 from tests.unit.module.conftest import Target
 
 TCPDIAG_GETSOCK = 18

@@ -19,11 +19,11 @@ from plugins.module_utils._core.query.record import RECORD_KEYS
 from plugins.module_utils._module import policy as policy_work
 from plugins.module_utils._module.policy import work
 from plugins.module_utils._module.run import Answer
-from tests.unit.guard.machine import connection
+from tests.support.fake_machine import connection
+from tests.support.policy_documents import document as written
+from tests.support.policy_documents import rule
 from tests.unit.module.conftest import Target, numbers
 from tests.unit.module.test_documentation import module, text
-from tests.unit.policy.policies import document as written
-from tests.unit.policy.policies import rule
 
 KILL = rule("kill", hold=0)
 TELL = rule("tell", hold=0, action="report")

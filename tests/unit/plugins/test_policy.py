@@ -18,8 +18,8 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 
 from linuxnet_sockets.policy import model
-from tests.unit.policy.policies import document as written
-from tests.unit.policy.policies import rule
+from tests.support.policy_documents import document as written
+from tests.support.policy_documents import rule
 
 # `make setup` links the checkout here, so that Ansible finds it.
 _COLLECTIONS = Path(__file__).resolve().parents[3] / ".build" / "collections"

@@ -5,12 +5,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +15,7 @@ from hypothesis import strategies as st
 from plugins.plugin_utils._formatting import duration_text, endpoint_text, size_text
 from plugins.plugin_utils._socket_columns import COLUMNS
 from plugins.plugin_utils._text_table import TableError, format_table
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.support.ansible_template import templated
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -218,31 +212,6 @@ def test_each_record_is_one_line_within_the_width(
 
     assert len(shown.split("\n")) == len(records) + 2
     assert all(len(line) <= width for line in f"{shown}\n{named}".split("\n"))
-
-
-def templated(expression: str, records: object) -> subprocess.CompletedProcess[str]:
-    """Evaluate a template expression with Ansible and the collection from the checkout."""
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")
-    }
-    return subprocess.run(
-        [
-            Path(sys.executable).with_name("ansible"),
-            "localhost",
-            "-m",
-            "ansible.builtin.debug",
-            "-a",
-            json.dumps({"msg": "{{ " + expression + " }}"}),
-            "-e",
-            json.dumps({"records": records}),
-        ],
-        cwd=ROOT,
-        env={**inherited, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "true"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_ansible_runs_the_filter() -> None:

@@ -12,6 +12,7 @@ from linuxnet_sockets.policy import backoff, decide, holds
 from linuxnet_sockets.policy.budget import Kept
 from linuxnet_sockets.policy.decide import Engine
 from linuxnet_sockets.policy.holds import PATIENCE_MS
+from tests.support.policy_documents import policy, rule
 from tests.unit.policy.looks import (
     HERE,
     THERE,
@@ -23,7 +24,6 @@ from tests.unit.policy.looks import (
     told,
     unseen,
 )
-from tests.unit.policy.policies import policy, rule
 
 ONE, TWO, THREE = decoded(1), decoded(2), decoded(3)
 

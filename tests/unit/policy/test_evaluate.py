@@ -16,8 +16,8 @@ from linuxnet_sockets.policy.parse import parse_policy
 from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.support.fake_kernel import FakeRoute
 from tests.support.fake_kernel.model import TCP, UDP, FakeAddress
-from tests.unit.guard.machine import LOCAL, SECOND_LOCAL, Machine, connection
-from tests.unit.policy.policies import document, rule
+from tests.support.fake_machine import LOCAL, SECOND_LOCAL, Machine, connection
+from tests.support.policy_documents import document, rule
 
 UP = 0x11043
 DOWN = 0x1002

@@ -26,7 +26,7 @@ from linuxnet_sockets.destroy.outcomes import Result
 from linuxnet_sockets.policy.budget import Kept
 from linuxnet_sockets.policy.decide import Decision, Enforced, Engine
 from linuxnet_sockets.policy.evaluate import Judgement, Unseen
-from tests.unit.policy import policies
+from tests.support import policy_documents as policies
 from tests.unit.policy.looks import HERE, THERE, Place, decoded, look, unseen
 
 PLACES = (HERE, THERE)

@@ -16,9 +16,9 @@ from linuxnet_sockets.messages import path_text, warning_text
 from linuxnet_sockets.policy.satisfiability import satisfiable, says_which
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.selector.tree import Node
-from tests.unit.policy.policies import People, policy, rule
-from tests.unit.selector.generated import selectors, sockets
-from tests.unit.selector.world import Names, decoded, world_of
+from tests.support.generated_selectors import selectors, sockets
+from tests.support.policy_documents import People, policy, rule
+from tests.support.selector_world import Names, decoded, world_of
 
 
 def tree(match: Any, role: str = "find") -> Node:

@@ -17,7 +17,7 @@ from linuxnet_sockets.policy import backoff, model
 from linuxnet_sockets.policy.parse import parse_policy
 from linuxnet_sockets.policy.schema.policy import SCHEMA
 from linuxnet_sockets.policy.while_ import parse_condition
-from tests.unit.policy.policies import People
+from tests.support.policy_documents import People
 
 _PAGE = Path(__file__).parents[3] / "docs" / "docsite" / "rst" / "policy.rst"
 _TEXT = _PAGE.read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ import pytest
 
 from linuxnet_sockets.policy.parse import parse_policy
 from linuxnet_sockets.policy.same import same_rule
-from tests.unit.policy.policies import People, document, policy, rule
+from tests.support.policy_documents import People, document, policy, rule
 
 RULES: list[dict[str, Any]] = [
     rule(),

@@ -15,7 +15,7 @@ import pytest
 from linuxnet_sockets.errors import PolicyErrors, ProtectFileError
 from linuxnet_sockets.messages import describe, path_text
 from linuxnet_sockets.policy.parse import AnyNames, parse_policy
-from tests.unit.policy.policies import People, document, policy, rule
+from tests.support.policy_documents import People, document, policy, rule
 
 
 def refused(value: Any) -> dict[str, str]:

@@ -16,10 +16,10 @@ from linuxnet_sockets.policy.decide import Engine
 from linuxnet_sockets.policy.model import Policy
 from linuxnet_sockets.policy.parse import parse_policy
 from linuxnet_sockets.policy.reconcile import Pass, enforce_once, run_pass
+from tests.support.destroy_calls import cookies_asked_for, when_destroying
 from tests.support.fake_kernel import FakeNetlinkSocket, FakeSocket
-from tests.unit.destroy.orders import cookies_asked_for, when_destroying
-from tests.unit.guard.machine import LOCAL, Machine, connection
-from tests.unit.policy.policies import document, rule
+from tests.support.fake_machine import LOCAL, Machine, connection
+from tests.support.policy_documents import document, rule
 
 pytestmark = pytest.mark.usefixtures("spaces")
 

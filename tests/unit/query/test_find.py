@@ -16,7 +16,7 @@ from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import FakeRoute
-from tests.unit.guard.machine import LOCAL, Machine, connection
+from tests.support.fake_machine import LOCAL, Machine, connection
 
 DUMP, GETADDR, GETROUTE = 20, 22, 26
 # Of sockets of both families (TCPDIAG_GETSOCK); to rtnetlink the number is RTM_GETLINK.

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from linuxnet_sockets.errors import InputError
 from linuxnet_sockets.selector.parse import parse_selector
-
-from .world import Names, World, decoded, facts
+from tests.support.selector_world import Names, World, decoded, facts
 
 
 def matches(expression: str, **given: Any) -> bool | None:

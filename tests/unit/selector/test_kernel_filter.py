@@ -20,8 +20,7 @@ from linuxnet_sockets.selector.kernel_filter import MAX_PROGRAMS
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import bytecode
-
-from .world import Names, World, decoded, facts, sixteen
+from tests.support.selector_world import Names, World, decoded, facts, sixteen
 
 
 def _programs(selector: Any, protocol: str = "tcp", family: str = "inet", **options: Any) -> Any:

@@ -16,8 +16,7 @@ from linuxnet_sockets.messages import describe
 from linuxnet_sockets.netlink import constants
 from linuxnet_sockets.selector.keys import FOREIGN, KEYS
 from linuxnet_sockets.selector.parse import Selector, parse_selector
-
-from .world import Names, World, decoded, facts
+from tests.support.selector_world import Names, World, decoded, facts
 
 
 def parse(value: object, role: str = "find") -> Selector:

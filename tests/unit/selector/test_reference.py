@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from linuxnet_sockets.errors import InputError
 from linuxnet_sockets.selector.parse import Selector, parse_selector
+from tests.support import generated_selectors
 from tests.support.fake_kernel import bytecode
-
-from . import generated, reference
-from .world import STATES, Names, decoded, sixteen, world_of
+from tests.support.oracles.reference_selector import Expression, truth
+from tests.support.selector_world import STATES, Names, decoded, sixteen, world_of
 
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 _REFUSED = (
@@ -67,34 +67,36 @@ def _dumped(selector: Selector, facts: Mapping[str, Any], exact_ops: bool) -> bo
     return any(not program or bytecode.run(program, entry) for program in programs)
 
 
-@given(generated.selectors(expressions=False), generated.sockets())
+@given(generated_selectors.selectors(expressions=False), generated_selectors.sockets())
 @settings(max_examples=600, deadline=None)
-@example({"not": {"remote": "::/0"}}, generated.facts(family="inet6"))
-@example({"not": {"remote": "interface:nowhere0"}}, generated.facts())
-@example({"not": {"device": "nowhere0"}}, generated.facts())
+@example({"not": {"remote": "::/0"}}, generated_selectors.facts(family="inet6"))
+@example({"not": {"remote": "interface:nowhere0"}}, generated_selectors.facts())
+@example({"not": {"device": "nowhere0"}}, generated_selectors.facts())
 @example(
     {"superseded": {"silent_for": "1s"}, "local_port": 40000},
-    generated.facts(remote_port=0, info=dict.fromkeys(("last_data_recv", "last_ack_recv"), 0)),
+    generated_selectors.facts(
+        remote_port=0, info=dict.fromkeys(("last_data_recv", "last_ack_recv"), 0)
+    ),
 )
 def test_the_test_in_python_agrees_with_the_reference(
     selector: dict[str, Any], facts: dict[str, Any]
 ) -> None:
     world: Any = world_of(facts)
     matches = _parsed(selector).bind(world)
-    assert matches(decoded(facts, world)) is reference.truth(selector, facts)
+    assert matches(decoded(facts, world)) is truth(selector, facts)
 
 
-@given(generated.selectors(expressions=False), generated.sockets())
+@given(generated_selectors.selectors(expressions=False), generated_selectors.sockets())
 @settings(max_examples=300, deadline=None)
 def test_without_defaults_a_protecting_selector_covers_every_protocol_and_state(
     selector: dict[str, Any], facts: dict[str, Any]
 ) -> None:
     world: Any = world_of(facts)
     matches = _parsed(selector, role="protect").bind(world)
-    assert matches(decoded(facts, world)) is reference.truth(selector, facts, defaults=False)
+    assert matches(decoded(facts, world)) is truth(selector, facts, defaults=False)
 
 
-@given(generated.selectors(), generated.sockets(), st.booleans())
+@given(generated_selectors.selectors(), generated_selectors.sockets(), st.booleans())
 @settings(max_examples=800, deadline=None)
 def test_filter_and_test_together_find_just_what_is_true(
     selector: dict[str, Any], facts: dict[str, Any], exact_ops: bool
@@ -102,10 +104,10 @@ def test_filter_and_test_together_find_just_what_is_true(
     parsed = _parsed(selector)
     world: Any = world_of(facts)
     found = _dumped(parsed, facts, exact_ops) and parsed.bind(world)(decoded(facts, world))
-    assert (found is True) is (reference.truth(selector, facts) is True)
+    assert (found is True) is (truth(selector, facts) is True)
 
 
-@given(generated.selectors(), generated.sockets())
+@given(generated_selectors.selectors(), generated_selectors.sockets())
 @settings(max_examples=600, deadline=None)
 def test_the_filter_of_both_families_leaves_out_nothing_that_is_true(
     selector: dict[str, Any], facts: dict[str, Any]
@@ -116,16 +118,14 @@ def test_the_filter_of_both_families_leaves_out_nothing_that_is_true(
     if not program:
         return
     assert bytecode.audit(program, privileged=False) == 0
-    assert bytecode.run(program, _entry(facts)) or reference.truth(selector, facts) is not True
+    assert bytecode.run(program, _entry(facts)) or truth(selector, facts) is not True
 
 
-@given(generated.filters(exact=True), generated.sockets())
+@given(generated_selectors.filters(exact=True), generated_selectors.sockets())
 @settings(max_examples=600, deadline=None)
-def test_filters_of_ss_select_what_ss_would(
-    expression: reference.Expression, facts: dict[str, Any]
-) -> None:
+def test_filters_of_ss_select_what_ss_would(expression: Expression, facts: dict[str, Any]) -> None:
     selector = {"expression": expression, "protocol": ["tcp", "udp", "mptcp"]}
     parsed = _parsed(selector)
     world: Any = world_of(facts)
     found = _dumped(parsed, facts, True) and parsed.bind(world)(decoded(facts, world))
-    assert (found is True) is (reference.truth(selector, facts) is True)
+    assert (found is True) is (truth(selector, facts) is True)

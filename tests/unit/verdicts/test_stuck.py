@@ -30,7 +30,7 @@ from tests.support.fake_kernel.model import (
     TIME_WAIT,
     UDP,
 )
-from tests.unit.guard.machine import LOCAL, REMOTE, Machine
+from tests.support.fake_machine import LOCAL, REMOTE, Machine
 
 RETRANSMISSION, KEEPALIVE, TIMEWAIT, PERSIST = 1, 2, 3, 4
 MINUTE = 60_000

@@ -16,7 +16,7 @@ from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import CLOSE_WAIT, ESTABLISHED, LISTEN
-from tests.unit.guard.machine import LOCAL, LOCAL6, REMOTE, REMOTE6, Machine
+from tests.support.fake_machine import LOCAL, LOCAL6, REMOTE, REMOTE6, Machine
 
 MINUTE = 60_000
 SILENT = {"last_data_recv": MINUTE, "last_ack_recv": MINUTE, "bytes_received": 5000}

@@ -32,7 +32,7 @@ from tests.support.fake_kernel.model import (
     UDP,
     UDPLITE,
 )
-from tests.unit.guard.machine import LOCAL, REMOTE, SECOND_LOCAL, Machine, connection
+from tests.support.fake_machine import LOCAL, REMOTE, SECOND_LOCAL, Machine, connection
 
 UNGUARDED = {"listeners": False, "unconnected": False, "kernel": False}
 ULP_INFO = 19

@@ -19,8 +19,7 @@ from plugins.plugin_utils._report.document import ReportError, build_host_report
 from plugins.plugin_utils._report.page import render_page
 from plugins.plugin_utils._report.text import render_text
 from plugins.plugin_utils._report.verdicts import VERDICTS, describe
-
-from .sample_results import (
+from tests.support.sample_results import (
     FAILED,
     MIXED,
     TIME,

@@ -18,8 +18,14 @@ from plugins.plugin_utils._report import page as page_module
 from plugins.plugin_utils._report.document import ReportError, build_report
 from plugins.plugin_utils._report.page import render_page
 from plugins.plugin_utils._report.verdicts import VERDICTS, describe
-
-from .sample_results import TIME, facts_result, info_result, mixed_report, record, verdict
+from tests.support.sample_results import (
+    TIME,
+    facts_result,
+    info_result,
+    mixed_report,
+    record,
+    verdict,
+)
 
 FOLDER = Path(page_module.__file__).parent
 VOID = {"input", "link", "meta", "br", "hr", "img"}

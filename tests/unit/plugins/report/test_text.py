@@ -12,9 +12,8 @@ import pytest
 
 from plugins.plugin_utils._report.document import ReportError, build_host_report, build_report
 from plugins.plugin_utils._report.text import render_text
-from tests.unit.plugins.test_text_table import templated
-
-from .sample_results import MIXED, TIME, info_result, mixed_report, record, verdict
+from tests.support.ansible_template import templated
+from tests.support.sample_results import MIXED, TIME, info_result, mixed_report, record, verdict
 
 
 def test_text_of_several_hosts() -> None:

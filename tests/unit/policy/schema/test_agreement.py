@@ -30,7 +30,7 @@ from linuxnet_sockets.selector.predicates.verdict import CLOCK_MAX_MS
 from linuxnet_sockets.values import LARGEST, LONGEST_US, PORT_MAX, UID_MAX
 from linuxnet_sockets.verdicts.stranded import STRANDED
 from linuxnet_sockets.verdicts.stuck import STUCK
-from tests.unit.policy.policies import document
+from tests.support.policy_documents import document
 from tests.unit.policy.schema.test_policy import VALID, by_parser, by_schema, places, with_value
 
 HERE = ("rules", 0)

@@ -28,10 +28,10 @@ from linuxnet_sockets.policy.schema.policy import SCHEMA
 from linuxnet_sockets.selector.keys import KEYS
 from linuxnet_sockets.verdicts.stranded import STRANDED
 from linuxnet_sockets.verdicts.stuck import STUCK
-from tests.unit.policy.policies import document
+from tests.support.generated_selectors import selectors
+from tests.support.policy_documents import document
+from tests.support.selector_world import Names
 from tests.unit.policy.test_conditions import CONDITIONS
-from tests.unit.selector.generated import selectors
-from tests.unit.selector.world import Names
 
 PUBLISHED = Path(__file__).parents[4] / "docs" / "docsite" / "policy.schema.json"
 VALIDATOR = jsonschema.Draft7Validator(SCHEMA)

@@ -14,7 +14,7 @@ from linuxnet_sockets.messages import describe
 from linuxnet_sockets.selector.parse import Selector, parse_selector
 from linuxnet_sockets.verdicts.stranded import STRANDED
 from linuxnet_sockets.verdicts.stuck import STUCK
-from tests.unit.selector.world import Names
+from tests.support.selector_world import Names
 
 
 def parse(selector: Any, role: str = "find") -> Selector:

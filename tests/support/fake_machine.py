@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A made-up machine: the fake kernel's sockets, and a /proc with the processes that hold them."""
+"""A fake machine: sockets of the fake kernel, and a /proc with the processes that own them."""
 
 from __future__ import annotations
 

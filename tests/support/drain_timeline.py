@@ -22,7 +22,7 @@ from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.query.record import extensions
 from linuxnet_sockets.selector.parse import parse_selector
 from tests.support.fake_kernel import FakeSocket
-from tests.unit.guard.machine import Machine, connection
+from tests.support.fake_machine import Machine, connection
 
 ALL = {"state": "all", "protocol": ["tcp", "udp"]}
 QUIET = {"last_data_sent": 60_000, "last_data_recv": 60_000}

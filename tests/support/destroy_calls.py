@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Carries out orders on the fake kernel, and reads what came of them."""
+"""Run destroy() on the fake kernel and read its outcomes and requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from linuxnet_sockets.destroy.model import DestroyOptions, Report
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.selector.parse import parse_selector
 from tests.support.fake_kernel import FakeNamespace, FakeSocket
-from tests.unit.guard.machine import Machine
+from tests.support.fake_machine import Machine
 
 DESTROY = 21
 ALL = {"state": "all"}
