@@ -16,8 +16,8 @@ from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.query import capabilities
 from linuxnet_sockets.sockets.session import NamespaceSession
+from tests.kernel.destroying import as_predicted, outcomes_of, run
 from tests.kernel.releases import release
-from tests.kernel.test_destroy_orders import as_predicted, outcomes_of, run
 from tests.support.topologies import states
 from tests.support.topologies.states import Held
 from tests.support.topologies.topology import LabNamespace, Pair

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.agent.running import RunningAgent
-from tests.kernel.stranded.connections import options_told
+from tests.kernel.socket_options import require_socket_options
 from tests.support.topologies.networks import Uplinks
 from tests.support.topologies.topology import Lab
 
@@ -22,7 +22,7 @@ StartAgent = Callable[..., RunningAgent]
 @pytest.fixture
 def uplinks(lab: Lab) -> Uplinks:
     made = Uplinks(lab)
-    options_told(made.host)
+    require_socket_options(made.host)
     return made
 
 

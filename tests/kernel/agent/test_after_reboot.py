@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from linuxnet_sockets.agent.clocks import read_clocks
-from tests.kernel.agent import machine
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import RunningAgent, alive
 from tests.kernel.agent.test_before_reboot import BOOT, ON_TRIAL, agent_of
+from tests.support import guest
 from tests.support.topologies.networks import Talk, Uplinks, ip
 from tests.support.topologies.waiting import until
 
@@ -47,8 +47,8 @@ class Again:
 
 @pytest.fixture
 def disk() -> Iterator[Path]:
-    disk = machine.lasting_disk(2)
-    with machine.clock_set_right():
+    disk = guest.lasting_disk(2)
+    with guest.clock_set_right():
         yield disk
 
 
@@ -113,11 +113,11 @@ def test_a_trial_is_over(again: Again) -> None:
 
 
 def test_a_clock_that_was_set_back_does_not_prolong_a_trial(again: Again) -> None:
-    machine.step(-machine.DAY_S)
+    guest.step(-guest.DAY_S)
     agent, _talk = again.start("trial, bounded")
     until(
         lambda: agent.status()["inhibited_by"] == "unconfirmed",
         "it is over",
-        seconds=max(0.0, 100 - machine.boottime()) + _LATE_S,
+        seconds=max(0.0, 100 - guest.boottime()) + _LATE_S,
     )
-    assert machine.boottime() >= 100
+    assert guest.boottime() >= 100

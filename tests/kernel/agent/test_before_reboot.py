@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from linuxnet_sockets.agent.clocks import read_clocks
-from tests.kernel.agent import machine
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import RunningAgent, policy
+from tests.support import guest
 from tests.support.topologies.topology import Lab
 
 # The agents' states, each with what was bidden: by name of the directory.
@@ -39,7 +39,7 @@ ON_TRIAL = policy(
 
 @pytest.fixture
 def disk() -> Path:
-    return machine.lasting_disk(1)
+    return guest.lasting_disk(1)
 
 
 def agent_of(agent: RunningAgent, disk: Path, name: str) -> RunningAgent:
@@ -51,7 +51,7 @@ def agent_of(agent: RunningAgent, disk: Path, name: str) -> RunningAgent:
 
 def test_pauses_and_trials_are_left(disk: Path, lab: Lab, start_agent: StartAgent) -> None:
     # Once the short ones are over by the clock, they have long to go by the next boot's.
-    assert machine.boottime() > 5
+    assert guest.boottime() > 5
     (disk / BOOT).write_text(json.dumps(read_clocks("/proc")._asdict()))
     agent = start_agent(lab.namespace("host"), ON_TRIAL, start=False)
     for name, (command, *words) in LEFT.items():

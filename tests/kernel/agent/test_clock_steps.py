@@ -13,10 +13,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kernel.agent import machine
 from tests.kernel.agent.conftest import StartAgent
-from tests.kernel.agent.machine import DAY_S
 from tests.kernel.agent.running import RunningAgent, alive, policy
+from tests.support import guest
+from tests.support.guest import DAY_S
 from tests.support.topologies.networks import Talk, Uplinks, ip
 from tests.support.topologies.waiting import until
 
@@ -32,8 +32,8 @@ _LATE_S = 25.0
 
 @pytest.fixture(autouse=True)
 def _a_clock_of_our_own() -> Iterator[None]:
-    machine.only_in_a_guest()
-    with machine.clock_set_right():
+    guest.only_in_a_guest()
+    with guest.clock_set_right():
         yield
 
 
@@ -68,7 +68,7 @@ def test_a_hold_lasts_as_long_as_it_says(
     _lose_address(uplinks)
     _is_told(agent, "hold")
     told = time.monotonic()
-    machine.step(step)
+    guest.step(step)
     _lives_until(began + 5, doomed)
     assert _died(doomed, _LATE_S) < told + 5 + _LATE_S
     agent.looked_again()
@@ -86,7 +86,7 @@ def test_a_pause_lasts_as_long_as_it_says(
     assert agent.command("pause", "--for", "15s")[0] == 0
     ends = time.monotonic() + 15
     until(lambda: agent.status()["inhibited_by"] == "paused", "it is paused", seconds=10)
-    machine.step(step)
+    guest.step(step)
     _lose_address(uplinks)
     _is_told(agent, "inhibited")
     assert 0 < agent.status()["pause"]["remaining_s"] <= 15
@@ -103,7 +103,7 @@ def test_a_trial_ends_in_time_though_the_clock_was_set_back(
     one, two = uplinks.tcp(uplinks.service4), uplinks.tcp(uplinks.service6)
     agent = _on_trial(uplinks, start_agent, "20s")
     ends = time.monotonic() + 20
-    machine.step(_BACK)
+    guest.step(_BACK)
     _lose_address(uplinks)
     assert _died(one, 10) < ends
     assert agent.status()["inhibited_by"] is None
@@ -120,7 +120,7 @@ def test_a_trial_is_over_at_once_where_the_clock_says_so(
     """For the very first look after it was set forward; nobody told the agent."""
     talk = uplinks.tcp(uplinks.service6)
     agent = _on_trial(uplinks, start_agent, "10m")
-    machine.step(_FORWARD)
+    guest.step(_FORWARD)
     _nothing_more(uplinks, agent, talk)
     assert agent.command("confirm") == (0, "confirmed\n")
     _died(talk, _LATE_S)

@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from tests.kernel.agent import machine
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import RunningAgent, alive, policy
+from tests.support import guest
 from tests.support.topologies.networks import Talk, Uplinks, ip
 from tests.support.topologies.waiting import until
 
@@ -26,14 +26,14 @@ _HOLD_S, _OVER_S, _LONG_S, _SLEEP_S = 6, 80, 140, 100
 
 @pytest.fixture(autouse=True)
 def _a_machine_that_may_sleep() -> None:
-    machine.only_in_a_guest()
-    reason = machine.cannot_sleep()
+    guest.only_in_a_guest()
+    reason = guest.cannot_sleep()
     if reason is not None:
         pytest.skip(reason)
 
 
 def _sleep(seconds: int) -> None:
-    slept = machine.sleep(seconds)
+    slept = guest.sleep(seconds)
     # The clock that wakes it, and the one that the kernel asks then, have whole seconds.
     assert slept >= seconds - 3, f"it slept {slept:.1f} s only"
 
@@ -74,7 +74,7 @@ def test_holds_begin_anew_and_pauses_and_trials_go_on(
     held, held_talk = sleepers.start(uplinks.service4, hold=f"{_HOLD_S}s")
     saved, saved_talk = sleepers.start(uplinks.wlan4_gateway, hold=f"{_HOLD_S}s")
     trial, trial_talk = sleepers.start(uplinks.service6, within=f"{_OVER_S}s")
-    began = machine.boottime()
+    began = guest.boottime()
     assert longer.command("pause", "--for", f"{_LONG_S}s")[0] == 0
     assert over.command("pause", "--for", f"{_OVER_S}s")[0] == 0
     until(lambda: over.status()["inhibited_by"] == "paused", "it is paused", seconds=3)
@@ -106,11 +106,11 @@ def test_holds_begin_anew_and_pauses_and_trials_go_on(
     _is_told(trial, "inhibited")
     assert alive(trial_talk.sock)
     assert trial.status()["inhibited_by"] == "unconfirmed"
-    while machine.boottime() < began + _LONG_S:
+    while guest.boottime() < began + _LONG_S:
         assert alive(longer_talk.sock), "the pause ended too early"
         time.sleep(0.02)
     until(lambda: not alive(longer_talk.sock), "the longer pause is over")
-    assert machine.boottime() < began + _LONG_S + _LATE_S
+    assert guest.boottime() < began + _LONG_S + _LATE_S
     saved.looked_again()
     trial.looked_again()
     assert alive(saved_talk.sock)

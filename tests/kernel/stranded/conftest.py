@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.kernel.stranded.connections import NOTHING, Connections, options_told
+from tests.kernel.socket_options import require_socket_options
+from tests.kernel.stranded.connections import NOTHING, Connections
 from tests.support.topologies.networks import Uplinks, tun
 from tests.support.topologies.topology import Lab
 
@@ -19,7 +20,7 @@ from tests.support.topologies.topology import Lab
 @pytest.fixture
 def uplinks(lab: Lab) -> Uplinks:
     made = Uplinks(lab)
-    options_told(made.host)
+    require_socket_options(made.host)
     return made
 
 

@@ -9,11 +9,8 @@ import socket
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import pytest
-
 from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
-from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.query import find, record
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.session import NamespaceSession
@@ -144,16 +141,3 @@ class Connections:
         assert found == dict(expected.values())
         assert not any(told.values()), told
         assert all(told[cookie] is None for cookie in self._without_peer)
-
-
-def options_told(where: LabNamespace) -> None:
-    """Skip the test on a kernel that does not tell a socket's IP_TRANSPARENT and IP_FREEBIND."""
-    sock = where.socket(socket.AF_INET, socket.SOCK_STREAM)
-    sock.bind(("127.0.0.1", 0))
-    sock.listen()
-    with view_of(where) as session:
-        parsed = parse_selector({"state": "listening", "local": "127.0.0.1"}, names=session.host)
-        (found,) = find.find(session, parsed)
-    sock.close()
-    if inet_diag.SOCKOPT not in found.attributes:
-        pytest.skip("this kernel does not tell which options a socket has (INET_DIAG_SOCKOPT)")

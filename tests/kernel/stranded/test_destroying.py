@@ -14,16 +14,16 @@ import pytest
 
 from linuxnet_sockets.errors import InputError
 from tests.kernel.conftest import Diag
+from tests.kernel.destroying import outcomes_of, run
+from tests.kernel.socket_options import require_socket_options
 from tests.kernel.stranded.connections import (
     GONE,
     NOTHING,
     UNROUTABLE,
     Connections,
     chosen,
-    options_told,
     strandings,
 )
-from tests.kernel.test_destroy_orders import outcomes_of, run
 from tests.support.topologies import states
 from tests.support.topologies.networks import Talk, Uplinks, ip
 from tests.support.topologies.states import Held
@@ -52,7 +52,7 @@ def _without_addresses(pair: Pair) -> None:
 
 
 def test_every_state(pair: Pair, diag: Diag) -> None:
-    options_told(pair.client)
+    require_socket_options(pair.client)
     held = {name: make(pair) for name, make in _HELD.items()}
     cookies = {
         name: diag(each.where).of(each, "udp" if "udp" in name else "tcp").cookie

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.agent import machine
 from tests.kernel_matrix import ours
+from tests.support import guest
 
 _GUEST = Path(ours.__file__).parent / "guest"
 # Not a new one each time: it is part of the names of tests.
@@ -68,20 +68,20 @@ def test_no_environment_makes_a_guest(tmp_path: Path, monkeypatch: pytest.Monkey
 def touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where everything lands that would reach this machine's clock or power if nobody asked."""
     (tmp_path / "power").mkdir()
-    monkeypatch.setattr(machine, "_POWER", tmp_path / "power")
-    monkeypatch.setattr(machine, "_ALARM", tmp_path / "alarm")
+    monkeypatch.setattr(guest, "_POWER", tmp_path / "power")
+    monkeypatch.setattr(guest, "_ALARM", tmp_path / "alarm")
     monkeypatch.setattr(time, "clock_settime", lambda *_told: (tmp_path / "clock").touch())
     return tmp_path
 
 
 @pytest.mark.skipif(ours.not_ours() is None, reason="this is a guest")
 def test_here_nobody_sets_the_clock_or_sends_the_machine_to_sleep(touched: Path) -> None:
-    with pytest.raises(machine.NotOursError):
-        machine.step(0)
-    with pytest.raises(machine.NotOursError), machine.clock_set_right():
+    with pytest.raises(guest.NotOursError):
+        guest.step(0)
+    with pytest.raises(guest.NotOursError), guest.clock_set_right():
         pass
-    with pytest.raises(machine.NotOursError):
-        machine.sleep(1)
+    with pytest.raises(guest.NotOursError):
+        guest.sleep(1)
     assert [each.relative_to(touched).as_posix() for each in touched.rglob("*")] == ["power"]
 
 
