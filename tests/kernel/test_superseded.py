@@ -17,7 +17,7 @@ from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.query import find
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.session import NamespaceSession
-from linuxnet_sockets.verdicts.superseded import Heard
+from linuxnet_sockets.verdicts.superseded import PeerActivity
 from tests.support.topologies import takeover
 from tests.support.topologies.bed import KINDS, Bed, Live
 from tests.support.topologies.takeover import Call, Desk, Scene
@@ -92,8 +92,8 @@ class Stage(NamedTuple):
             selector = parse_selector({"local_port": list(ports)}, names=host)
             sockets = find.find(session, selector, extensions=_INFO, snapshot=snapshot)
             find.load(session, snapshot, ["heard"], sockets)
-            heard = Heard.of(snapshot)
-            return {each.remote_port: heard.verdict(each, _SILENT_MS) for each in sockets}
+            activity = PeerActivity.of(snapshot)
+            return {each.remote_port: activity.evidence(each, _SILENT_MS) for each in sockets}
 
 
 @pytest.fixture(scope="module")

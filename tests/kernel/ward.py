@@ -79,14 +79,14 @@ def bounds(sock: Socket) -> dict[str, int | None]:
 
 
 def _bound(sock: Socket, name: str) -> int | None:
-    if not stuck.judge(sock, name, 0):
+    if not stuck.evaluate(sock, name, 0):
         return None
-    if stuck.judge(sock, name, _EVER_MS):
+    if stuck.evaluate(sock, name, _EVER_MS):
         return _EVER_MS
     least, most = 0, _EVER_MS
     while most - least > 1:
         middle = (least + most) // 2
-        if stuck.judge(sock, name, middle):
+        if stuck.evaluate(sock, name, middle):
             least = middle
         else:
             most = middle

@@ -18,15 +18,15 @@ from .._core.sockets.session import NamespaceSession
 from .._core.sockets.snapshot import Snapshot
 from .._core.sockets.socket import Socket
 from .._core.verdicts import stuck
-from .._core.verdicts.route_state import EXTENSIONS, Network
+from .._core.verdicts.route_state import EXTENSIONS, RouteState
 from .._core.verdicts.stranded import STRANDED
 from .._core.verdicts.stuck import STUCK
 from .._core.verdicts.superseded import (
     DEFAULT_SILENT_MS,
-    Heard,
+    PeerActivity,
     Slot,
+    peer_key,
     silence_ms,
-    slot_of,
 )
 
 # So many sockets' routes are asked for at once, and so many are held meanwhile.
@@ -66,7 +66,7 @@ class VerdictTotals:
         """The verdicts upon it: complete when totals() is asked for."""
         found = stuck.verdicts(sock)
         judged = Judged(tuple(each.verdict for each in found) if found else _SOUND)
-        slot, silent = slot_of(sock), silence_ms(sock)
+        slot, silent = peer_key(sock), silence_ms(sock)
         if slot is not None and silent is not None and silent >= DEFAULT_SILENT_MS:
             judged.silent = slot, sock.cookie, silent
         if sock.has_remote:
@@ -76,10 +76,10 @@ class VerdictTotals:
         return judged
 
     def _ask(self) -> None:
-        network = Network.of(self._environment)
-        network.ask(sock for _judged, sock in self._waiting)
+        route_state = RouteState.of(self._environment)
+        route_state.load(sock for _judged, sock in self._waiting)
         for judged, sock in self._waiting:
-            found = network.verdicts(sock)
+            found = route_state.verdicts(sock)
             if found:
                 judged.stranded = tuple(each.verdict for each in found)
         self._waiting = []
@@ -97,11 +97,11 @@ class VerdictTotals:
         return counts
 
     def _superseded(self, silent: Sequence[tuple[Slot, int, int]]) -> int:
-        heard = Heard.of(self._environment)
-        heard.listen(self._view.diag, self._environment, (slot for slot, *_rest in silent))
+        activity = PeerActivity.of(self._environment)
+        activity.load(self._view.diag, self._environment, (slot for slot, *_rest in silent))
         return sum(
-            bool(heard.taken_over(slot, cookie, silent_ms))
-            and heard.serves(self._environment, slot[1])
+            bool(activity.find_successor(slot, cookie, silent_ms))
+            and activity.is_service_port(self._environment, slot[1])
             for slot, cookie, silent_ms in silent
         )
 

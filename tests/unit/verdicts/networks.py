@@ -13,7 +13,7 @@ from linuxnet_sockets.netlink import inet_diag, routes
 from linuxnet_sockets.netlink.connection import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Connection
 from linuxnet_sockets.sockets.snapshot import Snapshot
 from linuxnet_sockets.sockets.socket import Socket
-from linuxnet_sockets.verdicts.route_state import EXTENSIONS, Network
+from linuxnet_sockets.verdicts.route_state import EXTENSIONS, RouteState
 from linuxnet_sockets.verdicts.stranded import STRANDED
 from tests.support.fake_kernel import FakeKernel, FakeLink, FakeRoute, FakeSocket, model
 
@@ -76,21 +76,21 @@ class Networked:
             for sock in inet_diag.dump(diag, protocol, family, extensions=EXTENSIONS)
         ]
 
-    def network(self) -> tuple[Network, list[Socket]]:
+    def route_state(self) -> tuple[RouteState, list[Socket]]:
         """All sockets that were added, and what was found out of them."""
         snapshot = self.snapshot()
         sockets = self.sockets(snapshot)
-        network = Network.of(snapshot)
-        network.ask(sockets)
-        return network, sockets
+        route_state = RouteState.of(snapshot)
+        route_state.load(sockets)
+        return route_state, sockets
 
-    def judge(self, *added: FakeSocket) -> set[str]:
+    def evaluate(self, *added: FakeSocket) -> set[str]:
         """The names of what holds of the last of these sockets; `?` with one that is unknown."""
         self.here.add(*added)
-        network, sockets = self.network()
+        route_state, sockets = self.route_state()
         decoded = next(each for each in sockets if each.cookie == added[-1].cookie)
-        values = {name: network.judge(decoded, name) for name in STRANDED}
-        told = network.verdicts(decoded)
+        values = {name: route_state.evaluate(decoded, name) for name in STRANDED}
+        told = route_state.verdicts(decoded)
         held = {name for name, value in values.items() if value}
         unknown = {f"{name}?" for name, value in values.items() if value is None}
         assert (told is None) == (not held and bool(unknown))
@@ -99,8 +99,8 @@ class Networked:
 
     def evidence(self, sock: FakeSocket) -> dict[str, dict[str, object]]:
         self.here.add(sock)
-        network, (decoded,) = self.network()
-        found = network.verdicts(decoded)
+        route_state, (decoded,) = self.route_state()
+        found = route_state.verdicts(decoded)
         assert found is not None
         assert {each.for_ms for each in found} <= {None}
         return {each.verdict: each.evidence for each in found}

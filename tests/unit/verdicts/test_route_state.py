@@ -14,7 +14,7 @@ import pytest
 
 from linuxnet_sockets.errors import NetlinkError
 from linuxnet_sockets.netlink import links, routes
-from linuxnet_sockets.verdicts.route_state import Network
+from linuxnet_sockets.verdicts.route_state import RouteState
 from tests.support.fake_kernel import FakeAddress, FakeRoute, FakeRule, FakeSocket, faults, model
 from tests.unit.verdicts.networks import (
     ETH0,
@@ -48,10 +48,10 @@ def test_each_distinct_question_is_asked_once() -> None:
             for number in range(300)
         )
     )
-    network, sockets = net.network()
+    route_state, sockets = net.route_state()
     assert len(net.looked_up) == 20
-    assert all(network.verdicts(each) == [] for each in sockets)
-    network.ask(sockets)
+    assert all(route_state.verdicts(each) == [] for each in sockets)
+    route_state.load(sockets)
     assert len(net.looked_up) == 20
 
 
@@ -60,7 +60,7 @@ def test_sockets_with_one_peer_and_many_addresses_share_a_question() -> None:
     locals_ = [f"192.0.2.{number}" for number in range(10, 20)]
     net.here.addresses += [FakeAddress(each, 24, ETH0) for each in locals_]
     net.here.add(*(connection(each) for each in locals_))
-    net.network()
+    net.route_state()
     assert len(net.looked_up) == 1
 
 
@@ -71,9 +71,9 @@ def test_where_a_rule_goes_by_source_each_is_asked_for() -> None:
     net.here.rules.append(FakeRule(socket.AF_INET, 10, BY_RULE, source="192.0.2.12/32"))
     net.vpn(table=BY_RULE)
     net.here.add(*(connection(each) for each in locals_))
-    network, sockets = net.network()
+    route_state, sockets = net.route_state()
     assert len(net.looked_up) == 11
-    rerouted = [each.local for each in sockets if network.judge(each, "rerouted")]
+    rerouted = [each.local for each in sockets if route_state.evaluate(each, "rerouted")]
     assert rerouted == ["192.0.2.12"]
 
 
@@ -103,9 +103,9 @@ def test_rules_are_followed_with_what_the_socket_has(
 ) -> None:
     net = _by(rule)
     if caught is not None:
-        assert net.judge(connection(**caught)) == {"rerouted"}  # type: ignore[arg-type]
+        assert net.evaluate(connection(**caught)) == {"rerouted"}  # type: ignore[arg-type]
     if other is not None:
-        assert net.judge(connection(**{"local_port": 41_000, **other})) == set()  # type: ignore[arg-type]
+        assert net.evaluate(connection(**{"local_port": 41_000, **other})) == set()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -127,26 +127,26 @@ def test_what_a_rule_looks_at_and_the_kernel_does_not_tell_is_unknown(
     net.here.add(connection(**untold))  # type: ignore[arg-type]
     snapshot = net.snapshot()
     sockets = net.sockets(snapshot)
-    network = Network.of(snapshot)
-    network.ask(sockets)
-    assert [network.verdicts(each) for each in sockets] == [None]
-    assert network.judge(sockets[0], "address_gone") is False
+    route_state = RouteState.of(snapshot)
+    route_state.load(sockets)
+    assert [route_state.verdicts(each) for each in sockets] == [None]
+    assert route_state.evaluate(sockets[0], "address_gone") is False
 
 
 def test_rules_of_one_family_are_nothing_to_the_other() -> None:
     net = Networked()
     net.here.rules.append(FakeRule(socket.AF_INET, 10, BY_RULE, mark=(7, 0xFF)))
-    assert net.judge(connection(LOCAL6, REMOTE6, mark=None)) == set()
-    assert net.judge(connection(mark=None)) == ROUTE_UNKNOWN
+    assert net.evaluate(connection(LOCAL6, REMOTE6, mark=None)) == set()
+    assert net.evaluate(connection(mark=None)) == ROUTE_UNKNOWN
 
 
 def test_an_ipv4_address_that_is_gone_is_no_source_to_ask_by() -> None:
     net = Networked()
     net.drop(LOCAL)
     # Without rules by source the peer is asked for alone: it has a route.
-    assert net.judge(connection()) == {"address_gone"}
+    assert net.evaluate(connection()) == {"address_gone"}
     net.here.rules.append(FakeRule(socket.AF_INET, 10, BY_RULE, source="198.51.100.0/24"))
-    assert net.judge(connection()) == {"address_gone", *ROUTE_UNKNOWN}
+    assert net.evaluate(connection()) == {"address_gone", *ROUTE_UNKNOWN}
 
 
 def test_an_address_that_rules_may_lead_to_is_not_gone_for_sure() -> None:
@@ -154,24 +154,24 @@ def test_an_address_that_rules_may_lead_to_is_not_gone_for_sure() -> None:
     net.here.rules.append(FakeRule(socket.AF_INET, 10, BY_RULE, iif="eth0"))
     sock = connection("198.51.100.9", REMOTE)
     net.here.routes.append(FakeRoute("198.51.100.0/24", ((LO, None),), table=BY_RULE, kind=2))
-    assert net.judge(sock) == {"address_gone?", "rerouted?"}
+    assert net.evaluate(sock) == {"address_gone?", "rerouted?"}
     net.here.routes.pop()
-    assert net.judge(sock) == {"address_gone"}
+    assert net.evaluate(sock) == {"address_gone"}
     # As transparent proxies have it, which are protected for being transparent.
     net.here.routes.append(FakeRoute("0.0.0.0/0", ((LO, None),), table=BY_RULE, kind=2))
-    assert net.judge(sock) == {"address_gone"}
+    assert net.evaluate(sock) == {"address_gone"}
 
 
 def test_routes_for_certain_sources_make_a_device_without_a_route_unknown() -> None:
     net = Networked()
     net.here.routes.append(FakeRoute("2001:db8:e::/48", ((WG0, None),), source="2001:db8::/64"))
-    assert net.judge(connection(LOCAL6, REMOTE6, ifindex=WG0)) == ROUTE_UNKNOWN
+    assert net.evaluate(connection(LOCAL6, REMOTE6, ifindex=WG0)) == ROUTE_UNKNOWN
 
 
 def test_a_route_for_certain_sources_is_one() -> None:
     net = Networked()
     net.here.routes.append(FakeRoute("::/0", ((WG0, None),), source="2001:db8::/64"))
-    assert net.judge(connection(LOCAL6, REMOTE6, ifindex=WG0)) == set()
+    assert net.evaluate(connection(LOCAL6, REMOTE6, ifindex=WG0)) == set()
 
 
 def _between(net: Networked, change: Callable[[], None]) -> None:
@@ -189,7 +189,7 @@ def test_an_address_that_came_since_the_addresses_were_listed_is_held() -> None:
     net = Networked()
     net.drop(LOCAL6)
     _between(net, lambda: net.here.addresses.append(FakeAddress(LOCAL6, 64, ETH0)))
-    assert net.judge(connection(LOCAL6, REMOTE6)) == set()
+    assert net.evaluate(connection(LOCAL6, REMOTE6)) == set()
 
 
 def test_an_address_that_moved_meanwhile_strands_nobody() -> None:
@@ -202,7 +202,7 @@ def test_an_address_that_moved_meanwhile_strands_nobody() -> None:
         net.here.addresses.append(FakeAddress(LOCAL, 24, WG0))
 
     _between(net, move)
-    assert net.judge(connection()) == set()
+    assert net.evaluate(connection()) == set()
 
 
 def test_a_carrier_that_came_back_meanwhile_strands_nobody() -> None:
@@ -213,12 +213,12 @@ def test_a_carrier_that_came_back_meanwhile_strands_nobody() -> None:
         net.eth0.flags = 0x11043
 
     _between(net, plug)
-    assert net.judge(connection()) == set()
+    assert net.evaluate(connection()) == set()
 
 
 def test_where_nothing_is_wrong_the_interfaces_are_listed_once() -> None:
     net = Networked()
-    net.judge(connection())
+    net.evaluate(connection())
     kinds = [kind for kind, _payload in net.here.requests]
     assert (kinds.count(links.RTM_GETLINK), kinds.count(links.RTM_GETADDR)) == (1, 1)
     assert kinds.count(routes.RTM_GETRULE) == 1
@@ -229,10 +229,10 @@ def test_what_was_not_asked_is_unknown() -> None:
     net.here.add(connection())
     snapshot = net.snapshot()
     (decoded,) = net.sockets(snapshot)
-    network = Network.of(snapshot)
-    assert network.judge(decoded, "unroutable") is None
-    assert network.verdicts(decoded) is None
-    assert Network.of(snapshot) is network
+    route_state = RouteState.of(snapshot)
+    assert route_state.evaluate(decoded, "unroutable") is None
+    assert route_state.verdicts(decoded) is None
+    assert RouteState.of(snapshot) is route_state
 
 
 def test_answers_that_do_not_come_leave_their_sockets_unknown() -> None:
@@ -240,10 +240,10 @@ def test_answers_that_do_not_come_leave_their_sockets_unknown() -> None:
     net.here.add(connection())
     snapshot = net.snapshot()
     sockets = net.sockets(snapshot)
-    network = Network(snapshot)
+    route_state = RouteState(snapshot)
     net.here.faults.append(faults.lost())
-    network.ask(sockets)
-    assert network.verdicts(sockets[0]) is None
+    route_state.load(sockets)
+    assert route_state.verdicts(sockets[0]) is None
 
 
 def test_a_namespace_that_does_not_tell_its_rules_is_an_error() -> None:
@@ -253,7 +253,7 @@ def test_a_namespace_that_does_not_tell_its_rules_is_an_error() -> None:
     assert snapshot.addresses
     net.here.faults.append(faults.done_with(errno.EPERM))
     with pytest.raises(NetlinkError):
-        Network.of(snapshot)
+        RouteState.of(snapshot)
 
 
 def test_evidence_of_an_address_that_is_gone() -> None:
@@ -290,7 +290,7 @@ def test_evidence_of_another_way_without_a_carrier() -> None:
 
 def test_raw_bytes_of_a_question_by_mark_and_uid() -> None:
     net = _by(FakeRule(2, 10, BY_RULE, mark=(7, 0xFF), uids=(5, 5)))
-    net.judge(FakeSocket(local=LOCAL, local_port=1, remote=REMOTE, remote_port=2, mark=9, uid=5))
+    net.evaluate(FakeSocket(local=LOCAL, local_port=1, remote=REMOTE, remote_port=2, mark=9, uid=5))
     (payload,) = net.looked_up
     assert struct.pack("=HHI", 8, 16, 9) in payload
     assert struct.pack("=HHI", 8, 25, 5) in payload

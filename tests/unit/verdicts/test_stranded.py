@@ -41,7 +41,7 @@ BLACKHOLE, UNREACHABLE, PROHIBIT = 6, 7, 8
 @pytest.mark.parametrize(("local", "remote"), ENDS)
 @pytest.mark.parametrize("make", [connection, datagrams])
 def test_a_healthy_connection_is_not_stranded(make, local: str, remote: str) -> None:
-    assert Networked().judge(make(local, remote)) == set()
+    assert Networked().evaluate(make(local, remote)) == set()
 
 
 @pytest.mark.parametrize(("local", "remote"), ENDS)
@@ -49,7 +49,7 @@ def test_a_healthy_connection_is_not_stranded(make, local: str, remote: str) -> 
 def test_the_address_is_gone(make, local: str, remote: str) -> None:
     net = Networked()
     net.drop(LOCAL, LOCAL6)
-    assert net.judge(make(local, remote)) == {"address_gone"}
+    assert net.evaluate(make(local, remote)) == {"address_gone"}
 
 
 STATES = [
@@ -67,15 +67,15 @@ STATES = [
 def test_in_every_state_with_a_peer(state: int) -> None:
     net = Networked()
     net.drop(LOCAL)
-    assert net.judge(connection(state=state)) == {"address_gone"}
+    assert net.evaluate(connection(state=state)) == {"address_gone"}
 
 
 @pytest.mark.parametrize("state", [model.TIME_WAIT, model.NEW_SYN_RECV])
 def test_of_half_sockets_the_kernel_does_not_say_enough(state: int) -> None:
     net = Networked()
-    assert net.judge(connection(state=state)) == set()
+    assert net.evaluate(connection(state=state)) == set()
     net.drop(LOCAL)
-    assert net.judge(connection(state=state)) == {"address_gone?"}
+    assert net.evaluate(connection(state=state)) == {"address_gone?"}
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_without_a_peer_or_an_address_of_ones_own_there_is_nothing_to_judge(
 ) -> None:
     net = Networked()
     net.drop(LOCAL)
-    assert net.judge(sock) == ALL_UNKNOWN
+    assert net.evaluate(sock) == ALL_UNKNOWN
 
 
 def test_an_address_that_moved_to_another_link_is_not_gone() -> None:
@@ -103,8 +103,8 @@ def test_an_address_that_moved_to_another_link_is_not_gone() -> None:
     net.here.addresses += [FakeAddress(LOCAL, 24, WG0), FakeAddress(LOCAL6, 64, WG0)]
     net.unroute()
     net.vpn()
-    assert net.judge(connection()) == set()
-    assert net.judge(connection(LOCAL6, REMOTE6)) == set()
+    assert net.evaluate(connection()) == set()
+    assert net.evaluate(connection(LOCAL6, REMOTE6)) == set()
 
 
 def test_a_link_local_address_is_that_of_its_link() -> None:
@@ -115,10 +115,10 @@ def test_a_link_local_address_is_that_of_its_link() -> None:
         FakeRoute("fe80::/64", ((ETH0, None),)),
         FakeRoute("fe80::/64", ((WG0, None),)),
     ]
-    assert net.judge(there) == set()
-    assert net.judge(elsewhere) == {"address_gone"}
+    assert net.evaluate(there) == set()
+    assert net.evaluate(elsewhere) == {"address_gone"}
     net.drop(LINK_LOCAL)
-    assert net.judge(there) == {"address_gone"}
+    assert net.evaluate(there) == {"address_gone"}
 
 
 @pytest.mark.parametrize("flags", [0x40, 0x08, 0x20], ids=["tentative", "dadfailed", "deprecated"])
@@ -126,15 +126,15 @@ def test_an_address_is_held_whatever_its_flags_say(flags: int) -> None:
     net = Networked()
     net.drop(LOCAL6)
     net.here.addresses.append(FakeAddress(LOCAL6, 64, ETH0, flags=flags))
-    assert net.judge(connection(LOCAL6, REMOTE6)) == set()
+    assert net.evaluate(connection(LOCAL6, REMOTE6)) == set()
 
 
 def test_the_address_of_a_point_to_point_link_is_its_own_end() -> None:
     net = Networked()
     net.here.links.append(link(4, "tun0"))
     net.here.addresses.append(FakeAddress("10.8.0.2", 32, 4, peer="10.8.0.1"))
-    assert net.judge(connection("10.8.0.2", "10.8.0.1")) == set()
-    assert net.judge(connection("10.8.0.1", "10.8.0.2")) == {"address_gone"}
+    assert net.evaluate(connection("10.8.0.2", "10.8.0.1")) == set()
+    assert net.evaluate(connection("10.8.0.1", "10.8.0.2")) == {"address_gone"}
 
 
 @pytest.mark.parametrize(
@@ -143,14 +143,14 @@ def test_the_address_of_a_point_to_point_link_is_its_own_end() -> None:
 )
 def test_anyip_lives(local: str, remote: str, prefix: str) -> None:
     net = Networked()
-    assert net.judge(connection(local, remote)) == {"address_gone"}
+    assert net.evaluate(connection(local, remote)) == {"address_gone"}
     net.here.routes.append(FakeRoute(prefix, ((LO, None),), table=255, kind=2))
     net.vpn()
-    assert net.judge(connection(local, remote)) == set()
+    assert net.evaluate(connection(local, remote)) == set()
 
 
 def test_all_of_127_is_local() -> None:
-    assert Networked().judge(connection("127.0.0.53", "127.0.0.1")) == set()
+    assert Networked().evaluate(connection("127.0.0.53", "127.0.0.1")) == set()
 
 
 @pytest.mark.parametrize("options", [TRANSPARENT, FREEBIND])
@@ -158,15 +158,15 @@ def test_transparent_and_free_bound_sockets_are_spared(options: bytes) -> None:
     net = Networked()
     net.drop(LOCAL)
     net.unroute()
-    assert net.judge(connection(attributes={SOCKOPT: options})) == set()
+    assert net.evaluate(connection(attributes={SOCKOPT: options})) == set()
 
 
 def test_where_an_old_kernel_does_not_tell_the_options_it_is_unknown() -> None:
     net = Networked()
     net.kernel.abilities.reports_sockopt = False
-    assert net.judge(connection()) == set()
+    assert net.evaluate(connection()) == set()
     net.drop(LOCAL)
-    assert net.judge(connection()) == {"address_gone?"}
+    assert net.evaluate(connection()) == {"address_gone?"}
 
 
 @pytest.mark.parametrize(("local", "remote"), ENDS)
@@ -174,7 +174,7 @@ def test_where_an_old_kernel_does_not_tell_the_options_it_is_unknown() -> None:
 def test_no_route(make, local: str, remote: str) -> None:
     net = Networked()
     net.unroute()
-    assert net.judge(make(local, remote)) == {"unroutable"}
+    assert net.evaluate(make(local, remote)) == {"unroutable"}
 
 
 @pytest.mark.parametrize("kind", [BLACKHOLE, UNREACHABLE, PROHIBIT])
@@ -185,14 +185,14 @@ def test_a_route_that_refuses(kind: int, local: str, remote: str) -> None:
         FakeRoute("203.0.113.0/24", kind=kind),
         FakeRoute("2001:db8:f::/64", kind=kind),
     ]
-    assert net.judge(connection(local, remote)) == {"unroutable"}
+    assert net.evaluate(connection(local, remote)) == {"unroutable"}
 
 
 @pytest.mark.parametrize("action", [BLACKHOLE, UNREACHABLE, PROHIBIT])
 def test_a_rule_that_refuses(action: int) -> None:
     net = Networked()
     net.here.rules.append(FakeRule(socket.AF_INET, 10, action=action, destination="203.0.113.0/24"))
-    assert net.judge(connection()) == {"unroutable"}
+    assert net.evaluate(connection()) == {"unroutable"}
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EACCES])
@@ -201,38 +201,42 @@ def test_a_refusal_that_no_route_explains_is_unknown(code: int) -> None:
     net.here.look_up_errors[REMOTE] = code
     net.here.routes.append(FakeRoute("198.51.100.0/24", kind=BLACKHOLE))
     net.here.routes.append(FakeRoute("198.51.100.0/24", kind=PROHIBIT))
-    assert net.judge(connection()) == {"unroutable?", "no_carrier?", "rerouted?"}
+    assert net.evaluate(connection()) == {"unroutable?", "no_carrier?", "rerouted?"}
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOMEM, errno.EAGAIN])
 def test_a_look_up_that_failed_is_unknown(code: int) -> None:
     net = Networked()
     net.here.look_up_errors.update({REMOTE: code, "198.51.100.9": code})
-    assert net.judge(connection()) == {"unroutable?", "no_carrier?", "rerouted?"}
-    assert "address_gone?" in net.judge(connection("198.51.100.9", REMOTE))
+    assert net.evaluate(connection()) == {"unroutable?", "no_carrier?", "rerouted?"}
+    assert "address_gone?" in net.evaluate(connection("198.51.100.9", REMOTE))
 
 
 def test_a_destination_on_no_one_host_has_no_route_to_judge() -> None:
     net = Networked()
     for remote in ("224.0.0.251", "255.255.255.255"):
-        found = net.judge(datagrams(LOCAL, remote))
+        found = net.evaluate(datagrams(LOCAL, remote))
         assert found == {"unroutable?", "no_carrier?", "rerouted?"}
-    assert net.judge(datagrams(LOCAL6, "ff02::fb")) == {"unroutable?", "no_carrier?", "rerouted?"}
+    assert net.evaluate(datagrams(LOCAL6, "ff02::fb")) == {
+        "unroutable?",
+        "no_carrier?",
+        "rerouted?",
+    }
 
 
 @pytest.mark.parametrize(("local", "remote"), ENDS)
 def test_no_carrier(local: str, remote: str) -> None:
     net = Networked()
     net.eth0.flags = NO_CARRIER
-    assert net.judge(connection(local, remote)) == {"no_carrier"}
+    assert net.evaluate(connection(local, remote)) == {"no_carrier"}
     net.eth0.flags = 0x11043
-    assert net.judge(connection(local, remote)) == set()
+    assert net.evaluate(connection(local, remote)) == set()
 
 
 def test_no_carrier_where_it_does_not_leave_is_nothing_to_it() -> None:
     net = Networked()
     net.wg0.flags = NO_CARRIER
-    assert net.judge(connection()) == set()
+    assert net.evaluate(connection()) == set()
 
 
 @pytest.mark.parametrize(("local", "remote"), ENDS)
@@ -240,10 +244,10 @@ def test_no_carrier_where_it_does_not_leave_is_nothing_to_it() -> None:
 def test_rerouted(make, local: str, remote: str) -> None:
     net = Networked()
     net.vpn()
-    assert net.judge(make(local, remote)) == {"rerouted"}
+    assert net.evaluate(make(local, remote)) == {"rerouted"}
     other = {LOCAL: WG_LOCAL, LOCAL6: WG_LOCAL6}.get(local)
     if other:
-        assert net.judge(make(other, remote)) == set()
+        assert net.evaluate(make(other, remote)) == set()
 
 
 @pytest.mark.parametrize(("local", "remote"), ENDS)
@@ -251,11 +255,11 @@ def test_rerouted_to(local: str, remote: str) -> None:
     net = Networked()
     net.vpn()
     net.here.add(connection(local, remote))
-    network, (decoded,) = net.network()
-    assert network.judge(decoded, "rerouted", frozenset({"wg0"})) is True
-    assert network.judge(decoded, "rerouted", frozenset({"wg0", "wg1"})) is True
-    assert network.judge(decoded, "rerouted", frozenset({"eth1"})) is False
-    assert network.judge(decoded, "rerouted", frozenset()) is False
+    route_state, (decoded,) = net.route_state()
+    assert route_state.evaluate(decoded, "rerouted", frozenset({"wg0"})) is True
+    assert route_state.evaluate(decoded, "rerouted", frozenset({"wg0", "wg1"})) is True
+    assert route_state.evaluate(decoded, "rerouted", frozenset({"eth1"})) is False
+    assert route_state.evaluate(decoded, "rerouted", frozenset()) is False
 
 
 @pytest.mark.parametrize(
@@ -277,22 +281,22 @@ def test_an_address_where_nothing_leaves_is_not_rerouted(holder) -> None:
     if holder.vrf_table:
         for address in net.here.addresses[-2:]:
             net.here.routes.append(FakeRoute(address.local, ((LO, None),), table=255, kind=2))
-    assert net.judge(connection("198.51.100.9", REMOTE)) == set()
-    assert net.judge(connection("2001:db8:c::9", REMOTE6)) == set()
+    assert net.evaluate(connection("198.51.100.9", REMOTE)) == set()
+    assert net.evaluate(connection("2001:db8:c::9", REMOTE6)) == set()
 
 
 def test_an_address_on_two_links_is_rerouted_by_neither() -> None:
     net = Networked()
     net.here.addresses.append(FakeAddress(LOCAL, 24, WG0))
-    assert net.judge(connection()) == set()
+    assert net.evaluate(connection()) == set()
     net.vpn()
-    assert net.judge(connection()) == set()
+    assert net.evaluate(connection()) == set()
 
 
 def test_between_addresses_of_this_host_nothing_is_rerouted() -> None:
     net = Networked()
-    assert net.judge(connection(LOCAL, WG_LOCAL)) == set()
-    assert net.judge(connection(LOCAL6, WG_LOCAL6)) == set()
+    assert net.evaluate(connection(LOCAL, WG_LOCAL)) == set()
+    assert net.evaluate(connection(LOCAL6, WG_LOCAL6)) == set()
 
 
 @pytest.mark.parametrize(("local", "remote"), ENDS)
@@ -302,26 +306,26 @@ def test_a_socket_with_a_device_of_its_own_is_not_rerouted(local: str, remote: s
         FakeRoute("0.0.0.0/0", ((WG0, None),), metric=100),
         FakeRoute("::/0", ((WG0, None),), metric=100),
     ]
-    assert net.judge(connection(local, remote, ifindex=WG0)) == set()
-    assert net.judge(connection(local, remote, ifindex=ETH0)) == set()
+    assert net.evaluate(connection(local, remote, ifindex=WG0)) == set()
+    assert net.evaluate(connection(local, remote, ifindex=ETH0)) == set()
 
 
 def test_on_a_device_of_its_own_ipv4_needs_no_route_and_ipv6_does() -> None:
     net = Networked()
-    assert net.judge(connection(ifindex=WG0)) == set()
-    assert net.judge(connection(LOCAL6, REMOTE6, ifindex=WG0)) == {"unroutable"}
+    assert net.evaluate(connection(ifindex=WG0)) == set()
+    assert net.evaluate(connection(LOCAL6, REMOTE6, ifindex=WG0)) == {"unroutable"}
 
 
 @pytest.mark.parametrize(("local", "remote"), ENDS)
 def test_a_device_that_is_gone(local: str, remote: str) -> None:
     net = Networked()
-    assert net.judge(connection(local, remote, ifindex=77)) == {"unroutable"}
+    assert net.evaluate(connection(local, remote, ifindex=77)) == {"unroutable"}
 
 
 def test_a_device_that_is_down() -> None:
     net = Networked()
     net.eth0.flags = DOWN
-    assert net.judge(connection(ifindex=ETH0)) == {"unroutable"}
+    assert net.evaluate(connection(ifindex=ETH0)) == {"unroutable"}
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -334,8 +338,8 @@ def test_of_several_ways_one_that_holds_the_address_is_enough(
         net.here.routes.append(FakeRoute(prefix, ((ETH0, None), (WG0, None))))
         net.here.routes.append(FakeRoute(prefix, ((ETH0, None),), metric=metric_of_own + 1))
     net.wg0.flags = NO_CARRIER
-    assert net.judge(connection(LOCAL, f"203.0.113.{number}")) == set()
-    assert net.judge(connection(LOCAL6, f"2001:db8:f::{number}")) == set()
+    assert net.evaluate(connection(LOCAL, f"203.0.113.{number}")) == set()
+    assert net.evaluate(connection(LOCAL6, f"2001:db8:f::{number}")) == set()
 
 
 @pytest.mark.parametrize("number", range(2))
@@ -346,19 +350,19 @@ def test_several_ways_none_of_which_holds_the_address(number: int) -> None:
         net.here.routes.append(FakeRoute(prefix, ((4, None), (WG0, None))))
     four = connection(LOCAL, f"203.0.113.{number}")
     six = connection(LOCAL6, f"2001:db8:f::{number}")
-    assert net.judge(four) == {"rerouted"}
-    assert net.judge(six) == {"rerouted"}
-    network, sockets = net.network()
+    assert net.evaluate(four) == {"rerouted"}
+    assert net.evaluate(six) == {"rerouted"}
+    route_state, sockets = net.route_state()
     for decoded in sockets:
-        assert network.judge(decoded, "rerouted", {"wg0", "wg1"}) is True
-        assert network.judge(decoded, "rerouted", {"wg0"}) is False
-        assert network.judge(decoded, "rerouted", {"wg1"}) is False
+        assert route_state.evaluate(decoded, "rerouted", {"wg0", "wg1"}) is True
+        assert route_state.evaluate(decoded, "rerouted", {"wg0"}) is False
+        assert route_state.evaluate(decoded, "rerouted", {"wg1"}) is False
 
 
 def test_ways_that_the_kernel_does_not_tell_are_unknown() -> None:
     net = Networked()
     net.here.routes.append(FakeRoute("203.0.113.0/24", ((WG0, None),), told_by_id=7))
-    assert net.judge(connection()) == {"no_carrier?", "rerouted?"}
+    assert net.evaluate(connection()) == {"no_carrier?", "rerouted?"}
 
 
 def test_in_a_vrf() -> None:
@@ -369,13 +373,13 @@ def test_in_a_vrf() -> None:
         net.here.rules.append(FakeRule(family, 1000, l3mdev=True))
     net.here.routes.append(FakeRoute("0.0.0.0/0", ((9, "198.51.100.254"),), table=100))
     inside = connection("198.51.100.9", REMOTE, ifindex=8)
-    assert net.judge(inside) == set()
+    assert net.evaluate(inside) == set()
     net.drop("198.51.100.9")
-    assert net.judge(inside) == {"address_gone"}
+    assert net.evaluate(inside) == {"address_gone"}
     # AnyIP in the VRF's own table, which counts for sockets of the VRF alone.
     net.here.routes.append(FakeRoute("198.51.100.0/24", ((8, None),), table=100, kind=2))
-    assert net.judge(inside) == set()
-    assert net.judge(connection("198.51.100.9", REMOTE)) == {"address_gone"}
+    assert net.evaluate(inside) == set()
+    assert net.evaluate(connection("198.51.100.9", REMOTE)) == {"address_gone"}
 
 
 def test_link_local_in_a_vrf() -> None:
@@ -383,6 +387,6 @@ def test_link_local_in_a_vrf() -> None:
     net.here.links.append(link(8, "red", vrf_table=100))
     net.here.link(9, "eth9", "fe80::9/64").master = 8
     inside = connection("fe80::9", "fe80::99", ifindex=8)
-    assert net.judge(inside) == {"unroutable?", "no_carrier?", "rerouted?"}
+    assert net.evaluate(inside) == {"unroutable?", "no_carrier?", "rerouted?"}
     net.drop("fe80::9")
-    assert "address_gone" in net.judge(inside)
+    assert "address_gone" in net.evaluate(inside)

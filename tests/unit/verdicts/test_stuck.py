@@ -16,7 +16,7 @@ from linuxnet_sockets.query.find import find
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
-from linuxnet_sockets.verdicts.stuck import DEFAULT_FOR_MS, STATES, STUCK, judge, verdicts
+from linuxnet_sockets.verdicts.stuck import DEFAULT_FOR_MS, STATES, STUCK, evaluate, verdicts
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import (
     CLOSE_WAIT,
@@ -154,14 +154,14 @@ HAVE: list[tuple[str, FakeSocket]] = [
 def test_a_connection_that_has_it(machine: Machine, name: str, sock: FakeSocket) -> None:
     decoded = subject_of(machine, sock)
 
-    assert judge(decoded, name) is True
-    assert judge(decoded, name, 0) is True
+    assert evaluate(decoded, name) is True
+    assert evaluate(decoded, name, 0) is True
     told = {each.verdict: each for each in verdicts(decoded) or []}
     proven = told[name].for_ms
     assert proven is not None
     assert proven >= DEFAULT_FOR_MS[name]
-    assert judge(decoded, name, proven) is True
-    assert judge(decoded, name, proven + 1) is False
+    assert evaluate(decoded, name, proven) is True
+    assert evaluate(decoded, name, proven + 1) is False
     assert all(isinstance(each, int) for each in told[name].evidence.values())
 
 
@@ -209,7 +209,7 @@ NEARLY: list[tuple[str, FakeSocket]] = [
 def test_a_connection_that_nearly_has_it(machine: Machine, name: str, sock: FakeSocket) -> None:
     decoded = subject_of(machine, sock)
 
-    assert judge(decoded, name) is False
+    assert evaluate(decoded, name) is False
     assert name not in {each.verdict for each in verdicts(decoded) or []}
 
 
@@ -219,7 +219,7 @@ def test_what_a_normal_close_leaves_in_fin_wait_2_is_not_stuck(machine: Machine)
     machine.kernel.abilities.info_size = 0
     decoded = subject_of(machine, sock)
 
-    assert {judge(decoded, name, 0) for name in STUCK} == {False}
+    assert {evaluate(decoded, name, 0) for name in STUCK} == {False}
     assert verdicts(decoded) == []
 
 
@@ -230,7 +230,7 @@ def test_listeners_and_what_is_left_of_connections_are_never_stuck(
     for state in (LISTEN, TIME_WAIT):
         sock = made(state, TIMEWAIT if state == TIME_WAIT else 0)
         decoded = subject_of(machine, sock)
-        assert judge(decoded, name, 0) is False
+        assert evaluate(decoded, name, 0) is False
         assert verdicts(decoded) == []
         machine.sockets.remove(sock)
 
@@ -238,7 +238,7 @@ def test_listeners_and_what_is_left_of_connections_are_never_stuck(
 def test_of_other_protocols_nothing_is_known(machine: Machine) -> None:
     sock = FakeSocket(protocol=UDP, local=LOCAL, local_port=53, remote=REMOTE, remote_port=53)
     decoded = subject_of(machine, sock)
-    assert judge(decoded, "close_wait") is None
+    assert evaluate(decoded, "close_wait") is None
     assert verdicts(decoded) is None
 
 
@@ -247,8 +247,8 @@ def test_without_the_kernels_numbers_it_is_unknown_where_it_could_hold(machine: 
     selector = parse_selector({"local_port": 40_000}, names=machine.host)
     with NamespaceSession(machine.host, machine.namespace) as session:
         (decoded,) = find(session, selector)
-    assert judge(decoded, "close_wait") is None
-    assert judge(decoded, "syn_sent") is False
+    assert evaluate(decoded, "close_wait") is None
+    assert evaluate(decoded, "syn_sent") is False
     assert verdicts(decoded) is None
 
 
@@ -256,8 +256,8 @@ def test_a_field_that_an_old_kernel_lacks_leaves_unknown_what_needs_it(machine: 
     # Linux 5.3: up to reord_seen, without snd_wnd.
     machine.kernel.abilities.info_size = 224
     shut = subject_of(machine, made(ESTABLISHED, **SHUT))
-    assert judge(shut, "zero_window") is None
-    assert judge(shut, "retransmitting") is False
+    assert evaluate(shut, "zero_window") is None
+    assert evaluate(shut, "retransmitting") is False
     assert verdicts(shut) == []
 
 
@@ -290,8 +290,8 @@ def test_a_record_is_made_though_its_namespace_is_gone(machine: Machine, asked: 
 
 def test_nobody_owns_a_subflow_but_its_connection(machine: Machine) -> None:
     decoded = subject_of(machine, made(FIN_WAIT2, inode=0, ulp="mptcp", **QUIET))
-    assert judge(decoded, "orphaned") is None
-    assert judge(decoded, "fin_wait") is True
+    assert evaluate(decoded, "orphaned") is None
+    assert evaluate(decoded, "fin_wait") is True
 
 
 def test_the_record_tells_what_its_selector_asked_for(machine: Machine) -> None:

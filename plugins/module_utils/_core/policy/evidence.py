@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 
 from ..selector.parse import Selector
 from ..selector.predicates.verdict import StrandedIs, StuckIs, SupersededAfter
-from ..selector.tree import All, Leaf, Node, leaves
+from ..selector.tree import All, Node, Predicate, predicates
 from ..sockets.socket import Socket
 from ..verdicts import stuck
-from ..verdicts.route_state import Network
-from ..verdicts.superseded import Heard
+from ..verdicts.route_state import RouteState
+from ..verdicts.superseded import PeerActivity
 from .conditions import Condition
 
 _BY_VERDICT = (StuckIs, StrandedIs, SupersededAfter)
@@ -32,7 +32,7 @@ def evidences(
 
 
 def _verdicts(sockets: Sequence[Socket], selector: Selector) -> list[tuple[str, ...]]:
-    asked = [leaf for leaf in leaves(selector.root) if isinstance(leaf, _BY_VERDICT)]
+    asked = [leaf for leaf in predicates(selector.root) if isinstance(leaf, _BY_VERDICT)]
     if not asked:
         return [()] * len(sockets)
     certain = [text for leaf in _joined(selector.root) for text in _only(leaf)]
@@ -44,38 +44,38 @@ def _verdicts(sockets: Sequence[Socket], selector: Selector) -> list[tuple[str, 
     ]
 
 
-def _joined(node: Node) -> Iterator[Leaf]:
+def _joined(node: Node) -> Iterator[Predicate]:
     """The leaves that hold of each socket for which the tree does."""
-    if isinstance(node, Leaf):
+    if isinstance(node, Predicate):
         yield node
     elif isinstance(node, All):
         for child in node.children:
             yield from _joined(child)
 
 
-def _only(leaf: Leaf) -> Iterator[str]:
+def _only(leaf: Predicate) -> Iterator[str]:
     """The verdict that holds where the leaf does, if it asks for no other."""
-    if isinstance(leaf, StuckIs) and len(leaf.wanted) == 1:
-        yield f"stuck: {leaf.wanted[0].verdict}"
-    elif isinstance(leaf, StrandedIs) and len(leaf.wanted) == 1:
-        yield f"stranded: {leaf.wanted[0].verdict}"
+    if isinstance(leaf, StuckIs) and len(leaf.verdicts) == 1:
+        yield f"stuck: {leaf.verdicts[0].verdict}"
+    elif isinstance(leaf, StrandedIs) and len(leaf.verdicts) == 1:
+        yield f"stranded: {leaf.verdicts[0].verdict}"
     elif isinstance(leaf, SupersededAfter):
         yield "superseded"
 
 
-def _held(sock: Socket, leaf: Leaf) -> Iterator[str]:
+def _held(sock: Socket, leaf: Predicate) -> Iterator[str]:
     kept = sock.snapshot.kept
     if isinstance(leaf, StuckIs):
-        for verdict, for_ms in leaf.wanted:
-            if stuck.judge(sock, verdict, for_ms):
+        for verdict, for_ms in leaf.verdicts:
+            if stuck.evaluate(sock, verdict, for_ms):
                 yield f"stuck: {verdict}"
-    elif isinstance(leaf, StrandedIs) and Network in kept:
-        for wanted in leaf.wanted:
-            if Network.of(sock.snapshot).judge(sock, wanted.verdict, wanted.to):
+    elif isinstance(leaf, StrandedIs) and RouteState in kept:
+        for wanted in leaf.verdicts:
+            if RouteState.of(sock.snapshot).evaluate(sock, wanted.verdict, wanted.to):
                 yield f"stranded: {wanted.verdict}"
     elif (
         isinstance(leaf, SupersededAfter)
-        and Heard in kept
-        and Heard.of(sock.snapshot).judge(sock, leaf.silent_ms)
+        and PeerActivity in kept
+        and PeerActivity.of(sock.snapshot).evaluate(sock, leaf.silent_ms)
     ):
         yield "superseded"

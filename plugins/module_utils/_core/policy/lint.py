@@ -20,7 +20,7 @@ from ..selector.parse import Selector, parse_selector
 from ..selector.predicates.address import EndpointIn
 from ..selector.predicates.socket import DeviceIs
 from ..selector.predicates.verdict import StrandedIs
-from ..selector.tree import leaves
+from ..selector.tree import predicates
 from ..values import Path
 from .conditions import can_hold
 from .model import DESTROY, Rule
@@ -151,11 +151,11 @@ def _repeated(written: Sequence[Mapping[str, Any]], path: Path) -> Iterator[Poli
 def mentioned(selector: Selector) -> tuple[str, ...]:
     """The names of interfaces that a selector mentions, each once."""
     found: list[str] = []
-    for leaf in leaves(selector.root):
+    for leaf in predicates(selector.root):
         if isinstance(leaf, EndpointIn):
-            found += [host.interface for host in leaf.hosts if host.interface is not None]
+            found += [host.interface for host in leaf.patterns if host.interface is not None]
         elif isinstance(leaf, DeviceIs):
             found += leaf.names
         elif isinstance(leaf, StrandedIs):
-            found += [name for each in leaf.wanted for name in sorted(each.to or ())]
+            found += [name for each in leaf.verdicts for name in sorted(each.to or ())]
     return tuple(dict.fromkeys(found))

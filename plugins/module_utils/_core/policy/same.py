@@ -13,7 +13,7 @@ import dataclasses
 
 from ..selector.parse import Selector
 from ..selector.predicates.verdict import StrandedBy
-from ..selector.tree import Leaf
+from ..selector.tree import Predicate
 from .model import Rule
 
 # What says where in the policy something stands.
@@ -43,7 +43,7 @@ def _parts(value: object) -> dict[object, object] | None:
     if isinstance(value, Selector):
         # The rest of it follows from this, or is filled as it is asked.
         return {"root": value.root}
-    if isinstance(value, Leaf):
+    if isinstance(value, Predicate):
         return {key: part for key, part in sorted(vars(value).items()) if key != _PLACE}
     if isinstance(value, StrandedBy):
         return {key: part for key, part in value._asdict().items() if key != _PLACE}

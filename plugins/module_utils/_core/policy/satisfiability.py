@@ -15,12 +15,12 @@ from collections.abc import Hashable, Sequence
 from typing import Optional
 
 from ..netlink import constants
-from ..selector.predicates.address import EndpointIn, Host
+from ..selector.predicates.address import EndpointIn, EndpointPattern
 from ..selector.predicates.numeric import Bounds, Compares
 from ..selector.predicates.owner import UserIs
 from ..selector.predicates.socket import FamilyIs, IdleFor, PortIn, ProtocolIs, StateIs
 from ..selector.prefixes import Prefix, contains
-from ..selector.tree import All, Any, Leaf, Node, Not, leaves
+from ..selector.tree import All, Any, Node, Not, Predicate, predicates
 
 _MOST_TRIED = 50_000
 
@@ -36,9 +36,9 @@ def satisfiable(wanted: Sequence[tuple[Node, bool]]) -> bool | None:
     None: too many combinations to try.
     """
     index: dict[Hashable, int] = {}
-    questions: list[Leaf] = []
+    questions: list[Predicate] = []
     for node, _wanted in wanted:
-        for leaf in leaves(node):
+        for leaf in predicates(node):
             if _question(leaf) not in index:
                 index[_question(leaf)] = len(questions)
                 questions.append(leaf)
@@ -62,19 +62,19 @@ def satisfiable(wanted: Sequence[tuple[Node, bool]]) -> bool | None:
     )
 
 
-def _answers(leaf: Leaf, protocol: str, family: str, state: int) -> _Values:
+def _answers(leaf: Predicate, protocol: str, family: str, state: int) -> _Values:
     """What a leaf can be for such sockets."""
     true, false = leaf.possible(protocol, family, state)
     found = ([True] if true else []) + ([False] if false else [])
     return tuple(found) or (None,)
 
 
-def _question(leaf: Leaf) -> Hashable:
+def _question(leaf: Predicate) -> Hashable:
     """The same for leaves that ask the same."""
     if isinstance(leaf, PortIn):
         return PortIn, leaf.remote, leaf.ranges
     if isinstance(leaf, EndpointIn):
-        return EndpointIn, leaf.remote, leaf.as_ss, frozenset(leaf.hosts)
+        return EndpointIn, leaf.remote, leaf.as_ss, frozenset(leaf.patterns)
     if isinstance(leaf, UserIs):
         return UserIs, leaf.ranges
     if isinstance(leaf, StateIs):
@@ -90,7 +90,7 @@ def _question(leaf: Leaf) -> Hashable:
 
 
 def _value(node: Node, index: dict[Hashable, int], answers: _Values) -> bool | None:
-    if isinstance(node, Leaf):
+    if isinstance(node, Predicate):
         return answers[index[_question(node)]]
     if isinstance(node, Not):
         found = _value(node.child, index, answers)
@@ -106,7 +106,7 @@ def _value(node: Node, index: dict[Hashable, int], answers: _Values) -> bool | N
 _Relation = tuple[int, int, bool]
 
 
-def _relations(questions: Sequence[Leaf]) -> list[_Relation]:
+def _relations(questions: Sequence[Predicate]) -> list[_Relation]:
     found: list[_Relation] = []
     for (i, one), (j, other) in itertools.permutations(enumerate(questions), 2):
         if _implies(one, other):
@@ -122,7 +122,7 @@ def _consistent(answers: _Values, relations: Sequence[_Relation]) -> bool:
     )
 
 
-def _implies(one: Leaf, other: Leaf) -> bool:
+def _implies(one: Predicate, other: Predicate) -> bool:
     ranges = _same_ranges(one, other)
     if ranges is not None:
         return all(any(a <= x and y <= b for a, b in ranges[1]) for x, y in ranges[0])
@@ -134,7 +134,7 @@ def _implies(one: Leaf, other: Leaf) -> bool:
     return hosts is not None and all(any(_host_in(x, y) for y in hosts[1]) for x in hosts[0])
 
 
-def _excludes(one: Leaf, other: Leaf) -> bool:
+def _excludes(one: Predicate, other: Predicate) -> bool:
     ranges = _same_ranges(one, other)
     if ranges is not None:
         return all(y < a or b < x for x, y in ranges[0] for a, b in ranges[1])
@@ -148,7 +148,7 @@ def _excludes(one: Leaf, other: Leaf) -> bool:
 _Ranges = tuple[tuple[int, int], ...]
 
 
-def _same_ranges(one: Leaf, other: Leaf) -> tuple[_Ranges, _Ranges] | None:
+def _same_ranges(one: Predicate, other: Predicate) -> tuple[_Ranges, _Ranges] | None:
     if isinstance(one, PortIn) and isinstance(other, PortIn) and one.remote == other.remote:
         return one.ranges, other.ranges
     if isinstance(one, UserIs) and isinstance(other, UserIs):
@@ -156,19 +156,21 @@ def _same_ranges(one: Leaf, other: Leaf) -> tuple[_Ranges, _Ranges] | None:
     return None
 
 
-def _same_hosts(one: Leaf, other: Leaf) -> tuple[tuple[Host, ...], tuple[Host, ...]] | None:
+def _same_hosts(
+    one: Predicate, other: Predicate
+) -> tuple[tuple[EndpointPattern, ...], tuple[EndpointPattern, ...]] | None:
     """The hosts of two leaves about the same end, where no interface decides what they are."""
     if not (isinstance(one, EndpointIn) and isinstance(other, EndpointIn)):
         return None
-    hosts = (*one.hosts, *other.hosts)
+    hosts = (*one.patterns, *other.patterns)
     if one.remote != other.remote or one.as_ss or other.as_ss:
         return None
     if any(host.prefix is None or host.interface is not None for host in hosts):
         return None
-    return one.hosts, other.hosts
+    return one.patterns, other.patterns
 
 
-def _host_in(one: Host, other: Host) -> bool:
+def _host_in(one: EndpointPattern, other: EndpointPattern) -> bool:
     if other.port not in (None, one.port) or one.prefix is None or other.prefix is None:
         return False
     if one.prefix.covers_mapped() or other.prefix.covers_mapped():
@@ -181,7 +183,7 @@ def _prefix_in(one: Prefix, other: Prefix) -> bool:
     return other.length <= one.length and contains(other, one.address)
 
 
-def _hosts_meet(one: Host, other: Host) -> bool:
+def _hosts_meet(one: EndpointPattern, other: EndpointPattern) -> bool:
     if None not in (one.port, other.port) and one.port != other.port:
         return False
     if one.prefix is None or other.prefix is None:
@@ -202,7 +204,7 @@ def says_which(node: Node, *, negated: bool = False) -> bool:
 
     Not what is left out (`not`), and no key that holds for every socket; but any word about states.
     """
-    if isinstance(node, Leaf):
+    if isinstance(node, Predicate):
         if isinstance(node, StateIs):
             return bool(node.path)
         return node.restricts and bool(node.path) and not negated and not _holds_for_all(node)
@@ -212,7 +214,7 @@ def says_which(node: Node, *, negated: bool = False) -> bool:
     return any(found) if isinstance(node, All) is not negated else all(found)
 
 
-def _holds_for_all(leaf: Leaf) -> bool:
+def _holds_for_all(leaf: Predicate) -> bool:
     """For every socket, or for every one of a family."""
     if isinstance(leaf, PortIn):
         return leaf.ranges == ((0, 65535),)
@@ -221,7 +223,7 @@ def _holds_for_all(leaf: Leaf) -> bool:
     if isinstance(leaf, EndpointIn):
         return any(
             host.port is None and host.prefix is not None and host.prefix.length == 0
-            for host in leaf.hosts
+            for host in leaf.patterns
         )
     if isinstance(leaf, Compares):
         return leaf.bounds == Bounds(0, float("inf"), frozenset())

@@ -15,8 +15,8 @@ from ..selector.parse import Selector
 from ..sockets.session import NamespaceSession
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
-from ..verdicts.route_state import Network
-from ..verdicts.superseded import Heard, slot_of
+from ..verdicts.route_state import RouteState
+from ..verdicts.superseded import PeerActivity, peer_key
 
 T = TypeVar("T")
 
@@ -70,9 +70,9 @@ def load(
     if "owners" in needs:
         snapshot.load_owners({sock.inode for sock in sockets} - {0})
     if "routes" in needs:
-        Network.of(snapshot).ask(sockets)
+        RouteState.of(snapshot).load(sockets)
     if "heard" in needs:
-        Heard.of(snapshot).listen(session.diag, snapshot, map(slot_of, sockets))
+        PeerActivity.of(snapshot).load(session.diag, snapshot, map(peer_key, sockets))
 
 
 def _unchanged(sock: Socket) -> Socket:

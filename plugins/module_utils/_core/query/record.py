@@ -13,8 +13,8 @@ from typing import Any
 from ..netlink import inet_diag
 from ..sockets.socket import Socket
 from ..verdicts import stuck
-from ..verdicts.route_state import Network
-from ..verdicts.superseded import DEFAULT_SILENT_MS, SUPERSEDED, Finding, Heard
+from ..verdicts.route_state import RouteState
+from ..verdicts.superseded import DEFAULT_SILENT_MS, SUPERSEDED, Finding, PeerActivity
 from ..verdicts.verdict import Verdict
 
 _LITTLE = sys.byteorder == "little"
@@ -172,8 +172,8 @@ VERDICT_NEEDS = frozenset({"routes", "heard"})
 
 def stranded(sock: Socket) -> list[Verdict] | None:
     """Why the network under the socket is gone; None: not known, or not asked."""
-    network: Network | None = sock.snapshot.kept.get(Network)
-    return None if network is None else network.verdicts(sock)
+    route_state: RouteState | None = sock.snapshot.kept.get(RouteState)
+    return None if route_state is None else route_state.verdicts(sock)
 
 
 def superseded(sock: Socket) -> Finding:
@@ -182,12 +182,12 @@ def superseded(sock: Socket) -> Finding:
     Where the look's selector did not ask for it, by its local port, only at the port of a service.
     """
     snapshot = sock.snapshot
-    heard: Heard | None = snapshot.kept.get(Heard)
-    if heard is None:
+    activity: PeerActivity | None = snapshot.kept.get(PeerActivity)
+    if activity is None:
         return None
     asked = snapshot.asked_ms.get(SUPERSEDED)
-    found = heard.verdict(sock, DEFAULT_SILENT_MS if asked is None else asked)
-    if not found or asked is not None or heard.serves(snapshot, sock.local_port):
+    found = activity.evidence(sock, DEFAULT_SILENT_MS if asked is None else asked)
+    if not found or asked is not None or activity.is_service_port(snapshot, sock.local_port):
         return found
     return False
 

@@ -19,7 +19,7 @@ from .. import values
 from ..errors import InputError
 from ..netlink import constants
 from ..values import PORT_MAX, Names, Path
-from .predicates.address import EndpointIn, Host
+from .predicates.address import EndpointIn, EndpointPattern
 from .predicates.owner import CgroupIs
 from .predicates.socket import (
     Autobound,
@@ -236,8 +236,8 @@ class _Parser:
         self._operator(("=",))
         host = self._read("a host", lambda text: _read_host(text, self.names))
         if host.prefix is not None:
-            end = Host(host.prefix, host.port)
-            return EndpointIn(self.path, self.value, remote=remote, hosts=[end], as_ss=True)
+            end = EndpointPattern(host.prefix, host.port)
+            return EndpointIn(self.path, self.value, remote=remote, patterns=[end], as_ss=True)
         if host.port is not None:
             return self._ports(remote, host.port, host.port)
         return Constant(self.path, self.value, answer=True)

@@ -22,7 +22,7 @@ from ..verdicts.stuck import STUCK
 from .expression import ALLOWED as EXPRESSION
 from .expression import parse_expression
 from .predicates import numeric
-from .predicates.address import ENDPOINT, EndpointIn, parse_device, parse_host
+from .predicates.address import ENDPOINT, EndpointIn, parse_device, parse_endpoint
 from .predicates.owner import CgroupIs, PidIs, ProcessIs, UserIs
 from .predicates.socket import (
     STATES_BY_NAME,
@@ -93,8 +93,8 @@ def _state(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
 
 
 def _endpoint(value: object, path: Path, names: Names, *, remote: bool) -> Node:
-    hosts = [parse_host(item, at, names) for at, item in values.items(value, path, ENDPOINT)]
-    return EndpointIn(path, value, remote=remote, hosts=hosts)
+    patterns = [parse_endpoint(item, at, names) for at, item in values.items(value, path, ENDPOINT)]
+    return EndpointIn(path, value, remote=remote, patterns=patterns)
 
 
 def _port(value: object, path: Path, names: Names, *, remote: bool) -> Node:

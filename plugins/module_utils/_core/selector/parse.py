@@ -16,7 +16,7 @@ from . import tree, validate
 from .keys import FOREIGN, KEYS
 from .predicates.socket import Autobound, ProtocolIs, StateIs
 from .selector import Selector
-from .tree import All, Any, Leaf, Node, Not
+from .tree import All, Any, Node, Not, Predicate
 
 __all__ = ["Names", "Selector", "parse_selector"]
 
@@ -43,13 +43,13 @@ def parse_selector(
     written: list[Node] = []
     if not (role == "find" and isinstance(value, Mapping) and not value):
         written.append(_mapping(value, path, names, 0))
-    leaves = [leaf for node in written for leaf in tree.leaves(node)]
+    predicates = [predicate for node in written for predicate in tree.predicates(node)]
     if role == "protect":
-        _refuse_unfiltered(leaves)
+        _refuse_unfiltered(predicates)
     else:
-        if not any(isinstance(leaf, StateIs) for leaf in leaves):
+        if not any(isinstance(predicate, StateIs) for predicate in predicates):
             written.insert(0, StateIs((), None, constants.DEFAULT_STATES))
-        if not any(isinstance(leaf, ProtocolIs) for leaf in leaves):
+        if not any(isinstance(predicate, ProtocolIs) for predicate in predicates):
             written.insert(0, ProtocolIs((), None, ["tcp"]))
     root = written[0] if len(written) == 1 else All(tuple(written))
     _refuse_meaningless(root, frozenset(constants.PROTOCOLS))
@@ -115,13 +115,13 @@ def _meant(key: str) -> str:
     return values.near(word, (*KEYS, *_NESTING))
 
 
-def _refuse_unfiltered(leaves: list[Leaf]) -> None:
+def _refuse_unfiltered(predicates: list[Predicate]) -> None:
     """What is protected is judged without a filter of its own."""
-    for leaf in leaves:
-        if isinstance(leaf, Autobound):
+    for predicate in predicates:
+        if isinstance(predicate, Autobound):
             raise InputError(
-                leaf.path,
-                leaf.value,
+                predicate.path,
+                predicate.value,
                 "autobound, which only a filter of the kernel can tell",
                 "local_port with a range, to protect sockets",
             )
@@ -133,13 +133,13 @@ def _refuse_undecided(node: Node, *, negated: bool) -> None:
     Only that filter can. It does for a tree of which it can test every leaf, and for each part of a
     conjunction by itself.
     """
-    leaves = list(tree.leaves(node))
-    asking = [leaf for leaf in leaves if isinstance(leaf, Autobound)]
-    if not asking or all(leaf.exact for leaf in leaves):
+    predicates = list(tree.predicates(node))
+    asking = [predicate for predicate in predicates if isinstance(predicate, Autobound)]
+    if not asking or all(predicate.exact for predicate in predicates):
         return
     if isinstance(node, Not):
         _refuse_undecided(node.child, negated=not negated)
-    elif isinstance(node, All) is not negated and not isinstance(node, Leaf):
+    elif isinstance(node, All) is not negated and not isinstance(node, Predicate):
         for child in node.children:
             _refuse_undecided(child, negated=negated)
     else:
@@ -156,7 +156,7 @@ def _refuse_meaningless(node: Node, protocols: frozenset[str]) -> None:
 
     protocols: those for which the rest of the tree lets this node matter.
     """
-    if isinstance(node, Leaf):
+    if isinstance(node, Predicate):
         if protocols and not protocols & node.meaning:
             raise InputError(
                 node.path,
@@ -185,9 +185,9 @@ def _refuse_meaningless(node: Node, protocols: frozenset[str]) -> None:
 def _admits(node: Node, protocol: str) -> bool:
     """It may be true for a socket of the protocol, its other keys aside."""
 
-    def leaf_possible(leaf: Leaf) -> tree.Possible:
-        if isinstance(leaf, ProtocolIs):
-            return protocol in leaf.protocols, protocol not in leaf.protocols
+    def predicate_possible(predicate: Predicate) -> tree.Possible:
+        if isinstance(predicate, ProtocolIs):
+            return protocol in predicate.protocols, protocol not in predicate.protocols
         return True, True
 
-    return tree.possible(node, leaf_possible)[0]
+    return tree.possible(node, predicate_possible)[0]

@@ -33,13 +33,17 @@ class Selector:
 
     def __init__(self, root: Node) -> None:
         self.root = root
-        leaves = list(tree.leaves(root))
+        predicates = list(tree.predicates(root))
         self.named_protocols: frozenset[str] = frozenset().union(
-            *(leaf.protocols for leaf in leaves if isinstance(leaf, ProtocolIs) and leaf.path)
+            *(
+                predicate.protocols
+                for predicate in predicates
+                if isinstance(predicate, ProtocolIs) and predicate.path
+            )
         )
-        self.needs = frozenset().union(*(leaf.needs for leaf in leaves))
-        self.kernel_decides = any(isinstance(leaf, Autobound) for leaf in leaves)
-        numbers = {number for leaf in leaves for number in leaf.extensions}
+        self.needs = frozenset().union(*(predicate.needs for predicate in predicates))
+        self.kernel_decides = any(isinstance(predicate, Autobound) for predicate in predicates)
+        numbers = {number for predicate in predicates for number in predicate.extensions}
         self.extensions = inet_diag.extension_bits(sorted(numbers))
         self._states: dict[str, int] = {}
         families: set[str] = set()
@@ -57,7 +61,9 @@ class Selector:
         self.families = tuple(family for family in constants.FAMILIES if family in families)
 
     def _possible(self, protocol: str, family: str, state: int) -> bool:
-        true, _false = tree.possible(self.root, lambda leaf: leaf.possible(protocol, family, state))
+        true, _false = tree.possible(
+            self.root, lambda predicate: predicate.possible(protocol, family, state)
+        )
         return true
 
     def states(self, protocol: str) -> int:
@@ -95,10 +101,10 @@ class Selector:
         protocol: the test is for its sockets alone, and need not ask each for it.
         """
 
-        def settled(leaf: tree.Leaf) -> tree.Leaf:
-            if protocol is not None and isinstance(leaf, ProtocolIs):
-                return Constant(leaf.path, leaf.value, protocol in leaf.protocols)
-            return leaf
+        def settled(predicate: tree.Predicate) -> tree.Predicate:
+            if protocol is not None and isinstance(predicate, ProtocolIs):
+                return Constant(predicate.path, predicate.value, protocol in predicate.protocols)
+            return predicate
 
         bound = tree.bind(tree.replaced(self.root, settled), snapshot)
         if bound is None or bound is True or bound is False:

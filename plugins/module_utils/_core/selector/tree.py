@@ -40,7 +40,7 @@ class Target(NamedTuple):
     exact_ops: bool
 
 
-class Leaf:
+class Predicate:
     """One condition that a user wrote.
 
     path, value: what was written. restricts: it says which sockets are meant, beyond their protocol
@@ -88,36 +88,36 @@ class Any(NamedTuple):
     children: tuple[Node, ...]
 
 
-Node = Union[Leaf, Not, All, Any]
+Node = Union[Predicate, Not, All, Any]
 
 
-def leaves(node: Node) -> Iterator[Leaf]:
-    if isinstance(node, Leaf):
+def predicates(node: Node) -> Iterator[Predicate]:
+    if isinstance(node, Predicate):
         yield node
     elif isinstance(node, Not):
-        yield from leaves(node.child)
+        yield from predicates(node.child)
     else:
         for child in node.children:
-            yield from leaves(child)
+            yield from predicates(child)
 
 
-def replaced(node: Node, leaf: Callable[[Leaf], Leaf]) -> Node:
+def replaced(node: Node, predicate: Callable[[Predicate], Predicate]) -> Node:
     """The same tree with other leaves."""
-    if isinstance(node, Leaf):
-        return leaf(node)
+    if isinstance(node, Predicate):
+        return predicate(node)
     if isinstance(node, Not):
-        return Not(replaced(node.child, leaf))
-    return type(node)(tuple(replaced(child, leaf) for child in node.children))
+        return Not(replaced(node.child, predicate))
+    return type(node)(tuple(replaced(child, predicate) for child in node.children))
 
 
-def possible(node: Node, leaf: Callable[[Leaf], Possible]) -> Possible:
+def possible(node: Node, predicate: Callable[[Predicate], Possible]) -> Possible:
     """What the tree can be, given what each leaf can be."""
-    if isinstance(node, Leaf):
-        return leaf(node)
+    if isinstance(node, Predicate):
+        return predicate(node)
     if isinstance(node, Not):
-        true, false = possible(node.child, leaf)
+        true, false = possible(node.child, predicate)
         return false, true
-    answers = [possible(child, leaf) for child in node.children]
+    answers = [possible(child, predicate) for child in node.children]
     if isinstance(node, All):
         return all(true for true, _false in answers), any(false for _true, false in answers)
     return any(true for true, _false in answers), all(false for _true, false in answers)
@@ -129,7 +129,7 @@ def node_filters(node: Node, target: Target) -> tuple[Filter, Filter]:
     Both may accept more. So a condition that the kernel tests only roughly, or not at all, stays
     right under not: there the filter for false is taken, which is rough in the other direction.
     """
-    if isinstance(node, Leaf):
+    if isinstance(node, Predicate):
         return node.filters(target)
     if isinstance(node, Not):
         true, false = node_filters(node.child, target)
@@ -143,12 +143,12 @@ def node_filters(node: Node, target: Target) -> tuple[Filter, Filter]:
 
 
 def _cost(node: Node) -> int:
-    return max((leaf.cost for leaf in leaves(node)), default=0)
+    return max((predicate.cost for predicate in predicates(node)), default=0)
 
 
 def bind(node: Node, snapshot: Snapshot) -> Bound:
     """The tree as one test; parts that are the same for every subject are folded away."""
-    if isinstance(node, Leaf):
+    if isinstance(node, Predicate):
         return node.bind(snapshot)
     if isinstance(node, Not):
         return _negation(bind(node.child, snapshot))

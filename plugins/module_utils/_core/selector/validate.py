@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..verdicts.stranded import REROUTED
 from .predicates.socket import PortIn, StateIs
 from .predicates.verdict import StrandedIs, StuckIs, SupersededAfter
-from .tree import All, Leaf, Node, Not
+from .tree import All, Node, Not, Predicate
 
 
 def restricts(root: Node) -> bool:
@@ -27,11 +27,11 @@ def refuse_silent_alone(root: Node) -> None:
 
     A state says nothing more: silence is a verdict on established connections.
     """
-    for leaf, negated in _alone(root, _says_more_than_a_state):
-        if isinstance(leaf, StuckIs) and leaf.silent and not negated:
+    for predicate, negated in _alone(root, _says_more_than_a_state):
+        if isinstance(predicate, StuckIs) and predicate.silent and not negated:
             raise InputError(
-                leaf.path,
-                leaf.value,
+                predicate.path,
+                predicate.value,
                 "silent, which a pool of idle connections is as well: never destroyed by itself",
                 "silent beside another key, such as remote or local_port",
             )
@@ -39,10 +39,10 @@ def refuse_silent_alone(root: Node) -> None:
 
 def refuse_rerouted_to_anywhere(root: Node) -> None:
     """Refuse to destroy what is merely routed asymmetrically."""
-    for leaf in _leaves_taken(root, negated=False):
-        if not isinstance(leaf, StrandedIs):
+    for predicate in _leaves_taken(root, negated=False):
+        if not isinstance(predicate, StrandedIs):
             continue
-        for wanted in leaf.wanted:
+        for wanted in predicate.verdicts:
             if wanted.verdict == REROUTED and wanted.to is None:
                 raise InputError(
                     wanted.path,
@@ -57,11 +57,11 @@ def refuse_superseded_without_port(root: Node) -> None:
 
     Without it two connections of one peer to two services would stand for each other's slot.
     """
-    for leaf, _negated in _alone(root, _tells_port):
-        if isinstance(leaf, SupersededAfter):
+    for predicate, _negated in _alone(root, _tells_port):
+        if isinstance(predicate, SupersededAfter):
             raise InputError(
-                leaf.path,
-                leaf.value,
+                predicate.path,
+                predicate.value,
                 "superseded without local_port: which service's connections it is about is not "
                 "said",
                 "superseded and local_port in one selector",
@@ -69,25 +69,25 @@ def refuse_superseded_without_port(root: Node) -> None:
 
 
 # Whether a leaf says something by being true, or false where it is negated.
-_Says = Callable[[Leaf, bool], bool]
+_Says = Callable[[Predicate, bool], bool]
 
 
-def _says_which(leaf: Leaf, negated: bool) -> bool:
-    in_order = negated and isinstance(leaf, (StuckIs, StrandedIs, SupersededAfter))
-    return leaf.restricts and bool(leaf.path) and not in_order
+def _says_which(predicate: Predicate, negated: bool) -> bool:
+    in_order = negated and isinstance(predicate, (StuckIs, StrandedIs, SupersededAfter))
+    return predicate.restricts and bool(predicate.path) and not in_order
 
 
-def _says_more_than_a_state(leaf: Leaf, negated: bool) -> bool:
-    return _says_which(leaf, negated) and not isinstance(leaf, StateIs)
+def _says_more_than_a_state(predicate: Predicate, negated: bool) -> bool:
+    return _says_which(predicate, negated) and not isinstance(predicate, StateIs)
 
 
-def _tells_port(leaf: Leaf, negated: bool) -> bool:
-    return isinstance(leaf, PortIn) and not leaf.remote and not negated
+def _tells_port(predicate: Predicate, negated: bool) -> bool:
+    return isinstance(predicate, PortIn) and not predicate.remote and not negated
 
 
 def _every_way(node: Node, says: _Says, *, negated: bool) -> bool:
     """Every way for the node to be true (false, if negated) goes through a leaf that says it."""
-    if isinstance(node, Leaf):
+    if isinstance(node, Predicate):
         return says(node, negated)
     if isinstance(node, Not):
         return _every_way(node.child, says, negated=not negated)
@@ -97,12 +97,12 @@ def _every_way(node: Node, says: _Says, *, negated: bool) -> bool:
 
 def _alone(
     node: Node, says: _Says, *, negated: bool = False, told: bool = False
-) -> Iterator[tuple[Leaf, bool]]:
+) -> Iterator[tuple[Predicate, bool]]:
     """The leaves beside which nothing in their branch says it, and whether they are negated.
 
     told: something outside the node does.
     """
-    if isinstance(node, Leaf):
+    if isinstance(node, Predicate):
         if not told:
             yield node, negated
     elif isinstance(node, Not):
@@ -116,9 +116,9 @@ def _alone(
             yield from _alone(child, says, negated=negated, told=told or total > tells)
 
 
-def _leaves_taken(node: Node, *, negated: bool) -> Iterator[Leaf]:
+def _leaves_taken(node: Node, *, negated: bool) -> Iterator[Predicate]:
     """The leaves that make the tree true by being true."""
-    if isinstance(node, Leaf):
+    if isinstance(node, Predicate):
         if not negated:
             yield node
     elif isinstance(node, Not):

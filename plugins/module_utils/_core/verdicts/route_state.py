@@ -16,7 +16,7 @@ from ..netlink.route_get import RouteQuery, RouteReply
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
 from .interfaces import Interfaces
-from .rule_dependencies import needs
+from .rule_dependencies import rule_dependencies
 from .stranded import REROUTED, Path, is_link_local
 from .verdict import Verdict
 
@@ -42,7 +42,7 @@ _Extras = tuple[Optional[int], Optional[int], int, int, int, int]
 _NO_EXTRAS: _Extras = (None, None, 0, 0, 0, 0)
 
 
-class Network:
+class RouteState:
     """What interfaces and routes say of sockets: first asked for many, then told of each.
 
     ask() asks the kernel; judge() and verdicts() only tell what it answered.
@@ -54,8 +54,8 @@ class Network:
         self._interfaces = Interfaces(snapshot.links, snapshot.addresses)
         rules = routes.rules(self._connection)
         self._needs = {
-            4: needs(rules, socket.AF_INET),
-            16: needs(rules, socket.AF_INET6),
+            4: rule_dependencies(rules, socket.AF_INET),
+            16: rule_dependencies(rules, socket.AF_INET6),
         }
         self._only_addresses = all(each.only_addresses for each in self._needs.values())
         self._paths: dict[_Key, Path] = {}
@@ -64,14 +64,14 @@ class Network:
         self._by_source: bool | None = None
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> Network:
+    def of(cls, snapshot: Snapshot) -> RouteState:
         """That of a look, made when it is first asked for. Raises what Connection.dump raises."""
         known = snapshot.kept.get(cls)
         if known is None:
             known = snapshot.kept[cls] = cls(snapshot)
         return known
 
-    def ask(self, sockets: Iterable[Socket]) -> None:
+    def load(self, sockets: Iterable[Socket]) -> None:
         """Find out what is not known yet, each distinct question once.
 
         A look-up without a usable answer leaves its sockets unknown. Raises what Connection.query
@@ -95,13 +95,13 @@ class Network:
             self._find_routes(new)
             self._look_again([path for path, _extras in new])
 
-    def judge(self, sock: Socket, name: str, to: Collection[str] | None = None) -> bool | None:
+    def evaluate(self, sock: Socket, name: str, to: Collection[str] | None = None) -> bool | None:
         """Whether the verdict of that name (STRANDED) holds; None: not known, or not asked.
 
         to: names of interfaces; `rerouted` holds only where packets can leave by no other.
         """
         path = self._path(sock)
-        held = None if path is None else path.judge(name, self._interfaces)
+        held = None if path is None else path.evaluate(name, self._interfaces)
         if path is None or not held:
             return held
         if name == REROUTED and to is not None:

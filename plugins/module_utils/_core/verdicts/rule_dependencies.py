@@ -44,7 +44,7 @@ _LAST_KNOWN = routes.FRA_DSCP_MASK
 _ORDINARY = frozenset({routes.TABLE_LOCAL, routes.TABLE_MAIN, routes.TABLE_DEFAULT})
 
 
-class Needs(NamedTuple):
+class RuleDependencies(NamedTuple):
     """What the rules of one family look at, so what a question has to say.
 
     unknowable: something that no socket tells of itself (a flow label), or that is newer than this
@@ -68,11 +68,11 @@ class Needs(NamedTuple):
         return not (self.mark or self.uid or self.tos or self.ports or self.unknowable)
 
 
-def needs(rules: Iterable[Rule], family: int) -> Needs:
+def rule_dependencies(rules: Iterable[Rule], family: int) -> RuleDependencies:
     mine = [rule for rule in rules if rule.family == family]
     kinds = frozenset().union(*(rule.kinds for rule in mine))
     actions = {rule.action for rule in mine}
-    return Needs(
+    return RuleDependencies(
         source=any(rule.source_length for rule in mine),
         mark=not kinds.isdisjoint(_BY_MARK),
         uid=routes.FRA_UID_RANGE in kinds,

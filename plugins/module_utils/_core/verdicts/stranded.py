@@ -70,7 +70,7 @@ class Path:
         """The interfaces that hold the local address: of a link-local one, only its own link."""
         return interfaces.holders(self.local, self.device if is_link_local(self.local) else 0)
 
-    def judge(self, name: str, interfaces: Interfaces) -> bool | None:
+    def evaluate(self, name: str, interfaces: Interfaces) -> bool | None:
         """Whether that verdict holds of a socket that sends from an address of its host; None:
         not known."""
         if name not in self._found:
@@ -82,7 +82,7 @@ class Path:
 
     def verdicts(self, interfaces: Interfaces) -> list[Verdict] | None:
         """Those that hold; None: none is known to, and one is not known not to."""
-        values = {name: self.judge(name, interfaces) for name in STRANDED}
+        values = {name: self.evaluate(name, interfaces) for name in STRANDED}
         held = [
             Verdict(name, None, self.evidence(name, interfaces))
             for name, value in values.items()

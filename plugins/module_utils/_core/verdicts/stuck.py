@@ -226,7 +226,7 @@ STATES: Mapping[str, frozenset[int]] = {name: rule.states for name, rule in _RUL
 PROVABLE_MS: Mapping[str, int] = {"zero_window": PROBES_PROVE_MS}
 
 
-def judge(sock: Socket, name: str, for_ms: int | None = None) -> bool | None:
+def evaluate(sock: Socket, name: str, for_ms: int | None = None) -> bool | None:
     """Whether the verdict has held for so long (None: the default); None: unknown.
 
     for_ms 0: whether it holds now. Only TCP sockets have it; their INFO must have been asked for.

@@ -64,7 +64,7 @@ class _Heard(NamedTuple):
 _Listed = Union[int, tuple[Slot, _Heard]]
 
 
-class Heard:
+class PeerActivity:
     """Which connections were heard of last, for each peer at each local address and port.
 
     Only for the slots that it was told to listen for; kept in the environment of their look.
@@ -75,12 +75,12 @@ class Heard:
         self._listening: set[int] = set()
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> Heard:
+    def of(cls, snapshot: Snapshot) -> PeerActivity:
         """The one of this look."""
-        found: Heard = snapshot.kept.setdefault(cls, cls())
+        found: PeerActivity = snapshot.kept.setdefault(cls, cls())
         return found
 
-    def listen(
+    def load(
         self, connection: Connection, snapshot: Snapshot, slots: Iterable[Slot | None]
     ) -> None:
         """List whatever else has these ends, but for the peer's port.
@@ -95,7 +95,7 @@ class Heard:
             if message.state == constants.LISTENING:
                 return message.sport
             sock = Socket(message, snapshot)
-            slot = slot_of(sock)
+            slot = peer_key(sock)
             clock = _heard_ms(sock)
             if slot not in wanted or clock is None:
                 return None
@@ -117,23 +117,23 @@ class Heard:
                 last[slot] = sorted((*last[slot], voice))[:_KEPT]
         self._last.update(last)
 
-    def judge(self, sock: Socket, silent_ms: int) -> bool | None:
+    def evaluate(self, sock: Socket, silent_ms: int) -> bool | None:
         """Whether another took over; None where the kernel does not tell, or it was not asked."""
-        found = self.verdict(sock, silent_ms)
+        found = self.evidence(sock, silent_ms)
         return None if found is None else bool(found)
 
-    def verdict(self, sock: Socket, silent_ms: int) -> Finding:
+    def evidence(self, sock: Socket, silent_ms: int) -> Finding:
         """As judge; the evidence instead of true.
 
         {silent_ms, by: {remote_port, cookie, heard_ms}}: for how long nothing was received, and
         which connection received something how long ago.
         """
-        slot, silent = slot_of(sock), silence_ms(sock)
+        slot, silent = peer_key(sock), silence_ms(sock)
         if slot is None or silent is None:
             return None
-        return False if silent < silent_ms else self.taken_over(slot, sock.cookie, silent)
+        return False if silent < silent_ms else self.find_successor(slot, sock.cookie, silent)
 
-    def taken_over(self, slot: Slot, cookie: int, silent_ms: int) -> Finding:
+    def find_successor(self, slot: Slot, cookie: int, silent_ms: int) -> Finding:
         """The evidence for the connection of that cookie, if it has been silent for so long."""
         others = self._last.get(slot)
         if others is None:
@@ -149,7 +149,7 @@ class Heard:
                 return {"silent_ms": silent_ms, "by": by}
         return False
 
-    def serves(self, snapshot: Snapshot, port: int) -> bool:
+    def is_service_port(self, snapshot: Snapshot, port: int) -> bool:
         """Whether a local port is that of a service, where nobody says so.
 
         Something listens there, or the kernel does not choose it for connections that go out.
@@ -170,7 +170,7 @@ def silence_ms(sock: Socket) -> int | None:
     return nothing_came_ms(info)
 
 
-def slot_of(sock: Socket) -> Slot | None:
+def peer_key(sock: Socket) -> Slot | None:
     """What a connection shares with those that may take its place; None: it is no connection.
 
     Bound to another interface, the same addresses are those of other hosts (link-local addresses,

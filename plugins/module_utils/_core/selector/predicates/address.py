@@ -17,7 +17,7 @@ from ...values import Names, Path
 from .. import kernel_filter
 from ..kernel_filter import REJECT, Condition, Filter
 from ..prefixes import AddressSet, Prefix
-from ..tree import Leaf, Possible, Target
+from ..tree import Possible, Predicate, Target
 
 if TYPE_CHECKING:
     from ...sockets.snapshot import Snapshot
@@ -34,7 +34,7 @@ _INTERFACE_NAME = re.compile(r"[^\s/:]{1,15}")
 _LINK_LOCAL = ipaddress.IPv6Network("fe80::/10")
 
 
-class Host(NamedTuple):
+class EndpointPattern(NamedTuple):
     """One end of a connection: in the prefix, or at an address of the interface.
 
     port: None for any. With a prefix, interface is the link of a link-local address (fe80::1%eth0).
@@ -52,7 +52,7 @@ class _Resolved(NamedTuple):
     ifindex: int | None
 
 
-class EndpointIn(Leaf):
+class EndpointIn(Predicate):
     """The local or the remote end is one of the hosts.
 
     Unknown for every socket where it is not true and one of the interfaces does not exist or holds
@@ -69,26 +69,26 @@ class EndpointIn(Leaf):
         value: object,
         *,
         remote: bool,
-        hosts: Iterable[Host],
+        patterns: Iterable[EndpointPattern],
         as_ss: bool = False,
     ) -> None:
         super().__init__(path, value)
         self.remote = remote
-        self.hosts = tuple(dict.fromkeys(hosts))
+        self.patterns = tuple(dict.fromkeys(patterns))
         self.as_ss = as_ss
-        if any(host.interface is not None for host in self.hosts):
+        if any(host.interface is not None for host in self.patterns):
             self.needs = frozenset({"addresses", "links"})
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
         # An AF_INET6 socket may be v4-mapped, so only IPv6 hosts rule a family out.
-        four = any(host.prefix is None or host.prefix.size == 32 for host in self.hosts)
+        four = any(host.prefix is None or host.prefix.size == 32 for host in self.patterns)
         return family == "inet6" or four, True
 
     def _resolve(self, snapshot: Snapshot) -> tuple[list[_Resolved], bool]:
         """What the hosts are now, and whether a socket at none of them is known not to match."""
         resolved: list[_Resolved] = []
         whole = True
-        for host in self.hosts:
+        for host in self.patterns:
             if host.interface is None:
                 if host.prefix is not None:
                     whole = whole and not (self.as_ss and host.prefix.length == 0)
@@ -182,23 +182,25 @@ def _is_link_local(prefix: Prefix) -> bool:
     return prefix.size == 128 and ipaddress.IPv6Address(prefix.address) in _LINK_LOCAL
 
 
-def parse_host(value: object, path: Path, names: Names) -> Host:
+def parse_endpoint(value: object, path: Path, names: Names) -> EndpointPattern:
     """An entry of local or remote."""
     written = values.text(value, path, ENDPOINT)
     if written.startswith(_INTERFACE):
         name, colon, port = written[len(_INTERFACE) :].partition(":")
-        return Host(None, _port(colon, port, value, path, names), _link(name, value, path))
+        return EndpointPattern(
+            None, _port(colon, port, value, path, names), _link(name, value, path)
+        )
     address, length, colon, port = _parts(written, value, path)
     number = _port(colon, port, value, path, names)
     address, percent, link = address.partition("%")
     prefix = _prefix(address, length, value, path)
     if not percent:
-        return Host(prefix, number)
+        return EndpointPattern(prefix, number)
     if not _is_link_local(prefix):
         raise InputError(
             path, value, "names a link, but is not a link-local address", "fe80::/10 before the %"
         )
-    return Host(prefix, number, _link(link, value, path))
+    return EndpointPattern(prefix, number, _link(link, value, path))
 
 
 def _parts(written: str, value: object, path: Path) -> tuple[str, str | None, str, str]:

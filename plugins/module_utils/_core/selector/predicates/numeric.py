@@ -14,7 +14,7 @@ from ... import values
 from ...errors import InputError
 from ...netlink import constants, inet_diag
 from ...values import Path
-from ..tree import ALL_PROTOCOLS, Leaf, Possible
+from ..tree import ALL_PROTOCOLS, Possible, Predicate
 from .socket import WITHOUT_CLOCKS, WITHOUT_INFO
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Bounds(NamedTuple):
     but: frozenset[int]
 
 
-class Compares(Leaf):
+class Compares(Predicate):
     """A number of the kernel's lies within the bounds."""
 
     cost = 2

@@ -13,7 +13,7 @@ from ...netlink import bytecode
 from ...values import Path
 from .. import kernel_filter
 from ..kernel_filter import ACCEPT, REJECT, Condition, Filter
-from ..tree import Leaf, Target
+from ..tree import Predicate, Target
 
 if TYPE_CHECKING:
     from ...sockets.snapshot import Snapshot
@@ -26,7 +26,7 @@ _COMM_BYTES = 15
 _CGROUP_CONDITIONS = 32
 
 
-class UserIs(Leaf):
+class UserIs(Predicate):
     """ranges: (first, last) of uids each. Unknown where the kernel names no owner."""
 
     def __init__(self, path: Path, value: object, ranges: Iterable[tuple[int, int]]) -> None:
@@ -45,7 +45,7 @@ class UserIs(Leaf):
         return test
 
 
-class CgroupIs(Leaf):
+class CgroupIs(Predicate):
     """A cgroup v2 and, unless below is False, everything below it, as of the socket's creation.
 
     Unknown where there is no such cgroup, for sockets without one (TIME_WAIT, half-open), and for
@@ -94,7 +94,7 @@ class CgroupIs(Leaf):
         return accepted, kernel_filter.negation(accepted)
 
 
-class _Owned(Leaf):
+class _Owned(Predicate):
     """By the processes that hold a socket, as far as this caller may see them; unknown where it
     sees none."""
 

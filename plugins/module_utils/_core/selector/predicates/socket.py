@@ -13,7 +13,7 @@ from ...netlink import bytecode, constants, inet_diag
 from ...values import PORT_MAX, Path
 from .. import kernel_filter
 from ..kernel_filter import ACCEPT, REJECT, Condition, Filter
-from ..tree import ALL_PROTOCOLS, Leaf, Possible, Target
+from ..tree import ALL_PROTOCOLS, Possible, Predicate, Target
 
 if TYPE_CHECKING:
     from ...sockets.snapshot import Snapshot
@@ -43,7 +43,7 @@ def _constant(value: bool) -> tuple[Filter, Filter]:
     return (ACCEPT, REJECT) if value else (REJECT, ACCEPT)
 
 
-class Constant(Leaf):
+class Constant(Predicate):
     """The same for every socket: `dst *`."""
 
     restricts = False
@@ -63,7 +63,7 @@ class Constant(Leaf):
         return _constant(self.answer)
 
 
-class ProtocolIs(Leaf):
+class ProtocolIs(Predicate):
     restricts = False
     exact = True
 
@@ -84,7 +84,7 @@ class ProtocolIs(Leaf):
         return _constant(target.protocol in self.protocols)
 
 
-class FamilyIs(Leaf):
+class FamilyIs(Predicate):
     restricts = False
     exact = True
 
@@ -105,7 +105,7 @@ class FamilyIs(Leaf):
         return _constant(target.family in self.families)
 
 
-class StateIs(Leaf):
+class StateIs(Predicate):
     """states: as vocabulary.STATES numbers them.
 
     Sockets of the other protocols than TCP and MPTCP are established where they have a remote, and
@@ -135,7 +135,7 @@ class StateIs(Leaf):
         return ACCEPT, ACCEPT
 
 
-class PortIn(Leaf):
+class PortIn(Predicate):
     """ranges: (first, last) each."""
 
     exact = True
@@ -175,7 +175,7 @@ class PortIn(Leaf):
         return kernel_filter.all_of(parts)
 
 
-class Autobound(Leaf):
+class Autobound(Predicate):
     """The kernel chose the local port: the word of ss(8), and as ss does it.
 
     The kernel alone knows it (SOCK_BINDPORT_LOCK) and does not print it, so its filter decides.
@@ -197,7 +197,7 @@ class Autobound(Leaf):
         return chosen, kernel_filter.negation(chosen)
 
 
-class DeviceIs(Leaf):
+class DeviceIs(Predicate):
     """The interface that a socket is bound to.
 
     Unknown for every socket where it is not true and one of the names belongs to no interface.
@@ -241,7 +241,7 @@ class DeviceIs(Leaf):
         return accepted, kernel_filter.negation(accepted) if whole else REJECT
 
 
-class MarkIs(Leaf):
+class MarkIs(Predicate):
     """pairs: (value, mask) each. The kernel tells the mark to callers with CAP_NET_ADMIN alone, and
     refuses a filter by it to others, so it is compared here."""
 
@@ -264,7 +264,7 @@ class MarkIs(Leaf):
         return test
 
 
-class IdleFor(Leaf):
+class IdleFor(Predicate):
     """No data either way for at least so many milliseconds."""
 
     meaning = frozenset({"tcp"})
@@ -290,7 +290,7 @@ class IdleFor(Leaf):
         return known, known
 
 
-class CongestionIs(Leaf):
+class CongestionIs(Predicate):
     """The congestion control algorithm's name."""
 
     meaning = constants.STREAMS

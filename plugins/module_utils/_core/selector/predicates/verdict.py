@@ -13,13 +13,13 @@ from ...errors import InputError
 from ...netlink import bytecode, constants, inet_diag
 from ...values import Names, Path
 from ...verdicts import stuck
-from ...verdicts.route_state import Network
+from ...verdicts.route_state import RouteState
 from ...verdicts.stranded import ADDRESS_GONE, REROUTED, STRANDED, is_link_local
 from ...verdicts.stuck import PROVABLE_MS, STUCK
-from ...verdicts.superseded import DEFAULT_SILENT_MS, SUPERSEDED, Heard
+from ...verdicts.superseded import DEFAULT_SILENT_MS, SUPERSEDED, PeerActivity
 from .. import kernel_filter
 from ..kernel_filter import Condition, Filter
-from ..tree import Leaf, Possible, Target, any_of
+from ..tree import Possible, Predicate, Target, any_of
 from .address import parse_device
 from .socket import WITHOUT_CLOCKS
 
@@ -57,7 +57,7 @@ class StrandedBy(NamedTuple):
     to: frozenset[str] | None
 
 
-class StuckIs(Leaf):
+class StuckIs(Predicate):
     """Any of these verdicts has held for its time."""
 
     meaning = _TCP
@@ -65,36 +65,36 @@ class StuckIs(Leaf):
     extensions = (inet_diag.INFO,)
     cost = 2
 
-    def __init__(self, path: Path, value: object, wanted: Sequence[StuckFor]) -> None:
+    def __init__(self, path: Path, value: object, verdicts: Sequence[StuckFor]) -> None:
         super().__init__(path, value)
-        self.wanted = tuple(wanted)
-        self._states = frozenset().union(*(stuck.STATES[each.verdict] for each in self.wanted))
+        self.verdicts = tuple(verdicts)
+        self._states = frozenset().union(*(stuck.STATES[each.verdict] for each in self.verdicts))
 
     @property
     def silent(self) -> bool:
         """Silence is enough for it, which a pool of idle connections keeps as well."""
-        return any(each.verdict == stuck.SILENT for each in self.wanted)
+        return any(each.verdict == stuck.SILENT for each in self.verdicts)
 
     @property
     def restricts(self) -> bool:  # type: ignore[override]
         return not self.silent
 
     def bind(self, snapshot: Snapshot) -> Bound:
-        for verdict, for_ms in self.wanted:
+        for verdict, for_ms in self.verdicts:
             usual = stuck.DEFAULT_FOR_MS[verdict]
             snapshot.ask(verdict, usual if for_ms is None else min(for_ms, usual))
 
-        def is_stuck(wanted: StuckFor) -> Test:
-            return lambda sock: stuck.judge(sock, *wanted)
+        def is_stuck(verdicts: StuckFor) -> Test:
+            return lambda sock: stuck.evaluate(sock, *verdicts)
 
-        return any_of([is_stuck(each) for each in self.wanted])
+        return any_of([is_stuck(each) for each in self.verdicts])
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
         known = protocol in self.meaning
         return known and state in self._states, known
 
 
-class StrandedIs(Leaf):
+class StrandedIs(Predicate):
     """Any of these verdicts holds; unknown until the look has asked for routes."""
 
     meaning = frozenset(constants.PROTOCOLS) - {"mptcp"}
@@ -102,21 +102,21 @@ class StrandedIs(Leaf):
     extensions = (inet_diag.TOS, inet_diag.TCLASS)
     cost = 2
 
-    def __init__(self, path: Path, value: object, wanted: Sequence[StrandedBy]) -> None:
+    def __init__(self, path: Path, value: object, verdicts: Sequence[StrandedBy]) -> None:
         super().__init__(path, value)
-        self.wanted = tuple(wanted)
+        self.verdicts = tuple(verdicts)
 
     def bind(self, snapshot: Snapshot) -> Bound:
         kept = snapshot.kept
 
         def is_stranded(verdict: str, to: frozenset[str] | None) -> Test:
             def test(sock: Socket) -> bool | None:
-                network: Network | None = kept.get(Network)
-                return None if network is None else network.judge(sock, verdict, to)
+                route_state: RouteState | None = kept.get(RouteState)
+                return None if route_state is None else route_state.evaluate(sock, verdict, to)
 
             return test
 
-        return any_of([is_stranded(each.verdict, each.to) for each in self.wanted])
+        return any_of([is_stranded(each.verdict, each.to) for each in self.verdicts])
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
         known = protocol in self.meaning and state not in _WITHOUT_PEER
@@ -127,7 +127,7 @@ class StrandedIs(Leaf):
         held by a link, and not by the host."""
         if target.protocol not in self.meaning:
             return kernel_filter.REJECT, kernel_filter.REJECT
-        if {each.verdict for each in self.wanted} != {ADDRESS_GONE}:
+        if {each.verdict for each in self.verdicts} != {ADDRESS_GONE}:
             return kernel_filter.ACCEPT, kernel_filter.ACCEPT
         held = [each for each in target.snapshot.local_addresses if not is_link_local(each)]
         if len(held) > _MOST_ADDRESSES:
@@ -145,7 +145,7 @@ def _not_from(address: bytes, family: str) -> Filter:
     return kernel_filter.negation(Condition(block))
 
 
-class SupersededAfter(Leaf):
+class SupersededAfter(Predicate):
     """Silent for so long while its peer went on elsewhere; unknown until the look has listened."""
 
     meaning = _TCP
@@ -160,11 +160,11 @@ class SupersededAfter(Leaf):
     def bind(self, snapshot: Snapshot) -> Bound:
         kept, silent_ms = snapshot.kept, self.silent_ms
         snapshot.ask(SUPERSEDED, min(silent_ms, DEFAULT_SILENT_MS))
-        nobody = Heard()
+        nobody = PeerActivity()
 
         def test(sock: Socket) -> bool | None:
-            heard: Heard = kept.get(Heard, nobody)
-            return heard.judge(sock, silent_ms)
+            activity: PeerActivity = kept.get(PeerActivity, nobody)
+            return activity.evaluate(sock, silent_ms)
 
         return test
 
@@ -187,16 +187,16 @@ _INTERFACES = "the name of an interface, or a list of names"
 
 
 def parse_stuck(value: object, path: Path, names: Names) -> StuckIs:  # noqa: ARG001
-    wanted: list[StuckFor] = []
+    verdicts: list[StuckFor] = []
     for at, item in values.items(value, path, STUCK_ALLOWED):
         if not isinstance(item, Mapping):
-            wanted.append(StuckFor(_verdict(item, at, STUCK), None))
+            verdicts.append(StuckFor(_verdict(item, at, STUCK), None))
             continue
         _check_keys(item, at, ("verdict", "for"), STUCK_ALLOWED)
         for _where, name in _verdicts(item, at, STUCK, STUCK_ALLOWED):
             least = _least(item["for"], (*at, "for"), name) if "for" in item else None
-            wanted.append(StuckFor(name, least))
-    return StuckIs(path, value, wanted)
+            verdicts.append(StuckFor(name, least))
+    return StuckIs(path, value, verdicts)
 
 
 def _least(value: object, path: Path, name: str) -> int:
@@ -214,10 +214,10 @@ def _least(value: object, path: Path, name: str) -> int:
 
 
 def parse_stranded(value: object, path: Path, names: Names) -> StrandedIs:  # noqa: ARG001
-    wanted: list[StrandedBy] = []
+    verdicts: list[StrandedBy] = []
     for at, item in values.items(value, path, STRANDED_ALLOWED):
         if not isinstance(item, Mapping):
-            wanted.append(StrandedBy(at, item, _verdict(item, at, STRANDED), None))
+            verdicts.append(StrandedBy(at, item, _verdict(item, at, STRANDED), None))
             continue
         if "for" in item:
             raise InputError(
@@ -229,8 +229,8 @@ def parse_stranded(value: object, path: Path, names: Names) -> StrandedIs:  # no
         _check_keys(item, at, ("verdict", "to"), STRANDED_ALLOWED)
         for where, name in _verdicts(item, at, STRANDED, STRANDED_ALLOWED):
             to = _interfaces(item["to"], (*at, "to"), name) if "to" in item else None
-            wanted.append(StrandedBy(where, item, name, to))
-    return StrandedIs(path, value, wanted)
+            verdicts.append(StrandedBy(where, item, name, to))
+    return StrandedIs(path, value, verdicts)
 
 
 def _interfaces(value: object, path: Path, name: str) -> frozenset[str]:
