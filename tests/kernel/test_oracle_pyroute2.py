@@ -70,7 +70,7 @@ def _ours(sock: inet_diag.DiagMessage) -> dict[str, Any]:
         if number in found:
             entry[name] = found[number].hex(":")
     if sock.protocol == "tcp" and inet_diag.INFO in found:
-        decoded = info.decode(found[inet_diag.INFO])
+        decoded = info.decode_tcp_info(found[inet_diag.INFO])
         entry["INET_DIAG_INFO"] = {f"tcpi_{name}": value for name, value in decoded.items()}
     return entry
 

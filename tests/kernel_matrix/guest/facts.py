@@ -122,7 +122,7 @@ def connection(ends: Pair, session: NamespaceSession) -> dict[str, object]:
     raw = told.get(inet_diag.INFO, b"")
     return {
         "tcp_info_bytes": len(raw),
-        "tcp_info_fields": len(info.decode(raw)),
+        "tcp_info_fields": len(info.decode_tcp_info(raw)),
         "cgroup": inet_diag.CGROUP_ID in told,
         "mark": inet_diag.MARK in told,
         "uid": sock.uid == _SOMEBODY,

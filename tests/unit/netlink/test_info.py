@@ -28,13 +28,13 @@ def _infos(draw: st.DrawFn) -> dict[str, int]:
 
 @given(_infos())
 def test_every_field_is_where_the_header_has_it(fields: dict[str, int]) -> None:
-    decoded = info.decode(encode_info(fields, _SIZE))
+    decoded = info.decode_tcp_info(encode_info(fields, _SIZE))
     assert {name: decoded[name] for name in fields} == fields
     assert not any(value for name, value in decoded.items() if name not in fields)
 
 
 def test_bits_that_share_a_byte() -> None:
-    decoded = info.decode(encode_info({"delivery_rate_app_limited": 0b101}, _SIZE))
+    decoded = info.decode_tcp_info(encode_info({"delivery_rate_app_limited": 0b101}, _SIZE))
     assert decoded["delivery_rate_app_limited"] == 1
     assert decoded["fastopen_client_fail"] == 2
 
@@ -42,7 +42,7 @@ def test_bits_that_share_a_byte() -> None:
 @given(_infos(), st.integers(0, _SIZE))
 def test_a_shorter_one_has_the_fields_that_are_whole(fields: dict[str, int], size: int) -> None:
     raw = encode_info(fields, _SIZE)
-    whole, cut = info.decode(raw), info.decode(raw[:size])
+    whole, cut = info.decode_tcp_info(raw), info.decode_tcp_info(raw[:size])
     assert cut == {name: whole[name] for name in cut}
     assert len(cut) <= len(whole)
     if size >= 8:
@@ -54,13 +54,15 @@ def test_known_lengths() -> None:
     expected = {104: "total_retrans", 192: "sndbuf_limited", 232: "snd_wnd", 248: "total_rto_time"}
     raw = bytes(_SIZE)
     for size, last in expected.items():
-        assert last in info.decode(raw[:size])
-        assert last not in info.decode(raw[: size - 1])
+        assert last in info.decode_tcp_info(raw[:size])
+        assert last not in info.decode_tcp_info(raw[: size - 1])
 
 
 @given(st.binary(max_size=400))
 def test_any_bytes(raw: bytes) -> None:
     """A longer struct than is known is read as far as it is known."""
-    decoded = info.decode(raw)
+    decoded = info.decode_tcp_info(raw)
     assert all(0 <= value <= _LIMITS["Q"] for value in decoded.values())
-    assert info.decode(raw + b"\xff" * 40) | decoded == info.decode(raw + b"\xff" * 40)
+    assert info.decode_tcp_info(raw + b"\xff" * 40) | decoded == info.decode_tcp_info(
+        raw + b"\xff" * 40
+    )

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from ..errors import SocketsError
 from ..host.host import Host
 from ..host.namespaces import CURRENT, Namespace, resolve
-from ..netlink import nsid
+from ..netlink import links
 from ..netlink.connection import NETLINK_ROUTE, Connection
 
 
@@ -51,7 +51,7 @@ def _admitted(connection: Connection, namespace: Namespace) -> bool:
         status = os.fstat(descriptor)
         if (status.st_dev, status.st_ino) != namespace.identity:
             return False
-        return nsid.give_id(connection, descriptor)
+        return links.assign_nsid(connection, descriptor)
     except (OSError, SocketsError):
         return False
     finally:

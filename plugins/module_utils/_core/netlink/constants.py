@@ -18,6 +18,8 @@ DIAG_MODULES = {
     "raw": "raw_diag",
     "mptcp": "mptcp_diag",
 }
+# ::ffff:0:0/96: IPv4 addresses in an IPv6 socket (RFC 4291, section 2.5.5.2).
+V4_MAPPED_PREFIX = b"\0" * 10 + b"\xff\xff"
 FAMILIES = {"inet": int(socket.AF_INET), "inet6": int(socket.AF_INET6)}
 
 # Protocols whose sockets have TCP's states and clocks (struct tcp_info for tcp alone).

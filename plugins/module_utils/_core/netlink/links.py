@@ -1,23 +1,26 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: addresses and links by rtnetlink.
+# Private to linuxnet.sockets.
+"""Interfaces, their addresses and the ids of network namespaces, over rtnetlink.
 
-include/uapi/linux/{rtnetlink,if_addr,if_link}.h
+include/uapi/linux/{rtnetlink,if_addr,if_link,net_namespace}.h
 """
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from typing import NamedTuple
 
-from ..errors import MalformedMessage
+from ..errors import MalformedMessage, NetlinkError
 from . import attributes
 from .connection import Connection
 
 RTM_GETLINK = 18
 RTM_GETADDR = 22
+_RTM_NEWNSID = 88
 
 IFF_UP = 0x1
 IFF_LOOPBACK = 0x8
@@ -32,9 +35,13 @@ _RTEXT_FILTER_SKIP_STATS = 8
 _IFA_ADDRESS = 1
 _IFA_LOCAL = 2
 _IFA_FLAGS = 8
+_NETNSA_NSID = 1
+_NETNSA_FD = 3
+_NETNSA_NSID_NOT_ASSIGNED = struct.pack("=i", -1)
 
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
+_RTGENMSG = bytes(4)  # struct rtgenmsg, padded
 _U32 = struct.Struct("=I")
 
 
@@ -118,3 +125,24 @@ def addresses(connection: Connection) -> list[Address]:
         "list addresses", RTM_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0), _address
     )
     return [address for address in found if address is not None]
+
+
+def assign_nsid(connection: Connection, descriptor: int) -> bool:
+    """Assign an id to a network namespace, in the connection's namespace (ip-netns(8), set).
+
+    A socket of one namespace receives the events of all others that have an id there
+    (NETLINK_LISTEN_ALL_NSID), and keeps nothing open in them. The kernel chooses the id.
+
+    descriptor: an open nsfs file of the namespace. Returns False if it has an id already. Raises
+    NetlinkError, and what Connection.execute raises.
+    """
+    payload = (
+        _RTGENMSG
+        + attributes.encode(_NETNSA_NSID, _NETNSA_NSID_NOT_ASSIGNED)
+        + attributes.encode(_NETNSA_FD, _U32.pack(descriptor))
+    )
+    operation = "give a network namespace an id"
+    (result,) = connection.execute(operation, _RTM_NEWNSID, [payload])
+    if result not in (0, errno.EEXIST):
+        raise NetlinkError(operation, result)
+    return result == 0

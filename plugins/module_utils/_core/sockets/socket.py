@@ -13,10 +13,10 @@ from typing import Any
 
 from ..host.processes import Process
 from ..netlink import attributes as wire_attributes
-from ..netlink import constants, inet_diag, info, mptcp_info, ulp_info
+from ..netlink import constants, inet_diag, info
+from ..netlink.constants import V4_MAPPED_PREFIX
 from .snapshot import Snapshot
 
-_MAPPED = b"\0" * 10 + b"\xff\xff"
 _CLOCKLESS = (constants.SYN_SENT, constants.SYN_RECV, constants.LISTENING)
 _FAMILY_NAMES = {number: name for name, number in constants.FAMILIES.items()}
 _U32 = struct.Struct("=I")
@@ -176,7 +176,7 @@ class Socket:
         """
         if self._tcp_info is _NOT_ASKED:
             raw = self.attributes.get(inet_diag.INFO) if self.message.protocol == "tcp" else None
-            self._tcp_info = info.decode(raw) if raw else None
+            self._tcp_info = info.decode_tcp_info(raw) if raw else None
         return self._tcp_info
 
     @property
@@ -253,19 +253,19 @@ class Socket:
     def ulp(self) -> str | None:
         """The upper layer protocol (tls, mptcp, ...) of a TCP socket; None: none."""
         raw = self.attributes.get(inet_diag.ULP_INFO)
-        return ulp_info.name(raw) if raw else None
+        return info.ulp_name(raw) if raw else None
 
     @property
     def ulp_info(self) -> Mapping[str, int] | None:
         """What that protocol tells of itself; None where there is none, or it tells nothing."""
         raw = self.attributes.get(inet_diag.ULP_INFO)
-        return (ulp_info.decode(raw) or None) if raw else None
+        return (info.decode_ulp_info(raw) or None) if raw else None
 
     @property
     def mptcp_info(self) -> Mapping[str, int] | None:
         """struct mptcp_info of an MPTCP socket; None where it was not asked for or did not come."""
         raw = self.attributes.get(inet_diag.INFO) if self.message.protocol == "mptcp" else None
-        return mptcp_info.decode(raw) if raw else None
+        return info.decode_mptcp_info(raw) if raw else None
 
     @property
     def mptcp_token(self) -> int | None:
@@ -287,14 +287,14 @@ class Socket:
 def _plain(family: int, address: bytes) -> bytes:
     if family == socket.AF_INET:
         return address[:4]
-    if address[:12] == _MAPPED:
+    if address[:12] == V4_MAPPED_PREFIX:
         return address[12:]
     return address
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def _ends(family: int, src: bytes, dst: bytes) -> tuple[str, bool, str, str]:
-    mapped = family == socket.AF_INET6 and _MAPPED in (src[:12], dst[:12])
+    mapped = family == socket.AF_INET6 and V4_MAPPED_PREFIX in (src[:12], dst[:12])
     return (
         _FAMILY_NAMES[family],
         mapped,
