@@ -103,7 +103,7 @@ _UNPRIVILEGED = """
 import os, socket, sys
 sys.path.insert(0, {root!r})
 import tests.conftest
-from linuxnet_sockets.wire import bytecode, inet_diag, netlink
+from linuxnet_sockets.netlink import attributes, bytecode, connection as netlink, inet_diag
 from linuxnet_sockets.errors import NetlinkError
 connection = netlink.Connection(netlink.open_netlink(netlink.NETLINK_SOCK_DIAG))
 socks = inet_diag.dump(connection, "tcp", socket.AF_INET, 1 << 1)
@@ -111,7 +111,6 @@ assert socks, "no established socket here"
 print("destroy", inet_diag.destroy(connection, socks))
 print("wrong cookie", inet_diag.destroy(connection, [socks[0]._replace(cookie=1)]))
 print("probe", inet_diag.probe_destroy(connection, "tcp", socket.AF_INET))
-from linuxnet_sockets.wire import attributes
 print("mark told", inet_diag.MARK in attributes.parse(socks[0].attributes))
 try:
     inet_diag.dump(connection, "tcp", socket.AF_INET, 0, 0, bytecode.mark(0, 0))
@@ -298,7 +297,7 @@ import socket, subprocess, sys
 sys.path.insert(0, {str(_ROOT)!r})
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 import tests.conftest
-from linuxnet_sockets.wire import inet_diag, netlink
+from linuxnet_sockets.netlink import connection as netlink, inet_diag
 listens = socket.create_server(("127.0.0.1", 0))
 client = socket.create_connection(listens.getsockname())
 connection = netlink.Connection(netlink.open_netlink(netlink.NETLINK_SOCK_DIAG))

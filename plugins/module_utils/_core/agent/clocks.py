@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from ..host.host import read_boot_id
+
 
 class Clocks(NamedTuple):
     """One moment: seconds since the epoch, seconds since boot (CLOCK_BOOTTIME), and which boot."""
@@ -30,8 +32,7 @@ def read_clocks(proc: str) -> Clocks:
 
 def clocks_of(proc: str) -> Callable[[], Clocks]:
     """Tells what time it is, as often as it is asked. Raises OSError; what it returns does not."""
-    with open(f"{proc}/sys/kernel/random/boot_id", encoding="ascii") as file:
-        boot_id = file.read().strip()
+    boot_id = read_boot_id(proc)
     return lambda: Clocks(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME), boot_id)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..destroy import outcomes
 from ..errors import InputError, PathStep
-from ..host.host import Host
+from ..host.host import Host, read_boot_id
 from ..host.namespaces import Namespace
 from ..netlink import constants
 from .progress import Progress
@@ -106,8 +106,7 @@ def from_resume(
 def _boot(host: Host) -> str:
     """What tells this boot of the machine from every other (random(4)); empty if unreadable."""
     try:
-        with open(f"{host.proc}/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
+        return read_boot_id(host.proc)
     except (OSError, ValueError):
         return ""
 

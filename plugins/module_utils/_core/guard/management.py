@@ -14,12 +14,12 @@ import socket
 from collections.abc import Iterator
 
 from ..host.host import Host
+from ..netlink.constants import V4_MAPPED_PREFIX
 
 # Salt's publish_port and ret_port.
 SALT_PORTS = frozenset({4505, 4506})
 
 _VARIABLE = b"SSH_CONNECTION="
-_MAPPED = b"\0" * 10 + b"\xff\xff"
 
 Ends = tuple[bytes, int, bytes, int]
 
@@ -81,5 +81,5 @@ def _address(text: str) -> bytes | None:
             address = socket.inet_pton(family, plain)
         except OSError:
             continue
-        return address[12:] if address[:12] == _MAPPED and len(address) == 16 else address
+        return address[12:] if address[:12] == V4_MAPPED_PREFIX and len(address) == 16 else address
     return None

@@ -21,6 +21,12 @@ def _open_destroy_events(namespace: namespaces.Namespace) -> destroy_events.Dest
     return namespaces.inside(namespace, destroy_events.subscribe)
 
 
+def read_boot_id(proc: str) -> str:
+    """The id of this boot of the kernel (random(4)). Raises OSError and UnicodeDecodeError."""
+    with open(f"{proc}/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
 @dataclass(frozen=True)
 class Host:
     """Where the core looks and what it calls. The defaults are this machine; tests replace them.

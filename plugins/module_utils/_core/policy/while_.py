@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 
 from .. import values
 from ..errors import InputError
+from ..netlink.constants import V4_MAPPED_PREFIX
 from ..selector.predicates.address import parse_device
-from ..selector.prefixes import MAPPED, Prefix
+from ..selector.prefixes import Prefix
 from ..values import Path
 from . import conditions
 from .conditions import Combined, Condition, NotCondition
@@ -86,7 +87,7 @@ def _address(value: Mapping[str, object], path: Path, _depth: int) -> Condition:
     # One with a zone (fe80::1%eth0) has the same bytes as without.
     if not packed or "%" in written:
         raise InputError(at, value["address"], "not an address", _ADDRESS)
-    return conditions.address_present(packed[12:] if packed[:12] == MAPPED else packed)
+    return conditions.address_present(packed[12:] if packed[:12] == V4_MAPPED_PREFIX else packed)
 
 
 def _route(value: Mapping[str, object], path: Path, _depth: int) -> Condition:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-# ::ffff:0:0/96 (RFC 4291, section 2.5.5.2)
-MAPPED = b"\0" * 10 + b"\xff\xff"
-MAPPED_LENGTH = 8 * len(MAPPED)
+from ..netlink.constants import V4_MAPPED_PREFIX
+
+MAPPED_LENGTH = 8 * len(V4_MAPPED_PREFIX)
 
 
 class Prefix(NamedTuple):
@@ -27,11 +27,11 @@ class Prefix(NamedTuple):
 
     def covers_mapped(self) -> bool:
         """An IPv6 prefix that every v4-mapped address lies in."""
-        return self.length <= MAPPED_LENGTH and contains(self, MAPPED + b"\0" * 4)
+        return self.length <= MAPPED_LENGTH and contains(self, V4_MAPPED_PREFIX + b"\0" * 4)
 
     def inside_mapped(self) -> bool:
         """An IPv6 prefix of v4-mapped addresses alone."""
-        return self.length >= MAPPED_LENGTH and self.address.startswith(MAPPED)
+        return self.length >= MAPPED_LENGTH and self.address.startswith(V4_MAPPED_PREFIX)
 
 
 def contains(prefix: Prefix, address: bytes) -> bool:
