@@ -17,6 +17,7 @@ from typing import Any
 
 from linuxnet_sockets.host.processes import Process
 from linuxnet_sockets.netlink.inet_diag import DiagMessage
+from linuxnet_sockets.sockets.slots import SlotStore
 from linuxnet_sockets.sockets.socket import Socket
 
 STATES = {
@@ -84,17 +85,14 @@ class Names:
         return SERVICES.get((name, protocol))
 
 
-class World:
+class World(SlotStore):
     """Stands for the environment of one look. holders: by inode, (pid, command) each."""
 
     local_port_range = PORT_RANGE
 
     def __init__(self, holders: Mapping[int, list[tuple[int, str]]] | None = None) -> None:
+        super().__init__()
         self.holders = holders or {}
-        self.kept: dict[type, Any] = {}
-
-    def ask(self, verdict: str, for_ms: int) -> None:
-        """What records are to tell is no matter of selectors."""
 
     def interface_index(self, name: str) -> int | None:
         return INTERFACES[name][0] if name in INTERFACES else None

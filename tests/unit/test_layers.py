@@ -61,7 +61,7 @@ CORE_LAYERS = {
     # Only these two know selectors: the executor acts on targets, whoever chose them.
     "destroy.command": "destroy destroy.planner destroy.engines selector sockets host netlink",
     "destroy.planner": (
-        "destroy destroy.engines guard query selector sockets host netlink messages errors"
+        "destroy destroy.engines guard query selector verdicts sockets host netlink messages errors"
     ),
     "destroy": "destroy.engines guard query sockets host netlink messages errors",
     "destroy.engines": "destroy guard query sockets host netlink errors",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import cast
 
 from linuxnet_sockets.destroy.outcomes import Result
 from linuxnet_sockets.errors import NetlinkError
@@ -17,18 +17,19 @@ from linuxnet_sockets.netlink.inet_diag import DiagMessage
 from linuxnet_sockets.policy.decide import Decision, Enforced, Engine
 from linuxnet_sockets.policy.evaluate import Judgement, Unseen, Violation
 from linuxnet_sockets.policy.model import Policy, Rule
+from linuxnet_sockets.sockets.slots import SlotStore
 from linuxnet_sockets.sockets.snapshot import Snapshot
 from linuxnet_sockets.sockets.socket import Socket
 
 ERROR = NetlinkError("list tcp sockets", 5)
 
 
-class Place:
+class Place(SlotStore):
     """Stands for the environment of a look."""
 
     def __init__(self, number: int = 1) -> None:
+        super().__init__()
         self.namespace = Namespace(f"namespace-{number}", None, (4, number))
-        self.kept: dict[type, Any] = {}
 
 
 HERE = Place(1)

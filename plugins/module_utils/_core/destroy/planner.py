@@ -16,6 +16,7 @@ from ..selector.parse import Selector
 from ..sockets.session import NamespaceSession
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
+from ..verdicts.verdict import show_verdicts
 from .engines.sock_destroy import NetlinkEngine
 from .model import DestroyOptions, Plan, Target, make_targets
 from .mptcp import protect_whole_connections
@@ -50,6 +51,7 @@ def evaluate_guard(
     """
     if not sockets:
         return []
+    show_verdicts(snapshot)
     load(session, snapshot, options.guard.needs, sockets)
     targets = make_targets(sockets, options.guard.watch(snapshot).reasons(sockets))
     if options.engine == NetlinkEngine.name:

@@ -54,7 +54,7 @@ def reasons_by_owner(
                 protect(pid, Reason(SSH_SESSIONS, f"held by {program}, process {pid}"))
     if SSH_SESSIONS not in switches and KERNEL not in switches:
         return found
-    owners = snapshot.owners or snapshot.holders
+    owners = snapshot.known_owners
     if owners is not None:
         unseen.difference_update([link for link in unseen if owners.of(links[link])])
     if not unseen:
@@ -93,4 +93,4 @@ def name_holders(snapshot: Snapshot, inodes: Collection[int]) -> None:
     described = {pid: describe(proc, pid) for pid in set(found.values())}
     held_by = {pid: (each,) for pid, each in described.items() if each is not None}
     holders = {links[link]: held_by[pid] for link, pid in found.items() if pid in held_by}
-    snapshot.holders = SocketOwners(holders, not unreadable)
+    snapshot.set_some_owners(SocketOwners(holders, not unreadable))

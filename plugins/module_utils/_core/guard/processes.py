@@ -9,6 +9,7 @@ import os
 from functools import cached_property
 
 from ..host.processes import process_numbers
+from ..sockets.slots import Slot
 from ..sockets.snapshot import Snapshot
 
 # The listening daemon and, since OpenSSH 9.8, the programs of a session; and dropbear.
@@ -31,10 +32,7 @@ class Processes:
     @classmethod
     def of(cls, snapshot: Snapshot) -> Processes:
         """Those of a look, the same whenever they are asked for."""
-        known = snapshot.kept.get(cls)
-        if known is None:
-            known = snapshot.kept[cls] = cls(snapshot)
-        return known
+        return snapshot.get_or_create(_PROCESSES, lambda: cls(snapshot))
 
     @cached_property
     def _programs(self) -> dict[int, str]:
@@ -85,3 +83,6 @@ class Processes:
             return ""
         finally:
             os.close(descriptor)
+
+
+_PROCESSES: Slot[Processes] = Slot("processes")

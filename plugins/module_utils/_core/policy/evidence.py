@@ -12,8 +12,8 @@ from ..selector.predicates.verdict import StrandedIs, StuckIs, SupersededAfter
 from ..selector.tree import All, Node, Predicate, predicates
 from ..sockets.socket import Socket
 from ..verdicts import stuck
-from ..verdicts.route_state import RouteState
-from ..verdicts.superseded import PeerActivity
+from ..verdicts.route_state import ROUTES
+from ..verdicts.superseded import PEERS
 from .conditions import Condition
 
 _BY_VERDICT = (StuckIs, StrandedIs, SupersededAfter)
@@ -64,18 +64,16 @@ def _only(leaf: Predicate) -> Iterator[str]:
 
 
 def _held(sock: Socket, leaf: Predicate) -> Iterator[str]:
-    kept = sock.snapshot.kept
     if isinstance(leaf, StuckIs):
         for verdict, for_ms in leaf.verdicts:
             if stuck.evaluate(sock, verdict, for_ms):
                 yield f"stuck: {verdict}"
-    elif isinstance(leaf, StrandedIs) and RouteState in kept:
+    elif isinstance(leaf, StrandedIs):
+        routes = sock.snapshot.get(ROUTES)
         for wanted in leaf.verdicts:
-            if RouteState.of(sock.snapshot).evaluate(sock, wanted.verdict, wanted.to):
+            if routes is not None and routes.evaluate(sock, wanted.verdict, wanted.to):
                 yield f"stranded: {wanted.verdict}"
-    elif (
-        isinstance(leaf, SupersededAfter)
-        and PeerActivity in kept
-        and PeerActivity.of(sock.snapshot).evaluate(sock, leaf.silent_ms)
-    ):
-        yield "superseded"
+    elif isinstance(leaf, SupersededAfter):
+        peers = sock.snapshot.get(PEERS)
+        if peers is not None and peers.evaluate(sock, leaf.silent_ms):
+            yield "superseded"

@@ -11,11 +11,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..netlink import inet_diag
+from ..sockets.slots import Slot
 from ..sockets.socket import Socket
 from ..verdicts import stuck
-from ..verdicts.route_state import RouteState
-from ..verdicts.superseded import DEFAULT_SILENT_MS, SUPERSEDED, Finding, PeerActivity
-from ..verdicts.verdict import Verdict
+from ..verdicts.route_state import ROUTES
+from ..verdicts.superseded import DEFAULT_SILENT_MS, PEERS, SUPERSEDED, Finding
+from ..verdicts.verdict import Verdict, requested_for_ms, shows_verdicts
 
 _LITTLE = sys.byteorder == "little"
 
@@ -158,8 +159,7 @@ def record(sock: Socket, details: Collection[str] = ()) -> dict[str, Any]:
         entry["memory"] = _memory(sock.attributes)
     if "process" in details:
         entry["processes"] = _processes(sock)
-    snapshot = sock.snapshot
-    if "verdicts" in details or snapshot.asked_ms or snapshot.kept:
+    if "verdicts" in details or shows_verdicts(sock.snapshot):
         entry["stuck"] = _told(stuck.verdicts(sock))
         entry["stranded"] = _told(stranded(sock))
         entry["superseded"] = superseded(sock)
@@ -172,8 +172,8 @@ VERDICT_NEEDS = frozenset({"routes", "heard"})
 
 def stranded(sock: Socket) -> list[Verdict] | None:
     """Why the network under the socket is gone; None: not known, or not asked."""
-    route_state: RouteState | None = sock.snapshot.kept.get(RouteState)
-    return None if route_state is None else route_state.verdicts(sock)
+    routes = sock.snapshot.get(ROUTES)
+    return None if routes is None else routes.verdicts(sock)
 
 
 def superseded(sock: Socket) -> Finding:
@@ -182,12 +182,12 @@ def superseded(sock: Socket) -> Finding:
     Where the look's selector did not ask for it, by its local port, only at the port of a service.
     """
     snapshot = sock.snapshot
-    activity: PeerActivity | None = snapshot.kept.get(PeerActivity)
-    if activity is None:
+    peers = snapshot.get(PEERS)
+    if peers is None:
         return None
-    asked = snapshot.asked_ms.get(SUPERSEDED)
-    found = activity.evidence(sock, DEFAULT_SILENT_MS if asked is None else asked)
-    if not found or asked is not None or activity.is_service_port(snapshot, sock.local_port):
+    requested = requested_for_ms(snapshot).get(SUPERSEDED)
+    found = peers.evidence(sock, DEFAULT_SILENT_MS if requested is None else requested)
+    if not found or requested is not None or peers.is_service_port(snapshot, sock.local_port):
         return found
     return False
 
@@ -210,15 +210,18 @@ _SETTINGS = (
     inet_diag.SOCKOPT,
 )
 
+# By the raw attributes in _SETTINGS.
+_SETTINGS_CACHE: Slot[dict[tuple[bytes | None, ...], dict[str, Any]]] = Slot("settings")
+
 
 def _settings(sock: Socket) -> dict[str, Any]:
     """A record in which only the settings are filled in: every other begins as a copy of it."""
     attributes = sock.attributes
-    remembered = sock.snapshot.settings
+    cache = sock.snapshot.get_or_create(_SETTINGS_CACHE, dict)
     raw = tuple(map(attributes.get, _SETTINGS))
-    found = remembered.get(raw)
+    found = cache.get(raw)
     if found is None:
-        found = remembered[raw] = dict.fromkeys(RECORD_KEYS)
+        found = cache[raw] = dict.fromkeys(RECORD_KEYS)
         found["namespace"] = sock.snapshot.namespace.name
         found["mark"] = sock.mark
         found["cgroup"] = sock.cgroup

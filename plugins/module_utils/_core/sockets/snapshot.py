@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Optional
+from typing import Optional
 
 from ..errors import NamespaceDenied, NamespaceNotFound
 from ..host.cgroups import Cgroups, mount_point
@@ -15,6 +15,7 @@ from ..host.namespaces import Namespace, inside
 from ..host.processes import Process, SocketOwners, find_owners
 from ..netlink.connection import Connection
 from ..netlink.links import Address, Link, addresses, links
+from .slots import SlotStore
 
 
 class _UserNames(dict[int, Optional[str]]):
@@ -29,7 +30,7 @@ class _UserNames(dict[int, Optional[str]]):
         return name
 
 
-class Snapshot:
+class Snapshot(SlotStore):
     """Interfaces, addresses, cgroups and owners of one moment: asked for when first needed, then
     kept, so that every socket of one look is judged by the same facts.
 
@@ -39,6 +40,7 @@ class Snapshot:
     def __init__(
         self, host: Host, namespace: Namespace, open_route: Callable[[], Connection]
     ) -> None:
+        super().__init__()
         self.host = host
         self.namespace = namespace
         self.cgroups = Cgroups(mount_point(host.proc))
@@ -50,20 +52,8 @@ class Snapshot:
         self._users = _UserNames(host)
         self._owners: SocketOwners | None = None
         self._owned: frozenset[int] = frozenset()
-        # One holder of each socket that somebody asked about, not all of them: to name it.
-        self.holders: SocketOwners | None = None
+        self._some_owners: SocketOwners | None = None
         self._rto_max_ms: tuple[int, ...] | None = None
-        # Kept by record.py: fields that most sockets of one look share, by their raw attributes.
-        self.settings: dict[tuple[bytes | None, ...], dict[str, Any]] = {}
-        # What verdicts found out in this look, by the class that found it out.
-        self.kept: dict[type, Any] = {}
-        # The verdicts that a selector of this look asks for, and for how many milliseconds they
-        # must have held to be told: the usual time, or less.
-        self.asked_ms: dict[str, int] = {}
-
-    def ask(self, verdict: str, for_ms: int) -> None:
-        """Tell a verdict that has held for so long."""
-        self.asked_ms[verdict] = min(for_ms, self.asked_ms.get(verdict, for_ms))
 
     @property
     def rtnetlink(self) -> Connection:
@@ -168,15 +158,23 @@ class Snapshot:
             self._owners = find_owners(self.host.proc, self._owned)
         return self._owners
 
+    def set_some_owners(self, owners: SocketOwners) -> None:
+        """Keep one owner of some sockets, for when load_owners is not called: it takes longer."""
+        self._some_owners = owners
+
     @property
     def owners(self) -> SocketOwners | None:
-        """None: nobody has asked for owners in this look."""
+        """The owners that load_owners found; None: it was not called."""
         return self._owners
 
+    @property
+    def known_owners(self) -> SocketOwners | None:
+        """All owners if load_owners was called, else those of set_some_owners; None: neither."""
+        return self._owners or self._some_owners
+
     def processes(self, inode: int) -> tuple[Process, ...] | None:
-        """The processes that hold a socket, or one of them where nobody asked for all; None where
-        that is not known."""
-        owners = self._owners or self.holders
+        """The processes known to own a socket; None: unknown, or the socket has none."""
+        owners = self._owners or self._some_owners
         if not inode or owners is None:
             return None
         return owners.of(inode) or None

@@ -9,13 +9,16 @@ import functools
 import socket
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ..host.processes import Process
 from ..netlink import attributes as wire_attributes
 from ..netlink import constants, inet_diag, info
 from ..netlink.constants import V4_MAPPED_PREFIX
+from .slots import Slot
 from .snapshot import Snapshot
+
+T = TypeVar("T")
 
 _CLOCKLESS = (constants.SYN_SENT, constants.SYN_RECV, constants.LISTENING)
 _FAMILY_NAMES = {number: name for name, number in constants.FAMILIES.items()}
@@ -31,15 +34,25 @@ class Socket:
     it says is meaningless for such a socket.
     """
 
-    __slots__ = ("_attributes", "_tcp_info", "message", "path", "snapshot")
+    __slots__ = ("_attributes", "_cached_slot", "_cached_value", "_tcp_info", "message", "snapshot")
 
     def __init__(self, message: inet_diag.DiagMessage, snapshot: Snapshot) -> None:
         self.message = message
         self.snapshot = snapshot
         self._attributes: Mapping[int, bytes] | None = None
         self._tcp_info: Mapping[str, int] | None = _NOT_ASKED
-        # The way through the network that it shares with others; kept here by verdicts.network.
-        self.path: Any = None
+        self._cached_slot: Slot[Any] | None = None
+        self._cached_value: Any = None
+
+    def cached(self, slot: Slot[T]) -> T | None:
+        """The value cached last, if it was cached in this slot."""
+        value: T | None = self._cached_value if self._cached_slot is slot else None
+        return value
+
+    def cache(self, slot: Slot[T], value: T | None) -> None:
+        """Cache one value that can be computed again. There are many sockets: no room for more."""
+        self._cached_slot = slot
+        self._cached_value = value
 
     @property
     def identity(self) -> tuple[str, str, int]:

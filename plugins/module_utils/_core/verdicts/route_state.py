@@ -13,12 +13,13 @@ from typing import Any, Optional
 
 from ..netlink import constants, inet_diag, links, route_get, routes
 from ..netlink.route_get import RouteQuery, RouteReply
+from ..sockets.slots import Slot
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
 from .interfaces import Interfaces
 from .rule_dependencies import rule_dependencies
 from .stranded import REROUTED, Path, is_link_local
-from .verdict import Verdict
+from .verdict import Verdict, show_verdicts
 
 # Dumped beside what a selector needs, so that rules by DS field can be followed.
 EXTENSIONS = inet_diag.extension_bits((inet_diag.TOS, inet_diag.TCLASS))
@@ -40,6 +41,7 @@ _WITH_PORTS = {name: constants.PROTOCOLS[name] for name in ("tcp", "udp")}
 _Key = tuple[Any, ...]
 _Extras = tuple[Optional[int], Optional[int], int, int, int, int]
 _NO_EXTRAS: _Extras = (None, None, 0, 0, 0, 0)
+_PATH: Slot[Path] = Slot("path")
 
 
 class RouteState:
@@ -66,9 +68,8 @@ class RouteState:
     @classmethod
     def of(cls, snapshot: Snapshot) -> RouteState:
         """That of a look, made when it is first asked for. Raises what Connection.dump raises."""
-        known = snapshot.kept.get(cls)
-        if known is None:
-            known = snapshot.kept[cls] = cls(snapshot)
+        known = snapshot.get_or_create(ROUTES, lambda: cls(snapshot))
+        show_verdicts(snapshot)
         return known
 
     def load(self, sockets: Iterable[Socket]) -> None:
@@ -89,7 +90,7 @@ class RouteState:
                 path.meaningless = _is_meaningless(path.local)
                 if not path.meaningless:
                     new.append((path, _NO_EXTRAS if len(key) == 4 else key[4]))
-            sock.path = path
+            sock.cache(_PATH, path)
         if new:
             self._find_locals([path for path, _extras in new])
             self._find_routes(new)
@@ -120,11 +121,12 @@ class RouteState:
         return None if ordinary is None else held if ordinary else []
 
     def _path(self, sock: Socket) -> Path | None:
-        path: Path | None = sock.path
+        path = sock.cached(_PATH)
         if path is None:
             # Another subject of the same socket may have been asked about.
             key = self._key(sock)
-            path = sock.path = None if key is None else self._paths.get(key)
+            path = None if key is None else self._paths.get(key)
+            sock.cache(_PATH, path)
         return path
 
     def _key(self, sock: Socket) -> _Key | None:
@@ -323,6 +325,9 @@ class RouteState:
             self._interfaces.add(links.links(self._connection), links.addresses(self._connection))
             for path in self._paths.values():
                 path.forget()
+
+
+ROUTES: Slot[RouteState] = Slot("routes")
 
 
 def _take_whole(path: Path, answer: RouteReply) -> None:

@@ -27,7 +27,7 @@ from .tcp_timers import (
     retransmitting_ms,
     shrunk_ms,
 )
-from .verdict import Verdict
+from .verdict import Verdict, requested_for_ms
 
 # idiag_timer, net/ipv4/inet_diag.c inet_sk_diag_fill
 _NONE, _RETRANSMISSION, _PERSIST = 0, 1, 4
@@ -252,7 +252,7 @@ def verdicts(sock: Socket) -> list[Verdict] | None:
     if message.protocol != "tcp":
         return None
     found: list[Verdict] = []
-    asked = sock.snapshot.asked_ms
+    asked = requested_for_ms(sock.snapshot)
     if message.timer == _TIME_WAIT:
         return found
     for name in _BY_STATE.get(message.state, ()):

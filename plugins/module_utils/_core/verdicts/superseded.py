@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Union
 from ..errors import HandlerMissing
 from ..netlink import bytecode, constants, inet_diag
 from ..netlink.connection import Connection
+from ..sockets.slots import Slot
 from ..sockets.socket import Socket
 from .tcp_timers import nothing_came_ms
+from .verdict import show_verdicts
 
 if TYPE_CHECKING:
     from ..sockets.snapshot import Snapshot
@@ -31,7 +33,7 @@ SUPERSEDED = "superseded"
 DEFAULT_SILENT_MS = 30_000
 
 # (local address, local port, remote address, interface it is bound to)
-Slot = tuple[bytes, int, bytes, int]
+PeerKey = tuple[bytes, int, bytes, int]
 # What is said of one connection: False, None for unknown, or the evidence.
 Finding = Union[dict[str, Any], bool, None]
 
@@ -61,7 +63,7 @@ class _Heard(NamedTuple):
 
 
 # The port of a listener, or who was heard of and where.
-_Listed = Union[int, tuple[Slot, _Heard]]
+_Listed = Union[int, tuple[PeerKey, _Heard]]
 
 
 class PeerActivity:
@@ -71,17 +73,18 @@ class PeerActivity:
     """
 
     def __init__(self) -> None:
-        self._last: dict[Slot, list[_Heard]] = {}
+        self._last: dict[PeerKey, list[_Heard]] = {}
         self._listening: set[int] = set()
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> PeerActivity:
         """The one of this look."""
-        found: PeerActivity = snapshot.kept.setdefault(cls, cls())
-        return found
+        known = snapshot.get_or_create(PEERS, cls)
+        show_verdicts(snapshot)
+        return known
 
     def load(
-        self, connection: Connection, snapshot: Snapshot, slots: Iterable[Slot | None]
+        self, connection: Connection, snapshot: Snapshot, slots: Iterable[PeerKey | None]
     ) -> None:
         """List whatever else has these ends, but for the peer's port.
 
@@ -103,7 +106,7 @@ class PeerActivity:
 
         program = _filter({port for _local, port, _remote, _ifindex in wanted})
         extensions = inet_diag.extension_bits([inet_diag.INFO])
-        last: dict[Slot, list[_Heard]] = {slot: [] for slot in wanted}
+        last: dict[PeerKey, list[_Heard]] = {slot: [] for slot in wanted}
         found: list[_Listed] = []
         with suppress(HandlerMissing):
             found = inet_diag.dump_map_both_families(
@@ -133,9 +136,9 @@ class PeerActivity:
             return None
         return False if silent < silent_ms else self.find_successor(slot, sock.cookie, silent)
 
-    def find_successor(self, slot: Slot, cookie: int, silent_ms: int) -> Finding:
+    def find_successor(self, key: PeerKey, cookie: int, silent_ms: int) -> Finding:
         """The evidence for the connection of that cookie, if it has been silent for so long."""
-        others = self._last.get(slot)
+        others = self._last.get(key)
         if others is None:
             return None
         for voice in others:
@@ -161,6 +164,9 @@ class PeerActivity:
         return chosen is not None and not chosen[0] <= port <= chosen[1]
 
 
+PEERS: Slot[PeerActivity] = Slot("peers")
+
+
 def silence_ms(sock: Socket) -> int | None:
     """For how long nothing was received, not even an acknowledgement: of a stream that only this
     side sends. None: unknown."""
@@ -170,7 +176,7 @@ def silence_ms(sock: Socket) -> int | None:
     return nothing_came_ms(info)
 
 
-def peer_key(sock: Socket) -> Slot | None:
+def peer_key(sock: Socket) -> PeerKey | None:
     """What a connection shares with those that may take its place; None: it is no connection.
 
     Bound to another interface, the same addresses are those of other hosts (link-local addresses,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ..sockets.slots import Slot, SlotStore
+
 
 class Verdict(NamedTuple):
     """One verdict upon one socket.
@@ -19,3 +21,28 @@ class Verdict(NamedTuple):
     verdict: str
     for_ms: int | None
     evidence: dict[str, Any]
+
+
+# The requested verdicts of a snapshot: the shortest duration in milliseconds for each.
+REQUESTED: Slot[dict[str, int]] = Slot("requested verdicts")
+
+
+def request_verdict(snapshot: SlotStore, verdict: str, for_ms: int) -> None:
+    """Have the records of this snapshot name a verdict that has held for at least for_ms."""
+    requested = snapshot.get_or_create(REQUESTED, dict)
+    requested[verdict] = min(for_ms, requested.get(verdict, for_ms))
+
+
+def requested_for_ms(snapshot: SlotStore) -> dict[str, int]:
+    """The durations given to request_verdict, by verdict."""
+    return snapshot.get(REQUESTED) or {}
+
+
+def show_verdicts(snapshot: SlotStore) -> None:
+    """Have the records of this snapshot name the verdicts that are known of their sockets."""
+    snapshot.get_or_create(REQUESTED, dict)
+
+
+def shows_verdicts(snapshot: SlotStore) -> bool:
+    """Whether records of this snapshot name verdicts."""
+    return snapshot.get(REQUESTED) is not None

@@ -13,10 +13,11 @@ from ...errors import InputError
 from ...netlink import bytecode, constants, inet_diag
 from ...values import Names, Path
 from ...verdicts import stuck
-from ...verdicts.route_state import RouteState
+from ...verdicts.route_state import ROUTES
 from ...verdicts.stranded import ADDRESS_GONE, REROUTED, STRANDED, is_link_local
 from ...verdicts.stuck import PROVABLE_MS, STUCK
-from ...verdicts.superseded import DEFAULT_SILENT_MS, SUPERSEDED, PeerActivity
+from ...verdicts.superseded import DEFAULT_SILENT_MS, PEERS, SUPERSEDED, PeerActivity
+from ...verdicts.verdict import request_verdict
 from .. import kernel_filter
 from ..kernel_filter import Condition, Filter
 from ..tree import Possible, Predicate, Target, any_of
@@ -82,7 +83,7 @@ class StuckIs(Predicate):
     def bind(self, snapshot: Snapshot) -> Bound:
         for verdict, for_ms in self.verdicts:
             usual = stuck.DEFAULT_FOR_MS[verdict]
-            snapshot.ask(verdict, usual if for_ms is None else min(for_ms, usual))
+            request_verdict(snapshot, verdict, usual if for_ms is None else min(for_ms, usual))
 
         def is_stuck(verdicts: StuckFor) -> Test:
             return lambda sock: stuck.evaluate(sock, *verdicts)
@@ -107,12 +108,10 @@ class StrandedIs(Predicate):
         self.verdicts = tuple(verdicts)
 
     def bind(self, snapshot: Snapshot) -> Bound:
-        kept = snapshot.kept
-
         def is_stranded(verdict: str, to: frozenset[str] | None) -> Test:
             def test(sock: Socket) -> bool | None:
-                route_state: RouteState | None = kept.get(RouteState)
-                return None if route_state is None else route_state.evaluate(sock, verdict, to)
+                routes = snapshot.get(ROUTES)
+                return None if routes is None else routes.evaluate(sock, verdict, to)
 
             return test
 
@@ -158,13 +157,13 @@ class SupersededAfter(Predicate):
         self.silent_ms = silent_ms
 
     def bind(self, snapshot: Snapshot) -> Bound:
-        kept, silent_ms = snapshot.kept, self.silent_ms
-        snapshot.ask(SUPERSEDED, min(silent_ms, DEFAULT_SILENT_MS))
+        silent_ms = self.silent_ms
+        request_verdict(snapshot, SUPERSEDED, min(silent_ms, DEFAULT_SILENT_MS))
         nobody = PeerActivity()
 
         def test(sock: Socket) -> bool | None:
-            activity: PeerActivity = kept.get(PeerActivity, nobody)
-            return activity.evaluate(sock, silent_ms)
+            peers = snapshot.get(PEERS)
+            return (nobody if peers is None else peers).evaluate(sock, silent_ms)
 
         return test
 
