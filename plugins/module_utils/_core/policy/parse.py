@@ -155,11 +155,11 @@ class _Reader:
         """A mapping with some of the known keys. Raises InputError where it is none; what is wrong
         about its keys is kept."""
         if not isinstance(value, Mapping) or not value:
-            problem = "empty" if value in ("", {}) else values.kind(value)
+            problem = "empty" if value in ("", {}) else values.describe_type(value)
             raise InputError(path, value, problem, allowed)
         for key, under in value.items():
             if key not in known:
-                problem = f"no such key{values.near(key, known)}"
+                problem = f"no such key{values.suggestion(key, known)}"
                 self.errors.append(InputError((*path, key), under, problem, allowed))
         for key in required:
             if key not in value:
@@ -183,7 +183,7 @@ class _Reader:
         at = (*path, "protect")
         value = written.get("protect")
         if "protect" in written and not value:
-            problem = "empty" if value in ("", {}) else values.kind(value)
+            problem = "empty" if value in ("", {}) else values.describe_type(value)
             allowed = "a mapping of switches and selectors; without the key the guard is whole"
             self.errors.append(InputError(at, value, problem, allowed))
             value = None
@@ -191,7 +191,7 @@ class _Reader:
             # The guard itself takes these for what was not given.
             for key, under in value.items():
                 if under is None or under == []:
-                    problem = values.kind(under) if under is None else "an empty list"
+                    problem = values.describe_type(under) if under is None else "an empty list"
                     allowed = "a value, or nothing: leave the key out"
                     self.errors.append(InputError((*at, key), under, problem, allowed))
         try:
@@ -251,7 +251,9 @@ class _Reader:
 def _elements(value: object, path: Path, allowed: str) -> list[tuple[Path, object]]:
     """The elements of a list that is not empty."""
     if not isinstance(value, list):
-        raise InputError(path, value, "empty" if value == "" else values.kind(value), allowed)
+        raise InputError(
+            path, value, "empty" if value == "" else values.describe_type(value), allowed
+        )
     return list(values.items(value, path, allowed))
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 
 from ..errors import InputError
-from ..values import Path, kind
+from ..values import Path, describe_type
 
 DEPTH = 100
 MOST_VALUES = 100_000
@@ -35,7 +35,7 @@ def refuse_unplain(value: object, path: Path) -> None:
         if isinstance(item, Mapping):
             for key, under in item.items():
                 if not isinstance(key, str):
-                    problem = f"a key that is {kind(key)}"
+                    problem = f"a key that is {describe_type(key)}"
                     raise InputError(at, key, problem, "keys that are strings: quote it")
                 pending.append((under, (*at, key)))
         elif isinstance(item, list):
@@ -47,5 +47,5 @@ def refuse_unplain(value: object, path: Path) -> None:
             raise InputError(at, item, "no finite number", _ALLOWED)
         elif item is not None and not isinstance(item, (str, int, float)):
             dated = isinstance(item, (datetime.date, datetime.time))
-            problem = "a date or a time" if dated else kind(item)
+            problem = "a date or a time" if dated else describe_type(item)
             raise InputError(at, str(item) if dated else item, problem, f"{_ALLOWED}: quote it")

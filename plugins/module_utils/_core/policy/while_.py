@@ -32,7 +32,7 @@ def parse_condition(value: object, path: Path, depth: int = 0) -> Condition:
     """Raises InputError."""
     if not isinstance(value, Mapping):
         hint = ": several conditions go under all or any" if isinstance(value, list) else ""
-        problem = "empty" if value == "" else values.kind(value) + hint
+        problem = "empty" if value == "" else values.describe_type(value) + hint
         raise InputError(path, value, problem, _ALLOWED)
     if not value:
         raise InputError(path, value, "an empty condition", _ALLOWED)
@@ -44,7 +44,7 @@ def parse_condition(value: object, path: Path, depth: int = 0) -> Condition:
             return parse(value, path, depth)
     key = next(iter(value))
     words = (*_KINDS, "is", "via")
-    problem = f"no such key{values.near(str(key), words)}"
+    problem = f"no such key{values.suggestion(str(key), words)}"
     raise InputError((*path, str(key)), value[key], problem, _ALLOWED)
 
 
@@ -55,7 +55,7 @@ def _refuse_others(value: Mapping[str, object], keys: tuple[str, ...], path: Pat
         if key in _KINDS:
             problem = f"a second condition beside {keys[0]}"
             raise InputError((*path, key), under, problem, "several under all: [...] or any: [...]")
-        problem = f"no key of a condition about {keys[0]}{values.near(str(key), keys)}"
+        problem = f"no key of a condition about {keys[0]}{values.suggestion(str(key), keys)}"
         raise InputError((*path, str(key)), under, problem, _ALLOWED)
     for key in keys:
         if key not in value:
@@ -115,7 +115,7 @@ def _several(key: str) -> Callable[[Mapping[str, object], Path, int], Condition]
     def parse(value: Mapping[str, object], path: Path, depth: int) -> Condition:
         branches, at, allowed = value[key], (*path, key), "a list of conditions, each a mapping"
         if not isinstance(branches, list):
-            problem = "empty" if branches == "" else values.kind(branches)
+            problem = "empty" if branches == "" else values.describe_type(branches)
             raise InputError(at, branches, problem, allowed)
         found = values.items(branches, at, allowed)
         children = tuple(parse_condition(item, where, depth + 1) for where, item in found)

@@ -209,7 +209,7 @@ class _Parser:
             return "must stand at the beginning of the filter"
         if text not in _RESERVED and any(sign in text for sign in "()=<>!"):
             return "is no condition: signs and parentheses stand between blanks"
-        return f"is no condition{values.near(text, _PREDICATES)}"
+        return f"is no condition{values.suggestion(text, _PREDICATES)}"
 
     def _operator(self, allowed: tuple[str, ...]) -> str:
         """The operator in front of an operand; none means =."""

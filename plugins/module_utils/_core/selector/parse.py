@@ -71,7 +71,7 @@ def parse_selector(
 def _mapping(value: object, path: Path, names: Names, depth: int) -> Node:
     if not isinstance(value, Mapping):
         hint = ": several selectors go under any" if isinstance(value, (list, tuple)) else ""
-        problem = "empty" if value == "" else values.kind(value) + hint
+        problem = "empty" if value == "" else values.describe_type(value) + hint
         raise InputError(path, value, problem, _MAPPING)
     if not value:
         raise InputError(path, value, "an empty selector", _MAPPING)
@@ -83,7 +83,7 @@ def _mapping(value: object, path: Path, names: Names, depth: int) -> Node:
 
 def _key(key: object, value: object, path: Path, names: Names, depth: int) -> Node:
     if not isinstance(key, str):
-        raise InputError(path, key, f"a key that is {values.kind(key)}", _MAPPING)
+        raise InputError(path, key, f"a key that is {values.describe_type(key)}", _MAPPING)
     at = (*path, str(key))
     if key == "not":
         return Not(_mapping(value, at, names, depth + 1))
@@ -94,13 +94,13 @@ def _key(key: object, value: object, path: Path, names: Names, depth: int) -> No
         raise InputError(at, value, f"no such key{_meant(key)}", _MAPPING)
     entry = KEYS[key]
     if value is None or (isinstance(value, Mapping) and not entry.mapping):
-        raise InputError(at, value, values.kind(value), entry.allowed)
+        raise InputError(at, value, values.describe_type(value), entry.allowed)
     return entry.parse(value, at, names)
 
 
 def _branches(value: object, path: Path, names: Names, depth: int) -> tuple[Node, ...]:
     if not isinstance(value, (list, tuple)):
-        problem = "empty" if value == "" else values.kind(value)
+        problem = "empty" if value == "" else values.describe_type(value)
         raise InputError(path, value, problem, _BRANCHES)
     found = values.items(value, path, _BRANCHES)
     return tuple(_mapping(item, at, names, depth) for at, item in found)
@@ -112,7 +112,7 @@ def _meant(key: str) -> str:
         return f" (did you mean {word}?)"
     if word in FOREIGN:
         return f" (did you mean {FOREIGN[word]}?)"
-    return values.near(word, (*KEYS, *_NESTING))
+    return values.suggestion(word, (*KEYS, *_NESTING))
 
 
 def _refuse_unfiltered(predicates: list[Predicate]) -> None:

@@ -27,7 +27,7 @@ from linuxnet_sockets.policy.model import (
 from linuxnet_sockets.selector.predicates.numeric import QUANTITIES
 from linuxnet_sockets.selector.predicates.socket import STATES_BY_NAME
 from linuxnet_sockets.selector.predicates.verdict import CLOCK_MAX_MS
-from linuxnet_sockets.values import LARGEST, LONGEST_US, PORT_MAX, UID_MAX
+from linuxnet_sockets.values import MAX_DURATION_US, MAX_INTEGER, PORT_MAX, UID_MAX
 from linuxnet_sockets.verdicts.stranded import STRANDED
 from linuxnet_sockets.verdicts.stuck import STUCK
 from tests.support.policy_documents import document
@@ -47,7 +47,7 @@ WHOLE_NUMBERS: dict[tuple[Any, ...], tuple[int, int]] = {
     (*HERE, "match", "user"): (0, UID_MAX),
     (*HERE, "match", "pid"): (1, 2**22),
     **{
-        (*HERE, "match", name): (0, LARGEST)
+        (*HERE, "match", name): (0, MAX_INTEGER)
         for name, quantity in QUANTITIES.items()
         if quantity.unit != "duration"
     },
@@ -60,7 +60,7 @@ DURATIONS: dict[tuple[Any, ...], tuple[int, int, int]] = {
     (*HERE, "match", "stuck"): (0, CLOCK_MAX_MS * 1000, 1000),
     (*HERE, "match", "superseded"): (1000, CLOCK_MAX_MS * 1000, 1000),
     **{
-        (*HERE, "match", name): (0, LONGEST_US, 1)
+        (*HERE, "match", name): (0, MAX_DURATION_US, 1)
         for name, quantity in QUANTITIES.items()
         if quantity.unit == "duration"
     },

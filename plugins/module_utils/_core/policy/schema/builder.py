@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...values import LARGEST, LONGEST_US
+from ...values import MAX_DURATION_US, MAX_INTEGER
 
 Schema = dict[str, Any]
 
@@ -129,9 +129,9 @@ _COMPARISON = 'comparisons such as ">0", ">= 3 < 10" or "> 200ms"; a number alon
 
 def comparison(unit: str) -> Schema:
     """unit: as of comparisons.Quantity."""
-    number: Schema = {"type": "integer", "minimum": 0, "maximum": LARGEST}
+    number: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
     if unit == "duration":
-        number = {"type": "number", "minimum": 0, "maximum": LONGEST_US // 1_000_000}
+        number = {"type": "number", "minimum": 0, "maximum": MAX_DURATION_US // 1_000_000}
     written = text(r"^\s*(>=|<=|==|!=|>|<|=)?\s*[0-9]", _COMPARISON)
     return _alternatives(number, written, _COMPARISON)
 

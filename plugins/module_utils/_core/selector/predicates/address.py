@@ -232,7 +232,7 @@ def _port(colon: str, port: str, value: object, path: Path, names: Names) -> int
     try:
         return values.parse_port(port, path, names)
     except InputError as error:
-        raise values.of_whole(error, value, "its port is ") from error
+        raise values.error_of_whole(error, value, "its port is ") from error
 
 
 def _link(name: str, value: object, path: Path) -> str:
@@ -255,7 +255,7 @@ def _prefix(address: str, length: str | None, value: object, path: Path) -> Pref
     try:
         bits = values.integer(length, path, allowed, high=parsed.max_prefixlen)
     except InputError as error:
-        raise values.of_whole(error, value, "its prefix length is ") from error
+        raise values.error_of_whole(error, value, "its prefix length is ") from error
     network = ipaddress.ip_network((parsed.packed, bits), strict=False)
     if network.network_address != parsed:
         raise InputError(

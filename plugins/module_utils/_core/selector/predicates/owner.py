@@ -31,7 +31,7 @@ class UserIs(Predicate):
 
     def __init__(self, path: Path, value: object, ranges: Iterable[tuple[int, int]]) -> None:
         super().__init__(path, value)
-        self.ranges = values.merged(ranges)
+        self.ranges = values.merge_ranges(ranges)
 
     def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
         ranges = self.ranges

@@ -145,7 +145,7 @@ class PortIn(Predicate):
     ) -> None:
         super().__init__(path, value)
         self.remote = remote
-        self.ranges = values.merged(ranges)
+        self.ranges = values.merge_ranges(ranges)
 
     def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
         table = bytearray(_TABLE)

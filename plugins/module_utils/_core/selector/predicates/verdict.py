@@ -240,7 +240,7 @@ def _interfaces(value: object, path: Path, name: str) -> frozenset[str]:
 
 def parse_superseded(value: object, path: Path, names: Names) -> SupersededAfter:  # noqa: ARG001
     if not isinstance(value, Mapping):
-        raise InputError(path, value, values.kind(value), SUPERSEDED_ALLOWED)
+        raise InputError(path, value, values.describe_type(value), SUPERSEDED_ALLOWED)
     _check_keys(value, path, ("silent_for",), SUPERSEDED_ALLOWED)
     if "silent_for" not in value:
         raise InputError(path, value, "without silent_for", SUPERSEDED_ALLOWED)
@@ -269,7 +269,7 @@ def _verdict(value: object, path: Path, known: Mapping[str, str]) -> str:
             key = "stranded" if known is STUCK else "stuck"
             problem = f"no such verdict (it is one of the key {key})"
             raise InputError(path, value, problem, error.allowed) from None
-        raise values.of_whole(error, value) from None
+        raise values.error_of_whole(error, value) from None
 
 
 def _check_keys(
@@ -279,5 +279,5 @@ def _check_keys(
         raise InputError(path, {}, "an empty mapping", allowed)
     for key, value in item.items():
         if key not in known:
-            hint = values.near(key, known) if isinstance(key, str) else ""
+            hint = values.suggestion(key, known) if isinstance(key, str) else ""
             raise InputError((*path, str(key)), value, f"no such key{hint}", allowed)
