@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """What the modules' attributes mean; each module says how far it has them."""
+    """Attributes of the modules. Each module documents its own level of support."""
 
     DOCUMENTATION = r"""
 options: {}
@@ -22,7 +22,7 @@ attributes:
       - When run twice in a row outside of check mode with the same arguments, the second invocation
         indicates no change.
   platform:
-    description: Systems that the module can look at.
+    description: Operating systems that the module supports.
     support: full
     platforms: Linux
 """

@@ -10,62 +10,66 @@ class ModuleDocFragment:
 options:
   protect:
     description:
-      - What is never destroyed, even where O(match) selects it. Every rule holds unless it is set
-        to V(false) here.
-      - Where it is not known whether a rule covers a socket, it does.
-      - What was protected comes back in RV(protected), with the rule.
-      - The selectors in the JSON files of C(/etc/linuxnet-sockets/protect.d) on the target are
-        obeyed too. A file there is one selector, a list of selectors, or an object with a list
-        under C(selectors). Where one cannot be read, nothing is destroyed.
+      - The guard. It protects sockets from being destroyed, even when O(match) selects them. Every
+        rule is on unless you set it to V(false).
+      - When it is unknown whether a rule covers a socket, the socket is protected.
+      - RV(protected) lists the protected sockets and the rule that protected each of them.
+      - JSON files in C(/etc/linuxnet-sockets/protect.d) on the target add selectors. Each file
+        contains one selector, a list of selectors, or an object with a list under C(selectors). If
+        a file cannot be read, nothing is destroyed.
     type: dict
     suboptions:
       control_connection:
         description:
-          - Spare the connection that this task came by, which is the one of C(SSH_CONNECTION), the
-            sockets of every process above the module, and Salt's ports.
+          - Protect the connection that this task uses. These are the connection in
+            C(SSH_CONNECTION), the sockets of all ancestor processes of the module, and Salt's
+            ports.
         type: bool
         default: true
       ssh_sessions:
         description:
-          - Spare every socket of sshd and of its sessions, forwarded connections too.
-          - A socket whose owner cannot be read is protected as well.
+          - Protect all sockets of sshd and of its session processes, including forwarded
+            connections.
+          - This rule also protects a socket whose owner cannot be read.
         type: bool
         default: true
       loopback:
         description:
-          - Spare sockets with an end on the loopback network, and those whose two ends are both
-            addresses of the target.
+          - Protect sockets with a loopback address on either end, and sockets with addresses of the
+            target on both ends.
         type: bool
         default: true
       listeners:
         description:
-          - Spare listening sockets. A daemon may spin on one that was destroyed.
+          - Protect listening sockets. A daemon may loop without pause when its listening socket is
+            destroyed.
         type: bool
         default: true
       unconnected:
         description:
-          - Spare UDP sockets without a remote address.
+          - Protect UDP sockets without a remote address.
         type: bool
         default: true
       kernel:
         description:
-          - Spare sockets of the kernel's own, which no process holds, such as those of NFS, iSCSI,
-            NVMe over TCP and VXLAN.
+          - Protect sockets that the kernel itself uses and no process holds, such as those of NFS,
+            iSCSI, NVMe over TCP and VXLAN.
         type: bool
         default: true
       selectors:
         description:
-          - Spare what any of these selectors matches. They are written like O(match), without its
-            defaults. A selector here covers every protocol and state that it does not rule out.
+          - Protect every socket that one of these selectors matches. The syntax is that of
+            O(match), without its defaults. A selector here covers all protocols and states that it
+            does not exclude.
         type: list
         elements: dict
         default: []
   max_sockets:
     description:
-      - Destroy nothing if more sockets than this would be destroyed. The plan comes back instead,
-        and the task fails.
-      - A number, or a share such as V(25%) of the unprotected sockets of the selected protocols in
-        the selected namespaces.
-      - There is no limit where this is not given.
+      - The maximum number of sockets to destroy. If more sockets would be destroyed, the module
+        destroys none, returns the plan, and fails.
+      - The value is a number, or a percentage such as V(25%). A percentage refers to the
+        unprotected sockets of the selected protocols in the selected namespaces.
+      - By default, there is no maximum.
     type: str
 """

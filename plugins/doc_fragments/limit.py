@@ -10,9 +10,9 @@ class ModuleDocFragment:
 options:
   limit:
     description:
-      - The most entries in each list that comes back. Counts are always whole.
-      - RV(truncated) says whether a list was cut.
-      - V(0) returns counts alone.
+      - The maximum number of entries in each returned list. Counts always cover all sockets.
+      - RV(truncated) is V(true) when a list was cut.
+      - V(0) returns only counts.
     type: int
     default: 1000
 """

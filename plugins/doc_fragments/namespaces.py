@@ -10,12 +10,13 @@ class ModuleDocFragment:
 options:
   namespaces:
     description:
-      - The network namespaces to look at, each once, however many names lead to it.
-      - V(current) is the one that the module runs in. A name is one that C(ip netns list) shows, or
-        the absolute path of a mounted namespace.
-        V(pid:N) is the one that process C(N) is in. V(all) is every network namespace of the host,
-        those of containers too.
-      - Another than the current one takes C(CAP_SYS_ADMIN).
+      - The network namespaces to query. A namespace that several names refer to is queried once.
+      - V(current) is the namespace that the module runs in.
+      - V(pid:N) is the namespace of the process with the ID C(N).
+      - V(all) is every network namespace of the host, including those of containers.
+      - Any other value is a name that C(ip netns list) shows, or the absolute path of a mounted
+        namespace.
+      - Every namespace other than V(current) requires C(CAP_SYS_ADMIN).
     type: list
     elements: str
     default:

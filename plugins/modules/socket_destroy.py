@@ -8,19 +8,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: socket_destroy
-short_description: Destroy the sockets that a selector means, and say what became of each
+short_description: Destroy selected sockets and report the outcome of each
 version_added: 0.1.0
 description:
-  - Has the kernel abort sockets (C(SOCK_DESTROY)). The application on this host gets
-    C(ECONNABORTED), and the peer of a TCP connection a reset. Neither process is ended.
-  - Just those sockets that were found are meant. Each is known by its cookie, so another that has
-    taken over its addresses and ports in the meantime is not touched.
-  - An acknowledgement of the kernel is not taken for success. A fresh look must no longer find the
-    socket.
-  - What O(protect) covers is protected. That is by default the connection of Ansible itself, SSH
-    sessions, loopback, listeners, UDP sockets without remote address, and sockets of the kernel's
-    own.
-  - Try it with C(--check --diff) first. It names the very sockets.
+  - Destroys the sockets that a selector matches, with the kernel's C(SOCK_DESTROY). The application
+    on this host receives C(ECONNABORTED). The peer of a TCP connection receives a reset. No process
+    is ended.
+  - Only the sockets of the snapshot are destroyed. The module addresses each one by its cookie, so
+    it never destroys a new socket that reuses the same addresses and ports.
+  - The module verifies each result. A socket counts as destroyed only when a new dump no longer
+    contains it.
+  - Sockets that O(protect) covers are not destroyed. By default these are the connection of Ansible
+    itself, SSH sessions, loopback connections, listeners, UDP sockets without a remote address, and
+    sockets that the kernel itself uses.
+  - Run it with C(--check --diff) first to see which sockets it would destroy.
 author:
   - linuxnet.sockets contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -34,37 +35,38 @@ attributes:
   check_mode:
     support: full
     details:
-      - RV(destroyed) names the very sockets that would be destroyed, and the task fails where it
-        would fail.
+      - RV(destroyed) lists the sockets that would be destroyed. The task fails in the same cases as
+        without check mode.
   diff_mode:
     support: full
     details:
-      - The sockets that change, one on a line.
+      - Shows each socket that changes, one per line.
   idempotent:
     support: partial
     details:
-      - A second run finds nothing left and changes nothing, unless clients have connected again in
-        the meantime. Those are other sockets, and they are destroyed.
+      - A second run finds no sockets and changes nothing, unless clients have reconnected in the
+        meantime. Their connections are new sockets, and the second run destroys them.
 options:
   match:
     required: true
   pace:
     description:
-      - Destroy no more sockets than this in a time, such as V(100/s), V(600/m) or V(1000/h), so
-        that not all clients come back in one moment. A bare number is per second.
-      - A socket whose turn comes later than a second after the look is judged anew, by the selector
-        and by O(protect).
+      - The maximum rate at which sockets are destroyed, such as V(100/s), V(600/m) or V(1000/h). A
+        plain number is per second. Use it to prevent all clients from reconnecting at once.
+      - A socket that waits for more than one second is evaluated again before it is destroyed,
+        against O(match) and O(protect).
+      - By default, the rate is not limited.
     type: str
   engine:
     description:
-      - How sockets are destroyed.
-      - V(netlink) asks the kernel by C(SOCK_DESTROY). It needs a kernel that was built with
+      - The mechanism that destroys sockets.
+      - V(netlink) sends C(SOCK_DESTROY) requests to the kernel. It requires a kernel with
         C(CONFIG_INET_DIAG_DESTROY).
-      - V(pidfd) borrows the descriptor of a process that holds the socket, and disconnects it
-        (C(pidfd_getfd), Linux 5.6 or later). It works on kernels that were built without that, and
-        on MPTCP. It needs the right to trace that process (C(CAP_SYS_PTRACE)), and cannot reach a
-        socket that no process holds.
-      - V(auto) takes V(netlink), and V(pidfd) for each socket that the former cannot destroy.
+      - V(pidfd) duplicates the file descriptor of a process that holds the socket, and disconnects
+        the socket through it (C(pidfd_getfd), Linux 5.6 or later). It works without
+        C(CONFIG_INET_DIAG_DESTROY), and for MPTCP. It requires the right to trace the process
+        (C(CAP_SYS_PTRACE)). It cannot destroy a socket that no process holds.
+      - V(auto) uses V(netlink), and V(pidfd) for each socket that V(netlink) cannot destroy.
     type: str
     choices:
       - auto
@@ -72,44 +74,46 @@ options:
       - pidfd
     default: netlink
 requirements:
-  - Linux 5.4 or later that was built with C(CONFIG_INET_DIAG_DESTROY), or O(engine=pidfd).
-    M(linuxnet.sockets.socket_diag_facts) tells.
+  - Linux 5.4 or later, with C(CONFIG_INET_DIAG_DESTROY) or with O(engine=pidfd). Use
+    M(linuxnet.sockets.socket_diag_facts) to find out what a kernel supports.
   - C(CAP_NET_ADMIN) in the user namespace that owns the network namespace
   - Python 3.9 or later
 notes:
-  - A UDP socket on a port that its application chose loses its remote address, but stays bound and
-    goes on receiving. Its outcome is V(disconnected).
-  - The subflow of an MPTCP connection is not destroyed alone, because the connection would live on.
-    With V(netlink) its outcome is V(unsupported_protocol); V(pidfd) ends the whole connection.
+  - A UDP socket that the application bound to a port explicitly is only disconnected. It loses its
+    remote address, but stays bound and continues to receive datagrams. Its outcome is
+    V(disconnected).
+  - A subflow of an MPTCP connection is never destroyed alone, because the connection would continue
+    over its other subflows. The V(netlink) engine reports V(unsupported_protocol) for it. The
+    V(pidfd) engine ends the whole connection.
 seealso:
   - module: linuxnet.sockets.socket_diag_info
   - module: linuxnet.sockets.socket_diag_facts
   - name: ss(8)
-    description: The words for states, and the language of C(expression).
+    description: The names of states, and the filter language of C(expression).
     link: https://man7.org/linux/man-pages/man8/ss.8.html
 """
 
 EXAMPLES = r"""
-- name: See what would go (also with --check --diff on the command line)
+- name: Preview which connections would be destroyed
   linuxnet.sockets.socket_destroy:
     match:
       remote: 10.20.0.0/16
   check_mode: true
   register: plan
 
-- name: Cut this proxy's connections to the backends that are taken away
+- name: Destroy the connections of a proxy to backends that are being removed
   linuxnet.sockets.socket_destroy:
     match:
       remote: 10.20.0.0/16
       remote_port: [80, 443, 8000-8100]
 
-- name: Get rid of the connections of an address that this host no longer has
+- name: Destroy connections from an address that this host no longer has
   linuxnet.sockets.socket_destroy:
     match:
       local: 192.0.2.10
       protocol: [tcp, udp]
 
-- name: End the connections of a user who has left, but not more than a quarter of all
+- name: Destroy the connections of a former user, but at most a quarter of all connections
   linuxnet.sockets.socket_destroy:
     match:
       user: alice
@@ -125,20 +129,20 @@ EXAMPLES = r"""
         - retransmits: ">= 6"
     max_sockets: 50
 
-- name: Let a service drop its database connections, slowly, so that it spreads over the replicas
+- name: Destroy the database connections of a service slowly, so that it rebalances over replicas
   linuxnet.sockets.socket_destroy:
     match:
       cgroup: /system.slice/app.service
       remote_port: 5432
     pace: 20/s
 
-- name: Let no container keep a connection to a host that is being replaced
+- name: Destroy the connections to a replaced host in all containers
   linuxnet.sockets.socket_destroy:
     match:
       remote: 10.0.0.53
     namespaces: [all]
 
-- name: Connections between local processes too
+- name: Destroy connections between local processes too
   linuxnet.sockets.socket_destroy:
     match:
       local_port: 6379
@@ -146,7 +150,7 @@ EXAMPLES = r"""
     protect:
       loopback: false
 
-- name: Everything that connects from outside, but not from the monitoring network
+- name: Destroy all connections from outside, except those of the monitoring network
   linuxnet.sockets.socket_destroy:
     match:
       state: established
@@ -159,43 +163,45 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changed:
-  description: Whether at least one socket was destroyed or disconnected, or would be in check mode.
+  description: Whether at least one socket was destroyed or disconnected. In check mode, whether one
+    would be.
   returned: always
   type: bool
   sample: true
 matched:
-  description: How many sockets the selector matched, protected ones included.
-  returned: always, unless the task could not be understood or the kernel not be asked
+  description: The number of sockets that the selector matched, including protected ones.
+  returned: when the options are valid and the kernel can be queried
   type: int
   sample: 13
 outcomes:
   description:
-    - How many of them ended how. What did not occur is left out.
-    - V(destroyed), and a fresh look no longer finds it.
-    - V(disconnected), a UDP socket that has lost its remote address and stays.
-    - V(already_gone), it went by itself in the meantime.
-    - V(protected), protected by O(protect).
-    - V(kernel_defect), left alone, because this kernel might turn such a socket into one that never
-      ends.
-    - V(survived), it is still there though the kernel was asked.
+    - The number of matched sockets for each outcome. Outcomes without sockets are omitted.
+    - V(destroyed), the socket was destroyed, and a new dump no longer contains it.
+    - V(disconnected), the UDP socket lost its remote address and still exists.
+    - V(already_gone), the socket closed on its own before it could be destroyed.
+    - V(protected), O(protect) protected the socket.
+    - V(kernel_defect), the socket was skipped because this kernel has a defect. Destroying it could
+      leave a socket that never closes.
+    - V(survived), the kernel accepted the request, but the socket still exists.
     - V(unsupported_protocol), the kernel cannot destroy sockets of this kind.
     - V(kernel_without_destroy), the kernel was built without the feature, or is too old for this
       state.
-    - V(busy), the kernel does not let go of it while a thread waits on it.
-    - V(not_permitted), the user that the module ran as may not destroy it.
-    - V(limit), more than O(max_sockets) would have been destroyed, so none was.
-    - The task fails where any of the last six occurs.
-  returned: always, unless the task could not be understood or the kernel not be asked
+    - V(busy), a thread waits on the socket, and the kernel does not release it.
+    - V(not_permitted), the user that runs the module may not destroy the socket.
+    - V(limit), more than O(max_sockets) sockets would have been destroyed, so none was.
+    - The task fails if any of the last six outcomes occurs.
+  returned: when the options are valid and the kernel can be queried
   type: dict
   sample:
     destroyed: 12
     protected: 1
 destroyed:
   description:
-    - The sockets that were destroyed or disconnected, or would be in check mode, at most O(limit).
-    - Each is a record as RV(linuxnet.sockets.socket_diag_info#module:sockets) has them, taken
-      before, with four keys more.
-  returned: always, unless the task could not be understood or the kernel not be asked
+    - The sockets that were destroyed or disconnected, at most O(limit). In check mode, those that
+      would be.
+    - Each entry is the record of the socket before it was destroyed, as in
+      RV(linuxnet.sockets.socket_diag_info#module:sockets), with four additional keys.
+  returned: when the options are valid and the kernel can be queried
   type: list
   elements: dict
   sample:
@@ -222,20 +228,22 @@ destroyed:
       reason_detail: null
   contains:
     outcome:
-      description: What became of it, as in RV(outcomes).
+      description: The outcome, as in RV(outcomes).
       type: str
     engine:
-      description: The engine that took it on.
+      description: The engine that handled the socket.
       type: str
     reason:
-      description: Why it was left alone, such as the rule of O(protect) that protected it.
+      description: Why the socket was not destroyed, for example the rule of O(protect) that
+        protected it.
       type: str
     reason_detail:
-      description: What that reason rests on, where it is not plain.
+      description: More about the reason, for example the selector that matched.
       type: str
 protected:
-  description: Sockets that were protected or already gone, at most O(limit), with the same keys.
-  returned: always, unless the task could not be understood or the kernel not be asked
+  description: The sockets that were protected or already gone, at most O(limit). The keys are those
+    of RV(destroyed).
+  returned: when the options are valid and the kernel can be queried
   type: list
   elements: dict
   sample:
@@ -252,20 +260,20 @@ protected:
       reason_detail: null
 survivors:
   description:
-    - The sockets for which the task failed, at most O(limit), with the same keys. Where
-      O(max_sockets) refused, this is the plan.
-  returned: always, unless the task could not be understood or the kernel not be asked
+    - The sockets for which the task failed, at most O(limit). The keys are those of RV(destroyed).
+    - When more than O(max_sockets) sockets would be destroyed, this list is the plan.
+  returned: when the options are valid and the kernel can be queried
   type: list
   elements: dict
   sample: []
 truncated:
   description: Whether any of these lists was cut at O(limit).
-  returned: always, unless the task could not be understood or the kernel not be asked
+  returned: when the options are valid and the kernel can be queried
   type: bool
   sample: false
 engine:
-  description: The engine that was asked for. Each entry of the lists names the one that took it on.
-  returned: always, unless the task could not be understood or the kernel not be asked
+  description: The value of O(engine). Each list entry names the engine that handled the socket.
+  returned: when the options are valid and the kernel can be queried
   type: str
   sample: netlink
 msg:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: socket_diag_facts
-short_description: Facts of a host's sockets, and of what its kernel can do to them
+short_description: Gather facts about the sockets of a host and what its kernel can do with them
 version_added: 0.1.0
 description:
-  - Returns whether the kernel can list and destroy the sockets of each protocol, how many sockets
-    there are in which state, how many are stuck, stranded or superseded, what listens, and which
-    remote addresses have the most connections.
-  - The facts stay small however many sockets there are, so they may be cached.
-  - For single sockets there is M(linuxnet.sockets.socket_diag_info).
+  - Reports for each protocol whether the kernel can list and destroy its sockets. Also counts
+    sockets by state, and stuck, stranded and superseded connections. Lists the listening sockets,
+    and the remote addresses with the most connections.
+  - The size of the facts is bounded, so they are suitable for caching.
+  - To get single sockets, use M(linuxnet.sockets.socket_diag_info).
 author:
   - linuxnet.sockets contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -30,7 +30,8 @@ attributes:
 options:
   limit:
     description:
-      - The most entries in each list of the facts, at most 200. Counts are always whole.
+      - The maximum number of entries in each list of the facts, at most 200. Counts always cover
+        all sockets.
     type: int
     default: 50
 requirements:
@@ -42,21 +43,21 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Gather facts of sockets
+- name: Gather facts about sockets
   linuxnet.sockets.socket_diag_facts:
 
-- name: Stop early where the kernel or the user cannot destroy TCP sockets
+- name: Fail early if the kernel or the user cannot destroy TCP sockets
   ansible.builtin.assert:
     that:
       - ansible_facts.socket_diag.support.tcp.verdict == 'supported'
       - ansible_facts.socket_diag.may_destroy
     fail_msg: "{{ ansible_facts.socket_diag.support.tcp.how }}"
 
-- name: Hosts with many connections that an application forgets to close
+- name: Group hosts where an application leaks many connections in CLOSE_WAIT
   ansible.builtin.group_by:
     key: "leaking_{{ ansible_facts.socket_diag.verdicts.stuck.close_wait > 100 }}"
 
-- name: Count the containers' sockets too
+- name: Include the sockets of containers
   linuxnet.sockets.socket_diag_facts:
     namespaces: [all]
 """
@@ -68,7 +69,7 @@ ansible_facts:
   type: dict
   contains:
     socket_diag:
-      description: What the kernel says of its sockets.
+      description: Facts about sockets and about the kernel.
       type: dict
       contains:
         kernel:
@@ -76,7 +77,7 @@ ansible_facts:
           type: str
           sample: 6.12.48
         support:
-          description: What can be done to the sockets of each protocol.
+          description: What the kernel can do with the sockets of each protocol.
           type: dict
           sample:
             tcp:
@@ -93,44 +94,48 @@ ansible_facts:
               reason: null
           contains:
             tcp:
-              description: Of TCP. The keys V(udp), V(udplite), V(raw) and V(mptcp) are alike.
+              description: Support for TCP. The keys V(udp), V(udplite), V(raw) and V(mptcp) have
+                the same structure.
               type: dict
               contains:
                 verdict:
                   description:
-                    - V(supported), they can be destroyed.
+                    - V(supported), sockets of the protocol can be destroyed.
                     - V(built_without), the kernel was built without C(CONFIG_INET_DIAG_DESTROY).
-                    - V(no_destroy_handler), no kernel like this one can destroy sockets of the
-                      protocol.
-                    - V(no_cookie_check), the kernel can destroy sockets of the protocol, but not
-                      be told which one is meant, so M(linuxnet.sockets.socket_destroy) leaves them
-                      alone. Raw sockets, where there is a handler.
-                    - V(handler_missing), they cannot be listed either. A kernel module would bring
-                      the handler.
-                    - V(protocol_missing), nor can they, and that module is at work already. This
-                      kernel has no such protocol.
-                    - V(not_permitted), the kernel can, but not for this user.
+                    - V(no_destroy_handler), this kernel cannot destroy sockets of the protocol,
+                      whatever its configuration.
+                    - V(no_cookie_check), the kernel can destroy sockets of the protocol, but does
+                      not check the cookie. It could destroy another socket than the selected one.
+                      M(linuxnet.sockets.socket_destroy) therefore skips these sockets. This applies
+                      to raw sockets.
+                    - V(handler_missing), sockets of the protocol cannot be listed or destroyed. A
+                      kernel module provides the missing handler.
+                    - V(protocol_missing), sockets of the protocol cannot be listed or destroyed,
+                      although that kernel module is in use. This kernel does not have the protocol.
+                    - V(not_permitted), the kernel can destroy sockets of the protocol, but not for
+                      this user.
                   type: str
                 how:
-                  description: The kernel's answers that say so.
+                  description: The answers of the kernel that led to the verdict.
                   type: str
                 module:
-                  description: The kernel module to load, where one is missing.
+                  description: The kernel module to load. Null if none is missing.
                   type: str
                 module_available:
-                  description: Whether that module is among those of this kernel. Null where nothing
-                    is missing, and where it is not known, as in a container.
+                  description: Whether the kernel has that module. Null if none is missing, or if it
+                    is unknown, as in a container.
                   type: bool
                 reason:
                   description:
-                    - Why it is V(not_permitted), else null.
-                    - V(no_capability), the module ran without C(CAP_NET_ADMIN), as it does without
+                    - The reason for V(not_permitted). Null for other verdicts.
+                    - V(no_capability), the module ran without C(CAP_NET_ADMIN), for example without
                       C(become).
-                    - V(foreign_user_namespace), it ran as root of a user namespace that does not
-                      own the network namespace, as in a rootless container in the host's network.
+                    - V(foreign_user_namespace), the module ran as root of a user namespace that
+                      does not own the network namespace. An example is a rootless container that
+                      uses the network of the host.
                   type: str
         kernel_config:
-          description: What the kernel was built with, where its configuration can be read.
+          description: The build configuration of the kernel, if it can be read.
           type: dict
           sample:
             source: /boot/config-6.12.48
@@ -143,19 +148,20 @@ ansible_facts:
               CONFIG_INET_DIAG_DESTROY: y
           contains:
             source:
-              description: The file that was read. Null where there is none.
+              description: The file that contains the configuration. Null if there is none.
               type: str
             options:
-              description: V(y), built in, V(m), a module, V(n), left out, or null, not known.
+              description: V(y) if built in, V(m) if built as a module, V(n) if not built, or null
+                if unknown.
               type: dict
         may_destroy:
           description:
-            - Whether the user that the module ran as may destroy sockets in every namespace that
-              was looked at, which takes C(CAP_NET_ADMIN).
+            - Whether the user that runs the module may destroy sockets in all queried namespaces.
+              This requires C(CAP_NET_ADMIN).
           type: bool
           sample: true
         namespaces:
-          description: The network namespaces that were looked at.
+          description: The network namespaces that were queried.
           type: list
           elements: dict
           sample:
@@ -164,21 +170,21 @@ ansible_facts:
               sockets: 41
           contains:
             name:
-              description: As O(namespaces) calls it.
+              description: The name, as in O(namespaces).
               type: str
             may_destroy:
-              description: Whether this user may destroy sockets in it.
+              description: Whether this user may destroy sockets in the namespace.
               type: bool
             sockets:
-              description: How many sockets are in it.
+              description: The number of sockets in the namespace.
               type: int
         namespaces_total:
-          description: How many were looked at.
+          description: The number of queried namespaces.
           type: int
           sample: 1
         totals:
-          description: How many sockets of each protocol are in each state. What there is none of is
-            left out.
+          description: The number of sockets by protocol and state. States without sockets are
+            omitted.
           type: dict
           sample:
             tcp:
@@ -187,11 +193,11 @@ ansible_facts:
             udp:
               closed: 4
         verdicts:
-          description: How many sockets have each verdict. One socket may have several.
+          description: The number of sockets by verdict. A socket can have several verdicts.
           type: dict
           contains:
             stuck:
-              description: Connections that make no progress, for the default time of each verdict.
+              description: Connections that make no progress, with the default time of each verdict.
               type: dict
               sample:
                 zero_window: 0
@@ -202,7 +208,7 @@ ansible_facts:
                 syn_sent: 0
                 orphaned: 0
             stranded:
-              description: Sockets with a peer whose network is gone.
+              description: Sockets with a remote address whose network is gone.
               type: dict
               sample:
                 address_gone: 1
@@ -211,14 +217,14 @@ ansible_facts:
                 rerouted: 0
             superseded:
               description:
-                - Connections to a service that have been silent for 30 seconds, while their peer
-                  was heard of on another one.
+                - Connections to a service that have received nothing for 30 seconds, while the same
+                  peer sent data on another connection.
               type: int
               sample: 0
         listeners:
           description:
-            - Listening sockets, and UDP and UDP-Lite sockets without a remote address, in the order
-              of namespace, protocol and local address.
+            - Listening sockets, and UDP and UDP-Lite sockets without a remote address. The order is
+              by namespace, protocol and local address.
           type: list
           elements: dict
           sample:
@@ -231,7 +237,7 @@ ansible_facts:
               processes: [sshd]
           contains:
             namespace:
-              description: As O(namespaces) calls it.
+              description: The network namespace, as named in O(namespaces).
               type: str
             protocol:
               description: V(tcp), V(mptcp), V(udp) or V(udplite).
@@ -243,18 +249,18 @@ ansible_facts:
               description: Local port.
               type: int
             uid:
-              description: Number of the user that made the socket.
+              description: ID of the user that created the socket.
               type: int
             user:
               description: Name of that user.
               type: str
             processes:
-              description: Commands of the processes that hold it, at most five. Null where none can
-                be seen.
+              description: Command names of the processes that hold the socket, at most five. Null
+                if none of them can be read.
               type: list
               elements: str
         listeners_total:
-          description: How many there are.
+          description: The number of all these sockets.
           type: int
           sample: 10
         peers:
@@ -269,10 +275,10 @@ ansible_facts:
               description: Remote address.
               type: str
             sockets:
-              description: How many sockets have it.
+              description: The number of sockets with this remote address.
               type: int
         peers_total:
-          description: How many different remote addresses there are.
+          description: The number of different remote addresses.
           type: int
           sample: 9
 """

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: socket_diag_info
-short_description: Find sockets, and say what the kernel knows of them
+short_description: Find sockets and return what the kernel reports about them
 version_added: 0.1.0
 description:
-  - Finds the TCP, UDP, UDP-Lite, raw and MPTCP sockets that a selector means, in one or in all
-    network namespaces of a host, and returns a record of each.
-  - It asks the kernel itself, through C(NETLINK_SOCK_DIAG). The target needs nothing but Python.
-  - It changes nothing. The same selector given to M(linuxnet.sockets.socket_destroy) means the same
+  - Finds the TCP, UDP, UDP-Lite, raw and MPTCP sockets that a selector matches, in one or all
+    network namespaces of a host. Returns a record for each socket.
+  - Queries the kernel directly through C(NETLINK_SOCK_DIAG). The target needs only Python.
+  - Changes nothing. M(linuxnet.sockets.socket_destroy) with the same selector affects the same
     sockets.
 author:
   - linuxnet.sockets contributors (!UNKNOWN)
@@ -30,14 +30,14 @@ options:
     default: {}
   details:
     description:
-      - What to tell of each socket beside what is always told.
-      - V(info) fills RV(sockets[].tcp_info), RV(sockets[].congestion_info),
-        RV(sockets[].mptcp_info) and RV(sockets[].ulp_info).
-      - V(memory) fills RV(sockets[].memory).
-      - V(process) fills RV(sockets[].processes). Processes of other users show only to root with
-        C(CAP_SYS_PTRACE).
-      - V(verdicts) fills RV(sockets[].stuck), RV(sockets[].stranded) and RV(sockets[].superseded).
-        It asks for the routes of the sockets that are listed, each way once.
+      - The additional information to return for each socket.
+      - V(info) adds RV(sockets[].tcp_info), RV(sockets[].congestion_info), RV(sockets[].mptcp_info)
+        and RV(sockets[].ulp_info).
+      - V(memory) adds RV(sockets[].memory).
+      - V(process) adds RV(sockets[].processes). To see processes of other users, run the module as
+        root with C(CAP_SYS_PTRACE).
+      - V(verdicts) adds RV(sockets[].stuck), RV(sockets[].stranded) and RV(sockets[].superseded).
+        It looks up the routes of the listed sockets, and each route only once.
     type: list
     elements: str
     choices:
@@ -48,9 +48,9 @@ options:
     default: []
   group_by:
     description:
-      - A key of the record. RV(summary) then also counts the sockets by its value.
-      - With V(processes), by the commands that hold the socket.
-      - With V(stuck) and V(stranded), by the verdicts upon it together, or V(none).
+      - A key of the record. RV(summary) then also counts the sockets by the values of this key.
+      - V(processes) counts by the commands of the processes that hold the socket.
+      - V(stuck) and V(stranded) count by the combination of verdicts, or by V(none).
     type: str
     choices:
       - protocol
@@ -76,20 +76,20 @@ options:
       - stranded
       - superseded
 requirements:
-  - Linux 5.4 or later, with the diag module of each protocol that is looked at (C(tcp_diag),
-    C(udp_diag), C(raw_diag), C(mptcp_diag)). The kernel loads it by itself where modules may be
-    loaded.
+  - Linux 5.4 or later, with the diag module of each selected protocol (C(tcp_diag), C(udp_diag),
+    C(raw_diag), C(mptcp_diag)). The kernel loads these modules automatically where it is allowed to
+    load modules.
   - Python 3.9 or later
 seealso:
   - module: linuxnet.sockets.socket_destroy
   - module: linuxnet.sockets.socket_diag_facts
   - name: ss(8)
-    description: The words for states, and the language of C(expression).
+    description: The names of states, and the filter language of C(expression).
     link: https://man7.org/linux/man-pages/man8/ss.8.html
 """
 
 EXAMPLES = r"""
-- name: What listens, and which process
+- name: List listening sockets and their processes
   linuxnet.sockets.socket_diag_info:
     match:
       protocol: [tcp, udp]
@@ -97,7 +97,7 @@ EXAMPLES = r"""
     details: [process]
   register: listeners
 
-- name: Who is connected to the database, counted by client
+- name: Count the connections to the database by client
   linuxnet.sockets.socket_diag_info:
     match:
       local_port: 5432
@@ -105,11 +105,11 @@ EXAMPLES = r"""
     limit: 0
   register: clients
 
-- name: Show the ten busiest clients
+- name: Show the ten clients with the most connections
   ansible.builtin.debug:
     msg: "{{ (clients.summary.remote | dict2items | sort(attribute='value', reverse=true))[:10] }}"
 
-- name: Connections that make no progress, why, and who holds them
+- name: Find connections that make no progress, with the reason and the owner
   linuxnet.sockets.socket_diag_info:
     match:
       any:
@@ -121,13 +121,13 @@ EXAMPLES = r"""
     details: [verdicts, process]
   register: stalled
 
-- name: How many connections have which verdict
+- name: Count the connections by verdict
   linuxnet.sockets.socket_diag_info:
     group_by: stuck
     limit: 0
   register: verdicts
 
-- name: What still leaves past the VPN
+- name: Find connections that bypass the VPN
   linuxnet.sockets.socket_diag_info:
     match:
       user: 1000-60000
@@ -137,7 +137,7 @@ EXAMPLES = r"""
           - remote: [127.0.0.0/8, "::1", 10.0.0.0/8]
   register: bypassing
 
-- name: The same as `ss 'dport = :443 or sport = :443'`, in every network namespace of the host
+- name: Run the equivalent of `ss 'dport = :443 or sport = :443'` in every network namespace
   linuxnet.sockets.socket_diag_info:
     match:
       expression: "dport = :443 or sport = :443"
@@ -148,10 +148,10 @@ EXAMPLES = r"""
 RETURN = r"""
 sockets:
   description:
-    - One record for each socket that matched, in the order of namespace, protocol, local and remote
-      address, at most O(limit).
-    - Every key is always there. It is null where the kernel does not say, where it does not say to
-      this user, or where it was not asked for.
+    - One record for each matching socket, at most O(limit). The order is by namespace, protocol,
+      local address and remote address.
+    - Every record has all keys. A value is null when the kernel does not report it, when this user
+      may not see it, or when it was not requested.
   returned: success
   type: list
   elements: dict
@@ -222,90 +222,90 @@ sockets:
       description: V(inet) or V(inet6).
       type: str
     mapped:
-      description: An IPv6 socket that carries IPv4. Its addresses are then written as IPv4
-        addresses.
+      description: Whether this is an IPv6 socket that carries IPv4. Its addresses are then shown as
+        IPv4 addresses.
       type: bool
     state:
-      description: The state by the name that C(ss) selects it by.
+      description: The state, with the name that C(ss) uses to select it.
       type: str
     local:
       description: Local address.
       type: str
     local_port:
-      description: Local port. Of a raw socket, the number of the protocol that it receives.
+      description: Local port. For a raw socket, the number of the IP protocol that it receives.
       type: int
     remote:
-      description: Remote address. V(0.0.0.0) or V(::) where there is none.
+      description: Remote address. V(0.0.0.0) or V(::) if there is none.
       type: str
     remote_port:
-      description: Remote port. V(0) where there is none.
+      description: Remote port. V(0) if there is none.
       type: int
     device:
       description: Interface that the socket is bound to.
       type: str
     uid:
-      description: Number of the user that made the socket.
+      description: ID of the user that created the socket.
       type: int
     user:
       description: Name of that user on the target.
       type: str
     inode:
-      description: Inode of the socket. V(0) where no process has it.
+      description: Inode of the socket. V(0) if no process holds it.
       type: int
     cookie:
-      description: What names this one socket, in lower-case hexadecimal, as C(ss) prints behind
-        C(sk:).
+      description: Unique identifier of the socket in lower-case hexadecimal, as C(ss) shows it
+        after C(sk:).
       type: str
     mark:
-      description: The socket's mark. The kernel tells it to users with C(CAP_NET_ADMIN) only.
+      description: Mark of the socket. The kernel reports it only to users with C(CAP_NET_ADMIN).
       type: int
     cgroup:
-      description: Path of the cgroup v2 that the socket was made in.
+      description: Path of the cgroup v2 in which the socket was created.
       type: str
     timer:
-      description: Which timer runs, V(on) for retransmission, V(keepalive), V(timewait) or
-        V(persist).
+      description: The active timer. V(on) is the retransmission timer. The others are
+        V(keepalive), V(timewait) and V(persist).
       type: str
     timer_ms:
-      description: Milliseconds until that timer fires.
+      description: Milliseconds until the timer expires.
       type: int
     retransmits:
-      description: How often that timer has fired without an answer.
+      description: How often the timer has expired without an answer from the peer.
       type: int
     send_queue:
-      description: Bytes not sent or not acknowledged. Of a listener, the most connections that may
-        wait.
+      description: Bytes that were not sent or not acknowledged. For a listening socket, the maximum
+        number of connections that can wait to be accepted.
       type: int
     recv_queue:
-      description: Bytes that the application has not read. Of a listener, the connections that
-        wait.
+      description: Bytes that the application has not read. For a listening socket, the number of
+        connections that wait to be accepted.
       type: int
     idle_ms:
       description:
-        - Milliseconds without data in either direction. While data is unacknowledged, since data
-          was received.
+        - Milliseconds since data was last transferred in either direction. While sent data is
+          unacknowledged, milliseconds since data was last received.
       type: int
     namespace:
-      description: The network namespace, as O(namespaces) calls it.
+      description: The network namespace, as named in O(namespaces).
       type: str
     processes:
-      description: The processes that hold the socket, with O(details=process).
+      description: The processes that hold the socket. Requires O(details=process).
       type: list
       elements: dict
       contains:
         pid:
-          description: Number of the process.
+          description: Process ID.
           type: int
         comm:
-          description: Its command.
+          description: Command name.
           type: str
         unit:
-          description: The systemd unit that it runs in.
+          description: The systemd unit of the process.
           type: str
     stuck:
       description:
-        - Why the connection makes no progress, with O(details=verdicts) or where O(match) asks for
-          verdicts. Empty where it makes some.
+        - Why the connection makes no progress. The list is empty if it makes progress. Requires
+          O(details=verdicts), or a verdict in O(match).
       type: list
       elements: dict
       contains:
@@ -314,16 +314,17 @@ sockets:
             V(syn_sent) or V(orphaned).
           type: str
         for_ms:
-          description: For how many milliseconds it has held at the least, as the kernel's clocks
-            prove.
+          description: How many milliseconds the verdict has held at least, as proven by the
+            kernel's clocks.
           type: int
         evidence:
-          description: The kernel's numbers that it rests on, with their unit in the name.
+          description: The values from the kernel that prove the verdict. The unit is part of each
+            name.
           type: dict
     stranded:
       description:
-        - Why the network under the connection is gone, with O(details=verdicts) or where O(match)
-          asks for it. Empty where it is there.
+        - Why the network of the socket is gone. The list is empty if it is not. Requires
+          O(details=verdicts), or a verdict in O(match).
       type: list
       elements: dict
       contains:
@@ -331,73 +332,74 @@ sockets:
           description: V(address_gone), V(unroutable), V(no_carrier) or V(rerouted).
           type: str
         for_ms:
-          description: Always null. The kernel does not tell since when.
+          description: Always null, because the kernel does not report since when.
           type: int
         evidence:
-          description: What the kernel says of address, route and interfaces.
+          description: What the kernel reports about the address, the route and the interfaces.
           type: dict
     superseded:
       description:
-        - The connection by which the peer goes on instead of this one, which has been silent for 30
-          seconds at the least, with O(details=verdicts) or where O(match) asks for it. V(false)
-          where there is none, or where the local port is not that of a service.
+        - The connection that has replaced this one. This one has received nothing for at least 30
+          seconds, while the same peer sent data on the other one. V(false) if there is none, or if
+          the local port is not the port of a service. Requires O(details=verdicts), or the verdict
+          in O(match).
       type: raw
       contains:
         silent_ms:
-          description: For how many milliseconds nothing was received.
+          description: Milliseconds since this connection received anything.
           type: int
         by:
-          description: The C(remote_port) and C(cookie) of the other connection, and C(heard_ms),
-            how many milliseconds ago it received data.
+          description: The C(remote_port) and C(cookie) of the other connection. C(heard_ms) is the
+            number of milliseconds since it received data.
           type: dict
     congestion:
       description: Name of the congestion control algorithm.
       type: str
     congestion_info:
-      description: That algorithm's own numbers, where it has any, with O(details=info).
+      description: Values that the algorithm reports, if any. Requires O(details=info).
       type: dict
     tos:
-      description: Type of service of IPv4.
+      description: IPv4 type of service.
       type: int
     tclass:
-      description: Traffic class of IPv6.
+      description: IPv6 traffic class.
       type: int
     class_id:
-      description: Class of traffic control.
+      description: Traffic control class ID.
       type: int
     shutdown:
-      description: Which directions are shut down, V(none), V(receive), V(send) or V(both).
+      description: The directions that are shut down, V(none), V(receive), V(send) or V(both).
       type: str
     ulp:
       description: Upper layer protocol, such as V(tls) or V(mptcp).
       type: str
     v6only:
-      description: Whether an IPv6 socket is for IPv6 alone.
+      description: Whether an IPv6 socket accepts only IPv6.
       type: bool
     options:
-      description: Socket options that are set, by the kernel's names.
+      description: The socket options that are set, with the names that the kernel uses.
       type: list
       elements: str
     memory:
-      description: Bytes of memory and counts by the kernel's names (C(SK_MEMINFO)), with
+      description: Memory use in bytes, and counters, with the names of C(SK_MEMINFO). Requires
         O(details=memory).
       type: dict
     tcp_info:
       description:
-        - The kernel's C(struct tcp_info) by its own names without their prefix, as much as this
-          kernel sends, with O(details=info). The units are the kernel's.
+        - The fields of C(struct tcp_info) that this kernel reports, with the names of the kernel
+          without their prefix, in the units of the kernel. Requires O(details=info).
       type: dict
     mptcp_info:
-      description: The kernel's C(struct mptcp_info) of an MPTCP socket, with O(details=info).
+      description: The fields of C(struct mptcp_info), for MPTCP sockets. Requires O(details=info).
       type: dict
     ulp_info:
       description:
-        - What TLS or MPTCP tells of itself, by the kernel's names, with O(details=info).
-        - Of an MPTCP subflow C(token_loc) is the RV(sockets[].mptcp_info) C(token) of its
+        - What TLS or MPTCP reports, with the names of the kernel. Requires O(details=info).
+        - For an MPTCP subflow, C(token_loc) is the C(token) in RV(sockets[].mptcp_info) of its
           connection.
       type: dict
 matched:
-  description: How many sockets matched.
+  description: The number of sockets that matched.
   returned: success
   type: int
   sample: 1
@@ -408,7 +410,9 @@ truncated:
   sample: false
 summary:
   description:
-    - How many of all that matched have which value. A value that is not known counts as V(unknown).
+    - Counts of all matching sockets by the values of some keys. Unknown values are counted as
+      V(unknown).
+    - O(group_by) adds counts under the name of its key.
   returned: success
   type: dict
   sample:
@@ -433,8 +437,8 @@ summary:
       type: dict
     other:
       description:
-        - With O(group_by), which adds a key of that name, the sockets that have none of its 1000
-          most frequent values.
+        - The number of sockets that have none of the 1000 most frequent values of O(group_by).
+          Present only with O(group_by).
       type: int
 """
 

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: socket_drain
-short_description: Wait for connections to end by themselves, and destroy what is left
+short_description: Wait for connections to close, then destroy those that are left
 version_added: 0.1.0
 description:
-  - Waits for the connections that a selector means, at most for O(grace), and then destroys those
-    that are left, or reports them with O(destroy=false).
-  - A connection has ended when it is gone, or in TIME_WAIT. One in CLOSE_WAIT, LAST_ACK, CLOSING or
-    FIN_WAIT has not. One that the selector does not mean any more, because its state has changed
-    for example, is waited for all the same.
-  - What O(protect) covers is protected, and not waited for. That is by default the connection of
-    Ansible itself, SSH sessions, loopback, listeners, UDP sockets without remote address, and
-    sockets of the kernel's own.
-  - It does not keep new connections out. Do that first, for example in the load balancer or with a
-    firewall rule.
-  - Run it with Ansible and a line for each host tells how many are left while it waits.
-  - Try it with C(--check --diff) first. It names the sockets, and does not wait.
+  - Waits up to O(grace) for the connections that a selector matches to close. Then it destroys
+    those that are left. With O(destroy=false) it only reports them.
+  - A connection has closed when it no longer exists or is in TIME_WAIT. CLOSE_WAIT, LAST_ACK,
+    CLOSING and FIN_WAIT do not count as closed. The module continues to wait for a connection that
+    no longer matches, for example after a change of its state.
+  - Sockets that O(protect) covers are neither waited for nor destroyed. By default these are the
+    connection of Ansible itself, SSH sessions, loopback connections, listeners, UDP sockets without
+    a remote address, and sockets that the kernel itself uses.
+  - The module does not prevent new connections. Do that first, for example in the load balancer or
+    with a firewall rule.
+  - While it waits, Ansible shows a progress line for each host with the number of connections that
+    are left.
+  - Run it with C(--check --diff) first to see the connections. Check mode does not wait.
 author:
   - linuxnet.sockets contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -34,45 +35,47 @@ extends_documentation_fragment:
   - linuxnet.sockets.limit
 attributes:
   action:
-    description: Has an action plugin of the same name, so that a part of it runs on the controller.
+    description: Has a corresponding action plugin, so that a part of it runs on the controller.
     support: full
     details:
-      - It runs the module in steps, and after each shows on standard error how many connections are
-        left and in which states, how many have ended and arrived, and what is left of O(grace).
-      - A task with C(no_log) or C(async), or with O(step), shows nothing.
-      - Where the play is interrupted, the step that has begun comes to its end on the target, in at
-        most ten seconds, and no other begins.
+      - The action plugin runs the module in steps. After each step it writes a progress line to
+        standard error. The line shows the connections that are left and their states, those that
+        ended or arrived, and the rest of O(grace).
+      - Tasks with C(no_log), C(async) or O(step) show no progress.
+      - If the play is interrupted, the current step on the target completes, within ten seconds. No
+        further step starts.
   async:
     description: Supports being used with the C(async) keyword.
     support: full
   check_mode:
     support: full
     details:
-      - It does not wait. RV(destroyed) names the sockets that would be destroyed if none ended by
-        itself.
+      - Does not wait. RV(destroyed) lists the sockets that would be destroyed if none of them
+        closed.
   diff_mode:
     support: full
     details:
-      - The sockets that change, one on a line.
+      - Shows each socket that changes, one per line.
   idempotent:
     support: partial
     details:
-      - A second run finds nothing left and changes nothing, unless clients have connected again in
-        the meantime. Those are other sockets, and they are drained.
+      - A second run finds no connections and changes nothing, unless clients have reconnected in
+        the meantime. Their connections are new sockets, and the second run drains them.
 options:
   match:
     required: true
   until:
     description:
-      - What is waited for.
-      - V(closed) is the end of the connection.
-      - V(sent) is the end, or that nothing of the connection is on its way, so that a reset loses
-        nothing. All that was sent is acknowledged, all that came is read, and there was no data in
-        either direction for O(settle). With O(destroy=true) a connection is destroyed as soon as
-        that is so, each in its own quiet moment. With O(destroy=false) the task ends as soon as it
-        is so for all that are left.
-      - The kernel's clocks prove that for TCP, and for MPTCP on Linux 6.10 and later. UDP has no
-        such clocks, so of a UDP socket the queues must be empty in every look for as long.
+      - What to wait for.
+      - V(closed) waits until the connection has closed.
+      - V(sent) waits until the connection has closed, or until destroying it loses no data. That is
+        the case when all sent data is acknowledged, all received data is read, and no data was
+        transferred in either direction for O(settle).
+      - With O(until=sent) and O(destroy=true), each connection is destroyed as soon as this is the
+        case for it. With O(destroy=false), the task ends as soon as this is the case for all
+        connections that are left.
+      - The kernel's clocks prove this for TCP, and for MPTCP on Linux 6.10 or later. UDP has no
+        such clocks. The queues of a UDP socket must be empty in every snapshot for O(settle).
     type: str
     choices:
       - closed
@@ -80,29 +83,29 @@ options:
     default: closed
   settle:
     description:
-      - For how long a connection must be without data, for O(until=sent).
+      - How long a connection must have transferred no data, for O(until=sent).
     type: str
     default: 1s
   grace:
     description:
-      - How long to wait at most, such as V(90s), V(5m) or V(1h). A bare number is seconds. V(0)
-        does not wait.
+      - The maximum time to wait, such as V(90s), V(5m) or V(1h). A plain number is in seconds.
+      - V(0) does not wait.
     type: str
     default: 60s
   destroy:
     description:
-      - Whether what is left is destroyed.
-      - With V(false) nothing is, and what is left is in RV(remaining). The task does not fail for
-        that; RV(drained) tells.
+      - Whether to destroy the connections that are left.
+      - With V(false), RV(remaining) lists them and the task does not fail. Check RV(drained) to see
+        whether any are left.
     type: bool
     default: true
   arrivals:
     description:
-      - What is done about connections that come to match while it waits, and that O(protect) does
-        not cover. They are counted in RV(arrived) in any case.
-      - With V(include) they are waited for too, and in the end destroyed.
-      - With V(ignore) they are left alone.
-      - With V(fail) the task ends at once, and fails. From then on nothing is destroyed.
+      - How to handle connections that start to match while the module waits and that O(protect)
+        does not cover. RV(arrived) counts them in any case.
+      - V(include) waits for them too, and destroys them in the end.
+      - V(ignore) neither waits for them nor destroys them.
+      - V(fail) ends the task immediately and fails. It destroys nothing from then on.
     type: str
     choices:
       - include
@@ -111,13 +114,15 @@ options:
     default: include
   pace:
     description:
-      - Destroy no more sockets than this in a time, such as V(100/s), V(600/m) or V(1000/h), so
-        that not all clients come back in one moment. A bare number is per second.
-      - With O(until=closed) that begins when O(grace) is over.
+      - The maximum rate at which sockets are destroyed, such as V(100/s), V(600/m) or V(1000/h). A
+        plain number is per second. Use it to prevent all clients from reconnecting at once.
+      - With O(until=closed), destroying starts when O(grace) is over.
+      - By default, the rate is not limited.
     type: str
   engine:
     description:
-      - How sockets are destroyed, as in M(linuxnet.sockets.socket_destroy).
+      - The mechanism that destroys sockets, as in
+        O(linuxnet.sockets.socket_destroy#module:engine).
     type: str
     choices:
       - auto
@@ -126,44 +131,44 @@ options:
     default: netlink
   step:
     description:
-      - Return after this time even if there is more to wait for, with RV(finished) false and
-        RV(resume) to go on with. Destroying that has begun is brought to its end.
-      - The action plugin of this module sets it, so that it can show how far the drain has come.
+      - Return after this time even if the drain is not finished. RV(finished) is then V(false), and
+        RV(resume) continues the drain. If destroying has started, it is completed first.
+      - The action plugin sets this option to show progress.
     type: str
   resume:
     description:
-      - RV(resume) of the step before, to go on where it ended. All other options must be the same,
-        but for O(step) and O(limit). O(grace) counts from the first step.
-      - What does not come from this target since it booted, or not from the same options, is
-        refused.
+      - The RV(resume) of the previous step, to continue the drain. All other options must be the
+        same, except O(step) and O(limit). O(grace) counts from the start of the first step.
+      - The value is rejected if it is from another target, from before a reboot, or from other
+        options.
     type: dict
 requirements:
-  - Linux 5.4 or later. To destroy, one that was built with C(CONFIG_INET_DIAG_DESTROY), or
-    O(engine=pidfd). M(linuxnet.sockets.socket_diag_facts) tells.
+  - Linux 5.4 or later. To destroy, a kernel with C(CONFIG_INET_DIAG_DESTROY), or O(engine=pidfd).
+    Use M(linuxnet.sockets.socket_diag_facts) to find out what a kernel supports.
   - C(CAP_NET_ADMIN) in the user namespace that owns the network namespace, to destroy
   - Python 3.9 or later
 notes:
-  - The kernel announces the end of many sockets, which makes the module look again at once. It also
-    looks when nothing was announced, at growing intervals of at most a second, unless looking
-    itself takes long.
-  - Run it with the right to see which process holds a socket, as root. A connection whose owner
-    cannot be read may be an SSH session, and is protected.
-  - While connections are left in another network namespace, that namespace is listened in. A
-    namespace whose name is gone is followed as long as a process is in it.
-  - With V(all) in O(namespaces), those are meant that there are when the task begins.
+  - The kernel announces the destruction of many sockets. The module then takes a new snapshot
+    immediately. Without announcements it takes snapshots at growing intervals of at most one
+    second, or longer if a snapshot itself takes long.
+  - Run it as root, so that it can see which process holds a socket. A connection whose owner cannot
+    be read may be an SSH session, and is protected.
+  - The module subscribes to these announcements in another network namespace as long as connections
+    are left there. It follows a namespace whose name was removed as long as a process is in it.
+  - V(all) in O(namespaces) means the namespaces that exist when the task starts.
 seealso:
   - module: linuxnet.sockets.socket_destroy
   - module: linuxnet.sockets.socket_diag_info
 """
 
 EXAMPLES = r"""
-- name: Let the web server's connections end, for up to five minutes
+- name: Wait up to five minutes for the connections of a web server, then destroy the rest
   linuxnet.sockets.socket_drain:
     match:
       local_port: [80, 443]
     grace: 5m
 
-- name: Cut each database connection when nothing of it is on its way
+- name: Destroy each database connection as soon as it has no data in flight
   linuxnet.sockets.socket_drain:
     match:
       remote_port: 5432
@@ -171,7 +176,7 @@ EXAMPLES = r"""
     settle: 500ms
     grace: 2m
 
-- name: Leave out the health checks, and let no more than 500 connections be cut
+- name: Protect the health checks, and destroy at most 500 connections
   linuxnet.sockets.socket_drain:
     match:
       local_port: 8080
@@ -180,7 +185,7 @@ EXAMPLES = r"""
         - remote: 10.0.0.0/28
     max_sockets: 500
 
-- name: Wait, but cut nothing
+- name: Wait, but destroy nothing
   linuxnet.sockets.socket_drain:
     match:
       local_port: 8080
@@ -188,13 +193,13 @@ EXAMPLES = r"""
   register: drain
   failed_when: not drain.drained
 
-- name: Make sure that nobody comes back
+- name: Fail if a client connects during the drain
   linuxnet.sockets.socket_drain:
     match:
       local_port: 8080
     arrivals: fail
 
-- name: All containers too, and slowly
+- name: Drain connections in all containers, and limit the rate
   linuxnet.sockets.socket_drain:
     match:
       remote: 10.0.0.53
@@ -205,70 +210,74 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changed:
-  description: Whether at least one socket was destroyed or disconnected, or would be in check mode.
+  description: Whether at least one socket was destroyed or disconnected. In check mode, whether one
+    would be.
   returned: always
   type: bool
   sample: true
 finished:
   description:
-    - Whether there is nothing more to do. It is false only after a O(step), and where the host was
-      lost or the module crashed while the task waited; then what had been done before is told.
-  returned: always, unless the task could not be understood or the kernel not be asked
+    - Whether the drain is complete. It is V(false) after a O(step). It is also V(false) when the
+      host was lost or the module crashed while the task waited. The result then shows what had been
+      done before.
+  returned: when the options are valid and the kernel can be queried
   type: bool
   sample: true
 drained:
   description:
-    - Whether nothing is left of what the task waited for. With O(destroy=false) and O(until=sent)
-      that is, nothing of which anything is on its way.
-  returned: always, unless the task could not be understood or the kernel not be asked
+    - Whether no connection is left that the task waited for. With O(destroy=false) and
+      O(until=sent), whether no connection with data in flight is left.
+  returned: when the options are valid and the kernel can be queried
   type: bool
   sample: true
 matched:
   description:
-    - How many sockets were meant in all, protected ones included, and newcomers unless they are
-      left alone. Each of them is counted in RV(ended), RV(left) or RV(outcomes).
-  returned: always, unless the task could not be understood or the kernel not be asked
+    - The total number of sockets that matched. It includes protected sockets. It also includes
+      connections that arrived later, unless O(arrivals=ignore). RV(ended), RV(left) and
+      RV(outcomes) add up to it.
+  returned: when the options are valid and the kernel can be queried
   type: int
   sample: 200
 ended:
-  description: How many of them ended by themselves.
-  returned: always, unless the task could not be understood or the kernel not be asked
+  description: The number of connections that closed on their own.
+  returned: when the options are valid and the kernel can be queried
   type: int
   sample: 187
 arrived:
-  description: How many connections came to match while it waited, protected ones not counted.
-  returned: always, unless the task could not be understood or the kernel not be asked
+  description: The number of connections that started to match while the task waited, without
+    protected ones.
+  returned: when the options are valid and the kernel can be queried
   type: int
   sample: 2
 left:
-  description: How many have not ended and were not destroyed.
-  returned: always, unless the task could not be understood or the kernel not be asked
+  description: The number of connections that have not closed and were not destroyed.
+  returned: when the options are valid and the kernel can be queried
   type: int
   sample: 0
 by_state:
-  description: How many of those are in which state, the most frequent first.
-  returned: always, unless the task could not be understood or the kernel not be asked
+  description: The number of connections in RV(left) by state, the most frequent state first.
+  returned: when the options are valid and the kernel can be queried
   type: dict
   sample: {}
 outcomes:
   description:
-    - How many of the others ended how, as RV(linuxnet.sockets.socket_destroy#module:outcomes) has
-      it. What did not occur is left out.
-  returned: always, unless the task could not be understood or the kernel not be asked
+    - The number of other sockets for each outcome, as in
+      RV(linuxnet.sockets.socket_destroy#module:outcomes). Outcomes without sockets are omitted.
+  returned: when the options are valid and the kernel can be queried
   type: dict
   sample:
     destroyed: 12
     protected: 1
 sent:
   description:
-    - How many of the destroyed ones had nothing on its way, and had not for O(settle), whatever
-      O(until) is.
-  returned: always, unless the task could not be understood or the kernel not be asked
+    - The number of destroyed sockets that had no data in flight and had transferred none for
+      O(settle), whatever O(until) is.
+  returned: when the options are valid and the kernel can be queried
   type: int
   sample: 11
 lost:
-  description: Bytes of TCP connections that were lost with all that were destroyed.
-  returned: always, unless the task could not be understood or the kernel not be asked
+  description: The bytes that were lost with all destroyed TCP connections.
+  returned: when the options are valid and the kernel can be queried
   type: dict
   sample:
     unsent_bytes: 18432
@@ -276,36 +285,38 @@ lost:
     unread_bytes: 0
   contains:
     unsent_bytes:
-      description: Written by applications here, and never sent.
+      description: Bytes that local applications wrote and the kernel never sent.
       type: int
     unacknowledged_bytes:
-      description: Sent, and not acknowledged by the peer. Some of it may have come there.
+      description: Bytes that were sent and not acknowledged. The peer may have received some of
+        them.
       type: int
     unread_bytes:
-      description: Come from the peer, and not read by applications here.
+      description: Bytes that were received and not read by local applications.
       type: int
 elapsed:
-  description: Seconds since the beginning, of all steps.
-  returned: always, unless the task could not be understood or the kernel not be asked
+  description: Seconds since the start of the first step.
+  returned: when the options are valid and the kernel can be queried
   type: float
   sample: 60.013
 grace_left:
-  description: Seconds that are left of O(grace).
-  returned: always, unless the task could not be understood or the kernel not be asked
+  description: Seconds that remain of O(grace).
+  returned: when the options are valid and the kernel can be queried
   type: float
   sample: 0.0
 resume:
-  description: What O(resume) takes, to go on. It is null once RV(finished).
-  returned: always, unless the task could not be understood or the kernel not be asked
+  description: The value for O(resume) to continue the drain. It is null when RV(finished) is
+    V(true).
+  returned: when the options are valid and the kernel can be queried
   type: dict
   sample: null
 destroyed:
   description:
-    - The sockets that were destroyed or disconnected, or would be in check mode, at most O(limit).
-      With O(step) those of this step.
-    - Each is a record as RV(linuxnet.sockets.socket_destroy#module:destroyed) has them, taken just
-      before, with three keys more.
-  returned: always, unless the task could not be understood or the kernel not be asked
+    - The sockets that were destroyed or disconnected, at most O(limit). In check mode, those that
+      would be. With O(step), those of this step.
+    - Each entry is the record of the socket just before it was destroyed, as in
+      RV(linuxnet.sockets.socket_destroy#module:destroyed), with three additional keys.
+  returned: when the options are valid and the kernel can be queried
   type: list
   elements: dict
   sample:
@@ -330,19 +341,21 @@ destroyed:
         unread_bytes: 0
   contains:
     arrived:
-      description: Whether it came while it was waited for others.
+      description: Whether the connection started to match while the task waited.
       type: bool
     sent:
-      description: Whether nothing of it was on its way, and had not been for O(settle).
+      description: Whether the connection had no data in flight and had transferred none for
+        O(settle).
       type: bool
     lost:
-      description: As RV(lost), of this one. It is null where that is not known, as for UDP.
+      description: The bytes that were lost with this connection, as in RV(lost). It is null when
+        they are unknown, as for UDP.
       type: dict
 protected:
   description:
-    - The sockets that were protected and are still there, at most O(limit), with the same keys. The
-      list is empty as long as RV(finished) is false.
-  returned: always, unless the task could not be understood or the kernel not be asked
+    - The sockets that were protected and still exist, at most O(limit). The keys are those of
+      RV(destroyed). The list is empty until RV(finished) is V(true).
+  returned: when the options are valid and the kernel can be queried
   type: list
   elements: dict
   sample:
@@ -365,29 +378,30 @@ protected:
         unread_bytes: 0
 survivors:
   description:
-    - The sockets for which the task failed, at most O(limit), with the same keys. Where
-      O(max_sockets) refused, this is the plan.
-  returned: always, unless the task could not be understood or the kernel not be asked
+    - The sockets for which the task failed, at most O(limit). The keys are those of RV(destroyed).
+    - When more than O(max_sockets) sockets would be destroyed, this list is the plan.
+  returned: when the options are valid and the kernel can be queried
   type: list
   elements: dict
   sample: []
 remaining:
   description:
-    - The sockets that are left, at most O(limit), because O(destroy) or O(arrivals) says so. Each
-      is a record with RV(destroyed[].arrived), RV(destroyed[].sent) and RV(destroyed[].lost), which
-      is what it would lose. The list is empty as long as RV(finished) is false.
-  returned: always, unless the task could not be understood or the kernel not be asked
+    - The sockets that are left because of O(destroy) or O(arrivals), at most O(limit).
+    - Each entry is a record with the keys RV(destroyed[].arrived), RV(destroyed[].sent) and
+      RV(destroyed[].lost). Here, RV(destroyed[].lost) is what would be lost. The list is empty
+      until RV(finished) is V(true).
+  returned: when the options are valid and the kernel can be queried
   type: list
   elements: dict
   sample: []
 truncated:
   description: Whether any of these lists was cut at O(limit).
-  returned: always, unless the task could not be understood or the kernel not be asked
+  returned: when the options are valid and the kernel can be queried
   type: bool
   sample: false
 engine:
-  description: The engine that was asked for. Each entry of the lists names the one that took it on.
-  returned: always, unless the task could not be understood or the kernel not be asked
+  description: The value of O(engine). Each list entry names the engine that handled the socket.
+  returned: when the options are valid and the kernel can be queried
   type: str
   sample: netlink
 msg:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: socket_policy
-short_description: Enforce a policy on the sockets of a host, once
+short_description: Enforce a policy on the sockets of a host once
 version_added: 0.1.0
 description:
-  - A policy says which sockets must not exist, while which condition of the network holds, and for
-    how long it has to be violated. This module looks at the sockets of the host, waits for the
-    longest hold of what it found, looks again, and destroys what violated the policy throughout.
-  - The role C(linuxnet.sockets.agent) has the same policy enforced all the time, within
-    milliseconds of a change.
-  - Before anything is sent to the host, the policy is read on the controller. All that is wrong
-    with it is told at once, each with its path, its value and the remedy.
-  - What is destroyed, protected and verified, and how, is as of M(linuxnet.sockets.socket_destroy).
+  - A policy declares which sockets must not exist. Each rule can require a network condition and a
+    hold, which is the time that a socket must violate the rule before it is destroyed.
+  - The module takes a snapshot of the sockets of the host. It waits for the longest hold of the
+    rules that were violated and takes another snapshot. Then it destroys the sockets that violated
+    the policy throughout.
+  - To enforce the same policy continuously, use the role C(linuxnet.sockets.agent). The agent
+    reacts to network changes within milliseconds.
+  - The controller validates the policy before it sends anything to the host. It reports all errors
+    at once, each with its path, the value and what is allowed.
+  - Sockets are protected, destroyed and verified as in M(linuxnet.sockets.socket_destroy).
 author:
   - linuxnet.sockets contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -27,43 +29,45 @@ extends_documentation_fragment:
   - linuxnet.sockets.limit
 attributes:
   action:
-    description: Has an action plugin of the same name, so that a part of it runs on the controller.
+    description: Has a corresponding action plugin, so that a part of it runs on the controller.
     support: full
     details:
-      - It reads the policy and checks it, before anything is sent.
+      - The action plugin reads and validates the policy before it sends anything to the host.
   async:
     description: Supports being used with the C(async) keyword.
     support: full
   check_mode:
     support: full
     details:
-      - The holds are waited for. RV(destroyed) names the very sockets that would be destroyed, and
-        the task fails where it would fail.
+      - Waits for the holds. RV(destroyed) lists the sockets that would be destroyed. The task fails
+        in the same cases as without check mode.
   diff_mode:
     support: full
     details:
-      - The sockets that change, one on a line.
+      - Shows each socket that changes, one per line.
   idempotent:
     support: partial
     details:
-      - A second run finds nothing left and changes nothing, unless clients have connected again in
-        the meantime, against the policy.
+      - A second run finds no violations and changes nothing, unless clients have violated the
+        policy again in the meantime.
 options:
   policy:
     description:
-      - The policy, as a mapping. One of this and O(src) is required.
-      - Its keys C(version), C(mode), C(namespaces), C(limits), C(protect) and C(rules) are
-        described in the collection's guide to policies, and by its JSON Schema, which makes an
-        editor complete and explain them (C(docs/docsite/policy.schema.json) of the collection).
+      - The policy. Either this option or O(src) is required.
+      - The guide to policies of this collection describes the keys C(version), C(mode),
+        C(namespaces), C(limits), C(protect) and C(rules).
+      - The collection contains a JSON Schema of the policy, C(docs/docsite/policy.schema.json).
+        With it, editors complete and explain the keys.
     type: dict
   src:
     description:
-      - A file of YAML or JSON on the controller that holds the policy. It is looked for as
-        M(ansible.builtin.copy) looks for its own, and may be encrypted with Ansible Vault. It is
-        not a template.
+      - The path of a YAML or JSON file on the controller that contains the policy. Relative paths
+        are resolved as in M(ansible.builtin.copy). The file can be encrypted with Ansible Vault. It
+        is not rendered as a template.
     type: path
   engine:
-    description: How sockets are destroyed, as of O(linuxnet.sockets.socket_destroy#module:engine).
+    description: The mechanism that destroys sockets, as in
+      O(linuxnet.sockets.socket_destroy#module:engine).
     type: str
     choices:
       - auto
@@ -71,7 +75,7 @@ options:
       - pidfd
     default: netlink
 requirements:
-  - Linux 5.4 or later that was built with C(CONFIG_INET_DIAG_DESTROY), or O(engine=pidfd)
+  - Linux 5.4 or later, with C(CONFIG_INET_DIAG_DESTROY) or with O(engine=pidfd)
   - C(CAP_NET_ADMIN) in the user namespaces that own the network namespaces
   - Python 3.9 or later
 seealso:
@@ -81,7 +85,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: No connection outlives its address
+- name: Destroy connections whose address or route is gone
   linuxnet.sockets.socket_policy:
     policy:
       version: 1
@@ -92,36 +96,38 @@ EXAMPLES = r"""
             protocol: [tcp, udp]
             stranded: [address_gone, unroutable]
 
-- name: See what bypasses the VPN
+- name: Preview which connections bypass the VPN
   linuxnet.sockets.socket_policy:
     src: vpn-policy.yml
   check_mode: true
   register: bypassing
 
-- name: Show it
+- name: Show them as a table
   ansible.builtin.debug:
     msg: "{{ bypassing.violations | linuxnet.sockets.table(width=140) }}"
 """
 
 RETURN = r"""
 changed:
-  description: Whether at least one socket was destroyed or disconnected, or would be in check mode.
+  description: Whether at least one socket was destroyed or disconnected. In check mode, whether one
+    would be.
   returned: always
   type: bool
   sample: true
 digest:
-  description: The sha256 of the policy's canonical JSON, as C(socket-agent status) shows it.
-  returned: always, unless the task could not be understood
+  description: The SHA-256 digest of the canonical JSON of the policy. C(socket-agent status) shows
+    the same digest.
+  returned: when the options are valid
   type: str
   sample: 6449e1d524d2e505554305cc5e8117d540ec723a37569a9fd5157becb118d5be
 mode:
-  description: The policy's mode. In V(report) nothing is destroyed.
-  returned: always, unless the task could not be understood
+  description: The mode of the policy. In mode V(report), nothing is destroyed.
+  returned: when the options are valid
   type: str
   sample: enforce
 rules:
-  description: The rules of the policy, and how they stand.
-  returned: always, unless the task could not be understood
+  description: The rules of the policy and their current state.
+  returned: when the options are valid
   type: list
   elements: dict
   sample:
@@ -133,28 +139,30 @@ rules:
       missing_interfaces: []
   contains:
     name:
-      description: Its name.
+      description: The name of the rule.
       type: str
     action:
-      description: What it does about violations.
+      description: The action of the rule, V(destroy) or V(report).
       type: str
     violations:
-      description: How many sockets violate it.
+      description: The number of sockets that violate the rule.
       type: int
     by_status:
-      description: How many of them have which status, as in RV(violations).
+      description: The number of these sockets for each status, as in RV(violations[].status).
       type: dict
     holds_in:
-      description: The namespaces in which its C(while) is true.
+      description: The namespaces in which the C(while) condition of the rule is true.
       type: list
       elements: str
     missing_interfaces:
-      description: Interfaces that it names and that no namespace has. One may be misspelt.
+      description: The interfaces that the rule names and that exist in no namespace. Check their
+        spelling.
       type: list
       elements: str
 violations:
-  description: The sockets that violate the policy, once for each rule, at most O(limit).
-  returned: always, unless the task could not be understood
+  description: The sockets that violate the policy, at most O(limit). A socket that violates several
+    rules is listed once for each rule.
+  returned: when the options are valid
   type: list
   elements: dict
   sample:
@@ -174,78 +182,81 @@ violations:
         namespace: current
   contains:
     rule:
-      description: The rule's name.
+      description: The name of the rule.
       type: str
     status:
       description:
-        - V(destroy), it was taken on, and RV(outcomes) counts what became of it.
-        - V(hold), it came to violate the rule too late for its hold.
-        - V(limit), the limits of the policy say no. Where its mode is V(report), that is a warning
-          and no failure.
-        - V(protected), it is protected.
-        - V(reported), the rule only reports.
-        - V(inhibited), the policy's mode is V(report).
-        - V(other_rule), an earlier rule names the same socket.
-        - V(back_off), what leads there was destroyed again and again. Only the agent sees that.
+        - V(destroy), the socket was due to be destroyed. RV(outcomes) counts the result.
+        - V(hold), the socket started to violate the rule too late for the hold to elapse.
+        - V(limit), the limits of the policy do not allow to destroy the socket. In mode V(report),
+          this is a warning and not a failure.
+        - V(protected), the guard protects the socket.
+        - V(reported), the action of the rule is C(report).
+        - V(inhibited), the mode of the policy is V(report).
+        - V(other_rule), an earlier rule covers the same socket.
+        - V(back_off), connections to the same destination were destroyed repeatedly. Only the agent
+          uses this status.
       type: str
     reason:
-      description: The verdicts that the rule asks for and that are true of it. Where there is none
-        of them, the C(while) of the rule, which is true too.
+      description: The verdicts of the rule that are true for the socket. If the rule uses no
+        verdict, its C(while) condition.
       type: list
       elements: str
     protected_by:
-      description: Of a protected one, the rule of the guard that protects it.
+      description: For a protected socket, the rule of the guard that protects it.
       type: str
     protected_detail:
-      description: What made that rule apply, where it is not plain, such as the file that a
-        selector is from.
+      description: Why that rule applies, for example the file that contains the selector.
       type: str
     record:
       description:
-        - The socket, as RV(linuxnet.sockets.socket_diag_info#module:sockets) has it.
-        - Its C(processes) are told, but for a rule with C(action=report).
+        - The socket, as in RV(linuxnet.sockets.socket_diag_info#module:sockets).
+        - Its C(processes) are filled in, except for rules with C(action=report).
       type: dict
 matched:
-  description: How many violations there are.
-  returned: always, unless the task could not be understood
+  description: The number of violations.
+  returned: when the options are valid
   type: int
   sample: 2
 outcomes:
   description:
-    - How many sockets ended how, as RV(linuxnet.sockets.socket_destroy#module:outcomes).
-      V(limit) counts those that the limits of the policy held back.
-  returned: always, unless the task could not be understood
+    - The number of sockets for each outcome, as in
+      RV(linuxnet.sockets.socket_destroy#module:outcomes).
+    - V(limit) counts the sockets that the limits of the policy did not allow to destroy.
+  returned: when the options are valid
   type: dict
   sample:
     destroyed: 2
 destroyed:
-  description: Those that were destroyed or disconnected, at most O(limit), as
+  description: The sockets that were destroyed or disconnected, at most O(limit), as in
     RV(linuxnet.sockets.socket_destroy#module:destroyed).
-  returned: always, unless the task could not be understood
+  returned: when the options are valid
   type: list
   elements: dict
   sample: []
 protected:
-  description: Those that were protected, or gone already, at most O(limit), with the same keys.
-  returned: always, unless the task could not be understood
+  description: The sockets that were protected or already gone, at most O(limit). The keys are those
+    of RV(destroyed).
+  returned: when the options are valid
   type: list
   elements: dict
   sample: []
 survivors:
-  description: Those for which the task failed, at most O(limit), with the same keys.
-  returned: always, unless the task could not be understood
+  description: The sockets for which the task failed, at most O(limit). The keys are those of
+    RV(destroyed).
+  returned: when the options are valid
   type: list
   elements: dict
   sample: []
 truncated:
   description: Whether any of these lists was cut at O(limit).
-  returned: always, unless the task could not be understood
+  returned: when the options are valid
   type: bool
   sample: false
 not_evaluated:
-  description: Namespaces that could not be looked at, and rules whose sockets could not. The task
-    fails for them.
-  returned: always, unless the task could not be understood
+  description: The namespaces, and the rules in a namespace, that could not be evaluated. The task
+    fails if there are any.
+  returned: when the options are valid
   type: list
   elements: dict
   sample:
@@ -254,18 +265,19 @@ not_evaluated:
       error: There is no network namespace 'blue' on this host.
   contains:
     namespace:
-      description: The namespace.
+      description: The network namespace.
       type: str
     rule:
-      description: The rule whose sockets in it could not be looked at. Null, none could.
+      description: The rule that could not be evaluated in this namespace. Null if none of the rules
+        could.
       type: str
     error:
-      description: Why, and what to do.
+      description: The cause, and what to do.
       type: str
 errors:
-  description: All that is wrong with a policy that was refused, by the controller or by the host.
-    Each has the path, the value, and what is allowed there.
-  returned: when the policy was refused
+  description: The errors in a rejected policy. The controller or the host rejected it. Each error
+    contains the path, the value and what is allowed.
+  returned: when the policy was rejected
   type: list
   elements: str
   sample:
