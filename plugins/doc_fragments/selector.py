@@ -55,10 +55,10 @@ options:
         V(zero_window), V(retransmitting), V(silent), V(close_wait), V(fin_wait), V(syn_sent) and
         V(orphaned). Each must have held for a default time. To set another time, use a mapping of
         C(verdict) and C(for), which is a duration. C(for) is compared with a lower bound that the
-        kernel's clocks prove. V(silent) destroys only in combination with another key.
+        kernel's clocks prove. To destroy by V(silent), combine it with another key.
       - C(stranded) selects sockets whose network is gone, by the reason. The reasons are
         V(address_gone), V(unroutable), V(no_carrier) and V(rerouted). To destroy by V(rerouted),
-        use a mapping of C(verdict) and C(to), which lists the interfaces that the new route may
+        use a mapping of C(verdict) and C(to), which lists the interfaces that the route must now
         use.
       - C(superseded) selects connections that the peer has replaced with a new one. It takes a
         mapping of C(silent_for), which is a duration, and requires C(local_port). Nothing was

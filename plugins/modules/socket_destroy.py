@@ -14,8 +14,8 @@ description:
   - Destroys the sockets that a selector matches, with the kernel's C(SOCK_DESTROY). The application
     on this host receives C(ECONNABORTED). The peer of a TCP connection receives a reset. No process
     is ended.
-  - Only the sockets of the snapshot are destroyed. The module addresses each one by its cookie, so
-    it never destroys a new socket that reuses the same addresses and ports.
+  - Only the sockets that the module found are destroyed. It addresses each one by its kernel
+    cookie, so it never destroys a new socket that reuses the same addresses and ports.
   - The module verifies each result. A socket counts as destroyed only when a new dump no longer
     contains it.
   - Sockets that O(protect) covers are not destroyed. By default these are the connection of Ansible
