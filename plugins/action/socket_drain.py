@@ -17,7 +17,9 @@ from ansible import constants
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.linuxnet.sockets.plugins.module_utils._module.drain import joined
+from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.drain_sockets import (
+    join_steps,
+)
 from ansible_collections.linuxnet.sockets.plugins.plugin_utils._drain_progress import (
     DrainProgress,
     step_seconds,
@@ -111,7 +113,7 @@ class ActionModule(ActionBase):
 
 def _combine(results: list[Result], limit: int) -> Result:
     """Combine the results of all steps into that of a single run."""
-    result = joined(results, limit)
+    result = join_steps(results, limit)
     for key in ("warnings", "deprecations"):
         entries: list[Any] = []
         for step in results:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.linuxnet.sockets.plugins.module_utils._core.messages import listed_text
+from ansible_collections.linuxnet.sockets.plugins.module_utils._core.messages import rejected_text
 from ansible_collections.linuxnet.sockets.plugins.plugin_utils import _policy
 
 MODULE = "linuxnet.sockets.socket_policy"
@@ -41,8 +41,11 @@ class ActionModule(ActionBase):
                     failed=True,
                     changed=False,
                     errors=checked.errors,
-                    msg=f"The policy{location} is invalid, and nothing was sent to the host: "
-                    f"{listed_text(checked.errors)}",
+                    msg=rejected_text(
+                        checked.errors,
+                        policy=f"The policy{location}",
+                        effect="nothing was sent to the host",
+                    ),
                 )
                 return result
             arguments["policy"] = checked.document

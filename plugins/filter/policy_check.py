@@ -81,7 +81,7 @@ from ansible_collections.linuxnet.sockets.plugins.plugin_utils import _policy
 
 
 def policy_check(value: Any) -> dict[str, Any]:
-    return _policy.summarize(_policy.check_policy(value))
+    return _policy.check_policy(value).summary
 
 
 class FilterModule:

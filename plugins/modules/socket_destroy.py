@@ -286,8 +286,10 @@ msg:
     that holds them). They are listed in survivors.
 """
 
+from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.destroy_sockets import (
+    destroy,
+)
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module import arguments
-from ansible_collections.linuxnet.sockets.plugins.module_utils._module.destroy import work
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module.run import run_module
 
 
@@ -299,7 +301,7 @@ def main() -> None:
         **arguments.engine(),
         **arguments.limit(),
     }
-    run_module(argument_spec, work)
+    run_module(argument_spec, destroy, modes=True)
 
 
 if __name__ == "__main__":

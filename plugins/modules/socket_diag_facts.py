@@ -283,8 +283,8 @@ ansible_facts:
           sample: 9
 """
 
+from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.host_facts import facts
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module import arguments
-from ansible_collections.linuxnet.sockets.plugins.module_utils._module.facts import gather
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module.run import run_module
 
 
@@ -293,7 +293,7 @@ def main() -> None:
         **arguments.namespaces(),
         **arguments.limit(default=50),
     }
-    run_module(argument_spec, gather)
+    run_module(argument_spec, facts, fact="socket_diag")
 
 
 if __name__ == "__main__":

@@ -442,8 +442,8 @@ summary:
       type: int
 """
 
+from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.find_sockets import find
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module import arguments
-from ansible_collections.linuxnet.sockets.plugins.module_utils._module.info import look
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module.run import run_module
 
 
@@ -455,7 +455,7 @@ def main() -> None:
         **arguments.group_by(),
         **arguments.limit(),
     }
-    run_module(argument_spec, look)
+    run_module(argument_spec, find)
 
 
 if __name__ == "__main__":

@@ -414,7 +414,11 @@ msg:
     listed in remaining. Keep new ones out first, or use arrivals: include or ignore.
 """
 
-from ansible_collections.linuxnet.sockets.plugins.module_utils._module import arguments, drain
+from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.drain_sockets import drain
+from ansible_collections.linuxnet.sockets.plugins.module_utils._module import arguments
+from ansible_collections.linuxnet.sockets.plugins.module_utils._module.drain import (
+    argument_spec as drain_options,
+)
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module.run import run_module
 
 
@@ -425,9 +429,9 @@ def main() -> None:
         **arguments.guard(),
         **arguments.engine(),
         **arguments.limit(),
-        **drain.argument_spec(),
+        **drain_options.argument_spec(),
     }
-    run_module(argument_spec, drain.work)
+    run_module(argument_spec, drain, modes=True)
 
 
 if __name__ == "__main__":

@@ -302,7 +302,7 @@ def main() -> None:
         **arguments.engine_name(),
         **arguments.limit(),
     }
-    run_module(argument_spec, policy.work)
+    run_module(argument_spec, policy.enforce, modes=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""Policies on the controller: load, check and summarize them."""
+"""Policies on the controller: load and check them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import yaml
-from ansible_collections.linuxnet.sockets.plugins.module_utils._core.errors import (
-    PolicyErrors,
-    SocketsError,
-)
-from ansible_collections.linuxnet.sockets.plugins.module_utils._core.messages import (
-    describe,
-    warning_text,
-)
+from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api import policy as api
+from ansible_collections.linuxnet.sockets.plugins.module_utils._core.errors import SocketsError
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.model import Policy
-from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.parse import (
-    AnyNames,
-    parse_policy,
-)
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.plain import (
     DEPTH,
     MOST_VALUES,
@@ -40,32 +30,39 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 class CheckResult(NamedTuple):
-    """Result of check_policy().
+    """Result of check_policy(). document: the policy as plain data, None if it has errors."""
 
-    policy: None if there are errors. errors, warnings: messages. document: the policy as plain
-    data, None if there are errors.
-    """
-
-    policy: Policy | None
-    errors: list[str]
-    warnings: list[str]
+    check: api.PolicyCheck
     document: Any = None
+
+    @property
+    def policy(self) -> Policy | None:
+        """The parsed policy, None if it has errors."""
+        return self.check.policy
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the filter policy_check returns."""
+        return self.check.to_dict()
+
+    @property
+    def errors(self) -> list[str]:
+        """All that is wrong, as sentences; empty for a valid policy."""
+        errors: list[str] = self.summary["errors"]
+        return errors
 
 
 def check_policy(value: object) -> CheckResult:
     """Validate a policy without its hosts: user and service names are accepted as they are."""
+    copy = _copy(value, [MOST_VALUES], 0)
     try:
-        copy = _copy(value, [MOST_VALUES], 0)
         refuse_unplain(copy, _PATH)
-        # JSON drops the types by which Ansible tags strings and numbers.
-        document = json.loads(json.dumps(copy))
-        policy = parse_policy(document, names=AnyNames(), files=None, path=_PATH)
-    except PolicyErrors as error:
-        return CheckResult(None, [describe(entry) for entry in error.errors], [])
     except SocketsError as error:
-        return CheckResult(None, [describe(error)], [])
-    warnings = [warning_text(warning) for warning in policy.warnings]
-    return CheckResult(policy, [], warnings, document)
+        return CheckResult(api.PolicyCheck(None, errors=(error,)))
+    # JSON drops the types by which Ansible tags strings and numbers.
+    document = json.loads(json.dumps(copy))
+    checked = api.check_policy(document, resolve_names=False)
+    return CheckResult(checked, document if checked.valid else None)
 
 
 def _copy(value: Any, remaining: list[int], depth: int) -> Any:
@@ -118,27 +115,3 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
-
-
-def summarize(checked: CheckResult) -> dict[str, Any]:
-    """Return the result of the filter policy_check."""
-    policy = checked.policy
-    return {
-        "valid": policy is not None,
-        "errors": checked.errors,
-        "warnings": checked.warnings,
-        "digest": None if policy is None else policy.digest,
-        "mode": None if policy is None else policy.mode,
-        "namespaces": [] if policy is None else list(policy.namespaces),
-        "needs": [] if policy is None else sorted(policy.needs),
-        "reads_owners": policy is not None and _reads_owners(policy),
-        "longest_hold_s": None if policy is None else policy.longest_hold_ms / 1000,
-    }
-
-
-def _reads_owners(policy: Policy) -> bool:
-    """Whether the guard or a rule depends on the owners of sockets, read from /proc/PID/fd."""
-    guard = policy.guard
-    if guard.control_connection or guard.ssh_sessions or guard.kernel:
-        return True
-    return "owners" in guard.needs.union(*(rule.match.needs for rule in policy.rules))

@@ -45,7 +45,11 @@ def test_the_wheel_holds_the_core_as_it_lies(wheel: Path) -> None:
             if name.startswith("linuxnet_sockets/")
         }
 
-    assert packed == {str(path.relative_to(CORE)): path.read_bytes() for path in CORE.rglob("*.py")}
+    assert packed == {
+        str(path.relative_to(CORE)): path.read_bytes()
+        for pattern in ("*.py", "*.pyi", "py.typed")
+        for path in CORE.rglob(pattern)
+    }
 
 
 def test_the_wheel_needs_nothing_but_python(wheel: Path) -> None:

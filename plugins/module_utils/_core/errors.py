@@ -1,14 +1,15 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: what can go wrong, as typed values.
+# Private to linuxnet.sockets.
+"""Errors, and the warnings and failures that results report, as typed values.
 
-words.describe makes sentences of them.
+``messages`` turns them into sentences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Union
 
 PathStep = Union[str, int]
@@ -161,3 +162,109 @@ class AgentOutOfReach(SocketsError):
         self.place = place
         self.errno = errno
         self.group = group
+
+
+# Warnings and failures that a result reports beside its data.
+
+
+class ProtocolUnlisted(NamedTuple):
+    """A protocol that the selector admits, but that this kernel cannot list."""
+
+    protocol: str
+
+
+class OwnersUnreadable(NamedTuple):
+    """So many sockets were protected because the caller cannot read which processes hold them."""
+
+    sockets: int
+
+
+class InterfacesMissing(NamedTuple):
+    """Interfaces that rules name and that no namespace has, as (interface, rule)."""
+
+    interfaces: tuple[tuple[str, str], ...]
+
+
+class ViolationsUntracked(NamedTuple):
+    """So many violations beyond those for which holds are tracked; they were skipped."""
+
+    violations: int
+
+
+class SocketsNotDestroyed(NamedTuple):
+    """Selected sockets that should have been destroyed and were not.
+
+    outcomes: how often each outcome occurred. matched: how many sockets were selected.
+    """
+
+    outcomes: Mapping[str, int]
+    matched: int
+
+
+class TooManySockets(NamedTuple):
+    """More sockets were selected than max_sockets allows.
+
+    number, share: the limit; one of them is set. population: the unprotected sockets of which
+    share allows a part. destroyed: how many an earlier step of the same drain had destroyed.
+    """
+
+    selected: int
+    number: int | None
+    share: float | None
+    population: int | None
+    destroyed: int = 0
+
+
+class NewConnections(NamedTuple):
+    """Connections that began to match while a drain with ``arrivals: fail`` waited.
+
+    examples: records of the first of them. destroyed: how many the drain had destroyed before.
+    """
+
+    connections: int
+    examples: tuple[Mapping[str, object], ...]
+    destroyed: int = 0
+
+
+class OverBudget(NamedTuple):
+    """More violations than the policy's limits allow to destroy.
+
+    due: sockets to destroy. max_sockets, per_ms, on_excess: the limits. destroyed: how many of
+    them were destroyed; None where the policy only reports.
+    """
+
+    due: int
+    max_sockets: int
+    per_ms: int
+    on_excess: str
+    destroyed: int | None = None
+
+
+class NotEvaluated(NamedTuple):
+    """A namespace, or one rule's sockets in it, that could not be evaluated.
+
+    rule: None for the whole namespace.
+    """
+
+    namespace: str
+    rule: str | None
+    error: SocketsError
+
+
+class EvaluationIncomplete(NamedTuple):
+    """The namespaces and rules that a pass could not evaluate."""
+
+    not_evaluated: tuple[NotEvaluated, ...]
+
+
+ResultWarning = Union[
+    ProtocolUnlisted,
+    OwnersUnreadable,
+    InterfacesMissing,
+    ViolationsUntracked,
+    OverBudget,
+    PolicyWarning,
+]
+Failure = Union[
+    SocketsNotDestroyed, TooManySockets, NewConnections, OverBudget, EvaluationIncomplete
+]

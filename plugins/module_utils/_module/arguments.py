@@ -1,19 +1,20 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the parts that the modules' argument specs are built from.
+# Private to linuxnet.sockets.
+"""Parts of the modules' argument specs.
 
-Each stands for the documentation fragment of the same name; sanity tests compare them.
+Each corresponds to the documentation fragment of the same name; sanity tests compare them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from .._core.api.summary import GROUP_KEYS
 from .._core.destroy.engines.registry import NAMES as ENGINES
 from .._core.guard.options import SWITCHES
 from .._core.query.record import DETAILS
-from .summary import GROUP_KEYS
 
 Spec = dict[str, Any]
 

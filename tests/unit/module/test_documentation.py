@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from plugins.module_utils._core.api.summary import GROUP_KEYS
 from plugins.module_utils._core.destroy import outcomes
 from plugins.module_utils._core.destroy.engines import registry
 from plugins.module_utils._core.guard import reason
@@ -28,7 +29,6 @@ from plugins.module_utils._core.selector.keys import KEYS
 from plugins.module_utils._core.verdicts.stranded import STRANDED
 from plugins.module_utils._core.verdicts.stuck import STUCK
 from plugins.module_utils._module import arguments
-from plugins.module_utils._module.summary import GROUP_KEYS
 
 PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
 MODULES = sorted((PLUGINS / "modules").glob("*.py"))

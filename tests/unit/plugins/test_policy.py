@@ -55,7 +55,7 @@ def test_summary_of_a_valid_policy() -> None:
         mode="report",
         namespaces=["current", "pid:1"],
     )
-    assert _policy.summarize(_policy.check_policy(given)) == {
+    assert _policy.check_policy(given).summary == {
         "valid": True,
         "errors": [],
         "warnings": [],
@@ -84,13 +84,11 @@ def test_reads_owners_depends_on_guard_and_rules(
     more = {"protect": guard} if guard else {}
     checked = _policy.check_policy(written(rule(match=match), **more))
     assert checked.errors == []
-    assert _policy.summarize(checked)["reads_owners"] is reads
+    assert checked.summary["reads_owners"] is reads
 
 
 def test_summary_lists_all_errors() -> None:
-    summary = _policy.summarize(
-        _policy.check_policy(written(rule(hold="soon"), {"name": "b"}, mode="kill"))
-    )
+    summary = _policy.check_policy(written(rule(hold="soon"), {"name": "b"}, mode="kill")).summary
     assert not summary.pop("valid")
     errors = summary.pop("errors")
     assert [error.split(":")[0] for error in errors] == [

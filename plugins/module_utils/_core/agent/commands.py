@@ -14,22 +14,15 @@ from collections.abc import Iterator, Sized
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TextIO
 
-from ..destroy import outcomes
+from ..api.policy import plan_parsed
 from ..errors import AgentOutOfReach
-from ..guard.reason import Reason
 from ..host.host import Host
-from ..messages import describe, listed_text, warning_text
-from ..policy import decide
-from ..policy.decide import Engine
-from ..policy.evaluate import missing_interfaces
-from ..policy.model import Policy
-from ..policy.reconcile import Pass, run_pass
-from ..query.record import record
+from ..messages import listed_text, warning_text
+from ..messages.policy import plan_lines
 from . import controls
 from .clocks import Deadline, read_clocks
 from .daemon import EVENTS, STATUS
 from .policy_file import Refusal, read_policy
-from .reporter import told_of
 from .status import as_of, is_healthy
 from .status_words import status_lines
 
@@ -82,129 +75,10 @@ def plan(host: Host, file: str, out: TextIO, *, as_json: bool) -> int:
     read = read_policy(file, host)
     if isinstance(read, Refusal):
         return _refused(out, read, as_json=as_json)
-    at_once = read.without_holds()
-    one = run_pass(host, at_once, Engine(at_once), check=True)
-    _print(out, _planned(read, one), as_json, _plan_lines(read, one))
-    blind = one.not_evaluated or any(look.failed for look in one.judgements)
-    return NOT_WELL if blind else WELL
-
-
-def _planned(policy: Policy, one: Pass) -> dict[str, Any]:
-    excess = one.decision.excess
-    return {
-        "digest": policy.digest,
-        "mode": policy.mode,
-        "rules": [
-            {
-                "name": rule.name,
-                "action": rule.action,
-                "hold_ms": rule.hold_ms,
-                "sockets": [
-                    {
-                        "status": finding.status,
-                        "evidence": list(finding.violation.evidence),
-                        **_protected(finding.violation.protected),
-                        "record": record(finding.violation.socket, ("process",)),
-                    }
-                    for finding in one.decision.findings
-                    if finding.violation.rule.name == rule.name
-                ],
-            }
-            for rule in policy.rules
-        ],
-        "budget_exceeded": None if excess is None else {"due": excess.due, **_limits(policy)},
-        "outcomes": _outcomes(one),
-        "not_evaluated": _unseen(one),
-    }
-
-
-def _protected(reason: Reason | None) -> dict[str, str | None]:
-    if reason is None:
-        return {"protected_by": None, "protected_detail": None}
-    return {"protected_by": reason.rule, "protected_detail": reason.detail}
-
-
-def _unseen(one: Pass) -> list[dict[str, Any]]:
-    """Namespaces, and the sockets of single rules in others, of which nothing is known."""
-    return [
-        {"namespace": namespace, "rule": rule, "error": describe(error)}
-        for namespace, rule, error in one.blind
-    ]
-
-
-def _limits(policy: Policy) -> dict[str, Any]:
-    limits = policy.limits
-    return {
-        "max_sockets": limits.max_sockets,
-        "per_ms": limits.per_ms,
-        "on_excess": limits.on_excess,
-    }
-
-
-def _outcomes(one: Pass) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for each in one.done:
-        counts[each.result.outcome] = counts.get(each.result.outcome, 0) + 1
-    return counts
-
-
-def _plan_lines(policy: Policy, one: Pass) -> list[str]:
-    lines: list[str] = []
-    missing = missing_interfaces(one.judgements)
-    forecast = {each.violation.identity: each.result.outcome for each in one.done}
-    for rule in policy.rules:
-        found = [each for each in one.decision.findings if each.violation.rule.name == rule.name]
-        words = _counted(found, "socket")
-        after = (
-            f", after {rule.hold_ms / 1000:g} s"
-            if rule.hold_ms and rule.action == "destroy"
-            else ""
-        )
-        holds = [look.conditions.get(rule.name) for look in one.judgements]
-        idle = _NOT_NOW if holds and not any(holds) else ""
-        lacks = f"; no interface {', '.join(missing[rule.name])}" if rule.name in missing else ""
-        lines.append(f"{rule.name}: {words} ({rule.action}{after}){idle}{lacks}")
-        for finding in found:
-            told = told_of(finding.violation, finding.status)
-            owner = f" {told['comm']}[{told['pid']}]" if told["comm"] else ""
-            because = f" ({told['evidence']})" if told["evidence"] else ""
-            protected = finding.violation.protected
-            why = "" if protected is None else f" by {protected.rule}"
-            if protected is not None and protected.detail:
-                why += f" ({protected.detail})"
-            where = "" if told["namespace"] == "current" else f" in {told['namespace']}"
-            fate = _STATUS_WORDS.get(finding.status, finding.status)
-            expected = forecast.get(finding.violation.identity)
-            if finding.status == decide.DESTROY and expected not in (None, *outcomes.CHANGING):
-                fate = f"cannot be destroyed ({expected})"
-            lines.append(
-                f"  {fate}{why}: {told['protocol']} "
-                f"{told['state']} {told['local']} -> {told['remote']}{owner}{where}{because}"
-            )
-    excess = one.decision.excess
-    if excess is not None:
-        lines.append(
-            f"over the limit: {excess.due} to destroy, at most {policy.limits.max_sockets} in "
-            f"{policy.limits.per_ms / 1000:g} s ({policy.limits.on_excess})"
-        )
-    lines += [f"namespace {each.label}: {describe(each.error)}" for each in one.not_evaluated]
-    for look in one.judgements:
-        lines += [f"{name}: cannot be judged: {describe(x)}" for name, x in look.failed.items()]
-    if policy.mode == "report":
-        lines.append("mode report: the agent destroys none of them")
-    return lines
-
-
-_NOT_NOW = "; its condition does not hold now"
-
-_STATUS_WORDS = {
-    decide.DESTROY: "would be destroyed",
-    decide.LIMIT: "over the limit",
-    decide.PROTECTED: "protected",
-    decide.REPORTED: "reported",
-    decide.WITHHELD: "would be destroyed, but for the mode",
-    decide.OTHER_RULE: "an earlier rule names it",
-}
+    planned = plan_parsed(host, read)
+    told = planned.to_dict()
+    _print(out, told, as_json, plan_lines(told))
+    return NOT_WELL if planned.failures else WELL
 
 
 def status(runtime: str, out: TextIO, *, as_json: bool) -> int:

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..destroy import outcomes
-from ..messages import describe
+from ..messages import describe, endpoint_text
 from ..policy import decide
 from ..policy.decide import Enforced
 from ..policy.evaluate import Violation, missing_interfaces
@@ -173,8 +173,8 @@ def told_of(violation: Violation, outcome: str) -> dict[str, Any]:
         "namespace": sock.snapshot.namespace.name,
         "protocol": sock.protocol,
         "state": sock.state,
-        "local": _endpoint(sock.local, sock.local_port),
-        "remote": _endpoint(sock.remote, sock.remote_port),
+        "local": endpoint_text(sock.local, sock.local_port),
+        "remote": endpoint_text(sock.remote, sock.remote_port),
         "cookie": sock.cookie_hex,
         "uid": sock.uid,
         "comm": held[0].comm if held else None,
@@ -183,7 +183,3 @@ def told_of(violation: Violation, outcome: str) -> dict[str, Any]:
         "unsent_or_unacknowledged_bytes": sock.send_queue if lost else None,
         "unread_bytes": sock.recv_queue if lost else None,
     }
-
-
-def _endpoint(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

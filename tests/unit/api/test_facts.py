@@ -9,23 +9,20 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils._core.errors import InputError
-from plugins.module_utils._core.verdicts.stranded import STRANDED
-from plugins.module_utils._core.verdicts.stuck import STUCK
-from plugins.module_utils._module.facts import gather
+from linuxnet_sockets import api
+from linuxnet_sockets.errors import InputError
+from linuxnet_sockets.verdicts.stranded import STRANDED
+from linuxnet_sockets.verdicts.stuck import STUCK
 from tests.support.fake_kernel import FakeRoute, FakeSocket
 from tests.support.fake_kernel.model import CLOSE, CLOSE_WAIT, LISTEN, UDP
 from tests.support.fake_machine import LOCAL, REMOTE, connection
-from tests.unit.module.conftest import Target
+from tests.unit.api.conftest import Target
 
 CACHEABLE = 64 * 1024
 
 
 def facts(target: Target, limit: int = 50) -> dict[str, Any]:
-    answer = target.task(gather, {"namespaces": ["current"], "limit": limit})
-    assert set(answer.result) == {"changed", "ansible_facts"}
-    assert set(answer.result["ansible_facts"]) == {"socket_diag"}
-    return answer.result["ansible_facts"]["socket_diag"]
+    return target.task(api.facts, limit=limit).result
 
 
 def test_totals_count_every_protocol_and_state(target: Target) -> None:

@@ -8,31 +8,21 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils._core.destroy import outcomes
-from plugins.module_utils._core.errors import InputError
-from plugins.module_utils._core.query.record import RECORD_KEYS
-from plugins.module_utils._module.destroy import work
-from plugins.module_utils._module.outcomes import _ADVICE
-from plugins.module_utils._module.run import Answer
+from linuxnet_sockets import api
+from linuxnet_sockets.destroy import outcomes
+from linuxnet_sockets.errors import InputError
+from linuxnet_sockets.messages.results import ADVICE
+from linuxnet_sockets.query.record import RECORD_KEYS
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import CLOSE_WAIT, LISTEN, UDP
 from tests.support.fake_machine import LOCAL, LOCAL6, REMOTE, REMOTE6, connection
-from tests.unit.module.conftest import Target, numbers
+from tests.unit.api.conftest import Answer, Target, numbers
 
 ALL = {"state": "all", "protocol": ["tcp", "udp"]}
 
 
-def destroy(target: Target, *, check: bool = False, diff: bool = False, **options: Any) -> Answer:
-    defaults = {
-        "match": {"state": "all"},
-        "namespaces": ["current"],
-        "protect": None,
-        "max_sockets": None,
-        "pace": None,
-        "engine": "netlink",
-        "limit": 1000,
-    }
-    return target.task(work, {**defaults, **options}, check=check, diff=diff)
+def destroy(target: Target, **options: Any) -> Answer:
+    return target.task(api.destroy, **{"match": {"state": "all"}, **options})
 
 
 def udp(port: int, *, remote: str | None = REMOTE) -> FakeSocket:
@@ -235,7 +225,7 @@ def test_what_cannot_be_understood_destroys_nothing(
 
 
 def test_advice_is_there_for_every_outcome_that_fails() -> None:
-    assert set(_ADVICE) == outcomes.FAILING - {outcomes.LIMIT}
+    assert set(ADVICE) == outcomes.FAILING - {outcomes.LIMIT}
 
 
 def test_a_kernel_that_cannot_destroy(target: Target) -> None:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils._core.errors import HandlerMissing, InputError
-from plugins.module_utils._core.query.record import RECORD_KEYS
-from plugins.module_utils._module import summary
-from plugins.module_utils._module.info import look
+from linuxnet_sockets import api
+from linuxnet_sockets.api import summary
+from linuxnet_sockets.errors import HandlerMissing, InputError
+from linuxnet_sockets.query.record import RECORD_KEYS
 from tests.support.fake_kernel import FakeRoute, FakeSocket
 from tests.support.fake_kernel.model import CLOSE_WAIT, LISTEN, UDP
 from tests.support.fake_machine import LOCAL, REMOTE, connection
-from tests.unit.module.conftest import Target
+from tests.unit.api.conftest import Answer, Target
 
 TCPDIAG_GETSOCK = 18
 GETROUTE = 26
@@ -25,15 +25,8 @@ def info(target: Target, **options: Any) -> dict[str, Any]:
     return answered(target, **options).result
 
 
-def answered(target: Target, **options: Any) -> Any:
-    defaults = {
-        "match": {},
-        "namespaces": ["current"],
-        "details": [],
-        "group_by": None,
-        "limit": 1000,
-    }
-    return target.task(look, {**defaults, **options})
+def answered(target: Target, **options: Any) -> Answer:
+    return target.task(api.find, **options)
 
 
 def test_without_sockets_there_are_none(target: Target) -> None:

@@ -9,28 +9,18 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils._core.errors import InputError
-from plugins.module_utils._core.guard import holding
-from plugins.module_utils._core.query.record import RECORD_KEYS
-from plugins.module_utils._module import drain
-from plugins.module_utils._module.run import Answer, Request
+from linuxnet_sockets import api
+from linuxnet_sockets.api.drain_sockets import join_steps
+from linuxnet_sockets.errors import InputError
+from linuxnet_sockets.guard import holding
+from linuxnet_sockets.query.record import RECORD_KEYS
 from tests.support.drain_timeline import QUIET, Timeline
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import UDP
 from tests.support.fake_machine import LOCAL, REMOTE
-from tests.unit.module.conftest import numbers
+from tests.unit.api.conftest import Answer, answer_of, numbers
 from tests.unit.module.test_documentation import module
 
-DEFAULTS: dict[str, Any] = {
-    "match": {"state": "all"},
-    "namespaces": ["current"],
-    "protect": None,
-    "max_sockets": None,
-    "pace": None,
-    "engine": "netlink",
-    "limit": 1000,
-    **{name: spec.get("default") for name, spec in drain.argument_spec().items()},
-}
 RESULT = {
     "changed",
     "finished",
@@ -64,8 +54,8 @@ def target(tmp_path: Path) -> Timeline:
     return machine
 
 
-def run(target: Timeline, *, check: bool = False, diff: bool = False, **options: Any) -> Answer:
-    return drain.work(Request({**DEFAULTS, **options}, check, diff), target.host)
+def run(target: Timeline, **options: Any) -> Answer:
+    return answer_of(api.drain(**{"match": {"state": "all"}, **options}, host=target.host))
 
 
 def in_steps(target: Timeline, *, diff: bool = False, **options: Any) -> list[dict[str, Any]]:
@@ -268,7 +258,7 @@ def test_steps_are_joined_to_one_result(tmp_path: Path) -> None:
     assert len(results) > 10
     assert [len(each["destroyed"]) for each in results if each["destroyed"]] == [1, 1, 1, 1]
     assert all(each["protected"] == [] for each in results[:-1])
-    one = drain.joined(results, 1000)
+    one = join_steps(results, 1000)
     for name in sorted(RESULT - {"destroyed", "protected", "elapsed"}):
         assert one[name] == whole[name], name
     for name in ("destroyed", "protected"):
@@ -278,7 +268,7 @@ def test_steps_are_joined_to_one_result(tmp_path: Path) -> None:
     assert sorted(one["diff"]["before"].splitlines()) == sorted(
         whole["diff"]["before"].splitlines()
     )
-    cut = drain.joined(results, 2)
+    cut = join_steps(results, 2)
     assert [entry["local_port"] for entry in cut["destroyed"]] == [1, 2]
     assert cut["truncated"]
     assert not one["truncated"]

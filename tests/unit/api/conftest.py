@@ -4,21 +4,39 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from plugins.module_utils._core.errors import NamespaceNotFound
-from plugins.module_utils._core.host.namespaces import Namespace
-from plugins.module_utils._module import facts, info
-from plugins.module_utils._module.run import Answer, Request, Work
+from linuxnet_sockets.api import options
+from linuxnet_sockets.api.task import OperationResult
+from linuxnet_sockets.errors import NamespaceNotFound
+from linuxnet_sockets.host.namespaces import Namespace
+from linuxnet_sockets.messages import describe_failure, describe_warning
 from tests.support.fake_kernel import FakeNetlinkSocket
 from tests.support.fake_machine import Machine
 
 
+class Answer(NamedTuple):
+    """A result as users see it: data, and failures and warnings as text."""
+
+    result: dict[str, Any]
+    failure: str | None
+    warnings: list[str]
+
+
+def answer_of(result: OperationResult) -> Answer:
+    return Answer(
+        result.to_dict(),
+        " ".join(map(describe_failure, result.failures)) or None,
+        list(map(describe_warning, result.warnings)),
+    )
+
+
 class Target(Machine):
-    """A made-up machine on which modules do their work; a task gives what it would return."""
+    """A made-up machine on which operations run."""
 
     def __init__(self, base: Path) -> None:
         super().__init__(base)
@@ -26,10 +44,9 @@ class Target(Machine):
         own.mkdir(parents=True)
         (own / "net").write_text("")
 
-    def task(
-        self, work: Work, defaults: dict[str, Any], *, check: bool = False, diff: bool = False
-    ) -> Answer:
-        answer = work(Request(defaults, check, diff), self.host)
+    def task(self, operation: Callable[..., OperationResult], **arguments: Any) -> Answer:
+        """The result of an operation, which leaves no netlink socket open."""
+        answer = answer_of(operation(**arguments, host=self.host))
         assert [each for each in self.kernel.opened if not each.closed] == []
         return answer
 
@@ -50,8 +67,7 @@ def target_with_vanished(target: Target, monkeypatch: pytest.MonkeyPatch) -> Tar
     """`all` found a container's namespace beside the current one; it is gone by the look."""
     container = target.kernel.namespace("container")
     found = [target.namespace, Namespace("pid:7", "/nowhere", container.identity, explicit=False)]
-    for module in (info, facts):
-        monkeypatch.setattr(module, "resolve", lambda _names, **_places: found)
+    monkeypatch.setattr(options, "resolve", lambda _names, **_places: found)
 
     def open_netlink(namespace: Namespace, protocol: int) -> FakeNetlinkSocket:
         if namespace.name != "current":

@@ -11,18 +11,16 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils._core.destroy import outcomes
-from plugins.module_utils._core.errors import EngineUnavailable, InputError
-from plugins.module_utils._core.policy import decide, holds, model
-from plugins.module_utils._core.policy import evaluate as policy_look
-from plugins.module_utils._core.query.record import RECORD_KEYS
-from plugins.module_utils._module import policy as policy_work
-from plugins.module_utils._module.policy import work
-from plugins.module_utils._module.run import Answer
+from linuxnet_sockets import api
+from linuxnet_sockets.destroy import outcomes
+from linuxnet_sockets.errors import EngineUnavailable, InputError, PolicyErrors
+from linuxnet_sockets.policy import decide, holds, model
+from linuxnet_sockets.policy import evaluate as policy_look
+from linuxnet_sockets.query.record import RECORD_KEYS
 from tests.support.fake_machine import connection
 from tests.support.policy_documents import document as written
 from tests.support.policy_documents import rule
-from tests.unit.module.conftest import Target, numbers
+from tests.unit.api.conftest import Answer, Target, numbers
 from tests.unit.module.test_documentation import module, text
 
 KILL = rule("kill", hold=0)
@@ -55,11 +53,8 @@ def _current(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy_look, "resolve", resolved)
 
 
-def enforce(
-    target: Target, policy: Any, *, check: bool = False, diff: bool = False, **options: Any
-) -> Answer:
-    given = {"policy": policy, "src": None, "engine": "netlink", "limit": 1000, **options}
-    return target.task(work, given, check=check, diff=diff)
+def enforce(target: Target, policy: Any, **options: Any) -> Answer:
+    return target.task(api.enforce_policy, policy=policy, **options)
 
 
 def added(target: Target, count: int, **fields: int) -> list[str]:
@@ -200,7 +195,7 @@ def test_mode_report_touches_nothing_and_does_not_fail(target: Target) -> None:
     assert answer.result["rules"][0]["by_status"] == {"limit": 3}
     (warning,) = answer.warnings
     assert numbers(warning) == [3, 2, 60]
-    assert "mode report" in warning
+    assert "mode report" in warning.lower()
     assert target.sockets.destroyed == []
 
 
@@ -277,29 +272,14 @@ def test_a_hold_is_waited_for(target: Target) -> None:
     assert named(answer.result["destroyed"]) == doomed
 
 
-def test_a_policy_that_this_host_refuses_is_told_in_full(target: Target) -> None:
+def test_wrong_policy_is_rejected_with_all_its_errors(target: Target) -> None:
     policy = written(rule("a", match={"user": "nobody-here"}), rule("b", hold="soon"))
-    answer = enforce(target, policy)
-    assert answer.result["changed"] is False
-    first, second = answer.result["errors"]
-    assert first.startswith("policy.rules[0].match.user: 'nobody-here': ")
-    assert second.startswith("policy.rules[1].hold: 'soon': ")
-    assert answer.failure is not None
-    headline, *listed = answer.failure.splitlines()
-    assert numbers(headline) == [2]
-    assert listed == [f"- {first}", f"- {second}"]
-
-
-@pytest.mark.parametrize(
-    ("options", "path"),
-    [({"policy": None}, ("policy",)), ({"policy": None, "src": "a.yml"}, ("src",))],
-)
-def test_without_a_policy_it_says_what_is_missing(
-    target: Target, options: dict[str, Any], path: tuple[str, ...]
-) -> None:
-    with pytest.raises(InputError) as refused:
-        enforce(target, **options)
-    assert refused.value.path == path
+    with pytest.raises(PolicyErrors) as rejected:
+        enforce(target, policy)
+    assert [error.path for error in rejected.value.errors] == [
+        ("policy", "rules", 0, "match", "user"),
+        ("policy", "rules", 1, "hold"),
+    ]
 
 
 def test_an_engine_that_cannot_work_is_told_before_anything_is_done(target: Target) -> None:
@@ -325,7 +305,3 @@ def test_its_examples_are_taken(target: Target) -> None:
     for policy in policies:
         answer = enforce(target, policy)
         assert (answer.failure, answer.warnings) == (None, [])
-
-
-def test_it_has_no_options_of_its_own_but_these() -> None:
-    assert set(policy_work.argument_spec()) == {"policy", "src"}

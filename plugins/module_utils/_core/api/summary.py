@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: sockets in the order of records, and counts of them."""
+# Private to linuxnet.sockets.
+"""Sockets in the order of records, and counts of them."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .._core.query.record import sort_key, stranded, superseded
-from .._core.sockets.socket import Socket
-from .._core.verdicts import stuck
-from .._core.verdicts.verdict import Verdict
+from ..query.record import sort_key, stranded, superseded
+from ..sockets.socket import Socket
+from ..verdicts import stuck
+from ..verdicts.verdict import Verdict
 
-# With group_by, at most so many values get a count of their own.
+# With group_by, at most so many values have a count of their own.
 MAX_GROUPS = 1000
 
 UNKNOWN = "unknown"
@@ -25,7 +26,7 @@ VERDICT_KEYS = frozenset({"stuck", "stranded", "superseded"})
 
 
 def first(sockets: Iterable[Socket], limit: int) -> list[Socket]:
-    """The first so many in the order of records."""
+    """The first `limit` sockets in the order of records."""
     return heapq.nsmallest(limit, sockets, key=sort_key)
 
 
@@ -34,7 +35,7 @@ def _namespace(sock: Socket) -> str:
 
 
 def _processes(sock: Socket) -> str | None:
-    """The commands that hold the socket, each once: a socket counts once whoever shares it."""
+    """All commands that hold the socket as one value, so that a shared socket counts once."""
     held = sock.processes
     return ", ".join(sorted({process.comm for process in held})) if held else None
 
@@ -48,7 +49,7 @@ def _stranded(sock: Socket) -> str | None:
 
 
 def _names(verdicts: list[Verdict] | None) -> str | None:
-    """Those upon one socket, together: a socket counts once whatever is wrong with it."""
+    """All verdicts of one socket as one value, so that the socket counts once."""
     if verdicts is None:
         return None
     return ", ".join(verdict.verdict for verdict in verdicts) or NONE
@@ -59,17 +60,17 @@ def _superseded(sock: Socket) -> bool | None:
     return None if found is None else bool(found)
 
 
-def _same(key: str) -> Callable[[Socket], Any]:
+def _attribute(key: str) -> Callable[[Socket], Any]:
     def read(sock: Socket) -> Any:
         return getattr(sock, key)
 
     return read
 
 
-# The keys of a record that sockets can share, and how each is read.
+# The keys of a record that sockets can have in common, and how each is read.
 GROUP_KEYS: dict[str, Callable[[Socket], Any]] = {
     **{
-        key: _same(key)
+        key: _attribute(key)
         for key in (
             "protocol",
             "family",
@@ -112,7 +113,7 @@ def _name(value: object) -> str:
 
 
 def summary(sockets: list[Socket], group_by: str | None) -> dict[str, Any]:
-    """Counts by state, protocol and namespace, and by one more key if asked.
+    """Counts by state, protocol and namespace, and by one more key on request.
 
     other: how many sockets have none of the MAX_GROUPS most frequent values of that key.
     """

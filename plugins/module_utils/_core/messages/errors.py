@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the one place where typed errors become sentences."""
+# Private to linuxnet.sockets.
+"""Sentences for errors and for the warnings of a policy."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import errors
-from .netlink import constants
+from .. import errors
+from ..netlink import constants
 
 # Of the errors of one document.
 _MOST_TOLD = 20
@@ -93,6 +94,11 @@ def listed_text(sentences: Sequence[str]) -> str:
     more = len(sentences) - _MOST_TOLD
     told = [*sentences[:_MOST_TOLD], *([f"and {more} more"] if more > 0 else [])]
     return "\n- ".join([f"{_things(len(sentences))} wrong with it.", *told])
+
+
+def rejected_text(sentences: Sequence[str], *, effect: str, policy: str = "The policy") -> str:
+    """That a policy is invalid, what follows, and all its errors. policy: which one."""
+    return f"{policy} is invalid, and {effect}: {listed_text(sentences)}"
 
 
 def warning_text(warning: errors.PolicyWarning) -> str:

@@ -1,0 +1,80 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to linuxnet.sockets.
+"""What the kernel can do for this caller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import Failure, ResultWarning
+from ..host.host import Host
+from ..host.kernel_config import read_config
+from ..query.capabilities import ProtocolSupport, may_destroy, support_for_caller
+from ..sockets.session import NamespaceSession
+from .options import namespaces_named
+
+
+@dataclass(frozen=True)
+class KernelSupport:
+    """The result of support.
+
+    Attributes:
+        kernel: the kernel release, as ``uname -r`` prints it.
+        protocols: for each protocol what SOCK_DESTROY can do: ``verdict`` (``supported`` or why
+            not), ``how`` (the answers that prove it), ``module``, ``module_available``, ``reason``.
+        kernel_config: the options of the kernel's build configuration that matter here, and where
+            they were read.
+        may_destroy: whether the caller has CAP_NET_ADMIN over the namespace.
+        warnings: always empty.
+        failures: always empty.
+    """
+
+    kernel: str
+    protocols: Mapping[str, ProtocolSupport]
+    kernel_config: Mapping[str, Any]
+    may_destroy: bool
+    warnings: tuple[ResultWarning, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys of the fact ``socket_diag`` that describe the kernel."""
+        return {
+            "kernel": self.kernel,
+            "support": {name: found._asdict() for name, found in self.protocols.items()},
+            "kernel_config": dict(self.kernel_config),
+            "may_destroy": self.may_destroy,
+        }
+
+
+def support(*, namespace: str = "current", host: Host | None = None) -> KernelSupport:
+    """Report what the kernel can list and destroy for this caller. It changes nothing.
+
+    Example::
+
+        if api.support().protocols["tcp"].verdict != "supported":
+            print("use engine: auto")
+
+    Args:
+        namespace: the network namespace to ask in; ``all`` asks in the first one.
+        host: the machine to ask; the default is this one.
+
+    Returns:
+        KernelSupport: support by protocol.
+
+    Raises:
+        InputError: ``namespace`` is not a name.
+        NamespaceNotFound, NamespaceDenied: the namespace does not exist or may not be entered.
+        NetlinkError, NetlinkTimeout: the kernel did not answer as it should.
+    """
+    host = host or Host()
+    with NamespaceSession(host, namespaces_named(host, [namespace])[0]) as session:
+        return KernelSupport(
+            kernel=host.release,
+            protocols=support_for_caller(session),
+            kernel_config=read_config(host.proc, host.root, host.release)._asdict(),
+            may_destroy=may_destroy(session),
+        )

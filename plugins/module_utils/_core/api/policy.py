@@ -1,0 +1,488 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to linuxnet.sockets.
+"""Policies: check one, show what it would destroy, or enforce it once."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..destroy import outcomes as names
+from ..destroy.outcomes import Result
+from ..errors import (
+    EvaluationIncomplete,
+    Failure,
+    InterfacesMissing,
+    NotEvaluated,
+    OverBudget,
+    PolicyErrors,
+    PolicyWarning,
+    ResultWarning,
+    SocketsError,
+    ViolationsUntracked,
+)
+from ..host.host import Host
+from ..messages import describe, warning_text
+from ..policy import decide
+from ..policy.decide import Engine, Finding
+from ..policy.evaluate import missing_interfaces
+from ..policy.model import Policy, Rule
+from ..policy.parse import AnyNames, parse_policy
+from ..policy.reconcile import Pass, enforce_once, run_pass
+from ..query.record import record, sort_key
+from . import results
+from .options import DEFAULT_LIMIT, checked_limit, unlisted_warnings
+
+_PATH = ("policy",)
+
+
+@dataclass(frozen=True)
+class PolicyCheck:
+    """The result of check_policy.
+
+    Attributes:
+        policy: the parsed policy; None if it has errors.
+        errors: everything that is wrong, each an InputError or another SocketsError.
+        warnings: what is valid but probably not meant.
+        failures: always empty.
+    """
+
+    policy: Policy | None
+    errors: tuple[SocketsError, ...] = ()
+    warnings: tuple[ResultWarning, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def valid(self) -> bool:
+        """Whether the policy has no errors."""
+        return self.policy is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the filter policy_check returns."""
+        policy = self.policy
+        return {
+            "valid": policy is not None,
+            "errors": [describe(error) for error in self.errors],
+            "warnings": [
+                warning_text(each) for each in self.warnings if isinstance(each, PolicyWarning)
+            ],
+            "digest": None if policy is None else policy.digest,
+            "mode": None if policy is None else policy.mode,
+            "namespaces": [] if policy is None else list(policy.namespaces),
+            "needs": [] if policy is None else sorted(policy.needs),
+            "reads_owners": policy is not None and _reads_owners(policy),
+            "longest_hold_s": None if policy is None else policy.longest_hold_ms / 1000,
+        }
+
+
+@dataclass(frozen=True)
+class PolicyPlan:
+    """The result of plan_policy.
+
+    Attributes:
+        digest: sha256 of the policy's canonical JSON.
+        mode: ``enforce`` or ``report``.
+        rules: for each rule ``name``, ``action``, ``hold_ms``, ``conditions_hold`` (whether its
+            ``while`` holds in any namespace), ``missing_interfaces``, and ``sockets``. Each of
+            these has ``status``, ``expected`` (the expected outcome; None: not to be destroyed),
+            ``evidence``, ``protected_by``, ``protected_detail`` and ``record``.
+        budget_exceeded: ``due`` and the policy's limits if they allow fewer; else None.
+        outcomes: how often each outcome is to be expected.
+        not_evaluated: ``namespace``, ``rule`` and ``error`` of what could not be evaluated.
+        warnings: warnings of the policy, and protocols that the kernel cannot list.
+        failures: what could not be evaluated; empty on success.
+    """
+
+    digest: str
+    mode: str
+    rules: list[dict[str, Any]]
+    budget_exceeded: dict[str, Any] | None
+    outcomes: dict[str, int]
+    not_evaluated: list[dict[str, Any]]
+    warnings: tuple[ResultWarning, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``socket-agent plan --json`` prints."""
+        return {
+            "digest": self.digest,
+            "mode": self.mode,
+            "rules": self.rules,
+            "budget_exceeded": self.budget_exceeded,
+            "outcomes": self.outcomes,
+            "not_evaluated": self.not_evaluated,
+        }
+
+
+@dataclass(frozen=True)
+class PolicyResult:
+    """The result of enforce_policy.
+
+    Attributes:
+        changed: whether at least one socket was destroyed or disconnected; in check mode, would be.
+        mode: ``enforce`` or ``report``.
+        digest: sha256 of the policy's canonical JSON.
+        rules: for each rule ``name``, ``action``, number of ``violations``, ``by_status``,
+            ``holds_in`` (namespaces where its ``while`` holds) and ``missing_interfaces``.
+        violations: ``rule``, ``status``, ``reason``, ``protected_by``, ``protected_detail`` and
+            ``record`` of each.
+        matched: how many violations there are.
+        outcomes: how often each outcome occurred.
+        destroyed: sockets that were destroyed or disconnected.
+        protected: sockets that the guard protected, and those that closed on their own.
+        survivors: sockets that should have been destroyed and still exist.
+        truncated: whether a list was cut at ``limit``.
+        not_evaluated: ``namespace``, ``rule`` and ``error`` of what could not be evaluated.
+        diff: ``before`` and ``after`` as text, one socket in a line; None unless requested.
+        warnings: warnings of the policy, missing interfaces, protocols that the kernel cannot list,
+            violations that are not tracked, and in mode ``report`` an exceeded budget.
+        failures: an exceeded budget, sockets not destroyed, and what could not be evaluated.
+    """
+
+    changed: bool
+    mode: str
+    digest: str
+    rules: list[dict[str, Any]]
+    violations: list[dict[str, Any]]
+    matched: int
+    outcomes: dict[str, int]
+    destroyed: list[dict[str, Any]]
+    protected: list[dict[str, Any]]
+    survivors: list[dict[str, Any]]
+    truncated: bool
+    not_evaluated: list[dict[str, Any]]
+    diff: dict[str, str] | None = None
+    warnings: tuple[ResultWarning, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the module socket_policy returns."""
+        result: dict[str, Any] = {
+            "changed": self.changed,
+            "mode": self.mode,
+            "digest": self.digest,
+            "rules": self.rules,
+            "violations": self.violations,
+            "matched": self.matched,
+            "outcomes": self.outcomes,
+            "destroyed": self.destroyed,
+            "protected": self.protected,
+            "survivors": self.survivors,
+            "truncated": self.truncated,
+            "not_evaluated": self.not_evaluated,
+        }
+        if self.diff is not None:
+            result["diff"] = self.diff
+        return result
+
+
+def check_policy(
+    policy: Mapping[str, Any], *, resolve_names: bool = True, host: Host | None = None
+) -> PolicyCheck:
+    """Check a policy without evaluating it. Wrong policies are reported, not raised.
+
+    Example::
+
+        checked = api.check_policy({"version": 1, "rules": []})
+        for error in checked.to_dict()["errors"]:
+            print(error)
+
+    Args:
+        policy: a policy document.
+        resolve_names: look up users and services on this machine, and read its protection files.
+            False for a policy that is meant for other machines.
+        host: the machine to ask; the default is this one.
+
+    Returns:
+        PolicyCheck: the parsed policy, or all its errors.
+    """
+    host = host or Host()
+    try:
+        parsed = parse_policy(
+            policy,
+            names=host if resolve_names else AnyNames(),
+            files=host.protect_directory if resolve_names else None,
+            path=_PATH,
+        )
+    except PolicyErrors as error:
+        return PolicyCheck(None, errors=error.errors)
+    except SocketsError as error:
+        return PolicyCheck(None, errors=(error,))
+    return PolicyCheck(parsed, warnings=parsed.warnings)
+
+
+def plan_policy(policy: Mapping[str, Any], *, host: Host | None = None) -> PolicyPlan:
+    """Report what violates a policy now, and what enforcing it would destroy. It changes nothing.
+
+    Holds are ignored: what violates the policy now is what would be destroyed in the end.
+
+    Example::
+
+        plan = api.plan_policy(json.load(open("policy.json")))
+        print(sum(len(rule["sockets"]) for rule in plan.rules))
+
+    Args:
+        policy: a policy document.
+        host: the machine to evaluate it on; the default is this one.
+
+    Returns:
+        PolicyPlan: the violations of each rule, with their expected outcomes.
+
+    Raises:
+        PolicyErrors: the policy is wrong.
+        ProtectFileError: a protection file cannot be read or parsed.
+    """
+    host = host or Host()
+    return plan_parsed(host, _parsed(policy, host))
+
+
+def plan_parsed(host: Host, policy: Policy) -> PolicyPlan:
+    """As plan_policy, of a policy that is parsed."""
+    immediate = policy.without_holds()
+    result = run_pass(host, immediate, Engine(immediate), check=True)
+    missing = missing_interfaces(result.judgements)
+    expected = {each.violation.identity: each.result.outcome for each in result.done}
+    sockets: dict[str, list[dict[str, Any]]] = {rule.name: [] for rule in policy.rules}
+    for finding in result.decision.findings:
+        violation = finding.violation
+        destroys = finding.status == decide.DESTROY
+        sockets[violation.rule.name].append(
+            {
+                "status": finding.status,
+                "expected": expected.get(violation.identity) if destroys else None,
+                "evidence": list(violation.evidence),
+                **results.protection(violation.protected),
+                "record": record(violation.socket, ("process",)),
+            }
+        )
+    excess, limits = result.decision.excess, policy.limits
+    not_evaluated = _not_evaluated(result)
+    return PolicyPlan(
+        digest=policy.digest,
+        mode=policy.mode,
+        rules=[
+            {
+                "name": rule.name,
+                "action": rule.action,
+                "hold_ms": rule.hold_ms,
+                "conditions_hold": _conditions_hold(rule, result),
+                "missing_interfaces": missing.get(rule.name, []),
+                "sockets": sockets[rule.name],
+            }
+            for rule in policy.rules
+        ],
+        budget_exceeded=None
+        if excess is None
+        else {
+            "due": excess.due,
+            "max_sockets": limits.max_sockets,
+            "per_ms": limits.per_ms,
+            "on_excess": limits.on_excess,
+        },
+        outcomes=_counts([each.result for each in result.done]),
+        not_evaluated=_as_dicts(not_evaluated),
+        warnings=(*policy.warnings, *unlisted_warnings(_unlisted(result))),
+        failures=(EvaluationIncomplete(not_evaluated),) if not_evaluated else (),
+    )
+
+
+def enforce_policy(
+    policy: Mapping[str, Any],
+    *,
+    engine: str = "netlink",
+    limit: int = DEFAULT_LIMIT,
+    check: bool = False,
+    diff: bool = False,
+    host: Host | None = None,
+) -> PolicyResult:
+    """Enforce a policy once: wait until the holds of present violations are over, then destroy.
+
+    Example::
+
+        result = api.enforce_policy(policy, check=True)
+        for violation in result.violations:
+            print(violation["rule"], violation["status"], violation["record"]["remote"])
+
+    Args:
+        policy: a policy document.
+        engine: ``netlink``, ``pidfd``, or ``auto``.
+        limit: the longest length of each list of the result.
+        check: report the expected outcomes and change nothing.
+        diff: fill ``diff``.
+        host: the machine to work on; the default is this one.
+
+    Returns:
+        PolicyResult: the violations, and what became of each socket.
+
+    Raises:
+        PolicyErrors: the policy is wrong.
+        InputError: another option is wrong.
+        ProtectFileError: a protection file cannot be read or parsed.
+        EngineUnavailable: the engine does not work on this kernel.
+    """
+    host = host or Host()
+    limit = checked_limit(limit)
+    parsed = _parsed(policy, host)
+    result = enforce_once(host, parsed, check=check, engine_name=engine)
+    outcomes = _results(result)
+    counts = _counts(outcomes)
+    listed = results.lists(outcomes, limit)
+    findings = result.decision.findings
+    violations = heapq.nsmallest(limit, findings, key=_order)
+    not_evaluated = _not_evaluated(result)
+    return PolicyResult(
+        changed=not names.CHANGING.isdisjoint(counts),
+        mode=parsed.mode,
+        digest=parsed.digest,
+        rules=_rules(parsed, result),
+        violations=[_violation(finding) for finding in violations],
+        matched=len(findings),
+        outcomes=counts,
+        destroyed=listed["destroyed"],
+        protected=listed["protected"],
+        survivors=listed["survivors"],
+        truncated=len(violations) < len(findings)
+        or sum(map(len, listed.values())) < len(outcomes)
+        or len(not_evaluated) > limit,
+        not_evaluated=_as_dicts(not_evaluated[:limit]),
+        diff=results.diff(outcomes, limit) if diff else None,
+        warnings=_warnings(parsed, result),
+        failures=_failures(result, counts, not_evaluated),
+    )
+
+
+def _parsed(policy: object, host: Host) -> Policy:
+    return parse_policy(policy, names=host, files=host.protect_directory, path=_PATH)
+
+
+def _reads_owners(policy: Policy) -> bool:
+    """Whether the guard or a rule depends on the owners of sockets, read from /proc/PID/fd."""
+    guard = policy.guard
+    if guard.control_connection or guard.ssh_sessions or guard.kernel:
+        return True
+    return "owners" in guard.needs.union(*(rule.match.needs for rule in policy.rules))
+
+
+def _results(result: Pass) -> list[Result]:
+    """What became of each socket that a rule destroys, each once."""
+    found = [each.result for each in result.done]
+    for finding in result.decision.findings:
+        sock, protected = finding.violation.socket, finding.violation.protected
+        if finding.status == decide.PROTECTED:
+            found.append(Result(sock, names.PROTECTED, protected))
+        elif finding.status == decide.LIMIT and result.decision.withheld is None:
+            found.append(Result(sock, names.LIMIT))
+    return found
+
+
+def _counts(found: Sequence[Result]) -> dict[str, int]:
+    counted = Counter(each.outcome for each in found)
+    return {name: counted[name] for name in names.OUTCOMES if counted[name]}
+
+
+def _order(finding: Finding) -> tuple[Any, ...]:
+    return (sort_key(finding.violation.socket), finding.violation.rule.name)
+
+
+def _violation(finding: Finding) -> dict[str, Any]:
+    violation = finding.violation
+    return {
+        "rule": violation.rule.name,
+        "status": finding.status,
+        "reason": list(violation.evidence),
+        **results.protection(violation.protected),
+        # Its processes are None for rules that only report: their owners are not looked up.
+        "record": record(violation.socket, ("process",)),
+    }
+
+
+def _not_evaluated(result: Pass) -> tuple[NotEvaluated, ...]:
+    return tuple(NotEvaluated(*each) for each in result.blind)
+
+
+def _as_dicts(not_evaluated: Sequence[NotEvaluated]) -> list[dict[str, Any]]:
+    return [
+        {"namespace": namespace, "rule": rule, "error": describe(error)}
+        for namespace, rule, error in not_evaluated
+    ]
+
+
+def _conditions_hold(rule: Rule, result: Pass) -> bool:
+    """Whether `while` holds in any of the namespaces that were evaluated, if there are any."""
+    holds = [look.conditions.get(rule.name) for look in result.judgements]
+    return any(holds) or not holds
+
+
+def _rules(policy: Policy, result: Pass) -> list[dict[str, Any]]:
+    counts: dict[str, Counter[str]] = {rule.name: Counter() for rule in policy.rules}
+    for finding in result.decision.findings:
+        counts[finding.violation.rule.name][finding.status] += 1
+    looks = result.judgements
+    missing = missing_interfaces(looks)
+    return [
+        {
+            "name": rule.name,
+            "action": rule.action,
+            "violations": sum(counts[rule.name].values()),
+            "by_status": dict(sorted(counts[rule.name].items())),
+            "holds_in": [
+                look.namespace.name for look in looks if look.conditions.get(rule.name) is True
+            ],
+            "missing_interfaces": missing.get(rule.name, []),
+        }
+        for rule in policy.rules
+    ]
+
+
+def _unlisted(result: Pass) -> frozenset[str]:
+    return frozenset().union(*(look.unlisted for look in result.judgements))
+
+
+def _warnings(policy: Policy, result: Pass) -> tuple[ResultWarning, ...]:
+    found: list[ResultWarning] = [*policy.warnings, *unlisted_warnings(_unlisted(result))]
+    missing = missing_interfaces(result.judgements)
+    unknown = tuple(
+        (interface, rule.name)
+        for rule in policy.rules
+        for interface in missing.get(rule.name, ())
+        if interface not in _may_be_absent(rule)
+    )
+    if unknown:
+        found.append(InterfacesMissing(unknown))
+    if result.decision.untracked:
+        found.append(ViolationsUntracked(result.decision.untracked))
+    if result.decision.withheld is not None:
+        found += _over_budget(result, None)
+    return tuple(found)
+
+
+def _may_be_absent(rule: Rule) -> set[str | None]:
+    """The interfaces whose presence is a condition of the rule."""
+    facts = () if rule.condition is None else rule.condition.facts()
+    return {fact.interface for fact in facts if fact.kind == "present"}
+
+
+def _failures(
+    result: Pass, counts: Mapping[str, int], not_evaluated: tuple[NotEvaluated, ...]
+) -> tuple[Failure, ...]:
+    found: list[Failure] = []
+    if result.decision.withheld is None:
+        found += _over_budget(result, len(result.done))
+    attempted = {name: count for name, count in counts.items() if name != names.LIMIT}
+    found += results.not_destroyed(attempted, sum(attempted.values()))
+    if not_evaluated:
+        found.append(EvaluationIncomplete(not_evaluated))
+    return tuple(found)
+
+
+def _over_budget(result: Pass, destroyed: int | None) -> list[OverBudget]:
+    excess = result.decision.excess
+    if excess is None:
+        return []
+    limits = excess.limits
+    return [OverBudget(excess.due, limits.max_sockets, limits.per_ms, limits.on_excess, destroyed)]

@@ -1,0 +1,35 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to linuxnet.sockets.
+"""All sentences for users: typed errors, warnings and failures as text.
+
+Texts that only policies need are in ``messages.policy``.
+"""
+
+from __future__ import annotations
+
+from .errors import (
+    describe,
+    errno_text,
+    listed_text,
+    os_error_text,
+    path_text,
+    rejected_text,
+    warning_text,
+)
+from .results import describe_failure, describe_warning, endpoint_text, socket_text
+
+__all__ = [
+    "describe",
+    "describe_failure",
+    "describe_warning",
+    "endpoint_text",
+    "errno_text",
+    "listed_text",
+    "os_error_text",
+    "path_text",
+    "rejected_text",
+    "socket_text",
+    "warning_text",
+]

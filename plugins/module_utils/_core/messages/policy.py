@@ -1,0 +1,80 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to linuxnet.sockets.
+"""Plans of a policy as text."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from .results import endpoint_text, not_evaluated_text
+
+_STATUSES = {
+    "destroy": "would be destroyed",
+    "limit": "over the limit",
+    "protected": "protected",
+    "reported": "reported",
+    "inhibited": "would be destroyed, but for the mode",
+    "other_rule": "an earlier rule names it",
+}
+_CHANGING = frozenset({"destroyed", "disconnected"})
+
+
+def plan_lines(plan: Mapping[str, Any]) -> list[str]:
+    """A plan for a terminal, from what PolicyPlan.to_dict() gives."""
+    lines: list[str] = []
+    for rule in plan["rules"]:
+        lines.append(_rule_line(rule))
+        lines += [f"  {_socket_line(entry)}" for entry in rule["sockets"]]
+    excess = plan["budget_exceeded"]
+    if excess is not None:
+        lines.append(
+            f"over the limit: {excess['due']} to destroy, at most {excess['max_sockets']} in "
+            f"{excess['per_ms'] / 1000:g} s ({excess['on_excess']})"
+        )
+    for entry in plan["not_evaluated"]:
+        where = not_evaluated_text(entry["namespace"], entry["rule"], entry["error"])
+        lines.append(f"not evaluated: {where}")
+    if plan["mode"] == "report":
+        lines.append("mode report: the agent destroys none of them")
+    return lines
+
+
+def _rule_line(rule: Mapping[str, Any]) -> str:
+    hold = ""
+    if rule["hold_ms"] and rule["action"] == "destroy":
+        hold = f", after {rule['hold_ms'] / 1000:g} s"
+    idle = "" if rule["conditions_hold"] else "; its condition does not hold now"
+    missing = rule["missing_interfaces"]
+    lacks = f"; no interface {', '.join(missing)}" if missing else ""
+    sockets = _counted(rule["sockets"], "socket")
+    return f"{rule['name']}: {sockets} ({rule['action']}{hold}){idle}{lacks}"
+
+
+def _socket_line(entry: Mapping[str, Any]) -> str:
+    record = entry["record"]
+    held = record["processes"]
+    owner = f" {held[0]['comm']}[{held[0]['pid']}]" if held else ""
+    namespace = "" if record["namespace"] == "current" else f" in {record['namespace']}"
+    evidence = f" ({'; '.join(entry['evidence'])})" if entry["evidence"] else ""
+    fate = _STATUSES.get(entry["status"], entry["status"])
+    if entry["expected"] is not None and entry["expected"] not in _CHANGING:
+        fate = f"cannot be destroyed ({entry['expected']})"
+    return (
+        f"{fate}{_protection(entry)}: {record['protocol']} {record['state']} "
+        f"{endpoint_text(record['local'], record['local_port'])} -> "
+        f"{endpoint_text(record['remote'], record['remote_port'])}{owner}{namespace}{evidence}"
+    )
+
+
+def _protection(entry: Mapping[str, Any]) -> str:
+    if entry["protected_by"] is None:
+        return ""
+    detail = f" ({entry['protected_detail']})" if entry["protected_detail"] else ""
+    return f" by {entry['protected_by']}{detail}"
+
+
+def _counted(items: Collection[object], name: str) -> str:
+    return f"1 {name}" if len(items) == 1 else f"{len(items)} {name}s"

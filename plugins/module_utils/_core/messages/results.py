@@ -1,0 +1,209 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to linuxnet.sockets.
+"""Sentences for the warnings and failures of a result, and sockets as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .. import errors
+from ..netlink import constants
+from .errors import describe, warning_text
+
+# At most so many items of one kind are named in a sentence.
+_MAX_NAMED = 10
+
+# What to do about each outcome that fails an operation, in the order in which they are named.
+ADVICE = {
+    "survived": (
+        "they still exist, or could not be checked again: see their reason_detail, and run it again"
+    ),
+    "unsupported_protocol": (
+        "the kernel cannot destroy sockets of this kind: leave their protocol out, try "
+        "engine: auto, or end the process that holds them"
+    ),
+    "kernel_without_destroy": (
+        "this kernel was built without CONFIG_INET_DIAG_DESTROY, or is too old for their state: "
+        "try engine: auto, or use a kernel that has it"
+    ),
+    "busy": "the kernel keeps them while a thread waits on them: run it again",
+    "not_permitted": (
+        "engine netlink takes CAP_NET_ADMIN in the user namespace that owns the network namespace, "
+        "engine pidfd the right to trace the processes that hold them: run with become, or as root"
+    ),
+}
+
+
+def endpoint_text(address: str, port: int) -> str:
+    """``address:port``, an IPv6 address in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def socket_text(record: Mapping[str, Any], *, connected: bool = True) -> str:
+    """One socket in one line, from its record.
+
+    connected: show its state and its remote end too; False for a socket that lost them.
+    """
+    words = [record["protocol"]]
+    if connected:
+        words.append(record["state"])
+    words.append(endpoint_text(record["local"], record["local_port"]))
+    if connected and _has_remote(record):
+        words += ["->", endpoint_text(record["remote"], record["remote_port"])]
+    if record["uid"] is not None:
+        words.append(f"user {record['user'] or record['uid']}")
+    words += [f"namespace {record['namespace']}", f"sk:{record['cookie']}"]
+    return " ".join(words)
+
+
+def _has_remote(record: Mapping[str, Any]) -> bool:
+    """As Socket.has_remote, of a record."""
+    if record["protocol"] in constants.STREAMS:
+        return bool(record["remote_port"])
+    return bool(record["state"] != constants.STATE_NAMES[constants.CLOSED])
+
+
+def budget_text(due: int, max_sockets: int, per_ms: int) -> str:
+    """How many sockets violate a policy, and how many its limits allow to destroy."""
+    return (
+        f"{due} sockets violate the policy and would be destroyed, but its limits allow "
+        f"{max_sockets} in {per_ms / 1000:g} s"
+    )
+
+
+def not_evaluated_text(namespace: str, rule: str | None, error: str) -> str:
+    """Where a policy could not be evaluated, and why. rule: None for the whole namespace."""
+    where = f"namespace {namespace}"
+    return f"{where if rule is None else f'rule {rule} in {where}'}: {error}"
+
+
+def _unlisted(warning: errors.ProtocolUnlisted) -> str:
+    protocol = warning.protocol
+    return (
+        f"This kernel cannot list {protocol} sockets, so the result has none: it has no socket "
+        f"diag handler for them. To see them, load the module {constants.DIAG_MODULES[protocol]}."
+    )
+
+
+def _owners(warning: errors.OwnersUnreadable) -> str:
+    return (
+        f"{warning.sockets} connections were neither waited for nor destroyed, because this user "
+        "cannot read which processes hold them, and they might be SSH sessions: run with become, "
+        "or set protect.ssh_sessions to false."
+    )
+
+
+def _interfaces(warning: errors.InterfacesMissing) -> str:
+    names = [f"{interface} (rule {rule})" for interface, rule in warning.interfaces]
+    return (
+        f"Unknown interfaces: {_some(names, ', ')}. No namespace has them. Conditions on missing "
+        "interfaces never match, so nothing is destroyed for them. Check their names."
+    )
+
+
+def _untracked(warning: errors.ViolationsUntracked) -> str:
+    return (
+        f"{warning.violations} violations are more than can be tracked at once, and were skipped. "
+        "Run it again, or narrow the rules."
+    )
+
+
+def _reported_budget(warning: errors.OverBudget) -> str:
+    return (
+        f"{budget_text(warning.due, warning.max_sockets, warning.per_ms)}. Mode report destroys "
+        "nothing in any case; in mode enforce the task would fail."
+    )
+
+
+def _not_destroyed(failure: errors.SocketsNotDestroyed) -> str:
+    found = {name: failure.outcomes[name] for name in ADVICE if failure.outcomes.get(name)}
+    parts = [f"{count} {name} ({ADVICE[name]})" for name, count in found.items()]
+    return (
+        f"{sum(found.values())} of the {failure.matched} selected sockets could not be destroyed: "
+        f"{'; '.join(parts)}. They are listed in survivors."
+    )
+
+
+def _too_many(failure: errors.TooManySockets) -> str:
+    allowed = str(failure.number)
+    if failure.share is not None:
+        allowed = f"{failure.share:.0%} of the {failure.population} unprotected ones"
+    return (
+        f"{failure.selected} sockets would be destroyed, but max_sockets allows {allowed}: "
+        f"{_touched(failure.destroyed)} They are listed in survivors. If you mean all of them, "
+        "raise max_sockets; if not, narrow the selector."
+    )
+
+
+def _touched(destroyed: int) -> str:
+    if destroyed:
+        return f"{destroyed} had been destroyed before, and no more."
+    return "none was destroyed."
+
+
+def _new_connections(failure: errors.NewConnections) -> str:
+    lines = [socket_text(record) for record in failure.examples]
+    more = failure.connections - len(lines)
+    done = _touched(failure.destroyed)
+    return (
+        f"{failure.connections} connections began to match during the drain, and arrivals is fail: "
+        f"{'; '.join(lines)}{f'; and {more} more' if more else ''}. {done[0].upper()}{done[1:]} "
+        "remaining lists the others. Keep new ones out first, or use arrivals: include or ignore."
+    )
+
+
+def _over_budget(failure: errors.OverBudget) -> str:
+    paced = failure.on_excess == "pace"
+    what = (
+        f"{failure.destroyed} of them were attempted, the oldest violations first. The others"
+        if paced
+        else "none was destroyed. They"
+    )
+    return (
+        f"{budget_text(failure.due, failure.max_sockets, failure.per_ms)}: {what} are listed in "
+        "survivors. If you mean all of them, raise limits.max_sockets; if not, narrow the rules."
+    )
+
+
+def _incomplete(failure: errors.EvaluationIncomplete) -> str:
+    items = [
+        not_evaluated_text(item.namespace, item.rule, describe(item.error))
+        for item in failure.not_evaluated
+    ]
+    return f"Not evaluated: {_some(items, ' ')}"
+
+
+def _some(items: Sequence[str], separator: str) -> str:
+    """The first _MAX_NAMED items, and how many more there are."""
+    more = [f"and {len(items) - _MAX_NAMED} more"] if len(items) > _MAX_NAMED else []
+    return separator.join([*items[:_MAX_NAMED], *more])
+
+
+_WARNINGS: dict[type, Callable[[Any], str]] = {
+    errors.ProtocolUnlisted: _unlisted,
+    errors.OwnersUnreadable: _owners,
+    errors.InterfacesMissing: _interfaces,
+    errors.ViolationsUntracked: _untracked,
+    errors.OverBudget: _reported_budget,
+    errors.PolicyWarning: warning_text,
+}
+_FAILURES: dict[type, Callable[[Any], str]] = {
+    errors.SocketsNotDestroyed: _not_destroyed,
+    errors.TooManySockets: _too_many,
+    errors.NewConnections: _new_connections,
+    errors.OverBudget: _over_budget,
+    errors.EvaluationIncomplete: _incomplete,
+}
+
+
+def describe_warning(warning: errors.ResultWarning) -> str:
+    """What is odd, and what to do."""
+    return _WARNINGS[type(warning)](warning)
+
+
+def describe_failure(failure: errors.Failure) -> str:
+    """What failed, what was done all the same, and what to do."""
+    return _FAILURES[type(failure)](failure)

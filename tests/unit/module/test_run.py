@@ -1,0 +1,246 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How options reach the API, and how results and errors leave a module."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugins.module_utils._core.api.destroy_sockets import destroy
+from plugins.module_utils._core.api.drain_sockets import drain
+from plugins.module_utils._core.api.find_sockets import find
+from plugins.module_utils._core.api.host_facts import facts
+from plugins.module_utils._core.api.policy import enforce_policy
+from plugins.module_utils._core.api.task import OperationResult
+from plugins.module_utils._core.errors import InputError, SocketsNotDestroyed
+from plugins.module_utils._module import arguments, policy, run
+from plugins.module_utils._module import drain as drain_options
+from tests.support.fake_machine import Machine, connection
+from tests.support.policy_documents import document, rule
+
+Leaves = dict[str, Any]
+
+
+class Left(Exception):
+    """exit_json or fail_json was called."""
+
+
+class FakeModule:
+    """As AnsibleModule, with the options of a task that were not given set to their defaults."""
+
+    given: Leaves
+    check_mode = False
+    _diff = False
+    last: FakeModule
+
+    def __init__(self, *, argument_spec: Leaves, supports_check_mode: bool) -> None:
+        assert supports_check_mode
+        self.params = {key: spec.get("default") for key, spec in argument_spec.items()}
+        self.params.update(self.given)
+        self.warnings: list[str] = []
+        self.result: Leaves = {}
+        type(self).last = self
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def exit_json(self, **result: Any) -> None:
+        self.result = result
+        raise Left
+
+    def fail_json(self, msg: str, **result: Any) -> None:
+        self.result = {"failed": True, "msg": msg, **result}
+        raise Left
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    machine = Machine(tmp_path)
+    own = machine.proc / "thread-self" / "ns"
+    own.mkdir(parents=True)
+    (own / "net").write_text("")
+    return machine
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeModule]:
+    def called(
+        spec: Leaves,
+        operation: Callable[..., OperationResult],
+        given: Leaves,
+        *,
+        check: bool = False,
+        diff: bool = False,
+        **more: Any,
+    ) -> FakeModule:
+        module = type("_Module", (FakeModule,), {"given": given, "check_mode": check})
+        module._diff = diff
+        monkeypatch.setattr(run, "AnsibleModule", module)
+        with pytest.raises(Left):
+            run.run_module(spec, operation, **more)
+        return module.last
+
+    return called
+
+
+def test_result_is_returned_as_it_is(machine: Machine, call: Callable[..., FakeModule]) -> None:
+    machine.add(connection())
+    spec = {**arguments.selector(required=False), **arguments.limit()}
+    left = call(spec, lambda **options: find(**options, host=machine.host), {})
+    assert left.result["changed"] is False
+    assert left.result["matched"] == 1
+
+
+def test_facts_are_returned_as_one_fact(machine: Machine, call: Callable[..., FakeModule]) -> None:
+    left = call(
+        arguments.namespaces(),
+        lambda **options: facts(**options, host=machine.host),
+        {},
+        fact="socket_diag",
+    )
+    assert set(left.result) == {"changed", "ansible_facts"}
+    assert left.result["ansible_facts"]["socket_diag"]["kernel"] == "6.18.0"
+
+
+def test_check_and_diff_mode_reach_the_operation(
+    machine: Machine, call: Callable[..., FakeModule]
+) -> None:
+    machine.add(connection())
+    left = call(
+        arguments.selector(required=True),
+        lambda **options: destroy(**options, host=machine.host),
+        {"match": {"state": "all"}},
+        check=True,
+        diff=True,
+        modes=True,
+    )
+    assert left.result["outcomes"] == {"destroyed": 1}
+    assert left.result["diff"]["before"]
+    assert machine.sockets.destroyed == []
+
+
+def test_failure_comes_with_the_result(machine: Machine, call: Callable[..., FakeModule]) -> None:
+    machine.add(connection())
+    left = call(
+        {**arguments.selector(required=True), **arguments.guard()},
+        lambda **options: destroy(**options, host=machine.host),
+        {"match": {"state": "all"}, "max_sockets": "0"},
+    )
+    assert left.result["failed"]
+    assert left.result["outcomes"] == {"limit": 1}
+    assert "max_sockets" in left.result["msg"]
+
+
+def test_each_failure_and_warning_is_described(call: Callable[..., FakeModule]) -> None:
+    class Result:
+        warnings = ()
+        failures = (SocketsNotDestroyed({"busy": 1}, 1), SocketsNotDestroyed({"survived": 2}, 2))
+
+        def to_dict(self) -> Leaves:
+            return {"changed": False}
+
+    message = call({}, Result, {}).result["msg"]
+    assert "1 busy" in message
+    assert "2 survived" in message
+
+
+def test_input_error_is_described(call: Callable[..., FakeModule]) -> None:
+    def refuse() -> OperationResult:
+        raise InputError(("match",), 7, "not a mapping", "a mapping")
+
+    left = call({}, refuse, {})
+    assert left.result == {
+        "failed": True,
+        "changed": False,
+        "msg": "match: 7: not a mapping. Allowed: a mapping.",
+    }
+
+
+def test_rejected_policy_lists_its_errors(
+    machine: Machine, call: Callable[..., FakeModule]
+) -> None:
+    given = document(rule("a", match={"user": "nobody-here"}), rule("b", hold="soon"))
+    left = call(
+        policy.argument_spec(),
+        lambda **options: policy.enforce(**options, host=machine.host),
+        {"policy": given},
+    )
+    assert left.result["changed"] is False
+    first, second = left.result["errors"]
+    assert first.startswith("policy.rules[0].match.user: 'nobody-here': ")
+    assert second.startswith("policy.rules[1].hold: 'soon': ")
+    headline, *listed = left.result["msg"].splitlines()
+    assert "2 things" in headline
+    assert listed == [f"- {first}", f"- {second}"]
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [({"policy": None, "src": None}, ("policy",)), ({"policy": None, "src": "a.yml"}, ("src",))],
+)
+def test_policy_is_required(given: Leaves, path: tuple[str, ...]) -> None:
+    with pytest.raises(InputError) as refused:
+        policy.enforce(**given)
+    assert refused.value.path == path
+
+
+def test_socket_policy_has_two_options_of_its_own() -> None:
+    assert set(policy.argument_spec()) == {"policy", "src"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "spec"),
+    [
+        (
+            find,
+            {
+                **arguments.selector(required=False),
+                **arguments.namespaces(),
+                **arguments.details(),
+                **arguments.group_by(),
+                **arguments.limit(),
+            },
+        ),
+        (facts, {**arguments.namespaces(), **arguments.limit(default=50)}),
+        (
+            destroy,
+            {
+                **arguments.selector(required=True),
+                **arguments.namespaces(),
+                **arguments.guard(),
+                **arguments.engine(),
+                **arguments.limit(),
+            },
+        ),
+        (
+            drain,
+            {
+                **arguments.selector(required=True),
+                **arguments.namespaces(),
+                **arguments.guard(),
+                **arguments.engine(),
+                **arguments.limit(),
+                **drain_options.argument_spec(),
+            },
+        ),
+        (enforce_policy, {**arguments.engine_name(), **arguments.limit()}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_options_and_defaults_are_those_of_the_api(
+    operation: Callable[..., OperationResult], spec: Leaves
+) -> None:
+    parameters = inspect.signature(operation).parameters
+    own = {"host", "check", "diff", "progress", "policy"}
+    assert set(spec) == set(parameters) - own
+    for name, option in spec.items():
+        if "default" in option:
+            default = parameters[name].default
+            plain = list(default) if isinstance(default, tuple) else default
+            assert option["default"] == ({} if name == "match" and plain is None else plain)
