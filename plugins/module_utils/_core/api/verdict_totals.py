@@ -25,7 +25,7 @@ from ..verdicts.stuck import STUCK
 from ..verdicts.superseded import (
     DEFAULT_SILENT_MS,
     PeerActivity,
-    Slot,
+    PeerKey,
     peer_key,
     silence_ms,
 )
@@ -47,7 +47,7 @@ class SocketVerdicts:
     def __init__(self, stuck_as: tuple[str, ...]) -> None:
         self.stuck = stuck_as
         self.stranded: tuple[str, ...] = ()
-        self.silent: tuple[Slot, int, int] | None = None
+        self.silent: tuple[PeerKey, int, int] | None = None
 
 
 _NONE: tuple[str, ...] = ()
@@ -67,9 +67,9 @@ class VerdictTotals:
         """Its verdicts; `stranded` is complete once totals() was called."""
         found = stuck.verdicts(sock)
         verdicts = SocketVerdicts(tuple(each.verdict for each in found) if found else _NONE)
-        slot, silent = peer_key(sock), silence_ms(sock)
-        if slot is not None and silent is not None and silent >= DEFAULT_SILENT_MS:
-            verdicts.silent = slot, sock.cookie, silent
+        peer, silent = peer_key(sock), silence_ms(sock)
+        if peer is not None and silent is not None and silent >= DEFAULT_SILENT_MS:
+            verdicts.silent = peer, sock.cookie, silent
         if sock.has_remote:
             self._pending.append((verdicts, sock))
             if len(self._pending) >= _BATCH:
@@ -97,13 +97,13 @@ class VerdictTotals:
         counts["superseded", ""] = self._superseded(silent)
         return counts
 
-    def _superseded(self, silent: Sequence[tuple[Slot, int, int]]) -> int:
+    def _superseded(self, silent: Sequence[tuple[PeerKey, int, int]]) -> int:
         activity = PeerActivity.of(self._snapshot)
-        activity.load(self._session.diag, self._snapshot, (slot for slot, *_rest in silent))
+        activity.load(self._session.diag, self._snapshot, (peer for peer, *_rest in silent))
         return sum(
-            bool(activity.find_successor(slot, cookie, silent_ms))
-            and activity.is_service_port(self._snapshot, slot[1])
-            for slot, cookie, silent_ms in silent
+            bool(activity.find_successor(peer, cookie, silent_ms))
+            and activity.is_service_port(self._snapshot, peer[1])
+            for peer, cookie, silent_ms in silent
         )
 
 
