@@ -14,7 +14,7 @@ import pytest
 from linuxnet_sockets.errors import InputError
 from linuxnet_sockets.messages import describe
 from linuxnet_sockets.netlink import constants
-from linuxnet_sockets.selector.keys import FOREIGN, KEYS
+from linuxnet_sockets.selector.keys import KEYS, SYNONYMS
 from linuxnet_sockets.selector.parse import Selector, parse_selector
 from tests.support.selector_world import Names, World, decoded, facts
 
@@ -125,7 +125,7 @@ def test_a_key_that_is_no_word(key: object) -> None:
 @pytest.mark.parametrize(
     ("key", "meant"),
     [("remote_prot", "remote_port"), ("Remote", "remote"), ("local-port", "local_port")]
-    + [("anny", "any"), ("NOT", "not"), ("send-queue", "send_queue"), *FOREIGN.items()],
+    + [("anny", "any"), ("NOT", "not"), ("send-queue", "send_queue"), *SYNONYMS.items()],
 )
 def test_a_misspelt_key_names_the_right_one(key: str, meant: str) -> None:
     error = refused({"not": {key: "x"}})
@@ -135,8 +135,8 @@ def test_a_misspelt_key_names_the_right_one(key: str, meant: str) -> None:
 
 
 def test_every_foreign_name_leads_to_a_key() -> None:
-    assert set(FOREIGN.values()) <= {*KEYS, "any", "all"}
-    assert not FOREIGN.keys() & KEYS.keys()
+    assert set(SYNONYMS.values()) <= {*KEYS, "any", "all"}
+    assert not SYNONYMS.keys() & KEYS.keys()
 
 
 BAD: list[tuple[str, Any, str]] = [

@@ -195,8 +195,8 @@ def _hosts_meet(one: EndpointPattern, other: EndpointPattern) -> bool:
 
 
 def _within(one: Bounds, other: Bounds) -> bool:
-    missing = {number for number in other.but if one.low <= number <= one.high}
-    return other.low <= one.low and one.high <= other.high and missing <= one.but
+    missing = {number for number in other.excluded if one.low <= number <= one.high}
+    return other.low <= one.low and one.high <= other.high and missing <= one.excluded
 
 
 def says_which(node: Node, *, negated: bool = False) -> bool:

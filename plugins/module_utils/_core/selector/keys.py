@@ -1,16 +1,19 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the table of a selector's keys.
+# Private to linuxnet.sockets.
+"""The keys of a selector: one table entry per key.
 
-One entry says how the value of a key is read into a node of the tree; what the node can do (be
-tested, be filtered by the kernel, have a meaning for some protocols) it knows itself.
+`KEYS["local_port"].parse("8000-8100", ("match", "local_port"), names)` returns a node of the tree.
+The policy's JSON Schema takes descriptions and examples from here. Tests compare the manual and the
+documentation of the modules with this table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any as AnyValue
 from typing import NamedTuple
 
 from .. import values
@@ -51,12 +54,27 @@ Parse = Callable[[object, Path, Names], Node]
 
 
 class Key(NamedTuple):
-    """parse: reads the value, a list included. allowed: what the value may be, in a phrase.
-    mapping: it may be a mapping."""
+    """One key.
+
+    parse: reads the value, which may be a list, into a node. Raises InputError.
+    allowed: the values that the key takes, as a phrase for error messages.
+    description: one or more sentences for users. examples: values that parse accepts.
+    mapping: the value may be a mapping. default: applies if the key occurs nowhere in a selector.
+    """
 
     parse: Parse
     allowed: str
+    description: str
+    examples: tuple[AnyValue, ...]
     mapping: bool = False
+    default: str | None = None
+
+
+class Combinator(NamedTuple):
+    """A key that takes selectors."""
+
+    description: str
+    examples: tuple[AnyValue, ...]
 
 
 _U32_MAX = 2**32 - 1
@@ -116,18 +134,18 @@ def _device(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
 
 
 def _mark(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
-    return MarkIs(path, value, [_mark_pair(*each) for each in values.items(value, path, _MARK)])
+    return MarkIs(path, value, [_mark_pair(*item) for item in values.items(value, path, _MARK)])
 
 
 def _mark_pair(path: Path, value: object) -> tuple[int, int]:
     if not isinstance(value, str):
         return values.integer(value, path, _MARK, high=_U32_MAX), _U32_MAX
     number, slash, mask = values.text(value, path, _MARK).partition("/")
-    wanted = _mark_number(number, value, path)
+    mark = _mark_number(number, value, path)
     bits = _mark_number(mask, value, path) if slash else _U32_MAX
-    if wanted & ~bits:
+    if mark & ~bits:
         raise InputError(path, value, "asks for bits that its mask leaves out", _MARK)
-    return wanted, bits
+    return mark, bits
 
 
 def _mark_number(text: str, value: object, path: Path) -> int:
@@ -150,7 +168,7 @@ def _user(value: object, path: Path, names: Names) -> Node:
         if found is None:
             uid = names.user_id(values.text(item, at, _USER))
             if uid is None:
-                raise InputError(at, item, "no user of this machine", _USER)
+                raise InputError(at, item, "no such user on this host", _USER)
             found = uid, uid
         ranges.append(found)
     return UserIs(path, value, ranges)
@@ -163,7 +181,7 @@ def _cgroup(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
         if ".." in cgroup.split("/"):
             raise InputError(at, item, "climbs with ..", _CGROUP)
         nodes.append(CgroupIs(at, item, cgroup))
-    return _either(nodes)
+    return _any_of(nodes)
 
 
 def _process(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
@@ -191,7 +209,7 @@ def _idle(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
 
 def _comparison(value: object, path: Path, names: Names, *, name: str) -> Node:  # noqa: ARG001
     found = values.items(value, path, "a comparison, or a list of them")
-    return _either([numeric.parse(name, item, at) for at, item in found])
+    return _any_of([numeric.parse(name, item, at) for at, item in found])
 
 
 def _congestion(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
@@ -203,41 +221,176 @@ def _congestion(value: object, path: Path, names: Names) -> Node:  # noqa: ARG00
 
 def _expression(value: object, path: Path, names: Names) -> Node:
     found = values.items(value, path, EXPRESSION)
-    return _either([parse_expression(item, at, names) for at, item in found])
+    return _any_of([parse_expression(item, at, names) for at, item in found])
 
 
-def _either(nodes: list[Node]) -> Node:
+def _any_of(nodes: list[Node]) -> Node:
     return nodes[0] if len(nodes) == 1 else Any(tuple(nodes))
 
 
-KEYS: dict[str, Key] = {
-    "protocol": Key(_protocol, _ONE_OF_PROTOCOLS),
-    "family": Key(_family, _ONE_OF_FAMILIES),
-    "state": Key(_state, _STATE),
-    "local": Key(partial(_endpoint, remote=False), ENDPOINT),
-    "remote": Key(partial(_endpoint, remote=True), ENDPOINT),
-    "local_port": Key(partial(_port, remote=False), PORT),
-    "remote_port": Key(partial(_port, remote=True), PORT),
-    "device": Key(_device, "the name of an interface"),
-    "mark": Key(_mark, _MARK),
-    "user": Key(_user, _USER),
-    "cgroup": Key(_cgroup, _CGROUP),
-    "process": Key(_process, _PROCESS),
-    "pid": Key(_pid, "the number of a process"),
-    "idle": Key(_idle, values.DURATION),
-    **{
-        name: Key(partial(_comparison, name=name), 'a comparison such as ">0"')
-        for name in numeric.QUANTITIES
-    },
-    "congestion": Key(_congestion, _CONGESTION),
-    "stuck": Key(parse_stuck, STUCK_ALLOWED, mapping=True),
-    "stranded": Key(parse_stranded, STRANDED_ALLOWED, mapping=True),
-    "superseded": Key(parse_superseded, SUPERSEDED_ALLOWED, mapping=True),
-    "expression": Key(_expression, EXPRESSION),
+_ENDPOINT = (
+    "An address, a prefix, address:port, [v6 address]:port, or interface:NAME for every address of "
+    "the interface. IPv4 prefixes also match IPv4 addresses in IPv6 sockets. If the interface does "
+    "not exist or has no address, the result is unknown and matches nothing, also under `not`."
+)
+_PORT = "A port, a range such as 8000-8100, or the name of a service on the host."
+_COMPARISON_EXAMPLES = {
+    "count": (">0", ">= 3 < 10"),
+    "size": (">0", ">= 64k"),
+    "duration": (">200ms", "> 200ms <5s"),
 }
 
-# What people write who think of another tool, and the key that they mean.
-FOREIGN = {
+
+def _meanings(verdicts: Mapping[str, str]) -> str:
+    return " ".join(f"{name}: {meaning}." for name, meaning in verdicts.items())
+
+
+def _numeric_key(name: str, quantity: numeric.Quantity) -> Key:
+    return Key(
+        partial(_comparison, name=name),
+        'a comparison such as ">0"',
+        f"{quantity.description} One string holds comparisons that must all be true. In a list, "
+        "one string must be true.",
+        _COMPARISON_EXAMPLES[quantity.unit],
+    )
+
+
+KEYS: dict[str, Key] = {
+    "protocol": Key(
+        _protocol,
+        _ONE_OF_PROTOCOLS,
+        "The transport protocol.",
+        ("tcp", ["tcp", "udp"]),
+        default="tcp",
+    ),
+    "family": Key(
+        _family,
+        _ONE_OF_FAMILIES,
+        "The address family. An IPv6 socket that carries IPv4 is inet6.",
+        ("inet6",),
+    ),
+    "state": Key(
+        _state,
+        _STATE,
+        "A state or a group of states, with the names of ss(8). The default is the states that "
+        "plain ss shows: all except listening, closed, time-wait and syn-recv. To select every "
+        "state on purpose, write state: all.",
+        ("established", ["established", "close-wait"]),
+    ),
+    "local": Key(
+        partial(_endpoint, remote=False),
+        ENDPOINT,
+        f"The local endpoint. {_ENDPOINT}",
+        ("interface:wg0", "192.0.2.1:443"),
+    ),
+    "remote": Key(
+        partial(_endpoint, remote=True),
+        ENDPOINT,
+        f"The remote endpoint. {_ENDPOINT}",
+        ("10.0.0.0/8", ["192.0.2.7", "fd00::/8"]),
+    ),
+    "local_port": Key(
+        partial(_port, remote=False), PORT, f"The local port. {_PORT}", (5000, "8000-8100")
+    ),
+    "remote_port": Key(
+        partial(_port, remote=True), PORT, f"The remote port. {_PORT}", (443, "https")
+    ),
+    "device": Key(
+        _device,
+        "the name of an interface",
+        "The interface that the socket is bound to.",
+        ("wg0",),
+    ),
+    "mark": Key(
+        _mark,
+        _MARK,
+        "The mark of the socket (SO_MARK): a value, or value/mask.",
+        (51820, "0x10/0xff"),
+    ),
+    "user": Key(
+        _user,
+        _USER,
+        "The owner of the socket: the name of a user of the host, a UID, or a range of UIDs.",
+        ("alice", "1000-60000"),
+    ),
+    "cgroup": Key(
+        _cgroup,
+        _CGROUP,
+        "A path below the cgroup v2 mount point, with everything below it, for example a systemd "
+        "unit. It refers to the cgroup in which the socket was created.",
+        ("/system.slice/backup.service",),
+    ),
+    "process": Key(
+        _process,
+        _PROCESS,
+        "The command name of a process that holds the socket.",
+        ("nginx",),
+    ),
+    "pid": Key(
+        _pid, "the number of a process", "The PID of a process that holds the socket.", (4242,)
+    ),
+    "idle": Key(
+        _idle,
+        values.DURATION,
+        "The minimum time without data in either direction. While sent data is unacknowledged, "
+        "only received data counts. TCP only.",
+        ("10m",),
+    ),
+    **{name: _numeric_key(name, quantity) for name, quantity in numeric.QUANTITIES.items()},
+    "congestion": Key(
+        _congestion,
+        _CONGESTION,
+        "The name of the congestion control algorithm.",
+        ("cubic", "bbr"),
+    ),
+    "stuck": Key(
+        parse_stuck,
+        STUCK_ALLOWED,
+        f"Why a connection makes no progress. {_meanings(STUCK)} silent alone is never enough to "
+        "destroy a socket.",
+        ("zero_window", {"verdict": "close_wait", "for": "10m"}),
+        mapping=True,
+    ),
+    "stranded": Key(
+        parse_stranded,
+        STRANDED_ALLOWED,
+        f"Why the network of a connection is gone. {_meanings(STRANDED)}",
+        (["address_gone", "unroutable"], {"verdict": "rerouted", "to": ["wg0"]}),
+        mapping=True,
+    ),
+    "superseded": Key(
+        parse_superseded,
+        SUPERSEDED_ALLOWED,
+        "The peer continues in another connection to the same local address and port. Requires "
+        "local_port.",
+        ({"silent_for": "30s"},),
+        mapping=True,
+    ),
+    "expression": Key(
+        _expression,
+        EXPRESSION,
+        "A filter in the language of ss(8).",
+        ("state established ( dport = :443 ) and not dst 10.0.0.0/8",),
+    ),
+}
+
+COMBINATORS: dict[str, Combinator] = {
+    "not": Combinator(
+        "A selector that must be false. Unknown stays unknown and matches nothing.",
+        ({"remote": "10.0.0.0/8"},),
+    ),
+    "any": Combinator(
+        "Selectors of which one must be true.",
+        ([{"remote": "10.0.0.0/8"}, {"local": "interface:wg0"}],),
+    ),
+    "all": Combinator(
+        "Selectors that must all be true.",
+        ([{"remote": "10.0.0.0/8"}, {"not": {"remote_port": 443}}],),
+    ),
+}
+
+# Words of other tools, and the key that replaces each.
+SYNONYMS = {
     "src": "local",
     "source": "local",
     "laddr": "local",

@@ -13,16 +13,15 @@ from ..errors import InputError
 from ..netlink import constants
 from ..values import Names, Path
 from . import tree, validate
-from .keys import FOREIGN, KEYS
+from .keys import COMBINATORS, KEYS, SYNONYMS
 from .predicates.socket import Autobound, ProtocolIs, StateIs
 from .selector import Selector
 from .tree import All, Any, Node, Not, Predicate
 
 __all__ = ["Names", "Selector", "parse_selector"]
 
-_NESTING = ("not", "any", "all")
 _DEPTH = 32
-_MAPPING = f"a mapping with one or more of the keys: {', '.join((*KEYS, *_NESTING))}"
+_MAPPING = f"a mapping with one or more of the keys: {', '.join((*KEYS, *COMBINATORS))}"
 _BRANCHES = "a list of selectors, each a mapping"
 ROLES = ("find", "destroy", "protect")
 
@@ -108,11 +107,11 @@ def _branches(value: object, path: Path, names: Names, depth: int) -> tuple[Node
 
 def _meant(key: str) -> str:
     word = key.strip().lower().replace("-", "_").replace(" ", "_")
-    if word in KEYS or word in _NESTING:
+    if word in KEYS or word in COMBINATORS:
         return f" (did you mean {word}?)"
-    if word in FOREIGN:
-        return f" (did you mean {FOREIGN[word]}?)"
-    return values.suggestion(word, (*KEYS, *_NESTING))
+    if word in SYNONYMS:
+        return f" (did you mean {SYNONYMS[word]}?)"
+    return values.suggestion(word, (*KEYS, *COMBINATORS))
 
 
 def _refuse_unfiltered(predicates: list[Predicate]) -> None:

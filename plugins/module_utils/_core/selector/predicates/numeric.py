@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: keys that compare a number: `">0"`, `">= 3"`, `"> 200ms <5s"`."""
+# Private to linuxnet.sockets.
+"""Predicates that compare a number: `">0"`, `">= 3"`, `"> 200ms <5s"`."""
 
 from __future__ import annotations
 
@@ -27,49 +28,103 @@ _TCP = frozenset({"tcp"})
 
 
 class Quantity(NamedTuple):
-    """What is compared.
+    """A number of a socket that a key compares.
 
-    field: a property of Subject, or with info a field of struct tcp_info. unit: how values are
-    written, and what scale turns the kernel's number into (durations: microseconds).
-    protocols: where it has a meaning; stateless: states in which it has none.
-    never: numbers by which the kernel says that it has not measured; unless: another field of which
-    a zero says so.
+    field: a property of Socket, or with info a field of struct tcp_info.
+    unit: count, size (bytes) or duration (microseconds). scale converts the kernel's number to it.
+    description: one sentence for users.
+    protocols: the protocols that have the number. stateless: the states that do not have it.
+    unmeasured: values that mean "not measured". unless: a field whose zero means the same.
     """
 
     field: str
     unit: str
+    description: str
     protocols: frozenset[str] = _TCP
     stateless: frozenset[int] = WITHOUT_INFO
     info: bool = True
     scale: int = 1
-    never: tuple[int, ...] = ()
+    unmeasured: tuple[int, ...] = ()
     unless: str | None = None
 
 
 _LISTENING = frozenset({constants.LISTENING})
+# tcp_min_rtt() before the first sample (minmax_reset, net/ipv4/tcp.c).
 _UNMEASURED = 2**32 - 1
 
 QUANTITIES = {
-    "send_queue": Quantity("send_queue", "size", ALL_PROTOCOLS, _LISTENING, info=False),
-    "recv_queue": Quantity("recv_queue", "size", ALL_PROTOCOLS, _LISTENING, info=False),
-    "retransmits": Quantity("retransmits", "count", constants.STREAMS, frozenset(), info=False),
-    "total_retransmits": Quantity("total_retrans", "count"),
-    "unacked": Quantity("unacked", "count"),
-    "lost": Quantity("lost", "count"),
-    "backoff": Quantity("backoff", "count"),
-    "probes": Quantity("probes", "count"),
-    "cwnd": Quantity("snd_cwnd", "count"),
-    "notsent": Quantity("notsent_bytes", "size"),
-    "bytes_sent": Quantity("bytes_sent", "size"),
-    "bytes_acked": Quantity("bytes_acked", "size"),
-    "bytes_received": Quantity("bytes_received", "size"),
-    "rtt": Quantity("rtt", "duration", never=(0,)),
-    "rttvar": Quantity("rttvar", "duration", unless="rtt"),
-    "min_rtt": Quantity("min_rtt", "duration", never=(0, _UNMEASURED)),
-    "rto": Quantity("rto", "duration"),
-    "last_sent": Quantity("last_data_sent", "duration", stateless=WITHOUT_CLOCKS, scale=1000),
-    "last_received": Quantity("last_data_recv", "duration", stateless=WITHOUT_CLOCKS, scale=1000),
-    "last_ack": Quantity("last_ack_recv", "duration", stateless=WITHOUT_CLOCKS, scale=1000),
+    "send_queue": Quantity(
+        "send_queue",
+        "size",
+        "Bytes not yet sent or acknowledged.",
+        ALL_PROTOCOLS,
+        _LISTENING,
+        info=False,
+    ),
+    "recv_queue": Quantity(
+        "recv_queue",
+        "size",
+        "Bytes that the application has not read yet.",
+        ALL_PROTOCOLS,
+        _LISTENING,
+        info=False,
+    ),
+    "retransmits": Quantity(
+        "retransmits",
+        "count",
+        "How often the current timer expired without an answer.",
+        constants.STREAMS,
+        frozenset(),
+        info=False,
+    ),
+    "total_retransmits": Quantity(
+        "total_retrans", "count", "Segments retransmitted over the lifetime of the connection."
+    ),
+    "unacked": Quantity("unacked", "count", "Segments in flight."),
+    "lost": Quantity("lost", "count", "Segments considered lost."),
+    "backoff": Quantity("backoff", "count", "How often the retransmission timeout was doubled."),
+    "probes": Quantity("probes", "count", "Unanswered window or keepalive probes."),
+    "cwnd": Quantity("snd_cwnd", "count", "The congestion window in segments."),
+    "notsent": Quantity(
+        "notsent_bytes", "size", "Bytes that the application wrote and TCP has not sent yet."
+    ),
+    "bytes_sent": Quantity("bytes_sent", "size", "Bytes sent over the lifetime of the connection."),
+    "bytes_acked": Quantity(
+        "bytes_acked", "size", "Bytes acknowledged over the lifetime of the connection."
+    ),
+    "bytes_received": Quantity(
+        "bytes_received", "size", "Bytes received over the lifetime of the connection."
+    ),
+    "rtt": Quantity("rtt", "duration", "The round-trip time.", unmeasured=(0,)),
+    "rttvar": Quantity("rttvar", "duration", "The variation of the round-trip time.", unless="rtt"),
+    "min_rtt": Quantity(
+        "min_rtt",
+        "duration",
+        "The minimum round-trip time.",
+        unmeasured=(0, _UNMEASURED),
+    ),
+    "rto": Quantity("rto", "duration", "The retransmission timeout."),
+    "last_sent": Quantity(
+        "last_data_sent",
+        "duration",
+        "Time since data was sent.",
+        stateless=WITHOUT_CLOCKS,
+        scale=1000,
+    ),
+    "last_received": Quantity(
+        "last_data_recv",
+        "duration",
+        "Time since data was received.",
+        stateless=WITHOUT_CLOCKS,
+        scale=1000,
+    ),
+    "last_ack": Quantity(
+        "last_ack_recv",
+        "duration",
+        "Time since an acknowledgement was received.",
+        stateless=WITHOUT_CLOCKS,
+        scale=1000,
+    ),
 }
 
 _UNITS: dict[str, tuple[Callable[[object, Path], int], str]] = {
@@ -80,15 +135,15 @@ _UNITS: dict[str, tuple[Callable[[object, Path], int], str]] = {
 
 
 class Bounds(NamedTuple):
-    """The numbers from low to high, but for some."""
+    """The numbers from low to high, except the excluded ones."""
 
     low: int
     high: float
-    but: frozenset[int]
+    excluded: frozenset[int]
 
 
 class Compares(Predicate):
-    """A number of the kernel's lies within the bounds."""
+    """The number lies within the bounds."""
 
     cost = 2
 
@@ -108,8 +163,8 @@ class Compares(Predicate):
         return known, known
 
     def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
-        read = _from_info(self.quantity) if self.quantity.info else _from_subject(self.quantity)
-        low, high, but = self.bounds
+        read = _from_info(self.quantity) if self.quantity.info else _from_socket(self.quantity)
+        low, high, excluded = self.bounds
         protocols, stateless = self.meaning, self.quantity.stateless
 
         def test(sock: Socket) -> bool | None:
@@ -118,41 +173,45 @@ class Compares(Predicate):
             number = read(sock)
             if number is None:
                 return None
-            return low <= number <= high and number not in but
+            return low <= number <= high and number not in excluded
 
         return test
 
 
-def _from_subject(quantity: Quantity) -> Callable[[Socket], int | None]:
+def _from_socket(quantity: Quantity) -> Callable[[Socket], int | None]:
     return attrgetter(quantity.field)
 
 
 def _from_info(quantity: Quantity) -> Callable[[Socket], int | None]:
-    field, _unit, _protocols, _stateless, _info, scale, never, unless = quantity
+    field, scale, unmeasured = quantity.field, quantity.scale, quantity.unmeasured
+    unless = quantity.unless
 
     def read(sock: Socket) -> int | None:
         info = sock.tcp_info
         if info is None or (unless is not None and not info.get(unless)):
             return None
         number = info.get(field)
-        return None if number is None or number in never else number * scale
+        return None if number is None or number in unmeasured else number * scale
 
     return read
 
 
 def parse(name: str, value: object, path: Path) -> Compares:
-    """A comparison under the key of that name."""
+    """Parse the value of a numeric key.
+
+    name: the key. value: a number, or comparisons in one string. Raises InputError.
+    """
     quantity = QUANTITIES[name]
-    parse_number, what = _UNITS[quantity.unit]
+    parse_number, unit = _UNITS[quantity.unit]
     allowed = (
         f'comparisons that all hold, such as ">0" or ">= 3 < 10"; each is one of > >= < <= = != '
-        f"and {what}"
+        f"and {unit}"
     )
     if not isinstance(value, str):
         number = parse_number(value, path)
         return Compares(path, value, quantity, Bounds(number, number, frozenset()))
     written = values.text(value, path, allowed)
-    low, high, but = 0, float("inf"), set()
+    low, high, excluded = 0, float("inf"), set()
     position = 0
     while position < len(written):
         term = _TERM.match(written, position)
@@ -165,7 +224,7 @@ def parse(name: str, value: object, path: Path) -> Compares:
             raise InputError(path, value, problem, allowed) from error
         operator = term[1] or "="
         if operator == "!=":
-            but.add(number)
+            excluded.add(number)
         if operator in (">=", "=", "=="):
             low = max(low, number)
         if operator in ("<=", "=", "=="):
@@ -175,6 +234,6 @@ def parse(name: str, value: object, path: Path) -> Compares:
         if operator == "<":
             high = min(high, number - 1)
         position = term.end()
-    if low > high or (low == high and low in but):
+    if low > high or (low == high and low in excluded):
         raise InputError(path, value, "holds for no number", allowed)
-    return Compares(path, value, quantity, Bounds(low, high, frozenset(but)))
+    return Compares(path, value, quantity, Bounds(low, high, frozenset(excluded)))
