@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: netlink attributes (struct nlattr, include/uapi/linux/netlink.h)."""
+# Private to linuxnet.sockets.
+"""Encoder and parser of netlink attributes (struct nlattr, include/uapi/linux/netlink.h)."""
 
 from __future__ import annotations
 
@@ -17,12 +18,15 @@ MAX_VALUE = 0xFFFF - 4
 
 
 def encode(kind: int, value: bytes) -> bytes:
-    """One attribute, padded to a multiple of four. The value has at most MAX_VALUE bytes."""
+    """Encode one attribute, padded to a multiple of four bytes.
+
+    value: at most MAX_VALUE bytes; struct.error is raised for more.
+    """
     return _HEADER.pack(len(value) + 4, kind) + value + b"\0" * (-len(value) % 4)
 
 
 class _Layout(NamedTuple):
-    """Where the attributes lie in a run of bytes: mostly where the last socket's lay."""
+    """The positions of the attributes in a message: mostly the same as in the one before."""
 
     unpack: Callable[[bytes], tuple[bytes, ...]]
     headers: tuple[bytes, ...]
@@ -30,13 +34,13 @@ class _Layout(NamedTuple):
 
 
 _layouts: dict[int, _Layout] = {}
-_MOST_LAYOUTS = 256
+_MAX_LAYOUTS = 256
 
 
 def parse(raw: bytes) -> dict[int, bytes]:
-    """The attributes by type; of a type that comes twice, the last.
+    """Parse attributes into values by type. The last of two with the same type counts.
 
-    Raises MalformedMessage where a length does not fit into what is left.
+    Raises MalformedMessage if a length exceeds the remaining bytes.
     """
     layout = _layouts.get(len(raw))
     if layout is not None:
@@ -47,6 +51,7 @@ def parse(raw: bytes) -> dict[int, bytes]:
 
 
 def _walk(raw: bytes) -> dict[int, bytes]:
+    """Parse attributes one by one, and keep their layout for the next message of this size."""
     found: dict[int, bytes] = {}
     headers: list[bytes] = []
     kinds: list[int] = []
@@ -65,7 +70,7 @@ def _walk(raw: bytes) -> dict[int, bytes]:
         kinds.append(kind & _KIND_MASK)
         found[kinds[-1]] = raw[offset + 4 : offset + length]
         offset = following
-    if len(_layouts) >= _MOST_LAYOUTS:
+    if len(_layouts) >= _MAX_LAYOUTS:
         _layouts.clear()
     form += f"{end - offset}x"
     _layouts[end] = _Layout(struct.Struct("=" + form).unpack, tuple(headers), tuple(kinds))

@@ -1,13 +1,18 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: an assembler for the kernel's socket filters.
+# Private to linuxnet.sockets.
+"""Assembler for the kernel's socket filters.
 
-struct inet_diag_bc_op (include/uapi/linux/inet_diag.h); what a program may look like is decided by
-inet_diag_bc_audit and run by inet_diag_bc_run (net/ipv4/inet_diag.c).
+A filter for connected sockets of 192.0.2.0/24 that use port 443:
 
-A block accepts a socket by running off its end and rejects it by landing four bytes behind its
-end. Every function here takes and gives such blocks, so they nest.
+    bytecode.dst_host(socket.AF_INET, 24, bytes([192, 0, 2, 0]), 443)
+
+Instructions are struct inet_diag_bc_op (include/uapi/linux/inet_diag.h). inet_diag_bc_audit
+validates a program and inet_diag_bc_run runs it (net/ipv4/inet_diag.c).
+
+A block accepts a socket by running off its end, and rejects it by jumping four bytes beyond its
+end. Every function here takes and returns such blocks, so they nest.
 """
 
 from __future__ import annotations
@@ -36,11 +41,11 @@ _OP = struct.Struct("=BBH")
 _HOST = struct.Struct("=BBxxi")
 _REJECT_BY = 4
 
-# Jumps are u16 multiples of four, and so is the attribute that carries the program.
+# Jumps are u16 and multiples of four; the length of the attribute is u16 too.
 MAX_LENGTH = min(0xFFFC - _REJECT_BY, MAX_VALUE)
 
 ACCEPT = b""
-# A jump over the block's end.
+# A jump beyond the block's end.
 REJECT = _OP.pack(_JMP, _OP.size, _OP.size + _REJECT_BY)
 
 
@@ -54,30 +59,34 @@ def _port(code: int, port: int) -> bytes:
 
 
 def sport_ge(port: int) -> bytes:
+    """The local port is this one or higher."""
     return _port(_S_GE, port)
 
 
 def sport_le(port: int) -> bytes:
+    """The local port is this one or lower."""
     return _port(_S_LE, port)
 
 
 def dport_ge(port: int) -> bytes:
+    """The remote port is this one or higher."""
     return _port(_D_GE, port)
 
 
 def dport_le(port: int) -> bytes:
+    """The remote port is this one or lower."""
     return _port(_D_LE, port)
 
 
 def sport_eq(port: int, *, exact: bool = True) -> bytes:
-    """exact=False: in two ops, for kernels that do not know S_EQ."""
+    """The local port is this one. exact=False: two instructions, for kernels without S_EQ."""
     if exact:
         return _port(_S_EQ, port)
     return conjunction((sport_ge(port), sport_le(port)))
 
 
 def dport_eq(port: int, *, exact: bool = True) -> bytes:
-    """exact=False: in two ops, for kernels that do not know D_EQ."""
+    """The remote port is this one. exact=False: two instructions, for kernels without D_EQ."""
     if exact:
         return _port(_D_EQ, port)
     return conjunction((dport_ge(port), dport_le(port)))
@@ -91,14 +100,14 @@ def auto() -> bytes:
 def src_host(family: int, prefix_length: int, address: bytes, port: int = -1) -> bytes:
     """The local address lies in the prefix, and the local port is this one (-1: any).
 
-    family AF_UNSPEC (0) with prefix_length 0 tests the port alone. An AF_INET condition accepts
-    v4-mapped sockets of an AF_INET6 dump too.
+    family: AF_UNSPEC (0) with prefix_length 0 tests only the port; AF_INET also accepts v4-mapped
+    sockets in an AF_INET6 dump. address: 4 or 16 bytes.
     """
     return _condition(_S_COND, _HOST.pack(family, prefix_length, port) + address)
 
 
 def dst_host(family: int, prefix_length: int, address: bytes, port: int = -1) -> bytes:
-    """As src_host, for the remote end."""
+    """Like src_host, for the remote end."""
     return _condition(_D_COND, _HOST.pack(family, prefix_length, port) + address)
 
 
@@ -108,12 +117,12 @@ def device(ifindex: int) -> bytes:
 
 
 def mark(value: int, mask: int) -> bytes:
-    """(mark & mask) == value. The kernel refuses it with EPERM without CAP_NET_ADMIN."""
+    """The mark matches: (mark & mask) == value. Without CAP_NET_ADMIN the kernel returns EPERM."""
     return _condition(_MARK_COND, struct.pack("=II", value, mask))
 
 
 def cgroup(identifier: int) -> bytes:
-    """The socket was made in exactly this cgroup v2 (its children not included)."""
+    """The socket was created in exactly this cgroup v2, not in a child."""
     return _condition(_CGROUP_COND, struct.pack("=Q", identifier))
 
 
@@ -124,7 +133,7 @@ def _checked(block: bytes) -> bytes:
 
 
 def conjunction(blocks: Sequence[bytes]) -> bytes:
-    """Accepts what every block accepts; ACCEPT for no blocks. Raises BytecodeTooLong."""
+    """Accept what every block accepts; ACCEPT for no blocks. Raises BytecodeTooLong."""
     program = _checked(b"".join(blocks))
     relocated = bytearray(program)
     end = 0
@@ -135,7 +144,7 @@ def conjunction(blocks: Sequence[bytes]) -> bytes:
 
 
 def _move_exits(program: bytearray, start: int, end: int, target: int) -> None:
-    """Let what rejects in [start, end), landing at end + 4, land at target instead."""
+    """Move the rejecting jumps of the block [start, end) from end + 4 to target."""
     offset = start
     while offset < end:
         code, size, no = _OP.unpack_from(program, offset)
@@ -145,10 +154,10 @@ def _move_exits(program: bytearray, start: int, end: int, target: int) -> None:
 
 
 def disjunction(blocks: Sequence[bytes]) -> bytes:
-    """Accepts what any block accepts; REJECT for no blocks. Raises BytecodeTooLong.
+    """Accept what any block accepts; REJECT for no blocks. Raises BytecodeTooLong.
 
-    Between two blocks stands a jump to the end: a block that rejects lands behind it, at the next
-    block, and the `yes` steps that the kernel's audit follows pass over it.
+    A jump to the end separates two blocks. A block that rejects lands after that jump, at the next
+    block. The `yes` offsets, which the kernel's audit follows, step over the jump.
     """
     if not blocks:
         return REJECT
@@ -166,5 +175,5 @@ def disjunction(blocks: Sequence[bytes]) -> bytes:
 
 
 def negation(block: bytes) -> bytes:
-    """Accepts what the block rejects. Raises BytecodeTooLong."""
+    """Accept the sockets that the block rejects. Raises BytecodeTooLong."""
     return _checked(block + REJECT)

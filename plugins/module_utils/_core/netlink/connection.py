@@ -1,10 +1,14 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the netlink transport: dumps and batches of requests.
+# Private to linuxnet.sockets.
+"""Netlink transport: dumps, and requests in batches.
 
-Headers and flags are those of include/uapi/linux/netlink.h; how a dump ends and fails is that of
-net/netlink/af_netlink.c (netlink_dump).
+    connection = Connection(open_netlink(NETLINK_SOCK_DIAG))
+    sockets = inet_diag.dump(connection, "tcp", socket.AF_INET)
+
+Headers and flags: include/uapi/linux/netlink.h. How a dump ends and fails: netlink_dump
+(net/netlink/af_netlink.c).
 """
 
 from __future__ import annotations
@@ -42,16 +46,17 @@ _NLM_F_DUMP = 0x300
 _HEADER = struct.Struct("=IHHII")
 _ERRNO = struct.Struct("=i")
 
-# The kernel fills at most 32 KiB per datagram of a dump (netlink_dump); an acknowledgement that
-# quotes its request is far smaller.
+# A datagram of a dump has at most 32 KiB (netlink_dump). An acknowledgement that quotes its request
+# is far smaller.
 _RECEIVE_BUFFER = 64 * 1024
 _SOCKET_BUFFER = 4 * 1024 * 1024
 _DUMP_ATTEMPTS = 5
 
-# Requests a send. 128 quoted errors fit the default receive buffer even where it cannot be raised.
+# Requests per send. 128 errors with quoted requests fit the default receive buffer, in case it
+# cannot be enlarged.
 BATCH = 128
-# Requests a send that each have an answer of their own, in a buffer of a page or more: those lost
-# are asked for again in smaller parts.
+# Requests per send for queries: each has a reply of its own, in a buffer of a page or more. Lost
+# replies are requested again in smaller batches.
 _QUERY_BATCHES = (64, 16, 4)
 
 T = TypeVar("T")
@@ -60,7 +65,7 @@ DecodeRun = Callable[[bytes, int], list[T]]
 
 
 class NetlinkSocket(Protocol):
-    """What the transport asks of a socket; socket.socket has it, and so has a fake kernel's."""
+    """The part of socket.socket that the transport uses. The fake kernel implements it too."""
 
     def send(self, data: bytes, /) -> int: ...
 
@@ -95,7 +100,10 @@ def open_netlink(
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """For making many objects and no cycles: collecting in between would take as long again."""
+    """Pause the garbage collector while many objects without cycles are created.
+
+    Collections in between would take as long again.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -106,13 +114,14 @@ def collector_paused() -> Iterator[None]:
 
 
 class _Overrun(Exception):
-    """Answers were lost (ENOBUFS, NLMSG_OVERRUN)."""
+    """The kernel dropped replies (ENOBUFS, NLMSG_OVERRUN)."""
 
 
 class Connection:
-    """One netlink socket, used for one question at a time.
+    """A netlink socket that performs one operation at a time.
 
-    An answer is whole or an error: what was lost, cut off or interrupted is never passed for less.
+    A result is complete, or an error is raised: lost, truncated and interrupted replies never give
+    a partial result. timeout: seconds for each reply to an operation.
     """
 
     def __init__(self, sock: NetlinkSocket, *, timeout: float = 10.0) -> None:
@@ -134,16 +143,17 @@ class Connection:
         decode: Decode[T],
         decode_run: DecodeRun[T] | None = None,
     ) -> list[T]:
-        """Ask for a dump; decode(datagram, offset, end) is called for each message's payload, and
-        what it makes is kept unless it is None.
+        """Request a dump and decode its messages.
 
-        decode_run(datagram, size), where there is one, is called instead for a datagram that holds
-        nothing but data messages of one size, headers included; it gives what is kept of them.
+        operation: a phrase for errors, such as `list tcp sockets`. kind: the message type.
+        decode(datagram, offset, end) decodes the payload of one message; None drops the message.
+        decode_run(datagram, size), if given, decodes a datagram of data messages that all have the
+        same size, headers included.
 
-        Begins anew where the kernel says that its tables changed meanwhile or that it lost
-        messages. Raises NetlinkError (also for an error in the payload of NLMSG_DONE, where
-        pyroute2 and iproute2 before 4.20 saw an empty list), NetlinkTimeout, DumpInterrupted and
-        MalformedMessage; what decode raises passes through.
+        Restarts if the kernel's tables changed during the dump (NLM_F_DUMP_INTR) or messages were
+        dropped. Raises NetlinkError, NetlinkTimeout, DumpInterrupted, MalformedMessage, and
+        anything that decode raises. An error in the payload of NLMSG_DONE is a NetlinkError too;
+        pyroute2 and iproute2 before 4.20 return an empty list instead.
         """
         with collector_paused():
             return self._dump(operation, kind, payload, decode, decode_run)
@@ -166,12 +176,12 @@ class Connection:
                 + payload,
             )
             try:
-                found = self._collect(operation, sequence, decode, decode_run)
+                items = self._collect(operation, sequence, decode, decode_run)
             except _Overrun:
                 self._drain()
                 continue
-            if found is not None:
-                return found
+            if items is not None:
+                return items
         raise DumpInterrupted(operation, _DUMP_ATTEMPTS)
 
     def _collect(
@@ -181,51 +191,53 @@ class Connection:
         decode: Decode[T],
         decode_run: DecodeRun[T] | None,
     ) -> list[T] | None:
-        """The dump's messages, or None where it was interrupted."""
-        found: list[T] = []
-        append = found.append
+        """The decoded messages of one dump; None if it was interrupted."""
+        items: list[T] = []
+        append = items.append
         interrupted = False
         deadline = time.monotonic() + self._timeout
         while True:
             datagram = self._receive(operation, deadline)
-            alike = self._alike(datagram, sequence) if decode_run is not None else 0
-            if decode_run is not None and alike:
-                found += decode_run(datagram, alike)
+            uniform = self._uniform_size(datagram, sequence) if decode_run is not None else 0
+            if decode_run is not None and uniform:
+                items += decode_run(datagram, uniform)
                 continue
-            for what, flags, answered, offset, end in self._messages(datagram):
+            for kind, flags, answered, offset, end in self._messages(datagram):
                 if answered != sequence:
                     continue
                 if flags & _NLM_F_DUMP_INTR:
                     interrupted = True
-                if what >= _NLMSG_MIN_TYPE:
+                if kind >= _NLMSG_MIN_TYPE:
                     item = decode(datagram, offset, end)
                     if item is not None:
                         append(item)
                     if not flags & _NLM_F_MULTI:
-                        return None if interrupted else found
-                elif what == _NLMSG_DONE:
+                        return None if interrupted else items
+                elif kind == _NLMSG_DONE:
                     failure = _errno_of(datagram, offset, end) if end > offset else 0
                     if failure and failure != errno.EINTR:
                         raise NetlinkError(operation, failure)
-                    return None if interrupted or failure else found
-                elif what == _NLMSG_ERROR:
+                    return None if interrupted or failure else items
+                elif kind == _NLMSG_ERROR:
                     failure = _errno_of(datagram, offset, end)
                     if failure:
                         raise NetlinkError(operation, failure)
-                elif what == _NLMSG_OVERRUN:
+                elif kind == _NLMSG_OVERRUN:
                     raise _Overrun
 
-    def _alike(self, datagram: bytes, sequence: int) -> int:
-        """The size of a dump's messages where a datagram holds nothing else, and all are of one
-        size, as those of like sockets are; else 0. Their headers are compared at one stroke."""
+    def _uniform_size(self, datagram: bytes, sequence: int) -> int:
+        """The common size of a datagram's messages; 0 if they differ or one is not a dump's.
+
+        Dumps of similar sockets are uniform. The headers are compared without a loop per message.
+        """
         if len(datagram) < _HEADER.size:
             return 0
-        size, what, flags, answered, to_port = _HEADER.unpack_from(datagram)
+        size, kind, flags, answered, to_port = _HEADER.unpack_from(datagram)
         if (
             size <= _HEADER.size
             or size % 4
             or len(datagram) % size
-            or what < _NLMSG_MIN_TYPE
+            or kind < _NLMSG_MIN_TYPE
             or flags != _NLM_F_MULTI
             or answered != sequence
             or to_port != self._port
@@ -239,22 +251,22 @@ class Connection:
         return int(size)
 
     def execute(self, operation: str, kind: int, payloads: Sequence[bytes]) -> list[int]:
-        """Send requests, many to a datagram; the errno that answers each, 0 for none.
+        """Send requests, many per datagram. Returns the errno of each request; 0: success.
 
-        Only the last of a batch asks for an acknowledgement: errors come without asking, matched
-        by sequence number, and the kernel works through a datagram in order. Where answers were
-        lost, every request of that batch without one has ENOBUFS: what became of it is not known.
+        Only the last request of a batch sets NLM_F_ACK: the kernel reports errors in any case,
+        matched by sequence number, and processes a datagram in order. If replies were dropped, each
+        request of that batch without a reply gets ENOBUFS: its result is unknown.
         Raises NetlinkTimeout, NetlinkError and MalformedMessage.
         """
-        answers: list[int] = []
-        for _size, alike in itertools.groupby(payloads, len):
-            run = list(alike)
-            for start in range(0, len(run), BATCH):
-                answers += self._execute_batch(operation, kind, run[start : start + BATCH])
-        return answers
+        results: list[int] = []
+        for _size, group in itertools.groupby(payloads, len):
+            same_size = list(group)
+            for start in range(0, len(same_size), BATCH):
+                results += self._execute_batch(operation, kind, same_size[start : start + BATCH])
+        return results
 
     def _execute_batch(self, operation: str, kind: int, payloads: Sequence[bytes]) -> list[int]:
-        """As execute, for payloads of one length."""
+        """Like execute, for payloads of one length."""
         count = len(payloads)
         data, first = self._framed(kind, payloads)
         last = first + count - 1
@@ -263,95 +275,99 @@ class Connection:
         size = _HEADER.size + len(payloads[0])
         _HEADER.pack_into(data, start, size, kind, flags, last, self._port)
         self._send(operation, bytes(data))
-        answers = [0] * count
-        answered_at: set[int] = set()
+        results = [0] * count
+        replied: set[int] = set()
         deadline = time.monotonic() + self._timeout
         try:
             while True:
                 datagram = self._receive(operation, deadline)
-                for what, _flags, answered, offset, end in self._messages(datagram):
-                    if what == _NLMSG_OVERRUN:
+                for message, _flags, answered, offset, end in self._messages(datagram):
+                    if message == _NLMSG_OVERRUN:
                         raise _Overrun
-                    if what != _NLMSG_ERROR or not first <= answered <= last:
+                    if message != _NLMSG_ERROR or not first <= answered <= last:
                         continue
-                    answers[answered - first] = _errno_of(datagram, offset, end)
-                    answered_at.add(answered)
+                    results[answered - first] = _errno_of(datagram, offset, end)
+                    replied.add(answered)
                     if answered == last:
-                        return answers
+                        return results
         except _Overrun:
             self._drain()
             return [
-                answers[index] if first + index in answered_at else errno.ENOBUFS
+                results[index] if first + index in replied else errno.ENOBUFS
                 for index in range(count)
             ]
 
     def query(
         self, operation: str, kind: int, payloads: Sequence[bytes], decode: Decode[T]
     ) -> list[T | int]:
-        """Send requests that the kernel answers with one message each, many to a datagram.
+        """Send requests that each get one reply message, many per datagram.
 
-        For each what decode(datagram, offset, end) made of its answer, or the errno that it was
-        refused with; ENOBUFS: the answer was lost, again and again; ETIMEDOUT: none came in time,
-        and nothing was asked after that; EBADMSG: decode made nothing of it. Raises NetlinkError
-        where the request itself could not be sent, and MalformedMessage; what decode raises passes
-        through.
+        Returns for each request what decode(datagram, offset, end) returned for its reply, or an
+        errno: the kernel's; ENOBUFS if the reply was lost in every attempt; ETIMEDOUT if no reply
+        came in time, also for all later requests, which are not sent; EBADMSG if decode returned
+        None. Raises NetlinkError if a request could not be sent, MalformedMessage, and anything
+        that decode raises.
         """
-        answers: list[T | int] = [errno.ETIMEDOUT] * len(payloads)
+        results: list[T | int] = [errno.ETIMEDOUT] * len(payloads)
         sizes = [len(payload) for payload in payloads]
-        waiting = sorted(range(len(payloads)), key=sizes.__getitem__)
+        pending = sorted(range(len(payloads)), key=sizes.__getitem__)
         with collector_paused():
             for batch in _QUERY_BATCHES:
                 lost: list[int] = []
-                for _size, alike in itertools.groupby(waiting, sizes.__getitem__):
-                    run = list(alike)
-                    for start in range(0, len(run), batch):
-                        part = run[start : start + batch]
-                        asked = [payloads[each] for each in part]
+                for _size, group in itertools.groupby(pending, sizes.__getitem__):
+                    same_size = list(group)
+                    for start in range(0, len(same_size), batch):
+                        part = same_size[start : start + batch]
+                        requests = [payloads[index] for index in part]
                         try:
-                            found = self._query_batch(operation, kind, asked, decode)
+                            replies = self._query_batch(operation, kind, requests, decode)
                         except NetlinkTimeout:
-                            return answers
-                        for index, answer in zip(part, found):
-                            answers[index] = errno.ENOBUFS if answer is None else answer
-                        lost += [index for index, answer in zip(part, found) if answer is None]
-                waiting = lost
-        return answers
+                            return results
+                        for index, reply in zip(part, replies):
+                            results[index] = errno.ENOBUFS if reply is None else reply
+                        lost += [index for index, reply in zip(part, replies) if reply is None]
+                pending = lost
+        return results
 
     def _query_batch(
         self, operation: str, kind: int, payloads: Sequence[bytes], decode: Decode[T]
     ) -> list[T | int | None]:
-        """As query, for payloads of one length; None: the answer was lost.
+        """Like query, for payloads of one length; None: the reply was lost.
 
-        No acknowledgement is asked for: each request has an answer of its own. One that did not fit
-        the receive buffer is refused with EAGAIN, and ENOBUFS tells of it (netlink_attachskb).
+        NLM_F_ACK is not set: each request has a reply of its own. If a reply does not fit the
+        receive buffer, the kernel reports EAGAIN for the request and ENOBUFS on the socket
+        (netlink_attachskb).
         """
         data, first = self._framed(kind, payloads)
         self._send(operation, bytes(data))
-        answers: list[T | int | None] = [None] * len(payloads)
-        waiting = set(range(len(payloads)))
+        replies: list[T | int | None] = [None] * len(payloads)
+        pending = set(range(len(payloads)))
         deadline = time.monotonic() + self._timeout
         try:
-            while waiting:
+            while pending:
                 datagram = self._receive(operation, deadline)
-                for what, _flags, answered, offset, end in self._messages(datagram):
-                    if what == _NLMSG_OVERRUN:
+                for message, _flags, answered, offset, end in self._messages(datagram):
+                    if message == _NLMSG_OVERRUN:
                         raise _Overrun
                     index = answered - first
-                    if index not in waiting:
+                    if index not in pending:
                         continue
-                    if what >= _NLMSG_MIN_TYPE:
-                        made = decode(datagram, offset, end)
-                        answers[index] = errno.EBADMSG if made is None else made
-                    elif what == _NLMSG_ERROR:
+                    if message >= _NLMSG_MIN_TYPE:
+                        decoded = decode(datagram, offset, end)
+                        replies[index] = errno.EBADMSG if decoded is None else decoded
+                    elif message == _NLMSG_ERROR:
                         failure = _errno_of(datagram, offset, end)
-                        answers[index] = None if failure == errno.EAGAIN else failure
-                    waiting.discard(index)
+                        replies[index] = None if failure == errno.EAGAIN else failure
+                    pending.discard(index)
         except _Overrun:
             self._drain()
-        return answers
+        return replies
 
     def _framed(self, kind: int, payloads: Sequence[bytes]) -> tuple[bytearray, int]:
-        """Requests of one length in one datagram, numbered one by one, and the first number."""
+        """Frame requests of one length into one datagram.
+
+        Returns it and the sequence number of the first request; the others follow.
+        """
         count = len(payloads)
         first = next(self._sequence)
         self._sequence = itertools.count(first + count)
@@ -359,27 +375,27 @@ class Connection:
         padding = b"\0" * (-size % 4)
         header = _HEADER.pack(size, kind, _NLM_F_REQUEST, 0, self._port)
         data = bytearray(header + (padding + header).join(payloads) + padding)
-        # nlmsg_seq is a header's third word: those of all requests are written at one stroke.
+        # nlmsg_seq is the third word of a header. One assignment writes that of all requests.
         words = memoryview(data).cast("I")
         stride = (size + len(padding)) // 4
         words[2::stride] = memoryview(array("I", range(first, first + count)))
         return data, first
 
     def _messages(self, datagram: bytes) -> Iterator[tuple[int, int, int, int, int]]:
-        """(type, flags, sequence, payload's offset and end) of each message for this socket."""
+        """Yield (type, flags, sequence, payload start, payload end) of messages for this port."""
         unpack = _HEADER.unpack_from
         port = self._port
         size = len(datagram)
         offset = 0
         while offset + 16 <= size:
-            length, what, flags, sequence, to_port = unpack(datagram, offset)
+            length, kind, flags, sequence, to_port = unpack(datagram, offset)
             end = offset + length
             if length < 16 or end > size:
                 raise MalformedMessage(
                     "a netlink message", f"length {length} at offset {offset} of {size} bytes"
                 )
             if to_port == port:
-                yield what, flags, sequence, offset + 16, end
+                yield kind, flags, sequence, offset + 16, end
             offset = (end + 3) & ~3
 
     def _send(self, operation: str, data: bytes) -> None:
@@ -394,13 +410,13 @@ class Connection:
             raise NetlinkError(operation, errno.EMSGSIZE)
 
     def _receive(self, operation: str, deadline: float) -> bytes:
-        """One datagram. Raises _Overrun where some were lost."""
-        left = deadline - time.monotonic()
-        if left <= 0:
+        """Receive one datagram. Raises _Overrun if the kernel dropped some."""
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
             raise NetlinkTimeout(operation, self._timeout)
         try:
-            self._sock.settimeout(left)
-            # With MSG_TRUNC the kernel tells the datagram's whole size (recv(2)).
+            self._sock.settimeout(remaining)
+            # With MSG_TRUNC the result is the full size of the datagram (recv(2)).
             size = self._sock.recv_into(self._buffer, 0, socket.MSG_TRUNC)
         except socket.timeout as error:
             raise NetlinkTimeout(operation, self._timeout) from error
@@ -417,7 +433,7 @@ class Connection:
         return bytes(self._view[:size])
 
     def _drain(self) -> None:
-        """Throw away what still waits, so that the next question begins clean."""
+        """Discard all queued datagrams before the next operation."""
         self._sock.settimeout(0.0)
         for _datagram in range(100_000):
             try:
@@ -428,7 +444,7 @@ class Connection:
 
 
 def _errno_of(datagram: bytes, offset: int, end: int) -> int:
-    """The errno, as a positive number, that opens an NLMSG_ERROR or NLMSG_DONE payload."""
+    """The errno, as a positive number, at the start of an NLMSG_ERROR or NLMSG_DONE payload."""
     if end - offset < _ERRNO.size:
         raise MalformedMessage("a netlink error", f"{end - offset} bytes, no room for an errno")
     (code,) = _ERRNO.unpack_from(datagram, offset)

@@ -1,16 +1,17 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the names of protocols, families, states and timers."""
+# Private to linuxnet.sockets.
+"""Names and numbers of protocols, families, states and timers."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Collection
 
-# include/uapi/linux/in.h; a raw socket's own protocol number is its local port in socket diag.
+# include/uapi/linux/in.h; socket diag reports a raw socket's inner protocol as its local port.
 PROTOCOLS = {"tcp": 6, "udp": 17, "udplite": 136, "raw": 255, "mptcp": 262}
-# The module that brings a protocol's diag handler (net/ipv4/Kconfig, net/mptcp/Kconfig).
+# The module with a protocol's diag handler (net/ipv4/Kconfig, net/mptcp/Kconfig).
 DIAG_MODULES = {
     "tcp": "tcp_diag",
     "udp": "udp_diag",
@@ -22,7 +23,7 @@ DIAG_MODULES = {
 V4_MAPPED_PREFIX = b"\0" * 10 + b"\xff\xff"
 FAMILIES = {"inet": int(socket.AF_INET), "inet6": int(socket.AF_INET6)}
 
-# Protocols whose sockets have TCP's states and clocks (struct tcp_info for tcp alone).
+# Protocols with TCP's states and timestamps (struct tcp_info for tcp only).
 STREAMS = frozenset({"tcp", "mptcp"})
 
 ESTABLISHED = 1
@@ -36,8 +37,8 @@ CLOSE_WAIT = 8
 LAST_ACK = 9
 LISTENING = 10
 CLOSING = 11
-# include/net/tcp_states.h. The kernel reports half-open connections as SYN_RECV, and bound sockets
-# that neither listen nor connect (asked for by their own bit since Linux 6.8) as CLOSE.
+# include/net/tcp_states.h. The kernel reports NEW_SYN_RECV as SYN_RECV, and BOUND_INACTIVE (bound,
+# neither listening nor connected; a dump bit of its own since Linux 6.8) as CLOSE.
 NEW_SYN_RECV = 12
 BOUND_INACTIVE = 13
 
@@ -58,10 +59,10 @@ STATES = {
 
 STATE_NAMES = {number: name for name, number in STATES.items()}
 
-# As `ss -a`: bound-inactive sockets are meant only where they are named.
+# As `ss -a`: bound-inactive sockets are included only by name.
 ALL_STATES = frozenset(STATES.values()) - {BOUND_INACTIVE}
 
-# The groups of ss(8).
+# The state groups of ss(8).
 GROUPS = {
     "all": ALL_STATES,
     "connected": ALL_STATES - {LISTENING, CLOSED},
@@ -70,7 +71,7 @@ GROUPS = {
     "big": ALL_STATES - {SYN_RECV, TIME_WAIT},
 }
 
-# What plain `ss` shows.
+# As plain `ss`.
 DEFAULT_STATES = ALL_STATES - {LISTENING, CLOSED, TIME_WAIT, SYN_RECV}
 
 # idiag_timer, net/ipv4/inet_diag.c inet_sk_diag_fill
@@ -78,7 +79,7 @@ TIMERS = (None, "on", "keepalive", "timewait", "persist")
 
 
 def state_mask(states: Collection[int]) -> int:
-    """The idiag_states bits that make the kernel dump these states."""
+    """The idiag_states bits for these states."""
     mask = 0
     for state in states:
         mask |= 1 << state

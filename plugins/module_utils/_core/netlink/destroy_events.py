@@ -87,15 +87,12 @@ def subscribe() -> DestroyEventSocket:
     )
 
 
-def wait(listeners: Sequence[DestroyEventListener], seconds: float) -> bool:
-    """Wait until any listener has a notification, at most so many seconds.
-
-    Returns True if one has.
-    """
+def wait(listeners: Sequence[DestroyEventListener], timeout_s: float) -> bool:
+    """Wait until a listener has a notification; returns False if none has after the timeout."""
     poll = select.poll()
     for listener in listeners:
         poll.register(listener.fileno(), select.POLLIN)
-    return bool(poll.poll(max(0.0, seconds) * 1000))
+    return bool(poll.poll(max(0.0, timeout_s) * 1000))
 
 
 def any_destroyed(listeners: Sequence[DestroyEventListener], cookies: Collection[int]) -> bool:

@@ -1,7 +1,12 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: inet socket diag messages (include/uapi/linux/inet_diag.h)."""
+# Private to linuxnet.sockets.
+"""Messages of inet socket diag: dump sockets, and destroy them (include/uapi/linux/inet_diag.h).
+
+sockets = dump(connection, "tcp", socket.AF_INET, 1 << constants.ESTABLISHED)
+errnos = destroy(connection, sockets)
+"""
 
 from __future__ import annotations
 
@@ -26,8 +31,8 @@ SOCK_DESTROY = 21
 REQ_BYTECODE = 1
 REQ_PROTOCOL = 3
 
-# Extensions: of a request, bit 1 << (n - 1) of idiag_ext asks for attribute n. Those above 8 come
-# unasked, where the socket and the caller's privileges give them.
+# Extensions: bit 1 << (n - 1) of a request's idiag_ext requests attribute n. Attributes above 8
+# come without a request, depending on the socket and the caller's privileges.
 MEMINFO = 1
 INFO = 2
 VEGASINFO = 3
@@ -52,37 +57,38 @@ SOCKOPT = 22
 ANY_STATE = 0xFFFFFFFF
 
 # struct inet_diag_req_v2, 56 bytes: family, protocol, idiag_ext, pad, idiag_states, then struct
-# inet_diag_sockid. Ports are big endian on the wire, here and in a message: read and written
-# natively, and swapped.
+# inet_diag_sockid. Ports are big endian, here and in a message: packed and unpacked natively, then
+# swapped.
 _REQUEST = struct.Struct("=BBBBIHH16s16sIII")
 _NOWHERE = b"\0" * 16
 # struct inet_diag_req, 60 bytes: family, src_len, dst_len, idiag_ext, struct inet_diag_sockid,
 # idiag_states, idiag_dbs.
-_FORMER_REQUEST = struct.Struct("=BBBB48xII")
+_LEGACY_REQUEST = struct.Struct("=BBBB48xII")
 # struct nlmsghdr, then struct inet_diag_msg.
 _MESSAGE = "=16xBBBBHH16s16sIIIIIIII"
 _MESSAGE_SIZE = struct.calcsize(_MESSAGE)
 _HEADER_SIZE = 16
 _RAW_PROTOCOL_MAX = 255
-# A number that does not fit is 0 there, which no handler has: a kernel that does not read the
-# attribute (before 5.9) finds none, where 255 would be its raw sockets.
+# A number that does not fit the u8 is 0, which has no handler. A kernel that does not know
+# INET_DIAG_REQ_PROTOCOL (before 5.9) then finds none; 255 would select its raw sockets.
 _NUMBERS = {
     name: number if number <= _RAW_PROTOCOL_MAX else 0
     for name, number in constants.PROTOCOLS.items()
 }
 _htons = socket.htons
-# A kernel without the message, an op of the filter that it does not know or this caller may not
-# use, a handler that is missing: asked for one family, it says which.
-_NOT_SO = (errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.ENOENT)
+# No such message, an unknown or forbidden instruction in the filter, or no handler. A dump of one
+# family tells these apart.
+_TRY_ONE_FAMILY = (errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.ENOENT)
 
 T = TypeVar("T")
 
 
 class DiagMessage(NamedTuple):
-    """One socket as the kernel dumped it: struct inet_diag_msg, and its protocol's name.
+    """A socket as the kernel dumped it: struct inet_diag_msg, and the name of its protocol.
 
     family: AF_INET or AF_INET6. src, dst: 16 bytes, an IPv4 address in the first four.
-    cookie: 64 bits, SO_COOKIE. expires: milliseconds. attributes: raw netlink attributes.
+    cookie: 64 bits, SO_COOKIE. expires: milliseconds. rqueue, wqueue: bytes, or connections of a
+    listener. attributes: raw netlink attributes.
     """
 
     protocol: str
@@ -105,15 +111,15 @@ class DiagMessage(NamedTuple):
 
 
 def extension_bits(extensions: Sequence[int]) -> int:
-    """The idiag_ext byte that asks for these attributes (numbers up to 8)."""
+    """The idiag_ext byte that requests these attributes (numbers up to 8)."""
     bits = 0
     for extension in extensions:
         bits |= 1 << (extension - 1)
     return bits
 
 
-def _request_of_none(protocol: str, family: int, extensions: int, states: int) -> bytes:
-    """A request whose sockid is all zero."""
+def _request_without_sockid(protocol: str, family: int, extensions: int, states: int) -> bytes:
+    """Encode a request whose sockid is all zero."""
     number = _NUMBERS[protocol]
     return _REQUEST.pack(
         family, number, extensions, 0, states, 0, 0, _NOWHERE, _NOWHERE, 0, 0, 0
@@ -121,7 +127,7 @@ def _request_of_none(protocol: str, family: int, extensions: int, states: int) -
 
 
 def _protocol_attribute(protocol: str) -> bytes:
-    """Protocols that do not fit the request's u8 (MPTCP) go in an attribute."""
+    """The attribute for a protocol that does not fit the request's u8 (MPTCP)."""
     number = constants.PROTOCOLS[protocol]
     if number <= _RAW_PROTOCOL_MAX:
         return b""
@@ -135,27 +141,27 @@ def dump_request(
     extensions: int = 0,
     bytecode: bytes = b"",
 ) -> bytes:
-    """struct inet_diag_req_v2 and its attributes, for a dump."""
-    request = _request_of_none(protocol, family, extensions, states)
+    """Encode a dump of one family: struct inet_diag_req_v2 and its attributes."""
+    request = _request_without_sockid(protocol, family, extensions, states)
     if bytecode:
         request += attributes.encode(REQ_BYTECODE, bytecode)
     return request
 
 
-def dump_request_of_both(
+def dump_request_both_families(
     states: int = ANY_STATE, extensions: int = 0, bytecode: bytes = b""
 ) -> bytes:
-    """struct inet_diag_req and its attributes, for a TCPDIAG_GETSOCK of both families.
+    """Encode a dump of both families: TCPDIAG_GETSOCK with struct inet_diag_req.
 
-    The family in it is not read: inet_diag_dump_compat makes AF_UNSPEC of any.
+    The kernel ignores its family: inet_diag_dump_compat uses AF_UNSPEC.
     """
-    request = _FORMER_REQUEST.pack(socket.AF_UNSPEC, 0, 0, extensions, states, 0)
+    request = _LEGACY_REQUEST.pack(socket.AF_UNSPEC, 0, 0, extensions, states, 0)
     return request + (attributes.encode(REQ_BYTECODE, bytecode) if bytecode else b"")
 
 
 def _decoder(protocol: str, make: Callable[[DiagMessage], T | None]) -> DecodeRun[T]:
     ntohs = socket.ntohs
-    # As Sock._make, without its Python frame.
+    # Like DiagMessage._make, without its Python frame.
     new = tuple.__new__
 
     def decode_run(datagram: bytes, size: int) -> list[T]:
@@ -212,7 +218,7 @@ def _decoder(protocol: str, make: Callable[[DiagMessage], T | None]) -> DecodeRu
 
 @functools.lru_cache(maxsize=256)
 def _layout(size: int) -> struct.Struct:
-    """A message of so many bytes, its netlink header included."""
+    """The layout of a message of this size in bytes, its netlink header included."""
     if size < _MESSAGE_SIZE:
         raise MalformedMessage("a socket diag message", f"{size} bytes of {_MESSAGE_SIZE}")
     return struct.Struct(f"{_MESSAGE}{size - _MESSAGE_SIZE}s")
@@ -226,9 +232,10 @@ def dump(
     extensions: int = 0,
     bytecode: bytes = b"",
 ) -> list[DiagMessage]:
-    """The sockets of one protocol and family in these states that the bytecode accepts.
+    """List the sockets of one protocol and family in these states that the bytecode accepts.
 
-    Raises HandlerMissing, and what Connection.dump raises.
+    states: a mask of 1 << state. extensions: see extension_bits. Raises HandlerMissing, and what
+    Connection.dump raises.
     """
     return dump_map(_unchanged, connection, protocol, family, states, extensions, bytecode)
 
@@ -246,10 +253,10 @@ def dump_map(
     extensions: int = 0,
     bytecode: bytes = b"",
 ) -> list[T]:
-    """As dump, but of each socket only what `make` makes of it is kept, and nothing of None.
+    """Like dump, but map each message with `make`, and drop those that it maps to None.
 
-    The memory is that of what is kept, not that of what the kernel lists. A dump that was
-    interrupted begins anew, so `make` should count nothing by itself.
+    Memory is used for the results only, not for each message. An interrupted dump is repeated, so
+    `make` must not count or collect by itself.
     """
     request = dump_request(protocol, family, states, extensions, bytecode)
     try:
@@ -268,20 +275,20 @@ def dump_map_one_walk(
     extensions: int = 0,
     bytecode: bytes = b"",
 ) -> list[T] | None:
-    """As dump_map, of both families at once; None where they must be asked for one by one.
+    """Like dump_map, for both families in one walk; None if each needs a dump of its own.
 
-    A dump of one family walks over all sockets of the protocol and leaves out the other's
-    (inet_diag_dump_icsk), so two dumps are two walks. The message from before there were families
-    takes one walk; it knows TCP alone, and a kernel that refuses it may still answer the other.
+    A dump of one family walks all sockets of the protocol and skips those of the other family
+    (inet_diag_dump_icsk), so two dumps are two walks. The older message TCPDIAG_GETSOCK needs one
+    walk, but supports TCP only. A kernel that rejects it may still accept a dump of one family.
     Raises what Connection.dump raises.
     """
     if protocol != "tcp":
         return None
-    request = dump_request_of_both(states, extensions, bytecode)
+    request = dump_request_both_families(states, extensions, bytecode)
     try:
         return _dumped(make, connection, protocol, TCPDIAG_GETSOCK, request)
     except NetlinkError as error:
-        if error.errno not in _NOT_SO:
+        if error.errno not in _TRY_ONE_FAMILY:
             raise
         return None
 
@@ -294,14 +301,14 @@ def dump_map_both_families(
     extensions: int = 0,
     bytecode: bytes = b"",
 ) -> list[T]:
-    """As dump_map, of both families, in as few walks as the kernel allows."""
-    asked = (states, extensions, bytecode)
-    found = dump_map_one_walk(make, connection, protocol, *asked)
-    if found is None:
-        found = []
+    """Like dump_map, for both families, in as few walks as the kernel allows."""
+    request = (states, extensions, bytecode)
+    results = dump_map_one_walk(make, connection, protocol, *request)
+    if results is None:
+        results = []
         for family in constants.FAMILIES.values():
-            found += dump_map(make, connection, protocol, family, *asked)
-    return found
+            results += dump_map(make, connection, protocol, family, *request)
+    return results
 
 
 def _dumped(
@@ -322,10 +329,10 @@ def _dumped(
 
 
 def destroy_request(message: DiagMessage) -> bytes:
-    """The payload of a SOCK_DESTROY for exactly this socket, its cookie included.
+    """Encode the payload of a SOCK_DESTROY for exactly this socket, its cookie included.
 
-    A raw socket's inner protocol, its local port in a dump, goes where the request has padding
-    (sdiag_raw_protocol of struct inet_diag_req_raw).
+    The inner protocol of a raw socket (its local port in a dump) replaces the padding of the
+    request (sdiag_raw_protocol of struct inet_diag_req_raw).
     """
     protocol = message.protocol
     request = _REQUEST.pack(
@@ -346,10 +353,10 @@ def destroy_request(message: DiagMessage) -> bytes:
 
 
 def destroy(connection: Connection, socks: Sequence[DiagMessage]) -> list[int]:
-    """Ask the kernel to destroy each; the errno that answers each, 0 for an acknowledgement.
+    """Destroy these sockets. Returns the errno of each request; 0: acknowledged.
 
-    An acknowledgement alone proves nothing for UDP, and ENOENT does not prove that the socket is
-    gone: look again. Raises what Connection.execute raises.
+    Dump again to verify: an acknowledgement proves nothing for UDP, and ENOENT does not prove that
+    the socket is gone. Raises what Connection.execute raises.
     """
     return connection.execute(
         "destroy sockets", SOCK_DESTROY, [destroy_request(message) for message in socks]
@@ -357,12 +364,13 @@ def destroy(connection: Connection, socks: Sequence[DiagMessage]) -> list[int]:
 
 
 def probe_destroy(connection: Connection, protocol: str, family: int) -> int:
-    """The errno of destroying no socket at all: an all-zero sockid with the cookie {0, 0}.
+    """Probe whether the kernel can destroy sockets of this protocol. Returns an errno.
 
-    It harms nothing and takes no privilege. ENOENT: the kernel can destroy (or has no handler for
-    the protocol: a dump tells); EOPNOTSUPP: it cannot.
+    The request has an all-zero sockid with the cookie {0, 0}, which no socket has, and needs no
+    privilege. ENOENT: the kernel can destroy, or has no handler for the protocol, as a dump shows.
+    EOPNOTSUPP: it cannot. Raises what Connection.execute raises.
     """
-    payload = _request_of_none(protocol, family, 0, ANY_STATE)
+    payload = _request_without_sockid(protocol, family, 0, ANY_STATE)
     return connection.execute(
         f"ask whether {protocol} sockets can be destroyed", SOCK_DESTROY, [payload]
     )[0]

@@ -117,7 +117,7 @@ class _Layout(NamedTuple):
 
 
 def _layout(length: int) -> _Layout:
-    """The layout of a struct tcp_info of so many bytes, without a field that is cut off."""
+    """The layout of a struct tcp_info of this length in bytes, without a truncated field."""
     form = "="
     names: list[str] = []
     offset = 0

@@ -46,10 +46,10 @@ _U32 = struct.Struct("=I")
 
 
 class Link(NamedTuple):
-    """One interface. flags: IFF_*. master: the index of the bridge, bond or VRF that it belongs
-    to, 0 for none. kind: what sort of virtual interface it is (vrf, dummy, veth, ...), "" for none.
+    """A network interface.
 
-    up: IFF_UP and IFF_LOWER_UP; operstate says unknown of tunnels.
+    flags: IFF_*. master: the index of its bridge, bond or VRF; 0: none. kind: the type of a
+    virtual interface (vrf, dummy, veth, ...); "": none.
     """
 
     ifindex: int
@@ -60,13 +60,17 @@ class Link(NamedTuple):
 
     @property
     def up(self) -> bool:
-        wanted = IFF_UP | IFF_LOWER_UP
-        return self.flags & wanted == wanted
+        """IFF_UP and IFF_LOWER_UP are set. The operstate of tunnels is always unknown."""
+        required = IFF_UP | IFF_LOWER_UP
+        return self.flags & required == required
 
 
 class Address(NamedTuple):
-    """One address that an interface holds, 4 or 16 bytes: the interface's own end of a
-    point-to-point link (IFA_LOCAL), never the peer's."""
+    """An address of an interface.
+
+    address: 4 or 16 bytes. On a point-to-point link it is the local one (IFA_LOCAL), never the
+    peer's. flags: IFA_F_*.
+    """
 
     family: int
     address: bytes
@@ -96,7 +100,7 @@ def _link(datagram: bytes, offset: int, end: int) -> Link:
 
 
 def links(connection: Connection) -> list[Link]:
-    """The interfaces of the connection's namespace. Raises what Connection.dump raises."""
+    """List the interfaces of the connection's namespace. Raises what Connection.dump raises."""
     payload = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attributes.encode(
         _IFLA_EXT_MASK, _U32.pack(_RTEXT_FILTER_SKIP_STATS)
     )
@@ -120,7 +124,7 @@ def _address(datagram: bytes, offset: int, end: int) -> Address | None:
 
 
 def addresses(connection: Connection) -> list[Address]:
-    """The IPv4 and IPv6 addresses that interfaces hold. Raises what Connection.dump raises."""
+    """List the IPv4 and IPv6 addresses of interfaces. Raises what Connection.dump raises."""
     found = connection.dump(
         "list addresses", RTM_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0), _address
     )

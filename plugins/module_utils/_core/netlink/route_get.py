@@ -1,10 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: what the kernel would do with a packet: route look-ups in bulk.
+# Private to linuxnet.sockets.
+"""Route look-ups in bulk: how the kernel would route a packet.
 
-A request is RTM_GETROUTE for one destination; inet_rtm_getroute (net/ipv4/route.c) and
-inet6_rtm_getroute (net/ipv6/route.c) answer it as they would route a packet that leaves.
+A request is RTM_GETROUTE for one destination. inet_rtm_getroute (net/ipv4/route.c) and
+inet6_rtm_getroute (net/ipv6/route.c) reply as they would route an outgoing packet.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ _PORT = struct.Struct("!H")
 
 
 class RouteQuery(NamedTuple):
-    """One destination, 4 or 16 bytes, and by what it is asked for.
+    """A route look-up.
 
-    source: as long as the destination, or empty: any. oif: the interface that a socket is bound to;
-    0: none. mark, uid: None leaves them out: no mark, and the caller's own uid. tos: DS field.
-    protocol: its number, and the ports that go with it; 0: left out.
-    whole_route: tell of the route that was found, with all ways of a multipath route, instead of
-    the one way that a hash picks.
+    destination: 4 or 16 bytes. source: as long as the destination, or empty for any. oif: the
+    interface that the socket is bound to; 0: none. mark, uid: None stands for no mark and for the
+    caller's uid. tos: the DS field. protocol: its number; 0: without protocol and ports.
+    whole_route: return the matched route with all hops of a multipath route, instead of the one
+    hop that a hash selects.
     """
 
     destination: bytes
@@ -51,11 +52,11 @@ class RouteQuery(NamedTuple):
 
 
 class RouteReply(NamedTuple):
-    """errno: why there is no route; 0: there is one, and the rest tells of it.
+    """The result of a route look-up.
 
-    kind: UNICAST, LOCAL, ... of fib. oif: the interface by which a packet leaves; 0: not told.
-    table: 0: not told. hops: the interfaces of all ways, for a question by whole_route; empty where
-    the kernel told only the id of a nexthop object.
+    errno: why there is no route; 0: there is one. kind: UNICAST, LOCAL, ... of routes. oif: the
+    outgoing interface; 0: not reported. table: 0: not reported. hops: the interfaces of all hops if
+    the query set whole_route; empty if the kernel reported only the id of a nexthop object.
     """
 
     errno: int
@@ -66,7 +67,7 @@ class RouteReply(NamedTuple):
 
 
 def encode(query: RouteQuery) -> bytes:
-    """The payload of the request: struct rtmsg and its attributes."""
+    """Encode the payload of a request: struct rtmsg and its attributes."""
     destination, source, oif, mark, uid, tos, protocol, sport, dport, whole_route = query
     size = len(destination)
     address = _DESTINATION[size]
@@ -107,9 +108,12 @@ def _reply(datagram: bytes, offset: int, end: int) -> RouteReply:
 
 
 def get(connection: Connection, queries: Sequence[RouteQuery]) -> list[RouteReply]:
-    """The answer to each question, in order; an errno where the kernel refused it, or its answer
-    did not come (ENOBUFS, ETIMEDOUT). Raises what Connection.query raises."""
-    found = connection.query(
-        "look up routes", routes.RTM_GETROUTE, [encode(each) for each in queries], _reply
+    """Look up routes; the replies are in the order of the queries.
+
+    A reply has an errno if the kernel refused the look-up, or if its reply was lost (ENOBUFS) or
+    late (ETIMEDOUT). Raises what Connection.query raises.
+    """
+    replies = connection.query(
+        "look up routes", routes.RTM_GETROUTE, [encode(query) for query in queries], _reply
     )
-    return [RouteReply(each) if isinstance(each, int) else each for each in found]
+    return [RouteReply(reply) if isinstance(reply, int) else reply for reply in replies]

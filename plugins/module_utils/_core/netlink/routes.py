@@ -1,10 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: routes and routing rules by rtnetlink.
-
-include/uapi/linux/{rtnetlink,fib_rules}.h
-"""
+# Private to linuxnet.sockets.
+"""Routes and routing rules over rtnetlink (include/uapi/linux/{rtnetlink,fib_rules}.h)."""
 
 from __future__ import annotations
 
@@ -94,20 +92,24 @@ _FAMILIES = frozenset(_ADDRESS_SIZE)
 
 
 class Hop(NamedTuple):
-    """One way of a route. oif: an interface's index. gateway: 4 or 16 bytes (of either family),
-    empty: none, the destination is on the link."""
+    """A next hop of a route.
+
+    oif: the index of the interface. gateway: 4 or 16 bytes, of either family; empty: none, the
+    destination is on the link.
+    """
 
     oif: int
     gateway: bytes
 
 
 class Route(NamedTuple):
-    """One route. destination: 4 or 16 bytes, all zero for a default route.
+    """A route.
 
-    source_length: of the prefix of sources that an IPv6 route is for; 0: for all.
-    kind: UNICAST, LOCAL, ... priority: the metric, the lowest wins. hops: more than one for a
-    multipath route; none for one without an interface, and where the kernel tells only the id of
-    its nexthop object (net.ipv4.nexthop_compat_mode=0).
+    destination: 4 or 16 bytes, all zero for a default route. source_length: the prefix length of
+    the sources that an IPv6 route applies to; 0: all. kind: UNICAST, LOCAL, ... priority: the
+    metric; the lowest wins. hops: several for a multipath route; none for a route without an
+    interface, and if the kernel reports only the id of a nexthop object
+    (net.ipv4.nexthop_compat_mode=0).
     """
 
     family: int
@@ -122,28 +124,28 @@ class Route(NamedTuple):
 
     @property
     def oif(self) -> int:
-        """The interface of its only hop; 0: it has none, or more than one."""
+        """The interface of a single hop; 0: no hop, or several."""
         return self.hops[0].oif if len(self.hops) == 1 else 0
 
     @property
     def gateway(self) -> bytes:
-        """The gateway of its only hop; empty: it has none, or more than one hop."""
+        """The gateway of a single hop; empty: no gateway, no hop, or several."""
         return self.hops[0].gateway if len(self.hops) == 1 else b""
 
     def covers(self, address: bytes) -> bool:
-        """Whether an address, of 4 or 16 bytes, lies within its destination."""
+        """True if the destination prefix contains the address (4 or 16 bytes)."""
         if len(address) != len(self.destination):
             return False
         shift = 8 * len(address) - self.prefix_length
-        mine = int.from_bytes(self.destination, "big") >> shift
-        return int.from_bytes(address, "big") >> shift == mine
+        prefix = int.from_bytes(self.destination, "big") >> shift
+        return int.from_bytes(address, "big") >> shift == prefix
 
 
 class Rule(NamedTuple):
-    """One routing rule. action: ACTION_*. table: 0 for none.
+    """A routing rule.
 
-    destination_length, source_length, tos: 0 where it does not look at them. kinds: the numbers of
-    the attributes (FRA_*) that came with it, which are those that it looks at and some more.
+    action: ACTION_*. table: 0: none. destination_length, source_length, tos: 0 if the rule does not
+    test them. kinds: the types of its attributes (FRA_*): all that it tests, and some others.
     """
 
     family: int
@@ -157,7 +159,7 @@ class Rule(NamedTuple):
 
 
 def number(raw: bytes | None) -> int:
-    """An attribute of 32 bits; 0 where it did not come."""
+    """Decode a u32 attribute; 0 if it is missing."""
     if raw is None or len(raw) != _U32.size:
         return 0
     (value,) = _U32.unpack(raw)
@@ -165,12 +167,12 @@ def number(raw: bytes | None) -> int:
 
 
 def hops(found: dict[int, bytes]) -> tuple[Hop, ...]:
-    """The ways that a route's attributes tell of. Raises MalformedMessage."""
+    """Decode the next hops of a route from its attributes. Raises MalformedMessage."""
     raw = found.get(RTA_MULTIPATH)
     if raw is None:
         oif = number(found.get(RTA_OIF))
         return (Hop(oif, _gateway(found)),) if oif else ()
-    ways: list[Hop] = []
+    next_hops: list[Hop] = []
     offset = 0
     while offset + _NEXTHOP.size <= len(raw):
         length, _flags, _weight, oif = _NEXTHOP.unpack_from(raw, offset)
@@ -178,14 +180,14 @@ def hops(found: dict[int, bytes]) -> tuple[Hop, ...]:
             raise MalformedMessage(
                 "a multipath route", f"length {length} at offset {offset} of {len(raw)} bytes"
             )
-        inside = attributes.parse(raw[offset + _NEXTHOP.size : offset + length])
-        ways.append(Hop(oif, _gateway(inside)))
+        nested = attributes.parse(raw[offset + _NEXTHOP.size : offset + length])
+        next_hops.append(Hop(oif, _gateway(nested)))
         offset += (length + 3) & ~3
-    return tuple(ways)
+    return tuple(next_hops)
 
 
 def _gateway(found: dict[int, bytes]) -> bytes:
-    """RTA_VIA names a gateway of another family: struct rtvia, a u16 and the address."""
+    """RTA_VIA is a gateway of another family: struct rtvia, a u16 and the address."""
     return found.get(RTA_GATEWAY) or found.get(RTA_VIA, b"")[2:]
 
 
@@ -218,18 +220,19 @@ def _route(datagram: bytes, offset: int, end: int) -> Route | None:
 def routes(
     connection: Connection, kinds: Collection[int] = (), lengths: Collection[int] = ()
 ) -> list[Route]:
-    """The routes of all tables, IPv4 first. kinds: only of these. lengths: only to prefixes as long
-    as one of these. None that were learnt for one destination (RTM_F_CLONED). Raises what
-    Connection.dump raises."""
-    kept = frozenset(kinds)
-    long = frozenset(lengths)
+    """List the routes of all tables, IPv4 first, without cached ones (RTM_F_CLONED).
+
+    kinds: only routes of these kinds; empty: all. lengths: only routes with these prefix lengths;
+    empty: all. Raises what Connection.dump raises.
+    """
+    kind_filter = frozenset(kinds)
+    length_filter = frozenset(lengths)
 
     def decode(datagram: bytes, offset: int, end: int) -> Route | None:
-        # rtm_type, the eighth byte, and rtm_dst_len, the second: a large table is passed over
-        # quickly.
+        # Tests rtm_type (eighth byte) and rtm_dst_len (second) before decoding, for large tables.
         if end - offset >= RTMSG.size and (
-            (kept and datagram[offset + 7] not in kept)
-            or (long and datagram[offset + 1] not in long)
+            (kind_filter and datagram[offset + 7] not in kind_filter)
+            or (length_filter and datagram[offset + 1] not in length_filter)
         ):
             return None
         return _route(datagram, offset, end)
@@ -267,9 +270,9 @@ def _rule(datagram: bytes, offset: int, end: int) -> Rule | None:
 
 
 def rules(connection: Connection) -> list[Rule]:
-    """The routing rules of IPv4 and IPv6, each in the order in which the kernel takes them.
+    """List the routing rules of IPv4 and IPv6, each in the order in which the kernel applies them.
 
-    None where the kernel has no routing by rules. Raises what Connection.dump raises.
+    Returns an empty list if the kernel has no policy routing. Raises what Connection.dump raises.
     """
     payload = _RULE.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)
     try:
