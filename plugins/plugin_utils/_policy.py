@@ -14,10 +14,10 @@ import yaml
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api import policy as api
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.errors import SocketsError
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.model import Policy
-from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.plain import (
-    DEPTH,
-    MOST_VALUES,
-    refuse_unplain,
+from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.parse import (
+    MAX_DEPTH,
+    MAX_VALUES,
+    require_json,
 )
 
 # Characters of a policy file.
@@ -54,9 +54,9 @@ class CheckResult(NamedTuple):
 
 def check_policy(value: object) -> CheckResult:
     """Validate a policy without its hosts: user and service names are accepted as they are."""
-    copy = _copy(value, [MOST_VALUES], 0)
+    copy = _copy(value, [MAX_VALUES], 0)
     try:
-        refuse_unplain(copy, _PATH)
+        require_json(copy, _PATH)
     except SocketsError as error:
         return CheckResult(api.PolicyCheck(None, errors=(error,)))
     # JSON drops the types by which Ansible tags strings and numbers.
@@ -72,7 +72,7 @@ def _copy(value: Any, remaining: list[int], depth: int) -> Any:
     document without end. Values beyond the limit stay as they are, and validation rejects them.
     """
     remaining[0] -= 1
-    if remaining[0] < 0 or depth > DEPTH:
+    if remaining[0] < 0 or depth > MAX_DEPTH:
         return value
     if isinstance(value, Mapping):
         return {key: _copy(item, remaining, depth + 1) for key, item in value.items()}

@@ -243,12 +243,14 @@ class OverBudget(NamedTuple):
 class NotEvaluated(NamedTuple):
     """A namespace, or one rule's sockets in it, that could not be evaluated.
 
-    rule: None for the whole namespace.
+    rule: None for the whole namespace. identity: (device, inode) of the namespace file; None if no
+    namespace of that name exists.
     """
 
     namespace: str
     rule: str | None
     error: SocketsError
+    identity: tuple[int, int] | None = None
 
 
 class EvaluationIncomplete(NamedTuple):

@@ -10,10 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 from linuxnet_sockets.host.host import Host
-from linuxnet_sockets.policy.decide import HOLD, Engine
+from linuxnet_sockets.policy.decide import Decider
+from linuxnet_sockets.policy.findings import HOLD
 from linuxnet_sockets.policy.model import Policy
 from linuxnet_sockets.policy.parse import parse_policy
-from linuxnet_sockets.policy.reconcile import Pass, enforce_once, run_pass
+from linuxnet_sockets.policy.reconcile import (
+    PassOptions,
+    ReconcileResult,
+    reconcile,
+    reconcile_once,
+)
 from tests.kernel.stranded.connections import Connections
 from tests.support.topologies.networks import Talk, Uplinks, ip
 from tests.support.topologies.topology import LabNamespace
@@ -49,8 +55,8 @@ def cookies(talks: dict[str, Talk]) -> set[int]:
     return {talk.cookie for talk in talks.values()}
 
 
-def found(one: Pass) -> dict[int, str]:
-    return {each.violation.socket.cookie: each.status for each in one.decision.findings}
+def found(result: ReconcileResult) -> dict[int, str]:
+    return {each.violation.socket.cookie: each.status for each in result.decision.findings}
 
 
 def test_an_address_that_is_back_within_its_hold_kills_nothing(
@@ -59,13 +65,13 @@ def test_an_address_that_is_back_within_its_hold_kills_nothing(
     host = uplinks.host
     before = outside(host)
     policy = policy_for(host, {**GONE, "hold": "300ms"})
-    engine = Engine(policy)
+    decider = Decider(policy)
     for _flap in range(5):
         ip(host, f"addr del {uplinks.eth4}/24 dev eth0")
-        one = run_pass(Host(), policy, engine)
+        one = reconcile(Host(), decider)
         assert found(one) == dict.fromkeys(cookies(connections.four), HOLD)
         ip(host, f"addr add {uplinks.eth4}/24 dev eth0", f"route add {uplinks.default4}")
-        assert found(run_pass(Host(), policy, engine)) == {}
+        assert found(reconcile(Host(), decider)) == {}
     assert outside(host) == before
 
 
@@ -76,16 +82,16 @@ def test_an_address_that_stays_away_takes_its_connections_along_and_no_others(
     before = outside(host)
     policy = policy_for(host, {**GONE, "hold": "300ms"})
     ip(host, f"addr del {uplinks.eth4}/24 dev eth0")
-    predicted = enforce_once(Host(), policy, check=True)
+    predicted = reconcile_once(Host(), policy, PassOptions(check=True))
     assert outside(host) == before
-    done = enforce_once(Host(), policy)
+    done = reconcile_once(Host(), policy)
     stranded = cookies(connections.four)
     for one in (predicted, done):
-        assert {each.violation.socket.cookie for each in one.done} == stranded
-        assert {each.violation.evidence for each in one.done} == {("stranded: address_gone",)}
-    assert {each.result.outcome for each in done.done} <= {"destroyed", "disconnected"}
+        assert {each.violation.socket.cookie for each in one.results} == stranded
+        assert {each.violation.evidence for each in one.results} == {("stranded: address_gone",)}
+    assert {each.result.outcome for each in done.results} <= {"destroyed", "disconnected"}
     assert outside(host) == before - stranded
-    assert enforce_once(Host(), policy).done == ()
+    assert reconcile_once(Host(), policy).results == ()
 
 
 def test_an_address_that_still_stands_on_another_link_kills_nothing(
@@ -94,7 +100,7 @@ def test_an_address_that_still_stands_on_another_link_kills_nothing(
     host = uplinks.host
     before = outside(host)
     ip(host, f"addr add {uplinks.eth4}/32 dev wlan0", f"addr del {uplinks.eth4}/24 dev eth0")
-    assert found(enforce_once(Host(), policy_for(host, {**GONE, "hold": 0}))) == {}
+    assert found(reconcile_once(Host(), policy_for(host, {**GONE, "hold": 0}))) == {}
     assert outside(host) == before
     assert cookies(connections.four) <= before
 
@@ -117,13 +123,14 @@ def test_while_the_vpn_is_up_what_bypasses_it_goes(
     policy = policy_for(host, rule)
     misspelt = policy_for(host, {**rule, "while": {"not": {"interface": "tunO", "is": "up"}}})
     before = outside(host)
-    assert found(enforce_once(Host(), policy)) == {}
+    assert found(reconcile_once(Host(), policy)) == {}
     tunnel("tun0")
     ip(host, "addr add 10.9.0.1/32 dev tun0", "route add 0.0.0.0/1 dev tun0 table 51820")
-    until(lambda: found(enforce_once(Host(), policy, check=True)) != {}, "the tunnel is up")
-    assert found(enforce_once(Host(), misspelt)) == {}
+    check = PassOptions(check=True)
+    until(lambda: found(reconcile_once(Host(), policy, check)) != {}, "the tunnel is up")
+    assert found(reconcile_once(Host(), misspelt)) == {}
     assert outside(host) == before
-    done = enforce_once(Host(), policy)
+    done = reconcile_once(Host(), policy)
     streams = {name: talk for name, talk in connections.four.items() if "udp" not in name}
-    assert {each.violation.socket.cookie for each in done.done} == cookies(streams)
+    assert {each.violation.socket.cookie for each in done.results} == cookies(streams)
     assert outside(host) == before - cookies(streams)

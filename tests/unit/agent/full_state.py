@@ -11,7 +11,7 @@ from linuxnet_sockets.agent.clocks import Clocks, Deadline
 from linuxnet_sockets.agent.controls import Confirmation, Pause
 from linuxnet_sockets.agent.policy_file import Refusal
 from linuxnet_sockets.agent.state import Account, Seen
-from linuxnet_sockets.policy.decide import Excess
+from linuxnet_sockets.policy.findings import BudgetExceeded
 from linuxnet_sockets.policy.model import Limits
 from tests.support.policy_documents import policy, rule
 
@@ -27,7 +27,7 @@ def everything() -> Account:
         took_ms=3,
         namespaces=2,
         statuses={"a-rule": Counter(destroy=1)},
-        excess=Excess(5, 1, Limits(2)),
+        excess=BudgetExceeded(5, 1, Limits(2)),
         untracked=1,
         blind=(("blue", "a-rule", "no"),),
         missing={"a-rule": ["wg0"], "another": ["wg0"]},

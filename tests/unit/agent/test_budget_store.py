@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from linuxnet_sockets.agent.ledger import SPENT, Ledger
-from linuxnet_sockets.policy.budget import MOST_PARTS, Kept
+from linuxnet_sockets.policy.budget import MAX_ENTRIES, BudgetSnapshot
 
 NOW_MS = 50_000
-KEPT = Kept(((1_024, 3), (49_152, 2), (50_176, 1)), None)
+KEPT = BudgetSnapshot(((1_024, 3), (49_152, 2), (50_176, 1)), None)
 
 
-def _read(directory: Path, boot_id: str = "boot") -> Kept:
+def _read(directory: Path, boot_id: str = "boot") -> BudgetSnapshot:
     ledger = Ledger(str(directory), boot_id)
     kept = ledger.read(NOW_MS)
     ledger.close()
@@ -33,19 +33,19 @@ def _read(directory: Path, boot_id: str = "boot") -> Kept:
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     made = Ledger(str(tmp_path), "boot")
-    assert made.read(NOW_MS) == Kept()
+    assert made.read(NOW_MS) == BudgetSnapshot()
     made.write(KEPT)
     return made
 
 
-@pytest.mark.parametrize("kept", [KEPT, Kept(), Kept((), 7)])
+@pytest.mark.parametrize("kept", [KEPT, BudgetSnapshot(), BudgetSnapshot((), 7)])
 def test_the_next_one_finds_what_was_written_last(
-    tmp_path: Path, ledger: Ledger, kept: Kept
+    tmp_path: Path, ledger: Ledger, kept: BudgetSnapshot
 ) -> None:
     """Without the first one having ended, as if it was killed."""
     assert _read(tmp_path) == KEPT
     inode = (tmp_path / SPENT).stat().st_ino
-    ledger.write(Kept(tuple((NOW_MS, number) for number in range(MOST_PARTS)), None))
+    ledger.write(BudgetSnapshot(tuple((NOW_MS, number) for number in range(MAX_ENTRIES)), None))
     ledger.write(kept)
     assert _read(tmp_path) == kept
     # In place: no room is asked for, and nothing is left beside it.
@@ -55,13 +55,13 @@ def test_the_next_one_finds_what_was_written_last(
 
 
 def test_after_a_reboot_nothing_was_destroyed(tmp_path: Path, ledger: Ledger) -> None:
-    assert _read(tmp_path, "another boot") == Kept()
-    ledger.write(Kept((), 7))
-    assert _read(tmp_path, "another boot") == Kept()
+    assert _read(tmp_path, "another boot") == BudgetSnapshot()
+    ledger.write(BudgetSnapshot((), 7))
+    assert _read(tmp_path, "another boot") == BudgetSnapshot()
 
 
 def test_the_most_that_there_can_be_fits(tmp_path: Path, ledger: Ledger) -> None:
-    most = Kept(tuple((10**13 - number, 10**9) for number in range(MOST_PARTS)), 10**13)
+    most = BudgetSnapshot(tuple((10**13 - number, 10**9) for number in range(MAX_ENTRIES)), 10**13)
     ledger.write(most)
     again = Ledger(str(tmp_path), "boot")
     assert again.read(10**13) == most
@@ -129,7 +129,7 @@ def test_what_cannot_be_believed_is_not_taken_for_nothing(
     ledger.close()
     spoil(tmp_path / SPENT)
     again = Ledger(str(tmp_path), "boot")
-    assert again.read(NOW_MS) == Kept(unknown_ms=NOW_MS)
+    assert again.read(NOW_MS) == BudgetSnapshot(unknown_until_ms=NOW_MS)
     assert SPENT in str(again.trouble)
     again.close()
 
@@ -140,7 +140,7 @@ def test_what_is_another_users_is_not_believed(
     ledger.close()
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     again = Ledger(str(tmp_path), "boot")
-    assert again.read(NOW_MS) == Kept(unknown_ms=NOW_MS)
+    assert again.read(NOW_MS) == BudgetSnapshot(unknown_until_ms=NOW_MS)
     trouble = str(again.trouble).replace(str(tmp_path), "")
     assert re.search(rf"\b{os.getuid()}\b", trouble)
 
@@ -152,7 +152,7 @@ def test_another_one_takes_the_place_of_what_cannot_be_believed(tmp_path: Path) 
     ledger = Ledger(str(tmp_path), "boot")
     ledger.write(ledger.read(NOW_MS))
     ledger.close()
-    assert _read(tmp_path) == Kept(unknown_ms=NOW_MS)
+    assert _read(tmp_path) == BudgetSnapshot(unknown_until_ms=NOW_MS)
     assert (tmp_path / "passwords").read_text() == "secret"
 
 
@@ -173,4 +173,4 @@ def test_where_it_cannot_be_written_that_is_said(tmp_path: Path) -> None:
         assert "restart" in str(failed.value)
     (tmp_path / SPENT).rmdir()
     ledger.write(kept)
-    assert _read(tmp_path) == Kept(unknown_ms=NOW_MS)
+    assert _read(tmp_path) == BudgetSnapshot(unknown_until_ms=NOW_MS)

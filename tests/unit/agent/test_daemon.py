@@ -161,19 +161,19 @@ def test_a_look_that_fails_is_told_and_made_again(
 def test_a_pass_that_breaks_off_is_survived(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     doomed = bench.machine.add(connection())
     bench.write(AT_ONCE)
-    right = daemon.run_pass
+    right = daemon.reconcile
 
     def breaks(*_arguments: object, **_keys: object) -> object:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(daemon, "run_pass", breaks)
+    monkeypatch.setattr(daemon, "reconcile", breaks)
     bench.goes_on(5)
     assert sum(os.strerror(errno.EMFILE) in line for line in bench.log) == 1
     assert bench.conditions("reconcile") == [True]
     assert bench.status["inhibited_by"] == "not_evaluated"
     assert bench.status["faults"][0]["operation"] == "reconcile"
     assert bench.agent.account.failed_looks > 1
-    monkeypatch.setattr(daemon, "run_pass", right)
+    monkeypatch.setattr(daemon, "reconcile", right)
     bench.goes_on(2)
     assert bench.destroyed == [doomed.cookie]
     assert bench.conditions("reconcile") == [True, False]
@@ -186,7 +186,7 @@ def test_a_mistake_of_ours_ends_it(bench: Bench, monkeypatch: pytest.MonkeyPatch
     def wrong(*_arguments: object, **_keys: object) -> object:
         raise TypeError("a mistake")
 
-    monkeypatch.setattr(daemon, "run_pass", wrong)
+    monkeypatch.setattr(daemon, "reconcile", wrong)
     with pytest.raises(TypeError, match="a mistake"):
         bench.goes_on()
 

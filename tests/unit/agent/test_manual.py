@@ -20,7 +20,7 @@ from linuxnet_sockets.agent.metrics import PREFIX
 from linuxnet_sockets.agent.numbers import metrics_of
 from linuxnet_sockets.agent.state import HELD_BACK
 from linuxnet_sockets.agent.status import OVERDUE, status_of
-from linuxnet_sockets.policy import decide
+from linuxnet_sockets.policy import findings
 from tests.support.fake_machine import connection
 from tests.support.policy_documents import rule
 from tests.unit.agent.conftest import Bench
@@ -68,7 +68,7 @@ def test_every_key_of_the_status_is_told_and_no_other() -> None:
 
 
 def test_every_status_and_every_reason_is_told() -> None:
-    for status in decide.STATUSES:
+    for status in findings.STATUSES:
         assert f"  * - ``{status}``\n" in section("status.json")
     for reason in (*HELD_BACK, OVERDUE):
         assert f"\n``{reason}``" in _GUIDE

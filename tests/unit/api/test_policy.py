@@ -14,8 +14,7 @@ import pytest
 from linuxnet_sockets import api
 from linuxnet_sockets.destroy import outcomes
 from linuxnet_sockets.errors import EngineUnavailable, InputError, PolicyErrors
-from linuxnet_sockets.policy import decide, holds, model
-from linuxnet_sockets.policy import evaluate as policy_look
+from linuxnet_sockets.policy import evaluate, findings, holds, model
 from linuxnet_sockets.query.record import RECORD_KEYS
 from tests.support.fake_machine import connection
 from tests.support.policy_documents import document as written
@@ -45,12 +44,12 @@ RESULT_KEYS = {
 @pytest.fixture(autouse=True)
 def _current(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """The made-up machine has one namespace; other names lead nowhere."""
-    resolve = policy_look.resolve
+    resolve = evaluate.resolve
 
     def resolved(names: list[str], **places: Any) -> Any:
         return [target.namespace] if names == ["current"] else resolve(names, **places)
 
-    monkeypatch.setattr(policy_look, "resolve", resolved)
+    monkeypatch.setattr(evaluate, "resolve", resolved)
 
 
 def enforce(target: Target, policy: Any, **options: Any) -> Answer:
@@ -250,14 +249,14 @@ def test_an_interface_that_is_nowhere_is_told(target: Target) -> None:
 def test_what_is_odd_about_a_policy_is_a_warning(target: Target) -> None:
     (warning,) = enforce(target, written(KILL, rule("again"))).warnings
     assert warning.startswith("policy.rules[1] ")
-    assert " rules[0] " in warning
+    assert "rules[0]" in warning
 
 
 def test_more_than_can_be_kept_in_mind_is_told(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     added(target, 3)
-    monkeypatch.setattr(holds, "MOST_HOLDS", 2)
+    monkeypatch.setattr(holds, "MAX_HOLDS", 2)
     answer = enforce(target, written(KILL))
     assert answer.result["outcomes"] == {"destroyed": 2}
     assert answer.result["rules"][0]["by_status"] == {"destroy": 2, "hold": 1}
@@ -294,7 +293,7 @@ def test_all_that_it_returns_is_documented() -> None:
     # `errors` comes with a refusal, and `diff` is Ansible's own.
     assert set(documented) - {"errors", "msg"} == RESULT_KEYS
     described = text(documented["violations"]["contains"]["status"]["description"])
-    assert [status for status in decide.STATUSES if f"V({status})" not in described] == []
+    assert [status for status in findings.STATUSES if f"V({status})" not in described] == []
 
 
 def test_its_examples_are_taken(target: Target) -> None:

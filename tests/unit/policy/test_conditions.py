@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from linuxnet_sockets.errors import InputError
 from linuxnet_sockets.messages import describe
 from linuxnet_sockets.netlink.links import Address, Link
-from linuxnet_sockets.policy.conditions import Facts, KnownRoute, can_hold
-from linuxnet_sockets.policy.while_ import parse_condition
+from linuxnet_sockets.policy.conditions import NetworkState, UnicastRoute, can_hold, parse_condition
 from linuxnet_sockets.selector.prefixes import Prefix
 
 UP = 0x11043
@@ -31,14 +30,14 @@ def address(text: str, ifindex: int = 2) -> Address:
     return Address(family, socket.inet_pton(family, text), 24, ifindex, 0, 0)
 
 
-def route(text: str, *ifindexes: int, metric: int = 0, table: int = 254) -> KnownRoute:
+def route(text: str, *ifindexes: int, metric: int = 0, table: int = 254) -> UnicastRoute:
     host, _slash, length = text.partition("/")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     prefix = Prefix(socket.inet_pton(family, host), int(length))
-    return KnownRoute(prefix, frozenset(ifindexes) or None, metric, table)
+    return UnicastRoute(prefix, frozenset(ifindexes) or None, metric, table)
 
 
-FACTS = Facts(
+FACTS = NetworkState(
     [
         Link(1, "lo", 0x10049),
         Link(2, "eth0", UP),
@@ -63,7 +62,7 @@ FACTS = Facts(
 )
 
 
-def holds(condition: Any, facts: Facts = FACTS) -> bool | None:
+def holds(condition: Any, facts: NetworkState = FACTS) -> bool | None:
     return parse_condition(condition, ("while",)).holds(facts)
 
 
@@ -111,7 +110,7 @@ def test_what_is_asked_of_the_network(condition: Any, expected: bool | None) -> 
 
 
 def test_routes_that_nobody_looked_at_are_unknown() -> None:
-    facts = Facts([Link(2, "eth0", UP)], [])
+    facts = NetworkState([Link(2, "eth0", UP)], [])
     assert holds({"route": "default", "via": "eth0"}, facts) is None
 
 
@@ -265,4 +264,4 @@ def test_what_holds_somewhere_is_never_called_impossible(condition: Any) -> None
     ],
 )
 def test_it_says_itself(written: dict[str, Any], words: str) -> None:
-    assert parse_condition(written, ()).words == words
+    assert parse_condition(written, ()).text == words

@@ -1,16 +1,17 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looking at a machine through a policy, on the fake kernel."""
+"""Evaluation of policies on the fake kernel."""
 
 from __future__ import annotations
 
 import errno
 from typing import Any
 
-from linuxnet_sockets.errors import HandlerMissing, NamespaceNotFound, NetlinkError
+from linuxnet_sockets.errors import HandlerMissing, NamespaceNotFound, NetlinkError, NotEvaluated
 from linuxnet_sockets.host.namespaces import Namespace
-from linuxnet_sockets.policy.evaluate import Judgement, Unseen, Violation, judge, look_at_all
+from linuxnet_sockets.policy.evaluate import evaluate, evaluate_all
+from linuxnet_sockets.policy.findings import Evaluation, Violation
 from linuxnet_sockets.policy.model import Policy
 from linuxnet_sockets.policy.parse import parse_policy
 from linuxnet_sockets.sockets.session import NamespaceSession
@@ -32,20 +33,20 @@ def of(machine: Machine, *rules: Any, **keys: Any) -> Policy:
     return parse_policy(document(*rules, **keys), names=machine.host, files=None)
 
 
-def judged(machine: Machine, policy: Policy, **keys: Any) -> Judgement:
+def evaluated(machine: Machine, policy: Policy, **keys: Any) -> Evaluation:
     with NamespaceSession(machine.host, machine.namespace) as session:
-        return judge(session, policy, **keys)
+        return evaluate(session, policy, **keys)
 
 
-def cookies(judgement: Judgement) -> list[tuple[str, int]]:
-    return [(each.rule.name, each.socket.cookie) for each in judgement.violations]
+def cookies(evaluation: Evaluation) -> list[tuple[str, int]]:
+    return [(each.rule.name, each.socket.cookie) for each in evaluation.violations]
 
 
-def test_what_matches_while_the_condition_holds_violates(machine: Machine) -> None:
+def test_matching_sockets_violate(machine: Machine) -> None:
     one, other = rule("one"), rule("other", match={"remote_port": 80})
     first = machine.add(connection())
     second = machine.add(connection(local_port=40_001, remote_port=80))
-    found = judged(machine, of(machine, one, other))
+    found = evaluated(machine, of(machine, one, other))
     assert cookies(found) == [
         ("one", first.cookie),
         ("one", second.cookie),
@@ -55,32 +56,32 @@ def test_what_matches_while_the_condition_holds_violates(machine: Machine) -> No
     assert (found.missing, found.failed, found.unlisted) == ({}, {}, frozenset())
 
 
-def test_while_is_asked_of_the_interfaces_of_the_look(machine: Machine) -> None:
+def test_condition_uses_links_of_snapshot(machine: Machine) -> None:
     policy = of(machine, VPN)
     bypassing = machine.add(connection())
     link = machine.sockets.link(4, "wg0", "10.8.0.2/24", flags=DOWN)
     machine.add(connection("10.8.0.2", 40_002))
-    found = judged(machine, policy)
+    found = evaluated(machine, policy)
     assert cookies(found) == []
     assert found.conditions == {"vpn": False}
     link.flags = UP
-    assert cookies(judged(machine, policy)) == [("vpn", bypassing.cookie)]
+    assert cookies(evaluated(machine, policy)) == [("vpn", bypassing.cookie)]
 
 
-def test_a_misspelt_interface_is_said_and_matches_nothing(machine: Machine) -> None:
+def test_missing_interface_is_reported_and_matches_nothing(machine: Machine) -> None:
     machine.add(connection())
-    found = judged(machine, of(machine, VPN, rule("b", match=VPN["match"])))
+    found = evaluated(machine, of(machine, VPN, rule("b", match=VPN["match"])))
     assert cookies(found) == []
     assert found.conditions == {"vpn": None, "b": True}
     assert found.missing == {"vpn": ("wg0",), "b": ("wg0",)}
 
 
-def test_routes_are_looked_at_where_a_condition_asks_for_them(machine: Machine) -> None:
+def test_route_condition_loads_routes(machine: Machine) -> None:
     policy = of(machine, rule(while_={"route": "default", "via": "eth0"}))
     machine.add(connection())
-    assert judged(machine, policy).conditions == {"a-rule": False}
+    assert evaluated(machine, policy).conditions == {"a-rule": False}
     machine.sockets.routes.append(default_route(machine, "eth0"))
-    assert len(judged(machine, policy).violations) == 1
+    assert len(evaluated(machine, policy).violations) == 1
 
 
 def default_route(machine: Machine, name: str) -> FakeRoute:
@@ -88,25 +89,25 @@ def default_route(machine: Machine, name: str) -> FakeRoute:
     return FakeRoute("0.0.0.0/0", ((index, "192.0.2.126"),))
 
 
-def test_what_stranded_means_is_evidence(machine: Machine) -> None:
+def test_evidence_names_stranded_verdict(machine: Machine) -> None:
     policy = of(machine, rule("gone", match={"stranded": ["address_gone", "unroutable"]}))
     machine.add(connection("192.0.2.77"))
     machine.sockets.routes.append(default_route(machine, "eth0"))
-    (only,) = judged(machine, policy).violations
+    (only,) = evaluated(machine, policy).violations
     assert only.evidence == ("stranded: address_gone",)
 
 
-def test_of_alternatives_only_those_that_hold_are_evidence(machine: Machine) -> None:
+def test_evidence_names_only_verdicts_that_hold(machine: Machine) -> None:
     alternatives = [{"stranded": "address_gone"}, {"stranded": "unroutable"}]
     together = {"remote_port": 443, "stranded": "address_gone"}
     policy = of(machine, rule("any", match={"any": alternatives}), rule("all", match=together))
     machine.add(connection("192.0.2.77"))
     machine.sockets.routes.append(default_route(machine, "eth0"))
-    found = judged(machine, policy).violations
+    found = evaluated(machine, policy).violations
     assert [each.evidence for each in found] == [("stranded: address_gone",)] * 2
 
 
-def test_what_holds_of_the_network_is_evidence_where_no_verdict_is(machine: Machine) -> None:
+def test_evidence_without_verdict_is_the_condition(machine: Machine) -> None:
     up = {"interface": "eth0", "is": "up"}
     policy = of(
         machine,
@@ -116,7 +117,7 @@ def test_what_holds_of_the_network_is_evidence_where_no_verdict_is(machine: Mach
     )
     machine.add(connection("192.0.2.77"))
     machine.sockets.routes.append(default_route(machine, "eth0"))
-    found = judged(machine, policy).violations
+    found = evaluated(machine, policy).violations
     assert {each.rule.name: each.evidence for each in found} == {
         "while": ("while: interface eth0 is up",),
         "verdict": ("stranded: address_gone",),
@@ -124,52 +125,54 @@ def test_what_holds_of_the_network_is_evidence_where_no_verdict_is(machine: Mach
     }
 
 
-def test_the_guard_is_asked_about_what_may_be_destroyed(machine: Machine) -> None:
+def test_guard_is_evaluated_for_action_destroy_only(machine: Machine) -> None:
     policy = of(
         machine, rule("kill"), rule("tell", action="report", match={"remote_port": "1-5000"})
     )
     held = machine.add(connection())
     machine.add(connection(local_port=40_001, remote_port=4505))
-    found = judged(machine, policy)
-    assert [(each.rule.name, each.guarded) for each in found.violations] == [
+    found = evaluated(machine, policy)
+    assert [(each.rule.name, each.guard_checked) for each in found.violations] == [
         ("kill", True),
         ("kill", True),
         ("tell", False),
         ("tell", False),
     ]
-    protected = {each.socket.cookie: each.protected for each in found.violations if each.guarded}
+    protected = {
+        each.socket.cookie: each.protected_by for each in found.violations if each.guard_checked
+    }
     assert protected.pop(held.cookie) is None
     (reason,) = protected.values()
     assert reason is not None
     assert reason.rule == "control_connection"
-    # Whoever is to be destroyed is logged with who holds it.
+    # The journal names the owner of each destroyed socket.
     assert found.violations[0].socket.processes
 
 
-def test_the_guard_is_not_asked_in_vain(machine: Machine) -> None:
+def test_guard_is_not_evaluated_if_not_needed(machine: Machine) -> None:
     machine.add(connection())
-    found = judged(machine, of(machine, rule()), guarded=lambda _violation: False)
-    assert [each.guarded for each in found.violations] == [False]
+    found = evaluated(machine, of(machine, rule()), needs_guard=lambda _violation: False)
+    assert [each.guard_checked for each in found.violations] == [False]
 
 
-def test_one_rule_that_cannot_be_looked_at_does_not_hide_the_others(machine: Machine) -> None:
+def test_failed_rule_does_not_affect_others(machine: Machine) -> None:
     machine.kernel.abilities.handlers = frozenset({TCP})
     kept = machine.add(connection())
     policy = of(
         machine, rule("both", match={"protocol": ["tcp", "udp"], "remote_port": 443}), rule()
     )
-    found = judged(machine, policy)
+    found = evaluated(machine, policy)
     assert cookies(found) == [("a-rule", kept.cookie)]
     assert isinstance(found.failed["both"], HandlerMissing)
     assert found.unlisted == {"udp"}
     machine.kernel.abilities.handlers = frozenset({TCP, UDP})
-    assert len(judged(machine, policy).violations) == 2
+    assert len(evaluated(machine, policy).violations) == 2
 
 
-def test_what_was_in_order_by_the_time_of_the_second_look_does_not_violate(
+def test_address_added_during_dump_ends_violation(
     machine: Machine,
 ) -> None:
-    """The address comes to an interface while it is looked at: nothing is judged by the old one."""
+    """An address moves to another interface between the dumps of addresses and sockets."""
     policy = of(machine, rule(match={"remote_port": 443, "not": {"local": "interface:eth1"}}))
     machine.add(connection(SECOND_LOCAL))
     moved = machine.add(connection("192.0.2.200"))
@@ -178,60 +181,59 @@ def test_what_was_in_order_by_the_time_of_the_second_look_does_not_violate(
 
     def hook(kind: int, payload: bytes) -> None:
         asked.append(kind)
-        # The dump of the sockets: the addresses were asked for before it. To rtnetlink the number
-        # is RTM_GETLINK, whose request is short.
+        # 18 is TCPDIAG_GETSOCK, and RTM_GETLINK with a shorter payload. The dump of sockets follows
+        # the dump of addresses.
         if kind == 18 and len(payload) >= 60:
             machine.sockets.before_request = None
             (eth1,) = [link for link in machine.sockets.links if link.name == "eth1"]
             machine.sockets.addresses.append(FakeAddress("192.0.2.200", 25, eth1.index))
 
     machine.sockets.before_request = hook
-    found = judged(machine, policy)
+    found = evaluated(machine, policy)
     assert asked
     assert [cookie for _rule, cookie in cookies(found)] == [stays.cookie]
     assert moved.cookie not in [cookie for _rule, cookie in cookies(found)]
 
 
-def test_every_namespace_is_looked_at_and_one_that_is_not_there_is_unseen(
-    machine: Machine, spaces: dict[str, Namespace]
-) -> None:
+def test_unknown_namespace_is_not_evaluated(machine: Machine, spaces: dict[str, Namespace]) -> None:
     policy = of(machine, rule(), namespaces=["no-such-namespace", *spaces])
     machine.add(connection())
-    gone, seen = look_at_all(machine.host, policy)
-    assert isinstance(gone, Unseen)
+    gone, seen = evaluate_all(machine.host, policy)
+    assert isinstance(gone, NotEvaluated)
     assert isinstance(gone.error, NamespaceNotFound)
-    assert (gone.label, gone.identity) == ("no-such-namespace", None)
-    assert isinstance(seen, Judgement)
+    assert (gone.namespace, gone.identity) == ("no-such-namespace", None)
+    assert isinstance(seen, Evaluation)
     assert len(seen.violations) == 1
 
 
-def test_a_namespace_that_does_not_answer_is_unseen(
+def test_namespace_with_failing_dumps_is_not_evaluated(
     machine: Machine, spaces: dict[str, Namespace]
 ) -> None:
     def refuse(kind: int, _payload: bytes) -> None:
         raise NetlinkError(f"answer {kind}", errno.EIO)
 
     machine.sockets.before_request = refuse
-    (look,) = look_at_all(machine.host, of(machine, VPN))
-    assert isinstance(look, Unseen)
-    assert look.identity == spaces["current"].identity
+    (result,) = evaluate_all(machine.host, of(machine, VPN))
+    assert isinstance(result, NotEvaluated)
+    assert result.identity == spaces["current"].identity
 
 
-def test_a_namespace_that_is_found_and_then_gone_is_left_out(
+def test_namespace_that_vanishes_is_left_out_of_all(
     machine: Machine, spaces: dict[str, Namespace]
 ) -> None:
+    """A namespace named explicitly is NotEvaluated instead."""
     spaces["gone"] = Namespace("gone", "/run/netns/gone", (4, 4711))
-    by_all = look_at_all(machine.host, of(machine, VPN, namespaces=["all"]))
-    assert [look.namespace.name for look in by_all if isinstance(look, Judgement)] == ["current"]
+    by_all = evaluate_all(machine.host, of(machine, VPN, namespaces=["all"]))
+    assert [each.namespace.name for each in by_all if isinstance(each, Evaluation)] == ["current"]
     assert len(by_all) == 1
-    by_name = look_at_all(machine.host, of(machine, VPN, namespaces=["gone"]))
-    assert [type(look) for look in by_name] == [Unseen]
+    by_name = evaluate_all(machine.host, of(machine, VPN, namespaces=["gone"]))
+    assert [type(each) for each in by_name] == [NotEvaluated]
 
 
-def test_what_is_in_order_by_the_time_the_guard_has_answered_does_not_violate(
+def test_address_added_during_guard_ends_violation(
     machine: Machine,
 ) -> None:
-    """The guard walks over the processes, and that may take its time."""
+    """The guard walks over all processes, so the network may change meanwhile."""
     policy = of(machine, rule(match={"remote_port": 443, "not": {"local": "interface:eth1"}}))
     machine.add(connection(SECOND_LOCAL))
     moved = machine.add(connection("192.0.2.200"))
@@ -239,38 +241,38 @@ def test_what_is_in_order_by_the_time_the_guard_has_answered_does_not_violate(
     (eth1,) = [link for link in machine.sockets.links if link.name == "eth1"]
     asked: list[int] = []
 
-    def guarded(violation: Violation) -> bool:
+    def needs_guard(violation: Violation) -> bool:
         if not asked:
             machine.sockets.addresses.append(FakeAddress("192.0.2.200", 25, eth1.index))
         asked.append(violation.socket.cookie)
         return True
 
-    found = judged(machine, policy, guarded=guarded)
+    found = evaluated(machine, policy, needs_guard=needs_guard)
     assert asked == [moved.cookie, stays.cookie, stays.cookie]
-    assert [(each.socket.cookie, each.guarded) for each in found.violations] == [
+    assert [(each.socket.cookie, each.guard_checked) for each in found.violations] == [
         (stays.cookie, True)
     ]
 
 
-def test_a_condition_that_ended_meanwhile_ends_its_violations(machine: Machine) -> None:
-    """A route is gone, and neither an interface nor an address has changed with it."""
+def test_condition_that_ends_during_guard_ends_violations(machine: Machine) -> None:
+    """A route is removed; links and addresses stay the same."""
     policy = of(machine, rule("kill", while_={"route": "default", "via": "eth0"}), rule("always"))
     only = machine.add(connection())
     machine.sockets.routes.append(default_route(machine, "eth0"))
 
-    def guarded(_violation: Violation) -> bool:
+    def needs_guard(_violation: Violation) -> bool:
         machine.sockets.routes[:] = [
             each for each in machine.sockets.routes if each.destination != "0.0.0.0/0"
         ]
         return True
 
-    found = judged(machine, policy, guarded=guarded)
+    found = evaluated(machine, policy, needs_guard=needs_guard)
     assert cookies(found) == [("always", only.cookie)]
     assert found.conditions == {"kill": False, "always": True}
 
 
-def test_a_large_table_is_passed_over(machine: Machine) -> None:
-    """Only routes to the prefixes that a policy asks for are looked at."""
+def test_only_routes_of_conditions_are_loaded(machine: Machine) -> None:
+    """Routes to other prefixes do not affect the conditions."""
     policy = of(
         machine,
         rule("wide", while_={"route": "default", "via": "eth0"}),
@@ -281,4 +283,4 @@ def test_a_large_table_is_passed_over(machine: Machine) -> None:
         FakeRoute("10.0.0.0/8", ((eth0, "192.0.2.126"),)),
         FakeRoute("11.0.0.0/8", ((eth0, "192.0.2.126"),)),
     ]
-    assert judged(machine, policy).conditions == {"wide": False, "narrow": True}
+    assert evaluated(machine, policy).conditions == {"wide": False, "narrow": True}

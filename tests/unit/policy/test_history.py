@@ -1,11 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Thousands of histories: whatever happens, the engine destroys nothing that it may not.
+"""Stateful test of the Decider: no history of events makes it destroy a socket it must not.
 
-Sockets come to violate rules and cease to, looks fail, events are lost (no look is made), the
-machine sleeps, the agent restarts, reads its policy again, takes another one, is paused. Beside the
-engine an account is kept of each look, and what the engine decides is held against that.
+Sockets start and cease to violate rules, evaluations fail, events are lost (no evaluation), the
+host suspends, the agent restarts, reloads the same or another policy, or is paused. The test
+records every evaluation, and checks each decision against these records.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from hypothesis.stateful import (
 )
 
 from linuxnet_sockets.destroy.outcomes import Result
-from linuxnet_sockets.policy.budget import Kept
-from linuxnet_sockets.policy.decide import Decision, Enforced, Engine
-from linuxnet_sockets.policy.evaluate import Judgement, Unseen
+from linuxnet_sockets.errors import NotEvaluated
+from linuxnet_sockets.policy.budget import BudgetSnapshot
+from linuxnet_sockets.policy.decide import Decider
+from linuxnet_sockets.policy.findings import Decision, Evaluation, ViolationResult
 from tests.support import policy_documents as policies
-from tests.unit.policy.looks import HERE, THERE, Place, decoded, look, unseen
+from tests.unit.policy.evaluations import HERE, THERE, Place, decoded, evaluation, not_evaluated
 
 PLACES = (HERE, THERE)
 HOLDS = {"at-once": 0, "soon": 1_000, "later": 3_000, "watch": 500}
@@ -43,9 +44,8 @@ COOKIES = st.integers(1, 3)
 PlacedSocket = tuple[Place, int]
 
 
-class Seen(NamedTuple):
-    """One look at one namespace, by its rules. None: it could not be made, or nothing is known of
-    the time before it."""
+class Recorded(NamedTuple):
+    """One evaluation of one namespace. violating: cookies by rule; None: a gap."""
 
     began_ms: int
     ended_ms: int
@@ -58,7 +58,7 @@ class History(RuleBasedStateMachine):
         self.now_ms = 1_000_000
         self.violating: set[tuple[str, PlacedSocket]] = set()
         self.protected: set[PlacedSocket] = set()
-        self.accounts: dict[Place, list[Seen]] = {}
+        self.records: dict[Place, list[Recorded]] = {}
         self.destroyed: list[tuple[int, int]] = []
         self.decision: Decision | None = None
 
@@ -67,7 +67,7 @@ class History(RuleBasedStateMachine):
         limits = {"max_sockets": most, "per": "5s", "on_excess": on_excess}
         self.port, self.limits = 4, limits
         self._read()
-        self.kept = Kept()
+        self.saved = BudgetSnapshot()
         self._start()
         self._forget()
 
@@ -76,32 +76,30 @@ class History(RuleBasedStateMachine):
         self.policy = policies.policy(*RULES[:-1], changed, limits=self.limits)
 
     def _start(self) -> None:
-        self.engine = Engine(
-            self.policy, longest_gap_ms=20_000, kept=self.kept, keep=self._write_down
-        )
+        self.decider = Decider(self.policy, max_gap_ms=20_000, budget=self.saved, save=self._save)
 
-    def _write_down(self, kept: Kept) -> None:
-        self.kept = kept
+    def _save(self, budget: BudgetSnapshot) -> None:
+        self.saved = budget
 
     def _forget(self) -> None:
-        self.accounts = {place: [] for place in PLACES}
+        self.records = {place: [] for place in PLACES}
 
     def _forget_rule(self, name: str) -> None:
-        for account in self.accounts.values():
-            for seen in account:
+        for record in self.records.values():
+            for seen in record:
                 if seen.violating is not None:
                     seen.violating[name] = set()
 
-    # What happens.
+    # Events.
 
     @rule(what=st.sampled_from(["restart", "reload", "change", "sleep", "protect"]), data=st.data())
-    def now_and_then(self, what: str, data: st.DataObject) -> None:
+    def other_event(self, what: str, data: st.DataObject) -> None:
         if what == "protect":
             self.protected ^= {(data.draw(st.sampled_from(PLACES)), data.draw(COOKIES))}
         elif what == "sleep":
-            self.engine.interrupted()
-            for account in self.accounts.values():
-                account.append(Seen(self.now_ms, self.now_ms, None))
+            self.decider.mark_gap()
+            for record in self.records.values():
+                record.append(Recorded(self.now_ms, self.now_ms, None))
         elif what == "restart":
             self._forget()
             self._start()
@@ -110,7 +108,7 @@ class History(RuleBasedStateMachine):
                 self.port += 1
                 self._forget_rule("soon")
             self._read()
-            self.engine.reload(self.policy)
+            self.decider.reload(self.policy)
 
     @rule(
         names=st.sets(st.sampled_from(list(HOLDS)), min_size=1, max_size=2),
@@ -118,9 +116,7 @@ class History(RuleBasedStateMachine):
         cookies=st.sets(COOKIES, min_size=1, max_size=2),
         later_ms=st.sampled_from([0, 1, 500, 1_000]),
     )
-    def an_event_is_lost(
-        self, names: set[str], place: Place, cookies: set[int], later_ms: int
-    ) -> None:
+    def lost_event(self, names: set[str], place: Place, cookies: set[int], later_ms: int) -> None:
         self._flap(names, place, cookies)
         self.now_ms += later_ms
 
@@ -133,46 +129,48 @@ class History(RuleBasedStateMachine):
         cookies=st.sets(COOKIES, max_size=2),
         later_ms=st.sampled_from([0, 1, 499, 500, 500, 999, 1_000, 3_000, 30_000]),
         failing=st.sampled_from([*[()] * 6, (HERE,), (THERE,)]),
-        took_ms=st.sampled_from([0, 0, 0, 7, 400]),
+        duration_ms=st.sampled_from([0, 0, 0, 7, 400]),
         outcome=st.sampled_from(["destroyed", "destroyed", "survived", "already_gone", "busy"]),
-        withheld=st.sampled_from([None, None, None, "paused"]),
+        inhibited_by=st.sampled_from([None, None, None, "paused"]),
     )
-    def an_event(
+    def event(
         self,
         names: set[str],
         place: Place,
         cookies: set[int],
         later_ms: int,
         failing: tuple[Place, ...],
-        took_ms: int,
+        duration_ms: int,
         outcome: str,
-        withheld: str | None,
+        inhibited_by: str | None,
     ) -> None:
-        """Some sockets come to violate, or cease to, and it is looked at once or after a while."""
+        """Sockets start or cease to violate; a pass follows, at once or later."""
         self._flap(names, place, cookies)
         self.now_ms += later_ms
-        self._pass(set(failing), took_ms, outcome, withheld)
+        self._pass(set(failing), duration_ms, outcome, inhibited_by)
 
-    @precondition(lambda self: self.decision is not None and self.decision.next_ms is not None)
+    @precondition(lambda self: self.decision is not None and self.decision.next_pass_ms is not None)
     @rule(outcome=st.sampled_from(["destroyed", "survived"]))
-    def it_wakes_by_itself(self, outcome: str) -> None:
+    def next_pass_ms_arrives(self, outcome: str) -> None:
         assert self.decision is not None
-        assert self.decision.next_ms is not None
-        self.now_ms = max(self.now_ms, self.decision.next_ms)
+        assert self.decision.next_pass_ms is not None
+        self.now_ms = max(self.now_ms, self.decision.next_pass_ms)
         self._pass(set(), 0, outcome, None)
 
-    # What the engine makes of it.
+    # Passes.
 
-    def _looks(self, failing: set[Place], took_ms: int) -> list[Judgement | Unseen]:
-        looks: list[Judgement | Unseen] = []
+    def _evaluations(
+        self, failing: set[Place], duration_ms: int
+    ) -> list[Evaluation | NotEvaluated]:
+        evaluations: list[Evaluation | NotEvaluated] = []
         for place in PLACES:
-            account = self.accounts[place]
+            record = self.records[place]
             if place in failing:
-                looks.append(unseen(place))
-                account.append(Seen(self.now_ms, self.now_ms, None))
+                evaluations.append(not_evaluated(place))
+                record.append(Recorded(self.now_ms, self.now_ms, None))
                 continue
-            if account and self.now_ms - account[-1].ended_ms > 20_000:
-                account.append(Seen(self.now_ms, self.now_ms, None))
+            if record and self.now_ms - record[-1].ended_ms > 20_000:
+                record.append(Recorded(self.now_ms, self.now_ms, None))
             seen = {
                 name: {each for at, (where, each) in self.violating if (at, where) == (name, place)}
                 for name in HOLDS
@@ -182,56 +180,67 @@ class History(RuleBasedStateMachine):
                 for name, cookies in seen.items()
             }
             protected = {each: "kernel" for where, each in self.protected if where is place}
-            looks.append(
-                look(self.policy, self.now_ms, sockets, place, took_ms=took_ms, protected=protected)
+            evaluations.append(
+                evaluation(
+                    self.policy,
+                    self.now_ms,
+                    sockets,
+                    place,
+                    duration_ms=duration_ms,
+                    protected=protected,
+                )
             )
-            account.append(Seen(self.now_ms, self.now_ms + took_ms, seen))
-        return looks
+            record.append(Recorded(self.now_ms, self.now_ms + duration_ms, seen))
+        return evaluations
 
-    def _pass(self, failing: set[Place], took_ms: int, outcome: str, withheld: str | None) -> None:
-        self.engine.see(self._looks(failing, took_ms))
-        self.now_ms += took_ms
-        self.decision = self.engine.decide(self.now_ms, withheld=withheld)
-        self._check(self.decision, failing, withheld)
-        done: list[Enforced] = []
-        for violation in self.decision.destroy:
-            done.append(Enforced(violation, Result(violation.socket, outcome)))
+    def _pass(
+        self, failing: set[Place], duration_ms: int, outcome: str, inhibited_by: str | None
+    ) -> None:
+        self.decider.observe(self._evaluations(failing, duration_ms))
+        self.now_ms += duration_ms
+        self.decision = self.decider.decide(self.now_ms, inhibited_by=inhibited_by)
+        self._check(self.decision, failing, inhibited_by)
+        results: list[ViolationResult] = []
+        for violation in self.decision.to_destroy:
+            results.append(ViolationResult(violation, Result(violation.socket, outcome)))
             if outcome in ("destroyed", "already_gone"):
                 socket = self._socket(violation)
                 self.violating = {each for each in self.violating if each[1] != socket}
         if outcome in ("destroyed", "survived"):
-            self.destroyed.append((self.now_ms, len(done)))
-        self.engine.done(done, self.now_ms)
+            self.destroyed.append((self.now_ms, len(results)))
+        self.decider.record_results(results, self.now_ms)
 
     def _socket(self, violation: Any) -> PlacedSocket:
         snapshot = violation.socket.snapshot
         return snapshot, violation.socket.cookie
 
-    def _check(self, decision: Decision, failing: set[Place], withheld: str | None) -> None:
-        destroyed = [self._socket(each) for each in decision.destroy]
+    def _check(self, decision: Decision, failing: set[Place], inhibited_by: str | None) -> None:
+        destroyed = [self._socket(each) for each in decision.to_destroy]
         assert len(set(destroyed)) == len(destroyed)
-        if withheld is not None:
+        if inhibited_by is not None:
             assert destroyed == []
-        for violation in decision.destroy:
+        for violation in decision.to_destroy:
             place, cookie = self._socket(violation)
             name = violation.rule.name
             assert (name, (place, cookie)) in self.violating
             assert (place, cookie) not in self.protected
             assert place not in failing
             assert name != "watch"
-            assert self._violated_ms(name, place, cookie) >= HOLDS[name]
+            assert self._recorded_hold_ms(name, place, cookie) >= HOLDS[name]
             earlier = [each for each in HOLDS_IN_ORDER if each != "watch"]
             for other in earlier[: earlier.index(name)]:
                 if (other, (place, cookie)) in self.violating:
-                    assert self._violated_ms(other, place, cookie) < HOLDS[other]
-        if self.policy.limits.on_excess == "refuse" and decision.excess is not None:
+                    assert self._recorded_hold_ms(other, place, cookie) < HOLDS[other]
+        if self.policy.limits.on_excess == "refuse" and decision.budget_exceeded is not None:
             assert destroyed == []
 
-    def _violated_ms(self, name: str, place: Place, cookie: int) -> int:
-        """For how long up to the last look, as it was seen: from the end of the first to the begin
-        of the last of looks that show it one after the other."""
-        stretches: list[list[Seen]] = [[]]
-        for seen in reversed(self.accounts[place]):
+    def _recorded_hold_ms(self, name: str, place: Place, cookie: int) -> int:
+        """How long the socket has violated the rule, according to the records.
+
+        From the end of the first to the start of the last of consecutive evaluations that show it.
+        """
+        stretches: list[list[Recorded]] = [[]]
+        for seen in reversed(self.records[place]):
             if seen.violating is None:
                 stretches.append([])
             elif cookie in seen.violating[name]:
@@ -243,13 +252,13 @@ class History(RuleBasedStateMachine):
         )
 
     @invariant()
-    def no_stretch_of_time_sees_more_destroyed_than_the_limit(self) -> None:
+    def budget_holds_for_every_window(self) -> None:
         for at, _count in self.destroyed:
             within = [count for when, count in self.destroyed if at <= when < at + PER_MS]
             assert sum(within) <= self.policy.limits.max_sockets
 
     def teardown(self) -> None:
-        """When nothing happens any more, everything that violates, and may go, goes."""
+        """Without further events, every violation that may be destroyed is destroyed."""
         if not hasattr(self, "policy"):
             return
         limits = self.policy.limits
@@ -257,12 +266,12 @@ class History(RuleBasedStateMachine):
         for _turn in range(200):
             self._pass(set(), 0, "destroyed", None)
             assert self.decision is not None
-            if self.decision.next_ms is None:
+            if self.decision.next_pass_ms is None:
                 break
-            assert self.decision.next_ms > self.now_ms
-            self.now_ms = self.decision.next_ms
+            assert self.decision.next_pass_ms > self.now_ms
+            self.now_ms = self.decision.next_pass_ms
         else:
-            raise AssertionError("it never comes to rest")
+            raise AssertionError("next_pass_ms is set in every pass")
         left = {
             socket
             for name, socket in self.violating

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 
 from linuxnet_sockets.errors import InputError, PolicyErrors
 from linuxnet_sockets.messages import path_text, warning_text
-from linuxnet_sockets.policy.satisfiability import satisfiable, says_which
+from linuxnet_sockets.policy.satisfiability import names_specific_sockets, satisfiable
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.selector.tree import Node
 from tests.support.generated_selectors import selectors, sockets
@@ -118,7 +118,7 @@ def test_protocol_and_family_do_not_say_which(match: Any) -> None:
     ],
 )
 def test_what_says_which_sockets_are_meant_is_taken(match: Any) -> None:
-    assert says_which(tree(match))
+    assert names_specific_sockets(tree(match))
     policy(rule(match=match))
 
 

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from linuxnet_sockets.policy import backoff, model
+from linuxnet_sockets.policy.conditions import parse_condition
 from linuxnet_sockets.policy.parse import parse_policy
 from linuxnet_sockets.policy.schema.policy import SCHEMA
-from linuxnet_sockets.policy.while_ import parse_condition
 from tests.support.policy_documents import People
 
 _PAGE = Path(__file__).parents[3] / "docs" / "docsite" / "rst" / "policy.rst"
@@ -48,7 +48,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert model.DEFAULT_HOLD_MS == 2_000
     assert "``2s``" in _TEXT
     assert (model.DEFAULT_PER_MS, model.MODES[0]) == (60_000, "enforce")
-    assert (backoff.FREE_ROUNDS, backoff.LONGEST_MS) == (3, 300_000)
+    assert (backoff.FREE_ATTEMPTS, backoff.MAX_DELAY_MS) == (3, 300_000)
     words = " ".join(_TEXT.split())
     for number in ("third", "five minutes", "ten minutes"):
         assert number in words

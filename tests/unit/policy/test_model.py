@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from linuxnet_sockets.policy.model import rules_equal
 from linuxnet_sockets.policy.parse import parse_policy
-from linuxnet_sockets.policy.same import same_rule
 from tests.support.policy_documents import People, document, policy, rule
 
 RULES: list[dict[str, Any]] = [
@@ -37,9 +37,9 @@ def test_each_is_the_same_as_itself_and_as_no_other(one: int) -> None:
     # It stands elsewhere, and was used meanwhile.
     second = policy(rule("before"), RULES[one]).rules[1]
     assert second.match.root is not first.match.root
-    assert same_rule(first, second)
+    assert rules_equal(first, second)
     for other in (RULES[each] for each in range(len(RULES)) if each != one):
-        assert not same_rule(first, policy(other).rules[0])
+        assert not rules_equal(first, policy(other).rules[0])
 
 
 def test_a_name_that_stands_for_another_user_is_another_rule() -> None:
@@ -49,8 +49,8 @@ def test_a_name_that_stands_for_another_user_is_another_rule() -> None:
 
     text = document(rule(match={"user": "alice"}))
     before = parse_policy(text, names=People(), files=None).rules[0]
-    assert same_rule(before, parse_policy(text, names=People(), files=None).rules[0])
-    assert not same_rule(before, parse_policy(text, names=Others(), files=None).rules[0])
+    assert rules_equal(before, parse_policy(text, names=People(), files=None).rules[0])
+    assert not rules_equal(before, parse_policy(text, names=Others(), files=None).rules[0])
 
 
 def test_the_deepest_rule_that_can_be_read_can_be_compared() -> None:
@@ -58,4 +58,4 @@ def test_the_deepest_rule_that_can_be_read_can_be_compared() -> None:
     for _each in range(30):
         match = {"not": match}
     one, other = (policy(rule(match={"all": [match]})).rules[0] for _each in range(2))
-    assert same_rule(one, other)
+    assert rules_equal(one, other)

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Policies carried out on the fake kernel."""
+"""Reconcile passes on the fake kernel."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ import pytest
 
 from linuxnet_sockets.errors import EngineUnavailable, NetlinkError
 from linuxnet_sockets.host.namespaces import Namespace
-from linuxnet_sockets.policy.decide import Engine
+from linuxnet_sockets.policy.decide import Decider
 from linuxnet_sockets.policy.model import Policy
 from linuxnet_sockets.policy.parse import parse_policy
-from linuxnet_sockets.policy.reconcile import Pass, enforce_once, run_pass
+from linuxnet_sockets.policy.reconcile import (
+    PassOptions,
+    ReconcileResult,
+    reconcile,
+    reconcile_once,
+)
 from tests.support.destroy_calls import cookies_asked_for, when_destroying
 from tests.support.fake_kernel import FakeNetlinkSocket, FakeSocket
 from tests.support.fake_machine import LOCAL, Machine, connection
@@ -30,83 +35,84 @@ def of(machine: Machine, *rules: Any, **keys: Any) -> Policy:
     return parse_policy(document(*rules, **keys), names=machine.host, files=None)
 
 
-def outcomes_of(one: Pass) -> dict[int, str]:
-    return {each.violation.socket.cookie: each.result.outcome for each in one.done}
+def outcomes_of(result: ReconcileResult) -> dict[int, str]:
+    return {each.violation.socket.cookie: each.result.outcome for each in result.results}
 
 
-def statuses(one: Pass) -> dict[int, str]:
-    return {each.violation.socket.cookie: each.status for each in one.decision.findings}
+def statuses(result: ReconcileResult) -> dict[int, str]:
+    return {each.violation.socket.cookie: each.status for each in result.decision.findings}
 
 
-def a_pass(machine: Machine, policy: Policy, **keys: Any) -> Pass:
-    return run_pass(machine.host, policy, Engine(policy), **keys)
+def run_pass(machine: Machine, policy: Policy, **options: Any) -> ReconcileResult:
+    return reconcile(machine.host, Decider(policy), PassOptions(**options))
 
 
 # One pass.
 
 
-def test_what_violates_is_destroyed_and_nothing_else(machine: Machine) -> None:
-    doomed = [machine.add(connection(local_port=port)).cookie for port in (1, 2, 3)]
+def test_only_violations_are_destroyed(machine: Machine) -> None:
+    expected = [machine.add(connection(local_port=port)).cookie for port in (1, 2, 3)]
     protected = machine.add(connection(remote_port=4505)).cookie
     machine.add(connection(remote="203.0.113.9"))
-    one = a_pass(machine, of(machine, AT_ONCE))
-    assert outcomes_of(one) == dict.fromkeys(doomed, "destroyed")
-    assert sorted(machine.sockets.destroyed) == doomed
-    assert statuses(one)[protected] == "protected"
-    assert len(statuses(one)) == 4
-    assert one.not_evaluated == ()
+    result = run_pass(machine, of(machine, AT_ONCE))
+    assert outcomes_of(result) == dict.fromkeys(expected, "destroyed")
+    assert sorted(machine.sockets.destroyed) == expected
+    assert statuses(result)[protected] == "protected"
+    assert len(statuses(result)) == 4
+    assert result.not_evaluated == ()
 
 
-def test_check_mode_touches_nothing_and_predicts(machine: Machine) -> None:
-    doomed = machine.add(connection()).cookie
+def test_check_mode_predicts_outcomes(machine: Machine) -> None:
+    expected = machine.add(connection()).cookie
     stubborn = machine.add(connection(local_port=2, errno=errno.EPERM)).cookie
     policy = of(machine, AT_ONCE)
-    predicted = a_pass(machine, policy, check=True)
+    predicted = run_pass(machine, policy, check=True)
     assert not any(cookies_asked_for(machine.sockets))
-    assert outcomes_of(predicted)[doomed] == "destroyed"
-    assert outcomes_of(a_pass(machine, policy)) == {doomed: "destroyed", stubborn: "not_permitted"}
+    assert outcomes_of(predicted)[expected] == "destroyed"
+    assert outcomes_of(run_pass(machine, policy)) == {
+        expected: "destroyed",
+        stubborn: "not_permitted",
+    }
 
 
-@pytest.mark.parametrize("withheld", ["paused", "unconfirmed"])
-def test_what_is_withheld_is_left_alone(machine: Machine, withheld: str) -> None:
+@pytest.mark.parametrize("inhibited_by", ["paused", "unconfirmed"])
+def test_inhibited_pass_destroys_nothing(machine: Machine, inhibited_by: str) -> None:
     cookie = machine.add(connection()).cookie
-    one = a_pass(machine, of(machine, AT_ONCE), withheld=withheld)
-    assert statuses(one) == {cookie: "inhibited"}
-    assert one.done == ()
+    result = run_pass(machine, of(machine, AT_ONCE), inhibited_by=inhibited_by)
+    assert statuses(result) == {cookie: "inhibited"}
+    assert result.results == ()
     assert not any(cookies_asked_for(machine.sockets))
 
 
-def test_mode_report_and_the_limit_leave_everything_alone(machine: Machine) -> None:
+def test_mode_report_and_exceeded_budget_destroy_nothing(machine: Machine) -> None:
     for port in (1, 2, 3):
         machine.add(connection(local_port=port))
     for keys, status in (
         ({"mode": "report"}, "inhibited"),
         ({"limits": {"max_sockets": 2}}, "limit"),
     ):
-        one = a_pass(machine, of(machine, AT_ONCE, **keys))
-        assert set(statuses(one).values()) == {status}
-    assert one.decision.excess is not None
-    assert one.decision.excess.due == 3
+        result = run_pass(machine, of(machine, AT_ONCE, **keys))
+        assert set(statuses(result).values()) == {status}
+    assert result.decision.budget_exceeded is not None
+    assert result.decision.budget_exceeded.due == 3
     assert not any(cookies_asked_for(machine.sockets))
 
 
-def test_outcomes_are_what_is_true_afterwards(machine: Machine) -> None:
+def test_outcomes_are_verified(machine: Machine) -> None:
     immortal = machine.add(connection(immortal=True)).cookie
     leaving = machine.add(connection(local_port=2))
     when_destroying(machine.sockets, lambda: machine.sockets.remove(leaving))
     policy = of(machine, AT_ONCE)
-    engine = Engine(policy)
-    one = run_pass(machine.host, policy, engine)
-    assert outcomes_of(one) == {immortal: "survived", leaving.cookie: "already_gone"}
-    assert engine.spent(0) == 1
-    # What survived is not hammered.
-    again = run_pass(machine.host, policy, engine)
+    decider = Decider(policy)
+    result = reconcile(machine.host, decider)
+    assert outcomes_of(result) == {immortal: "survived", leaving.cookie: "already_gone"}
+    assert decider.destroyed_in_window(0) == 1
+    # A socket that survived is not tried again at once.
+    again = reconcile(machine.host, decider)
     assert statuses(again) == {immortal: "back_off"}
 
 
-def test_every_namespace_is_enforced_under_one_limit(
-    machine: Machine, spaces: dict[str, Namespace]
-) -> None:
+def test_namespaces_share_one_budget(machine: Machine, spaces: dict[str, Namespace]) -> None:
     other = machine.kernel.namespace("other")
     spaces["other"] = Namespace("other", "/run/netns/other", other.identity)
     here = machine.add(connection()).cookie
@@ -114,56 +120,56 @@ def test_every_namespace_is_enforced_under_one_limit(
     other.add(there)
     machine.hold(500, there)
     keys: dict[str, Any] = {"namespaces": ["current", "other"]}
-    refused = a_pass(machine, of(machine, AT_ONCE, limits={"max_sockets": 1}, **keys))
+    refused = run_pass(machine, of(machine, AT_ONCE, limits={"max_sockets": 1}, **keys))
     assert set(statuses(refused).values()) == {"limit"}
-    done = a_pass(machine, of(machine, AT_ONCE, **keys))
+    done = run_pass(machine, of(machine, AT_ONCE, **keys))
     assert outcomes_of(done) == {here: "destroyed", there.cookie: "destroyed"}
     assert other.destroyed == [there.cookie]
 
 
-def test_a_namespace_that_cannot_be_looked_at_hides_no_other(
+def test_missing_namespace_does_not_affect_others(
     machine: Machine, spaces: dict[str, Namespace]
 ) -> None:
     spaces["gone"] = Namespace("gone", "/run/netns/gone", (4, 4711))
     cookie = machine.add(connection()).cookie
-    one = a_pass(machine, of(machine, AT_ONCE, namespaces=["gone", "current"]))
-    assert [look.label for look in one.not_evaluated] == ["gone"]
-    assert outcomes_of(one) == {cookie: "destroyed"}
+    result = run_pass(machine, of(machine, AT_ONCE, namespaces=["gone", "current"]))
+    assert [each.namespace for each in result.not_evaluated] == ["gone"]
+    assert outcomes_of(result) == {cookie: "destroyed"}
 
 
-def test_an_engine_that_cannot_work_is_told_before_anything(machine: Machine) -> None:
+def test_unknown_engine_fails_before_any_request(machine: Machine) -> None:
     machine.add(connection())
     with pytest.raises(EngineUnavailable):
-        a_pass(machine, of(machine, AT_ONCE), engine_name="magic")
+        run_pass(machine, of(machine, AT_ONCE), engine="magic")
     assert machine.sockets.requests == []
 
 
-# Judged anew.
+# Time between decision and destruction.
 
 
 class Slow:
-    """A machine on which it takes its time from the decision to the work."""
+    """Adds a second, and a change, between the decision and the destruction."""
 
     def __init__(self, machine: Machine, meanwhile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = Engine.decide
+        real = Decider.decide
 
-        def decide(engine: Engine, now_ms: int, *, withheld: str | None = None) -> Any:
-            decision = real(engine, now_ms, withheld=withheld)
+        def decide(decider: Decider, now_ms: int, *, inhibited_by: str | None = None) -> Any:
+            decision = real(decider, now_ms, inhibited_by=inhibited_by)
             machine.now += 1.0
             meanwhile()
             return decision
 
-        monkeypatch.setattr(Engine, "decide", decide)
+        monkeypatch.setattr(Decider, "decide", decide)
 
 
-def test_what_is_in_order_again_by_its_turn_lives(
+def test_violation_that_ceases_before_destruction_is_left_out(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = of(
         machine, rule(hold=0, match={"remote_port": 443, "not": {"local": "interface:eth1"}})
     )
     moved = machine.add(connection("192.0.2.200"))
-    doomed = machine.add(connection(local_port=2))
+    expected = machine.add(connection(local_port=2))
 
     def meanwhile() -> None:
         machine.sockets.link(9, "eth1b")
@@ -171,26 +177,26 @@ def test_what_is_in_order_again_by_its_turn_lives(
         machine.sockets.addresses[-1].local = "192.0.2.200"
 
     Slow(machine, meanwhile, monkeypatch)
-    one = a_pass(machine, policy)
-    assert outcomes_of(one) == {moved.cookie: "already_gone", doomed.cookie: "destroyed"}
-    assert machine.sockets.destroyed == [doomed.cookie]
+    result = run_pass(machine, policy)
+    assert outcomes_of(result) == {moved.cookie: "already_gone", expected.cookie: "destroyed"}
+    assert machine.sockets.destroyed == [expected.cookie]
 
 
-def test_what_is_protected_by_its_turn_lives(
+def test_socket_protected_before_destruction_is_left_out(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = machine.add(connection(), holder=None)
     machine.hold(500, held)
-    doomed = machine.add(connection(local_port=2))
+    expected = machine.add(connection(local_port=2))
     machine.process(700, comm="sshd")
     Slow(machine, lambda: machine.hold(700, held), monkeypatch)
-    one = a_pass(machine, of(machine, AT_ONCE))
-    assert outcomes_of(one) == {held.cookie: "protected", doomed.cookie: "destroyed"}
-    (reason,) = [each.result.reason for each in one.done if each.result.reason]
+    result = run_pass(machine, of(machine, AT_ONCE))
+    assert outcomes_of(result) == {held.cookie: "protected", expected.cookie: "destroyed"}
+    (reason,) = [each.result.reason for each in result.results if each.result.reason]
     assert reason.rule == "ssh_sessions"
 
 
-def test_what_cannot_be_judged_anew_lives(
+def test_failed_second_evaluation_destroys_nothing(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cookie = machine.add(connection()).cookie
@@ -202,18 +208,18 @@ def test_what_cannot_be_judged_anew_lives(
         raise NetlinkError("list tcp sockets", errno.EIO)
 
     Slow(machine, meanwhile, monkeypatch)
-    one = a_pass(machine, of(machine, AT_ONCE))
+    result = run_pass(machine, of(machine, AT_ONCE))
     assert machine.sockets.destroyed == []
-    assert outcomes_of(one) == {cookie: "survived"}
-    (done,) = one.done
+    assert outcomes_of(result) == {cookie: "survived"}
+    (done,) = result.results
     assert done.result.reason is not None
     assert done.result.reason.rule == "error"
 
 
-# Once.
+# reconcile_once.
 
 
-def test_once_waits_for_the_hold_and_destroys_what_violated_throughout(machine: Machine) -> None:
+def test_once_waits_for_hold(machine: Machine) -> None:
     stays = machine.add(connection())
     leaves = machine.add(connection(local_port=2))
     late = connection(local_port=3)
@@ -225,13 +231,13 @@ def test_once_waits_for_the_hold_and_destroys_what_violated_throughout(machine: 
             machine.add(late)
 
     machine.sleep = sleep  # type: ignore[method-assign]
-    one = enforce_once(machine.host, of(machine, rule(hold="2s")))
-    assert outcomes_of(one) == {stays.cookie: "destroyed"}
-    assert statuses(one) == {stays.cookie: "destroy", late.cookie: "hold"}
+    result = reconcile_once(machine.host, of(machine, rule(hold="2s")))
+    assert outcomes_of(result) == {stays.cookie: "destroyed"}
+    assert statuses(result) == {stays.cookie: "destroy", late.cookie: "hold"}
     assert machine.now == pytest.approx(2, abs=0.1)
 
 
-def test_once_sees_what_was_in_order_for_a_moment(machine: Machine) -> None:
+def test_once_detects_violation_that_ceases_for_a_moment(machine: Machine) -> None:
     link = machine.sockets.link(4, "wg0", "10.8.0.2/24")
     machine.add(connection())
 
@@ -241,16 +247,16 @@ def test_once_sees_what_was_in_order_for_a_moment(machine: Machine) -> None:
 
     machine.sleep = sleep  # type: ignore[method-assign]
     policy = of(machine, rule(hold="2s", while_={"interface": "wg0", "is": "up"}))
-    one = enforce_once(machine.host, policy)
-    assert one.done == ()
-    assert set(statuses(one).values()) == {"hold"}
+    result = reconcile_once(machine.host, policy)
+    assert result.results == ()
+    assert set(statuses(result).values()) == {"hold"}
 
 
 @pytest.mark.parametrize(("until", "ends_s", "outcome"), [(1.2, 3, "destroyed"), (9, 2, None)])
-def test_once_waits_longer_where_a_look_could_not_be_made(
+def test_once_waits_longer_after_failed_evaluation(
     machine: Machine, until: float, ends_s: float, outcome: str | None
 ) -> None:
-    """What counts for no hold is waited for again; whoever never answers is not waited for."""
+    """A failed evaluation pauses the hold; the total wait is bounded."""
     cookie = machine.add(connection()).cookie
     opened = machine.open
 
@@ -260,34 +266,34 @@ def test_once_waits_longer_where_a_look_could_not_be_made(
         return opened(namespace, protocol)
 
     machine.open = open_netlink  # type: ignore[method-assign]
-    one = enforce_once(machine.host, of(machine, rule(hold="2s")))
-    assert outcomes_of(one) == ({cookie: outcome} if outcome else {})
+    result = reconcile_once(machine.host, of(machine, rule(hold="2s")))
+    assert outcomes_of(result) == ({cookie: outcome} if outcome else {})
     assert machine.now == pytest.approx(ends_s, abs=0.1)
-    assert [list(look.failed) for look in one.judgements] == [[] if outcome else ["a-rule"]]
+    assert [list(each.failed) for each in result.evaluations] == [[] if outcome else ["a-rule"]]
 
 
-def test_once_waits_for_nothing_where_nothing_violates(machine: Machine) -> None:
-    one = enforce_once(machine.host, of(machine, rule(hold="10m")))
-    assert (one.decision.findings, machine.now) == ((), 0)
+def test_once_without_violations_does_not_wait(machine: Machine) -> None:
+    result = reconcile_once(machine.host, of(machine, rule(hold="10m")))
+    assert (result.decision.findings, machine.now) == ((), 0)
 
 
-def test_once_waits_for_a_long_hold_without_looking_all_the_time(machine: Machine) -> None:
+def test_once_limits_passes_during_long_hold(machine: Machine) -> None:
     cookie = machine.add(connection()).cookie
-    one = enforce_once(machine.host, of(machine, rule(hold="1h")))
-    assert outcomes_of(one) == {cookie: "destroyed"}
+    result = reconcile_once(machine.host, of(machine, rule(hold="1h")))
+    assert outcomes_of(result) == {cookie: "destroyed"}
     assert len([kind for kind, _payload in machine.sockets.requests if kind in (18, 20)]) < 400
 
 
-def test_once_in_check_mode_predicts_the_same(machine: Machine) -> None:
+def test_once_in_check_mode_predicts_outcomes(machine: Machine) -> None:
     machine.add(connection())
     machine.add(connection(local_port=2))
     machine.add(connection(remote_port=4505))
     policy = of(machine, rule("slow", hold="2s"), rule("quick", hold=0, match={"local_port": 2}))
-    predicted = enforce_once(machine.host, policy, check=True)
+    predicted = reconcile_once(machine.host, policy, PassOptions(check=True))
     assert not any(cookies_asked_for(machine.sockets))
-    done = enforce_once(machine.host, policy)
+    done = reconcile_once(machine.host, policy)
     assert outcomes_of(done) == outcomes_of(predicted)
     assert statuses(done) == statuses(predicted)
-    assert len(done.done) == 2
-    # Whatever is left was meant to be.
-    assert enforce_once(machine.host, policy).done == ()
+    assert len(done.results) == 2
+    # The sockets that are left are protected.
+    assert reconcile_once(machine.host, policy).results == ()

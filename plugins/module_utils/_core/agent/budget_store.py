@@ -6,8 +6,8 @@ they count is not known."""
 
 from __future__ import annotations
 
-from ..policy.budget import Kept
-from ..policy.decide import Engine
+from ..policy.budget import BudgetSnapshot
+from ..policy.decide import Decider
 from ..policy.model import Policy
 from .faults import Attempts
 from .ledger import Ledger
@@ -25,30 +25,30 @@ class Brake:
         self._attempts = attempts
         self._broken = False
 
-    def engine(self, policy: Policy, now_ms: int, longest_gap_ms: int) -> Engine:
+    def decider(self, policy: Policy, now_ms: int, max_gap_ms: int) -> Decider:
         """One that counts on from where the last agent was."""
-        kept = self._ledger.read(now_ms)
-        engine = Engine(policy, longest_gap_ms=longest_gap_ms, kept=kept, keep=self._keep)
+        budget = self._ledger.read(now_ms)
+        decider = Decider(policy, max_gap_ms=max_gap_ms, budget=budget, save=self._keep)
         # Where it cannot be written, that is told before there is anything to destroy.
-        engine.keep()
-        return engine
+        decider.persist()
+        return decider
 
-    def _keep(self, kept: Kept) -> None:
+    def _keep(self, kept: BudgetSnapshot) -> None:
         self._broken = self._attempts.attempt(COUNTING, lambda: self._ledger.write(kept)) is None
 
-    def mend(self, engine: Engine) -> None:
+    def mend(self, decider: Decider) -> None:
         """Try again what failed, also where nothing is to be destroyed."""
         if self._broken:
-            engine.keep()
+            decider.persist()
 
-    def tell(self, engine: Engine, now_ms: int) -> None:
+    def tell(self, decider: Decider, now_ms: int) -> None:
         """Whether it is known what was destroyed within the time of the limits."""
         text = None
-        if engine.unknown_till_ms(now_ms) is not None:
+        if decider.budget_unknown_until_ms(now_ms) is not None:
             why = self._ledger.trouble or "the agent before this one could not read it"
             text = (
                 f"it is not known what was destroyed before the start: {why}. Nothing is destroyed "
-                f"for the time of the limits, {engine.policy.limits.per_ms / 1000:g} s"
+                f"for the time of the limits, {decider.policy.limits.per_ms / 1000:g} s"
             )
         self._attempts.lasts(COUNT, text, ended="the limits count again")
 

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 
 from ..host.files import write_atomic
 from ..host.host import Host
-from ..policy.decide import HOLD, Engine
-from ..policy.evaluate import milliseconds
+from ..policy.decide import Decider
+from ..policy.evaluate import monotonic_ms
+from ..policy.findings import HOLD
 from ..policy.model import Policy
-from ..policy.reconcile import run_pass
+from ..policy.reconcile import PassOptions, reconcile
 from .budget_store import Brake
 from .clocks import Clocks, clocks_of
 from .faults import Attempts
@@ -92,7 +93,7 @@ class Agent:
         ledger = Ledger(options.runtime, self.account.started.boot_id)
         self.brake = Brake(ledger, self.attempts)
         self.restraint = Restraint(options.state, self.account, teller, self._clocks)
-        self.engine: Engine | None = None
+        self.decider: Decider | None = None
         # Whose violations have not lasted for long enough.
         self._held: set[bytes] = set()
         self._stamp: Stamp | None = None
@@ -172,9 +173,9 @@ class Agent:
             if self.restraint.read():
                 changed = True
                 self.cadence.want(now)
-            if self.engine is not None:
-                self.brake.mend(self.engine)
-                if self.ears.deaf and self.ears.listen(self.engine.policy):
+            if self.decider is not None:
+                self.brake.mend(self.decider)
+                if self.ears.deaf and self.ears.listen(self.decider.policy):
                     self.cadence.want(self.host.monotonic())
         look = self.cadence.wait_s(self.host.monotonic()) <= 0
         if look:
@@ -220,13 +221,13 @@ class Agent:
         self.account.policy, self.account.loaded = policy, self._clocks()
         # Nothing was looked at under this one yet.
         self.account.last = None
-        if self.engine is None:
+        if self.decider is None:
             gap_ms = int(longest_gap_s(self.options.resync_s) * 1000)
-            self.engine = self.brake.engine(policy, milliseconds(self.host), gap_ms)
+            self.decider = self.brake.decider(policy, monotonic_ms(self.host), gap_ms)
         else:
             # The same document may mean something else now: users, services, protected ones.
-            self.engine.reload(policy)
-        self.brake.tell(self.engine, milliseconds(self.host))
+            self.decider.reload(policy)
+        self.brake.tell(self.decider, monotonic_ms(self.host))
         self.ears.listen(policy)
         self.cadence.want(self.host.monotonic())
         fields = {"digest": policy.digest, "mode": policy.mode, "rules": len(policy.rules)}
@@ -236,26 +237,26 @@ class Agent:
     # What it does.
 
     def _look(self) -> None:
-        policy, engine = self.account.policy, self.engine
+        decider = self.decider
         news = self.ears.news()
         one = None
-        if policy is not None and engine is not None:
+        if decider is not None:
             if self._has_slept():
-                engine.interrupted()
-            if news.may_end(self._held | policy.addresses):
-                engine.doubt()
-            withheld = self.restraint.withheld
+                decider.mark_gap()
+            if news.may_end(self._held | decider.policy.addresses):
+                decider.restart_holds()
+            options = PassOptions(inhibited_by=self.restraint.withheld, one_owner=True)
             one = self.attempts.attempt(
                 LOOK,
-                lambda: run_pass(self.host, policy, engine, withheld=withheld, one_holder=True),
+                lambda: reconcile(self.host, decider, options),
             )
             if one is None:
-                engine.interrupted()
+                decider.mark_gap()
                 self.account.failed_looks += 1
         self.cadence.looked(self.host.monotonic())
         if one is not None:
-            if one.decision.next_ms is not None:
-                self.cadence.want(one.decision.next_ms / 1000)
+            if one.decision.next_pass_ms is not None:
+                self.cadence.want(one.decision.next_pass_ms / 1000)
             self._held = {
                 each.violation.socket.local_address
                 for each in one.decision.findings
@@ -263,12 +264,12 @@ class Agent:
             }
             self.account.took(one, self._clocks())
             self.teller.passed(one)
-            if self.ears.admit(look.namespace for look in one.judgements):
+            if self.ears.admit(each.namespace for each in one.evaluations):
                 self.cadence.heard(self.host.monotonic())
         elif LOOK in self.account.errors:
             self.cadence.want(self.host.monotonic() + _AGAIN_S)
-        if engine is not None:
-            self.brake.tell(engine, milliseconds(self.host))
+        if decider is not None:
+            self.brake.tell(decider, monotonic_ms(self.host))
         for end_s in self.restraint.ends_s():
             # A hair later, so that no clock still lacks a part of a millisecond.
             self.cadence.want(self.host.monotonic() + end_s + 0.01)

@@ -18,7 +18,7 @@ import stat
 from typing import Any
 
 from ..host.files import write_atomic
-from ..policy.budget import LONGEST_PART_MS, MOST_PARTS, Kept
+from ..policy.budget import MAX_ENTRIES, MAX_INTERVAL_MS, BudgetSnapshot
 
 SPENT = "budget.json"
 
@@ -42,7 +42,7 @@ class Ledger:
         self._descriptor: int | None = None
         self.trouble: str | None = None
 
-    def read(self, now_ms: int) -> Kept:
+    def read(self, now_ms: int) -> BudgetSnapshot:
         """What agents of this boot destroyed; where that cannot be told, it is unknown till now."""
         self.close()
         self.trouble = None
@@ -50,34 +50,34 @@ class Ledger:
             self._descriptor = _opened(self._path)
             return self._understood(os.pread(self._descriptor, _PAGE, 0), now_ms)
         except FileNotFoundError:
-            return Kept()
+            return BudgetSnapshot()
         except OSError as error:
             self.trouble = f"{self._path} cannot be believed: {error.strerror}"
         except _NOT_OURS:
             self.trouble = f"{self._path} cannot be understood"
         # Another one takes its place.
         self.close()
-        return Kept(unknown_ms=now_ms)
+        return BudgetSnapshot(unknown_until_ms=now_ms)
 
-    def _understood(self, page: bytes, now_ms: int) -> Kept:
+    def _understood(self, page: bytes, now_ms: int) -> BudgetSnapshot:
         value = json.loads(page)
         boot_id, unknown_ms = value["boot_id"], value["unknown_until_ms"]
         parts = tuple((_whole(end), _whole(count)) for end, count in value["entries"])
         latest = max([_whole(unknown_ms or 0), *(end for end, _count in parts)])
-        if not isinstance(boot_id, str) or len(parts) > MOST_PARTS:
+        if not isinstance(boot_id, str) or len(parts) > MAX_ENTRIES:
             raise ValueError(boot_id)
         if boot_id != self._boot_id:
-            return Kept()
-        if latest > now_ms + LONGEST_PART_MS:
+            return BudgetSnapshot()
+        if latest > now_ms + MAX_INTERVAL_MS:
             raise ValueError("not of this boot's past")
-        return Kept(parts, unknown_ms)
+        return BudgetSnapshot(parts, unknown_ms)
 
-    def write(self, kept: Kept) -> bool:
+    def write(self, kept: BudgetSnapshot) -> bool:
         """True. Raises OSError; then the next agent finds what was written before."""
         content = {
             "boot_id": self._boot_id,
-            "unknown_until_ms": kept.unknown_ms,
-            "entries": kept.parts,
+            "unknown_until_ms": kept.unknown_until_ms,
+            "entries": kept.entries,
         }
         text = json.dumps(content, separators=(",", ":"))
         page = f"{text:{_PAGE - 1}}\n"

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ..policy import decide
+from ..policy import findings
 from .clocks import Clocks
 from .metrics import Metric
 from .state import HELD_BACK, Account
@@ -45,7 +45,7 @@ def metrics_of(account: Account, now: Clocks) -> list[Metric]:
             [
                 ({"rule": rule.name, "status": status}, account.statuses(rule.name)[status])
                 for rule in (policy.rules if policy else ())
-                for status in decide.STATUSES
+                for status in findings.STATUSES
             ],
         ),
         Metric(

@@ -11,16 +11,15 @@ from typing import Any
 
 from ..destroy import outcomes
 from ..messages import describe, endpoint_text
-from ..policy import decide
-from ..policy.decide import Enforced
-from ..policy.evaluate import Violation, missing_interfaces
-from ..policy.reconcile import Pass
+from ..policy import findings
+from ..policy.findings import Violation, ViolationResult
+from ..policy.reconcile import ReconcileResult
 from ..query.record import record
 from .event_socket import Stream
 from .journal import INFO, NOTICE, WARNING, Log
 
 # Statuses of sockets that live on, and of which each is named.
-_SAID = frozenset({decide.PROTECTED, decide.REPORTED, decide.BACK_OFF, decide.WITHHELD})
+_SAID = frozenset({findings.PROTECTED, findings.REPORTED, findings.BACK_OFF, findings.INHIBITED})
 
 # What a log says one by one of one look; the rest is counted. Every socket is in the stream.
 _MOST_LINES = 1000
@@ -64,11 +63,11 @@ class Teller:
             self.log.line(priority, text)
         self.event("state", {"condition": what, "text": text})
 
-    def passed(self, one: Pass) -> None:
+    def passed(self, one: ReconcileResult) -> None:
         """What one look found and did."""
         self._blind(one)
         self._missing(one)
-        excess = one.decision.excess
+        excess = one.decision.budget_exceeded
         self.lasts(
             "budget",
             None
@@ -82,29 +81,26 @@ class Teller:
             ),
             ended="no more sockets are to be destroyed than the limit allows",
         )
-        self._results(one.done)
+        self._results(one.results)
         self._findings(one)
 
-    def _blind(self, one: Pass) -> None:
+    def _blind(self, one: ReconcileResult) -> None:
         """What could not be looked at: whole namespaces, or one rule's sockets in one."""
-        now = {
-            f"namespace {each.label}": f"namespace {each.label} cannot be looked into: "
-            f"{describe(each.error)}"
-            for each in one.not_evaluated
-        }
-        for look in one.judgements:
-            for rule, error in look.failed.items():
-                what = f"rule {rule} in namespace {look.namespace.name}"
-                now[what] = f"{what} cannot be judged: {describe(error)}"
+        now: dict[str, str] = {}
+        for each in one.not_evaluated:
+            what, problem = f"namespace {each.namespace}", "cannot be looked into"
+            if each.rule is not None:
+                what, problem = f"rule {each.rule} in {what}", "cannot be judged"
+            now[what] = f"{what} {problem}: {describe(each.error)}"
         for what in self._blind_to - set(now):
             self.lasts(what, None, ended=f"{what}: can be judged again, or is gone")
         for what, text in now.items():
             self.lasts(what, text)
         self._blind_to = set(now)
 
-    def _missing(self, one: Pass) -> None:
+    def _missing(self, one: ReconcileResult) -> None:
         """An interface that comes and goes, as a tunnel does, is no mistake; a misspelt one is."""
-        now = missing_interfaces(one.judgements)
+        now = one.missing_interfaces
         for rule in self._lacking - set(now):
             self.lasts(
                 f"interfaces of {rule}", None, ended=f"rule {rule}: its interfaces are there"
@@ -114,7 +110,7 @@ class Teller:
             self.lasts(f"interfaces of {rule}", text, priority=NOTICE)
         self._lacking = set(now)
 
-    def _results(self, done: Iterable[Enforced]) -> None:
+    def _results(self, done: Iterable[ViolationResult]) -> None:
         for number, each in enumerate(done):
             result = each.result
             told = told_of(each.violation, result.outcome)
@@ -136,7 +132,7 @@ class Teller:
                 },
             )
 
-    def _findings(self, one: Pass) -> None:
+    def _findings(self, one: ReconcileResult) -> None:
         """Each socket that is protected, reported, left alone or may not be destroyed just now is
         named once, while it is so."""
         now: set[tuple[Any, ...]] = set()
@@ -149,9 +145,9 @@ class Teller:
             if key in self._seen or len(now) > _MOST_LINES:
                 continue
             told = told_of(violation, finding.status)
-            if violation.protected is not None:
-                told["protected_by"] = violation.protected.rule
-                told["protected_detail"] = violation.protected.detail
+            if violation.protected_by is not None:
+                told["protected_by"] = violation.protected_by.rule
+                told["protected_detail"] = violation.protected_by.detail
             self.log.line(NOTICE, finding.status, told)
             self.event("violation", {"status": finding.status, **told})
         self._seen = now

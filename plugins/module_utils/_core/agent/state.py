@@ -11,11 +11,10 @@ from typing import Any
 
 from ..destroy import outcomes
 from ..messages import describe
-from ..policy import decide, model
-from ..policy.decide import Excess
-from ..policy.evaluate import missing_interfaces
+from ..policy import findings, model
+from ..policy.findings import BudgetExceeded
 from ..policy.model import Policy
-from ..policy.reconcile import Pass
+from ..policy.reconcile import ReconcileResult
 from .clocks import Clocks
 from .controls import Confirmation, Pause
 from .policy_file import Refusal
@@ -51,25 +50,25 @@ class Seen:
     took_ms: int
     namespaces: int
     statuses: dict[str, Counter[str]]
-    excess: Excess | None
+    excess: BudgetExceeded | None
     untracked: int
     blind: tuple[tuple[str, str | None, str], ...]
     missing: dict[str, list[str]]
     backing_off: tuple[dict[str, Any], ...]
 
 
-def seen(one: Pass) -> Seen:
-    ended = {each.violation.identity for each in one.done if each.result.outcome in _ENDED}
+def seen(one: ReconcileResult) -> Seen:
+    ended = {each.violation.identity for each in one.results if each.result.outcome in _ENDED}
     statuses: dict[str, Counter[str]] = {}
     backing_off: dict[tuple[object, ...], dict[str, Any]] = {}
     for finding in one.decision.findings:
         violation = finding.violation
-        if finding.status != decide.DESTROY or violation.identity not in ended:
+        if finding.status != findings.DESTROY or violation.identity not in ended:
             statuses.setdefault(violation.rule.name, Counter())[finding.status] += 1
-        if finding.status == decide.BACK_OFF and len(backing_off) < _MOST_NAMED:
+        if finding.status == findings.BACK_OFF and len(backing_off) < _MOST_NAMED:
             sock = violation.socket
             backing_off.setdefault(
-                (violation.rule.name, violation.target),
+                (violation.rule.name, violation.destination),
                 {
                     "rule": violation.rule.name,
                     "local": sock.local,
@@ -80,12 +79,12 @@ def seen(one: Pass) -> Seen:
     return Seen(
         one.ended_ms,
         one.ended_ms - one.began_ms,
-        len(one.looks),
+        len(one.namespaces),
         statuses,
-        one.decision.excess,
+        one.decision.budget_exceeded,
         one.decision.untracked,
-        tuple((namespace, rule, describe(error)) for namespace, rule, error in one.blind),
-        missing_interfaces(one.judgements),
+        tuple((each.namespace, each.rule, describe(each.error)) for each in one.not_evaluated),
+        one.missing_interfaces,
         tuple(backing_off.values()),
     )
 
@@ -150,7 +149,7 @@ class Account:
             return None
         return self.trial if self.trial.awaited_for(self.policy.digest) else None
 
-    def took(self, one: Pass, at: Clocks) -> None:
+    def took(self, one: ReconcileResult, at: Clocks) -> None:
         """Count what a pass did."""
         self.last, self.last_at = seen(one), at
         self.looks += 1
@@ -158,7 +157,7 @@ class Account:
             self.failed_looks += 1
         if self.last.excess is not None:
             self.excesses += 1
-        for enforced in one.done:
+        for enforced in one.results:
             self.ended[enforced.violation.rule.name, enforced.result.outcome] += 1
 
     def statuses(self, rule: str) -> Counter[str]:

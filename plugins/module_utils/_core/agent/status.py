@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ..policy import decide
+from ..policy import findings
 from .clocks import Clocks, Deadline
 from .scheduler import longest_gap_s
 from .state import REPORT, Account
@@ -77,7 +77,7 @@ def status_of(account: Account, now: Clocks) -> dict[str, Any]:
             {
                 "name": rule.name,
                 "violations": sum(account.statuses(rule.name).values()),
-                **{status: account.statuses(rule.name)[status] for status in decide.STATUSES},
+                **{status: account.statuses(rule.name)[status] for status in findings.STATUSES},
                 "outcomes": {
                     outcome: count
                     for (name, outcome), count in sorted(account.ended.items())
@@ -91,7 +91,7 @@ def status_of(account: Account, now: Clocks) -> dict[str, Any]:
         if excess is None
         else {
             "due": excess.due,
-            "destroyed_in_window": excess.spent,
+            "destroyed_in_window": excess.destroyed_in_window,
             "max_sockets": excess.limits.max_sockets,
             "per_ms": excess.limits.per_ms,
             "on_excess": excess.limits.on_excess,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..policy import decide
+from ..policy import findings
 from ..policy.model import REFUSE
 from . import state
 from .status import OVERDUE
@@ -81,7 +81,7 @@ def _limit_line(limit: dict[str, Any]) -> str:
 
 def _rule_line(rule: dict[str, Any]) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in rule["outcomes"].items())
-    now = ", ".join(f"{rule[each]} {each}" for each in decide.STATUSES if rule[each])
+    now = ", ".join(f"{rule[each]} {each}" for each in findings.STATUSES if rule[each])
     verb = "violates" if rule["violations"] == 1 else "violate"
     missing = rule["missing_interfaces"]
     return (

@@ -28,12 +28,12 @@ from ..errors import (
 )
 from ..host.host import Host
 from ..messages import describe, warning_text
-from ..policy import decide
-from ..policy.decide import Engine, Finding
-from ..policy.evaluate import missing_interfaces
+from ..policy import findings
+from ..policy.decide import Decider
+from ..policy.findings import Finding
 from ..policy.model import Policy, Rule
 from ..policy.parse import AnyNames, parse_policy
-from ..policy.reconcile import Pass, enforce_once, run_pass
+from ..policy.reconcile import PassOptions, ReconcileResult, reconcile, reconcile_once
 from ..query.record import record, sort_key
 from . import results
 from .options import DEFAULT_LIMIT, checked_limit, unlisted_warnings
@@ -244,24 +244,24 @@ def plan_policy(policy: Mapping[str, Any], *, host: Host | None = None) -> Polic
 def plan_parsed(host: Host, policy: Policy) -> PolicyPlan:
     """As plan_policy, of a policy that is parsed."""
     immediate = policy.without_holds()
-    result = run_pass(host, immediate, Engine(immediate), check=True)
-    missing = missing_interfaces(result.judgements)
-    expected = {each.violation.identity: each.result.outcome for each in result.done}
+    result = reconcile(host, Decider(immediate), PassOptions(check=True))
+    missing = result.missing_interfaces
+    expected = {each.violation.identity: each.result.outcome for each in result.results}
     sockets: dict[str, list[dict[str, Any]]] = {rule.name: [] for rule in policy.rules}
     for finding in result.decision.findings:
         violation = finding.violation
-        destroys = finding.status == decide.DESTROY
+        destroys = finding.status == findings.DESTROY
         sockets[violation.rule.name].append(
             {
                 "status": finding.status,
                 "expected": expected.get(violation.identity) if destroys else None,
                 "evidence": list(violation.evidence),
-                **results.protection(violation.protected),
+                **results.protection(violation.protected_by),
                 "record": record(violation.socket, ("process",)),
             }
         )
-    excess, limits = result.decision.excess, policy.limits
-    not_evaluated = _not_evaluated(result)
+    excess, limits = result.decision.budget_exceeded, policy.limits
+    not_evaluated = result.not_evaluated
     return PolicyPlan(
         digest=policy.digest,
         mode=policy.mode,
@@ -284,7 +284,7 @@ def plan_parsed(host: Host, policy: Policy) -> PolicyPlan:
             "per_ms": limits.per_ms,
             "on_excess": limits.on_excess,
         },
-        outcomes=_counts([each.result for each in result.done]),
+        outcomes=_counts([each.result for each in result.results]),
         not_evaluated=_as_dicts(not_evaluated),
         warnings=(*policy.warnings, *unlisted_warnings(_unlisted(result))),
         failures=(EvaluationIncomplete(not_evaluated),) if not_evaluated else (),
@@ -328,25 +328,25 @@ def enforce_policy(
     host = host or Host()
     limit = checked_limit(limit)
     parsed = _parsed(policy, host)
-    result = enforce_once(host, parsed, check=check, engine_name=engine)
+    result = reconcile_once(host, parsed, PassOptions(check=check, engine=engine))
     outcomes = _results(result)
     counts = _counts(outcomes)
     listed = results.lists(outcomes, limit)
-    findings = result.decision.findings
-    violations = heapq.nsmallest(limit, findings, key=_order)
-    not_evaluated = _not_evaluated(result)
+    matched = result.decision.findings
+    violations = heapq.nsmallest(limit, matched, key=_order)
+    not_evaluated = result.not_evaluated
     return PolicyResult(
         changed=not names.CHANGING.isdisjoint(counts),
         mode=parsed.mode,
         digest=parsed.digest,
         rules=_rules(parsed, result),
         violations=[_violation(finding) for finding in violations],
-        matched=len(findings),
+        matched=len(matched),
         outcomes=counts,
         destroyed=listed["destroyed"],
         protected=listed["protected"],
         survivors=listed["survivors"],
-        truncated=len(violations) < len(findings)
+        truncated=len(violations) < len(matched)
         or sum(map(len, listed.values())) < len(outcomes)
         or len(not_evaluated) > limit,
         not_evaluated=_as_dicts(not_evaluated[:limit]),
@@ -368,14 +368,14 @@ def _reads_owners(policy: Policy) -> bool:
     return "owners" in guard.needs.union(*(rule.match.needs for rule in policy.rules))
 
 
-def _results(result: Pass) -> list[Result]:
+def _results(result: ReconcileResult) -> list[Result]:
     """What became of each socket that a rule destroys, each once."""
-    found = [each.result for each in result.done]
+    found = [each.result for each in result.results]
     for finding in result.decision.findings:
-        sock, protected = finding.violation.socket, finding.violation.protected
-        if finding.status == decide.PROTECTED:
+        sock, protected = finding.violation.socket, finding.violation.protected_by
+        if finding.status == findings.PROTECTED:
             found.append(Result(sock, names.PROTECTED, protected))
-        elif finding.status == decide.LIMIT and result.decision.withheld is None:
+        elif finding.status == findings.LIMIT and result.decision.inhibited_by is None:
             found.append(Result(sock, names.LIMIT))
     return found
 
@@ -395,35 +395,30 @@ def _violation(finding: Finding) -> dict[str, Any]:
         "rule": violation.rule.name,
         "status": finding.status,
         "reason": list(violation.evidence),
-        **results.protection(violation.protected),
+        **results.protection(violation.protected_by),
         # Its processes are None for rules that only report: their owners are not looked up.
         "record": record(violation.socket, ("process",)),
     }
 
 
-def _not_evaluated(result: Pass) -> tuple[NotEvaluated, ...]:
-    return tuple(NotEvaluated(*each) for each in result.blind)
-
-
 def _as_dicts(not_evaluated: Sequence[NotEvaluated]) -> list[dict[str, Any]]:
     return [
-        {"namespace": namespace, "rule": rule, "error": describe(error)}
-        for namespace, rule, error in not_evaluated
+        {"namespace": each.namespace, "rule": each.rule, "error": describe(each.error)}
+        for each in not_evaluated
     ]
 
 
-def _conditions_hold(rule: Rule, result: Pass) -> bool:
+def _conditions_hold(rule: Rule, result: ReconcileResult) -> bool:
     """Whether `while` holds in any of the namespaces that were evaluated, if there are any."""
-    holds = [look.conditions.get(rule.name) for look in result.judgements]
+    holds = [each.conditions.get(rule.name) for each in result.evaluations]
     return any(holds) or not holds
 
 
-def _rules(policy: Policy, result: Pass) -> list[dict[str, Any]]:
+def _rules(policy: Policy, result: ReconcileResult) -> list[dict[str, Any]]:
     counts: dict[str, Counter[str]] = {rule.name: Counter() for rule in policy.rules}
     for finding in result.decision.findings:
         counts[finding.violation.rule.name][finding.status] += 1
-    looks = result.judgements
-    missing = missing_interfaces(looks)
+    missing = result.missing_interfaces
     return [
         {
             "name": rule.name,
@@ -431,7 +426,9 @@ def _rules(policy: Policy, result: Pass) -> list[dict[str, Any]]:
             "violations": sum(counts[rule.name].values()),
             "by_status": dict(sorted(counts[rule.name].items())),
             "holds_in": [
-                look.namespace.name for look in looks if look.conditions.get(rule.name) is True
+                each.namespace.name
+                for each in result.evaluations
+                if each.conditions.get(rule.name) is True
             ],
             "missing_interfaces": missing.get(rule.name, []),
         }
@@ -439,13 +436,13 @@ def _rules(policy: Policy, result: Pass) -> list[dict[str, Any]]:
     ]
 
 
-def _unlisted(result: Pass) -> frozenset[str]:
-    return frozenset().union(*(look.unlisted for look in result.judgements))
+def _unlisted(result: ReconcileResult) -> frozenset[str]:
+    return frozenset().union(*(each.unlisted for each in result.evaluations))
 
 
-def _warnings(policy: Policy, result: Pass) -> tuple[ResultWarning, ...]:
+def _warnings(policy: Policy, result: ReconcileResult) -> tuple[ResultWarning, ...]:
     found: list[ResultWarning] = [*policy.warnings, *unlisted_warnings(_unlisted(result))]
-    missing = missing_interfaces(result.judgements)
+    missing = result.missing_interfaces
     unknown = tuple(
         (interface, rule.name)
         for rule in policy.rules
@@ -456,7 +453,7 @@ def _warnings(policy: Policy, result: Pass) -> tuple[ResultWarning, ...]:
         found.append(InterfacesMissing(unknown))
     if result.decision.untracked:
         found.append(ViolationsUntracked(result.decision.untracked))
-    if result.decision.withheld is not None:
+    if result.decision.inhibited_by is not None:
         found += _over_budget(result, None)
     return tuple(found)
 
@@ -468,11 +465,11 @@ def _may_be_absent(rule: Rule) -> set[str | None]:
 
 
 def _failures(
-    result: Pass, counts: Mapping[str, int], not_evaluated: tuple[NotEvaluated, ...]
+    result: ReconcileResult, counts: Mapping[str, int], not_evaluated: tuple[NotEvaluated, ...]
 ) -> tuple[Failure, ...]:
     found: list[Failure] = []
-    if result.decision.withheld is None:
-        found += _over_budget(result, len(result.done))
+    if result.decision.inhibited_by is None:
+        found += _over_budget(result, len(result.results))
     attempted = {name: count for name, count in counts.items() if name != names.LIMIT}
     found += results.not_destroyed(attempted, sum(attempted.values()))
     if not_evaluated:
@@ -480,8 +477,8 @@ def _failures(
     return tuple(found)
 
 
-def _over_budget(result: Pass, destroyed: int | None) -> list[OverBudget]:
-    excess = result.decision.excess
+def _over_budget(result: ReconcileResult, destroyed: int | None) -> list[OverBudget]:
+    excess = result.decision.budget_exceeded
     if excess is None:
         return []
     limits = excess.limits

@@ -1,10 +1,12 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: leaves alone for a while what comes back again and again.
+# Private to linuxnet.sockets.
+"""Exponential backoff per destination, for clients that reconnect after each destroy.
 
-A client whose connections are destroyed connects anew, each time from another port of its own. The
-first few of these are destroyed as they come; after that the waits double.
+A client that reconnects uses another local port each time, so the local port does not count. The
+third connection in a row is the last to be destroyed at once; then the delay doubles up to five
+minutes.
 """
 
 from __future__ import annotations
@@ -13,17 +15,17 @@ from typing import NamedTuple
 
 from ..host.namespaces import Identity
 
-# So many times in a row nothing is waited for.
-FREE_ROUNDS = 3
-_FIRST_MS = 2_000
-LONGEST_MS = 300_000
-# Without being destroyed for so long it begins anew.
-_FORGOTTEN_MS = 2 * LONGEST_MS
-MOST_TARGETS = 4_096
+# The delay starts after this number of destroyed connections in a row.
+FREE_ATTEMPTS = 3
+_FIRST_DELAY_MS = 2_000
+MAX_DELAY_MS = 300_000
+# The count starts again after this time without a destroyed connection.
+_RESET_MS = 2 * MAX_DELAY_MS
+MAX_DESTINATIONS = 4_096
 
 
-class Target(NamedTuple):
-    """Where connections lead: their ends without the local port. Addresses of 4 or 16 bytes."""
+class Destination(NamedTuple):
+    """Endpoints of a connection without the local port. Addresses of 4 or 16 bytes."""
 
     namespace: Identity
     protocol: str
@@ -32,57 +34,64 @@ class Target(NamedTuple):
     remote_port: int
 
 
-class Waiting(NamedTuple):
-    """rounds: how often in a row it was destroyed. until_ms: nothing is destroyed before."""
+class Delay(NamedTuple):
+    """Backoff of one destination. Milliseconds of CLOCK_MONOTONIC.
 
-    rounds: int
+    attempts: how often in a row its connections were destroyed. last_ms: when that happened last.
+    until_ms: its connections are not destroyed before.
+    """
+
+    attempts: int
     last_ms: int
     until_ms: int
 
 
-class BackOff:
-    """Exponential, for each target by itself. Beyond MOST_TARGETS that which was destroyed longest
-    ago is forgotten."""
+class Backoff:
+    """Delays by destination. Above MAX_DESTINATIONS it forgets the least recently destroyed."""
 
     def __init__(self) -> None:
-        self._targets: dict[Target, Waiting] = {}
+        # In the order of last_ms.
+        self._delays: dict[Destination, Delay] = {}
 
     def __len__(self) -> int:
-        return len(self._targets)
+        return len(self._delays)
 
-    def until_ms(self, target: Target, now_ms: int) -> int | None:
-        """Before when the target is left alone; None: it is not."""
-        waiting = self._targets.get(target)
-        if waiting is None or waiting.until_ms <= now_ms:
+    def until_ms(self, destination: Destination, now_ms: int) -> int | None:
+        """When the delay of a destination ends; None: there is none now."""
+        delay = self._delays.get(destination)
+        if delay is None or delay.until_ms <= now_ms:
             return None
-        return waiting.until_ms
+        return delay.until_ms
 
-    def note(self, target: Target, now_ms: int, *, failed: bool) -> None:
-        """Connections to the target were destroyed, or could not be: then it is waited at once."""
-        known = self._targets.pop(target, None)
-        if known is not None and now_ms - known.last_ms >= _FORGOTTEN_MS:
+    def record(self, destination: Destination, now_ms: int, *, failed: bool) -> None:
+        """Record an attempt to destroy connections to a destination.
+
+        failed: a connection still exists, so the delay starts at once.
+        """
+        known = self._delays.pop(destination, None)
+        if known is not None and now_ms - known.last_ms >= _RESET_MS:
             known = None
-        rounds = 1 if known is None else known.rounds + 1
+        attempts = 1 if known is None else known.attempts + 1
         if failed:
-            rounds = max(rounds, FREE_ROUNDS)
-        doubled = min(max(rounds - FREE_ROUNDS, 0), 32)
-        delay = 0 if rounds < FREE_ROUNDS else min(_FIRST_MS << doubled, LONGEST_MS)
-        # Put behind the others: so the first is the one that was destroyed longest ago.
-        self._targets[target] = Waiting(rounds, now_ms, now_ms + delay)
-        if len(self._targets) > MOST_TARGETS:
-            del self._targets[next(iter(self._targets))]
+            attempts = max(attempts, FREE_ATTEMPTS)
+        doublings = min(max(attempts - FREE_ATTEMPTS, 0), 32)
+        delay_ms = 0 if attempts < FREE_ATTEMPTS else _FIRST_DELAY_MS << doublings
+        self._delays[destination] = Delay(attempts, now_ms, now_ms + min(delay_ms, MAX_DELAY_MS))
+        if len(self._delays) > MAX_DESTINATIONS:
+            del self._delays[next(iter(self._delays))]
 
-    def waiting(self, now_ms: int) -> dict[Target, Waiting]:
-        """The targets that are left alone now."""
+    def active(self, now_ms: int) -> dict[Destination, Delay]:
+        """Destinations whose delay has not ended."""
         return {
-            target: waiting
-            for target, waiting in self._targets.items()
-            if waiting.until_ms > now_ms
+            destination: delay
+            for destination, delay in self._delays.items()
+            if delay.until_ms > now_ms
         }
 
-    def forget_old(self, now_ms: int) -> None:
-        self._targets = {
-            target: waiting
-            for target, waiting in self._targets.items()
-            if now_ms - waiting.last_ms < _FORGOTTEN_MS
+    def expire(self, now_ms: int) -> None:
+        """Forget destinations without a destroyed connection for ten minutes."""
+        self._delays = {
+            destination: delay
+            for destination, delay in self._delays.items()
+            if now_ms - delay.last_ms < _RESET_MS
         }

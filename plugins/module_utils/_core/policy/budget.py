@@ -1,117 +1,126 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: how many sockets were destroyed of late, for the policy's limit.
+# Private to linuxnet.sockets.
+"""Destroy budget: how many sockets `limits` still allow to destroy.
 
-It is one count for all rules, and it is kept for longer than the limit of the day asks for: a
-policy with another limit, a longer time above all, finds there what was destroyed under the one
-before it.
+All rules share one budget. It remembers destroyed sockets for longer than the present limits need,
+so that a reloaded policy with a longer `per` counts them too.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from .model import Limits
+from .model import MAX_DURATION_MS, Limits
 
-# As long as the time of a limit can be (parse._LONGEST_MS): what is older counts for none.
-KEPT_MS = 24 * 3_600_000
-# The time of a limit is cut into at least so many parts; what was destroyed in one counts as
-# destroyed at its end. So the memory is bounded, and the limit holds for any stretch of time.
-_PARTS = 32
-# Where a part ends at the latest, after the moment that it is for.
-LONGEST_PART_MS = KEPT_MS // _PARTS
-# What is older than that time is kept less and less exactly, and never taken for older than it is.
-_OLDER_PARTS = 4
-# Of parts in all; beyond it the two oldest become one. Twice what one limit's time needs.
-MOST_PARTS = 128
+# The longest possible `per`: older entries count for no limits.
+RETENTION_MS = MAX_DURATION_MS
+# `per` is divided into at least this many intervals. All sockets that are destroyed in one interval
+# count as destroyed at its end. This bounds the memory, and never lets more sockets through.
+_INTERVALS = 32
+# An interval ends at most this long after the time that it was opened for.
+MAX_INTERVAL_MS = RETENTION_MS // _INTERVALS
+# Entries older than `per` are merged into intervals of their age divided by this number.
+_AGE_DIVISOR = 4
+# Beyond this number the two oldest entries are merged. Twice what one `per` needs.
+MAX_ENTRIES = 128
 
 
-class Kept(NamedTuple):
-    """What has to outlive whoever counts. Milliseconds of the clock that he counts by.
+class BudgetSnapshot(NamedTuple):
+    """The state of a budget, to persist across restarts. Milliseconds of CLOCK_MONOTONIC.
 
-    parts: the end of each part of time, and how many were destroyed in it. unknown_ms: what was
-    destroyed up to then is not known; None: it is.
+    entries: (end of the interval, number of sockets destroyed in it). unknown_until_ms: an unknown
+    number of sockets was destroyed up to this time; None: the entries are complete.
     """
 
-    parts: tuple[tuple[int, int], ...] = ()
-    unknown_ms: int | None = None
+    entries: tuple[tuple[int, int], ...] = ()
+    unknown_until_ms: int | None = None
 
 
-class Spent:
-    """What was destroyed within the time of the limits, at most `limits.per_ms` ago."""
+class DestroyBudget:
+    """Counts the sockets destroyed in the last `limits.per_ms` milliseconds."""
 
-    def __init__(self, limits: Limits, kept: Kept = Kept()) -> None:  # noqa: B008 - immutable
+    def __init__(
+        self,
+        limits: Limits,
+        snapshot: BudgetSnapshot = BudgetSnapshot(),  # noqa: B008 - immutable
+    ) -> None:
         self.limits = limits
-        self._parts: dict[int, int] = dict(kept.parts)
-        self._unknown_ms = kept.unknown_ms
+        self._entries: dict[int, int] = dict(snapshot.entries)
+        self._unknown_until_ms = snapshot.unknown_until_ms
 
-    def kept(self) -> Kept:
-        return Kept(tuple(sorted(self._parts.items())), self._unknown_ms)
+    def snapshot(self) -> BudgetSnapshot:
+        return BudgetSnapshot(tuple(sorted(self._entries.items())), self._unknown_until_ms)
 
     def count(self, now_ms: int) -> int:
-        """As many as the limits allow, at least, where it is not known how many."""
-        oldest = now_ms - self.limits.per_ms
-        known = sum(count for end, count in self._parts.items() if end > oldest)
-        if self.unknown_till_ms(now_ms) is None:
+        """Sockets destroyed within `per_ms`; at least `max_sockets` while the count is unknown."""
+        start = now_ms - self.limits.per_ms
+        known = sum(count for end, count in self._entries.items() if end > start)
+        if self.unknown_until_ms(now_ms) is None:
             return known
         return max(known, self.limits.max_sockets)
 
-    def unknown_till_ms(self, now_ms: int) -> int | None:
-        """When enough is known again to destroy anything; None: it is."""
-        if self._unknown_ms is None or self._unknown_ms + self.limits.per_ms <= now_ms:
+    def unknown_until_ms(self, now_ms: int) -> int | None:
+        """When the unknown period no longer counts; None: the count is known."""
+        if self._unknown_until_ms is None:
             return None
-        return self._unknown_ms + self.limits.per_ms
+        until_ms = self._unknown_until_ms + self.limits.per_ms
+        return until_ms if until_ms > now_ms else None
 
     def add(self, now_ms: int, count: int) -> None:
-        """So many are about to be destroyed."""
+        """Charge sockets that are about to be destroyed."""
         if count:
-            self._tidy(now_ms)
-            end = self._end(now_ms)
-            self._parts[end] = self._parts.get(end, 0) + count
+            self._compact(now_ms)
+            end = self._interval_end(now_ms)
+            self._entries[end] = self._entries.get(end, 0) + count
 
-    def give_back(self, at_ms: int, count: int) -> None:
-        """So many of those that add(at_ms, ...) told of last were not destroyed after all."""
-        end = self._end(at_ms)
-        if end in self._parts:
-            self._parts[end] = max(0, self._parts[end] - count)
+    def refund(self, at_ms: int, count: int) -> None:
+        """Undo part of the last add(at_ms, ...): these sockets were not destroyed after all."""
+        end = self._interval_end(at_ms)
+        if end in self._entries:
+            self._entries[end] = max(0, self._entries[end] - count)
 
-    def room_ms(self, now_ms: int, wanted: int) -> int | None:
-        """When so many more may be destroyed, if none is before; None: never at once."""
-        if wanted > self.limits.max_sockets:
+    def available_at_ms(self, now_ms: int, count: int) -> int | None:
+        """When the budget allows `count` sockets, if none is added before then; None: never."""
+        if count > self.limits.max_sockets:
             return None
-        room = self.unknown_till_ms(now_ms) or now_ms
-        oldest = now_ms - self.limits.per_ms
-        counted = sorted(each for each in self._parts.items() if each[0] > oldest)
-        left = sum(count for _end, count in counted)
-        for end, count in counted:
-            if left + wanted <= self.limits.max_sockets:
+        available = self.unknown_until_ms(now_ms) or now_ms
+        start = now_ms - self.limits.per_ms
+        counted = sorted(entry for entry in self._entries.items() if entry[0] > start)
+        used = sum(destroyed for _end, destroyed in counted)
+        for end, destroyed in counted:
+            if used + count <= self.limits.max_sockets:
                 break
-            left -= count
-            room = max(room, end + self.limits.per_ms)
-        return room
+            used -= destroyed
+            available = max(available, end + self.limits.per_ms)
+        return available
 
-    def _end(self, now_ms: int) -> int:
-        length = _grid(self.limits.per_ms // _PARTS)
+    def _interval_end(self, now_ms: int) -> int:
+        length = _interval_length(self.limits.per_ms // _INTERVALS)
         return (now_ms // length + 1) * length
 
-    def _tidy(self, now_ms: int) -> None:
-        """Forget what counts for no limit, and put together what is old."""
-        tidied: dict[int, int] = {}
-        for end, count in sorted(self._parts.items()):
-            beyond = now_ms - self.limits.per_ms - end
-            if count and now_ms - end < KEPT_MS:
-                # Rounded up, but never to where it would count for the present limit again.
-                length = _grid(beyond // _OLDER_PARTS)
+    def _compact(self, now_ms: int) -> None:
+        """Drop entries that count for no limits, and merge old ones."""
+        merged: dict[int, int] = {}
+        for end, count in sorted(self._entries.items()):
+            age = now_ms - self.limits.per_ms - end
+            if count and now_ms - end < RETENTION_MS:
+                # Rounded up: an entry never counts as older than it is. The length depends on the
+                # age, so that rounding never moves an entry back into the present `per`.
+                length = _interval_length(age // _AGE_DIVISOR)
                 rounded = -(-end // length) * length
-                tidied[rounded] = tidied.get(rounded, 0) + count
-        ends = sorted(tidied)
-        for old, newer in zip(ends, ends[1 : max(1, len(ends) - MOST_PARTS + 2)]):
-            tidied[newer] += tidied.pop(old)
-        self._parts = tidied
+                merged[rounded] = merged.get(rounded, 0) + count
+        ends = sorted(merged)
+        for older, newer in zip(ends, ends[1 : max(1, len(ends) - MAX_ENTRIES + 2)]):
+            merged[newer] += merged.pop(older)
+        self._entries = merged
 
 
-def _grid(length: int) -> int:
-    """The largest power of two that is no longer, at least 1: what is rounded up to one grid, and
-    then to another, is where the wider of them alone would have put it."""
+def _interval_length(length: int) -> int:
+    """The largest power of two up to a length, at least 1.
+
+    With powers of two, rounding up to one length and then to a longer one gives the same end as
+    rounding to the longer one at once.
+    """
     return 1 << (max(1, length).bit_length() - 1)

@@ -1,34 +1,46 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the `while` of a rule: what must hold of a namespace's network.
+# Private to linuxnet.sockets.
+"""Conditions under `while`: parsing, and evaluation against the network of a namespace.
 
-A condition is true, false or unknown (None); all, any and not follow Kleene's logic, and only true
-counts. What is said of an interface that is not there is unknown, but for whether it is there: so
-a name that is spelt wrong destroys nothing, under `not` either.
+A condition is true, false or unknown (None). `all`, `any` and `not` follow Kleene's logic, and a
+rule applies only while its condition is true. `is: up` and `route` are unknown for a missing
+interface, so a misspelled name destroys nothing, not even under `not`.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import NamedTuple, Optional
 
+from .. import values
+from ..errors import InputError
+from ..netlink.constants import V4_MAPPED_PREFIX
 from ..netlink.links import Address, Link
+from ..selector.predicates.address import parse_device
 from ..selector.prefixes import Prefix
+from ..values import Path
 
 DEFAULT_ROUTES = (Prefix(bytes(4), 0), Prefix(bytes(16), 0))
 
-# More combinations than these are not tried out.
-_MOST_TRIED = 20_000
+# The kinds of facts.
+PRESENT, UP, ADDRESS, ROUTE = "present", "up", "address", "route"
+
+# can_hold gives up above this number of combinations.
+_MAX_COMBINATIONS = 20_000
 
 
-class KnownRoute(NamedTuple):
-    """A unicast route. ifindexes: of its next hops; None: the kernel does not tell. metric: the
-    lower is preferred."""
+class UnicastRoute(NamedTuple):
+    """A unicast route.
+
+    ifindexes: interfaces of its next hops; None: the kernel does not report them. metric: of
+    several routes to one destination in one table, the kernel prefers the lowest.
+    """
 
     destination: Prefix
     ifindexes: frozenset[int] | None
@@ -36,39 +48,40 @@ class KnownRoute(NamedTuple):
     table: int
 
 
-class Facts:
-    """The network of one namespace at one moment. routes None: not looked at."""
+class NetworkState:
+    """Links, addresses and routes of one namespace at one moment. routes None: not loaded."""
 
     def __init__(
         self,
         links: Sequence[Link],
         addresses: Sequence[Address],
-        routes: Sequence[KnownRoute] | None = None,
+        routes: Sequence[UnicastRoute] | None = None,
     ) -> None:
         self.links = {link.name: link for link in links}
-        self.addresses = frozenset(each.address for each in addresses)
+        self.addresses = frozenset(address.address for address in addresses)
         self._routes = routes
 
     @cached_property
     def preferred(self) -> dict[tuple[Prefix, int], frozenset[int] | None] | None:
-        """By destination and table the interfaces of the route that is taken."""
+        """Interfaces of the preferred route, by destination and table."""
         if self._routes is None:
             return None
-        best: dict[tuple[Prefix, int], KnownRoute] = {}
+        best: dict[tuple[Prefix, int], UnicastRoute] = {}
         for route in self._routes:
             key = route.destination, route.table
             known = best.get(key)
             if known is None or route.metric < known.metric:
                 best[key] = route
             elif route.metric == known.metric:
-                both = known.ifindexes, route.ifindexes
-                whole = None if None in both else frozenset().union(*filter(None, both))
-                best[key] = known._replace(ifindexes=whole)
+                # IPv6 lists the next hops of a multipath route as routes of equal metric.
+                pair = known.ifindexes, route.ifindexes
+                union = None if None in pair else frozenset().union(*filter(None, pair))
+                best[key] = known._replace(ifindexes=union)
         return {key: route.ifindexes for key, route in best.items()}
 
 
 class Fact(NamedTuple):
-    """What can be asked of a network. kind: present, up, address or route."""
+    """One statement about a network. kind: present, up, address or route."""
 
     kind: str
     interface: str | None = None
@@ -76,10 +89,10 @@ class Fact(NamedTuple):
     prefixes: tuple[Prefix, ...] = ()
 
     @property
-    def words(self) -> str:
-        if self.kind == "address":
+    def text(self) -> str:
+        if self.kind == ADDRESS:
             return f"address {ipaddress.ip_address(self.address)} is present"
-        if self.kind == "route":
+        if self.kind == ROUTE:
             address, length = self.prefixes[0]
             prefix = f"{ipaddress.ip_address(address)}/{length}"
             route = "default" if self.prefixes == DEFAULT_ROUTES else prefix
@@ -88,86 +101,87 @@ class Fact(NamedTuple):
 
 
 _NEEDS = {
-    "present": frozenset({"links"}),
-    "up": frozenset({"links"}),
-    "address": frozenset({"addresses"}),
-    "route": frozenset({"links", "routes"}),
+    PRESENT: frozenset({"links"}),
+    UP: frozenset({"links"}),
+    ADDRESS: frozenset({"addresses"}),
+    ROUTE: frozenset({"links", "routes"}),
 }
 
-Answers = Callable[[Fact], Optional[bool]]
+FactValue = Callable[[Fact], Optional[bool]]
 
 
 class Condition:
-    """What `while` says."""
+    """A node of the tree under `while`."""
 
-    def holds(self, facts: Facts) -> bool | None:
-        return self.value(lambda fact: _answer(fact, facts))
+    def holds(self, network: NetworkState) -> bool | None:
+        """Whether the condition is true of a network; None: unknown."""
+        return self.value(lambda fact: _fact_value(fact, network))
 
     @property
     def interfaces(self) -> tuple[str, ...]:
-        """The names of interfaces that it mentions, each once."""
-        named = (fact.interface for fact in self.facts())
-        return tuple(dict.fromkeys(name for name in named if name is not None))
+        """Names of the interfaces in the condition, without duplicates."""
+        names = (fact.interface for fact in self.facts())
+        return tuple(dict.fromkeys(name for name in names if name is not None))
 
     @property
     def needs(self) -> frozenset[str]:
-        """On which kinds of facts it depends, out of links, addresses and routes."""
+        """RouteState data that the condition depends on, out of links, addresses and routes."""
         return frozenset().union(*(_NEEDS[fact.kind] for fact in self.facts()))
 
-    def value(self, answers: Answers) -> bool | None:
-        """What it is where each fact is as `answers` says."""
+    def value(self, fact_value: FactValue) -> bool | None:
+        """Value of the condition, given the value of each fact."""
         raise NotImplementedError
 
     def facts(self) -> Iterator[Fact]:
-        """Each fact that it asks for."""
+        """Yield each fact in the condition."""
         raise NotImplementedError
 
     @property
-    def words(self) -> str:
-        """Itself, for people: interface wg0 is up."""
+    def text(self) -> str:
+        """The condition as text: "interface wg0 is up"."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Asks(Condition):
+class FactCondition(Condition):
     fact: Fact
 
-    def value(self, answers: Answers) -> bool | None:
-        return answers(self.fact)
+    def value(self, fact_value: FactValue) -> bool | None:
+        return fact_value(self.fact)
 
     def facts(self) -> Iterator[Fact]:
         yield self.fact
 
     @property
-    def words(self) -> str:
-        return self.fact.words
+    def text(self) -> str:
+        return self.fact.text
 
 
 @dataclass(frozen=True)
 class NotCondition(Condition):
     child: Condition
 
-    def value(self, answers: Answers) -> bool | None:
-        found = self.child.value(answers)
-        return None if found is None else not found
+    def value(self, fact_value: FactValue) -> bool | None:
+        value = self.child.value(fact_value)
+        return None if value is None else not value
 
     def facts(self) -> Iterator[Fact]:
         return self.child.facts()
 
     @property
-    def words(self) -> str:
-        return f"not ({self.child.words})"
+    def text(self) -> str:
+        return f"not ({self.child.text})"
 
 
 @dataclass(frozen=True)
-class Combined(Condition):
+class CombinedCondition(Condition):
     """Any of the children, or all of them."""
 
     children: tuple[Condition, ...]
     any_of: bool
 
-    def value(self, answers: Answers) -> bool | None:
-        found = [child.value(answers) for child in self.children]
+    def value(self, fact_value: FactValue) -> bool | None:
+        found = [child.value(fact_value) for child in self.children]
         if self.any_of in found:
             return self.any_of
         return None if None in found else not self.any_of
@@ -177,51 +191,33 @@ class Combined(Condition):
             yield from child.facts()
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         several = len(self.children) > 1
         parts = [
-            f"({each.words})" if several and isinstance(each, Combined) else each.words
-            for each in self.children
+            f"({child.text})" if several and isinstance(child, CombinedCondition) else child.text
+            for child in self.children
         ]
         return (" or " if self.any_of else " and ").join(parts)
 
 
-def interface_present(name: str) -> Condition:
-    return Asks(Fact("present", name))
-
-
-def interface_up(name: str) -> Condition:
-    """IFF_UP and IFF_LOWER_UP; operstate is never asked, since tunnels say unknown."""
-    return Asks(Fact("up", name))
-
-
-def address_present(address: bytes) -> Condition:
-    """Some interface holds the address of 4 or 16 bytes."""
-    return Asks(Fact("address", address=address))
-
-
-def route_via(prefixes: tuple[Prefix, ...], name: str) -> Condition:
-    """In some table the route to just one of these prefixes, the preferred one where there are
-    several, leaves by the interface."""
-    return Asks(Fact("route", name, prefixes=prefixes))
-
-
-def _answer(fact: Fact, facts: Facts) -> bool | None:
+def _fact_value(fact: Fact, network: NetworkState) -> bool | None:
     if fact.interface is None:
-        return fact.address in facts.addresses
-    link = facts.links.get(fact.interface)
-    if fact.kind == "present":
+        return fact.address in network.addresses
+    link = network.links.get(fact.interface)
+    if fact.kind == PRESENT:
         return link is not None
     if link is None:
         return None
-    return link.up if fact.kind == "up" else _routed(fact.prefixes, link.ifindex, facts)
+    # IFF_UP and IFF_LOWER_UP; not operstate, which is "unknown" for tunnels.
+    return link.up if fact.kind == UP else _routed(fact.prefixes, link.ifindex, network)
 
 
-def _routed(prefixes: tuple[Prefix, ...], ifindex: int, facts: Facts) -> bool | None:
-    if facts.preferred is None:
+def _routed(prefixes: tuple[Prefix, ...], ifindex: int, network: NetworkState) -> bool | None:
+    """Whether, in some table, the preferred route to one of the prefixes uses the interface."""
+    if network.preferred is None:
         return None
     found: bool | None = False
-    for (destination, _table), ifindexes in facts.preferred.items():
+    for (destination, _table), ifindexes in network.preferred.items():
         if destination in prefixes:
             if ifindexes is None:
                 found = None
@@ -231,29 +227,150 @@ def _routed(prefixes: tuple[Prefix, ...], ifindex: int, facts: Facts) -> bool | 
 
 
 def can_hold(condition: Condition) -> bool:
-    """Whether there is a network for which it is true; True where too many would have to be tried.
+    """Whether some network makes the condition true.
 
-    An interface is missing, or there and down, or up; a route leaves by one that is there.
+    Tries every combination: each interface missing, down or up; each address present or absent;
+    each route used or not, by an interface that exists. True if there are too many combinations.
     """
-    others = [
-        fact for fact in dict.fromkeys(condition.facts()) if fact.kind in ("address", "route")
-    ]
+    others = [fact for fact in dict.fromkeys(condition.facts()) if fact.kind in (ADDRESS, ROUTE)]
     names = condition.interfaces
-    if 3 ** len(names) * 2 ** len(others) > _MOST_TRIED:
+    if 3 ** len(names) * 2 ** len(others) > _MAX_COMBINATIONS:
         return True
     return any(
-        condition.value(partial(_supposed, dict(zip(names, states)), dict(zip(others, answers))))
+        condition.value(partial(_assumed, dict(zip(names, states)), dict(zip(others, found))))
         for states in itertools.product(("missing", "down", "up"), repeat=len(names))
-        for answers in itertools.product((True, False), repeat=len(others))
+        for found in itertools.product((True, False), repeat=len(others))
     )
 
 
-def _supposed(states: dict[str, str], others: dict[Fact, bool], fact: Fact) -> bool | None:
+def _assumed(states: dict[str, str], others: dict[Fact, bool], fact: Fact) -> bool | None:
     if fact.interface is None:
         return others[fact]
     state = states[fact.interface]
-    if fact.kind == "present":
+    if fact.kind == PRESENT:
         return state != "missing"
     if state == "missing":
         return None
-    return state == "up" if fact.kind == "up" else others[fact]
+    return state == "up" if fact.kind == UP else others[fact]
+
+
+_ALLOWED = (
+    "one of {interface: NAME, is: present or up}, {address: ADDRESS, is: present}, "
+    "{route: PREFIX or default, via: INTERFACE}, {not: ...}, {any: [...]}, {all: [...]}"
+)
+_ADDRESS = "an IPv4 or IPv6 address"
+_ROUTE = "a prefix such as 10.0.0.0/8 or ::/0, or default for 0.0.0.0/0 and ::/0"
+_MAX_DEPTH = 16
+
+_Written = Mapping[str, object]
+
+
+def parse_condition(value: object, path: Path, depth: int = 0) -> Condition:
+    """Parse the value of `while`. Raises InputError."""
+    if not isinstance(value, Mapping):
+        hint = ": combine several conditions with all or any" if isinstance(value, list) else ""
+        problem = "empty" if value == "" else values.describe_type(value) + hint
+        raise InputError(path, value, problem, _ALLOWED)
+    if not value:
+        raise InputError(path, value, "an empty condition", _ALLOWED)
+    if depth > _MAX_DEPTH:
+        problem = f"nested more than {_MAX_DEPTH} levels deep"
+        raise InputError(path, "...", problem, f"up to {_MAX_DEPTH} levels")
+    for key, (parse, others) in _PARSERS.items():
+        if key in value:
+            _check_keys(value, (key, *others), path)
+            return parse(value, path, depth)
+    key = next(iter(value))
+    problem = f"no such key{values.suggestion(str(key), (*_PARSERS, 'is', 'via'))}"
+    raise InputError((*path, str(key)), value[key], problem, _ALLOWED)
+
+
+def _check_keys(value: _Written, keys: tuple[str, ...], path: Path) -> None:
+    """Raise InputError unless the mapping has exactly these keys."""
+    for key, under in value.items():
+        if key in keys:
+            continue
+        if key in _PARSERS:
+            problem = f"a second condition besides {keys[0]}"
+            allowed = "one condition; combine several with all: [...] or any: [...]"
+            raise InputError((*path, key), under, problem, allowed)
+        problem = f"no such key in a condition on {keys[0]}{values.suggestion(str(key), keys)}"
+        raise InputError((*path, str(key)), under, problem, _ALLOWED)
+    for key in keys:
+        if key not in value:
+            raise InputError((*path, key), None, "missing, but required", _ALLOWED)
+
+
+def _parse_state(value: object, path: Path, states: tuple[str, ...]) -> str:
+    try:
+        return values.choice(value, path, states, "state")
+    except InputError as error:
+        allowed = f"{error.allowed}; negate a condition with {{not: {{...}}}}"
+        raise InputError(path, value, error.problem, allowed) from None
+
+
+def _parse_interface(value: _Written, path: Path, _depth: int) -> Condition:
+    name = parse_device(value["interface"], (*path, "interface"))
+    return FactCondition(Fact(_parse_state(value["is"], (*path, "is"), (PRESENT, UP)), name))
+
+
+def _parse_address(value: _Written, path: Path, _depth: int) -> Condition:
+    at = (*path, "address")
+    written = values.text(value["address"], at, _ADDRESS)
+    _parse_state(value["is"], (*path, "is"), (PRESENT,))
+    try:
+        packed = ipaddress.ip_address(written).packed
+    except ValueError:
+        packed = b""
+    # A zone (fe80::1%eth0) is not part of the packed address: ignoring it would match too much.
+    if not packed or "%" in written:
+        raise InputError(at, value["address"], "not an address", _ADDRESS)
+    address = packed[12:] if packed[:12] == V4_MAPPED_PREFIX else packed
+    return FactCondition(Fact(ADDRESS, address=address))
+
+
+def _parse_route(value: _Written, path: Path, _depth: int) -> Condition:
+    at = (*path, "route")
+    written = values.text(value["route"], at, _ROUTE)
+    name = parse_device(value["via"], (*path, "via"))
+    if written.lower() == "default":
+        return FactCondition(Fact(ROUTE, name, prefixes=DEFAULT_ROUTES))
+    try:
+        network = ipaddress.ip_network(written, strict=False)
+        address = ipaddress.ip_address(written.partition("/")[0])
+    except ValueError:
+        raise InputError(at, value["route"], "not a prefix", _ROUTE) from None
+    if network.network_address != address or "%" in written:
+        raise InputError(at, value["route"], "has bits set beyond its prefix length", str(network))
+    prefix = Prefix(network.network_address.packed, network.prefixlen)
+    return FactCondition(Fact(ROUTE, name, prefixes=(prefix,)))
+
+
+def _parse_not(value: _Written, path: Path, depth: int) -> Condition:
+    return NotCondition(parse_condition(value["not"], (*path, "not"), depth + 1))
+
+
+def _parse_combined(key: str) -> Callable[[_Written, Path, int], Condition]:
+    def parse(value: _Written, path: Path, depth: int) -> Condition:
+        branches, at, allowed = value[key], (*path, key), "a list of conditions, each a mapping"
+        if not isinstance(branches, list):
+            problem = "empty" if branches == "" else values.describe_type(branches)
+            raise InputError(at, branches, problem, allowed)
+        children = tuple(
+            parse_condition(item, item_path, depth + 1)
+            for item_path, item in values.items(branches, at, allowed)
+        )
+        return CombinedCondition(children, any_of=key == "any")
+
+    return parse
+
+
+# By the key that names the kind of condition: its parser, and the other keys that it requires.
+_PARSERS: dict[str, tuple[Callable[[_Written, Path, int], Condition], tuple[str, ...]]] = {
+    "interface": (_parse_interface, ("is",)),
+    "address": (_parse_address, ("is",)),
+    "route": (_parse_route, ("via",)),
+    "not": (_parse_not, ()),
+    "any": (_parse_combined("any"), ()),
+    "all": (_parse_combined("all"), ()),
+}

@@ -1,11 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: from looks to decisions.
+# Private to linuxnet.sockets.
+"""Decisions of a policy: which violations to destroy now.
 
-Pure: it asks no clock and no kernel. What is to be destroyed follows from the looks that it was
-told of, the times at which they were made, and what became of what it decided before. In doubt a
-socket lives.
+Pure: it reads no clock and makes no kernel call. A decision follows from the evaluations so far,
+their times, and the outcomes of earlier decisions. In doubt, a socket is not destroyed.
 """
 
 from __future__ import annotations
@@ -13,270 +13,258 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from ..destroy import outcomes
+from ..errors import NotEvaluated
 from ..host.namespaces import Identity
-from .backoff import BackOff, Target, Waiting
-from .budget import Kept, Spent
-from .decision import (
+from .backoff import Backoff, Delay, Destination
+from .budget import BudgetSnapshot, DestroyBudget
+from .findings import (
     BACK_OFF,
     DESTROY,
     HOLD,
+    INHIBITED,
     LIMIT,
     OTHER_RULE,
     PROTECTED,
     REPORT_MODE,
     REPORTED,
-    STATUSES,
-    WITHHELD,
+    BudgetExceeded,
     Decision,
-    Enforced,
-    Excess,
+    Evaluation,
     Finding,
+    Violation,
+    ViolationResult,
 )
-from .evaluate import Judgement, Unseen, Violation
 from .holds import Holds, Key
-from .model import PACE, REPORT, Policy
-from .same import same_rule
+from .model import PACE, REPORT, Policy, rules_equal
 
-__all__ = [
-    "BACK_OFF",
-    "DESTROY",
-    "HOLD",
-    "LIMIT",
-    "OTHER_RULE",
-    "PROTECTED",
-    "REPORTED",
-    "REPORT_MODE",
-    "STATUSES",
-    "WITHHELD",
-    "Decision",
-    "Enforced",
-    "Engine",
-    "Excess",
-    "Finding",
-]
+# With one of these statuses a rule decides about a socket for all later rules.
+_DECISIVE = frozenset({DESTROY, BACK_OFF, PROTECTED})
 
-# What a rule says so of a socket, it says for all later ones.
-_DECIDED = frozenset({DESTROY, BACK_OFF, PROTECTED})
+# Delay of the next pass for a hold that expired although is_due() said that it would not, so that
+# the guard was not evaluated.
+_RETRY_MS = 1_000
 
-# A hold that is over, but that nobody expected to be: the guard was not asked.
-_AGAIN_MS = 1_000
-
-# Outcomes after which a socket is what it was, as if nothing had been asked.
+# Outcomes after which a socket is unchanged.
 _UNTOUCHED = frozenset(outcomes.OUTCOMES) - outcomes.CHANGING - {outcomes.SURVIVED}
-# Outcomes for which nobody needs to wait.
+# Outcomes that do not count for the backoff.
 _NO_ATTEMPT = frozenset({outcomes.ALREADY_GONE, outcomes.PROTECTED, outcomes.LIMIT})
 
 
-class Engine:
-    """One policy, and what was seen and done since the start: of bounded size.
+class Decider:
+    """Decisions of one policy, with the holds, budget and backoff they depend on. Bounded memory.
 
-    A pass is see(), then decide(), then done() with what became of decision.destroy.
-    longest_gap_ms: looks that are further apart say nothing of the time between them, since
-    whoever makes them was stopped; None: they always do.
-    kept: what was destroyed before the start. keep: is told what has to outlive this engine, before
-    anything is destroyed.
+    For each reconcile pass call observe(), then decide(), then record_results() with the outcomes
+    of decision.to_destroy.
+
+    max_gap_ms: if evaluations are further apart, the time between them counts for no hold; None: it
+    always counts. budget: the sockets destroyed before the start. save: called with the budget to
+    persist, before any socket is destroyed.
     """
 
     def __init__(
         self,
         policy: Policy,
         *,
-        longest_gap_ms: int | None = None,
-        kept: Kept = Kept(),  # noqa: B008 - immutable
-        keep: Callable[[Kept], None] = lambda _kept: None,
+        max_gap_ms: int | None = None,
+        budget: BudgetSnapshot = BudgetSnapshot(),  # noqa: B008 - immutable
+        save: Callable[[BudgetSnapshot], None] = lambda _budget: None,
     ) -> None:
         self._policy = policy
-        self._keep = keep
-        self._holds = Holds(longest_gap_ms)
-        self._spent = Spent(policy.limits, kept)
-        self._back_off = BackOff()
-        self._present: list[Violation] = []
+        self._save = save
+        self._holds = Holds(max_gap_ms)
+        self._budget = DestroyBudget(policy.limits, budget)
+        self._backoff = Backoff()
+        self._violations: list[Violation] = []
         self._untracked = 0
         self._decided_ms = 0
-        # Where connections lead that the limits held back: what is left of them comes back as well.
-        self._crowded: set[Target] = set()
+        # Destinations of violations that the budget left out. Their connections exist without
+        # having been reopened, so they are no sign of a client that reconnects.
+        self._left_out: set[Destination] = set()
 
     @property
     def policy(self) -> Policy:
         return self._policy
 
     def reload(self, policy: Policy) -> None:
-        """Rules that are as they were keep their holds; those of all others begin anew. What was
-        destroyed already counts for the new limits too."""
-        before = {rule.name: rule for rule in self._policy.rules}
-        self._holds.keep_rules(
+        """Replace the policy. Unchanged rules keep their holds; the budget and backoff stay."""
+        old = {rule.name: rule for rule in self._policy.rules}
+        self._holds.retain_rules(
             rule.name
             for rule in policy.rules
-            if rule.name in before and same_rule(rule, before[rule.name])
+            if rule.name in old and rules_equal(rule, old[rule.name])
         )
         self._policy = policy
-        self._spent.limits = policy.limits
-        self._present = []
+        self._budget.limits = policy.limits
+        self._violations = []
 
-    def interrupted(self) -> None:
-        """The time since the last looks counts for no hold: the machine slept, say."""
-        self._holds.interrupted()
+    def mark_gap(self) -> None:
+        """Do not count the time since the last evaluations, after a suspend for example."""
+        self._holds.mark_gaps()
 
-    def doubt(self) -> None:
-        """What violated may have been in order for a moment since the last looks: its holds begin
-        anew. What each look has shown for holds.PATIENCE_MS is not doubted any more."""
-        self._holds.doubt()
+    def restart_holds(self) -> None:
+        """Restart holds: violations may have ceased for a moment since the last evaluations.
 
-    def see(self, looks: Iterable[Judgement | Unseen]) -> None:
-        """One pass over all namespaces; those that it leaves out are gone."""
-        self._present = []
+        Holds older than holds.RESTART_WINDOW_MS go on.
+        """
+        self._holds.restart()
+
+    def observe(self, evaluations: Iterable[Evaluation | NotEvaluated]) -> None:
+        """Record one pass over all namespaces; forget the namespaces that are not in it."""
+        self._violations = []
         self._untracked = 0
         identities: list[Identity] = []
         names = [rule.name for rule in self._policy.rules]
-        for look in looks:
-            if isinstance(look, Judgement):
-                identities.append(look.namespace.identity)
-                self._see(look, names)
-            elif look.identity is not None:
-                identities.append(look.identity)
+        for evaluation in evaluations:
+            if isinstance(evaluation, Evaluation):
+                identities.append(evaluation.namespace.identity)
+                self._observe(evaluation, names)
+            elif evaluation.identity is not None:
+                identities.append(evaluation.identity)
                 for name in names:
-                    self._holds.missed(look.identity, name)
-        self._holds.keep(identities, names)
+                    self._holds.mark_gap(evaluation.identity, name)
+        self._holds.retain(identities, names)
 
-    def _see(self, look: Judgement, names: Sequence[str]) -> None:
-        identity = look.namespace.identity
+    def _observe(self, evaluation: Evaluation, names: Sequence[str]) -> None:
+        identity = evaluation.namespace.identity
         keys: dict[str, list[Key]] = {name: [] for name in names}
-        for violation in look.violations:
-            if violation.rule.name not in look.failed:
+        for violation in evaluation.violations:
+            if violation.rule.name not in evaluation.failed:
                 keys[violation.rule.name].append(violation.key)
-                self._present.append(violation)
+                self._violations.append(violation)
         for name in names:
-            if name in look.failed:
-                self._holds.missed(identity, name)
+            if name in evaluation.failed:
+                self._holds.mark_gap(identity, name)
             else:
-                self._untracked += self._holds.saw(
-                    identity, name, look.began_ms, look.ended_ms, keys[name]
+                self._untracked += self._holds.observe(
+                    identity, name, evaluation.began_ms, evaluation.ended_ms, keys[name]
                 )
 
     def is_due(self, violation: Violation, now_ms: int) -> bool:
-        """Whether its hold is over, for a look that began now and shows it."""
+        """Whether the hold of a violation is over, if an evaluation that begins now shows it."""
         rule = violation.rule
-        return not rule.hold_ms or self._holds.would_be_over(
+        return not rule.hold_ms or self._holds.would_expire(
             violation.namespace, rule.name, violation.key, rule.hold_ms, now_ms
         )
 
-    def decide(self, now_ms: int, *, withheld: str | None = None) -> Decision:
-        """What is to be done about what was seen last; once for each see().
+    def decide(self, now_ms: int, *, inhibited_by: str | None = None) -> Decision:
+        """Decide about the violations of the last observe(). Call it once for each observe().
 
-        withheld: why nothing may be destroyed now, whatever the policy says.
+        inhibited_by: why nothing may be destroyed now, whatever the policy says; None: nothing
+        inhibits it.
         """
-        if withheld is None and self._policy.mode == REPORT:
-            withheld = REPORT_MODE
-        findings, due = self._sorted_out(now_ms)
-        excess, held_back = self._limit(findings, due, now_ms)
-        doomed = sorted(set(due) - set(held_back))
-        if withheld is not None:
-            for index in doomed:
-                findings[index] = findings[index]._replace(status=WITHHELD)
-        elif doomed:
-            self._spent.add(now_ms, len(doomed))
+        if inhibited_by is None and self._policy.mode == REPORT:
+            inhibited_by = REPORT_MODE
+        findings, due = self._classify(now_ms)
+        exceeded, left_out = self._apply_limits(findings, due, now_ms)
+        to_destroy = sorted(set(due) - set(left_out))
+        if inhibited_by is not None:
+            for index in to_destroy:
+                findings[index] = findings[index]._replace(status=INHIBITED)
+        elif to_destroy:
+            self._budget.add(now_ms, len(to_destroy))
             self._decided_ms = now_ms
-            self.keep()
-        if held_back:
-            until = self._room_ms(len(due), now_ms)
-            for index in held_back:
+            self.persist()
+        if left_out:
+            until = self._available_at_ms(len(due), now_ms)
+            for index in left_out:
                 findings[index] = findings[index]._replace(status=LIMIT, until_ms=until)
-        self._crowded = {findings[index].violation.target for index in held_back}
-        self._present = []
-        waits = [each.until_ms for each in findings if each.until_ms is not None]
+        self._left_out = {findings[index].violation.destination for index in left_out}
+        self._violations = []
+        times = [finding.until_ms for finding in findings if finding.until_ms is not None]
         return Decision(
-            tuple(findings), excess, withheld, min(waits) if waits else None, self._untracked
+            tuple(findings), exceeded, inhibited_by, min(times) if times else None, self._untracked
         )
 
-    def _room_ms(self, due: int, now_ms: int) -> int | None:
-        """When the limits allow to go on; None: never with so many."""
-        wanted = 1 if self._policy.limits.on_excess == PACE else due
-        return self._spent.room_ms(now_ms, wanted)
+    def _available_at_ms(self, due: int, now_ms: int) -> int | None:
+        """When the budget allows the next sockets; None: never that many."""
+        count = 1 if self._policy.limits.on_excess == PACE else due
+        return self._budget.available_at_ms(now_ms, count)
 
-    def _sorted_out(self, now_ms: int) -> tuple[list[Finding], list[int]]:
-        """A finding for each violation, and which of them may be destroyed if the limits allow."""
+    def _classify(self, now_ms: int) -> tuple[list[Finding], list[int]]:
+        """A finding for each violation, and the indexes of those that are due."""
         findings: list[Finding] = []
         due: list[int] = []
-        claimed: set[tuple[Identity, Key]] = set()
+        decided: set[tuple[Identity, Key]] = set()
         several = len(self._policy.rules) > 1
-        for violation in self._present:
-            finding = self._one(violation, now_ms)
-            if several and finding.status in _DECIDED:
-                if violation.identity in claimed:
+        for violation in self._violations:
+            finding = self._finding(violation, now_ms)
+            if several and finding.status in _DECISIVE:
+                if violation.identity in decided:
                     finding = finding._replace(status=OTHER_RULE, until_ms=None)
-                claimed.add(violation.identity)
+                decided.add(violation.identity)
             if finding.status == DESTROY:
                 due.append(len(findings))
             findings.append(finding)
         return findings, due
 
-    def _one(self, violation: Violation, now_ms: int) -> Finding:
+    def _finding(self, violation: Violation, now_ms: int) -> Finding:
         rule = violation.rule
         place = violation.namespace, rule.name, violation.key
-        held = self._holds.get(*place)
-        if held is None:
-            # There was no room for it.
+        hold = self._holds.get(*place)
+        if hold is None:
+            # Untracked.
             return Finding(violation, HOLD, now_ms)
-        since = held.since_ms
-        if rule.hold_ms and not self._holds.is_over(*place, rule.hold_ms):
-            until = self._holds.over_at_ms(*place, rule.hold_ms)
+        since = hold.since_ms
+        if rule.hold_ms and not self._holds.expired(*place, rule.hold_ms):
+            until = self._holds.expires_at_ms(*place, rule.hold_ms)
             return Finding(violation, HOLD, since, until)
         if rule.action == REPORT:
             return Finding(violation, REPORTED, since)
-        if not violation.guarded:
-            return Finding(violation, HOLD, since, now_ms + _AGAIN_MS)
-        if violation.protected is not None:
+        if not violation.guard_checked:
+            return Finding(violation, HOLD, since, now_ms + _RETRY_MS)
+        if violation.protected_by is not None:
             return Finding(violation, PROTECTED, since)
-        waiting = self._back_off.until_ms(violation.target, now_ms) if self._back_off else None
-        if waiting is not None:
-            return Finding(violation, BACK_OFF, since, waiting)
+        # Backoff is usually empty: skip building the destination.
+        until = self._backoff.until_ms(violation.destination, now_ms) if self._backoff else None
+        if until is not None:
+            return Finding(violation, BACK_OFF, since, until)
         return Finding(violation, DESTROY, since)
 
-    def _limit(
+    def _apply_limits(
         self, findings: Sequence[Finding], due: list[int], now_ms: int
-    ) -> tuple[Excess | None, list[int]]:
-        """Which of those that are due the limits hold back: none, all, or the youngest."""
+    ) -> tuple[BudgetExceeded | None, list[int]]:
+        """The indexes that the budget leaves out: none, all, or the most recent violations."""
         limits = self._policy.limits
-        spent = self._spent.count(now_ms)
-        room = max(0, limits.max_sockets - spent)
-        if len(due) <= room:
+        destroyed = self._budget.count(now_ms)
+        remaining = max(0, limits.max_sockets - destroyed)
+        if len(due) <= remaining:
             return None, []
-        excess = Excess(len(due), spent, limits)
+        exceeded = BudgetExceeded(len(due), destroyed, limits)
         if limits.on_excess != PACE:
-            return excess, due
-        oldest = sorted(due, key=lambda index: findings[index].since_ms)
-        return excess, oldest[room:]
+            return exceeded, due
+        oldest_first = sorted(due, key=lambda index: findings[index].since_ms)
+        return exceeded, oldest_first[remaining:]
 
-    def done(self, enforced: Iterable[Enforced], now_ms: int) -> None:
-        """What became of what was to be destroyed."""
+    def record_results(self, results: Iterable[ViolationResult], now_ms: int) -> None:
+        """Record the outcomes of decision.to_destroy."""
         untouched = 0
-        targets: dict[Target, bool] = {}
-        for violation, result in enforced:
+        attempts: dict[Destination, bool] = {}
+        for violation, result in results:
             untouched += result.outcome in _UNTOUCHED
             if result.outcome not in _NO_ATTEMPT:
                 failed = result.outcome not in outcomes.CHANGING
-                target = violation.target
-                targets[target] = targets.get(target, False) or failed
+                destination = violation.destination
+                attempts[destination] = attempts.get(destination, False) or failed
         if untouched:
-            self._spent.give_back(self._decided_ms, untouched)
-            self.keep()
-        self._back_off.forget_old(now_ms)
-        for target, failed in targets.items():
-            if failed or target not in self._crowded:
-                self._back_off.note(target, now_ms, failed=failed)
+            self._budget.refund(self._decided_ms, untouched)
+            self.persist()
+        self._backoff.expire(now_ms)
+        for destination, failed in attempts.items():
+            if failed or destination not in self._left_out:
+                self._backoff.record(destination, now_ms, failed=failed)
 
-    def spent(self, now_ms: int) -> int:
-        """How many were destroyed within the time of the limits."""
-        return self._spent.count(now_ms)
+    def destroyed_in_window(self, now_ms: int) -> int:
+        """Sockets destroyed within limits.per_ms; at least max_sockets while that is unknown."""
+        return self._budget.count(now_ms)
 
-    def unknown_till_ms(self, now_ms: int) -> int | None:
-        """Till then nothing is destroyed, since it is not known what was; None: it is."""
-        return self._spent.unknown_till_ms(now_ms)
+    def budget_unknown_until_ms(self, now_ms: int) -> int | None:
+        """Nothing is destroyed before, as earlier destroys are unknown; None: they are known."""
+        return self._budget.unknown_until_ms(now_ms)
 
-    def keep(self) -> None:
-        """Tell what has to outlive this engine."""
-        self._keep(self._spent.kept())
+    def persist(self) -> None:
+        """Save the budget, so that it holds across restarts."""
+        self._save(self._budget.snapshot())
 
-    def backing_off(self, now_ms: int) -> dict[Target, Waiting]:
-        """What is left alone now, since it was destroyed again and again."""
-        return self._back_off.waiting(now_ms)
+    def backing_off(self, now_ms: int) -> dict[Destination, Delay]:
+        """Destinations whose connections are not destroyed now."""
+        return self._backoff.active(now_ms)

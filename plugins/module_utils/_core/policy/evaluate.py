@@ -1,280 +1,81 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: one look at a namespace through a policy: what violates it."""
+# Private to linuxnet.sockets.
+"""Evaluation of a policy: take a snapshot of a namespace and find its violations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from ..destroy.model import DestroyOptions
 from ..destroy.planner import evaluate_guard
-from ..errors import HandlerMissing, NamespaceDenied, NamespaceNotFound, SocketsError
+from ..errors import HandlerMissing, NamespaceDenied, NamespaceNotFound, NotEvaluated, SocketsError
 from ..guard.owners import name_holders
-from ..guard.reason import Reason
 from ..host.host import Host
 from ..host.namespaces import Identity, Namespace, resolve
 from ..netlink import routes
 from ..query import record
 from ..query.find import find, load
+from ..selector.parse import Selector
+from ..selector.predicates.verdict import StrandedIs, StuckIs, SupersededAfter
 from ..selector.prefixes import Prefix
+from ..selector.tree import All, Node, Predicate, predicates
 from ..sockets.session import NamespaceSession
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
-from .backoff import Target
-from .conditions import Facts, KnownRoute
-from .evidence import evidences
-from .holds import Key
-from .model import DESTROY, Policy, Rule
+from ..verdicts import stuck
+from ..verdicts.route_state import ROUTES
+from ..verdicts.superseded import PEERS
+from .conditions import Condition, NetworkState, UnicastRoute
+from .findings import Evaluation, Violation
+from .model import DESTROY, Policy
 
-Guarded = Callable[["Violation"], bool]
+# Whether to evaluate the guard for a violation.
+NeedsGuard = Callable[[Violation], bool]
 
 
-class Violation(NamedTuple):
-    """A socket that a rule says must not exist.
+@dataclass(frozen=True)
+class PassOptions:
+    """Options of a reconcile pass.
 
-    evidence: what is wrong with it, where the rule asks for verdicts ("stranded: address_gone"),
-    else what holds of the network, where the rule asks for that ("while: interface wg0 is up").
-    guarded: whether the guard was asked about it; protected: why the guard protects it, or None.
+    inhibited_by: why nothing may be destroyed now; None: the policy decides. check: destroy
+    nothing, and predict the outcomes. engine: a name from engines.registry. one_owner: look up one
+    owner of each violating socket only, which is faster.
     """
 
-    rule: Rule
-    socket: Socket
-    evidence: tuple[str, ...] = ()
-    guarded: bool = False
-    protected: Reason | None = None
-
-    @property
-    def namespace(self) -> Identity:
-        return self.socket.snapshot.namespace.identity
-
-    @property
-    def key(self) -> Key:
-        """What tells this socket from every other of its namespace."""
-        message = self.socket.message
-        return message.protocol, message.cookie, message.sport, message.dport, message.dst
-
-    @property
-    def identity(self) -> tuple[Identity, Key]:
-        """What tells it from every other socket of the host."""
-        return self.namespace, self.key
-
-    @property
-    def target(self) -> Target:
-        sock = self.socket
-        return Target(
-            self.namespace,
-            sock.protocol,
-            sock.local_address,
-            sock.remote_address,
-            sock.remote_port,
-        )
+    inhibited_by: str | None = None
+    check: bool = False
+    engine: str = "netlink"
+    one_owner: bool = False
 
 
-class Judgement(NamedTuple):
-    """What one look in one namespace showed, for every rule.
-
-    began_ms, ended_ms: CLOCK_MONOTONIC. violations: in the order of the rules. conditions: what
-    each rule's `while` was; true without one. failed: rules for which the sockets could not be
-    looked at; the look says nothing about them. missing: the interfaces that a rule names and that
-    are not there. unlisted: protocols that could have been meant, but that the kernel cannot list.
-    """
-
-    namespace: Namespace
-    began_ms: int
-    ended_ms: int
-    violations: tuple[Violation, ...] = ()
-    conditions: dict[str, bool | None] = {}  # noqa: RUF012 - never written to
-    failed: dict[str, SocketsError] = {}  # noqa: RUF012
-    missing: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
-    unlisted: frozenset[str] = frozenset()
+DEFAULT_OPTIONS = PassOptions()
 
 
-class Unseen(NamedTuple):
-    """A namespace that could not be looked at. identity: None where its name leads nowhere."""
-
-    label: str
-    identity: Identity | None
-    error: SocketsError
-
-
-def milliseconds(host: Host) -> int:
-    """Of CLOCK_MONOTONIC."""
+def monotonic_ms(host: Host) -> int:
+    """CLOCK_MONOTONIC in milliseconds."""
     return int(host.monotonic() * 1000)
 
 
-def all_guarded(_violation: Violation) -> bool:
+def always(_violation: Violation) -> bool:
     return True
 
 
-def judge(
-    session: NamespaceSession,
-    policy: Policy,
-    *,
-    guarded: Guarded = all_guarded,
-    engine: str = "netlink",
-    one_holder: bool = False,
-) -> Judgement:
-    """Look at one namespace.
-
-    guarded(violation): whether to ask the guard about it, which costs a walk over the processes.
-    It is not asked about violations of rules that only report. engine: what would destroy them,
-    since some destroy more than one socket at once. one_holder: it is enough to name one process
-    that holds a violating socket, which takes less time than to find all.
-    The sockets are judged by one state of the network. Where that changed before the guard had
-    answered, it is looked at once more, and only what violates in both looks does.
-    Raises what the first requests to the kernel raise; what is raised for one rule goes to failed.
-    """
-
-    def ask_guard(known: Snapshot, found: Sequence[Violation]) -> tuple[Violation, ...]:
-        asked = [each for each in found if each.rule.action == DESTROY and guarded(each)]
-        if not asked:
-            return tuple(found)
-        options = DestroyOptions(policy.guard, engine=engine)
-        return _with_guard(session, known, found, asked, options, one_holder)
-
-    began_ms = milliseconds(session.host)
-    snapshot = session.snapshot()
-    judgement = _judgement(session, policy, snapshot, _facts(snapshot, policy), began_ms)
-    found = ask_guard(snapshot, judgement.violations)
-    if found and policy.needs:
-        now = session.snapshot()
-        facts = _facts(now, policy)
-        if _changed(now, snapshot) or _conditions(policy, facts) != judgement.conditions:
-            again = _judgement(session, policy, now, facts, began_ms)
-            seen = {(each.rule.name, each.key) for each in found}
-            both = [each for each in again.violations if (each.rule.name, each.key) in seen]
-            found = ask_guard(now, both)
-            judgement = again._replace(failed=judgement.failed | again.failed)
-    return judgement._replace(violations=found, ended_ms=milliseconds(session.host))
-
-
-def _facts(snapshot: Snapshot, policy: Policy) -> Facts:
-    known: list[KnownRoute] | None = None
-    conditions = [rule.condition for rule in policy.rules if rule.condition is not None]
-    wanted = {prefix for each in conditions for fact in each.facts() for prefix in fact.prefixes}
-    if wanted:
-        lengths = {prefix.length for prefix in wanted}
-        known = [
-            route
-            for route in map(_known, routes.routes(snapshot.rtnetlink, (routes.UNICAST,), lengths))
-            if route is not None and route.destination in wanted
-        ]
-    asked = "addresses" in policy.needs
-    named = policy.needs or any(rule.interfaces for rule in policy.rules)
-    return Facts(snapshot.links if named else (), snapshot.addresses if asked else (), known)
-
-
-def _known(route: routes.Route) -> KnownRoute | None:
-    """None: it is for some sources only."""
-    if route.source_length:
-        return None
-    return KnownRoute(
-        Prefix(route.destination, route.prefix_length),
-        frozenset(hop.oif for hop in route.hops) or None,
-        route.priority,
-        route.table,
-    )
-
-
-def _conditions(policy: Policy, facts: Facts) -> dict[str, bool | None]:
-    return {
-        rule.name: True if rule.condition is None else rule.condition.holds(facts)
-        for rule in policy.rules
-    }
-
-
-def _judgement(
-    session: NamespaceSession, policy: Policy, snapshot: Snapshot, facts: Facts, began_ms: int
-) -> Judgement:
-    violations: list[Violation] = []
-    conditions = _conditions(policy, facts)
-    failed: dict[str, SocketsError] = {}
-    extensions = policy.guard.extensions | record.extensions(("verdicts",))
-    for rule in policy.rules:
-        if not conditions[rule.name]:
-            continue
-        try:
-            found = find(session, rule.match, extensions=extensions, snapshot=snapshot)
-        except (NamespaceNotFound, NamespaceDenied):
-            raise
-        except SocketsError as error:
-            failed[rule.name] = error
-            continue
-        why = evidences(found, rule.match, rule.condition)
-        violations += [Violation(rule, *each) for each in zip(found, why)]
-    missing = {
-        rule.name: tuple(name for name in rule.interfaces if name not in facts.links)
-        for rule in policy.rules
-    }
-    return Judgement(
-        session.namespace,
-        began_ms,
-        began_ms,
-        tuple(violations),
-        conditions,
-        failed,
-        {name: names for name, names in missing.items() if names},
-        frozenset(session.unlisted)
-        | {error.protocol for error in failed.values() if isinstance(error, HandlerMissing)},
-    )
-
-
-def _changed(now: Snapshot, before: Snapshot) -> bool:
-    """Whether interfaces or addresses are others than before, as far as a policy can tell."""
-
-    def shape(snapshot: Snapshot) -> tuple[object, object]:
-        return (
-            {(link.ifindex, link.name, link.up) for link in snapshot.links},
-            {(each.address, each.ifindex) for each in snapshot.addresses},
-        )
-
-    return shape(now) != shape(before)
-
-
-def _with_guard(
-    session: NamespaceSession,
-    snapshot: Snapshot,
-    violations: Sequence[Violation],
-    asked: Sequence[Violation],
-    options: DestroyOptions,
-    one_holder: bool,
-) -> tuple[Violation, ...]:
-    """The violations, those that the guard is asked about with what it says."""
-    keys = [each.key for each in asked]
-    by_key = {key: each.socket for key, each in zip(keys, asked)}
-    sockets = list(by_key.values())
-    # So that what is logged of them names who holds them.
-    if one_holder and snapshot.owners is None:
-        name_holders(snapshot, {each.message.inode for each in sockets} - {0})
-    else:
-        load(session, snapshot, ("owners",), sockets)
-    targets = dict(zip(by_key, evaluate_guard(session, options, snapshot, sockets)))
-    told = [
-        Violation(each.rule, each.socket, each.evidence, True, targets[key].protected_by)
-        for key, each in zip(keys, asked)
-    ]
-    if len(told) == len(violations):
-        return tuple(told)
-    guarded_ones = dict(zip(map(id, asked), told))
-    return tuple(guarded_ones.get(id(each), each) for each in violations)
-
-
-def look_at_all(
+def evaluate_all(
     host: Host,
     policy: Policy,
     *,
-    guarded: Guarded = all_guarded,
-    engine: str = "netlink",
-    one_holder: bool = False,
-) -> list[Judgement | Unseen]:
-    """Look at every namespace that the policy names, each once; nothing stays open in any.
+    needs_guard: NeedsGuard = always,
+    options: PassOptions = DEFAULT_OPTIONS,
+) -> list[Evaluation | NotEvaluated]:
+    """Evaluate every namespace of the policy once. Leaves no descriptor open in any of them.
 
-    One that cannot be looked at, or is not there, is Unseen; one that `all` found, and that is gone
-    by now, is left out.
+    Errors become NotEvaluated. A namespace that `all` found but that has ceased to exist since is
+    left out.
     """
-    looks: list[Judgement | Unseen] = []
+    evaluations: list[Evaluation | NotEvaluated] = []
     namespaces: dict[Identity, Namespace] = {}
     for index, name in enumerate(policy.namespaces):
         try:
@@ -285,30 +86,246 @@ def look_at_all(
                 path=("namespaces", index),
             )
         except SocketsError as error:
-            looks.append(Unseen(name, None, error))
+            evaluations.append(NotEvaluated(name, None, error))
             continue
         for namespace in found:
             namespaces.setdefault(namespace.identity, namespace)
     for namespace in namespaces.values():
         try:
             with NamespaceSession(host, namespace) as session:
-                looks.append(
-                    judge(session, policy, guarded=guarded, engine=engine, one_holder=one_holder)
+                evaluations.append(
+                    evaluate(session, policy, needs_guard=needs_guard, options=options)
                 )
-        except NamespaceNotFound as error:
-            if namespace.explicit:
-                looks.append(Unseen(namespace.name, namespace.identity, error))
         except SocketsError as error:
-            looks.append(Unseen(namespace.name, namespace.identity, error))
-    return looks
+            if namespace.explicit or not isinstance(error, NamespaceNotFound):
+                evaluations.append(NotEvaluated(namespace.name, None, error, namespace.identity))
+    return evaluations
 
 
-def missing_interfaces(looks: Sequence[Judgement]) -> dict[str, list[str]]:
-    """By rule: the interfaces that it names and that are in none of these namespaces: perhaps
-    misspelt."""
-    found: dict[str, list[str]] = {}
-    for rule in sorted({name for look in looks for name in look.missing}):
-        nowhere = set.intersection(*(set(look.missing.get(rule, ())) for look in looks))
-        if nowhere:
-            found[rule] = sorted(nowhere)
-    return found
+def evaluate(
+    session: NamespaceSession,
+    policy: Policy,
+    *,
+    needs_guard: NeedsGuard = always,
+    options: PassOptions = DEFAULT_OPTIONS,
+) -> Evaluation:
+    """Evaluate all rules in one namespace.
+
+    needs_guard: evaluating the guard requires a walk over all processes, so the caller can limit it
+    to violations that may be destroyed. It is never evaluated for rules with action report.
+    options.engine: some engines destroy more than one socket at once, which the guard considers.
+
+    All rules use one snapshot. If the network changed before the guard was evaluated, a second
+    snapshot follows, and only violations in both count.
+    Raises the errors of the snapshot; errors of a single rule go to Evaluation.failed.
+    """
+
+    def apply_guard(snapshot: Snapshot, found: Sequence[Violation]) -> tuple[Violation, ...]:
+        checked = [each for each in found if each.rule.action == DESTROY and needs_guard(each)]
+        if not checked:
+            return tuple(found)
+        destroy_options = DestroyOptions(policy.guard, engine=options.engine)
+        return _with_guard(session, snapshot, found, checked, destroy_options, options.one_owner)
+
+    began_ms = monotonic_ms(session.host)
+    snapshot = session.snapshot()
+    evaluation = _evaluate(session, policy, snapshot, _network(snapshot, policy), began_ms)
+    violations = apply_guard(snapshot, evaluation.violations)
+    if violations and policy.needs:
+        latest = session.snapshot()
+        network = _network(latest, policy)
+        interfaces_changed = _interfaces(latest) != _interfaces(snapshot)
+        if interfaces_changed or _conditions(policy, network) != evaluation.conditions:
+            second = _evaluate(session, policy, latest, network, began_ms)
+            first = {(each.rule.name, each.key) for each in violations}
+            in_both = [each for each in second.violations if (each.rule.name, each.key) in first]
+            violations = apply_guard(latest, in_both)
+            evaluation = second._replace(failed=evaluation.failed | second.failed)
+    return evaluation._replace(violations=violations, ended_ms=monotonic_ms(session.host))
+
+
+def _evaluate(
+    session: NamespaceSession,
+    policy: Policy,
+    snapshot: Snapshot,
+    network: NetworkState,
+    began_ms: int,
+) -> Evaluation:
+    """The evaluation without the guard."""
+    violations: list[Violation] = []
+    conditions = _conditions(policy, network)
+    failed: dict[str, SocketsError] = {}
+    extensions = policy.guard.extensions | record.extensions(("verdicts",))
+    for rule in policy.rules:
+        if not conditions[rule.name]:
+            continue
+        try:
+            sockets = find(session, rule.match, extensions=extensions, snapshot=snapshot)
+        except (NamespaceNotFound, NamespaceDenied):
+            raise
+        except SocketsError as error:
+            failed[rule.name] = error
+            continue
+        evidence = _evidence(sockets, rule.match, rule.condition)
+        violations += [Violation(rule, *each) for each in zip(sockets, evidence)]
+    missing = {
+        rule.name: tuple(name for name in rule.interfaces if name not in network.links)
+        for rule in policy.rules
+    }
+    return Evaluation(
+        session.namespace,
+        began_ms,
+        began_ms,
+        tuple(violations),
+        conditions,
+        failed,
+        {rule: names for rule, names in missing.items() if names},
+        frozenset(session.unlisted)
+        | {error.protocol for error in failed.values() if isinstance(error, HandlerMissing)},
+    )
+
+
+def _network(snapshot: Snapshot, policy: Policy) -> NetworkState:
+    """Load the network data that the policy needs; of the routes those in conditions only."""
+    found: list[UnicastRoute] | None = None
+    conditions = [rule.condition for rule in policy.rules if rule.condition is not None]
+    prefixes = {
+        prefix for condition in conditions for fact in condition.facts() for prefix in fact.prefixes
+    }
+    if prefixes:
+        lengths = {prefix.length for prefix in prefixes}
+        found = [
+            route
+            for route in _unicast_routes(
+                routes.routes(snapshot.rtnetlink, (routes.UNICAST,), lengths)
+            )
+            if route.destination in prefixes
+        ]
+    needs_links = policy.needs or any(rule.interfaces for rule in policy.rules)
+    return NetworkState(
+        snapshot.links if needs_links else (),
+        snapshot.addresses if "addresses" in policy.needs else (),
+        found,
+    )
+
+
+def _unicast_routes(found: Iterable[routes.Route]) -> Iterator[UnicastRoute]:
+    for route in found:
+        # Routes that depend on the source address are not the route of all traffic.
+        if not route.source_length:
+            yield UnicastRoute(
+                Prefix(route.destination, route.prefix_length),
+                frozenset(hop.oif for hop in route.hops) or None,
+                route.priority,
+                route.table,
+            )
+
+
+def _conditions(policy: Policy, network: NetworkState) -> dict[str, bool | None]:
+    return {
+        rule.name: True if rule.condition is None else rule.condition.holds(network)
+        for rule in policy.rules
+    }
+
+
+def _interfaces(snapshot: Snapshot) -> tuple[object, object]:
+    """Links and addresses, as far as a policy depends on them."""
+    return (
+        {(link.ifindex, link.name, link.up) for link in snapshot.links},
+        {(address.address, address.ifindex) for address in snapshot.addresses},
+    )
+
+
+def _with_guard(
+    session: NamespaceSession,
+    snapshot: Snapshot,
+    violations: Sequence[Violation],
+    checked: Sequence[Violation],
+    options: DestroyOptions,
+    one_owner: bool,
+) -> tuple[Violation, ...]:
+    """Evaluate the guard for the `checked` ones; the other violations stay as they are."""
+    keys = [each.key for each in checked]
+    by_key = {key: each.socket for key, each in zip(keys, checked)}
+    sockets = list(by_key.values())
+    # Loads owners even if no guard rule needs them: journal entries name the owner.
+    if one_owner and snapshot.owners is None:
+        name_holders(snapshot, {each.message.inode for each in sockets} - {0})
+    else:
+        load(session, snapshot, ("owners",), sockets)
+    targets = dict(zip(by_key, evaluate_guard(session, options, snapshot, sockets)))
+    guarded = [
+        each._replace(guard_checked=True, protected_by=targets[key].protected_by)
+        for key, each in zip(keys, checked)
+    ]
+    if len(guarded) == len(violations):
+        return tuple(guarded)
+    by_id = dict(zip(map(id, checked), guarded))
+    return tuple(by_id.get(id(each), each) for each in violations)
+
+
+_VERDICTS = (StuckIs, StrandedIs, SupersededAfter)
+
+
+def _evidence(
+    sockets: Sequence[Socket], selector: Selector, condition: Condition | None
+) -> list[tuple[str, ...]]:
+    """Evidence for each of the sockets, all of which match the selector.
+
+    Verdicts of the selector that hold ("stranded: no_carrier"); without any, the condition
+    ("while: interface wg0 is up"). The snapshot must hold what the verdicts need.
+    """
+    default = () if condition is None else (f"while: {condition.text}",)
+    return [verdicts or default for verdicts in _verdicts(sockets, selector)]
+
+
+def _verdicts(sockets: Sequence[Socket], selector: Selector) -> list[tuple[str, ...]]:
+    found = [each for each in predicates(selector.root) if isinstance(each, _VERDICTS)]
+    if not found:
+        return [()] * len(sockets)
+    # The common case: every matching socket has the same verdicts, so none is evaluated again.
+    implied = [text for each in _conjuncts(selector.root) for text in _only_verdict(each)]
+    if len(implied) == len(found):
+        return [tuple(dict.fromkeys(implied))] * len(sockets)
+    return [
+        tuple(dict.fromkeys([text for each in found for text in _held_verdicts(sock, each)]))
+        for sock in sockets
+    ]
+
+
+def _conjuncts(node: Node) -> Iterator[Predicate]:
+    """Predicates that are true for each socket for which the tree is."""
+    if isinstance(node, Predicate):
+        yield node
+    elif isinstance(node, All):
+        for child in node.children:
+            yield from _conjuncts(child)
+
+
+def _only_verdict(predicate: Predicate) -> Iterator[str]:
+    """The verdict of a predicate that selects a single one."""
+    if isinstance(predicate, StuckIs) and len(predicate.verdicts) == 1:
+        yield f"stuck: {predicate.verdicts[0].verdict}"
+    elif isinstance(predicate, StrandedIs) and len(predicate.verdicts) == 1:
+        yield f"stranded: {predicate.verdicts[0].verdict}"
+    elif isinstance(predicate, SupersededAfter):
+        yield "superseded"
+
+
+def _held_verdicts(sock: Socket, predicate: Predicate) -> Iterator[str]:
+    """Verdicts of a predicate that hold for a socket."""
+    if isinstance(predicate, StuckIs):
+        for verdict, for_ms in predicate.verdicts:
+            if stuck.evaluate(sock, verdict, for_ms):
+                yield f"stuck: {verdict}"
+    elif isinstance(predicate, StrandedIs):
+        route_state = sock.snapshot.get(ROUTES)
+        for stranded in predicate.verdicts:
+            if route_state is not None and route_state.evaluate(
+                sock, stranded.verdict, stranded.to
+            ):
+                yield f"stranded: {stranded.verdict}"
+    elif isinstance(predicate, SupersededAfter):
+        peers = sock.snapshot.get(PEERS)
+        if peers is not None and peers.evaluate(sock, predicate.silent_ms):
+            yield "superseded"

@@ -1,11 +1,12 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: for how long sockets have violated a rule without a break.
+# Private to linuxnet.sockets.
+"""Hold times: how long sockets have violated a rule without interruption.
 
-Time counts from the end of the first look that shows a violation to the beginning of the last one.
-Where a look could not be made, the time around it counts for nothing: it neither ends a hold nor
-advances it.
+A hold counts from the end of the first evaluation that shows the violation to the start of the last
+one. If an evaluation fails, the time between its neighbors does not count: the hold is paused, and
+neither ends nor advances. All times are milliseconds of CLOCK_MONOTONIC.
 """
 
 from __future__ import annotations
@@ -16,19 +17,22 @@ from typing import NamedTuple
 
 from ..host.namespaces import Identity
 
-# What tells one socket from another: (protocol, cookie, local port, remote port, remote address).
-# The cookie of a socket that its owner connects elsewhere stays, and it is another socket then.
+# Identifies a socket in its namespace: (protocol, cookie, local port, remote port, remote address).
+# The cookie alone is not enough: a socket keeps it when its owner connects it to another peer.
 Key = tuple[str, int, int, int, bytes]
 
-MOST_HOLDS = 1 << 18
+MAX_HOLDS = 1 << 18
 
-# Doubts end no hold any more of what each look has shown for so long.
-PATIENCE_MS = 60_000
+# Holds of violations that were first seen longer ago than this do not restart any more.
+RESTART_WINDOW_MS = 60_000
 
 
-class Held(NamedTuple):
-    """since_ms: when it was first seen. counted_ms: what had been counted when the present stretch
-    of looks began, at from_ms."""
+class Hold(NamedTuple):
+    """The hold of one socket under one rule.
+
+    since_ms: when the violation was first seen. counted_ms: time counted before from_ms. from_ms:
+    start of the present period without a gap.
+    """
 
     since_ms: int
     counted_ms: int
@@ -37,120 +41,124 @@ class Held(NamedTuple):
 
 @dataclass
 class _Series:
-    """The looks at one rule in one namespace."""
+    """The last evaluation of one rule in one namespace, and its holds.
+
+    gap: the time until the next evaluation does not count. restart: the next evaluation restarts
+    the holds.
+    """
 
     began_ms: int
     ended_ms: int
-    interrupted: bool = False
-    doubtful: bool = False
-    holds: dict[Key, Held] = field(default_factory=dict)
+    gap: bool = False
+    restart: bool = False
+    holds: dict[Key, Hold] = field(default_factory=dict)
 
-    def continues(self, began_ms: int, longest_gap_ms: int | None) -> bool:
-        """Whether the time since the last look counts."""
-        if self.interrupted:
+    def continues(self, began_ms: int, max_gap_ms: int | None) -> bool:
+        """Whether the time up to an evaluation that begins at `began_ms` counts."""
+        if self.gap:
             return False
-        return longest_gap_ms is None or began_ms - self.ended_ms <= longest_gap_ms
+        return max_gap_ms is None or began_ms - self.ended_ms <= max_gap_ms
 
-    def doubts(self, held: Held, now_ms: int) -> bool:
-        """Whether it may have been over for a moment since the last look."""
-        return self.doubtful and now_ms - held.since_ms < PATIENCE_MS
+    def restarts(self, hold: Hold, now_ms: int) -> bool:
+        return self.restart and now_ms - hold.since_ms < RESTART_WINDOW_MS
 
-    def stopped(self, held: Held, ended_ms: int) -> Held:
-        """A hold whose stretch ended with the last look, and whose next one begins now."""
-        counted = held.counted_ms + max(0, self.began_ms - held.from_ms)
-        return Held(held.since_ms, counted, ended_ms)
+    def pause(self, hold: Hold, resumed_ms: int) -> Hold:
+        """Leave out the time from the last evaluation to `resumed_ms`."""
+        counted = hold.counted_ms + max(0, self.began_ms - hold.from_ms)
+        return Hold(hold.since_ms, counted, resumed_ms)
 
 
 class Holds:
-    """What is kept from look to look: bounded by MOST_HOLDS; what does not fit never counts.
+    """Holds by namespace and rule. Does not track more than MAX_HOLDS; the rest never expire.
 
-    longest_gap_ms: looks that are further apart say nothing of the time between them; None: they
-    always do.
+    max_gap_ms: if evaluations are further apart, the time between them does not count; None: it
+    always counts.
     """
 
-    def __init__(self, longest_gap_ms: int | None) -> None:
-        self._longest_gap_ms = longest_gap_ms
+    def __init__(self, max_gap_ms: int | None) -> None:
+        self._max_gap_ms = max_gap_ms
         self._series: dict[tuple[Identity, str], _Series] = {}
 
-    def saw(
+    def observe(
         self, namespace: Identity, rule: str, began_ms: int, ended_ms: int, keys: Collection[Key]
     ) -> int:
-        """These sockets violate the rule at this look, and no others do; how many were new, but
-        found no place."""
+        """Record the sockets that violate a rule in an evaluation; other holds of the rule end.
+
+        Returns the number of sockets that exceed MAX_HOLDS.
+        """
         name = namespace, rule
-        before = self._series.get(name)
+        last = self._series.get(name)
         series = self._series[name] = _Series(began_ms, ended_ms)
-        room = MOST_HOLDS - sum(len(each.holds) for each in self._series.values())
-        goes_on = before is not None and before.continues(began_ms, self._longest_gap_ms)
+        free = MAX_HOLDS - sum(len(other.holds) for other in self._series.values())
+        continues = last is not None and last.continues(began_ms, self._max_gap_ms)
         untracked = 0
         for key in keys:
-            held = None if before is None else before.holds.get(key)
-            if held is None or before is None:
-                held = Held(ended_ms, 0, ended_ms)
-            elif before.doubts(held, ended_ms):
-                held = Held(held.since_ms, 0, ended_ms)
-            elif not goes_on:
-                held = before.stopped(held, ended_ms)
-            if len(series.holds) < room:
-                series.holds[key] = held
+            hold = None if last is None else last.holds.get(key)
+            if hold is None or last is None:
+                hold = Hold(ended_ms, 0, ended_ms)
+            elif last.restarts(hold, ended_ms):
+                hold = Hold(hold.since_ms, 0, ended_ms)
+            elif not continues:
+                hold = last.pause(hold, ended_ms)
+            if len(series.holds) < free:
+                series.holds[key] = hold
             else:
                 untracked += 1
         return untracked
 
-    def missed(self, namespace: Identity, rule: str) -> None:
-        """A look that was due could not be made."""
+    def mark_gap(self, namespace: Identity, rule: str) -> None:
+        """Record that an evaluation failed."""
         series = self._series.get((namespace, rule))
         if series is not None:
-            series.interrupted = True
+            series.gap = True
 
-    def interrupted(self) -> None:
+    def mark_gaps(self) -> None:
+        """Do not count the time up to the next evaluation of each rule in each namespace."""
         for series in self._series.values():
-            series.interrupted = True
+            series.gap = True
 
-    def doubt(self) -> None:
-        """Whatever was held may have been in order for a moment since the last looks."""
+    def restart(self) -> None:
+        """Restart holds: violations may have ceased for a moment since the last evaluation."""
         for series in self._series.values():
-            series.doubtful = True
+            series.restart = True
 
-    def keep(self, namespaces: Iterable[Identity], rules: Iterable[str]) -> None:
+    def retain(self, namespaces: Iterable[Identity], rules: Iterable[str]) -> None:
         """Forget all other namespaces and rules."""
-        kept, named = set(namespaces), set(rules)
+        identities, names = set(namespaces), set(rules)
         self._series = {
             key: series
             for key, series in self._series.items()
-            if key[0] in kept and key[1] in named
+            if key[0] in identities and key[1] in names
         }
 
-    def keep_rules(self, rules: Iterable[str]) -> None:
+    def retain_rules(self, rules: Iterable[str]) -> None:
         """Forget all other rules."""
-        self.keep((identity for identity, _rule in self._series), rules)
+        self.retain((identity for identity, _rule in self._series), rules)
 
-    def get(self, namespace: Identity, rule: str, key: Key) -> Held | None:
+    def get(self, namespace: Identity, rule: str, key: Key) -> Hold | None:
         series = self._series.get((namespace, rule))
         return None if series is None else series.holds.get(key)
 
-    def over_at_ms(self, namespace: Identity, rule: str, key: Key, hold_ms: int) -> int | None:
-        """The hold is over for a look that begins then or later; None: nothing is held."""
-        held = self.get(namespace, rule, key)
-        return None if held is None else held.from_ms + max(0, hold_ms - held.counted_ms)
+    def expires_at_ms(self, namespace: Identity, rule: str, key: Key, hold_ms: int) -> int | None:
+        """When an evaluation must begin at the earliest to find the hold expired; None: no hold."""
+        hold = self.get(namespace, rule, key)
+        return None if hold is None else hold.from_ms + max(0, hold_ms - hold.counted_ms)
 
-    def is_over(self, namespace: Identity, rule: str, key: Key, hold_ms: int) -> bool:
-        """Whether the hold was over when the last look began."""
+    def expired(self, namespace: Identity, rule: str, key: Key, hold_ms: int) -> bool:
+        """Whether the hold had expired when the last evaluation began."""
         series = self._series.get((namespace, rule))
-        held = None if series is None else series.holds.get(key)
-        if series is None or held is None:
+        hold = None if series is None else series.holds.get(key)
+        if series is None or hold is None:
             return False
-        return held.counted_ms + max(0, series.began_ms - held.from_ms) >= hold_ms
+        return hold.counted_ms + max(0, series.began_ms - hold.from_ms) >= hold_ms
 
-    def would_be_over(
+    def would_expire(
         self, namespace: Identity, rule: str, key: Key, hold_ms: int, began_ms: int
     ) -> bool:
-        """Whether it would be for a look that begins then and shows the violation still."""
+        """Whether an evaluation that begins then and shows the violation finds it expired."""
         series = self._series.get((namespace, rule))
-        held = None if series is None else series.holds.get(key)
-        if series is None or held is None:
+        hold = None if series is None else series.holds.get(key)
+        if series is None or hold is None or series.restarts(hold, began_ms):
             return hold_ms == 0
-        if series.doubts(held, began_ms):
-            return hold_ms == 0
-        until = began_ms if series.continues(began_ms, self._longest_gap_ms) else series.began_ms
-        return held.counted_ms + max(0, until - held.from_ms) >= hold_ms
+        end_ms = began_ms if series.continues(began_ms, self._max_gap_ms) else series.began_ms
+        return hold.counted_ms + max(0, end_ms - hold.from_ms) >= hold_ms

@@ -1,11 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: what no schema can see: rules that make no sense.
+# Private to linuxnet.sockets.
+"""Semantic checks of rules, beyond what a schema can express.
 
-An error is what can only be a mistake: a rule that can never do anything, or one that would destroy
-just everything without saying so. A warning is what does no harm, but hardly what was meant: a rule
-of which all is protected, or that another one repeats.
+Errors: a rule that can never match, or that could destroy every socket without `state`. Warnings: a
+rule that matches only protected sockets, or that repeats another rule.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ..selector.tree import predicates
 from ..values import Path
 from .conditions import can_hold
 from .model import DESTROY, Rule
-from .satisfiability import satisfiable, says_which
+from .satisfiability import names_specific_sockets, satisfiable
 
-# What the guard's switches spare for what a socket is by itself, as selectors.
+# The guard's switches that depend only on the socket itself, as selectors.
 _SWITCHES: dict[str, Mapping[str, Any]] = {
     "listeners": {"state": ["listening", "bound-inactive"]},
     "unconnected": {"protocol": ["udp", "udplite", "raw"], "state": "closed"},
@@ -36,12 +36,12 @@ _SWITCHES: dict[str, Mapping[str, Any]] = {
 }
 
 
-# Pairs of a rule and a protection, each of which takes about a millisecond.
-_MOST_COMPARED = 300
+# Pairs of a rule and a protection to compare, at about one millisecond each.
+_MAX_COMPARISONS = 300
 
 
-class _Nobody:
-    """The selectors of the switches name no user and no service."""
+class _NoNames:
+    """Names that resolves nothing: _SWITCHES contains no user or service."""
 
     def user_id(self, name: str) -> int | None:  # noqa: ARG002
         return None
@@ -50,112 +50,115 @@ class _Nobody:
         return None
 
 
-_NOBODY = _Nobody()
+_NO_NAMES = _NoNames()
 
 
-def examined(
+def check_rules(
     rules: Sequence[tuple[Rule, Mapping[str, Any]]],
     guard: Guard,
     path: Path,
     *,
-    guessed: bool,
+    names_unresolved: bool,
 ) -> tuple[list[InputError], list[PolicyWarning]]:
-    """What is wrong, and what is odd, about rules that are well formed.
+    """Return the errors and warnings of rules that are well-formed.
 
-    rules: each with what was written. path: to them. guessed: users or services could not be looked
-    up, so that nothing can be said of what selectors have in common.
+    rules: each with its mapping as written. path: of the list of rules. names_unresolved: users or
+    services were not looked up; selectors are not compared then.
     """
     errors: list[InputError] = []
     warnings: list[PolicyWarning] = []
-    protected = _protected(guard)
-    # So that a reload takes no minutes: of many protections the first are compared with each rule.
-    protected = protected[: max(len(_SWITCHES), _MOST_COMPARED // max(1, len(rules)))]
-    for index, (rule, given) in enumerate(rules):
+    protections = _protections(guard)
+    # Bounds the time of a reload: each rule is compared with the first protections only.
+    protections = protections[: max(len(_SWITCHES), _MAX_COMPARISONS // max(1, len(rules)))]
+    for index, (rule, written) in enumerate(rules):
         at = (*path, index)
-        found = list(_errors(rule, given, at, guessed=guessed))
+        found = list(_errors(rule, written, at, names_unresolved=names_unresolved))
         errors += found
-        if not found and not guessed and rule.action == DESTROY:
-            warnings += _covered(rule, protected, at)
-    return errors, warnings + list(_repeated([given for _rule, given in rules], path))
+        if not found and not names_unresolved and rule.action == DESTROY:
+            warnings += _fully_protected(rule, protections, at)
+    return errors, warnings + list(_duplicates([written for _rule, written in rules], path))
 
 
 def _errors(
-    rule: Rule, given: Mapping[str, Any], at: Path, *, guessed: bool
+    rule: Rule, written: Mapping[str, Any], at: Path, *, names_unresolved: bool
 ) -> Iterator[InputError]:
     match = rule.match
     if rule.condition is not None and not can_hold(rule.condition):
         yield InputError(
             (*at, "while"),
-            given["while"],
-            "can never hold",
-            "a condition that some network fulfils; what is said of an interface that is not "
-            "there counts neither as true nor as false",
+            written["while"],
+            "can never be true",
+            "a condition that some network can meet; is: up and route are neither true nor false "
+            "for a missing interface",
         )
-    if not match.protocols or (not guessed and satisfiable([(match.root, True)]) is False):
+    if not match.protocols or (not names_unresolved and satisfiable([(match.root, True)]) is False):
         yield InputError(
             (*at, "match"),
-            given["match"],
+            written["match"],
             "can match no socket: its keys exclude each other",
-            "keys that one socket can fulfil; what is in one mapping must all hold, alternatives "
-            "go under any",
+            "keys that one socket can match; all keys of a mapping must match, so put "
+            "alternatives under any",
         )
-    if rule.action == DESTROY and not says_which(match.root):
+    if rule.action == DESTROY and not names_specific_sockets(match.root):
         yield InputError(
             (*at, "match"),
-            given["match"],
-            "could match everything: it says at most what is not meant",
-            "a key that says which sockets are meant, or state written out (state: all) if all "
-            "are, or action: report",
+            written["match"],
+            "could match every socket: no key selects specific sockets",
+            "a key that selects specific sockets; for every socket state: all; to destroy nothing "
+            "action: report",
         )
 
 
-def _protected(guard: Guard) -> list[tuple[str, Selector]]:
-    switched = [
-        (f"protect.{name}", parse_selector(given, names=_NOBODY, path=(name,), role="protect"))
-        for name, given in _SWITCHES.items()
+def _protections(guard: Guard) -> list[tuple[str, Selector]]:
+    """Selectors of protected sockets, each with its name in the policy."""
+    switches = [
+        (f"protect.{name}", parse_selector(match, names=_NO_NAMES, path=(name,), role="protect"))
+        for name, match in _SWITCHES.items()
         if getattr(guard, name)
     ]
-    return [*switched, *guard.selectors]
+    return [*switches, *guard.selectors]
 
 
-def _covered(
-    rule: Rule, protected: Sequence[tuple[str, Selector]], at: Path
+def _fully_protected(
+    rule: Rule, protections: Sequence[tuple[str, Selector]], at: Path
 ) -> Iterator[PolicyWarning]:
-    """Told where every socket that the rule can match is protected."""
-    alone = [
-        source
-        for source, selector in protected
+    """Yield a warning if one protection covers every socket that the rule can match."""
+    covering = [
+        name
+        for name, selector in protections
         if satisfiable([(rule.match.root, True), (selector.root, False)]) is False
     ]
-    if alone:
+    if covering:
         yield PolicyWarning(
             (*at, "match"),
-            f"matches only what {alone[0]} protects, so the rule destroys nothing",
-            f"narrow {alone[0]}, or action: report",
+            f"matches only sockets that {covering[0]} protects, so the rule destroys nothing",
+            f"narrow {covering[0]}, or set action: report",
         )
 
 
-def _repeated(written: Sequence[Mapping[str, Any]], path: Path) -> Iterator[PolicyWarning]:
+def _duplicates(rules: Sequence[Mapping[str, Any]], path: Path) -> Iterator[PolicyWarning]:
     first: dict[str, int] = {}
-    for index, given in enumerate(written):
-        asked = json.dumps([given.get("while"), given["match"]], sort_keys=True)
-        if asked in first:
+    for index, written in enumerate(rules):
+        content = json.dumps([written.get("while"), written["match"]], sort_keys=True)
+        if content in first:
             yield PolicyWarning(
                 (*path, index),
-                f"asks just what rules[{first[asked]}] asks",
-                "leave one of the two out",
+                f"has the same while and match as rules[{first[content]}]",
+                "remove one of the two",
             )
-        first.setdefault(asked, index)
+        first.setdefault(content, index)
 
 
-def mentioned(selector: Selector) -> tuple[str, ...]:
-    """The names of interfaces that a selector mentions, each once."""
+def interfaces_of(selector: Selector) -> tuple[str, ...]:
+    """Names of the interfaces in a selector, without duplicates."""
     found: list[str] = []
-    for leaf in predicates(selector.root):
-        if isinstance(leaf, EndpointIn):
-            found += [host.interface for host in leaf.patterns if host.interface is not None]
-        elif isinstance(leaf, DeviceIs):
-            found += leaf.names
-        elif isinstance(leaf, StrandedIs):
-            found += [name for each in leaf.verdicts for name in sorted(each.to or ())]
+    for predicate in predicates(selector.root):
+        if isinstance(predicate, EndpointIn):
+            found += [
+                pattern.interface for pattern in predicate.patterns if pattern.interface is not None
+            ]
+        elif isinstance(predicate, DeviceIs):
+            found += predicate.names
+        elif isinstance(predicate, StrandedIs):
+            found += [name for stranded in predicate.verdicts for name in sorted(stranded.to or ())]
     return tuple(dict.fromkeys(found))

@@ -1,10 +1,12 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: a policy as plain values, and its digest."""
+# Private to linuxnet.sockets.
+"""Policy, rules and limits as plain values, with rule equality and the policy digest."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, replace
@@ -12,36 +14,39 @@ from dataclasses import dataclass, replace
 from ..errors import PolicyWarning
 from ..guard.options import Guard
 from ..selector.parse import Selector
+from ..selector.predicates.verdict import StrandedBy
+from ..selector.tree import Predicate
 from .conditions import Condition
 
 VERSION = 1
 
-# mode: destroy what violates, or look and tell.
+# `mode` of a policy: destroy the sockets that violate it, or report them only.
 ENFORCE = "enforce"
 REPORT = "report"
 MODES = (ENFORCE, REPORT)
 
-# action of a rule: the same, for its violations alone.
+# `action` of a rule. REPORT is the same word as in `mode`, for one rule.
 DESTROY = "destroy"
 ACTIONS = (DESTROY, REPORT)
 
-# on_excess: of more violations than may be destroyed none is, or as many as may be, oldest first.
+# `on_excess` of the limits: destroy no socket, or as many as the budget allows, oldest first.
 REFUSE = "refuse"
 PACE = "pace"
-EXCESSES = (REFUSE, PACE)
+ON_EXCESS = (REFUSE, PACE)
 
 DEFAULT_HOLD_MS = 2_000
 DEFAULT_PER_MS = 60_000
-SHORTEST_PER_MS = 1_000
-# Of a hold, and of the time for which limits count.
-LONGEST_MS = 24 * 3_600_000
-MOST_SOCKETS = 10**9
-MOST_RULES = 1_000
+MIN_PER_MS = 1_000
+# Upper bound of `hold` and of `limits.per`.
+MAX_DURATION_MS = 24 * 3_600_000
+# Upper bound of `limits.max_sockets`.
+MAX_SOCKETS = 10**9
+MAX_RULES = 1_000
 
 
 @dataclass(frozen=True)
 class Limits:
-    """At most so many sockets are destroyed within any so many milliseconds."""
+    """At most `max_sockets` sockets destroyed within any `per_ms` milliseconds."""
 
     max_sockets: int
     per_ms: int = DEFAULT_PER_MS
@@ -52,8 +57,8 @@ class Limits:
 class Rule:
     """Sockets that must not exist.
 
-    condition: while what holds of the network; None: always. hold_ms: for how long a socket has to
-    violate it without a break. interfaces: every name of an interface that the rule mentions.
+    condition: the rule applies while this is true; None: always. hold_ms: how long a socket must
+    violate the rule without interruption. interfaces: names of all interfaces in the rule.
     """
 
     name: str
@@ -66,10 +71,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Policy:
-    """What must be true of the sockets of some namespaces.
+    """Rules for the sockets of some namespaces, and the limits of their enforcement.
 
-    namespaces: names as namespaces.resolve takes them. needs: on which kinds of facts the rules
-    depend, out of links, addresses, routes and rules. digest: of the document as it was given.
+    namespaces: names as namespaces.resolve accepts them. needs: the network data that the rules
+    depend on, out of links, addresses, routes and rules. digest: of the document as given.
     """
 
     mode: str
@@ -88,23 +93,69 @@ class Policy:
 
     @property
     def addresses(self) -> frozenset[bytes]:
-        """Those that the rules' conditions name, of 4 or 16 bytes."""
+        """Addresses in the conditions of the rules, 4 or 16 bytes each."""
         conditions = [rule.condition for rule in self.rules if rule.condition is not None]
         return frozenset(
-            fact.address for each in conditions for fact in each.facts() if fact.address
+            fact.address for condition in conditions for fact in condition.facts() if fact.address
         )
 
     def without_holds(self) -> Policy:
-        """The same, but that nothing is waited for."""
+        """Return this policy with every hold set to 0."""
         return replace(self, rules=tuple(replace(rule, hold_ms=0) for rule in self.rules))
 
 
 def digest(document: object) -> str:
-    """sha256 of the canonical JSON of a document, in hex: keys sorted, no blanks, ASCII only.
+    """Return the sha256 of the canonical JSON of a document, in hex.
 
-    Raises ValueError and TypeError for what JSON cannot say.
+    Canonical: sorted keys, no whitespace, ASCII only. Raises ValueError or TypeError for values
+    that JSON cannot represent.
     """
     text = json.dumps(
         document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     )
     return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+# The attribute that holds the position of a predicate in the document.
+_POSITION = "path"
+
+
+def rules_equal(rule: Rule, other: Rule) -> bool:
+    """Whether two rules have the same name, match, condition, hold and action.
+
+    Compares resolved values, so a user name that resolves to another uid makes a difference.
+    Ignores the position in the document. Values that cannot be compared count as different.
+    """
+    # Iterative: a document may nest deeper than Python's recursion limit.
+    pending: list[tuple[object, object]] = [(rule, other)]
+    while pending:
+        left, right = pending.pop()
+        if type(left) is not type(right):
+            return False
+        left_parts, right_parts = _parts(left), _parts(right)
+        if left_parts is None or right_parts is None:
+            if left != right:
+                return False
+        elif list(left_parts) != list(right_parts):
+            return False
+        else:
+            pending += [(left_parts[key], right_parts[key]) for key in left_parts]
+    return True
+
+
+def _parts(value: object) -> dict[object, object] | None:
+    """Components of a value to compare one by one; None: compare it with ==."""
+    if isinstance(value, Selector):
+        # The other attributes derive from the root, or are caches.
+        return {"root": value.root}
+    if isinstance(value, Predicate):
+        return {key: part for key, part in sorted(vars(value).items()) if key != _POSITION}
+    if isinstance(value, StrandedBy):
+        return {key: part for key, part in value._asdict().items() if key != _POSITION}
+    if isinstance(value, dict):
+        return dict(value)
+    if isinstance(value, (list, tuple)):
+        return dict(enumerate(value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return None

@@ -1,14 +1,17 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: from what a user wrote to a policy.
+# Private to linuxnet.sockets.
+"""Policy parser: from a YAML or JSON document to a Policy.
 
-It is complete by itself: a target needs no jsonschema. What is wrong is collected, so that all of
-it is told at once.
+The parser checks everything that the JSON Schema checks, so a target needs no jsonschema. It
+collects all errors of a document and raises them together.
 """
 
 from __future__ import annotations
 
+import datetime
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -20,81 +23,85 @@ from ..host.namespaces import checked_name
 from ..selector.parse import Selector, parse_selector
 from ..values import Names, Path
 from . import lint, model
-from .conditions import Condition
+from .conditions import Condition, parse_condition
 from .model import Limits, Policy, Rule
-from .plain import refuse_unplain
-from .while_ import parse_condition
 
 T = TypeVar("T")
 
 _KEYS = ("version", "mode", "namespaces", "limits", "protect", "rules")
 _REQUIRED = ("version", "limits", "rules")
 _POLICY = f"a mapping with the keys {', '.join(_KEYS)}"
-_NAMESPACES = "a list of names of network namespaces: current, all, pid:N, or as ip netns has them"
+_NAMESPACES = "a list of network namespaces: current, all, pid:N, or names from `ip netns list`"
 _LIMITS_KEYS = ("max_sockets", "per", "on_excess")
 _LIMITS = "a mapping such as {max_sockets: 500, per: 1m, on_excess: refuse}, or on_excess: pace"
 _RULE_KEYS = ("name", "while", "match", "hold", "action")
-_RULE = f"a mapping with the keys {', '.join(_RULE_KEYS)}, of which name and match are required"
+_RULE = f"a mapping with the keys {', '.join(_RULE_KEYS)}; name and match are required"
 _RULES = "a list of one or more rules"
-_NAME = "1 to 64 letters, digits, dots, underlines and hyphens, the first a letter or a digit"
+_NAME = "1 to 64 letters, digits, dots, underscores and hyphens, starting with a letter or a digit"
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_MAX_SOCKETS = "a whole number from 1; mode: report destroys none"
+_MAX_SOCKETS = "a whole number from 1; to destroy none, set mode: report"
+
+# Bounds of a document, which keep parsing and its digest fast.
+MAX_DEPTH = 100
+MAX_VALUES = 100_000
+_MAX_INTEGER_BITS = 128
+_JSON = "strings, numbers, booleans, lists, and mappings with string keys"
 
 
 class AnyNames:
-    """For a machine that is not the one whose sockets are meant: every name may be one there.
+    """Names that accepts every user and service: for a policy of another machine.
 
-    guessed: whether it was asked for any.
+    used: whether the parser looked up a name.
     """
 
     def __init__(self) -> None:
-        self.guessed = False
+        self.used = False
 
     def user_id(self, name: str) -> int | None:  # noqa: ARG002
-        self.guessed = True
+        self.used = True
         return 0
 
     def service_port(self, name: str, protocol: str) -> int | None:  # noqa: ARG002
-        self.guessed = True
+        self.used = True
         return 0
 
 
 def parse_policy(
     value: object, *, names: Names, files: str | None, path: Sequence[PathStep] = ()
 ) -> Policy:
-    """Read a policy.
+    """Parse a policy document.
 
-    names: where users and services are looked up; AnyNames() where the policy is for another
-    machine. files: the directory of protection files, which are obeyed beside `protect`; None for
-    a machine without one.
-    Raises PolicyErrors with all that is wrong, and ProtectFileError.
+    names: resolves users and services; AnyNames() for a policy of another machine. files: the
+    directory of protection files, which add to `protect`; None for none. path: position of the
+    document in the user's input, for errors.
+    Raises PolicyErrors with every error of the document, and ProtectFileError.
     """
-    whole = tuple(path)
+    root = tuple(path)
     try:
-        refuse_unplain(value, whole)
+        require_json(value, root)
     except InputError as error:
         raise PolicyErrors([error]) from error
-    reader = _Reader(names, files)
+    parser = _Parser(names, files)
     try:
-        parts = reader.parts(value, whole)
+        parsed = parser.document(value, root)
     except InputError as error:
-        raise PolicyErrors([*reader.errors, error]) from error
-    if reader.errors:
-        raise PolicyErrors(reader.errors)
-    rules = [rule for rule, _given in parts.rules]
-    errors, warnings = lint.examined(
-        parts.rules,
-        parts.guard,
-        (*whole, "rules"),
-        guessed=isinstance(names, AnyNames) and names.guessed,
+        raise PolicyErrors([*parser.errors, error]) from error
+    if parser.errors:
+        raise PolicyErrors(parser.errors)
+    rules = [rule for rule, _written in parsed.rules]
+    errors, warnings = lint.check_rules(
+        parsed.rules,
+        parsed.guard,
+        (*root, "rules"),
+        names_unresolved=isinstance(names, AnyNames) and names.used,
     )
     if errors:
         raise PolicyErrors(errors)
     return Policy(
-        mode=parts.mode,
-        namespaces=parts.namespaces,
-        limits=parts.limits,
-        guard=parts.guard,
+        mode=parsed.mode,
+        namespaces=parsed.namespaces,
+        limits=parsed.limits,
+        guard=parsed.guard,
         rules=tuple(rules),
         needs=frozenset().union(*map(_needs, rules)),
         digest=model.digest(value),
@@ -102,8 +109,46 @@ def parse_policy(
     )
 
 
-class _Parts(NamedTuple):
-    """rules: each with what was written."""
+def require_json(value: object, path: Path) -> None:
+    """Raise InputError unless JSON can represent the document; only such documents have a digest.
+
+    Rejects dates, sets, keys that are not strings, and the other types that YAML can produce; also
+    documents that nest too deep or hold too many values.
+    """
+    remaining = MAX_VALUES
+    pending: list[tuple[object, Path]] = [(value, path)]
+    while pending:
+        item, at = pending.pop()
+        remaining -= 1
+        if remaining < 0:
+            problem = f"more than {MAX_VALUES} values"
+            raise InputError(path, "...", problem, f"up to {MAX_VALUES} values")
+        if len(at) - len(path) > MAX_DEPTH:
+            problem = f"nested more than {MAX_DEPTH} levels deep"
+            raise InputError(path, "...", problem, f"up to {MAX_DEPTH} levels")
+        if isinstance(item, Mapping):
+            for key, under in item.items():
+                if not isinstance(key, str):
+                    problem = f"a key that is {values.describe_type(key)}"
+                    raise InputError(at, key, problem, "string keys; put the key in quotes")
+                pending.append((under, (*at, key)))
+        elif isinstance(item, list):
+            pending += [(under, (*at, index)) for index, under in enumerate(item)]
+        elif isinstance(item, int) and item.bit_length() > _MAX_INTEGER_BITS:
+            # Python refuses to convert an int of more than 4300 digits to text.
+            problem = f"an integer of more than {_MAX_INTEGER_BITS} bits"
+            raise InputError(at, "...", problem, "a smaller number")
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise InputError(at, item, "not a finite number", _JSON)
+        elif item is not None and not isinstance(item, (str, int, float)):
+            dated = isinstance(item, (datetime.date, datetime.time))
+            problem = "a date or a time" if dated else values.describe_type(item)
+            allowed = f"{_JSON}; put the value in quotes"
+            raise InputError(at, str(item) if dated else item, problem, allowed)
+
+
+class _Document(NamedTuple):
+    """The parsed keys of a document. rules: each with its mapping as written."""
 
     mode: str
     namespaces: tuple[str, ...]
@@ -112,48 +157,49 @@ class _Parts(NamedTuple):
     rules: list[tuple[Rule, Mapping[str, Any]]]
 
 
-class _Reader:
-    """Keeps errors instead of raising the first. What could not be read is as if it had not been
-    given, so that the rest can be read too."""
+class _Parser:
+    """Parses a document and collects its errors.
+
+    A key with an error gets its default, so that parsing can continue.
+    """
 
     def __init__(self, names: Names, files: str | None) -> None:
         self.errors: list[InputError] = []
         self._names = names
         self._files = files
 
-    def parts(self, value: object, path: Path) -> _Parts:
+    def document(self, value: object, path: Path) -> _Document:
         written = self._mapping(value, path, _KEYS, _REQUIRED, _POLICY)
-        self._read(written, "version", path, _version, None)
-        return _Parts(
-            self._read(written, "mode", path, _mode, model.ENFORCE),
-            self._read(written, "namespaces", path, self._namespaces, ("current",)),
-            self._read(written, "limits", path, self._limits, Limits(1)),
+        self._key(written, "version", path, _version, None)
+        return _Document(
+            self._key(written, "mode", path, _mode, model.ENFORCE),
+            self._key(written, "namespaces", path, self._namespaces, ("current",)),
+            self._key(written, "limits", path, self._limits, Limits(1)),
             self._guard(written, path),
-            self._read(written, "rules", path, self._rules, []),
+            self._key(written, "rules", path, self._rules, []),
         )
 
-    def _read(
+    def _key(
         self,
         written: Mapping[str, Any],
         key: str,
         path: Path,
         parse: Callable[[object, Path], T],
-        otherwise: T,
+        default: T,
     ) -> T:
-        """What parse(value, path) makes of the value under a key."""
+        """Parse the value of a key; the default if it is missing or has an error."""
         if key not in written:
-            return otherwise
+            return default
         try:
             return parse(written[key], (*path, key))
         except InputError as error:
             self.errors.append(error)
-            return otherwise
+            return default
 
     def _mapping(
         self, value: object, path: Path, known: Sequence[str], required: Sequence[str], allowed: str
     ) -> Mapping[str, Any]:
-        """A mapping with some of the known keys. Raises InputError where it is none; what is wrong
-        about its keys is kept."""
+        """Check the keys of a mapping. Raises InputError if the value is not a mapping."""
         if not isinstance(value, Mapping) or not value:
             problem = "empty" if value in ("", {}) else values.describe_type(value)
             raise InputError(path, value, problem, allowed)
@@ -163,20 +209,20 @@ class _Reader:
                 self.errors.append(InputError((*path, key), under, problem, allowed))
         for key in required:
             if key not in value:
-                problem = "missing, and required"
+                problem = "missing, but required"
                 self.errors.append(InputError((*path, key), None, problem, allowed))
         return value
 
     def _namespaces(self, value: object, path: Path) -> tuple[str, ...]:
-        named = [checked_name(item, at) for at, item in _elements(value, path, _NAMESPACES)]
-        return tuple(dict.fromkeys(named))
+        names = [checked_name(item, at) for at, item in _elements(value, path, _NAMESPACES)]
+        return tuple(dict.fromkeys(names))
 
     def _limits(self, value: object, path: Path) -> Limits:
         written = self._mapping(value, path, _LIMITS_KEYS, ("max_sockets",), _LIMITS)
         return Limits(
-            self._read(written, "max_sockets", path, _max_sockets, 1),
-            self._read(written, "per", path, _window, model.DEFAULT_PER_MS),
-            self._read(written, "on_excess", path, _on_excess, model.REFUSE),
+            self._key(written, "max_sockets", path, _max_sockets, 1),
+            self._key(written, "per", path, _per, model.DEFAULT_PER_MS),
+            self._key(written, "on_excess", path, _on_excess, model.REFUSE),
         )
 
     def _guard(self, written: Mapping[str, Any], path: Path) -> Guard:
@@ -184,15 +230,15 @@ class _Reader:
         value = written.get("protect")
         if "protect" in written and not value:
             problem = "empty" if value in ("", {}) else values.describe_type(value)
-            allowed = "a mapping of switches and selectors; without the key the guard is whole"
+            allowed = "a mapping of switches and selectors; omit the key for the default guard"
             self.errors.append(InputError(at, value, problem, allowed))
             value = None
         elif isinstance(value, Mapping):
-            # The guard itself takes these for what was not given.
+            # parse_guard treats these as module options that are not set; here they are errors.
             for key, under in value.items():
                 if under is None or under == []:
                     problem = values.describe_type(under) if under is None else "an empty list"
-                    allowed = "a value, or nothing: leave the key out"
+                    allowed = "a value; omit the key for its default"
                     self.errors.append(InputError((*at, key), under, problem, allowed))
         try:
             return parse_guard(value, names=self._names, files=self._files, path=at)
@@ -202,8 +248,8 @@ class _Reader:
 
     def _rules(self, value: object, path: Path) -> list[tuple[Rule, Mapping[str, Any]]]:
         found = _elements(value, path, _RULES)
-        if len(found) > model.MOST_RULES:
-            raise InputError(path, "...", f"more than {model.MOST_RULES} rules", _RULES)
+        if len(found) > model.MAX_RULES:
+            raise InputError(path, "...", f"more than {model.MAX_RULES} rules", _RULES)
         rules: list[tuple[Rule, Mapping[str, Any]]] = []
         first: dict[str, PathStep] = {}
         for at, item in found:
@@ -216,40 +262,41 @@ class _Reader:
             if rule is None:
                 continue
             if rule.name in first:
-                problem = f"the name of rules[{first[rule.name]}] too"
-                remedy = "a name for each rule of its own"
-                self.errors.append(InputError((*at, "name"), rule.name, problem, remedy))
+                problem = f"already the name of rules[{first[rule.name]}]"
+                self.errors.append(
+                    InputError((*at, "name"), rule.name, problem, "a unique name for each rule")
+                )
             first.setdefault(rule.name, at[-1])
             rules.append((rule, written))
         return rules
 
     def _rule(self, written: Mapping[str, Any], path: Path) -> Rule | None:
-        """None: without a match there is no rule, and that was told."""
-        action = self._read(written, "action", path, _action, model.DESTROY)
+        """None if name or match is missing or has an error, which is already recorded."""
+        action = self._key(written, "action", path, _action, model.DESTROY)
 
         def selector(value: object, at: Path) -> Selector | None:
             return self._match(value, at, action)
 
-        match = self._read(written, "match", path, selector, None)
-        name = self._read(written, "name", path, _name, "")
-        hold = self._read(written, "hold", path, _duration, model.DEFAULT_HOLD_MS)
-        condition = self._read(written, "while", path, _condition, None)
+        match = self._key(written, "match", path, selector, None)
+        name = self._key(written, "name", path, _name, "")
+        hold = self._key(written, "hold", path, _hold, model.DEFAULT_HOLD_MS)
+        condition = self._key(written, "while", path, _condition, None)
         if match is None or not name:
             return None
-        asked = () if condition is None else condition.interfaces
-        mentioned = tuple(dict.fromkeys((*asked, *lint.mentioned(match))))
-        return Rule(name, match, condition, hold, action, mentioned)
+        in_condition = () if condition is None else condition.interfaces
+        interfaces = tuple(dict.fromkeys((*in_condition, *lint.interfaces_of(match))))
+        return Rule(name, match, condition, hold, action, interfaces)
 
     def _match(self, value: object, path: Path, action: str) -> Selector:
         if value == {}:
-            remedy = "a selector; state: all for every socket"
-            raise InputError(path, value, "an empty selector", remedy)
+            allowed = "a selector; use state: all for every socket"
+            raise InputError(path, value, "an empty selector", allowed)
         role = "destroy" if action == model.DESTROY else "find"
         return parse_selector(value, names=self._names, path=path, role=role)
 
 
 def _elements(value: object, path: Path, allowed: str) -> list[tuple[Path, object]]:
-    """The elements of a list that is not empty."""
+    """The elements of a non-empty list with their paths."""
     if not isinstance(value, list):
         raise InputError(
             path, value, "empty" if value == "" else values.describe_type(value), allowed
@@ -260,7 +307,7 @@ def _elements(value: object, path: Path, allowed: str) -> list[tuple[Path, objec
 def _version(value: object, path: Path) -> None:
     allowed = str(model.VERSION)
     if values.integer(value, path, allowed) != model.VERSION:
-        raise InputError(path, value, "a version that is not known here", allowed)
+        raise InputError(path, value, "an unsupported version", allowed)
 
 
 def _mode(value: object, path: Path) -> str:
@@ -268,17 +315,17 @@ def _mode(value: object, path: Path) -> str:
 
 
 def _max_sockets(value: object, path: Path) -> int:
-    return values.integer(value, path, _MAX_SOCKETS, low=1, high=model.MOST_SOCKETS)
+    return values.integer(value, path, _MAX_SOCKETS, low=1, high=model.MAX_SOCKETS)
 
 
-def _window(value: object, path: Path) -> int:
+def _per(value: object, path: Path) -> int:
     return values.parse_duration_ms(
-        value, path, low_ms=model.SHORTEST_PER_MS, high_ms=model.LONGEST_MS
+        value, path, low_ms=model.MIN_PER_MS, high_ms=model.MAX_DURATION_MS
     )
 
 
 def _on_excess(value: object, path: Path) -> str:
-    return values.choice(value, path, model.EXCESSES, "choice")
+    return values.choice(value, path, model.ON_EXCESS, "choice")
 
 
 def _action(value: object, path: Path) -> str:
@@ -288,12 +335,12 @@ def _action(value: object, path: Path) -> str:
 def _name(value: object, path: Path) -> str:
     name = values.text(value, path, _NAME)
     if not _NAME_PATTERN.fullmatch(name):
-        raise InputError(path, value, "cannot be the name of a rule", _NAME)
+        raise InputError(path, value, "not a valid rule name", _NAME)
     return name
 
 
-def _duration(value: object, path: Path) -> int:
-    return values.parse_duration_ms(value, path, high_ms=model.LONGEST_MS)
+def _hold(value: object, path: Path) -> int:
+    return values.parse_duration_ms(value, path, high_ms=model.MAX_DURATION_MS)
 
 
 def _condition(value: object, path: Path) -> Condition | None:
@@ -301,7 +348,7 @@ def _condition(value: object, path: Path) -> Condition | None:
 
 
 def _needs(rule: Rule) -> frozenset[str]:
-    """On which kinds of facts a rule depends."""
+    """Network data that a rule depends on."""
     found = rule.match.needs & {"addresses", "links"}
     if "routes" in rule.match.needs:
         found |= {"addresses", "links", "routes", "rules"}

@@ -1,227 +1,232 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: carries a policy out: look, decide, destroy, say what became of it.
+# Private to linuxnet.sockets.
+"""Reconcile pass: evaluate the policy, decide, destroy, verify.
 
-What is destroyed is destroyed by the same work as an order's: the same engines, and a fresh look
-at the end.
+Destruction goes through the same executor as socket_destroy: the same engines, and the same check
+afterwards that a socket is gone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 from ..destroy import outcomes
 from ..destroy.engines.registry import engines_named
 from ..destroy.executor import execute
 from ..destroy.model import DestroyOptions, Plan, Target
 from ..destroy.outcomes import Result
-from ..errors import SocketsError
+from ..errors import NotEvaluated, SocketsError
 from ..guard.reason import Reason
 from ..host.host import Host
 from ..host.namespaces import Identity
 from ..messages import describe
 from ..netlink.connection import collector_paused
 from ..sockets.session import NamespaceSession
-from .decide import HOLD, Decision, Enforced, Engine
-from .evaluate import Judgement, Unseen, Violation, judge, look_at_all, milliseconds
+from .decide import Decider
+from .evaluate import DEFAULT_OPTIONS, PassOptions, evaluate, evaluate_all, monotonic_ms
+from .findings import HOLD, Decision, Evaluation, Violation, ViolationResult
 from .model import Policy
 
-__all__ = ["Enforced", "Pass", "enforce_once", "run_pass"]
+__all__ = ["PassOptions", "ReconcileResult", "reconcile", "reconcile_once"]
 
-# A look that ended longer ago than this is too old to act on: it is made once more.
-MOMENT_MS = 200
+# An evaluation that ended longer ago is repeated before its violations are destroyed.
+MAX_AGE_MS = 200
 
-# While holds are waited for, it is looked so often, and not more often than that.
-_SHORTEST_WAIT_MS = 500
-_LOOKS = 60
+# reconcile_once waits at least this long between passes, and makes about this many while it waits.
+_MIN_INTERVAL_MS = 500
+_PASSES = 60
 
-# Decision.withheld of a pass before the last.
+# Decision.inhibited_by of the passes of reconcile_once before the last one.
 _WAITING = "waiting"
 
-_NO_LONGER = Reason("changed", "it is gone, or no longer violates the policy")
+_NO_LONGER_VIOLATES = Reason("changed", "it closed, or no longer violates the policy")
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One pass over all namespaces. done: what became of each of decision.destroy."""
+class ReconcileResult:
+    """The result of one pass over all namespaces. Milliseconds of CLOCK_MONOTONIC.
 
-    looks: tuple[Judgement | Unseen, ...]
+    namespaces: the evaluation of each namespace, or why there is none. results: the outcome of each
+    of decision.to_destroy.
+    """
+
+    namespaces: tuple[Evaluation | NotEvaluated, ...]
     decision: Decision
-    done: tuple[Enforced, ...]
+    results: tuple[ViolationResult, ...]
     began_ms: int
     ended_ms: int
 
     @property
-    def not_evaluated(self) -> tuple[Unseen, ...]:
-        return tuple(look for look in self.looks if isinstance(look, Unseen))
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        return tuple(each for each in self.namespaces if isinstance(each, Evaluation))
 
     @property
-    def judgements(self) -> tuple[Judgement, ...]:
-        return tuple(look for look in self.looks if isinstance(look, Judgement))
-
-    @property
-    def blind(self) -> tuple[tuple[str, str | None, SocketsError], ...]:
-        """Of what nothing is known, and why: a namespace (None), or one rule's sockets in it."""
+    def not_evaluated(self) -> tuple[NotEvaluated, ...]:
+        """Namespaces, and single rules in other namespaces, whose violations are unknown."""
         return (
-            *((each.label, None, each.error) for each in self.not_evaluated),
+            *(each for each in self.namespaces if isinstance(each, NotEvaluated)),
             *(
-                (look.namespace.name, rule, error)
-                for look in self.judgements
-                for rule, error in look.failed.items()
+                NotEvaluated(each.namespace.name, rule, error, each.namespace.identity)
+                for each in self.evaluations
+                for rule, error in each.failed.items()
             ),
         )
 
+    @property
+    def missing_interfaces(self) -> dict[str, list[str]]:
+        """By rule, the interfaces that exist in none of the namespaces."""
+        rules = dict.fromkeys(rule for each in self.evaluations for rule in each.missing)
+        missing = {
+            rule: set.intersection(*(set(each.missing.get(rule, ())) for each in self.evaluations))
+            for rule in sorted(rules)
+        }
+        return {rule: sorted(names) for rule, names in missing.items() if names}
 
-def run_pass(
+
+def reconcile(
     host: Host,
-    policy: Policy,
-    engine: Engine,
-    *,
-    withheld: str | None = None,
-    check: bool = False,
-    engine_name: str = "netlink",
-    one_holder: bool = False,
-) -> Pass:
-    """Look into every namespace, decide, and destroy what is to be destroyed.
+    decider: Decider,
+    options: PassOptions = DEFAULT_OPTIONS,
+) -> ReconcileResult:
+    """Run one reconcile pass of decider.policy over all its namespaces.
 
-    withheld: why nothing may be destroyed now; None: the policy decides. check: touch nothing, and
-    tell the outcome that is to be expected of each. engine_name: out of engines.registry; raises
-    EngineUnavailable. one_holder: as judge takes it. Namespaces that cannot be looked at are
-    Unseen, and raise nothing.
+    With options.check it destroys nothing, and predicts the outcomes. Errors of a namespace are
+    part of the result. Raises EngineUnavailable.
     """
-    engines_named(engine_name)
-    # Many objects are made; what makes passes again and again collects in between.
+    engines_named(options.engine)
+    # A pass allocates many objects; a caller that runs passes in a loop collects between them.
     with collector_paused():
-        return _pass(host, policy, engine, withheld, check, engine_name, one_holder)
+        return _reconcile(host, decider, options)
 
 
-def _pass(
-    host: Host,
-    policy: Policy,
-    engine: Engine,
-    withheld: str | None,
-    check: bool,
-    engine_name: str,
-    one_holder: bool,
-) -> Pass:
-    began_ms = milliseconds(host)
-    looks = look_at_all(
+def _reconcile(host: Host, decider: Decider, options: PassOptions) -> ReconcileResult:
+    policy = decider.policy
+    began_ms = monotonic_ms(host)
+    namespaces = evaluate_all(
         host,
         policy,
-        guarded=lambda violation: engine.is_due(violation, milliseconds(host)),
-        engine=engine_name,
-        one_holder=one_holder,
+        needs_guard=lambda violation: decider.is_due(violation, monotonic_ms(host)),
+        options=options,
     )
-    engine.see(looks)
-    decision = engine.decide(milliseconds(host), withheld=withheld)
-    doomed: dict[Identity, list[Violation]] = {}
-    for violation in decision.destroy:
-        doomed.setdefault(violation.namespace, []).append(violation)
-    done: list[Enforced] = []
-    for look in looks:
-        if isinstance(look, Judgement) and look.namespace.identity in doomed:
-            meant = doomed[look.namespace.identity]
-            done += _destroy(host, policy, look, meant, check, engine_name)
-    if not check:
-        engine.done(done, milliseconds(host))
-    return Pass(tuple(looks), decision, tuple(done), began_ms, milliseconds(host))
+    decider.observe(namespaces)
+    decision = decider.decide(monotonic_ms(host), inhibited_by=options.inhibited_by)
+    to_destroy: dict[Identity, list[Violation]] = {}
+    for violation in decision.to_destroy:
+        to_destroy.setdefault(violation.namespace, []).append(violation)
+    results: list[ViolationResult] = []
+    for evaluation in namespaces:
+        if isinstance(evaluation, Evaluation) and evaluation.namespace.identity in to_destroy:
+            violations = to_destroy[evaluation.namespace.identity]
+            results += _destroy(host, policy, evaluation, violations, options)
+    if not options.check:
+        decider.record_results(results, monotonic_ms(host))
+    return ReconcileResult(
+        tuple(namespaces), decision, tuple(results), began_ms, monotonic_ms(host)
+    )
 
 
 def _destroy(
     host: Host,
     policy: Policy,
-    look: Judgement,
-    doomed: Sequence[Violation],
-    check: bool,
-    engine_name: str,
-) -> list[Enforced]:
-    """What became of these violations of one namespace, all of which may be destroyed."""
-    settled: list[Enforced] = []
-    meant = doomed
+    evaluation: Evaluation,
+    to_destroy: Sequence[Violation],
+    options: PassOptions,
+) -> list[ViolationResult]:
+    """Destroy violations of one namespace, and return the outcome of each."""
+    settled: list[ViolationResult] = []
+    violations = to_destroy
     try:
-        if milliseconds(host) - look.ended_ms > MOMENT_MS:
-            meant, settled = _judged_anew(host, policy, look, doomed, engine_name)
-        if not meant:
+        if monotonic_ms(host) - evaluation.ended_ms > MAX_AGE_MS:
+            violations, settled = _evaluate_again(host, policy, evaluation, to_destroy, options)
+        if not violations:
             return settled
-        plan = Plan(look.namespace, [Target(violation.socket) for violation in meant])
-        options = DestroyOptions(policy.guard, engine=engine_name, check=check)
-        report = execute(host, [plan], options)
+        plan = Plan(evaluation.namespace, [Target(each.socket) for each in violations])
+        destroy_options = DestroyOptions(policy.guard, options.engine, check=options.check)
+        report = execute(host, [plan], destroy_options)
     except SocketsError as error:
-        return settled + [_survived(each, error) for each in meant]
-    return settled + [Enforced(*each) for each in zip(meant, report.results)]
+        return settled + [_survived(each, error) for each in violations]
+    return settled + [ViolationResult(*each) for each in zip(violations, report.results)]
 
 
-def _survived(violation: Violation, error: SocketsError) -> Enforced:
+def _survived(violation: Violation, error: SocketsError) -> ViolationResult:
     reason = Reason("error", describe(error))
-    return Enforced(violation, Result(violation.socket, outcomes.SURVIVED, reason))
+    return ViolationResult(violation, Result(violation.socket, outcomes.SURVIVED, reason))
 
 
-def _judged_anew(
-    host: Host, policy: Policy, look: Judgement, doomed: Sequence[Violation], engine_name: str
-) -> tuple[list[Violation], list[Enforced]]:
-    """Those that still violate the same rule and are still not protected, as they are now; and the
-    results of the others."""
-    wanted = {(each.rule.name, each.key) for each in doomed}
-    with NamespaceSession(host, look.namespace) as session:
-        again = judge(
+def _evaluate_again(
+    host: Host,
+    policy: Policy,
+    evaluation: Evaluation,
+    to_destroy: Sequence[Violation],
+    options: PassOptions,
+) -> tuple[list[Violation], list[ViolationResult]]:
+    """Evaluate a namespace again, without the other violations.
+
+    Returns the violations that still exist and are not protected, and the results of the others.
+    """
+    wanted = {(each.rule.name, each.key) for each in to_destroy}
+    with NamespaceSession(host, evaluation.namespace) as session:
+        latest = evaluate(
             session,
             policy,
-            guarded=lambda each: (each.rule.name, each.key) in wanted,
-            engine=engine_name,
+            needs_guard=lambda each: (each.rule.name, each.key) in wanted,
+            options=replace(options, one_owner=False),
         )
-    now = {(each.rule.name, each.key): each for each in again.violations}
-    meant: list[Violation] = []
-    settled: list[Enforced] = []
-    for violation in doomed:
-        fresh = now.get((violation.rule.name, violation.key))
-        failure = again.failed.get(violation.rule.name)
+    by_key = {(each.rule.name, each.key): each for each in latest.violations}
+    remaining: list[Violation] = []
+    settled: list[ViolationResult] = []
+    for violation in to_destroy:
+        current = by_key.get((violation.rule.name, violation.key))
+        failure = latest.failed.get(violation.rule.name)
         if failure is not None:
             settled.append(_survived(violation, failure))
-        elif fresh is None:
-            gone = Result(violation.socket, outcomes.ALREADY_GONE, _NO_LONGER)
-            settled.append(Enforced(violation, gone))
-        elif fresh.protected is not None:
-            protected = Result(fresh.socket, outcomes.PROTECTED, fresh.protected)
-            settled.append(Enforced(fresh, protected))
+        elif current is None:
+            gone = Result(violation.socket, outcomes.ALREADY_GONE, _NO_LONGER_VIOLATES)
+            settled.append(ViolationResult(violation, gone))
+        elif current.protected_by is not None:
+            protected = Result(current.socket, outcomes.PROTECTED, current.protected_by)
+            settled.append(ViolationResult(current, protected))
         else:
-            meant.append(fresh)
-    return meant, settled
+            remaining.append(current)
+    return remaining, settled
 
 
-def enforce_once(
-    host: Host, policy: Policy, *, check: bool = False, engine_name: str = "netlink"
-) -> Pass:
-    """Look, wait until the holds of what was seen are over, look again, and destroy what is due.
+def reconcile_once(
+    host: Host,
+    policy: Policy,
+    options: PassOptions = DEFAULT_OPTIONS,
+) -> ReconcileResult:
+    """Evaluate, wait until the holds of the violations expire, and destroy those that remain.
 
-    While it waits it looks now and then, so that what is in order again for a moment is seen. The
-    pass that is returned is the last, the only one that destroys.
-    Raises EngineUnavailable.
+    Passes in between detect violations that cease for a moment. Only the last pass destroys, and
+    its result is returned. Raises EngineUnavailable.
     """
-    engine = Engine(policy)
-    act = partial(run_pass, host, policy, engine, check=check, engine_name=engine_name)
+    decider = Decider(policy)
+    waiting = replace(options, inhibited_by=_WAITING)
     if policy.longest_hold_ms:
-        first = act(withheld=_WAITING)
-        end_ms = _end_of(first.decision, first.ended_ms)
-        part_ms = max(_SHORTEST_WAIT_MS, (end_ms - first.began_ms) // _LOOKS)
+        first = reconcile(host, decider, waiting)
+        end_ms = _holds_expire_at_ms(first.decision, first.ended_ms)
+        interval_ms = max(_MIN_INTERVAL_MS, (end_ms - first.began_ms) // _PASSES)
         latest_ms = first.ended_ms + 2 * policy.longest_hold_ms
-        while end_ms - milliseconds(host) > part_ms:
-            host.sleep(part_ms / 1000)
-            again = act(withheld=_WAITING)
-            # A look that could not be made has put the ends off.
-            end_ms = max(end_ms, min(latest_ms, _end_of(again.decision, first.ended_ms)))
-        while milliseconds(host) < end_ms:
-            host.sleep((end_ms - milliseconds(host)) / 1000)
-    return act()
+        while end_ms - monotonic_ms(host) > interval_ms:
+            host.sleep(interval_ms / 1000)
+            result = reconcile(host, decider, waiting)
+            # An evaluation that failed paused the holds.
+            expire_ms = _holds_expire_at_ms(result.decision, first.ended_ms)
+            end_ms = max(end_ms, min(latest_ms, expire_ms))
+        while monotonic_ms(host) < end_ms:
+            host.sleep((end_ms - monotonic_ms(host)) / 1000)
+    return reconcile(host, decider, options)
 
 
-def _end_of(decision: Decision, seen_ms: int) -> int:
-    """When the last hold is over of what was seen by then."""
-    holds = (
-        each.until_ms
-        for each in decision.findings
-        if each.status == HOLD and each.since_ms <= seen_ms
+def _holds_expire_at_ms(decision: Decision, seen_ms: int) -> int:
+    """When the last hold expires of the violations first seen by `seen_ms`."""
+    times = (
+        finding.until_ms
+        for finding in decision.findings
+        if finding.status == HOLD and finding.since_ms <= seen_ms
     )
-    return max((until for until in holds if until is not None), default=0)
+    return max((until for until in times if until is not None), default=0)

@@ -1,16 +1,18 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: whether some socket can be what several selectors ask at once.
+# Private to linuxnet.sockets.
+"""Satisfiability of selectors: whether one socket can match several of them.
 
-Each leaf of their trees is a question with an unknown answer. Leaves that ask the same have the
-same answer; of any two about numbers or prefixes it is known whether they imply or exclude each
-other. All answers are tried; where they are too many, nothing is said.
+Each predicate of the trees is a variable; equal predicates share one. Predicates on numbers
+or prefixes may imply or exclude each other. The search tries every assignment of the variables, and
+gives up if there are too many.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Hashable, Sequence
 from typing import Optional
 
@@ -22,7 +24,7 @@ from ..selector.predicates.socket import FamilyIs, IdleFor, PortIn, ProtocolIs, 
 from ..selector.prefixes import Prefix, contains
 from ..selector.tree import All, Any, Node, Not, Predicate, predicates
 
-_MOST_TRIED = 50_000
+_MAX_ASSIGNMENTS = 50_000
 
 _CELLS = tuple(
     itertools.product(constants.PROTOCOLS, constants.FAMILIES, constants.STATES.values())
@@ -30,85 +32,82 @@ _CELLS = tuple(
 _Values = tuple[Optional[bool], ...]
 
 
-def satisfiable(wanted: Sequence[tuple[Node, bool]]) -> bool | None:
-    """Whether a socket can be for which each node has the value that is wanted of it.
+def satisfiable(required: Sequence[tuple[Node, bool]]) -> bool | None:
+    """Whether a socket exists for which each node has its required value.
 
-    None: too many combinations to try.
+    None: too many assignments to try.
     """
     index: dict[Hashable, int] = {}
-    questions: list[Predicate] = []
-    for node, _wanted in wanted:
-        for leaf in predicates(node):
-            if _question(leaf) not in index:
-                index[_question(leaf)] = len(questions)
-                questions.append(leaf)
-    kinds = list(
-        dict.fromkeys(tuple(_answers(leaf, *cell) for leaf in questions) for cell in _CELLS)
+    variables: list[Predicate] = []
+    for node, _value in required:
+        for predicate in predicates(node):
+            if _variable(predicate) not in index:
+                index[_variable(predicate)] = len(variables)
+                variables.append(predicate)
+    # Cells in which every variable has the same possible values are tried once.
+    domains = list(
+        dict.fromkeys(
+            tuple(_possible(predicate, *cell) for predicate in variables) for cell in _CELLS
+        )
     )
-    tries = 0
-    for choices in kinds:
-        count = 1
-        for each in choices:
-            count *= len(each)
-        tries += count
-    if tries > _MOST_TRIED:
+    if sum(math.prod(map(len, domain)) for domain in domains) > _MAX_ASSIGNMENTS:
         return None
-    rules = _relations(questions)
+    relations = _relations(variables)
     return any(
-        _consistent(answers, rules)
-        and all(_value(node, index, answers) is value for node, value in wanted)
-        for choices in kinds
-        for answers in itertools.product(*choices)
+        _consistent(assignment, relations)
+        and all(_evaluate(node, index, assignment) is value for node, value in required)
+        for domain in domains
+        for assignment in itertools.product(*domain)
     )
 
 
-def _answers(leaf: Predicate, protocol: str, family: str, state: int) -> _Values:
-    """What a leaf can be for such sockets."""
-    true, false = leaf.possible(protocol, family, state)
+def _possible(predicate: Predicate, protocol: str, family: str, state: int) -> _Values:
+    """The values that a predicate can have for sockets of a protocol, family and state."""
+    true, false = predicate.possible(protocol, family, state)
     found = ([True] if true else []) + ([False] if false else [])
     return tuple(found) or (None,)
 
 
-def _question(leaf: Predicate) -> Hashable:
-    """The same for leaves that ask the same."""
-    if isinstance(leaf, PortIn):
-        return PortIn, leaf.remote, leaf.ranges
-    if isinstance(leaf, EndpointIn):
-        return EndpointIn, leaf.remote, leaf.as_ss, frozenset(leaf.patterns)
-    if isinstance(leaf, UserIs):
-        return UserIs, leaf.ranges
-    if isinstance(leaf, StateIs):
-        return StateIs, leaf.states
-    if isinstance(leaf, ProtocolIs):
-        return ProtocolIs, leaf.protocols
-    if isinstance(leaf, FamilyIs):
-        return FamilyIs, leaf.families
-    if isinstance(leaf, Compares):
-        return Compares, leaf.quantity, leaf.bounds
-    keys = [step for step in leaf.path if isinstance(step, str)]
-    return type(leaf), keys[-1] if keys else None, repr(leaf.value)
+def _variable(predicate: Predicate) -> Hashable:
+    """Equal for predicates that have the same value for every socket."""
+    if isinstance(predicate, PortIn):
+        return PortIn, predicate.remote, predicate.ranges
+    if isinstance(predicate, EndpointIn):
+        return EndpointIn, predicate.remote, predicate.as_ss, frozenset(predicate.patterns)
+    if isinstance(predicate, UserIs):
+        return UserIs, predicate.ranges
+    if isinstance(predicate, StateIs):
+        return StateIs, predicate.states
+    if isinstance(predicate, ProtocolIs):
+        return ProtocolIs, predicate.protocols
+    if isinstance(predicate, FamilyIs):
+        return FamilyIs, predicate.families
+    if isinstance(predicate, Compares):
+        return Compares, predicate.quantity, predicate.bounds
+    keys = [step for step in predicate.path if isinstance(step, str)]
+    return type(predicate), keys[-1] if keys else None, repr(predicate.value)
 
 
-def _value(node: Node, index: dict[Hashable, int], answers: _Values) -> bool | None:
+def _evaluate(node: Node, index: dict[Hashable, int], assignment: _Values) -> bool | None:
     if isinstance(node, Predicate):
-        return answers[index[_question(node)]]
+        return assignment[index[_variable(node)]]
     if isinstance(node, Not):
-        found = _value(node.child, index, answers)
-        return None if found is None else not found
-    decides = isinstance(node, Any)
-    values = [_value(child, index, answers) for child in node.children]
-    if decides in values:
-        return decides
-    return None if None in values else not decides
+        value = _evaluate(node.child, index, assignment)
+        return None if value is None else not value
+    decisive = isinstance(node, Any)
+    values = [_evaluate(child, index, assignment) for child in node.children]
+    if decisive in values:
+        return decisive
+    return None if None in values else not decisive
 
 
-# (index of one, index of other, whether one implies the other: else it excludes it)
+# (index of one variable, index of another, True: the one implies the other, False: excludes it)
 _Relation = tuple[int, int, bool]
 
 
-def _relations(questions: Sequence[Predicate]) -> list[_Relation]:
+def _relations(variables: Sequence[Predicate]) -> list[_Relation]:
     found: list[_Relation] = []
-    for (i, one), (j, other) in itertools.permutations(enumerate(questions), 2):
+    for (i, one), (j, other) in itertools.permutations(enumerate(variables), 2):
         if _implies(one, other):
             found.append((i, j, True))
         elif i < j and _excludes(one, other):
@@ -116,39 +115,44 @@ def _relations(questions: Sequence[Predicate]) -> list[_Relation]:
     return found
 
 
-def _consistent(answers: _Values, relations: Sequence[_Relation]) -> bool:
+def _consistent(assignment: _Values, relations: Sequence[_Relation]) -> bool:
     return not any(
-        answers[i] is True and answers[j] is (not implied) for i, j, implied in relations
+        assignment[i] is True and assignment[j] is (not implied) for i, j, implied in relations
     )
 
 
 def _implies(one: Predicate, other: Predicate) -> bool:
-    ranges = _same_ranges(one, other)
+    ranges = _comparable_ranges(one, other)
     if ranges is not None:
         return all(any(a <= x and y <= b for a, b in ranges[1]) for x, y in ranges[0])
     if isinstance(one, Compares) and isinstance(other, Compares):
         return one.quantity == other.quantity and _within(one.bounds, other.bounds)
     if isinstance(one, IdleFor) and isinstance(other, IdleFor):
         return one.least_ms >= other.least_ms
-    hosts = _same_hosts(one, other)
-    return hosts is not None and all(any(_host_in(x, y) for y in hosts[1]) for x in hosts[0])
+    patterns = _comparable_patterns(one, other)
+    return patterns is not None and all(
+        any(_pattern_in(x, y) for y in patterns[1]) for x in patterns[0]
+    )
 
 
 def _excludes(one: Predicate, other: Predicate) -> bool:
-    ranges = _same_ranges(one, other)
+    ranges = _comparable_ranges(one, other)
     if ranges is not None:
         return all(y < a or b < x for x, y in ranges[0] for a, b in ranges[1])
     if isinstance(one, Compares) and isinstance(other, Compares):
         apart = one.bounds.high < other.bounds.low or other.bounds.high < one.bounds.low
         return one.quantity == other.quantity and apart
-    hosts = _same_hosts(one, other)
-    return hosts is not None and not any(_hosts_meet(x, y) for x in hosts[0] for y in hosts[1])
+    patterns = _comparable_patterns(one, other)
+    return patterns is not None and not any(
+        _patterns_overlap(x, y) for x in patterns[0] for y in patterns[1]
+    )
 
 
 _Ranges = tuple[tuple[int, int], ...]
+_Patterns = tuple[EndpointPattern, ...]
 
 
-def _same_ranges(one: Predicate, other: Predicate) -> tuple[_Ranges, _Ranges] | None:
+def _comparable_ranges(one: Predicate, other: Predicate) -> tuple[_Ranges, _Ranges] | None:
     if isinstance(one, PortIn) and isinstance(other, PortIn) and one.remote == other.remote:
         return one.ranges, other.ranges
     if isinstance(one, UserIs) and isinstance(other, UserIs):
@@ -156,25 +160,23 @@ def _same_ranges(one: Predicate, other: Predicate) -> tuple[_Ranges, _Ranges] | 
     return None
 
 
-def _same_hosts(
-    one: Predicate, other: Predicate
-) -> tuple[tuple[EndpointPattern, ...], tuple[EndpointPattern, ...]] | None:
-    """The hosts of two leaves about the same end, where no interface decides what they are."""
+def _comparable_patterns(one: Predicate, other: Predicate) -> tuple[_Patterns, _Patterns] | None:
+    """Patterns of two predicates on the same endpoint, unless they depend on an interface."""
     if not (isinstance(one, EndpointIn) and isinstance(other, EndpointIn)):
         return None
-    hosts = (*one.patterns, *other.patterns)
+    patterns = (*one.patterns, *other.patterns)
     if one.remote != other.remote or one.as_ss or other.as_ss:
         return None
-    if any(host.prefix is None or host.interface is not None for host in hosts):
+    if any(pattern.prefix is None or pattern.interface is not None for pattern in patterns):
         return None
     return one.patterns, other.patterns
 
 
-def _host_in(one: EndpointPattern, other: EndpointPattern) -> bool:
+def _pattern_in(one: EndpointPattern, other: EndpointPattern) -> bool:
     if other.port not in (None, one.port) or one.prefix is None or other.prefix is None:
         return False
     if one.prefix.covers_mapped() or other.prefix.covers_mapped():
-        # Their v4-mapped part is not theirs.
+        # IPv6 prefixes do not match v4-mapped addresses, so containment does not follow.
         return one.prefix == other.prefix
     return _prefix_in(one.prefix, other.prefix)
 
@@ -183,7 +185,7 @@ def _prefix_in(one: Prefix, other: Prefix) -> bool:
     return other.length <= one.length and contains(other, one.address)
 
 
-def _hosts_meet(one: EndpointPattern, other: EndpointPattern) -> bool:
+def _patterns_overlap(one: EndpointPattern, other: EndpointPattern) -> bool:
     if None not in (one.port, other.port) and one.port != other.port:
         return False
     if one.prefix is None or other.prefix is None:
@@ -199,32 +201,32 @@ def _within(one: Bounds, other: Bounds) -> bool:
     return other.low <= one.low and one.high <= other.high and missing <= one.excluded
 
 
-def says_which(node: Node, *, negated: bool = False) -> bool:
-    """Every way for the node to be true goes through a key that says which sockets are meant.
+def names_specific_sockets(node: Node, *, negated: bool = False) -> bool:
+    """Whether the node can only be true through a key that selects specific sockets.
 
-    Not what is left out (`not`), and no key that holds for every socket; but any word about states.
+    A key under `not` does not count, nor one that matches every socket. An explicit `state` does.
     """
     if isinstance(node, Predicate):
         if isinstance(node, StateIs):
             return bool(node.path)
-        return node.restricts and bool(node.path) and not negated and not _holds_for_all(node)
+        return node.restricts and bool(node.path) and not negated and not _matches_all(node)
     if isinstance(node, Not):
-        return says_which(node.child, negated=not negated)
-    found = [says_which(child, negated=negated) for child in node.children]
+        return names_specific_sockets(node.child, negated=not negated)
+    found = [names_specific_sockets(child, negated=negated) for child in node.children]
     return any(found) if isinstance(node, All) is not negated else all(found)
 
 
-def _holds_for_all(leaf: Predicate) -> bool:
-    """For every socket, or for every one of a family."""
-    if isinstance(leaf, PortIn):
-        return leaf.ranges == ((0, 65535),)
-    if isinstance(leaf, UserIs):
-        return leaf.ranges[0][0] == 0 and leaf.ranges[0][1] >= 2**32 - 2
-    if isinstance(leaf, EndpointIn):
+def _matches_all(predicate: Predicate) -> bool:
+    """Whether a predicate matches every socket, or every socket of a family."""
+    if isinstance(predicate, PortIn):
+        return predicate.ranges == ((0, 65535),)
+    if isinstance(predicate, UserIs):
+        return predicate.ranges[0][0] == 0 and predicate.ranges[0][1] >= 2**32 - 2
+    if isinstance(predicate, EndpointIn):
         return any(
-            host.port is None and host.prefix is not None and host.prefix.length == 0
-            for host in leaf.patterns
+            pattern.port is None and pattern.prefix is not None and pattern.prefix.length == 0
+            for pattern in predicate.patterns
         )
-    if isinstance(leaf, Compares):
-        return leaf.bounds == Bounds(0, float("inf"), frozenset())
+    if isinstance(predicate, Compares):
+        return predicate.bounds == Bounds(0, float("inf"), frozenset())
     return False

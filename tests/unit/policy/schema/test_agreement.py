@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from linuxnet_sockets.netlink import constants
 from linuxnet_sockets.policy.model import (
     ACTIONS,
-    EXCESSES,
-    LONGEST_MS,
+    MAX_DURATION_MS,
+    MAX_SOCKETS,
+    MIN_PER_MS,
     MODES,
-    MOST_SOCKETS,
-    SHORTEST_PER_MS,
+    ON_EXCESS,
 )
 from linuxnet_sockets.selector.predicates.numeric import QUANTITIES
 from linuxnet_sockets.selector.predicates.socket import STATES_BY_NAME
@@ -40,7 +40,7 @@ WHOLE = document({"name": "a-rule", "match": _MATCH, "action": "report"})
 # Where a number stands, and the bounds that it has.
 WHOLE_NUMBERS: dict[tuple[Any, ...], tuple[int, int]] = {
     ("version",): (1, 1),
-    ("limits", "max_sockets"): (1, MOST_SOCKETS),
+    ("limits", "max_sockets"): (1, MAX_SOCKETS),
     (*HERE, "match", "local_port"): (0, PORT_MAX),
     (*HERE, "match", "remote_port"): (0, PORT_MAX),
     (*HERE, "match", "mark"): (0, 2**32 - 1),
@@ -54,8 +54,8 @@ WHOLE_NUMBERS: dict[tuple[Any, ...], tuple[int, int]] = {
 }
 # Bounds in microseconds, and the least that can be said.
 DURATIONS: dict[tuple[Any, ...], tuple[int, int, int]] = {
-    ("limits", "per"): (SHORTEST_PER_MS * 1000, LONGEST_MS * 1000, 1000),
-    (*HERE, "hold"): (0, LONGEST_MS * 1000, 1000),
+    ("limits", "per"): (MIN_PER_MS * 1000, MAX_DURATION_MS * 1000, 1000),
+    (*HERE, "hold"): (0, MAX_DURATION_MS * 1000, 1000),
     (*HERE, "match", "idle"): (1000, CLOCK_MAX_MS * 1000, 1000),
     (*HERE, "match", "stuck"): (0, CLOCK_MAX_MS * 1000, 1000),
     (*HERE, "match", "superseded"): (1000, CLOCK_MAX_MS * 1000, 1000),
@@ -134,7 +134,7 @@ def test_durations(path: tuple[Any, ...], data: st.DataObject) -> None:
 
 WORDS: list[tuple[tuple[Any, ...], Any]] = [
     (("mode",), MODES),
-    (("limits", "on_excess"), EXCESSES),
+    (("limits", "on_excess"), ON_EXCESS),
     ((*HERE, "action"), ACTIONS),
     ((*HERE, "match", "protocol"), constants.PROTOCOLS),
     ((*HERE, "match", "family"), constants.FAMILIES),

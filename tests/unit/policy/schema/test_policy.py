@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linuxnet_sockets.errors import PolicyErrors
-from linuxnet_sockets.policy.model import ACTIONS, EXCESSES, MODES, digest
+from linuxnet_sockets.policy.model import ACTIONS, MODES, ON_EXCESS, digest
 from linuxnet_sockets.policy.parse import parse_policy
 from linuxnet_sockets.policy.schema.policy import SCHEMA
 from linuxnet_sockets.selector.keys import KEYS
@@ -155,7 +155,7 @@ def parts(schema: Any) -> Iterator[dict[str, Any]]:
 
 def test_editors_say_what_is_allowed_what_a_word_means_and_what_holds_without_a_key() -> None:
     explained = {tuple(each["enum"]) for each in parts(SCHEMA) if "enumDescriptions" in each}
-    assert {MODES, ACTIONS, EXCESSES, tuple(STUCK), tuple(STRANDED)} <= explained
+    assert {MODES, ACTIONS, ON_EXCESS, tuple(STUCK), tuple(STRANDED)} <= explained
     for each in parts(SCHEMA):
         if "enumDescriptions" in each:
             assert len(each["enumDescriptions"]) == len(each["enum"])

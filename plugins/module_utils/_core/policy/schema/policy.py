@@ -13,13 +13,13 @@ from ...guard import reason
 from ..model import (
     DESTROY,
     ENFORCE,
-    LONGEST_MS,
-    MOST_RULES,
-    MOST_SOCKETS,
+    MAX_DURATION_MS,
+    MAX_RULES,
+    MAX_SOCKETS,
+    MIN_PER_MS,
     PACE,
     REFUSE,
     REPORT,
-    SHORTEST_PER_MS,
 )
 from .builder import (
     INTERFACE,
@@ -146,7 +146,7 @@ _RULE: Schema = told(
             "while": reference("condition"),
             "match": reference("selector"),
             "hold": told(
-                duration(0, LONGEST_MS, ", at most a day"),
+                duration(0, MAX_DURATION_MS, ", at most a day"),
                 "For how long a socket must violate the rule without a break before it is "
                 "destroyed or reported, at most a day. 0 acts on the first look.",
                 "2s",
@@ -175,12 +175,12 @@ _LIMITS: Schema = told(
     mapping(
         {
             "max_sockets": told(
-                whole(1, MOST_SOCKETS),
+                whole(1, MAX_SOCKETS),
                 "At most so many sockets are destroyed in the time of `per`.",
                 500,
             ),
             "per": told(
-                duration(SHORTEST_PER_MS, LONGEST_MS, ", from 1s to a day"),
+                duration(MIN_PER_MS, MAX_DURATION_MS, ", from 1s to a day"),
                 "The time in which at most `max_sockets` are destroyed: any stretch of time as "
                 "long as this, from 1s to a day.",
                 "1m",
@@ -254,7 +254,7 @@ SCHEMA: Schema = {
                 "limits": _LIMITS,
                 "protect": _PROTECT,
                 "rules": told(
-                    {**listed(reference("rule")), "maxItems": MOST_RULES},
+                    {**listed(reference("rule")), "maxItems": MAX_RULES},
                     "What must not exist. A socket that violates several rules is destroyed in the "
                     "name of the first that destroys it.",
                 ),
