@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""make demo: a story with real connections, told while it happens, and judged at the end."""
+"""make demo: break real connections, run a playbook that destroys them, and check the result."""
 
 from __future__ import annotations
 
@@ -18,49 +18,52 @@ from pathlib import Path
 
 from demo import runner
 from demo.interrupts import Interrupted, Interrupts
-from demo.scene import HEALTHY, STUCK, Connection, Scene, address4, address6
+from demo.shop import HEALTHY, STUCK, Connection, Shop, address4, address6
 from tests.support.topologies.topology import Lab, missing
 
 WAIT_SECONDS = 7
 SPARE = (address4("spare"), address6("spare"))
+# Of a process that ends because it lacks something, as for automake and tools/in-userns.
+EXIT_SKIPPED = 77
 _INDENT = "   "
 _DEEPER = "     "
 _COOKIE = re.compile(r"\bsk:([0-9a-f]+)")
 
-SCENE = f"""\
-Seven small hosts, each a network namespace of its own that will be thrown away. One of them,
-web, runs the five programs of a shop. They hold 15 TCP connections to the other hosts:
+INTRODUCTION = f"""\
+This demo creates seven hosts, each in a network namespace, and removes them at the end. The host
+web runs the five programs of a shop. They have 15 TCP connections to the other hosts:
 
-  checkout  6 to db       {address4("db")}    questions and answers all the time
-  sessions  3 to cache    {address4("cache")}    a pool: open, in order, and idle
-  logship   3 to logs     {address4("logs")}    a stream of log lines
-  reports   2 to replica  {address6("replica")}  questions and answers, over IPv6
+  checkout  6 to db       {address4("db")}    sends queries all the time
+  sessions  3 to cache    {address4("cache")}    a pool of healthy, idle connections
+  logship   3 to logs     {address4("logs")}    sends log lines all the time
+  reports   2 to replica  {address6("replica")}  sends queries all the time, over IPv6
   mailer    1 to mail     {address4("mail")}    waits for the next mail
 """
-MISHAPS = """\
-  logs     hangs: it reads no more, so the log lines pile up on web
-  replica  vanishes: its address is gone, and no answer comes, not even a reset
-  mail     hangs up, and mailer forgets to do so too
+FAILURES = """\
+  logs     hangs: the server stops reading, so log lines queue up on web
+  replica  disappears: its address is removed, and web gets no answer, not even a reset
+  mail     closes its connection, but mailer does not close its own end
 """
 
 
-class Teller:
-    """Tells the story. Where people watch it on a terminal, with a little emphasis."""
+class Printer:
+    """Print the steps of the demo, with bold headings on a terminal."""
 
     def __init__(self) -> None:
         self.colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        self._chapter = 0
+        self._step = 0
 
-    def chapter(self, title: str) -> None:
-        self._chapter += 1
-        title = f"{self._chapter}. {title}"
+    def heading(self, title: str) -> None:
+        self._step += 1
+        title = f"{self._step}. {title}"
         self._print(f"\n\x1b[1m{title}\x1b[0m\n" if self.colour else f"\n{title}\n")
 
-    def say(self, text: str = "", indent: str = _INDENT) -> None:
+    def text(self, text: str = "", indent: str = _INDENT) -> None:
         self._print(textwrap.indent(text.rstrip(), indent))
 
-    def wait(self, seconds: int, why: str) -> None:
-        self._print(f"{_INDENT}{why} ", end="")
+    def wait(self, seconds: int, reason: str) -> None:
+        """Wait, and print a dot per second."""
+        self._print(f"{_INDENT}{reason} ", end="")
         for _second in range(seconds):
             time.sleep(1)
             self._print(".", end="")
@@ -71,179 +74,180 @@ class Teller:
         print(text, end=end, flush=True)
 
 
-class Verdict:
-    """What was promised, and whether it was so."""
+class Checks:
+    """Statements about the result, and whether each is true."""
 
     def __init__(self) -> None:
-        self._checks: list[tuple[str, bool]] = []
+        self._results: list[tuple[str, bool]] = []
 
-    def check(self, promise: str, kept: bool) -> None:
-        self._checks.append((promise, kept))
+    def add(self, statement: str, passed: bool) -> None:
+        self._results.append((statement, passed))
 
     @property
-    def good(self) -> bool:
-        return all(kept for _promise, kept in self._checks)
+    def passed(self) -> bool:
+        return all(passed for _statement, passed in self._results)
 
     def lines(self) -> str:
         return "\n".join(
-            f"{'yes' if kept else 'NO ':3}  {promise}" for promise, kept in self._checks
+            f"{'passed' if passed else 'FAILED'}  {statement}"
+            for statement, passed in self._results
         )
 
 
 def cookies(connections: Sequence[Connection]) -> set[str]:
-    return {each.cookie for each in connections}
+    return {connection.cookie for connection in connections}
 
 
-def of(connections: Sequence[Connection], apps: Sequence[str]) -> list[Connection]:
-    return [each for each in connections if each.app in apps]
+def of_programs(connections: Sequence[Connection], names: Sequence[str]) -> list[Connection]:
+    return [connection for connection in connections if connection.program in names]
 
 
-def kernel_knows(scene: Scene) -> set[str]:
-    """The cookies of all TCP connections on web, by a witness that is not ours: ss."""
-    return set(_COOKIE.findall(scene.web.output("ss", "--tcp", "-H", "-n", "-e")))
+def cookies_in_ss(shop: Shop) -> set[str]:
+    """The cookies of all TCP connections on web, as ss shows them. No code of ours is involved."""
+    return set(_COOKIE.findall(shop.web.output("ss", "--tcp", "-H", "-n", "-e")))
 
 
-def tell_what_programs_said(teller: Teller, connections: Sequence[Connection]) -> None:
-    for app in STUCK:
-        mine = of(connections, [app])
-        said = sorted({text for each in mine for text in each.said})
-        moved = mine[0].remote[0] in SPARE
-        then = "so it connected to spare" if moved else "so it closed its end at last"
-        heard = f"{len(mine)} x {'; '.join(said)}, {then}" if said else "noticed nothing"
-        teller.say(f"{app:8}  {heard}", _DEEPER)
+def print_errors(printer: Printer, connections: Sequence[Connection]) -> None:
+    """Print which errors the programs with stuck connections got, and what they did."""
+    for name in STUCK:
+        own = of_programs(connections, [name])
+        errors = sorted({error for connection in own for error in connection.errors})
+        reaction = "reconnected to spare" if own[0].remote[0] in SPARE else "closed its own end"
+        text = f"{len(own)} x {'; '.join(errors)}, {reaction}" if errors else "no errors"
+        printer.text(f"{name:8}  {text}", _DEEPER)
 
 
-def story(scene: Scene, teller: Teller, verdict: Verdict, folder: str) -> None:
-    teller.say(SCENE)
-    before = scene.settle()
-    teller.say(f"\nAll {len(before)} work.")
+def run_steps(shop: Shop, printer: Printer, checks: Checks, folder: str) -> None:
+    printer.text(INTRODUCTION)
+    before = shop.wait_until_used()
+    printer.text(f"\nAll {len(before)} connections work.")
 
-    teller.chapter("Three mishaps, and nobody tells the programs")
-    scene.break_things()
-    teller.say(MISHAPS)
-    teller.say()
-    teller.wait(WAIT_SECONDS, "A few seconds pass, so that it shows who makes no progress")
-    stuck, healthy = of(before, STUCK), of(before, HEALTHY)
-    verdict.check(
-        "before the playbook, the kernel had 15 connections on web and no program complained",
-        kernel_knows(scene) == cookies(before)
-        and not any(each.said for each in scene.connections()),
+    printer.heading("Three failures that the programs do not notice")
+    shop.break_connections()
+    printer.text(FAILURES)
+    printer.text()
+    printer.wait(WAIT_SECONDS, "Waiting until the kernel's clocks show which connections are stuck")
+    stuck, healthy = of_programs(before, STUCK), of_programs(before, HEALTHY)
+    checks.add(
+        "before the playbook ran, web had 15 connections and no program had got an error",
+        cookies_in_ss(shop) == cookies(before)
+        and not any(connection.errors for connection in shop.connections()),
     )
 
-    teller.chapter("The playbook runs on web (it is demo/playbook.yml)")
-    counted = sum(each.done for each in scene.connections("checkout"))
-    run = runner.play(scene.web, folder, teller.say, colour=teller.colour)
-    left = kernel_knows(scene)
-    told = set(re.findall(r"^\s*([0-9a-f]+)\s+destroyed\b", run.output, re.MULTILINE))
-    verdict.check(
-        f"it destroyed the {len(stuck)} connections that made no progress, as check mode foretold",
-        # The second is what check mode would have changed.
+    printer.heading("Run the playbook on web (demo/playbook.yml)")
+    answers_before = sum(connection.completed for connection in shop.connections("checkout"))
+    run = runner.run_playbook(shop.web, folder, printer.text, colour=printer.colour)
+    remaining = cookies_in_ss(shop)
+    destroyed = set(re.findall(r"^\s*([0-9a-f]+)\s+destroyed\b", run.output, re.MULTILINE))
+    checks.add(
+        f"the playbook destroyed the {len(stuck)} stuck connections, as check mode predicted",
+        # The other changed task is the one in check mode.
         run.counts.get("changed") == 2
         and run.counts.get("failed") == 0
-        and told == cookies(stuck)
-        and not left & cookies(stuck),
+        and destroyed == cookies(stuck)
+        and not remaining & cookies(stuck),
     )
-    verdict.check(
-        f"it left the other {len(healthy)} alone: they are the same sockets still (ss says so)",
-        cookies(healthy) <= left,
+    checks.add(
+        f"ss still shows the other {len(healthy)} connections, with the same cookies",
+        cookies(healthy) <= remaining,
     )
 
-    teller.chapter("What the programs on web say")
-    after = scene.settle("logship", "reports")
-    tell_what_programs_said(teller, scene.connections())
-    verdict.check(
-        "the programs were told: each destroyed connection failed with ECONNABORTED, once",
+    printer.heading("What the programs on web noticed")
+    reconnected = shop.wait_until_used("logship", "reports")
+    print_errors(printer, shop.connections())
+    checks.add(
+        "the programs got ECONNABORTED, once for each destroyed connection",
         all(
-            len(each.said) == 1 and each.said[0].startswith("ECONNABORTED")
-            for each in scene.connections(*STUCK)
+            len(connection.errors) == 1 and connection.errors[0].startswith("ECONNABORTED")
+            for connection in shop.connections(*STUCK)
         ),
     )
-    verdict.check(
-        f"{len(after)} of them went to a spare host by themselves, and work again",
-        len(after) == 5 and all(each.remote[0] in SPARE for each in after),
+    checks.add(
+        f"{len(reconnected)} connections were made again, to the spare host, and work",
+        len(reconnected) == 5 and all(each.remote[0] in SPARE for each in reconnected),
     )
-    busy, pool = alive(scene)
-    answers = sum(each.done for each in busy) - counted
-    teller.say(f"checkout  noticed nothing: {answers} answers since the playbook began", _DEEPER)
-    teller.say("sessions  noticed nothing: asked just now, and all 3 connections answered", _DEEPER)
-    verdict.check(
-        "the busy and the idle connections that were in order noticed nothing and answer",
+    busy, pool = use_healthy_connections(shop)
+    answers = sum(connection.completed for connection in busy) - answers_before
+    printer.text(f"checkout  no errors, {answers} answers since the playbook started", _DEEPER)
+    printer.text("sessions  no errors, all 3 connections answered a query just now", _DEEPER)
+    checks.add(
+        "the healthy connections, busy and idle, got no errors and still work",
         answers > 0
-        and all(each.done == 2 for each in pool)
+        and all(connection.completed == 2 for connection in pool)
         and cookies([*busy, *pool]) == cookies(healthy)
-        and not any(each.said for each in (*busy, *pool)),
+        and not any(connection.errors for connection in (*busy, *pool)),
     )
 
-    teller.chapter("The same playbook again")
-    calm = kernel_knows(scene)
-    again = runner.play(scene.web, folder, teller.say, colour=teller.colour)
-    verdict.check(
-        "run again, the playbook found nothing to do and changed nothing",
+    printer.heading("Run the playbook again")
+    before_again = cookies_in_ss(shop)
+    again = runner.run_playbook(shop.web, folder, printer.text, colour=printer.colour)
+    checks.add(
+        "the second run found no stuck connections and changed nothing",
         again.counts.get("changed") == 0
         and again.counts.get("failed") == 0
         and "No connection is stuck on this host." in again.output
-        and kernel_knows(scene) == calm,
+        and cookies_in_ss(shop) == before_again,
     )
 
 
-def alive(scene: Scene) -> tuple[list[Connection], list[Connection]]:
-    """The connections in order, after one more answer of each of the busy and of the idle ones."""
-    earlier = {each.cookie: each.done for each in scene.connections(*HEALTHY)}
-    scene.apps["sessions"].tell("ask")
+def use_healthy_connections(shop: Shop) -> tuple[list[Connection], list[Connection]]:
+    """The busy and the idle healthy connections, after one more answer on each, or 10 s."""
+    before = {connection.cookie: connection.completed for connection in shop.connections(*HEALTHY)}
+    shop.programs["sessions"].send("query")
     deadline = time.monotonic() + 10
     while True:
-        found = scene.connections(*HEALTHY)
-        answered = all(each.done > earlier.get(each.cookie, 0) for each in found)
+        found = shop.connections(*HEALTHY)
+        answered = all(each.completed > before.get(each.cookie, 0) for each in found)
         if answered or time.monotonic() > deadline:
-            return of(found, ["checkout"]), of(found, ["sessions"])
+            return of_programs(found, ["checkout"]), of_programs(found, ["sessions"])
         time.sleep(0.05)
 
 
-def left_behind(scene: Scene) -> list[str]:
-    """Namespaces and processes of the demo that are there still."""
-    programs = (program.process.pid for program in scene.programs())
+def leftovers(shop: Shop) -> list[str]:
+    """Network namespaces and processes of the demo that still exist."""
+    pids = (program.process.pid for program in shop.all_programs())
     return [
-        *(host.name for host in scene.hosts.values() if Path(host.path).exists()),
-        *(str(pid) for pid in programs if Path(f"/proc/{pid}").exists()),
+        *(host.name for host in shop.hosts.values() if Path(host.path).exists()),
+        *(str(pid) for pid in pids if Path(f"/proc/{pid}").exists()),
     ]
 
 
 def demo(interrupts: Interrupts) -> int:
-    """The whole of it; the exit status. However it ends, what was made is taken down."""
-    with interrupts.held():
+    """Run the demo and return the exit status. Everything is removed, also after an error."""
+    with interrupts.deferred():
         reason = missing()
     if reason is not None:
         print(f"demo: {reason}", file=sys.stderr)
-        return 77
-    teller, verdict = Teller(), Verdict()
-    began = time.monotonic()
+        return EXIT_SKIPPED
+    printer, checks = Printer(), Checks()
+    started = time.monotonic()
     folder = tempfile.mkdtemp(prefix="linuxnet-sockets-demo-")
     lab = Lab()
-    scene = None
+    shop = None
     try:
-        teller.chapter("A shop")
-        with interrupts.held():
-            scene = Scene(lab)
-            scene.open()
-        story(scene, teller, verdict, folder)
+        printer.heading("A shop with 15 connections")
+        with interrupts.deferred():
+            shop = Shop(lab)
+            shop.start()
+        run_steps(shop, printer, checks, folder)
     finally:
-        with interrupts.held():
-            if scene is not None:
-                scene.close()
+        with interrupts.deferred():
+            if shop is not None:
+                shop.stop()
             lab.close()
             shutil.rmtree(folder, ignore_errors=True)
-    verdict.check(
-        "hosts, wires and programs of this demo are gone again",
-        not left_behind(scene) and not Path(folder).exists(),
+    checks.add(
+        "all hosts, links and programs of the demo are removed",
+        not leftovers(shop) and not Path(folder).exists(),
     )
-    teller.chapter("The verdict")
-    teller.say(verdict.lines())
-    teller.say()
-    seconds = time.monotonic() - began
-    if verdict.good:
-        teller.say(f"Everything went as told, in {seconds:.0f} seconds.")
+    printer.heading("Checks")
+    printer.text(checks.lines())
+    printer.text()
+    seconds = time.monotonic() - started
+    if checks.passed:
+        printer.text(f"All checks passed, in {seconds:.0f} seconds.")
         return 0
-    teller.say("Something did NOT go as told: see the lines that say NO.")
+    printer.text("Not all checks passed: see the lines that begin with FAILED.")
     return 1
 
 
@@ -251,10 +255,10 @@ def main() -> int:
     try:
         return demo(Interrupts())
     except Interrupted as interrupted:
-        print(f"\ndemo: ended by {interrupted}; everything is taken down", file=sys.stderr)
+        print(f"\ndemo: interrupted by {interrupted}, everything was removed", file=sys.stderr)
         return 128 + interrupted.number
     except (AssertionError, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        print(f"\ndemo: it could not go on: {error}; everything is taken down", file=sys.stderr)
+        print(f"\ndemo: failed: {error}; everything was removed", file=sys.stderr)
         return 1
 
 

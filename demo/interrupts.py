@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ctrl-C and its like end the demo in order: whatever was made is taken down first."""
+"""Signals end the demo only after everything that it made is removed."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """Turns signals into Interrupted, but not in the middle of making things or removing them."""
+    """Raise Interrupted on a signal, but not while resources are created or removed."""
 
     def __init__(self) -> None:
-        self._held = False
+        self._deferred = False
         self._pending = 0
         for number in _SIGNALS:
-            signal.signal(number, self._take)
+            signal.signal(number, self._on_signal)
 
-    def _take(self, number: int, _frame: object) -> None:
-        if self._held:
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if self._deferred:
             self._pending = number
         else:
             raise Interrupted(number)
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """A signal in here counts at the end."""
-        self._held = True
+    def deferred(self) -> Iterator[None]:
+        """Defer signals to the end of the block."""
+        self._deferred = True
         try:
             yield
         finally:
-            self._held = False
+            self._deferred = False
         if self._pending:
             number, self._pending = self._pending, 0
             raise Interrupted(number)

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the demo's playbook on web, and shows what Ansible says while it says it."""
+"""Run the playbook of the demo on web, and show the output of Ansible as it is written."""
 
 from __future__ import annotations
 
@@ -21,22 +21,24 @@ HERE = Path(__file__).resolve().parent
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _PADDING = re.compile(r"(?<=\S) +(?=\S)|\s+$")
 _RECAP = re.compile(r"^web\s*: (.*)$", re.MULTILINE)
-# Of ansible's own time: nothing in the playbook waits.
-_SECONDS = 120
+# For Ansible itself: no task of the playbook waits.
+_TIMEOUT_S = 120
 
 
 class Run(NamedTuple):
-    """What Ansible said, without colours, and its counts: ok, changed, failed, ..."""
+    """Output of Ansible without colours, and the counts of its recap: ok, changed, failed, ..."""
 
     output: str
     counts: dict[str, int]
 
 
-def settings(folder: str, *, colour: bool) -> dict[str, str]:
-    """The environment of an Ansible that knows nothing of the caller's settings for it."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+def ansible_environment(folder: str, *, colour: bool) -> dict[str, str]:
+    """The environment for Ansible, without any settings of the caller for it."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")
+    }
     return {
-        **kept,
+        **inherited,
         "ANSIBLE_CONFIG": str(HERE.parent / "ansible.cfg"),
         "ANSIBLE_HOME": f"{folder}/home",
         "ANSIBLE_LOCAL_TEMP": f"{folder}/local",
@@ -45,25 +47,28 @@ def settings(folder: str, *, colour: bool) -> dict[str, str]:
         "ANSIBLE_DEPRECATION_WARNINGS": "false",
         "ANSIBLE_NOCOWS": "true",
         "ANSIBLE_FORCE_COLOR" if colour else "ANSIBLE_NOCOLOR": "true",
-        # Ansible wants UTF-8, whatever the caller's locale is.
+        # Ansible requires UTF-8, whatever the locale of the caller.
         "LC_ALL": "C.UTF-8",
     }
 
 
-def play(
+def run_playbook(
     where: LabNamespace, folder: str, show: Callable[[str], None], *, colour: bool = False
 ) -> Run:
-    """Run it inside the namespace; folder is for Ansible's own files, show gets what to print."""
+    """Run the playbook inside the namespace.
+
+    folder: for the files of Ansible. show: called with each line of output.
+    """
     program = str(Path(sys.executable).with_name("ansible-playbook"))
     process = subprocess.Popen(
         where.command(program, "-i", str(HERE / "inventory.yml"), str(HERE / "playbook.yml")),
         cwd=HERE.parent,
-        env=settings(folder, colour=colour),
+        env=ansible_environment(folder, colour=colour),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # A group of its own, which can be ended with all that Ansible started.
+        # A process group, so that _terminate also ends the processes that Ansible started.
         start_new_session=True,
     )
     lines: list[str] = []
@@ -71,11 +76,11 @@ def play(
         for line in process.stdout or ():
             if line.strip() or (lines and not _RECAP.search(lines[-1])):
                 lines.append(_COLOURS.sub("", line))
-                # The recap is padded wider than most terminals.
+                # Ansible pads the recap to more than the width of most terminals.
                 show(_PADDING.sub(" ", line) if _RECAP.search(lines[-1]) else line)
-        process.wait(timeout=_SECONDS)
+        process.wait(timeout=_TIMEOUT_S)
     finally:
-        _end(process)
+        _terminate(process)
     output = "".join(lines)
     found = _RECAP.search(output)
     words = found.group(1).split() if found else []
@@ -83,8 +88,8 @@ def play(
     return Run(output, {name: int(count) for name, count in counts.items()})
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """End the whole group, if it has not ended by itself."""
+def _terminate(process: subprocess.Popen[str]) -> None:
+    """Terminate the process group if it still runs."""
     for number in (signal.SIGINT, signal.SIGKILL):
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):

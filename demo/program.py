@@ -1,13 +1,13 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The small programs of the demo: a server, and four kinds of client. Each is a process of its own.
+"""The programs of the demo: a server, and four kinds of clients. Each runs in its own process.
 
-usage: actor.py NAME serve ADDRESS PORT
-       actor.py NAME worker|pool|shipper|forgetful COUNT PORT ADDRESS [SPARE_ADDRESS]
+usage: program.py NAME serve ADDRESS PORT
+       program.py NAME busy|pool|log_sender|no_close COUNT PORT ADDRESS [SPARE_ADDRESS]
 
-NAME is what the process calls itself (comm). It reads commands, one a line, and answers each with a
-line of JSON. At the end of its input it exits, so that none outlives the demo.
+NAME becomes the command name of the process (comm). The program reads commands, one per line, and
+answers each with a line of JSON. It exits at the end of its input, so it cannot outlive the demo.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Small buffers, so that a peer that does not read shows at once.
+# Small buffers, so that a peer that stops reading soon blocks the sender.
 BUFFER = 64 * 1024
 LOG_LINES = b"GET /shelf/42 200 0.013s\n" * 200
 SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
@@ -36,7 +36,7 @@ def family(address: str) -> socket.AddressFamily:
 
 
 class Server:
-    """Answers every line with a line, until told otherwise."""
+    """Answer every query, until stop_reading."""
 
     def __init__(self, address: str, port: int) -> None:
         self._listener = socket.socket(family(address), socket.SOCK_STREAM)
@@ -44,8 +44,8 @@ class Server:
         self._listener.bind((address, port))
         self._listener.listen()
         self._accepted: list[socket.socket] = []
-        self._awake = threading.Event()
-        self._awake.set()
+        self._reads = threading.Event()
+        self._reads.set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -56,35 +56,35 @@ class Server:
 
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while self._awake.wait() and (data := connection.recv(BUFFER)):
-                questions = data.count(b"?\n")
-                if questions:
-                    connection.sendall(b"yes\n" * questions)
+            while self._reads.wait() and (data := connection.recv(BUFFER)):
+                queries = data.count(b"?\n")
+                if queries:
+                    connection.sendall(b"yes\n" * queries)
 
-    def hang(self) -> None:
-        """Read no more, but stay."""
-        self._awake.clear()
+    def stop_reading(self) -> None:
+        """Stop reading, and keep the connections open."""
+        self._reads.clear()
 
-    def hang_up(self) -> None:
-        """Say on every connection that there is nothing more to come."""
+    def shut_down(self) -> None:
+        """Send a FIN on every connection."""
         for connection in self._accepted:
             connection.shutdown(socket.SHUT_WR)
 
 
 class Client:
-    """One connection of an application. When it fails, the application says so and goes elsewhere.
+    """One connection of a program. After an error it connects to the next address.
 
-    addresses: where to connect, first and afterwards. done: answers that came, or batches of log
-    lines that went, on the present connection.
+    addresses: where to connect, first and after each error. completed: answers received, or batches
+    of log lines sent, on the current connection. errors: all errors so far.
     """
 
     def __init__(self, name: str, port: int, addresses: list[str]) -> None:
         self.name = name
-        self.said: list[str] = []
-        self.done = 0
+        self.errors: list[str] = []
+        self.completed = 0
         self._port = port
         self._addresses = addresses
-        self._work: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._connect()
 
     def _connect(self) -> None:
@@ -95,7 +95,7 @@ class Client:
         self.remote = self._socket.getpeername()[:2]
         cookie = self._socket.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)
         self.cookie = f"{int.from_bytes(cookie, sys.byteorder):x}"
-        self.done = 0
+        self.completed = 0
 
     def start(self, behaviour: str) -> None:
         threading.Thread(target=self._run, args=(getattr(self, behaviour),), daemon=True).start()
@@ -106,43 +106,43 @@ class Client:
                 behaviour()
             except OSError as error:
                 self._socket.close()
-                self.said.append(f"{errno.errorcode.get(error.errno or 0)} ({error.strerror})")
+                self.errors.append(f"{errno.errorcode.get(error.errno or 0)} ({error.strerror})")
                 if not self._addresses:
                     return
                 self._connect()
 
-    def _ask(self) -> None:
+    def _query(self) -> None:
         self._socket.sendall(b"?\n")
         if not self._socket.recv(BUFFER):
             raise OSError(errno.EPIPE, "end of file")
-        self.done += 1
+        self.completed += 1
 
-    def ask_soon(self) -> None:
-        """For a pool: use the connection once."""
-        self._work.put("ask")
+    def request_query(self) -> None:
+        """Make a pool use the connection once."""
+        self._requests.put("query")
 
-    def worker(self) -> None:
-        """Questions and answers without end."""
+    def busy(self) -> None:
+        """Send queries all the time."""
         while True:
-            self._ask()
+            self._query()
             time.sleep(0.05)
 
     def pool(self) -> None:
-        """One question at first, then only when there is something to do."""
-        self._ask()
-        while self._work.get():
-            self._ask()
+        """Send one query, then one for each request_query."""
+        self._query()
+        while self._requests.get():
+            self._query()
 
-    def shipper(self) -> None:
-        """Log lines, for ever."""
+    def log_sender(self) -> None:
+        """Send log lines all the time."""
         while True:
             self._socket.sendall(LOG_LINES)
-            self.done += 1
+            self.completed += 1
             time.sleep(0.02)
 
-    def forgetful(self) -> None:
-        """One question. Afterwards nobody looks whether the other end has hung up."""
-        self._ask()
+    def no_close(self) -> None:
+        """Send one query. Then wait for an error, and ignore the FIN of the peer."""
+        self._query()
         poll = select.poll()
         poll.register(self._socket, 0)
         poll.poll()
@@ -154,14 +154,14 @@ class Client:
             "name": self.name,
             "cookie": self.cookie,
             "remote": self.remote,
-            "done": self.done,
-            "said": self.said,
+            "completed": self.completed,
+            "errors": self.errors,
         }
 
 
-def ask_all(clients: list[Client]) -> None:
+def query_all(clients: list[Client]) -> None:
     for client in clients:
-        client.ask_soon()
+        client.request_query()
 
 
 def main() -> None:
@@ -170,14 +170,18 @@ def main() -> None:
     commands: dict[str, Any]
     if role == "serve":
         server = Server(rest[0], int(rest[1]))
-        commands = {"hang": server.hang, "hang_up": server.hang_up, "report": lambda: None}
+        commands = {
+            "stop_reading": server.stop_reading,
+            "shut_down": server.shut_down,
+            "report": lambda: None,
+        }
     else:
         count, port, *addresses = rest
-        clients = [Client(name, int(port), addresses.copy()) for _each in range(int(count))]
+        clients = [Client(name, int(port), addresses.copy()) for _number in range(int(count))]
         for client in clients:
             client.start(role)
         commands = {
-            "ask": lambda: ask_all(clients),
+            "query": lambda: query_all(clients),
             "report": lambda: [client.report() for client in clients],
         }
     for line in sys.stdin:
