@@ -27,7 +27,7 @@ _HERE = Path(__file__).parent
 pytest.register_assert_rewrite(
     "tests.kernel.agent.running",
     "tests.kernel.borrowing",
-    "tests.kernel.drain.running",
+    "tests.kernel.drain.background",
     "tests.kernel.stranded.connections",
 )
 

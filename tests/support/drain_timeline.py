@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A made-up machine on which things happen at their time, and drains that run on it."""
+"""Drains on a fake machine with a scripted clock."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from typing import Any
 
 from linuxnet_sockets.destroy.model import DestroyOptions
 from linuxnet_sockets.drain.drain import drain
-from linuxnet_sockets.drain.model import DrainCommand
-from linuxnet_sockets.drain.progress import Progress
-from linuxnet_sockets.drain.report import Report
+from linuxnet_sockets.drain.model import DrainCommand, Progress, Report
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.query.record import extensions
@@ -29,11 +27,14 @@ QUIET = {"last_data_sent": 60_000, "last_data_recv": 60_000}
 
 
 class FakeDestroyEvents:
-    """What is told of in one namespace; lost: None is what the next call gives."""
+    """Destroy notifications of one namespace.
+
+    lost: the next call of take_cookies reports dropped notifications.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.told: list[int] = []
+        self.cookies: list[int] = []
         self.lost = False
         self.closed = False
 
@@ -42,26 +43,27 @@ class FakeDestroyEvents:
 
     def take_cookies(self) -> frozenset[int] | None:
         lost, self.lost = self.lost, False
-        told, self.told = self.told, []
-        return None if lost else frozenset(told)
+        cookies, self.cookies = self.cookies, []
+        return None if lost else frozenset(cookies)
 
     def close(self) -> None:
         self.closed = True
 
 
 class Timeline(Machine):
-    """Nothing takes time but waiting, unless look_takes says so, for each look.
+    """A fake machine whose clock advances only in waits, and by snapshot_takes_s per snapshot.
 
-    looks: when each namespace was looked at; listening: all that ever were; deaf: none may be.
+    snapshots: the time of each snapshot in seconds since the start. listeners: all that were ever
+    opened. without_subscription: opening a listener fails.
     """
 
     def __init__(self, base: Path) -> None:
         super().__init__(base)
         self.now = 1000.0
-        self.looks: list[float] = []
-        self.listening: list[FakeDestroyEvents] = []
-        self.deaf = False
-        self.look_takes = 0.0
+        self.snapshots: list[float] = []
+        self.listeners: list[FakeDestroyEvents] = []
+        self.without_subscription = False
+        self.snapshot_takes_s = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
 
@@ -75,55 +77,55 @@ class Timeline(Machine):
         )
 
     def at(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do it so long after the beginning."""
+        """Run the action at a time, in seconds since the start."""
         heapq.heappush(self._events, (1000.0 + seconds, next(self._numbers), action))
 
-    def ends(self, seconds: float, *socks: FakeSocket, told: bool = True) -> None:
-        """They are gone by then, and the kernel says so, or does not."""
+    def ends(self, seconds: float, *socks: FakeSocket, notify: bool = True) -> None:
+        """Remove the sockets at a time; notify: with destroy notifications."""
 
         def end() -> None:
             for sock in socks:
                 self.sockets.remove(sock)
-                if told:
-                    self.tell(sock.cookie)
+                if notify:
+                    self.notify(sock.cookie)
 
         self.at(seconds, end)
 
-    def tell(self, cookie: int, name: str = "current") -> None:
-        for each in self.listening:
-            if each.name == name and not each.closed:
-                each.told.append(cookie)
+    def notify(self, cookie: int, name: str = "current") -> None:
+        for listener in self.listeners:
+            if listener.name == name and not listener.closed:
+                listener.cookies.append(cookie)
 
     def sleep(self, seconds: float) -> None:
         self._advance(self.now + seconds, lambda: False)
 
-    def _wait(self, notices: Sequence[FakeDestroyEvents], seconds: float) -> bool:
-        def woken() -> bool:
-            return any(each.told or each.lost for each in notices)
+    def _wait(self, listeners: Sequence[FakeDestroyEvents], seconds: float) -> bool:
+        def is_ready() -> bool:
+            return any(listener.cookies or listener.lost for listener in listeners)
 
-        return woken() or self._advance(self.now + seconds, woken)
+        return is_ready() or self._advance(self.now + seconds, is_ready)
 
-    def _advance(self, until: float, enough: Callable[[], bool]) -> bool:
+    def _advance(self, until: float, is_ready: Callable[[], bool]) -> bool:
         while self._events and self._events[0][0] <= until:
             at, _number, action = heapq.heappop(self._events)
             self.now = max(self.now, at)
             action()
-            if enough():
+            if is_ready():
                 return True
         self.now = max(self.now, until)
         return False
 
     def _open(self, namespace: Namespace, protocol: int) -> Any:
         if protocol == 4:
-            self.looks.append(round(self.now - 1000.0, 3))
-            self.sleep(self.look_takes)
+            self.snapshots.append(round(self.now - 1000.0, 3))
+            self.sleep(self.snapshot_takes_s)
         return self.open(namespace, protocol)
 
     def _listen(self, namespace: Namespace) -> FakeDestroyEvents:
-        if self.deaf:
-            raise OSError(1, "not here")
-        self.listening.append(FakeDestroyEvents(namespace.name))
-        return self.listening[-1]
+        if self.without_subscription:
+            raise OSError(1, "not permitted")
+        self.listeners.append(FakeDestroyEvents(namespace.name))
+        return self.listeners[-1]
 
     def run(
         self,
@@ -144,12 +146,12 @@ class Timeline(Machine):
             **options,
         )
         report = drain(self.host, command, progress)
-        assert [each for each in self.kernel.opened if not each.closed] == []
-        assert [each for each in self.listening if not each.closed] == []
+        assert [sock for sock in self.kernel.opened if not sock.closed] == []
+        assert [listener for listener in self.listeners if not listener.closed] == []
         return report
 
     def connect(self, port: int, **fields: Any) -> FakeSocket:
-        """An established TCP connection that nothing protects."""
+        """Add an established TCP connection that the guard does not protect."""
         return self.add(connection(local_port=port, **fields))
 
 
@@ -158,4 +160,4 @@ def outcomes_of(report: Report) -> dict[int, str]:
 
 
 def left_of(report: Report) -> list[int]:
-    return [cookie for _label, _protocol, cookie in report.left]
+    return [cookie for _name, _protocol, cookie in report.left]

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The bytes that went with what was destroyed."""
+"""Bytes that are lost with destroyed connections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import struct
 
 import pytest
 
-from tests.kernel.drain.running import run
+from tests.kernel.drain.background import run
 from tests.kernel.releases import stuck_orphan_may_stay
 from tests.support.topologies import states
 from tests.support.topologies.topology import Pair
@@ -23,14 +23,14 @@ _TIOCOUTQ = 0x5411
 _FIONREAD = 0x541B
 
 
-def test_bytes_that_are_lost_are_those_of_the_ioctls(pair: Pair) -> None:
-    """SIOCOUTQ counts what is not acknowledged, SIOCOUTQNSD what is not sent, FIONREAD unread."""
+def test_lost_bytes_equal_ioctls(pair: Pair) -> None:
+    """SIOCOUTQ counts unacknowledged bytes, SIOCOUTQNSD unsent and FIONREAD unread ones."""
     held = states.zero_window(pair)
     assert held.target is not None
     assert held.peer is not None
     held.peer.sendall(bytes(1234))
     target = held.target
-    until(lambda: _ioctl(target, _FIONREAD) == 1234, "the peer's bytes are there")
+    until(lambda: _ioctl(target, _FIONREAD) == 1234, "the peer's bytes arrived")
     unsent = _ioctl(target, _SIOCOUTQNSD)
     queued = _ioctl(target, _TIOCOUTQ)
     report = run(pair.client, {"remote": pair.server4}, grace=0.0)
@@ -39,19 +39,19 @@ def test_bytes_that_are_lost_are_those_of_the_ioctls(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("name", ["close-wait", "fin-wait-2"])
-def test_a_fin_is_no_byte(pair: Pair, name: str) -> None:
+def test_fin_is_not_a_lost_byte(pair: Pair, name: str) -> None:
     held = states.TCP_STATES[name](pair)
     report = run(held.where, {"state": name}, grace=0.0)
-    ((result,), (mark,)) = report.results, report.marks.values()
+    ((result,), (details,)) = report.results, report.details.values()
     assert result.socket.recv_queue == (1 if name == "close-wait" else 0)
-    assert mark.lost == (0, 0, 0)
+    assert details.lost == (0, 0, 0)
 
 
 @stuck_orphan_may_stay
-def test_what_was_lost_is_what_the_peer_misses(pair: Pair) -> None:
-    """A FIN waits behind the data, and counts for one byte of the send queue.
+def test_lost_bytes_equal_bytes_missing_at_peer(pair: Pair) -> None:
+    """A FIN behind the data counts as one byte of the send queue.
 
-    Of what is not acknowledged some may have come: the peer has not said so yet.
+    Some of the unacknowledged bytes may have arrived.
     """
     client, accepted, _listens = states.connected(
         pair, server_options=states.SMALL, client_options=states.SMALL
@@ -62,14 +62,14 @@ def test_what_was_lost_is_what_the_peer_misses(pair: Pair) -> None:
     states.wait_for(pair.client, states.FIN_WAIT1, local, remote[1])
     report = run(pair.client, {"remote": pair.server4}, grace=0.0)
     assert report.counts == {"destroyed": 1}
-    got = 0
+    received = 0
     with contextlib.suppress(ConnectionResetError):
         while part := accepted.recv(1 << 20):
-            got += len(part)
+            received += len(part)
     lost = report.progress.lost
     assert lost.unsent > 0
-    missed = written - got
-    assert lost.unsent <= missed <= lost.unsent + lost.unacknowledged
+    missing = written - received
+    assert lost.unsent <= missing <= lost.unsent + lost.unacknowledged
 
 
 def _ioctl(sock: socket.socket, request: int) -> int:

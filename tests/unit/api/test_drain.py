@@ -337,4 +337,4 @@ def test_what_cannot_be_understood_does_nothing(
     with pytest.raises(InputError) as caught:
         run(target, **options)
     assert caught.value.path == path
-    assert target.looks == []
+    assert target.snapshots == []

@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..destroy.outcomes import Result
-from ..drain.drain import DrainCommand, Progress, Report
 from ..drain.drain import drain as execute
-from ..drain.model import ARRIVALS, CLOSED, INCLUDE, UNTIL
-from ..drain.quiescence import Bytes
-from ..drain.resume_token import from_resume, to_resume
+from ..drain.model import ARRIVALS, CLOSED, INCLUDE, UNTIL, DrainCommand, Progress, Report
+from ..drain.quiescence import PendingBytes
+from ..drain.resume_token import decode_resume_token, encode_resume_token
 from ..drain.tracker import Key
 from ..errors import Failure, NewConnections, OwnersUnreadable, ResultWarning
 from ..guard.reason import OWNER_UNREADABLE
@@ -254,7 +253,7 @@ class _Drain:
         """Drain for so long, or to the end if seconds is None."""
         progress: Progress | None = None
         if resume is not None:
-            progress = from_resume(resume, self._host, self._digest)
+            progress = decode_resume_token(resume, self._host, self._digest)
         report = execute(self._host, self._command(seconds, progress), progress)
         return self._result(report)
 
@@ -303,7 +302,9 @@ class _Drain:
             engine=self._options["engine"],
             **listed,
             truncated=sum(map(len, listed.values())) < complete,
-            resume=None if report.finished else to_resume(progress, self._host, self._digest),
+            resume=None
+            if report.finished
+            else encode_resume_token(progress, self._host, self._digest),
             diff=results.diff(report.results, self._limit) if self._diff else None,
             warnings=(*unlisted_warnings(report.unlisted), *_unreadable(report)),
             failures=_failures(report),
@@ -315,24 +316,24 @@ def _lists(report: Report, limit: int) -> dict[str, list[dict[str, Any]]]:
     left: Iterable[Socket] = report.left.values() if report.finished else ()
     first = heapq.nsmallest(limit, left, key=record.sort_key)
     listed["remaining"] = [
-        {**record.record(sock), **_marks(report, sock.identity)} for sock in first
+        {**record.record(sock), **_details(report, sock.identity)} for sock in first
     ]
     return listed
 
 
 def _entry(report: Report, result: Result) -> dict[str, Any]:
-    return {**results.entry(result), **_marks(report, result.socket.identity)}
+    return {**results.entry(result), **_details(report, result.socket.identity)}
 
 
-def _marks(report: Report, key: Key) -> dict[str, Any]:
-    mark = report.marks.get(key)
-    if mark is None:
+def _details(report: Report, key: Key) -> dict[str, Any]:
+    details = report.details.get(key)
+    if details is None:
         return {"arrived": None, "sent": None, "lost": None}
-    lost = None if mark.lost is None else _bytes(mark.lost)
-    return {"arrived": mark.arrived, "sent": mark.sent, "lost": lost}
+    lost = None if details.lost is None else _bytes(details.lost)
+    return {"arrived": details.arrived, "sent": details.sent, "lost": lost}
 
 
-def _bytes(lost: Bytes) -> dict[str, int]:
+def _bytes(lost: PendingBytes) -> dict[str, int]:
     return {f"{name}_bytes": count for name, count in lost._asdict().items()}
 
 
@@ -344,10 +345,10 @@ def _unreadable(report: Report) -> tuple[OwnersUnreadable, ...]:
 
 def _failures(report: Report) -> tuple[Failure, ...]:
     destroyed = report.progress.destroyed
-    if report.refused:
-        first = heapq.nsmallest(_MAX_EXAMPLES, report.refused, key=record.sort_key)
+    if report.forbidden_arrivals:
+        first = heapq.nsmallest(_MAX_EXAMPLES, report.forbidden_arrivals, key=record.sort_key)
         examples = tuple(map(record.record, first))
-        return (NewConnections(len(report.refused), examples, destroyed),)
+        return (NewConnections(len(report.forbidden_arrivals), examples, destroyed),)
     if report.exceeded is not None:
         return (results.too_many(report.exceeded, destroyed),)
     return results.not_destroyed(report.counts, report.matched)

@@ -1,10 +1,12 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: waits for connections to end, and destroys what is left.
+# Private to linuxnet.sockets.
+"""The drain: wait until connections end, then destroy the rest.
 
-Each round looks afresh, takes what it sees for the truth, and decides. Notices of the kernel only
-bring the next round on; the work of destroying, and its proof, is that of every order.
+Each round takes a snapshot of every namespace, compares it with the tracked connections, and
+decides what to destroy. Destroy notifications only bring the next round forward. The destroy
+package destroys and verifies.
 """
 
 from __future__ import annotations
@@ -26,31 +28,30 @@ from ..messages import describe
 from ..netlink import constants
 from ..sockets.session import NamespaceSession
 from ..sockets.socket import Socket
-from .model import FAIL, IGNORE, SENT, DrainCommand
-from .observe import Survey, is_sent, survey
-from .poll_interval import Pauses
-from .progress import Progress
-from .quiescence import bytes_of, still_for
-from .report import Mark, Report
-from .tracker import IGNORED, PROTECTED, WAITED
+from .model import FAIL, IGNORE, SENT, DrainCommand, Progress, Report, SocketDetails
+from .observe import Observation, is_quiescent, observe
+from .poll_interval import PollInterval
+from .quiescence import pending_bytes, quiescent_for
+from .tracker import AWAITED, IGNORED, PROTECTED
 
-__all__ = ["DrainCommand", "Progress", "Report", "drain"]
-
-# Seconds. A paced order destroys for no longer than this before it looks at the others again.
-_PACED = 1.0
-# The kernel's clocks tell milliseconds, some of them in steps of four or ten.
-_CLOCK_STEP = 0.01
+# Seconds. With options.rate, one round destroys for no longer than this before the next snapshot.
+_MAX_DESTROY_S = 1.0
+# Seconds. The kernel's clocks have a resolution of up to ten milliseconds.
+_CLOCK_RESOLUTION_S = 0.01
 
 
 def drain(host: Host, command: DrainCommand, progress: Progress | None = None) -> Report:
-    """Wait for what the order selects, at most for its grace, and destroy the rest if it says so.
+    """Wait until the selected connections end, for at most command.grace seconds.
 
-    progress: of the steps before; it is changed. Raises what destroy raises, as long as nothing was
-    destroyed. A look that fails is made again as long as there is time.
+    Then destroy the rest if command.destroy says so. If a snapshot after the first fails, the next
+    round repeats it until the grace period is over.
+
+    progress: of the steps before; the drain updates it. Raises what destroy raises, unless a socket
+    is already destroyed.
     """
     engines_named(command.options.engine)
-    with Pauses(host) as pauses:
-        return _Drain(host, command, progress).run(pauses)
+    with PollInterval(host) as interval:
+        return _Drain(host, command, progress).run(interval)
 
 
 class _Drain:
@@ -60,210 +61,226 @@ class _Drain:
         self._first = progress is None
         began = host.monotonic()
         self._progress = progress or Progress(began, list(command.namespaces))
-        self._watchlist = self._progress.watchlist
+        self._tracker = self._progress.tracker
         self._deadline = self._progress.started + command.grace
         self._step_ends = float("inf") if command.step is None else began + command.step
         self._report = Report(self._progress)
 
-    def run(self, pauses: Pauses) -> Report:
+    def run(self, interval: PollInterval) -> Report:
         while True:
             now = self._host.monotonic()
             final = now >= self._deadline or self._command.options.check
-            cost, news = 0.0, False
+            cost, has_changed = 0.0, False
             try:
-                surveys = self._look(now, final=final)
+                observations = self._observe_all(now, final=final)
                 cost = self._host.monotonic() - now
             except SocketsError as error:
                 if self._first or (final and not self._progress.destroyed):
                     raise
                 if final:
                     self._fail(error)
-                    return self._finished((), now)
+                    return self._finish((), now)
             else:
-                news = self._take(surveys, now)
-                if self._decide(surveys, now, final=final):
-                    return self._finished(surveys, now)
+                has_changed = self._track(observations, now)
+                if self._act(observations, now, final=final):
+                    return self._finish(observations, now)
                 self._first = False
-                labels = {label for label, _protocol, _cookie in self._report.left}
-                pauses.listen(each for each in self._progress.namespaces if each.name in labels)
+                names = {name for name, _protocol, _cookie in self._report.left}
+                interval.subscribe(
+                    namespace for namespace in self._progress.namespaces if namespace.name in names
+                )
             done = self._host.monotonic()
             if done >= self._step_ends:
-                return self._told(done)
-            pauses.wait(
-                min(self._deadline, self._step_ends, self._next_still(done)),
-                {cookie for _label, _protocol, cookie in self._report.left},
+                return self._with_times(done)
+            interval.wait(
+                min(self._deadline, self._step_ends, self._next_quiescence(done)),
+                {cookie for _name, _protocol, cookie in self._report.left},
                 cost=cost,
-                progress=news,
+                progress=has_changed,
             )
 
-    def _look(self, now: float, *, final: bool) -> list[Survey]:
-        surveys: list[Survey] = []
+    def _observe_all(self, now: float, *, final: bool) -> list[Observation]:
+        observations: list[Observation] = []
         for index, namespace in enumerate(self._progress.namespaces):
             try:
-                surveys.append(self._look_into(namespace, now, final=final))
+                observations.append(self._observe(namespace, now, final=final))
                 continue
             except NamespaceNotFound:
                 if self._first and namespace.explicit:
                     raise
-            # Its name is gone, but processes may still be in it: it is the same namespace.
-            followed = self._progress.namespaces[index] = namespace._replace(explicit=False)
+            # The name is gone, but processes may keep the namespace alive.
+            unnamed = self._progress.namespaces[index] = namespace._replace(explicit=False)
             try:
-                surveys.append(self._look_into(followed, now, final=final))
+                observations.append(self._observe(unnamed, now, final=final))
             except NamespaceNotFound:
-                surveys.append(Survey(followed, [], [], [], frozenset(), [], 0, frozenset()))
-        return surveys
+                observations.append(Observation.of_missing_namespace(unnamed))
+        return observations
 
-    def _look_into(self, namespace: Namespace, now: float, *, final: bool) -> Survey:
+    def _observe(self, namespace: Namespace, now: float, *, final: bool) -> Observation:
         with NamespaceSession(self._host, namespace) as session:
             first = self._first
-            return survey(session, self._command, self._watchlist, now, first=first, final=final)
+            return observe(session, self._command, self._tracker, now, first=first, final=final)
 
-    def _take(self, surveys: Sequence[Survey], now: float) -> bool:
-        """Bring what is known up to date; whether anything ended or came."""
+    def _track(self, observations: Sequence[Observation], now: float) -> bool:
+        """Update the tracked connections; return whether any ended or arrived."""
         left: list[Socket] = []
         before = self._progress.ended, self._progress.arrived
         ignore = not self._first and self._command.arrivals == IGNORE
-        for each in surveys:
-            label = each.namespace.name
-            there = {sock.identity for sock in each.left}
-            # The same connections as before, but protected now.
-            there |= {sock.identity for sock, _reason in each.protected if self._knows(sock)}
-            gone = [key for key, _entry in self._watchlist.all(WAITED, label) if key not in there]
-            for kind in (IGNORED, PROTECTED):
-                for key, _entry in list(self._watchlist.all(kind, label)):
-                    if key not in each.known:
-                        self._watchlist.forget(key)
-            for key in gone:
-                self._watchlist.done(key)
-            for sock, reason in each.protected:
-                if not self._knows(sock):
-                    self._watchlist.watch(sock, PROTECTED, arrived=not self._first)
-                self._watchlist.protect(sock.identity, reason)
-            for sock in each.arrivals:
-                kind = IGNORED if ignore else WAITED
-                self._watchlist.watch(sock, kind, arrived=not self._first)
-            left += each.left if ignore else [*each.left, *each.arrivals]
-            self._progress.ended += len(gone)
-            self._progress.arrived += 0 if self._first else len(each.arrivals)
+        for observation in observations:
+            name = observation.namespace.name
+            existing = {sock.identity for sock in observation.left}
+            # Tracked connections that the guard protects from now on.
+            existing |= {
+                sock.identity for sock, _reason in observation.protected if self._is_tracked(sock)
+            }
+            ended = [
+                key
+                for key, _tracked in self._tracker.with_status(AWAITED, name)
+                if key not in existing
+            ]
+            for status in (IGNORED, PROTECTED):
+                for key, _tracked in list(self._tracker.with_status(status, name)):
+                    if key not in observation.matching:
+                        self._tracker.remove(key)
+            for key in ended:
+                self._tracker.finish(key)
+            for sock, reason in observation.protected:
+                if not self._is_tracked(sock):
+                    self._tracker.add(sock, PROTECTED, arrived=not self._first)
+                self._tracker.protect(sock.identity, reason)
+            for sock in observation.arrivals:
+                status = IGNORED if ignore else AWAITED
+                self._tracker.add(sock, status, arrived=not self._first)
+            left += observation.left if ignore else [*observation.left, *observation.arrivals]
+            self._progress.ended += len(ended)
+            self._progress.arrived += 0 if self._first else len(observation.arrivals)
         for sock in left:
-            self._watchlist.seen(sock, now)
+            self._tracker.update(sock, now)
         self._report.left = {sock.identity: sock for sock in left}
-        self._report.unlisted = frozenset().union(*(each.unlisted for each in surveys))
+        self._report.unlisted = frozenset().union(
+            *(observation.unlisted for observation in observations)
+        )
         return before != (self._progress.ended, self._progress.arrived)
 
-    def _knows(self, sock: Socket) -> bool:
-        return self._watchlist.of(sock) is not None
+    def _is_tracked(self, sock: Socket) -> bool:
+        return self._tracker.find(sock) is not None
 
-    def _decide(self, surveys: Sequence[Survey], now: float, *, final: bool) -> bool:
-        """Destroy what is due; whether the drain is over."""
+    def _act(self, observations: Sequence[Observation], now: float, *, final: bool) -> bool:
+        """Destroy due connections; return whether the drain is over."""
         command = self._command
         if self._first and command.destroy:
-            plans = [each.plan([*each.left, *each.arrivals]) for each in surveys]
+            plans = [
+                observation.plan([*observation.left, *observation.arrivals])
+                for observation in observations
+            ]
             exceeded = check_max_sockets(command.options.max_sockets, plans)
             if exceeded is not None:
-                self._refuse(exceeded)
+                self._exceed(exceeded)
                 return True
         if command.arrivals == FAIL and not self._first:
-            self._report.refused = [sock for each in surveys for sock in each.arrivals]
-            if self._report.refused:
+            self._report.forbidden_arrivals = [
+                sock for observation in observations for sock in observation.arrivals
+            ]
+            if self._report.forbidden_arrivals:
                 return True
-        if any(each.due for each in surveys):
+        if any(observation.due for observation in observations):
             try:
-                self._destroy(surveys, now, final=final)
+                self._destroy(observations, now, final=final)
             except SocketsError as error:
-                # What has already happened must be told.
+                # The report must name the sockets that are already destroyed.
                 if not self._progress.destroyed:
                     raise
                 self._fail(error)
-        return final or not self._report.left or self._is_enough(now)
+        return final or not self._report.left or self._all_sent(now)
 
-    def _is_enough(self, now: float) -> bool:
-        """Whether nothing is on its way any more, where that is all that is waited for."""
+    def _all_sent(self, now: float) -> bool:
+        """Whether the drain waits only for quiescence, and everything left is quiescent."""
         return (
             self._command.until == SENT
             and not self._command.destroy
-            and all(self._is_sent(sock, now) for sock in self._report.left.values())
+            and all(self._is_quiescent(sock, now) for sock in self._report.left.values())
         )
 
-    def _is_sent(self, sock: Socket, now: float) -> bool:
-        return is_sent(sock, self._watchlist.of(sock), self._command, now)
+    def _is_quiescent(self, sock: Socket, now: float) -> bool:
+        return is_quiescent(sock, self._tracker.find(sock), self._command, now)
 
-    def _next_still(self, now: float) -> float:
-        """When the next could have been still for long enough."""
+    def _next_quiescence(self, now: float) -> float:
+        """Return the earliest time at which another connection may become quiescent."""
         times = [float("inf")]
         if self._command.until == SENT:
             for sock in self._report.left.values():
-                entry = self._watchlist.of(sock)
-                since = None if entry is None else entry.quiet_since
-                still = still_for(sock, 0.0 if since is None else now - since)
-                if still is not None and still < self._command.settle:
-                    times.append(now + self._command.settle - still + _CLOCK_STEP)
+                tracked = self._tracker.find(sock)
+                since = None if tracked is None else tracked.empty_since
+                seconds = quiescent_for(sock, 0.0 if since is None else now - since)
+                if seconds is not None and seconds < self._command.settle:
+                    times.append(now + self._command.settle - seconds + _CLOCK_RESOLUTION_S)
         return min(times)
 
-    def _destroy(self, surveys: Sequence[Survey], now: float, *, final: bool) -> None:
+    def _destroy(self, observations: Sequence[Observation], now: float, *, final: bool) -> None:
         options = self._command.options
-        due = {each.namespace.name: each.due for each in surveys}
+        due = {observation.namespace.name: observation.due for observation in observations}
         if options.rate is not None and not final:
-            room = max(1, int(options.rate * _PACED))
-            for label, sockets in due.items():
-                due[label] = sockets[:room]
-                room -= len(due[label])
+            available = max(1, int(options.rate * _MAX_DESTROY_S))
+            for name, sockets in due.items():
+                due[name] = sockets[:available]
+                available -= len(due[name])
         for sockets in due.values():
-            self._mark(sockets, now)
+            self._record_details(sockets, now)
         unlimited = replace(self._command, options=replace(options, max_sockets=None))
 
         def replan(session: NamespaceSession) -> Plan:
             at = self._host.monotonic()
-            found = survey(session, unlimited, self._watchlist, at, first=False, final=final)
-            return found.plan(found.due)
+            current = observe(session, unlimited, self._tracker, at, first=False, final=final)
+            return current.plan(current.due)
 
         report = execute(
             self._host,
-            [each.plan(due[each.namespace.name]) for each in surveys],
+            [observation.plan(due[observation.namespace.name]) for observation in observations],
             options,
             replan=replan,
             destroyed_before=self._progress.destroyed,
         )
         if report.exceeded is not None:
-            self._refuse(report.exceeded)
+            self._exceed(report.exceeded)
             return
         for result in report.results:
-            self._record(result, final=final)
+            self._record_result(result, final=final)
 
-    def _record(self, result: Result, *, final: bool) -> None:
-        """Take up what became of one that was due."""
+    def _record_result(self, result: Result, *, final: bool) -> None:
         key, outcome = result.socket.identity, result.outcome
         connected = result.socket.protocol in constants.STREAMS or result.socket.has_remote
         if outcome in outcomes.CHANGING:
-            mark = self._report.marks[key]
-            self._progress.sent += mark.sent
-            self._progress.lost = self._progress.lost.plus(mark.lost)
-            self._watchlist.done(key)
+            details = self._report.details[key]
+            self._progress.sent += details.sent
+            self._progress.lost = self._progress.lost.plus(details.lost)
+            self._tracker.finish(key)
             self._report.add([result])
         elif outcome == outcomes.PROTECTED:
-            self._watchlist.protect(key, result.reason)
+            self._tracker.protect(key, result.reason)
             self._report.add([result])
         elif outcome == outcomes.ALREADY_GONE and connected:
             if final or result.reason is None:
                 self._progress.ended += 1
-                self._watchlist.done(key)
+                self._tracker.finish(key)
                 del self._report.left[key]
         elif final:
             self._report.add([result])
         else:
-            # It may yet end by itself.
-            self._watchlist.tried(key)
+            # It may still end on its own.
+            self._tracker.mark_attempted(key)
 
-    def _mark(self, sockets: Sequence[Socket], now: float) -> None:
+    def _record_details(self, sockets: Sequence[Socket], now: float) -> None:
         for sock in sockets:
-            entry = self._watchlist.of(sock)
-            self._report.marks[sock.identity] = Mark(
-                entry is not None and entry.arrived, self._is_sent(sock, now), bytes_of(sock)
+            tracked = self._tracker.find(sock)
+            self._report.details[sock.identity] = SocketDetails(
+                tracked is not None and tracked.arrived,
+                self._is_quiescent(sock, now),
+                pending_bytes(sock),
             )
 
-    # Ends.
+    # Ends of the drain.
 
-    def _refuse(self, exceeded: MaxSocketsExceeded) -> None:
+    def _exceed(self, exceeded: MaxSocketsExceeded) -> None:
         self._report.exceeded = exceeded
         left = list(self._report.left.values())
         self._report.add(Result(sock, outcomes.LIMIT) for sock in left)
@@ -273,21 +290,23 @@ class _Drain:
         left = list(self._report.left.values())
         self._report.add(Result(sock, outcomes.SURVIVED, reason) for sock in left)
 
-    def _finished(self, surveys: Sequence[Survey], now: float) -> Report:
+    def _finish(self, observations: Sequence[Observation], now: float) -> Report:
         report = self._report
-        others = [result.socket for result in report.results]
-        self._mark([each for each in others if each.identity not in report.marks], now)
-        self._mark(list(report.left.values()), now)
-        for each in surveys:
+        with_results = [result.socket for result in report.results]
+        self._record_details(
+            [sock for sock in with_results if sock.identity not in report.details], now
+        )
+        self._record_details(list(report.left.values()), now)
+        for observation in observations:
             report.results += [
-                Result(sock, outcomes.PROTECTED, reason) for sock, reason in each.protected
+                Result(sock, outcomes.PROTECTED, reason) for sock, reason in observation.protected
             ]
         report.finished = True
-        stays = report.failed or outcomes.KERNEL_DEFECT in report.counts
-        report.drained = not stays and (not report.left or self._is_enough(now))
-        return self._told(self._host.monotonic())
+        remains = report.failed or outcomes.KERNEL_DEFECT in report.counts
+        report.drained = not remains and (not report.left or self._all_sent(now))
+        return self._with_times(self._host.monotonic())
 
-    def _told(self, now: float) -> Report:
+    def _with_times(self, now: float) -> Report:
         self._report.elapsed = now - self._progress.started
         self._report.grace_left = max(0.0, self._deadline - now)
         return self._report

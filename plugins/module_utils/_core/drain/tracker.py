@@ -1,11 +1,12 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the connections that a drain knows of, and what it means with each.
+# Private to linuxnet.sockets.
+"""The connections that a drain tracks, and their status.
 
-A connection is known by its cookie, which it keeps in every state, TIME_WAIT included
-(inet_twsk_alloc). A socket that its application disconnects and connects elsewhere keeps it too, so
-its ends are compared as well.
+The key of a connection is its cookie, which it keeps in every state, TIME_WAIT included
+(inet_twsk_alloc). A socket also keeps its cookie when its application disconnects it and connects
+it elsewhere, so the tracker compares the endpoints too.
 """
 
 from __future__ import annotations
@@ -20,95 +21,116 @@ from ..netlink import constants
 from ..netlink.inet_diag import DiagMessage
 from ..sockets.socket import Socket
 
-# (namespace's name, protocol, cookie), as Subject.identity.
+# (name of the namespace, protocol, cookie), as Socket.identity.
 Key = tuple[str, str, int]
 
-WAITED = "waited"
+# The drain waits until the connection ends.
+AWAITED = "awaited"
+# The guard protects it.
 PROTECTED = "protected"
-# It came meanwhile and is left alone, or is a datagram socket that has lost its remote.
+# An arrival that the drain ignores, or a datagram socket that lost its remote.
 IGNORED = "ignored"
 
-_ENDS = struct.Struct("=BHH16s16s")
+_ENDPOINTS = struct.Struct("=BHH16s16s")
 
 
-class Entry(NamedTuple):
-    """ends: a checksum of addresses and ports. arrived: it came after the beginning. quiet_since:
-    when the queues of a datagram socket were first seen empty of which they have been since.
-    tried: it could not be destroyed before the time was over. sock: as it was last seen. reason:
-    why it is protected; None also where an earlier step knew."""
+class TrackedConnection(NamedTuple):
+    """The state of a connection between snapshots.
 
-    kind: str
-    ends: int
+    status: AWAITED, PROTECTED or IGNORED. endpoints: checksum of its addresses and ports. arrived:
+    it started to match after the first snapshot. empty_since: for a datagram socket, the time since
+    which every snapshot found its queues empty. attempted: it could not be destroyed before the
+    grace period ended. message: its last dump. reason: why it is protected; None also if an earlier
+    step determined it.
+    """
+
+    status: str
+    endpoints: int
     arrived: bool = False
-    quiet_since: float | None = None
-    tried: bool = False
+    empty_since: float | None = None
+    attempted: bool = False
     message: DiagMessage | None = None
     reason: Reason | None = None
 
 
-def ends_of(message: DiagMessage) -> int:
+def endpoints_checksum(message: DiagMessage) -> int:
+    """The CRC-32 of a socket's family, addresses and ports."""
     return zlib.crc32(
-        _ENDS.pack(message.family, message.sport, message.dport, message.src, message.dst)
+        _ENDPOINTS.pack(message.family, message.sport, message.dport, message.src, message.dst)
     )
 
 
 def is_datagram(protocol: str) -> bool:
+    """Whether the protocol has no connections of its own, such as udp."""
     return protocol not in constants.STREAMS
 
 
-class Watchlist:
-    """What is known of each connection, by its key."""
+class Tracker:
+    """The tracked connections, by key."""
 
     def __init__(self) -> None:
-        self.entries: dict[Key, Entry] = {}
+        self.connections: dict[Key, TrackedConnection] = {}
 
-    def of(self, sock: Socket) -> Entry | None:
-        """The entry of this very connection; None: it is a new one."""
-        entry = self.entries.get(sock.identity)
-        if entry is None or entry.ends == ends_of(sock.message):
-            return entry
+    def find(self, sock: Socket) -> TrackedConnection | None:
+        """Return the tracked state of this connection; None: the connection is new."""
+        tracked = self.connections.get(sock.identity)
+        if tracked is None or tracked.endpoints == endpoints_checksum(sock.message):
+            return tracked
         if is_datagram(sock.protocol):
-            if entry.kind != WAITED:
-                return entry
+            if tracked.status != AWAITED:
+                return tracked
             if not sock.has_remote:
-                return entry._replace(kind=IGNORED)
+                return tracked._replace(status=IGNORED)
         return None
 
-    def all(self, kind: str, label: str) -> Iterator[tuple[Key, Entry]]:
-        """Those of one kind in one namespace."""
-        for key, entry in self.entries.items():
-            if entry.kind == kind and key[0] == label:
-                yield key, entry
+    def with_status(
+        self, status: str, namespace_name: str
+    ) -> Iterator[tuple[Key, TrackedConnection]]:
+        """Yield the connections of one namespace that have this status."""
+        for key, tracked in self.connections.items():
+            if tracked.status == status and key[0] == namespace_name:
+                yield key, tracked
 
-    def count(self, kind: str) -> int:
-        return sum(entry.kind == kind for entry in self.entries.values())
+    def count(self, status: str) -> int:
+        """The number of connections with this status, in all namespaces."""
+        return sum(tracked.status == status for tracked in self.connections.values())
 
-    def watch(self, sock: Socket, kind: str, *, arrived: bool) -> None:
-        """Take up a connection that was not known."""
-        self.entries[sock.identity] = Entry(kind, ends_of(sock.message), arrived)
+    def add(self, sock: Socket, status: str, *, arrived: bool) -> None:
+        """Track a new connection."""
+        self.connections[sock.identity] = TrackedConnection(
+            status, endpoints_checksum(sock.message), arrived
+        )
 
-    def seen(self, sock: Socket, now: float) -> None:
-        """Keep how a connection that is waited for was seen."""
-        entry = self.entries[sock.identity]
+    def update(self, sock: Socket, now: float) -> None:
+        """Store the latest dump of a tracked connection. now: seconds of Host.monotonic."""
+        tracked = self.connections[sock.identity]
         message = sock.message
         since = None
         if is_datagram(message.protocol) and not message.rqueue and not message.wqueue:
-            since = now if entry.quiet_since is None else entry.quiet_since
-        self.entries[sock.identity] = entry._replace(message=message, quiet_since=since)
+            since = now if tracked.empty_since is None else tracked.empty_since
+        self.connections[sock.identity] = tracked._replace(message=message, empty_since=since)
 
     def protect(self, key: Key, reason: Reason | None) -> None:
-        self.entries[key] = self.entries[key]._replace(kind=PROTECTED, message=None, reason=reason)
+        """Mark a connection as protected."""
+        self.connections[key] = self.connections[key]._replace(
+            status=PROTECTED, message=None, reason=reason
+        )
 
-    def tried(self, key: Key) -> None:
-        self.entries[key] = self.entries[key]._replace(tried=True)
+    def mark_attempted(self, key: Key) -> None:
+        """Record that destroying failed; the next attempt is at the end of the grace period."""
+        self.connections[key] = self.connections[key]._replace(attempted=True)
 
-    def forget(self, key: Key) -> None:
-        del self.entries[key]
+    def remove(self, key: Key) -> None:
+        """Stop tracking a connection."""
+        del self.connections[key]
 
-    def done(self, key: Key) -> None:
-        """It is no longer waited for. A datagram socket may live on without its remote: that is
-        nothing new."""
+    def finish(self, key: Key) -> None:
+        """Stop waiting for a connection.
+
+        A datagram socket may exist on without its remote. It stays tracked, so that it does not
+        count as an arrival.
+        """
         if is_datagram(key[1]):
-            self.entries[key] = self.entries[key]._replace(kind=IGNORED, message=None)
+            self.connections[key] = self.connections[key]._replace(status=IGNORED, message=None)
         else:
-            del self.entries[key]
+            del self.connections[key]

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Drains in namespaces of the lab, and such as go on while a test goes on."""
+"""Drains in namespaces of the lab, in the foreground or in the background of a test."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Any
 
 from linuxnet_sockets.destroy.model import DestroyOptions
 from linuxnet_sockets.drain.drain import drain
-from linuxnet_sockets.drain.model import DrainCommand
-from linuxnet_sockets.drain.report import Report
+from linuxnet_sockets.drain.model import DrainCommand, Report
 from linuxnet_sockets.guard.limits import MaxSockets
 from linuxnet_sockets.guard.options import Guard
 from linuxnet_sockets.host import namespaces
@@ -26,7 +25,7 @@ from tests.support.topologies.states import Held
 from tests.support.topologies.topology import LabNamespace
 from tests.support.topologies.waiting import until
 
-# The test holds the sockets itself, so its own and its ancestors' must not be protected.
+# The test process holds the sockets, so the guard must not protect them as its own.
 OPEN = Guard(
     control_connection=False, ssh_sessions=False, loopback=False, listeners=False, kernel=False
 )
@@ -45,7 +44,7 @@ def command_of(
     spaces = [where] if isinstance(where, LabNamespace) else where
     return DrainCommand(
         parse_selector(match, names=Host(), role="destroy"),
-        namespaces.resolve([each.name for each in spaces]),
+        namespaces.resolve([space.name for space in spaces]),
         DestroyOptions(
             guard,
             max_sockets=max_sockets,
@@ -61,10 +60,10 @@ def run(where: LabNamespace | Sequence[LabNamespace], match: Any, **options: Any
     return drain(Host(), command_of(where, match, **options))
 
 
-class Running:
-    """A drain in a thread of its own; it has looked for the first time when this is there.
+class BackgroundDrain:
+    """A drain in a thread. The constructor returns after its first snapshot.
 
-    Its grace is over when the test says so.
+    The grace period ends when the test calls end_grace.
     """
 
     def __init__(self, threads: ThreadPoolExecutor, command: DrainCommand, **seams: Any) -> None:
@@ -72,17 +71,17 @@ class Running:
         self.opened = 0
         self._ahead = 0.0
         host = Host(**seams)
-        listened, slept = host.wait_for_destroy_events, host.sleep
+        wait_for_events, host_sleep = host.wait_for_destroy_events, host.sleep
 
         def wait_for_destroy_events(
             sockets: Sequence[destroy_events.DestroyEventListener], seconds: float
         ) -> bool:
             self.waits += 1
-            return listened(sockets, seconds)
+            return wait_for_events(sockets, seconds)
 
         def sleep(seconds: float) -> None:
             self.waits += 1
-            slept(seconds)
+            host_sleep(seconds)
 
         def open_netlink(
             namespace: namespaces.Namespace, protocol: int
@@ -98,20 +97,20 @@ class Running:
             monotonic=lambda: time.monotonic() + self._ahead,
         )
         self._report: Future[Report] = threads.submit(drain, host, command)
-        until(lambda: self.waits or self._report.done(), "the drain waits")
+        until(lambda: self.waits or self._report.done(), "the drain is waiting")
         assert not self._report.done()
 
     @property
-    def over(self) -> bool:
+    def is_done(self) -> bool:
         return self._report.done()
 
-    def looked(self) -> None:
-        """It has looked once more since this was called: the look after that one has begun."""
+    def next_snapshot(self) -> None:
+        """Wait for a complete snapshot that starts after this call."""
         before = self.opened
-        until(lambda: self.opened > before + 1, "another look")
+        until(lambda: self.opened > before + 1, "another snapshot")
 
-    def last(self) -> Report:
-        """What comes of it when its time is over now."""
+    def end_grace(self) -> Report:
+        """End the grace period and return the report."""
         self._ahead = 1000.0
         return self.report()
 
@@ -119,11 +118,11 @@ class Running:
         return self._report.result(timeout=30)
 
 
-Start = Callable[..., Running]
+Start = Callable[..., BackgroundDrain]
 
 
 def close(held: Held) -> None:
-    """Both ends, the target's first."""
+    """Close both ends, the target first."""
     for sock in (held.target, held.peer):
         assert sock is not None
         sock.close()

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an order protects and how much it may do: guard, limits, pace, check mode."""
+"""Guard, max_sockets, pace and check mode of a drain."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import pytest
 from linuxnet_sockets.guard.limits import MaxSockets
 from linuxnet_sockets.guard.options import parse_guard
 from linuxnet_sockets.host.host import Host
-from tests.kernel.drain.running import Start, cookies, run
+from tests.kernel.drain.background import Start, cookies, run
 from tests.support.topologies import states
 from tests.support.topologies.states import cookie_of
 from tests.support.topologies.topology import Pair
 
 
-def test_what_is_protected_is_not_waited_for(pair: Pair) -> None:
-    held, kept = states.established(pair), states.established(pair)
+def test_protected_connections_are_not_awaited(pair: Pair) -> None:
+    held, protected = states.established(pair), states.established(pair)
     guard = parse_guard(
         {
             **dict.fromkeys(("control_connection", "ssh_sessions", "kernel"), False),
-            "selectors": [{"remote_port": kept.remote[1]}],
+            "selectors": [{"remote_port": protected.remote[1]}],
         },
         names=Host(),
         files=None,
@@ -35,12 +35,12 @@ def test_what_is_protected_is_not_waited_for(pair: Pair) -> None:
     assert report.counts == {"protected": 1}
     assert report.drained
     assert report.elapsed < 5
-    assert kept.target is not None
-    kept.target.sendall(b"x")
+    assert protected.target is not None
+    protected.target.sendall(b"x")
 
 
-def test_too_many_are_refused_before_it_waits(pair: Pair) -> None:
-    for _each in range(3):
+def test_max_sockets_is_checked_before_waiting(pair: Pair) -> None:
+    for _index in range(3):
         states.established(pair)
     limit = MaxSockets(number=2)
     report = run(pair.client, {"remote": pair.server4}, grace=20.0, max_sockets=limit)
@@ -49,41 +49,41 @@ def test_too_many_are_refused_before_it_waits(pair: Pair) -> None:
     assert report.elapsed < 5
 
 
-def test_check_mode_does_not_wait_and_names_them(pair: Pair) -> None:
-    held = [states.established(pair) for _each in range(3)]
+def test_check_mode_predicts_the_destroyed_sockets(pair: Pair) -> None:
+    held = [states.established(pair) for _index in range(3)]
     for until_ in ("closed", "sent"):
         report = run(pair.client, {"remote": pair.server4}, grace=20.0, check=True, until=until_)
-        assert cookies(report, "destroyed") == {each.cookie for each in held}
+        assert cookies(report, "destroyed") == {connection.cookie for connection in held}
         assert report.elapsed < 5
-    for each in held:
-        assert each.target is not None
-        each.target.sendall(b"x")
+    for connection in held:
+        assert connection.target is not None
+        connection.target.sendall(b"x")
     report = run(pair.client, {"remote": pair.server4}, grace=0.0)
-    assert cookies(report, "destroyed") == {each.cookie for each in held}
+    assert cookies(report, "destroyed") == {connection.cookie for connection in held}
 
 
-def test_pace_spreads_what_is_destroyed(pair: Pair) -> None:
-    for _each in range(6):
+def test_pace_spreads_destruction(pair: Pair) -> None:
+    for _index in range(6):
         states.established(pair)
     report = run(pair.client, {"remote": pair.server4}, grace=0.0, rate=20.0)
     assert report.counts == {"destroyed": 6}
     assert report.elapsed >= 0.2
 
 
-def test_of_many_only_those_are_reset_that_stay(pair: Pair, start: Start) -> None:
-    """200 connections: 40 of health checks are left out, 100 end in time, 60 do not."""
-    listens = states.listener(pair.server, pair.server4)
+def test_only_remaining_connections_are_reset(pair: Pair, start: Start) -> None:
+    """Of 200 connections, 40 are protected health checks, 100 end in time and 60 remain."""
+    service = states.listener(pair.server, pair.server4)
     checks = states.listener(pair.server, pair.server4)
     pairs: dict[str, list[tuple[socket.socket, socket.socket]]] = {}
-    for name, count, where in (
-        ("ends", 100, listens),
-        ("stays", 60, listens),
+    for name, count, listener in (
+        ("ends", 100, service),
+        ("remains", 60, service),
         ("check", 40, checks),
     ):
-        for _each in range(count):
+        for _index in range(count):
             client = pair.client.socket()
-            client.connect(where.getsockname())
-            pairs.setdefault(name, []).append((client, pair.server.keep(where.accept()[0])))
+            client.connect(listener.getsockname())
+            pairs.setdefault(name, []).append((client, pair.server.keep(listener.accept()[0])))
     guard = parse_guard(
         {
             **dict.fromkeys(("control_connection", "ssh_sessions", "kernel"), False),
@@ -99,14 +99,14 @@ def test_of_many_only_those_are_reset_that_stay(pair: Pair, start: Start) -> Non
         assert accepted.recv(10) == b"bye"
         assert accepted.recv(10) == b""
         accepted.close()
-    running.looked()
-    report = running.last()
+    running.next_snapshot()
+    report = running.end_grace()
     assert report.progress.ended == 100
     assert report.counts == {"destroyed": 60, "protected": 40}
     assert report.matched == 200
-    stays = {cookie_of(accepted) for _client, accepted in pairs["stays"]}
-    assert cookies(report, "destroyed") == stays
-    for client, _accepted in pairs["stays"]:
+    remaining = {cookie_of(accepted) for _client, accepted in pairs["remains"]}
+    assert cookies(report, "destroyed") == remaining
+    for client, _accepted in pairs["remains"]:
         with pytest.raises(ConnectionResetError):
             client.recv(1)
     for client, accepted in pairs["check"]:

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connections that are cut when nothing of them is on its way."""
+"""Quiescence, and drains with until=sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from linuxnet_sockets.drain.quiescence import Bytes, bytes_of, still_for
+from linuxnet_sockets.drain.quiescence import PendingBytes, pending_bytes, quiescent_for
 from linuxnet_sockets.guard.limits import MaxSockets
 from linuxnet_sockets.query.find import find
 from linuxnet_sockets.query.record import extensions
@@ -32,7 +32,7 @@ from tests.support.fake_kernel.model import (
 from tests.support.fake_machine import LOCAL, REMOTE, connection
 
 
-def subject_of(machine: Timeline, sock: FakeSocket) -> Socket:
+def find_socket(machine: Timeline, sock: FakeSocket) -> Socket:
     machine.add(sock)
     match = {"state": "all", "protocol": ["tcp", "udp"]}
     with NamespaceSession(machine.host, machine.namespace) as session:
@@ -48,11 +48,11 @@ def subject_of(machine: Timeline, sock: FakeSocket) -> Socket:
         ({}, (0, 0, 0)),
         ({"wqueue": 5000, "tcp_info": {"notsent_bytes": 4000}}, (4000, 1000, 0)),
         ({"wqueue": 5000, "rqueue": 70}, (0, 5000, 70)),
-        # SYN, and FIN, count for a byte each.
+        # SYN and FIN count as a byte each.
         ({"state": SYN_SENT, "wqueue": 1}, (0, 0, 0)),
         ({"state": CLOSE_WAIT, "rqueue": 1}, (0, 0, 0)),
         ({"state": CLOSE_WAIT, "rqueue": 71, "wqueue": 3}, (0, 3, 70)),
-        # The application has read so far that it knows of the end.
+        # The application has read up to the FIN.
         ({"state": CLOSE_WAIT, "rqueue": 0}, (0, 0, 0)),
         ({"state": FIN_WAIT1, "wqueue": 1}, (0, 0, 0)),
         ({"state": FIN_WAIT1, "wqueue": 101, "tcp_info": {"notsent_bytes": 61}}, (60, 40, 0)),
@@ -61,20 +61,20 @@ def subject_of(machine: Timeline, sock: FakeSocket) -> Socket:
         ({"state": FIN_WAIT2, "rqueue": 8}, (0, 0, 8)),
     ],
 )
-def test_bytes_on_their_way(
+def test_pending_bytes_exclude_syn_and_fin(
     machine: Timeline, fields: dict[str, object], expected: tuple[int, int, int]
 ) -> None:
-    assert bytes_of(subject_of(machine, connection(**fields))) == expected
+    assert pending_bytes(find_socket(machine, connection(**fields))) == expected
 
 
-def test_only_tcp_counts_bytes(machine: Timeline) -> None:
+def test_pending_bytes_are_known_for_tcp_connections_only(machine: Timeline) -> None:
     sock = FakeSocket(protocol=UDP, local=LOCAL, local_port=1, remote=REMOTE, remote_port=2)
-    assert bytes_of(subject_of(machine, sock)) is None
+    assert pending_bytes(find_socket(machine, sock)) is None
     machine.sockets.remove(sock)
-    listens = FakeSocket(local=LOCAL, local_port=1, state=LISTEN, wqueue=128)
-    assert bytes_of(subject_of(machine, listens)) is None
-    assert Bytes(1, 2, 3).plus(None) == (1, 2, 3)
-    assert Bytes(1, 2, 3).plus(Bytes(10, 20, 30)) == (11, 22, 33)
+    listener = FakeSocket(local=LOCAL, local_port=1, state=LISTEN, wqueue=128)
+    assert pending_bytes(find_socket(machine, listener)) is None
+    assert PendingBytes(1, 2, 3).plus(None) == (1, 2, 3)
+    assert PendingBytes(1, 2, 3).plus(PendingBytes(10, 20, 30)) == (11, 22, 33)
 
 
 @pytest.mark.parametrize(
@@ -86,17 +86,17 @@ def test_only_tcp_counts_bytes(machine: Timeline) -> None:
         ({"tcp_info": QUIET, "rqueue": 1}, None),
         ({"tcp_info": QUIET, "rqueue": 1, "state": CLOSE_WAIT}, 60.0),
         ({"tcp_info": QUIET, "state": SYN_SENT, "wqueue": 1}, None),
-        # What the kernel keeps of a closed connection has no clocks.
+        # The kernel keeps no clocks of a closed connection.
         ({"state": FIN_WAIT2, "timer": 3, "inode": 0}, float("inf")),
     ],
 )
-def test_stillness_is_proven(
+def test_quiescence_by_kernel_clocks(
     machine: Timeline, fields: dict[str, object], expected: float | None
 ) -> None:
-    assert still_for(subject_of(machine, connection(**fields)), 0.0) == expected
+    assert quiescent_for(find_socket(machine, connection(**fields)), 0.0) == expected
 
 
-def test_each_is_destroyed_as_soon_as_it_is_still(machine: Timeline) -> None:
+def test_connection_is_destroyed_once_quiescent(machine: Timeline) -> None:
     quiet = machine.connect(1, tcp_info=QUIET)
     busy = machine.connect(2, tcp_info={"last_data_sent": 10, "last_data_recv": 10})
     full = machine.connect(3, tcp_info={**QUIET, "notsent_bytes": 5}, wqueue=12)
@@ -111,12 +111,12 @@ def test_each_is_destroyed_as_soon_as_it_is_still(machine: Timeline) -> None:
     assert set(outcomes_of(report)) == {quiet.cookie, busy.cookie, full.cookie}
     assert report.progress.sent == 2
     assert report.progress.lost == (5, 7, 0)
-    assert [mark.sent for mark in report.marks.values()] == [True, True, False]
+    assert [details.sent for details in report.details.values()] == [True, True, False]
     assert report.elapsed == 10.0
 
 
 class Clocks(Mapping[str, int]):
-    """A connection that had its last data at a time, and has none since."""
+    """The clocks of a connection whose last data was sent and received at one time."""
 
     def __init__(self, machine: Timeline, last: float) -> None:
         self._machine = machine
@@ -135,34 +135,36 @@ class Clocks(Mapping[str, int]):
 
 
 @pytest.mark.parametrize("settle", [0.35, 0.8, 2.5])
-def test_it_looks_when_one_could_be_still(machine: Timeline, settle: float) -> None:
+def test_snapshot_follows_when_a_connection_may_be_quiescent(
+    machine: Timeline, settle: float
+) -> None:
     machine.connect(1, tcp_info=Clocks(machine, 0.0))
     report = machine.run(until="sent", settle=settle, grace=60.0)
     assert report.counts == {"destroyed": 1}
     assert settle <= report.elapsed <= settle + 0.11
 
 
-def test_closed_does_not_cut_what_is_still(machine: Timeline) -> None:
+def test_until_closed_keeps_quiescent_connections(machine: Timeline) -> None:
     sock = machine.connect(1, tcp_info=QUIET)
     machine.ends(5.0, sock)
     report = machine.run(until="closed", grace=10.0)
     assert (report.progress.ended, report.counts) == (1, {})
 
 
-def test_reporting_waits_till_all_are_still_at_once(machine: Timeline) -> None:
-    one, other = (machine.connect(port, tcp_info=QUIET, wqueue=9) for port in (1, 2))
-    machine.at(1.0, lambda: vars(one).update(wqueue=0))
-    machine.at(2.0, lambda: vars(one).update(wqueue=1))
-    machine.at(2.0, lambda: vars(other).update(wqueue=0))
-    machine.at(6.0, lambda: vars(one).update(wqueue=0))
+def test_destroy_false_waits_until_all_are_quiescent_at_once(machine: Timeline) -> None:
+    first, second = (machine.connect(port, tcp_info=QUIET, wqueue=9) for port in (1, 2))
+    machine.at(1.0, lambda: vars(first).update(wqueue=0))
+    machine.at(2.0, lambda: vars(first).update(wqueue=1))
+    machine.at(2.0, lambda: vars(second).update(wqueue=0))
+    machine.at(6.0, lambda: vars(first).update(wqueue=0))
     report = machine.run(until="sent", destroy=False, grace=60.0)
-    assert left_of(report) == [one.cookie, other.cookie]
+    assert left_of(report) == [first.cookie, second.cookie]
     assert report.drained
     assert 6.0 <= report.elapsed <= 7.1
     assert machine.sockets.destroyed == []
 
 
-def test_udp_must_be_empty_for_long_enough(machine: Timeline) -> None:
+def test_udp_is_quiescent_after_empty_queues_for_settle(machine: Timeline) -> None:
     sock = machine.add(
         FakeSocket(
             protocol=UDP,
@@ -183,18 +185,17 @@ def test_udp_must_be_empty_for_long_enough(machine: Timeline) -> None:
     assert report.progress.sent == 1
 
 
-def test_pace_holds_and_others_are_looked_at_meanwhile(machine: Timeline) -> None:
+def test_paced_drain_observes_other_connections(machine: Timeline) -> None:
     for port in range(20):
         machine.connect(port, tcp_info=QUIET)
-    ends = machine.connect(99, tcp_info=QUIET)
-    machine.ends(1.5, ends)
+    machine.ends(1.5, machine.connect(99, tcp_info=QUIET))
     report = machine.run(until="sent", grace=60.0, destroy_options={"rate": 5.0})
     assert report.counts == {"destroyed": 20}
     assert report.progress.ended == 1
     assert 3.0 <= report.elapsed <= 8.0
 
 
-def test_a_newcomer_is_seen_while_others_are_cut_slowly(machine: Timeline) -> None:
+def test_paced_drain_finds_arrivals(machine: Timeline) -> None:
     for port in range(50):
         machine.connect(port, tcp_info=QUIET)
     machine.at(2.0, lambda: machine.connect(99, tcp_info=QUIET) and None)
@@ -205,13 +206,13 @@ def test_a_newcomer_is_seen_while_others_are_cut_slowly(machine: Timeline) -> No
         arrivals="fail",
         destroy_options={"rate": 5.0},
     )
-    assert [decoded.local_port for decoded in report.refused] == [99]
+    assert [sock.local_port for sock in report.forbidden_arrivals] == [99]
     assert report.counts["destroyed"] <= 20
 
 
-def test_what_is_in_use_again_when_its_turn_comes_is_not_cut(machine: Timeline) -> None:
-    """Nor has it ended: what is asked of it has changed, not the connection."""
-    machine.look_takes = 0.6
+def test_connection_in_use_again_is_not_destroyed(machine: Timeline) -> None:
+    """It has not ended either: it only no longer matches."""
+    machine.snapshot_takes_s = 0.6
     for port in range(1, 6):
         machine.connect(port, tcp_info=QUIET)
     busy = machine.sockets.sockets[-1]
@@ -225,7 +226,7 @@ def test_what_is_in_use_again_when_its_turn_comes_is_not_cut(machine: Timeline) 
     assert report.elapsed >= 30.0
 
 
-def test_newcomers_that_are_ignored_are_not_cut(machine: Timeline) -> None:
+def test_ignored_arrivals_are_not_destroyed(machine: Timeline) -> None:
     busy = machine.connect(1, wqueue=1)
     machine.at(2.0, lambda: machine.connect(2, tcp_info=QUIET) and None)
     machine.ends(9.0, busy)
@@ -234,7 +235,7 @@ def test_newcomers_that_are_ignored_are_not_cut(machine: Timeline) -> None:
     assert machine.sockets.destroyed == []
 
 
-def test_all_that_were_cut_count_for_the_limit(machine: Timeline) -> None:
+def test_max_sockets_includes_destroyed_connections(machine: Timeline) -> None:
     first = [machine.connect(port, tcp_info=QUIET) for port in range(2)]
     machine.connect(8, wqueue=1)
     machine.at(2.0, lambda: machine.connect(7, tcp_info=QUIET) and None)
@@ -242,13 +243,13 @@ def test_all_that_were_cut_count_for_the_limit(machine: Timeline) -> None:
     report = machine.run(
         {"state": ["established"]}, until="sent", grace=10.0, destroy_options={"max_sockets": limit}
     )
-    # Two, then the third that came; the fourth would be one too many.
+    # Two, then the arrival; the fourth would exceed the limit.
     assert report.counts == {"destroyed": 3, "limit": 1}
     assert report.exceeded == (4, limit, None)
     assert machine.sockets.destroyed[:2] == [sock.cookie for sock in first]
 
 
-def test_a_listener_is_never_still(machine: Timeline) -> None:
+def test_listener_is_never_quiescent(machine: Timeline) -> None:
     machine.add(FakeSocket(local=LOCAL, local_port=80, state=LISTEN, tcp_info=QUIET))
     busy = machine.connect(1, state=ESTABLISHED)
     machine.ends(2.0, busy)
