@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets.errors import AgentOutOfReach, InputError
+from linuxnet_sockets.errors import AgentUnreachable, InputError
 from linuxnet_sockets.messages import describe, os_error_text
 
 
@@ -57,7 +57,7 @@ def test_absent_value_is_described_once(problem: str) -> None:
 def test_unreachable_agent_names_the_users_who_may(
     number: int, group: str | None, advice: set[str]
 ) -> None:
-    told = describe(AgentOutOfReach("pause the agent", "/var/lib/x", number, group))
+    told = describe(AgentUnreachable("pause the agent", "/var/lib/x", number, group))
     assert "pause the agent" in told
     assert f"/var/lib/x: {os.strerror(number)}" in told
     words = set(re.findall(r"\w+", told))

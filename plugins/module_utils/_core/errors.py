@@ -4,7 +4,26 @@
 # Private to linuxnet.sockets.
 """Errors, and the warnings and failures that results report, as typed values.
 
-``messages`` turns them into sentences.
+Errors are exceptions. Each carries values; ``messages.describe`` turns them into a sentence.
+
+- SocketsError
+  + InputError: an invalid value in a selector, policy or option
+  + PolicyErrors: an invalid policy, with an InputError for each problem
+  + NetlinkError: the kernel returned an errno
+  + NetlinkTimeout: the kernel did not reply in time
+  + MalformedMessage: the kernel sent bytes that do not match its headers
+  + DumpInterrupted: every attempt at a dump was interrupted
+  + HandlerMissing: the kernel has no diag handler for a protocol
+  + BytecodeTooLong: a filter exceeds the size of a netlink attribute
+  + NamespaceNotFound: a network namespace does not exist
+  + NamespaceDenied: a network namespace cannot be entered or inspected
+  + ProtectFileError: a file of the protect directory is invalid
+  + EngineUnavailable: the requested engine does not work on this host
+  + PackageMissing: a Python package of the agent cannot be imported
+  + AgentUnreachable: a request to the agent failed
+
+Warnings and failures are plain values beside the data of a result: PolicyWarning and the types
+after it.
 """
 
 from __future__ import annotations
@@ -16,14 +35,14 @@ PathStep = Union[str, int]
 
 
 class SocketsError(Exception):
-    """Base of every error that the core raises on purpose."""
+    """Base class of all errors that the core raises deliberately."""
 
 
 class InputError(SocketsError):
-    """A value that the user gave cannot be taken.
+    """An invalid value. Raised when a selector, policy, option or resume token is parsed.
 
-    path: keys and list indexes that lead to the value, outermost first.
-    problem, allowed: short phrases without path and value.
+    path: the keys and list indexes of the value, outermost first. value: as given. problem,
+    allowed: phrases that name neither the path nor the value.
     """
 
     def __init__(self, path: Sequence[PathStep], value: object, problem: str, allowed: str) -> None:
@@ -35,7 +54,10 @@ class InputError(SocketsError):
 
 
 class PolicyErrors(SocketsError):
-    """A policy that cannot be taken, and everything that is wrong with it."""
+    """An invalid policy. Raised when a policy is parsed.
+
+    errors: all problems of the document.
+    """
 
     def __init__(self, errors: Sequence[InputError]) -> None:
         super().__init__(tuple(errors))
@@ -43,7 +65,10 @@ class PolicyErrors(SocketsError):
 
 
 class PolicyWarning(NamedTuple):
-    """Something in a policy that is not wrong, but hardly meant; short phrases."""
+    """A valid part of a policy that is probably a mistake. Returned by the lint of a policy.
+
+    path: as in InputError. problem, remedy: phrases without the path.
+    """
 
     path: tuple[PathStep, ...]
     problem: str
@@ -51,7 +76,10 @@ class PolicyWarning(NamedTuple):
 
 
 class NetlinkError(SocketsError):
-    """The kernel answered an operation with an errno."""
+    """The kernel returned an errno. Raised by every operation over netlink.
+
+    operation: a verb phrase, such as `list tcp sockets`. errno: positive.
+    """
 
     def __init__(self, operation: str, errno: int) -> None:
         super().__init__(operation, errno)
@@ -60,7 +88,10 @@ class NetlinkError(SocketsError):
 
 
 class NetlinkTimeout(SocketsError):
-    """The kernel did not finish its answer in so many seconds."""
+    """The kernel did not complete its reply in time. Raised by every operation over netlink.
+
+    operation: as in NetlinkError. seconds: the timeout.
+    """
 
     def __init__(self, operation: str, seconds: float) -> None:
         super().__init__(operation, seconds)
@@ -69,16 +100,23 @@ class NetlinkTimeout(SocketsError):
 
 
 class MalformedMessage(SocketsError):
-    """Bytes from the kernel that are not what its headers promise."""
+    """A message whose bytes do not match its headers. Raised when a message is decoded.
 
-    def __init__(self, what: str, detail: str) -> None:
-        super().__init__(what, detail)
-        self.what = what
+    message: a phrase such as `a link message`. detail: the sizes or fields that do not fit.
+    """
+
+    def __init__(self, message: str, detail: str) -> None:
+        super().__init__(message, detail)
+        self.message = message
         self.detail = detail
 
 
 class DumpInterrupted(SocketsError):
-    """The kernel's tables changed (NLM_F_DUMP_INTR) or overran the buffer during every attempt."""
+    """Every attempt at a dump was interrupted. Raised by dumps over netlink.
+
+    The kernel's tables changed (NLM_F_DUMP_INTR), or messages were dropped. operation: as in
+    NetlinkError. attempts: the number of dumps.
+    """
 
     def __init__(self, operation: str, attempts: int) -> None:
         super().__init__(operation, attempts)
@@ -87,7 +125,10 @@ class DumpInterrupted(SocketsError):
 
 
 class HandlerMissing(SocketsError):
-    """The kernel has no socket diag handler for the protocol (its dump ends with ENOENT)."""
+    """The kernel has no socket diag handler for a protocol. Raised by dumps of sockets.
+
+    Such a dump ends with ENOENT. protocol: a name of constants.PROTOCOLS.
+    """
 
     def __init__(self, protocol: str) -> None:
         super().__init__(protocol)
@@ -95,7 +136,10 @@ class HandlerMissing(SocketsError):
 
 
 class BytecodeTooLong(SocketsError):
-    """A filter that does not fit one attribute, or whose jump does not fit its u16."""
+    """A filter exceeds one netlink attribute or a u16 jump. Raised when a filter is assembled.
+
+    length, limit: bytes.
+    """
 
     def __init__(self, length: int, limit: int) -> None:
         super().__init__(length, limit)
@@ -104,7 +148,10 @@ class BytecodeTooLong(SocketsError):
 
 
 class NamespaceNotFound(SocketsError):
-    """There is no network namespace of that name."""
+    """A network namespace does not exist. Raised when one is resolved or entered.
+
+    name: as the user calls it, or the path of a namespace or directory.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -112,7 +159,10 @@ class NamespaceNotFound(SocketsError):
 
 
 class NamespaceDenied(SocketsError):
-    """The network namespace is there, but may not be entered."""
+    """A namespace exists, but may not be entered or inspected. Raised as NamespaceNotFound.
+
+    name: as in NamespaceNotFound. errno: positive.
+    """
 
     def __init__(self, name: str, errno: int) -> None:
         super().__init__(name, errno)
@@ -121,7 +171,10 @@ class NamespaceDenied(SocketsError):
 
 
 class ProtectFileError(SocketsError):
-    """A file of the protect directory cannot be obeyed, so nothing may be destroyed."""
+    """A file of the protect directory is invalid. Raised when the guard is prepared.
+
+    Without it nothing may be destroyed. file: its path. problem, allowed: as in InputError.
+    """
 
     def __init__(self, file: str, problem: str, allowed: str) -> None:
         super().__init__(file, problem, allowed)
@@ -131,35 +184,42 @@ class ProtectFileError(SocketsError):
 
 
 class EngineUnavailable(SocketsError):
-    """The engine that was asked for cannot work here."""
+    """The requested engine does not work on this host. Raised when engines are chosen.
 
-    def __init__(self, engine: str, why: str) -> None:
-        super().__init__(engine, why)
+    engine: its name. reason: a phrase.
+    """
+
+    def __init__(self, engine: str, reason: str) -> None:
+        super().__init__(engine, reason)
         self.engine = engine
-        self.why = why
+        self.reason = reason
 
 
 class PackageMissing(SocketsError):
-    """A Python package that the agent needs cannot be imported."""
+    """A Python package of the agent cannot be imported. Raised when the agent subscribes.
 
-    def __init__(self, package: str, purpose: str, why: str) -> None:
-        super().__init__(package, purpose, why)
-        self.package = package
-        self.purpose = purpose
-        self.why = why
-
-
-class AgentOutOfReach(SocketsError):
-    """Who asks may not tell the agent something, or there is none to be told.
-
-    operation: what was asked, such as `pause the agent`. place: the agent's directory. group: whose
-    members may; None where that cannot be told.
+    package: its name. purpose: a verb phrase, such as `receives rtnetlink events`. reason: the
+    text of the ImportError.
     """
 
-    def __init__(self, operation: str, place: str, errno: int, group: str | None) -> None:
-        super().__init__(operation, place, errno, group)
+    def __init__(self, package: str, purpose: str, reason: str) -> None:
+        super().__init__(package, purpose, reason)
+        self.package = package
+        self.purpose = purpose
+        self.reason = reason
+
+
+class AgentUnreachable(SocketsError):
+    """A request to the agent failed: no permission, or no agent. Raised by `socket-agent`.
+
+    operation: a verb phrase, such as `pause the agent`. directory: the agent's runtime directory.
+    errno: positive. group: the group whose members have permission; None: unknown.
+    """
+
+    def __init__(self, operation: str, directory: str, errno: int, group: str | None) -> None:
+        super().__init__(operation, directory, errno, group)
         self.operation = operation
-        self.place = place
+        self.directory = directory
         self.errno = errno
         self.group = group
 
@@ -174,7 +234,10 @@ class ProtocolUnlisted(NamedTuple):
 
 
 class OwnersUnreadable(NamedTuple):
-    """So many sockets were protected because the caller cannot read which processes hold them."""
+    """Sockets were protected because the caller cannot read which processes hold them.
+
+    sockets: the number of sockets.
+    """
 
     sockets: int
 
@@ -186,7 +249,10 @@ class InterfacesMissing(NamedTuple):
 
 
 class ViolationsUntracked(NamedTuple):
-    """So many violations beyond those for which holds are tracked; they were skipped."""
+    """More violations than holds are tracked for; the others were skipped.
+
+    violations: the number of skipped ones.
+    """
 
     violations: int
 
@@ -204,8 +270,8 @@ class SocketsNotDestroyed(NamedTuple):
 class TooManySockets(NamedTuple):
     """More sockets were selected than max_sockets allows.
 
-    number, share: the limit; one of them is set. population: the unprotected sockets of which
-    share allows a part. destroyed: how many an earlier step of the same drain had destroyed.
+    number, share: the limit; one of them is set. population: the number of unprotected sockets
+    that share applies to. destroyed: how many an earlier step of the same drain destroyed.
     """
 
     selected: int
@@ -230,7 +296,7 @@ class OverBudget(NamedTuple):
     """More violations than the policy's limits allow to destroy.
 
     due: sockets to destroy. max_sockets, per_ms, on_excess: the limits. destroyed: how many of
-    them were destroyed; None where the policy only reports.
+    them were destroyed; None if the policy only reports.
     """
 
     due: int

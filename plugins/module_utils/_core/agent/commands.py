@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TextIO
 
 from ..api.policy import plan_parsed
-from ..errors import AgentOutOfReach
+from ..errors import AgentUnreachable
 from ..host.host import Host
 from ..messages import listed_text, warning_text
 from ..messages.policy import plan_lines
@@ -148,7 +148,7 @@ def _poke(places: Places, out: TextIO, text: str) -> None:
 
 
 def _reaches(runtime: str) -> bool:
-    """Connecting wakes an agent; nobody but a running one takes it. Raises AgentOutOfReach for who
+    """Connecting wakes an agent; nobody but a running one takes it. Raises AgentUnreachable for who
     may not ask, and so cannot know."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
         knock.settimeout(2)
@@ -173,12 +173,12 @@ def _telling(operation: str, directory: str) -> Iterator[None]:
         raise _out_of_reach(operation, directory, error) from error
 
 
-def _out_of_reach(operation: str, directory: str, error: OSError) -> AgentOutOfReach:
+def _out_of_reach(operation: str, directory: str, error: OSError) -> AgentUnreachable:
     group = None
     with suppress(OSError, KeyError):
         number = os.stat(directory).st_gid
         group = grp.getgrgid(number).gr_name if number else None
-    return AgentOutOfReach(operation, directory, error.errno or 0, group)
+    return AgentUnreachable(operation, directory, error.errno or 0, group)
 
 
 def _print(out: TextIO, told: Any, as_json: bool, lines: list[str]) -> None:

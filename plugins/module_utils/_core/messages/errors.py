@@ -125,7 +125,7 @@ def _timeout(error: errors.NetlinkTimeout) -> str:
 
 def _malformed(error: errors.MalformedMessage) -> str:
     return (
-        f"The kernel's answer could not be read: {error.what}: {error.detail}. "
+        f"The kernel's answer could not be read: {error.message}: {error.detail}. "
         "Nothing was done on the strength of it; please report this with the kernel's version."
     )
 
@@ -175,19 +175,19 @@ def _protect_file(error: errors.ProtectFileError) -> str:
 
 
 def _engine(error: errors.EngineUnavailable) -> str:
-    return f"The engine {_shown(error.engine)} cannot work here: {error.why}."
+    return f"The engine {_shown(error.engine)} cannot work here: {error.reason}."
 
 
 def _package(error: errors.PackageMissing) -> str:
     return (
         f"The Python package {error.package}, which {error.purpose}, cannot be imported: "
-        f"{error.why}. Install the distribution's python3-{error.package}, or it from pip into the "
-        "environment that the agent runs in."
+        f"{error.reason}. Install the distribution's python3-{error.package}, or it from pip into "
+        "the environment that the agent runs in."
     )
 
 
-def _agent(error: errors.AgentOutOfReach) -> str:
-    text = f"Cannot {error.operation}: {error.place}: {os.strerror(error.errno)}."
+def _agent(error: errors.AgentUnreachable) -> str:
+    text = f"Cannot {error.operation}: {error.directory}: {os.strerror(error.errno)}."
     if error.errno in (errno_names.EPERM, errno_names.EACCES):
         members = "" if error.group is None else f", or as a member of the group {error.group}"
         return f"{text} Do it as root{members}."
@@ -210,7 +210,7 @@ _SENTENCES: dict[type[errors.SocketsError], Callable[[Any], str]] = {
     errors.ProtectFileError: _protect_file,
     errors.EngineUnavailable: _engine,
     errors.PackageMissing: _package,
-    errors.AgentOutOfReach: _agent,
+    errors.AgentUnreachable: _agent,
 }
 
 

@@ -443,7 +443,7 @@ def test_no_such_engine() -> None:
     with pytest.raises(EngineUnavailable) as caught:
         registry.engines_named("magic")
     assert caught.value.engine == "magic"
-    assert "auto, netlink, pidfd" in caught.value.why
+    assert "auto, netlink, pidfd" in caught.value.reason
 
 
 def test_engines_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
