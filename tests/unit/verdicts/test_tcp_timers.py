@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from linuxnet_sockets.verdicts.tcp_timers import (
     PROBES_PROVE_MS,
     connecting_ms,
-    nothing_came_ms,
+    nothing_received_ms,
     probing_ms,
     retransmitting_ms,
-    shrunk_ms,
+    shrunk_window_ms,
 )
 
 LONGEST = 120_000
@@ -133,7 +133,7 @@ def test_a_backoff_that_an_earlier_loss_left_proves_nothing() -> None:
     assert retransmitting_ms(played.info(), data=True) == 0
     played.retransmit()
     assert retransmitting_ms(played.info(), data=True) <= played.now
-    assert shrunk_ms(played.info(options=0)) <= played.now
+    assert shrunk_window_ms(played.info(options=0)) <= played.now
 
 
 def test_the_time_in_which_anything_was_unacknowledged_is_a_limit() -> None:
@@ -202,5 +202,5 @@ def test_requests_to_connect_prove_no_more_than_what_passed(
 
 
 def test_silence_is_what_both_clocks_say_less_a_tick() -> None:
-    assert nothing_came_ms({"last_data_recv": 5000, "last_ack_recv": 3000}) == 3000 - TICK
-    assert nothing_came_ms({"last_data_recv": 4, "last_ack_recv": 3000}) == 0
+    assert nothing_received_ms({"last_data_recv": 5000, "last_ack_recv": 3000}) == 3000 - TICK
+    assert nothing_received_ms({"last_data_recv": 4, "last_ack_recv": 3000}) == 0

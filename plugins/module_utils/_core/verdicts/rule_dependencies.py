@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: what the routing rules of a namespace look at."""
+# Private to linuxnet.sockets.
+"""The fields of a packet that the routing rules of a namespace match."""
 
 from __future__ import annotations
 
@@ -45,11 +46,11 @@ _ORDINARY = frozenset({routes.TABLE_LOCAL, routes.TABLE_MAIN, routes.TABLE_DEFAU
 
 
 class RuleDependencies(NamedTuple):
-    """What the rules of one family look at, so what a question has to say.
+    """The fields that the rules of one family match, and that a route look-up must contain.
 
-    unknowable: something that no socket tells of itself (a flow label), or that is newer than this
-    code. ordinary: every look-up asks the local table first, then main and default, and no other.
-    blackhole, prohibit: a rule refuses packets so.
+    unknowable: a field that sockets do not report (flow label), or an attribute that this code does
+    not know. ordinary: every look-up uses the tables local, main and default in this order, and no
+    other. blackhole, prohibit: a rule rejects packets with this action.
     """
 
     source: bool = False
@@ -64,29 +65,30 @@ class RuleDependencies(NamedTuple):
 
     @property
     def only_addresses(self) -> bool:
-        """A socket's two addresses and its device say all that matters."""
+        """Whether addresses and device are enough for a look-up."""
         return not (self.mark or self.uid or self.tos or self.ports or self.unknowable)
 
 
 def rule_dependencies(rules: Iterable[Rule], family: int) -> RuleDependencies:
-    mine = [rule for rule in rules if rule.family == family]
-    kinds = frozenset().union(*(rule.kinds for rule in mine))
-    actions = {rule.action for rule in mine}
+    """Return the dependencies of the rules of one address family (AF_INET or AF_INET6)."""
+    of_family = [rule for rule in rules if rule.family == family]
+    kinds = frozenset().union(*(rule.kinds for rule in of_family))
+    actions = {rule.action for rule in of_family}
     return RuleDependencies(
-        source=any(rule.source_length for rule in mine),
+        source=any(rule.source_length for rule in of_family),
         mark=not kinds.isdisjoint(_BY_MARK),
         uid=routes.FRA_UID_RANGE in kinds,
-        tos=not kinds.isdisjoint(_BY_TOS) or any(rule.tos for rule in mine),
+        tos=not kinds.isdisjoint(_BY_TOS) or any(rule.tos for rule in of_family),
         ports=not kinds.isdisjoint(_BY_PORTS),
         unknowable=not kinds.isdisjoint(_BY_LABEL) or max(kinds, default=0) > _LAST_KNOWN,
-        ordinary=_is_ordinary([rule for rule in mine if routes.FRA_L3MDEV not in rule.kinds]),
+        ordinary=_is_ordinary([rule for rule in of_family if routes.FRA_L3MDEV not in rule.kinds]),
         blackhole=routes.ACTION_BLACKHOLE in actions,
         prohibit=routes.ACTION_PROHIBIT in actions,
     )
 
 
 def _is_ordinary(rules: list[Rule]) -> bool:
-    """No rule at all: a kernel without CONFIG_IP_MULTIPLE_TABLES, which does just that."""
+    """Without CONFIG_IP_MULTIPLE_TABLES there are no rules, and look-ups are ordinary."""
     return not rules or (
         rules[0].table == routes.TABLE_LOCAL
         and all(rule.table in _ORDINARY and _is_unconditional(rule) for rule in rules)

@@ -1,7 +1,12 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: whether the network under a connection is gone, and why."""
+# Private to linuxnet.sockets.
+"""Why the network of a connection is gone: the `stranded` verdicts and their evidence.
+
+Sockets with equal addresses and flow fields share one NetworkPath. RouteState fills it with the
+kernel's answers; this module evaluates it without kernel calls.
+"""
 
 from __future__ import annotations
 
@@ -19,123 +24,130 @@ UNROUTABLE = "unroutable"
 NO_CARRIER = "no_carrier"
 REROUTED = "rerouted"
 
+# Each verdict, with its meaning for users.
 STRANDED = {
-    ADDRESS_GONE: "no interface holds its local address, and no route calls it local",
-    UNROUTABLE: "no route leads to its peer",
-    NO_CARRIER: "the link by which its packets leave has lost its carrier",
-    REROUTED: "its packets leave by another interface than the one that holds its address",
+    ADDRESS_GONE: "no interface has the local address, and no local route covers it",
+    UNROUTABLE: "no route leads to the peer",
+    NO_CARRIER: "the link through which its packets leave has no carrier",
+    REROUTED: "its packets leave through another interface than the one that has its local address",
 }
 
 
-class Path:
-    """What is known of one way through the network, which many sockets may share.
+class NetworkPath:
+    """The path between two addresses, shared by many sockets.
 
-    local, remote: 4 or 16 bytes. device: the interface that they are bound to; 0: none.
-    meaningless: there is nothing to judge, since an end is no address of one host.
-    is_local: whether the FIB calls the local address this host's; None: not known. local_answer:
-    what it answered; None: not asked, since an interface holds the address.
-    unroutable: None: not known. answer: what the look-up of the remote answered; None: not asked.
-    ways: the interfaces by which packets may leave; empty: none does, they stay on this host or go
-    nowhere; None: not known. whole: these are all of them, not the one that a hash picked.
+    local, remote: addresses of 4 or 16 bytes. device: index of the bound interface; 0: none.
+    not_applicable: an end is not the address of one host, so every verdict is unknown.
+    is_local: whether the local address belongs to this host; None: unknown.
+    local_reply: the route look-up of the local address; None: not needed.
+    unroutable: whether no route leads to the peer; None: unknown.
+    reply: the route look-up of the remote address; None: not made.
+    egress: indexes of the interfaces through which packets may leave. Empty: packets stay on this
+    host or are rejected. None: unknown.
+    egress_complete: egress lists all interfaces, not only the one that a multipath hash selected.
     """
 
     __slots__ = (
-        "_found",
-        "answer",
+        "_evaluated",
         "device",
+        "egress",
+        "egress_complete",
         "is_local",
         "local",
-        "local_answer",
-        "meaningless",
+        "local_reply",
+        "not_applicable",
         "remote",
+        "reply",
         "unroutable",
-        "ways",
-        "whole",
     )
 
     def __init__(self, local: bytes, remote: bytes, device: int) -> None:
         self.local = local
         self.remote = remote
         self.device = device
-        self.meaningless = False
+        self.not_applicable = False
         self.is_local: bool | None = None
-        self.local_answer: RouteReply | None = None
+        self.local_reply: RouteReply | None = None
         self.unroutable: bool | None = None
-        self.answer: RouteReply | None = None
-        self.ways: tuple[int, ...] | None = None
-        self.whole = False
-        self._found: dict[str, bool | None] = {}
+        self.reply: RouteReply | None = None
+        self.egress: tuple[int, ...] | None = None
+        self.egress_complete = False
+        self._evaluated: dict[str, bool | None] = {}
 
-    def holders(self, interfaces: Interfaces) -> frozenset[int]:
-        """The interfaces that hold the local address: of a link-local one, only its own link."""
-        return interfaces.holders(self.local, self.device if is_link_local(self.local) else 0)
+    def local_interfaces(self, interfaces: Interfaces) -> frozenset[int]:
+        """The interfaces that have the local address; for a link-local address, of its link."""
+        return interfaces.with_address(self.local, self.device if is_link_local(self.local) else 0)
 
     def evaluate(self, name: str, interfaces: Interfaces) -> bool | None:
-        """Whether that verdict holds of a socket that sends from an address of its host; None:
-        not known."""
-        if name not in self._found:
-            self._found[name] = None if self.meaningless else _JUDGES[name](self, interfaces)
-        return self._found[name]
+        """Evaluate one verdict (a key of STRANDED). None: unknown.
+
+        Assumes that the socket may send only from addresses of this host.
+        """
+        if name not in self._evaluated:
+            self._evaluated[name] = (
+                None if self.not_applicable else _EVALUATORS[name](self, interfaces)
+            )
+        return self._evaluated[name]
 
     def evidence(self, name: str, interfaces: Interfaces) -> dict[str, Any]:
         return _EVIDENCE[name](self, interfaces)
 
     def verdicts(self, interfaces: Interfaces) -> list[Verdict] | None:
-        """Those that hold; None: none is known to, and one is not known not to."""
+        """Return the verdicts that are true. None: none is true, and at least one is unknown."""
         values = {name: self.evaluate(name, interfaces) for name in STRANDED}
-        held = [
+        found = [
             Verdict(name, None, self.evidence(name, interfaces))
             for name, value in values.items()
             if value
         ]
-        return None if not held and None in values.values() else held
+        return None if not found and None in values.values() else found
 
-    def forget(self) -> None:
-        """Judge anew: the interfaces were looked at once more."""
-        self._found.clear()
+    def invalidate(self) -> None:
+        """Drop cached verdicts after the interfaces were dumped again."""
+        self._evaluated.clear()
 
 
 def is_link_local(address: bytes) -> bool:
-    """fe80::/10, which is an address only together with a link."""
+    """Whether an address is in fe80::/10, which identifies a host only together with a link."""
     return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
-def _address_gone(path: Path, interfaces: Interfaces) -> bool | None:
-    if path.holders(interfaces):
+def _address_gone(path: NetworkPath, interfaces: Interfaces) -> bool | None:
+    if path.local_interfaces(interfaces):
         return False
     return None if path.is_local is None else not path.is_local
 
 
-def _unroutable(path: Path, _interfaces: Interfaces) -> bool | None:
+def _unroutable(path: NetworkPath, _interfaces: Interfaces) -> bool | None:
     return path.unroutable
 
 
-def _no_carrier(path: Path, interfaces: Interfaces) -> bool | None:
-    if path.ways is None:
+def _no_carrier(path: NetworkPath, interfaces: Interfaces) -> bool | None:
+    if path.egress is None:
         return None
-    carriers = {interfaces.has_carrier(way) for way in path.ways}
+    carriers = {interfaces.has_carrier(index) for index in path.egress}
     if not carriers or True in carriers:
         return False
-    return True if path.whole and carriers == {False} else None
+    return True if path.egress_complete and carriers == {False} else None
 
 
-def _rerouted(path: Path, interfaces: Interfaces) -> bool | None:
-    if path.ways is None:
+def _rerouted(path: NetworkPath, interfaces: Interfaces) -> bool | None:
+    if path.egress is None:
         return None
-    holders = path.holders(interfaces)
+    owners = path.local_interfaces(interfaces)
     if (
-        not holders.isdisjoint(path.ways)
-        # What the socket chose for itself nobody changed.
-        or path.ways in ((), (path.device,))
-        or any(interfaces.sends_nothing(each) for each in holders)
+        not owners.isdisjoint(path.egress)
+        # Packets stay on this host, or leave through the interface that the socket is bound to.
+        or path.egress in ((), (path.device,))
+        or any(interfaces.never_transmits(index) for index in owners)
     ):
         return False
-    if not holders:
+    if not owners:
         return None if path.is_local is None else False
-    return True if path.whole else None
+    return True if path.egress_complete else None
 
 
-_JUDGES = {
+_EVALUATORS = {
     ADDRESS_GONE: _address_gone,
     UNROUTABLE: _unroutable,
     NO_CARRIER: _no_carrier,
@@ -143,46 +155,46 @@ _JUDGES = {
 }
 
 
-def _answered(answer: RouteReply | None) -> str | None:
-    """The kind of route that a look-up found, or the name of its errno."""
-    if answer is None:
+def _lookup_result(reply: RouteReply | None) -> str | None:
+    """The type of the route that a look-up found, or the name of its errno."""
+    if reply is None:
         return None
-    if answer.errno:
-        return errno.errorcode.get(answer.errno, str(answer.errno))
-    return routes.KINDS.get(answer.kind, str(answer.kind))
+    if reply.errno:
+        return errno.errorcode.get(reply.errno, str(reply.errno))
+    return routes.KINDS.get(reply.kind, str(reply.kind))
 
 
-def _of_address(path: Path, interfaces: Interfaces) -> dict[str, Any]:
+def _address_evidence(path: NetworkPath, interfaces: Interfaces) -> dict[str, Any]:
     return {
         "address": address_text(path.local),
         "interface": interfaces.name(path.device) if path.device else None,
-        "lookup": _answered(path.local_answer),
+        "lookup": _lookup_result(path.local_reply),
     }
 
 
-def _of_route(path: Path, interfaces: Interfaces) -> dict[str, Any]:
+def _route_evidence(path: NetworkPath, interfaces: Interfaces) -> dict[str, Any]:
     return {
         "remote": address_text(path.remote),
         "interface": interfaces.name(path.device) if path.device else None,
-        "lookup": _answered(path.answer),
+        "lookup": _lookup_result(path.reply),
     }
 
 
-def _of_egress(path: Path, interfaces: Interfaces) -> dict[str, Any]:
-    ways = path.ways or ()
+def _egress_evidence(path: NetworkPath, interfaces: Interfaces) -> dict[str, Any]:
+    egress = path.egress or ()
     return {
         "address": address_text(path.local),
-        "held_by": interfaces.names(path.holders(interfaces)),
-        "leaves_by": interfaces.names(set(ways)),
-        "carrier": any(interfaces.has_carrier(way) for way in ways),
-        "lookup": _answered(path.answer),
-        "table": (path.answer.table or None) if path.answer else None,
+        "held_by": interfaces.names(path.local_interfaces(interfaces)),
+        "leaves_by": interfaces.names(set(egress)),
+        "carrier": any(interfaces.has_carrier(index) for index in egress),
+        "lookup": _lookup_result(path.reply),
+        "table": (path.reply.table or None) if path.reply else None,
     }
 
 
 _EVIDENCE = {
-    ADDRESS_GONE: _of_address,
-    UNROUTABLE: _of_route,
-    NO_CARRIER: _of_egress,
-    REROUTED: _of_egress,
+    ADDRESS_GONE: _address_evidence,
+    UNROUTABLE: _route_evidence,
+    NO_CARRIER: _egress_evidence,
+    REROUTED: _egress_evidence,
 }

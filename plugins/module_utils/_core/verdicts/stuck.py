@@ -1,13 +1,14 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: why a TCP connection makes no progress, and for how long at least.
+# Private to linuxnet.sockets.
+"""Why a TCP connection makes no progress: the `stuck` verdicts and their evidence.
 
-Each verdict has the states and the timer that tell it, and the clock that proves for how long it
-has held at the least. last_ack_recv is reset by every segment that passes tcp_ack(): so a
-connection in CLOSE_WAIT or FIN_WAIT2 has been there at least as long, since a FIN or an
-acknowledgement brought it there. When an application called close() nothing tells: what is proven
-of a closing connection is for how long nothing was taken from it, which may have begun before.
+Each verdict is derived from the state and the timer of a socket. Its duration is a lower bound.
+Each segment that passes tcp_ack() resets last_ack_recv. A connection enters CLOSE_WAIT or FIN_WAIT2
+by such a segment, so it has been in that state at least as long as last_ack_recv. The time of
+close() is not available: the bound of a closing connection is the time since the peer last
+acknowledged anything, which may have begun earlier.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from .tcp_timers import (
     RTO_MAX_MS,
     Info,
     connecting_ms,
-    nothing_came_ms,
+    nothing_received_ms,
     probing_ms,
     retransmitting_ms,
-    shrunk_ms,
+    shrunk_window_ms,
 )
 from .verdict import Verdict, requested_for_ms
 
 # idiag_timer, net/ipv4/inet_diag.c inet_sk_diag_fill
 _NONE, _RETRANSMISSION, _PERSIST = 0, 1, 4
-# What is left of a closed connection, in FIN_WAIT2 too: the kernel ends it within tcp_fin_timeout.
+# A closed connection, also in FIN_WAIT2: the kernel ends it within tcp_fin_timeout.
 _TIME_WAIT = 3
 
 SILENT = "silent"
@@ -41,31 +42,32 @@ _FIN_UNACKNOWLEDGED = frozenset({constants.FIN_WAIT_1, constants.CLOSING, consta
 _CLOSING = _FIN_UNACKNOWLEDGED | {constants.FIN_WAIT_2}
 _SENDING = _OPEN | _FIN_UNACKNOWLEDGED
 
-# Milliseconds that are proven; False: the verdict does not hold; None: unknown.
-_Bound = Callable[[Socket, Info], "int | bool | None"]
+# Lower bound in milliseconds; False: the verdict is not true; None: unknown.
+_LowerBound = Callable[[Socket, Info], "int | bool | None"]
 
 
-class _Rule(NamedTuple):
-    """What a verdict means, where it can hold, what proves it, and what is told as evidence.
+class _Definition(NamedTuple):
+    """A verdict.
 
-    for_ms: how long it must have held where nobody says.
+    meaning: a phrase for users. states: TCP states in which it can be true. lower_bound: how long
+    it has been true. evidence: names of the reported numbers. for_ms: its default minimum duration.
     """
 
     meaning: str
     states: frozenset[int]
-    bound: _Bound
+    lower_bound: _LowerBound
     evidence: tuple[str, ...]
     for_ms: int
 
 
 def _zero_window(sock: Socket, info: Info) -> int | bool:
     if info["snd_wnd"]:
-        # The persist timer runs for other reasons too: what this host could not send.
+        # The persist timer also runs if this host could not send a segment.
         return False
     if sock.message.timer == _PERSIST:
         return _probing(sock, info)
     if sock.message.timer == _RETRANSMISSION and info["backoff"]:
-        return shrunk_ms(info)
+        return shrunk_window_ms(info)
     return False
 
 
@@ -81,22 +83,22 @@ def _retransmitting(sock: Socket, info: Info) -> int | bool:
 
 
 def _has_data(sock: Socket) -> bool:
-    """More than a FIN, which counts as one byte, is in flight."""
+    """Whether more than a FIN, which counts as one byte, is in flight."""
     return sock.message.state in _OPEN or sock.send_queue > 1
 
 
 def _silent(sock: Socket, info: Info) -> int | bool:
-    return nothing_came_ms(info) if sock.message.timer == _NONE else False
+    return nothing_received_ms(info) if sock.message.timer == _NONE else False
 
 
 def _close_wait(sock: Socket, info: Info) -> int:  # noqa: ARG001
-    return nothing_came_ms(info)
+    return nothing_received_ms(info)
 
 
 def _fin_wait(sock: Socket, info: Info) -> int | bool:
     timer = sock.message.timer
     if sock.message.state == constants.FIN_WAIT_2:
-        return nothing_came_ms(info)
+        return nothing_received_ms(info)
     if timer == _PERSIST:
         return _probing(sock, info)
     return retransmitting_ms(info, data=_has_data(sock)) if timer == _RETRANSMISSION else 0
@@ -110,7 +112,7 @@ def _orphaned(sock: Socket, info: Info) -> int | bool | None:
     if sock.inode:
         return False
     if sock.ulp == "mptcp":
-        # The owner is that of the connection, and some kernels give a subflow no inode.
+        # The MPTCP connection has the owner, and some kernels give a subflow no inode.
         return None
     return _fin_wait(sock, info)
 
@@ -118,9 +120,9 @@ def _orphaned(sock: Socket, info: Info) -> int | bool | None:
 _BACKOFF = ("backoff", "rto_ms", "next_try_ms")
 _CLOCKS = ("last_received_ms", "last_ack_ms")
 
-_RULES: dict[str, _Rule] = {
-    "zero_window": _Rule(
-        "the peer's receive window is shut: it acknowledges, but its application does not read",
+_DEFINITIONS: dict[str, _Definition] = {
+    "zero_window": _Definition(
+        "the peer's receive window is zero: it acknowledges, but its application does not read",
         _SENDING,
         _zero_window,
         (
@@ -133,12 +135,12 @@ _RULES: dict[str, _Rule] = {
             "last_sent_ms",
             "window_limited_ms",
         ),
-        # A reader that works opens its window within some round trips, and one that waits for its
-        # disk or its garbage collector within seconds. Each opening begins the count anew.
+        # A reader normally opens its window within a few round trips, and within seconds while it
+        # waits for a disk or for garbage collection. Each opening restarts the count.
         10_000,
     ),
-    "retransmitting": _Rule(
-        "what was sent is not acknowledged, and the retransmission timer backs off",
+    "retransmitting": _Definition(
+        "sent data is not acknowledged, and the retransmission timer backs off",
         _SENDING,
         _retransmitting,
         (
@@ -149,31 +151,30 @@ _RULES: dict[str, _Rule] = {
             *_CLOCKS,
             "timeouts_ms",
         ),
-        # Five or six retransmissions on a short path. Routes that converge and radios that roam are
-        # mostly back by then; TCP itself goes on for about a quarter of an hour.
+        # Five or six retransmissions on a short path. Route convergence and radio roaming mostly
+        # end earlier; TCP itself retries for about a quarter of an hour.
         10_000,
     ),
-    SILENT: _Rule(
-        "nothing was received for long, and no timer runs that would find out whether the peer "
-        "is still there",
+    SILENT: _Definition(
+        "nothing was received for a long time, and no timer runs that would detect a dead peer",
         frozenset({constants.ESTABLISHED}),
         _silent,
         (*_CLOCKS, "last_sent_ms"),
-        # The time after which keepalive would ask (tcp_keepalive_time, RFC 9293), and for which
-        # address translators keep an idle connection (RFC 5382).
+        # The keepalive time (tcp_keepalive_time, RFC 9293), and the time for which address
+        # translators keep an idle connection (RFC 5382).
         7_200_000,
     ),
-    "close_wait": _Rule(
-        "the peer has closed, and the application here has not",
+    "close_wait": _Definition(
+        "the peer has closed the connection, and the local application has not",
         frozenset({constants.CLOSE_WAIT}),
         _close_wait,
         ("recv_queue_bytes", "send_queue_bytes", *_CLOCKS),
-        # The peer has forgotten a connection that it closed after a minute (tcp_fin_timeout). One
-        # that still takes data acknowledges it, which begins the count anew.
+        # A peer drops a closed connection after a minute (tcp_fin_timeout). A peer that still
+        # receives data acknowledges it, which restarts the count.
         60_000,
     ),
-    "fin_wait": _Rule(
-        "closing does not end: data or a FIN is not taken, or the peer does not close its side",
+    "fin_wait": _Definition(
+        "closing does not finish: data or a FIN is not acknowledged, or the peer does not close",
         _CLOSING,
         _fin_wait,
         (
@@ -185,20 +186,20 @@ _RULES: dict[str, _Rule] = {
             *_BACKOFF,
             *_CLOCKS,
         ),
-        # What the kernel itself grants a connection without an owner (tcp_fin_timeout).
+        # The kernel's own limit for a connection without an owner (tcp_fin_timeout).
         60_000,
     ),
-    "syn_sent": _Rule(
-        "nobody answers the request to connect",
+    "syn_sent": _Definition(
+        "the connection request is not answered",
         frozenset({constants.SYN_SENT}),
         _syn_sent,
         ("retransmits", *_BACKOFF, "timeouts_ms"),
-        # At least three requests were sent, at 0, 1 and 3 s; some hosts answer the second only.
+        # At least three requests were sent, at 0, 1 and 3 s; some hosts answer only the second.
         10_000,
     ),
-    "orphaned": _Rule(
-        "no process has the socket any more: it was closed with work left to the kernel",
-        # In other states what has no inode waits in a listener's queue to be accepted.
+    "orphaned": _Definition(
+        "no process owns the socket: it was closed, and the kernel has not finished closing",
+        # In other states a socket without an inode waits in a listener's accept queue.
         _CLOSING,
         _orphaned,
         (
@@ -211,78 +212,85 @@ _RULES: dict[str, _Rule] = {
             *_BACKOFF,
             *_CLOCKS,
         ),
-        # What the kernel itself grants a connection without an owner (tcp_fin_timeout).
+        # The kernel's own limit for a connection without an owner (tcp_fin_timeout).
         60_000,
     ),
 }
 
-# What each verdict means, in a phrase.
-STUCK: Mapping[str, str] = {name: rule.meaning for name, rule in _RULES.items()}
-# For how long each must have held at the least, where nobody says.
-DEFAULT_FOR_MS: Mapping[str, int] = {name: rule.for_ms for name, rule in _RULES.items()}
-# The states in which each can hold, as vocabulary.STATES numbers them.
-STATES: Mapping[str, frozenset[int]] = {name: rule.states for name, rule in _RULES.items()}
-# The longest time that can be proven, of those for which there is one.
+# Each verdict, with its meaning for users.
+STUCK: Mapping[str, str] = {name: definition.meaning for name, definition in _DEFINITIONS.items()}
+# The default minimum duration of each verdict in milliseconds.
+DEFAULT_FOR_MS: Mapping[str, int] = {
+    name: definition.for_ms for name, definition in _DEFINITIONS.items()
+}
+# The states in which each verdict can be true, numbered as in constants.STATES.
+STATES: Mapping[str, frozenset[int]] = {
+    name: definition.states for name, definition in _DEFINITIONS.items()
+}
+# The longest lower bound of the verdicts that have a limit.
 PROVABLE_MS: Mapping[str, int] = {"zero_window": PROBES_PROVE_MS}
 
 
 def evaluate(sock: Socket, name: str, for_ms: int | None = None) -> bool | None:
-    """Whether the verdict has held for so long (None: the default); None: unknown.
+    """Evaluate one verdict (a key of STUCK). None: unknown, or not a TCP socket.
 
-    for_ms 0: whether it holds now. Only TCP sockets have it; their INFO must have been asked for.
+    for_ms: its minimum duration; None: the default of the verdict; 0: whether it is true now. The
+    dump must have requested INFO.
     """
-    rule = _RULES[name]
+    definition = _DEFINITIONS[name]
     if sock.protocol != "tcp":
         return None
-    if sock.message.state not in rule.states or sock.message.timer == _TIME_WAIT:
+    if sock.message.state not in definition.states or sock.message.timer == _TIME_WAIT:
         return False
-    bound = _proven(rule, sock)
+    bound = _lower_bound(definition, sock)
     if bound is None or bound is False:
         return bound
-    return bound >= (rule.for_ms if for_ms is None else for_ms)
+    return bound >= (definition.for_ms if for_ms is None else for_ms)
 
 
 def verdicts(sock: Socket) -> list[Verdict] | None:
-    """Those that have held for their default times, or for shorter ones that the look asked for.
+    """Return the verdicts that have been true for their minimum duration. None: unknown.
 
-    So a socket that a selector means for a verdict is not without it. None where the kernel does
-    not tell.
+    The minimum is the default or a shorter one that a selector requested, so that a socket selected
+    by a verdict also reports it.
     """
     message = sock.message
     if message.protocol != "tcp":
         return None
     found: list[Verdict] = []
-    asked = requested_for_ms(sock.snapshot)
+    requested = requested_for_ms(sock.snapshot)
     if message.timer == _TIME_WAIT:
         return found
     for name in _BY_STATE.get(message.state, ()):
-        rule = _RULES[name]
-        bound = _proven(rule, sock)
+        definition = _DEFINITIONS[name]
+        bound = _lower_bound(definition, sock)
         if bound is None and not sock.tcp_info:
             return None
-        if bound is not None and bound is not False and bound >= asked.get(name, rule.for_ms):
-            found.append(Verdict(name, bound, _numbers(sock, rule.evidence)))
+        if bound is None or bound is False:
+            continue
+        if bound >= requested.get(name, definition.for_ms):
+            found.append(Verdict(name, bound, _numbers(sock, definition.evidence)))
     return found
 
 
 _BY_STATE: Mapping[int, tuple[str, ...]] = {
-    state: tuple(name for name, rule in _RULES.items() if state in rule.states)
+    state: tuple(name for name, definition in _DEFINITIONS.items() if state in definition.states)
     for state in constants.STATES.values()
 }
 
 
-def _proven(rule: _Rule, sock: Socket) -> int | bool | None:
-    """As _Bound; a kernel that leaves out what is asked for tells nothing."""
+def _lower_bound(definition: _Definition, sock: Socket) -> int | bool | None:
+    """As _LowerBound. Unknown if the kernel does not report a field that is needed."""
     info = sock.tcp_info
     if info is None:
         return None
     try:
-        return rule.bound(sock, info)
+        return definition.lower_bound(sock, info)
     except KeyError:
         return None
 
 
-# struct tcp_info's field, and what its number is divided by.
+# Evidence from struct tcp_info: the field, and the divisor that converts it to the unit.
 _FROM_INFO: Mapping[str, tuple[str, int]] = {
     "retransmits": ("retransmits", 1),
     "probes": ("probes", 1),
@@ -305,14 +313,14 @@ _FROM_SOCK: Mapping[str, str] = {
 
 
 def _numbers(sock: Socket, names: Iterable[str]) -> dict[str, int]:
-    """Those of these that this kernel told."""
+    """The numbers of that name that the kernel reported."""
     info = sock.tcp_info or {}
-    told: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for name in names:
         if name in _FROM_SOCK:
-            told[name] = getattr(sock.message, _FROM_SOCK[name])
+            numbers[name] = getattr(sock.message, _FROM_SOCK[name])
         else:
             field, divisor = _FROM_INFO[name]
             if field in info:
-                told[name] = info[field] // divisor
-    return told
+                numbers[name] = info[field] // divisor
+    return numbers

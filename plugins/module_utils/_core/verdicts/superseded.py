@@ -1,12 +1,13 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: connections whose peer goes on in another one.
+# Private to linuxnet.sockets.
+"""Superseded connections: the peer continues in another connection.
 
-The kernel tells no order of birth: cookies are numbered by the first look, and inodes by the CPU.
-So it is told from who has been heard of: nothing was received on this connection for some time, not
-even an acknowledgement, while another from the same peer address to the same local address and port
-received data since.
+A connection is superseded if it received nothing for some time, not even an acknowledgement, and
+another connection from the same peer address to the same local address and port received data
+since. The order of creation is not available: the kernel numbers cookies on the first dump
+(sock_gen_cookie, net/core/sock_diag.c), and inodes per CPU (get_next_ino, fs/inode.c).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..netlink import bytecode, constants, inet_diag
 from ..netlink.connection import Connection
 from ..sockets.slots import Slot
 from ..sockets.socket import Socket
-from .tcp_timers import nothing_came_ms
+from .tcp_timers import nothing_received_ms
 from .verdict import show_verdicts
 
 if TYPE_CHECKING:
@@ -28,16 +29,16 @@ if TYPE_CHECKING:
 
 SUPERSEDED = "superseded"
 
-# Of records and totals, and of the agent's reports. Three times the usual interval of those that
-# call home (10 s), so that one lost report does not count.
+# The default for records, totals and the agent's reports: three times a usual reporting interval of
+# devices (10 s), so that one lost report does not count.
 DEFAULT_SILENT_MS = 30_000
 
-# (local address, local port, remote address, interface it is bound to)
+# (local address, local port, remote address, index of the bound interface)
 PeerKey = tuple[bytes, int, bytes, int]
-# What is said of one connection: False, None for unknown, or the evidence.
+# Evidence that a connection is superseded; False: it is not; None: unknown.
 Finding = Union[dict[str, Any], bool, None]
 
-_LISTED = constants.state_mask(
+_DUMPED_STATES = constants.state_mask(
     constants.ALL_STATES
     - {
         constants.CLOSED,
@@ -48,139 +49,138 @@ _LISTED = constants.state_mask(
 )
 # A FIN counts as one byte received (tcp_rcv_nxt_update, net/ipv4/tcp_input.c).
 _FIN_RECEIVED = (constants.CLOSE_WAIT, constants.LAST_ACK, constants.CLOSING)
-# A filter by more ports than these is no longer cheaper than none.
-_MOST_PORTS = 64
-# The one that is asked about may be the one heard of last: so another is kept.
-_KEPT = 2
+# A kernel filter with more ports costs more than it saves.
+_MAX_FILTER_PORTS = 64
+# The evaluated connection may itself be the most recent one, so a second one is kept.
+_KEPT_PER_KEY = 2
 
 
-class _Heard(NamedTuple):
-    """A connection, and how many milliseconds ago it received data."""
+class _Connection(NamedTuple):
+    """A connection, sorted by the milliseconds since it received data."""
 
-    heard_ms: int
+    received_ms: int
     remote_port: int
     cookie: int
 
 
-# The port of a listener, or who was heard of and where.
-_Listed = Union[int, tuple[PeerKey, _Heard]]
+# The port of a listener, or a connection with its key.
+_Entry = Union[int, tuple[PeerKey, _Connection]]
 
 
 class PeerActivity:
-    """Which connections were heard of last, for each peer at each local address and port.
-
-    Only for the slots that it was told to listen for; kept in the environment of their look.
-    """
+    """The connections of a snapshot that received data most recently, for each loaded key."""
 
     def __init__(self) -> None:
-        self._last: dict[PeerKey, list[_Heard]] = {}
+        self._recent: dict[PeerKey, list[_Connection]] = {}
         self._listening: set[int] = set()
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> PeerActivity:
-        """The one of this look."""
+        """Return the peer activity of a snapshot, created on first use."""
         known = snapshot.get_or_create(PEERS, cls)
         show_verdicts(snapshot)
         return known
 
     def load(
-        self, connection: Connection, snapshot: Snapshot, slots: Iterable[PeerKey | None]
+        self, connection: Connection, snapshot: Snapshot, keys: Iterable[PeerKey | None]
     ) -> None:
-        """List whatever else has these ends, but for the peer's port.
+        """Dump the connections with these keys, whatever the port of the peer.
 
-        connection: of NETLINK_SOCK_DIAG. Raises what Connection.dump raises.
+        connection: NETLINK_SOCK_DIAG. Raises the errors of Connection.dump.
         """
-        wanted = {slot for slot in slots if slot is not None} - self._last.keys()
-        if not wanted:
+        new = {key for key in keys if key is not None} - self._recent.keys()
+        if not new:
             return
 
-        def heard(message: inet_diag.DiagMessage) -> _Listed | None:
+        def entry(message: inet_diag.DiagMessage) -> _Entry | None:
             if message.state == constants.LISTENING:
                 return message.sport
             sock = Socket(message, snapshot)
-            slot = peer_key(sock)
-            clock = _heard_ms(sock)
-            if slot not in wanted or clock is None:
+            key = peer_key(sock)
+            received_ms = _received_ms(sock)
+            if key not in new or received_ms is None:
                 return None
-            return slot, _Heard(clock, message.dport, message.cookie)
+            return key, _Connection(received_ms, message.dport, message.cookie)
 
-        program = _filter({port for _local, port, _remote, _ifindex in wanted})
+        program = _filter({port for _local, port, _remote, _ifindex in new})
         extensions = inet_diag.extension_bits([inet_diag.INFO])
-        last: dict[PeerKey, list[_Heard]] = {slot: [] for slot in wanted}
-        found: list[_Listed] = []
+        recent: dict[PeerKey, list[_Connection]] = {key: [] for key in new}
+        entries: list[_Entry] = []
         with suppress(HandlerMissing):
-            found = inet_diag.dump_map_both_families(
-                heard, connection, "tcp", _LISTED, extensions, program
+            entries = inet_diag.dump_map_both_families(
+                entry, connection, "tcp", _DUMPED_STATES, extensions, program
             )
-        for each in found:
-            if isinstance(each, int):
-                self._listening.add(each)
+        for item in entries:
+            if isinstance(item, int):
+                self._listening.add(item)
             else:
-                slot, voice = each
-                last[slot] = sorted((*last[slot], voice))[:_KEPT]
-        self._last.update(last)
+                key, found = item
+                recent[key] = sorted((*recent[key], found))[:_KEPT_PER_KEY]
+        self._recent.update(recent)
 
     def evaluate(self, sock: Socket, silent_ms: int) -> bool | None:
-        """Whether another took over; None where the kernel does not tell, or it was not asked."""
+        """Evaluate the verdict for a minimum silence. None: unknown, or the key is not loaded."""
         found = self.evidence(sock, silent_ms)
         return None if found is None else bool(found)
 
     def evidence(self, sock: Socket, silent_ms: int) -> Finding:
-        """As judge; the evidence instead of true.
+        """As evaluate, with the evidence instead of True.
 
-        {silent_ms, by: {remote_port, cookie, heard_ms}}: for how long nothing was received, and
-        which connection received something how long ago.
+        {silent_ms, by: {remote_port, cookie, heard_ms}}: milliseconds without received data or
+        acknowledgements, and the connection that received data heard_ms ago.
         """
-        slot, silent = peer_key(sock), silence_ms(sock)
-        if slot is None or silent is None:
+        key, silent = peer_key(sock), silence_ms(sock)
+        if key is None or silent is None:
             return None
-        return False if silent < silent_ms else self.find_successor(slot, sock.cookie, silent)
+        return False if silent < silent_ms else self.find_successor(key, sock.cookie, silent)
 
     def find_successor(self, key: PeerKey, cookie: int, silent_ms: int) -> Finding:
-        """The evidence for the connection of that cookie, if it has been silent for so long."""
-        others = self._last.get(key)
+        """Return the evidence for the connection with this cookie, silent for silent_ms."""
+        others = self._recent.get(key)
         if others is None:
             return None
-        for voice in others:
-            # Listed later than the subject, so what is shorter here was later there as well.
-            if voice.cookie != cookie and voice.heard_ms < silent_ms:
+        for other in others:
+            # Dumped after the evaluated connection: a shorter time is also a later moment.
+            if other.cookie != cookie and other.received_ms < silent_ms:
                 by = {
-                    "remote_port": voice.remote_port,
-                    "cookie": f"{voice.cookie:x}",
-                    "heard_ms": voice.heard_ms,
+                    "remote_port": other.remote_port,
+                    "cookie": f"{other.cookie:x}",
+                    "heard_ms": other.received_ms,
                 }
                 return {"silent_ms": silent_ms, "by": by}
         return False
 
     def is_service_port(self, snapshot: Snapshot, port: int) -> bool:
-        """Whether a local port is that of a service, where nobody says so.
+        """Whether a local port belongs to a service.
 
-        Something listens there, or the kernel does not choose it for connections that go out.
-        Of those several may share a port and a peer, each to another service there.
+        True if a socket listens on it, or if it is outside ip_local_port_range. Several outgoing
+        connections may share a port and a peer, each to another service of the peer.
         """
         if port in self._listening:
             return True
-        chosen = snapshot.local_port_range
-        return chosen is not None and not chosen[0] <= port <= chosen[1]
+        ephemeral = snapshot.local_port_range
+        return ephemeral is not None and not ephemeral[0] <= port <= ephemeral[1]
 
 
 PEERS: Slot[PeerActivity] = Slot("peers")
 
 
 def silence_ms(sock: Socket) -> int | None:
-    """For how long nothing was received, not even an acknowledgement: of a stream that only this
-    side sends. None: unknown."""
+    """Milliseconds without received data or acknowledgements; None: unknown.
+
+    Acknowledgements count, because some streams are sent only by this side.
+    """
     info = sock.tcp_info
     if info is None or sock.idle_ms is None:
         return None
-    return nothing_came_ms(info)
+    return nothing_received_ms(info)
 
 
 def peer_key(sock: Socket) -> PeerKey | None:
-    """What a connection shares with those that may take its place; None: it is no connection.
+    """The fields that a connection shares with its successors; None: not a TCP connection.
 
-    Bound to another interface, the same addresses are those of other hosts (link-local addresses,
-    VRFs).
+    The bound interface is part of the key: on another link or VRF the same addresses may belong to
+    other hosts.
     """
     if sock.protocol != "tcp" or not sock.has_remote:
         return None
@@ -192,8 +192,8 @@ def peer_key(sock: Socket) -> PeerKey | None:
     )
 
 
-def _heard_ms(sock: Socket) -> int | None:
-    """None: it has not received any data. Its clock then counts from the handshake."""
+def _received_ms(sock: Socket) -> int | None:
+    """Milliseconds since data was received. None: none was, so the clock has another start."""
     info = sock.tcp_info or {}
     received = info.get("bytes_received", 0)
     if received <= (sock.message.state in _FIN_RECEIVED):
@@ -202,7 +202,7 @@ def _heard_ms(sock: Socket) -> int | None:
 
 
 def _filter(ports: set[int]) -> bytes:
-    if len(ports) > _MOST_PORTS:
+    if len(ports) > _MAX_FILTER_PORTS:
         return b""
     return bytecode.disjunction(
         [bytecode.sport_eq(port, exact=False) for port in sorted(ports)],

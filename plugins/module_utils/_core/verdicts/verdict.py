@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: what is said of a socket that is not as it should be."""
+# Private to linuxnet.sockets.
+"""Verdicts on sockets, and the verdicts that a snapshot requests."""
 
 from __future__ import annotations
 
@@ -11,11 +12,10 @@ from ..sockets.slots import Slot, SlotStore
 
 
 class Verdict(NamedTuple):
-    """One verdict upon one socket.
+    """One verdict on one socket, such as `close_wait`.
 
-    for_ms: the milliseconds for which it has held at the least, as the kernel's clocks prove; None:
-    they prove nothing. evidence: what it rests on, numbers with their unit in the name (_ms,
-    _bytes), and names of interfaces.
+    for_ms: lower bound of its duration in milliseconds, from the kernel's clocks; None: no bound.
+    evidence: the values behind it. Names of numbers end with their unit (_ms, _bytes).
     """
 
     verdict: str
