@@ -81,10 +81,10 @@ def test_documentation_fragment_names_each_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "word"), [("size", "Bytes"), ("duration", "Durations"), ("count", "Counts")]
+    ("unit", "word"), [("size", "bytes"), ("duration", "durations"), ("count", "counts")]
 )
 def test_documentation_fragment_lists_the_numeric_keys_of_each_unit(unit: str, word: str) -> None:
-    sentence = re.search(rf"\b{word} are (.*?)[.]", DOCUMENTED)
+    sentence = re.search(rf"([^.]*) are {word}[.]", DOCUMENTED)
     assert sentence is not None
     documented = re.findall(r"C\((\w+)\)", sentence[1])
     assert documented == [name for name, quantity in QUANTITIES.items() if quantity.unit == unit]
