@@ -16,6 +16,7 @@ from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.query import find
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.needs import Need
 from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.verdicts.superseded import PeerActivity
 from tests.support.topologies import takeover
@@ -91,7 +92,7 @@ class Stage(NamedTuple):
             snapshot = session.snapshot()
             selector = parse_selector({"local_port": list(ports)}, names=host)
             sockets = find.find(session, selector, extensions=_INFO, snapshot=snapshot)
-            find.load(session, snapshot, ["heard"], sockets)
+            find.load(session, snapshot, [Need.PEERS], sockets)
             activity = PeerActivity.of(snapshot)
             return {each.remote_port: activity.evidence(each, _SILENT_MS) for each in sockets}
 

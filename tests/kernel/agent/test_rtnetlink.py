@@ -13,6 +13,7 @@ from functools import partial
 import pytest
 
 from linuxnet_sockets.agent.rtnetlink import NetlinkEvents
+from linuxnet_sockets.sockets.needs import RTNETLINK_GROUPS, Need
 from tests.support.topologies.topology import Lab, LabNamespace, Pair
 from tests.support.topologies.waiting import until
 
@@ -46,7 +47,7 @@ def _quiet(events: NetlinkEvents) -> None:
         events.drain()
 
 
-@pytest.mark.parametrize("events", [{"addresses"}], indirect=True)
+@pytest.mark.parametrize("events", [{Need.ADDRESSES}], indirect=True)
 def test_an_address_wakes_and_a_rule_does_not(pair: Pair, events: NetlinkEvents) -> None:
     _quiet(events)
     pair.client.output("ip", "rule", "add", "fwmark", "77", "table", "77")
@@ -60,7 +61,7 @@ def test_an_address_wakes_and_a_rule_does_not(pair: Pair, events: NetlinkEvents)
     assert _woken(events)
 
 
-@pytest.mark.parametrize("events", [{"links", "addresses", "routes", "rules"}], indirect=True)
+@pytest.mark.parametrize("events", [{*RTNETLINK_GROUPS}], indirect=True)
 @pytest.mark.parametrize(
     "change",
     [
@@ -77,7 +78,7 @@ def test_every_kind_of_change(pair: Pair, events: NetlinkEvents, change: tuple[s
     assert _woken(events)
 
 
-@pytest.mark.parametrize("events", [{"routes"}], indirect=True)
+@pytest.mark.parametrize("events", [{Need.ROUTES}], indirect=True)
 def test_a_storm_is_one_event_that_costs_nothing(pair: Pair, events: NetlinkEvents) -> None:
     _quiet(events)
     with pair.client.route() as route:
@@ -96,7 +97,7 @@ def test_a_storm_is_one_event_that_costs_nothing(pair: Pair, events: NetlinkEven
 
 def test_foreign_namespaces_are_heard_and_not_held(pair: Pair) -> None:
     """By the ids that the wire between the two gives them."""
-    events = pair.client.run(partial(NetlinkEvents, {"addresses"}, foreign=True))
+    events = pair.client.run(partial(NetlinkEvents, {Need.ADDRESSES}, foreign=True))
     try:
         with Lab() as others:
             other = others.namespace("other")
@@ -114,7 +115,7 @@ def test_foreign_namespaces_are_heard_and_not_held(pair: Pair) -> None:
 
 def test_a_namespace_that_gets_a_name_and_loses_it(pair: Pair) -> None:
     """No wire leads to it, so that no link and no address tells of it."""
-    events = pair.client.run(partial(NetlinkEvents, {"addresses"}, foreign=True))
+    events = pair.client.run(partial(NetlinkEvents, {Need.ADDRESSES}, foreign=True))
     try:
         _quiet(events)
         with Lab() as others:

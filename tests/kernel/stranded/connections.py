@@ -13,6 +13,7 @@ from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.query import find, record
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.needs import Need
 from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.support.topologies.networks import Talk, Uplinks
 from tests.support.topologies.states import cookie_of
@@ -46,7 +47,7 @@ def recorded(where: LabNamespace, **selector: Any) -> dict[int, list[dict[str, A
             session,
             parsed,
             extensions=record.extensions(["verdicts"]),
-            needs={"routes"},
+            needs={Need.ROUTES},
             snapshot=snapshot,
         )
         return {each.cookie: record.record(each, ["verdicts"])["stranded"] for each in found}

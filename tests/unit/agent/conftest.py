@@ -22,6 +22,7 @@ from linuxnet_sockets.agent.reporter import Teller
 from linuxnet_sockets.agent.sd_notify import Notify
 from linuxnet_sockets.errors import PackageMissing
 from linuxnet_sockets.host.namespaces import Namespace
+from linuxnet_sockets.sockets.needs import Need
 from tests.support.fake_machine import ASKING, Machine
 from tests.support.policy_documents import document
 
@@ -34,7 +35,7 @@ class FakeEvents:
     """facts, foreign: what it was made for. Each news in `waiting` is one drain; an error is
     raised once."""
 
-    def __init__(self, facts: frozenset[str], foreign: bool) -> None:
+    def __init__(self, facts: frozenset[Need], foreign: bool) -> None:
         self.facts = facts
         self.foreign = foreign
         self.waiting: list[News | OSError] = []
@@ -97,7 +98,7 @@ class Bench:
         )
         return self.agent
 
-    def _listen(self, facts: frozenset[str], *, foreign: bool) -> FakeEvents:
+    def _listen(self, facts: frozenset[Need], *, foreign: bool) -> FakeEvents:
         if self.missing:
             raise PackageMissing("pyroute2", "hears of changes", "there is none")
         self.listeners.append(FakeEvents(facts, foreign))

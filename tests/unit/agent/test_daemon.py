@@ -21,6 +21,7 @@ from linuxnet_sockets.agent.policy_file import Refusal
 from linuxnet_sockets.agent.state import COUNT
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.policy.model import Policy
+from linuxnet_sockets.sockets.needs import Need
 from tests.support.destroy_calls import cookies_asked_for
 from tests.support.fake_kernel import faults
 from tests.support.fake_machine import LOCAL, connection
@@ -109,7 +110,7 @@ def test_another_policy_is_listened_for_before_it_is_looked_for(bench: Bench) ->
     bench.goes_on()
     assert first.closed
     _first, second = bench.listeners
-    assert "addresses" in second.facts
+    assert Need.ADDRESSES in second.facts
     assert second.foreign
     assert seen
     assert set(seen) == {2}

@@ -13,6 +13,7 @@ import pytest
 
 from linuxnet_sockets.guard import holding
 from linuxnet_sockets.host import processes
+from linuxnet_sockets.sockets.needs import Need
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import SYN_RECV, TIME_WAIT
 from tests.support.fake_machine import LOCAL, REMOTE, Machine, connection
@@ -142,7 +143,7 @@ def test_descriptors_are_read_no_longer_than_needed(
 def test_owners_that_the_look_knows_already_are_not_looked_for_again(machine: Machine) -> None:
     sock = machine.add(connection())
     guard = machine.guard({"selectors": [{"process": "elsewhere"}]})
-    assert "owners" in guard.needs
+    assert Need.OWNERS in guard.needs
     assert machine.reason(guard, sock) is None
 
 

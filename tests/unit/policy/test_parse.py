@@ -15,6 +15,7 @@ import pytest
 from linuxnet_sockets.errors import PolicyErrors, ProtectFileError
 from linuxnet_sockets.messages import describe, path_text
 from linuxnet_sockets.policy.parse import AnyNames, parse_policy
+from linuxnet_sockets.sockets.needs import Need
 from tests.support.policy_documents import People, document, policy, rule
 
 
@@ -86,15 +87,18 @@ def test_everything_that_can_be_said_is_read() -> None:
     ("given", "needs"),
     [
         (rule(), set()),
-        (rule(match={"local": "interface:wg0"}), {"links", "addresses"}),
-        (rule(match={"device": "wg0"}), {"links"}),
-        (rule(match={"stranded": "address_gone"}), {"links", "addresses", "routes", "rules"}),
-        (rule(while_={"interface": "wg0", "is": "present"}), {"links"}),
-        (rule(while_={"not": {"address": "10.0.0.1", "is": "present"}}), {"addresses"}),
-        (rule(while_={"route": "10.0.0.0/8", "via": "wg0"}), {"links", "routes"}),
+        (rule(match={"local": "interface:wg0"}), {Need.LINKS, Need.ADDRESSES}),
+        (rule(match={"device": "wg0"}), {Need.LINKS}),
+        (
+            rule(match={"stranded": "address_gone"}),
+            {Need.LINKS, Need.ADDRESSES, Need.ROUTES, Need.RULES},
+        ),
+        (rule(while_={"interface": "wg0", "is": "present"}), {Need.LINKS}),
+        (rule(while_={"not": {"address": "10.0.0.1", "is": "present"}}), {Need.ADDRESSES}),
+        (rule(while_={"route": "10.0.0.0/8", "via": "wg0"}), {Need.LINKS, Need.ROUTES}),
     ],
 )
-def test_a_policy_needs_to_hear_of_no_more_than_it_asks_for(given: Any, needs: set[str]) -> None:
+def test_a_policy_needs_to_hear_of_no_more_than_it_asks_for(given: Any, needs: set[Need]) -> None:
     assert policy(given).needs == needs
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from linuxnet_sockets.query.find import find, find_map, load
 from linuxnet_sockets.selector.parse import parse_selector
+from linuxnet_sockets.sockets.needs import Need
 from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import FakeRoute
@@ -159,9 +160,9 @@ def test_owners_are_looked_for_once(routed: Machine) -> None:
     parsed = parse_selector({"process": "app"}, names=routed.host)
     with NamespaceSession(routed.host, routed.namespace) as session:
         snapshot = session.snapshot()
-        (sock,) = find(session, parsed, needs={"owners"}, snapshot=snapshot)
+        (sock,) = find(session, parsed, needs={Need.OWNERS}, snapshot=snapshot)
         owners = snapshot.owners
-        load(session, snapshot, {"owners"}, [sock])
+        load(session, snapshot, {Need.OWNERS}, [sock])
         assert snapshot.owners is owners
         snapshot.load_owners({1})
         assert snapshot.owners is not owners

@@ -16,6 +16,7 @@ from linuxnet_sockets.messages import describe
 from linuxnet_sockets.netlink import constants
 from linuxnet_sockets.selector.keys import KEYS, SYNONYMS
 from linuxnet_sockets.selector.parse import Selector, parse_selector
+from linuxnet_sockets.sockets.needs import Need
 from tests.support.selector_world import Names, World, decoded, facts
 
 
@@ -405,10 +406,10 @@ def test_a_misspelt_interface_under_not_matches_nothing() -> None:
 
 def test_needs_and_extensions_are_asked_for_where_they_are_used() -> None:
     selector = parse({"any": [{"local": "interface:wg0"}, {"not": {"idle": "5m"}}]})
-    assert selector.needs == {"addresses", "links", "info"}
+    assert selector.needs == {Need.ADDRESSES, Need.LINKS}
     assert selector.extensions == 1 << (2 - 1)
     selector = parse({"congestion": "bbr", "process": "x", "mark": 1, "cgroup": "/a"})
-    assert selector.needs == {"congestion", "owners", "mark", "cgroups"}
+    assert selector.needs == {Need.OWNERS, Need.CGROUPS}
     assert selector.extensions == 1 << (4 - 1)
     assert parse({"local_port": 22}).needs == frozenset()
 

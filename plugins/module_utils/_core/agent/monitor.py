@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from ..host.host import Host
 from ..host.namespaces import Namespace
 from ..policy.model import Policy
+from ..sockets.needs import Need
 from .faults import Attempts
 from .hearing import Hearing
 from .news import News
@@ -30,7 +31,7 @@ class Ears:
         self._attempts = attempts
         self._listen = listen
         self._hearing = Hearing(host)
-        self._heard: tuple[frozenset[str], bool] | None = None
+        self._heard: tuple[frozenset[Need], bool] | None = None
         self._news = News()
         self.events: NetlinkEvents | None = None
 

@@ -9,25 +9,17 @@ import errno
 import os
 import select
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
 from ..errors import PackageMissing
+from ..sockets.needs import RTNETLINK_GROUPS, Need
 from .news import News, Reader
-
-# The groups that tell of a change of each kind of fact (include/uapi/linux/rtnetlink.h; pyroute2
-# calls them by these names in each of its versions).
-GROUPS: dict[str, tuple[str, ...]] = {
-    "links": ("RTMGRP_LINK",),
-    "addresses": ("RTMGRP_IPV4_IFADDR", "RTMGRP_IPV6_IFADDR"),
-    "routes": ("RTMGRP_IPV4_ROUTE", "RTMGRP_IPV6_ROUTE"),
-    "rules": ("RTMGRP_IPV4_RULE", "RTMGRP_IPV6_RULE"),
-}
 
 # Those of which there may be storms have a socket of their own: what the others tell is not lost
 # along with them.
-_STORMY = frozenset({"routes"})
+_STORMY = frozenset({Need.ROUTES})
 
 # An event says hardly more than "look again", so few of them need room. A storm overflows the
 # buffer, which is an event too (ENOBUFS), and reading what is left of it takes no time.
@@ -45,20 +37,20 @@ def load() -> None:
 class NetlinkEvents:
     """Becomes readable when one of the facts may have changed.
 
-    facts: keys of GROUPS. foreign: hear of the network namespaces too that have an id in this one
-    (ip-netns(8), set), without holding anything open in them; and of mounts, by which namespaces
-    get names and lose them. What is true is asked of the kernel, and not read from the events: a
-    lost one costs nothing but time.
+    facts: keys of RTNETLINK_GROUPS. foreign: hear of the network namespaces too that have an id in
+    this one (ip-netns(8), set), without holding anything open in them; and of mounts, by which
+    namespaces get names and lose them. What is true is asked of the kernel, and not read from the
+    events: a lost one costs nothing but time.
     Raises PackageMissing, and OSError.
     """
 
-    def __init__(self, facts: Collection[str], *, foreign: bool = False) -> None:
+    def __init__(self, facts: Collection[Need], *, foreign: bool = False) -> None:
         self._buffer = bytearray(_RECEIVE_BUFFER)
         self._reader = Reader()
         self._calm = self._stormy = None
         self._descriptors = _Descriptors()
         try:
-            calm, stormy = sorted(set(facts) - _STORMY), sorted(_STORMY.intersection(facts))
+            calm, stormy = set(facts) - _STORMY, _STORMY.intersection(facts)
             # At least one socket, since with `foreign` it may be that it hears of mounts alone.
             if calm or not stormy:
                 self._calm = _Groups(calm, foreign=foreign)
@@ -109,7 +101,7 @@ class NetlinkEvents:
 class _Groups:
     """A socket that hears of some kinds of facts. Raises PackageMissing, and OSError."""
 
-    def __init__(self, facts: Sequence[str], *, foreign: bool) -> None:
+    def __init__(self, facts: Collection[Need], *, foreign: bool) -> None:
         try:
             from pyroute2.netlink import rtnl
             from pyroute2.netlink.rtnl.iprsocket import IPRSocket
@@ -119,7 +111,7 @@ class _Groups:
             ) from None
         groups = 0
         for fact in facts:
-            for name in GROUPS[fact]:
+            for name in RTNETLINK_GROUPS[fact]:
                 groups |= getattr(rtnl, name)
         self._socket = IPRSocket(all_ns=foreign)
         try:

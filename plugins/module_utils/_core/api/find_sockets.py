@@ -16,6 +16,7 @@ from ..query import record
 from ..query.find import find as find_in
 from ..query.find import load
 from ..selector.parse import parse_selector
+from ..sockets.needs import Need
 from ..sockets.session import NamespaceSession, for_each_namespace
 from ..sockets.socket import Socket
 from .options import (
@@ -103,7 +104,7 @@ def find(
         checked_choice("group_by", group_by, GROUP_KEYS)
     selector = parse_selector({} if match is None else match, names=host)
     resolved = namespaces_named(host, namespaces)
-    needs = {"owners"} if "process" in wanted or group_by == "processes" else set()
+    needs = {Need.OWNERS} if "process" in wanted or group_by == "processes" else set()
     found: list[Socket] = []
     unlisted: set[str] = set()
 

@@ -35,6 +35,7 @@ from ..policy.model import Policy, Rule
 from ..policy.parse import AnyNames, parse_policy
 from ..policy.reconcile import PassOptions, ReconcileResult, reconcile, reconcile_once
 from ..query.record import record, sort_key
+from ..sockets.needs import Need
 from . import results
 from .options import DEFAULT_LIMIT, checked_limit, unlisted_warnings
 
@@ -74,7 +75,7 @@ class PolicyCheck:
             "digest": None if policy is None else policy.digest,
             "mode": None if policy is None else policy.mode,
             "namespaces": [] if policy is None else list(policy.namespaces),
-            "needs": [] if policy is None else sorted(policy.needs),
+            "needs": [] if policy is None else sorted(need.value for need in policy.needs),
             "reads_owners": policy is not None and _reads_owners(policy),
             "longest_hold_s": None if policy is None else policy.longest_hold_ms / 1000,
         }
@@ -365,7 +366,7 @@ def _reads_owners(policy: Policy) -> bool:
     guard = policy.guard
     if guard.control_connection or guard.ssh_sessions or guard.kernel:
         return True
-    return "owners" in guard.needs.union(*(rule.match.needs for rule in policy.rules))
+    return Need.OWNERS in guard.needs.union(*(rule.match.needs for rule in policy.rules))
 
 
 def _results(result: ReconcileResult) -> list[Result]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import InputError, PathStep
 from ..selector.parse import Selector, parse_selector
+from ..sockets.needs import Need
 from ..sockets.snapshot import Snapshot
 from ..values import Names
 from .evaluator import Watch
@@ -45,7 +46,7 @@ class Guard:
         return bits
 
     @property
-    def needs(self) -> frozenset[str]:
+    def needs(self) -> frozenset[Need]:
         """What must be found out of sockets, as query.find.load takes it, so that the selectors can
         be judged. The guard's own rules look for themselves."""
         return frozenset().union(*(selector.needs for _source, selector in self.selectors))

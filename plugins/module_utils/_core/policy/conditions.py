@@ -24,6 +24,7 @@ from ..netlink.constants import V4_MAPPED_PREFIX
 from ..netlink.links import Address, Link
 from ..selector.predicates.address import parse_device
 from ..selector.prefixes import Prefix
+from ..sockets.needs import Need
 from ..values import Path
 
 DEFAULT_ROUTES = (Prefix(bytes(4), 0), Prefix(bytes(16), 0))
@@ -101,10 +102,10 @@ class Fact(NamedTuple):
 
 
 _NEEDS = {
-    PRESENT: frozenset({"links"}),
-    UP: frozenset({"links"}),
-    ADDRESS: frozenset({"addresses"}),
-    ROUTE: frozenset({"links", "routes"}),
+    PRESENT: frozenset({Need.LINKS}),
+    UP: frozenset({Need.LINKS}),
+    ADDRESS: frozenset({Need.ADDRESSES}),
+    ROUTE: frozenset({Need.LINKS, Need.ROUTES}),
 }
 
 FactValue = Callable[[Fact], Optional[bool]]
@@ -124,8 +125,8 @@ class Condition:
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
     @property
-    def needs(self) -> frozenset[str]:
-        """RouteState data that the condition depends on, out of links, addresses and routes."""
+    def needs(self) -> frozenset[Need]:
+        """Facts that the condition depends on, out of LINKS, ADDRESSES and ROUTES."""
         return frozenset().union(*(_NEEDS[fact.kind] for fact in self.facts()))
 
     def value(self, fact_value: FactValue) -> bool | None:

@@ -22,6 +22,7 @@ from ..selector.parse import Selector
 from ..selector.predicates.verdict import StrandedIs, StuckIs, SupersededAfter
 from ..selector.prefixes import Prefix
 from ..selector.tree import All, Node, Predicate, predicates
+from ..sockets.needs import Need
 from ..sockets.session import NamespaceSession
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
@@ -204,7 +205,7 @@ def _network(snapshot: Snapshot, policy: Policy) -> NetworkState:
     needs_links = policy.needs or any(rule.interfaces for rule in policy.rules)
     return NetworkState(
         snapshot.links if needs_links else (),
-        snapshot.addresses if "addresses" in policy.needs else (),
+        snapshot.addresses if Need.ADDRESSES in policy.needs else (),
         found,
     )
 
@@ -252,7 +253,7 @@ def _with_guard(
     if one_owner and snapshot.owners is None:
         name_holders(snapshot, {each.message.inode for each in sockets} - {0})
     else:
-        load(session, snapshot, ("owners",), sockets)
+        load(session, snapshot, (Need.OWNERS,), sockets)
     targets = dict(zip(by_key, evaluate_guard(session, options, snapshot, sockets)))
     guarded = [
         each._replace(guard_checked=True, protected_by=targets[key].protected_by)

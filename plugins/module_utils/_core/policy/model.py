@@ -16,6 +16,7 @@ from ..guard.options import Guard
 from ..selector.parse import Selector
 from ..selector.predicates.verdict import StrandedBy
 from ..selector.tree import Predicate
+from ..sockets.needs import Need
 from .conditions import Condition
 
 VERSION = 1
@@ -82,7 +83,7 @@ class Policy:
     limits: Limits
     guard: Guard
     rules: tuple[Rule, ...]
-    needs: frozenset[str]
+    needs: frozenset[Need]
     digest: str
     warnings: tuple[PolicyWarning, ...] = ()
     version: int = VERSION

@@ -21,6 +21,7 @@ from ..errors import InputError, PathStep, PolicyErrors
 from ..guard.options import Guard, parse_guard
 from ..host.namespaces import checked_name
 from ..selector.parse import Selector, parse_selector
+from ..sockets.needs import RTNETLINK_GROUPS, Need
 from ..values import Names, Path
 from . import lint, model
 from .conditions import Condition, parse_condition
@@ -347,9 +348,7 @@ def _condition(value: object, path: Path) -> Condition | None:
     return parse_condition(value, path)
 
 
-def _needs(rule: Rule) -> frozenset[str]:
-    """Network data that a rule depends on."""
-    found = rule.match.needs & {"addresses", "links"}
-    if "routes" in rule.match.needs:
-        found |= {"addresses", "links", "routes", "rules"}
+def _needs(rule: Rule) -> frozenset[Need]:
+    """Facts that a rule depends on and whose changes rtnetlink reports."""
+    found = rule.match.needs & RTNETLINK_GROUPS.keys()
     return found if rule.condition is None else found | rule.condition.needs

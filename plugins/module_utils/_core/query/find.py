@@ -12,6 +12,7 @@ from typing import TypeVar
 from ..errors import HandlerMissing, NetlinkError
 from ..netlink import constants, inet_diag
 from ..selector.parse import Selector
+from ..sockets.needs import Need
 from ..sockets.session import NamespaceSession
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
@@ -21,7 +22,7 @@ from ..verdicts.superseded import PeerActivity, peer_key
 T = TypeVar("T")
 
 # What a selector may need that a dump does not tell, and load finds out.
-LOADED = frozenset({"owners", "routes", "heard"})
+LOADED = frozenset({Need.OWNERS, Need.ROUTES, Need.PEERS})
 
 
 def find(
@@ -29,7 +30,7 @@ def find(
     selector: Selector,
     *,
     extensions: int = 0,
-    needs: Collection[str] = (),
+    needs: Collection[Need] = (),
     snapshot: Snapshot | None = None,
 ) -> list[Socket]:
     """The sockets of the view's namespace for which the selector is true.
@@ -55,7 +56,7 @@ def find(
 def load(
     session: NamespaceSession,
     snapshot: Snapshot,
-    needs: Collection[str],
+    needs: Collection[Need],
     sockets: Collection[Socket],
 ) -> None:
     """Find out for these sockets what a dump does not tell; kept in the environment.
@@ -67,11 +68,11 @@ def load(
     """
     if not sockets:
         return
-    if "owners" in needs:
+    if Need.OWNERS in needs:
         snapshot.load_owners({sock.inode for sock in sockets} - {0})
-    if "routes" in needs:
+    if Need.ROUTES in needs:
         RouteState.of(snapshot).load(sockets)
-    if "heard" in needs:
+    if Need.PEERS in needs:
         PeerActivity.of(snapshot).load(session.diag, snapshot, map(peer_key, sockets))
 
 

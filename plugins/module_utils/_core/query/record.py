@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..netlink import inet_diag
+from ..sockets.needs import Need
 from ..sockets.slots import Slot
 from ..sockets.socket import Socket
 from ..verdicts import stuck
@@ -167,7 +168,7 @@ def record(sock: Socket, details: Collection[str] = ()) -> dict[str, Any]:
 
 
 # What query.find.load must find out for details of verdicts.
-VERDICT_NEEDS = frozenset({"routes", "heard"})
+VERDICT_NEEDS = frozenset({Need.ROUTES, Need.PEERS})
 
 
 def stranded(sock: Socket) -> list[Verdict] | None:

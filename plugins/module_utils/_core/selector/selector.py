@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Optional
 
 from ..netlink import constants, inet_diag
+from ..sockets.needs import Need
 from . import kernel_filter, tree
 from .kernel_filter import Filter
 from .predicates.socket import Autobound, Constant, ProtocolIs
@@ -25,8 +26,8 @@ class Selector:
     """Which sockets are meant: true, false or unknown (None) for each.
 
     protocols, families: those of which a socket can match at all. named_protocols: those that the
-    user wrote, as against what `not` leaves. needs: out of info, owners, addresses, links, cgroups,
-    mark, congestion, routes, heard. extensions: bits of idiag_ext that a dump must ask for.
+    user wrote, as against what `not` leaves. needs: facts beyond the
+    dump. extensions: bits of idiag_ext that a dump must ask for.
     kernel_decides: a match must have passed the kernel's filter, since Python cannot test all
     of it.
     """
@@ -41,7 +42,9 @@ class Selector:
                 if isinstance(predicate, ProtocolIs) and predicate.path
             )
         )
-        self.needs = frozenset().union(*(predicate.needs for predicate in predicates))
+        self.needs: frozenset[Need] = frozenset().union(
+            *(predicate.needs for predicate in predicates)
+        )
         self.kernel_decides = any(isinstance(predicate, Autobound) for predicate in predicates)
         numbers = {number for predicate in predicates for number in predicate.extensions}
         self.extensions = inet_diag.extension_bits(sorted(numbers))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
 from ..netlink import constants
+from ..sockets.needs import Need
 from ..values import Path
 from . import kernel_filter
 from .kernel_filter import Filter
@@ -52,7 +53,7 @@ class Predicate:
     restricts = True
     exact = False
     meaning: frozenset[str] = ALL_PROTOCOLS
-    needs: frozenset[str] = frozenset()
+    needs: frozenset[Need] = frozenset()
     extensions: tuple[int, ...] = ()
     # What a test costs, so that cheap ones come first: 0 a field, 1 an attribute, 2 a table.
     cost = 0

@@ -12,6 +12,7 @@ import pytest
 from linuxnet_sockets.errors import InputError
 from linuxnet_sockets.messages import describe
 from linuxnet_sockets.selector.parse import Selector, parse_selector
+from linuxnet_sockets.sockets.needs import Need
 from linuxnet_sockets.verdicts.stranded import STRANDED
 from linuxnet_sockets.verdicts.stuck import STUCK
 from tests.support.selector_world import Names
@@ -259,9 +260,14 @@ def test_only_states_in_which_a_verdict_can_hold_are_dumped() -> None:
 
 
 def test_what_must_be_found_out_is_said() -> None:
-    assert parse({"stuck": "close_wait"}).needs == {"info"}
-    assert parse({"stranded": "unroutable"}).needs == {"routes"}
-    assert parse({"local_port": 1, "superseded": _SILENT}).needs == {"info", "heard"}
+    assert parse({"stuck": "close_wait"}).needs == frozenset()
+    assert parse({"stranded": "unroutable"}).needs == {
+        Need.ADDRESSES,
+        Need.LINKS,
+        Need.ROUTES,
+        Need.RULES,
+    }
+    assert parse({"local_port": 1, "superseded": _SILENT}).needs == {Need.PEERS}
     assert parse({"stuck": "close_wait"}).extensions == 1 << (2 - 1)
 
 

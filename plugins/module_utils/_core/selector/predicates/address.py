@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ... import values
 from ...errors import InputError
 from ...netlink import bytecode, constants
+from ...sockets.needs import Need
 from ...values import Names, Path
 from .. import kernel_filter
 from ..kernel_filter import REJECT, Condition, Filter
@@ -77,7 +78,7 @@ class EndpointIn(Predicate):
         self.patterns = tuple(dict.fromkeys(patterns))
         self.as_ss = as_ss
         if any(host.interface is not None for host in self.patterns):
-            self.needs = frozenset({"addresses", "links"})
+            self.needs = frozenset({Need.ADDRESSES, Need.LINKS})
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
         # An AF_INET6 socket may be v4-mapped, so only IPv6 hosts rule a family out.

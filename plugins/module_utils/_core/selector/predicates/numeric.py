@@ -153,7 +153,6 @@ class Compares(Predicate):
         self.bounds = bounds
         self.meaning = quantity.protocols
         if quantity.info:
-            self.needs = frozenset({"info"})
             self.extensions = (inet_diag.INFO,)
         else:
             self.cost = 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ... import values
 from ...netlink import bytecode
+from ...sockets.needs import Need
 from ...values import Path
 from .. import kernel_filter
 from ..kernel_filter import ACCEPT, REJECT, Condition, Filter
@@ -52,7 +53,7 @@ class CgroupIs(Predicate):
     those whose cgroup is gone, since its place in the tree is forgotten.
     """
 
-    needs = frozenset({"cgroups"})
+    needs = frozenset({Need.CGROUPS})
     cost = 2
 
     def __init__(self, path: Path, value: object, cgroup: str, *, below: bool = True) -> None:
@@ -98,7 +99,7 @@ class _Owned(Predicate):
     """By the processes that hold a socket, as far as this caller may see them; unknown where it
     sees none."""
 
-    needs = frozenset({"owners"})
+    needs = frozenset({Need.OWNERS})
     cost = 2
 
     def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ... import values
 from ...netlink import bytecode, constants, inet_diag
+from ...sockets.needs import Need
 from ...values import PORT_MAX, Path
 from .. import kernel_filter
 from ..kernel_filter import ACCEPT, REJECT, Condition, Filter
@@ -205,7 +206,7 @@ class DeviceIs(Predicate):
     """
 
     exact = True
-    needs = frozenset({"links"})
+    needs = frozenset({Need.LINKS})
 
     def __init__(
         self, path: Path, value: object, names: Collection[str], *, numeric: bool = False
@@ -245,7 +246,6 @@ class MarkIs(Predicate):
     """pairs: (value, mask) each. The kernel tells the mark to callers with CAP_NET_ADMIN alone, and
     refuses a filter by it to others, so it is compared here."""
 
-    needs = frozenset({"mark"})
     cost = 1
 
     def __init__(self, path: Path, value: object, pairs: Collection[tuple[int, int]]) -> None:
@@ -268,7 +268,6 @@ class IdleFor(Predicate):
     """No data either way for at least so many milliseconds."""
 
     meaning = frozenset({"tcp"})
-    needs = frozenset({"info"})
     extensions = (inet_diag.INFO,)
     cost = 2
 
@@ -294,7 +293,6 @@ class CongestionIs(Predicate):
     """The congestion control algorithm's name."""
 
     meaning = constants.STREAMS
-    needs = frozenset({"congestion"})
     extensions = (inet_diag.CONG,)
     cost = 1
 

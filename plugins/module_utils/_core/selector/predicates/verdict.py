@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ... import values
 from ...errors import InputError
 from ...netlink import bytecode, constants, inet_diag
+from ...sockets.needs import Need
 from ...values import Names, Path
 from ...verdicts import stuck
 from ...verdicts.route_state import ROUTES
@@ -62,7 +63,6 @@ class StuckIs(Predicate):
     """Any of these verdicts has held for its time."""
 
     meaning = _TCP
-    needs = frozenset({"info"})
     extensions = (inet_diag.INFO,)
     cost = 2
 
@@ -99,7 +99,7 @@ class StrandedIs(Predicate):
     """Any of these verdicts holds; unknown until the look has asked for routes."""
 
     meaning = frozenset(constants.PROTOCOLS) - {"mptcp"}
-    needs = frozenset({"routes"})
+    needs = frozenset({Need.ADDRESSES, Need.LINKS, Need.ROUTES, Need.RULES})
     extensions = (inet_diag.TOS, inet_diag.TCLASS)
     cost = 2
 
@@ -148,7 +148,7 @@ class SupersededAfter(Predicate):
     """Silent for so long while its peer went on elsewhere; unknown until the look has listened."""
 
     meaning = _TCP
-    needs = frozenset({"info", "heard"})
+    needs = frozenset({Need.PEERS})
     extensions = (inet_diag.INFO,)
     cost = 2
 
