@@ -1,10 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: cgroup v2 paths and the ids by which the kernel names them.
+# Private to linuxnet.sockets.
+"""Paths and ids of cgroups (v2).
 
-A cgroup's id is the inode number of its directory (cgroup_id() in include/linux/cgroup.h and
-kernfs), so walking the mount tells every id.
+The id of a cgroup is the inode number of its directory (cgroup_id() in include/linux/cgroup.h, and
+kernfs). A walk over the mount therefore finds all ids.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 
 
 def mount_point(proc: str) -> str | None:
-    """Where the cgroup v2 hierarchy is mounted; None where it is not."""
+    """The mount point of the cgroup v2 hierarchy; None if it is not mounted."""
     try:
         with open(f"{proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
             for line in lines:
@@ -26,10 +27,10 @@ def mount_point(proc: str) -> str | None:
 
 
 class Cgroups:
-    """The ids and paths of one moment. Paths begin with / at the mount.
+    """A snapshot of the ids and paths of all cgroups. Paths start with / at the mount point.
 
-    All come from one walk, so that a cgroup made since is not known, instead of known as one that
-    lies below no other.
+    All ids come from one walk, on first use. A cgroup created later is unknown, so a selector does
+    not mistake it for one outside of its ancestors.
     """
 
     def __init__(self, mount: str | None) -> None:
@@ -37,47 +38,48 @@ class Cgroups:
         self._paths: dict[int, str] | None = None
 
     def path(self, identifier: int) -> str | None:
-        """The path of an id; None where there is no such cgroup any more, or not yet."""
-        return self._known().get(identifier)
+        """The path of a cgroup; None if the snapshot has no cgroup with this id."""
+        return self._all_paths().get(identifier)
 
     def ids(self, path: str) -> frozenset[int] | None:
-        """The ids of the cgroup and everything below it; None where there is no such cgroup.
+        """The ids of a cgroup and all its descendants; None if the snapshot has no such cgroup.
 
-        The path may have the mount point in front, as ss(8) takes it.
+        path: with or without the mount point, as in ss(8).
         """
         if not self._mount:
             return None
         if f"{path}/".startswith(f"{self._mount}/"):
             path = path[len(self._mount) :]
-        wanted = "/" + "/".join(step for step in path.split("/") if step not in ("", "."))
-        if ".." in wanted.split("/"):
+        normal = "/" + "/".join(step for step in path.split("/") if step not in ("", "."))
+        if ".." in normal.split("/"):
             return None
-        below = f"{wanted.rstrip('/')}/"
+        prefix = f"{normal.rstrip('/')}/"
         return (
             frozenset(
                 identifier
-                for identifier, each in self._known().items()
-                if each == wanted or each.startswith(below)
+                for identifier, cgroup in self._all_paths().items()
+                if cgroup == normal or cgroup.startswith(prefix)
             )
             or None
         )
 
-    def _known(self) -> dict[int, str]:
+    def _all_paths(self) -> dict[int, str]:
         if self._paths is None:
             self._paths = dict(_walk(self._mount)) if self._mount else {}
         return self._paths
 
 
 def _walk(mount: str) -> list[tuple[int, str]]:
+    """List (id, path) of all cgroups, without any that are removed during the walk."""
     found: list[tuple[int, str]] = []
-    waiting = ["/"]
-    while waiting:
-        path = waiting.pop()
+    pending = ["/"]
+    while pending:
+        path = pending.pop()
         directory = mount + path
         try:
             found.append((os.stat(directory).st_ino, path))
             with os.scandir(directory) as entries:
-                waiting += [
+                pending += [
                     f"{path.rstrip('/')}/{entry.name}"
                     for entry in entries
                     if entry.is_dir(follow_symlinks=False)

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the seams between the core and the machine that it runs on."""
+# Private to linuxnet.sockets.
+"""Host: the seam between the core and the machine, replaced by tests."""
 
 from __future__ import annotations
 
@@ -29,14 +30,18 @@ def read_boot_id(proc: str) -> str:
 
 @dataclass(frozen=True)
 class Host:
-    """Where the core looks and what it calls. The defaults are this machine; tests replace them.
+    """The paths that the core reads and the functions that it calls on a machine.
 
-    root: what stands before /boot, /lib and /usr/lib.
-    open_netlink(namespace, netlink protocol) opens a socket inside a namespace.
-    environ: the environment of the process that was asked (for SSH_CONNECTION); pid: that process.
-    release: the kernel's, as uname -r prints it.
-    open_destroy_events(namespace) subscribes to the sockets destroyed there (raises OSError).
-    wait_for_destroy_events(listeners, seconds) waits for one of them.
+    The defaults are those of this machine.
+
+    proc: the mount point of procfs. root: the prefix of /boot, /lib and /usr/lib.
+    netns_directories: where named namespaces are mounted. protect_directory: the guard's files.
+    environ, pid: the environment (for SSH_CONNECTION) and the pid of the calling process.
+    release: the kernel's, as `uname -r` prints it.
+    open_netlink(namespace, protocol): open a netlink socket inside a namespace.
+    monotonic, sleep: seconds, as in `time`.
+    open_destroy_events(namespace): subscribe to destroy notifications there; raises OSError.
+    wait_for_destroy_events(listeners, timeout_s): wait for one; returns False after the timeout.
     """
 
     proc: str = "/proc"
@@ -57,22 +62,22 @@ class Host:
     ] = destroy_events.wait
 
     def user_id(self, name: str) -> int | None:
-        """The uid of a user of this machine; None if there is no such user."""
+        """The uid of a user; None if there is no such user."""
         try:
             return pwd.getpwnam(name).pw_uid
         except (KeyError, ValueError):
-            # ValueError: characters that no name can have.
+            # ValueError: a NUL in the name.
             return None
 
     def user_name(self, uid: int) -> str | None:
-        """The name of a uid of this machine; None if it has none."""
+        """The user name of a uid; None if it has none."""
         try:
             return pwd.getpwuid(uid).pw_name
         except KeyError:
             return None
 
     def service_port(self, name: str, protocol: str) -> int | None:
-        """The port of a service in this machine's /etc/services; None if it is not there."""
+        """The port of a service (services(5)); None if there is no such service."""
         try:
             return socket.getservbyname(name, protocol)
         except (OSError, ValueError):

@@ -1,10 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: what the kernel's build configuration says of socket diag.
+# Private to linuxnet.sockets.
+"""The kernel's build configuration: its socket diag options and modules.
 
-It is a second witness, and the only one that tells a module from what was built in; what the
-running kernel answers (support.py) counts before it.
+The configuration is supplementary: replies of the running kernel take precedence
+(query/capabilities). Only the configuration distinguishes a module from built-in code.
 """
 
 from __future__ import annotations
@@ -25,20 +26,22 @@ OPTIONS = (
 )
 
 _LINE = re.compile(r"^(?:(CONFIG_\w+)=([ymn])|# (CONFIG_\w+) is not set)$", re.MULTILINE)
-_MOST_BYTES = 4 * 1024 * 1024
+_MAX_BYTES = 4 * 1024 * 1024
 
 
 class KernelConfig(NamedTuple):
-    """source: the file that was read, None where none is a configuration that can be read.
-    options: y, m or n for each of OPTIONS; None where the source says nothing of it, or there is
-    no source."""
+    """The socket diag options of a kernel.
+
+    source: the file that was read; None: no readable configuration. options: y, m or n for each of
+    OPTIONS; None: not in the source, or no source.
+    """
 
     source: str | None
     options: dict[str, str | None]
 
 
 def sources(proc: str, root: str, release: str) -> tuple[str, ...]:
-    """Where a kernel's configuration may lie, the surest first."""
+    """The possible paths of a kernel's configuration, the most reliable first."""
     return (
         f"{proc}/config.gz",
         f"{root}/boot/config-{release}",
@@ -48,7 +51,7 @@ def sources(proc: str, root: str, release: str) -> tuple[str, ...]:
 
 
 def read_config(proc: str, root: str, release: str) -> KernelConfig:
-    """The configuration out of the first source that can be read."""
+    """Read the configuration from the first readable source."""
     for source in sources(proc, root, release):
         text = _read(source)
         if text is not None and _LINE.search(text):
@@ -57,7 +60,7 @@ def read_config(proc: str, root: str, release: str) -> KernelConfig:
 
 
 def parse(text: str) -> dict[str, str | None]:
-    """y, m or n for each of OPTIONS; None for one that the text does not name."""
+    """Parse y, m or n for each of OPTIONS; None for an option that the text lacks."""
     found: dict[str, str | None] = dict.fromkeys(OPTIONS)
     for name, value, unset in _LINE.findall(text):
         if name in found:
@@ -71,17 +74,17 @@ def _read(source: str) -> str | None:
     opener = gzip.open if source.endswith(".gz") else open
     try:
         with opener(source, "rb") as stream:
-            return stream.read(_MOST_BYTES).decode("utf-8", "replace")
+            return stream.read(_MAX_BYTES).decode("utf-8", "replace")
     except (OSError, EOFError, zlib.error):
         return None
 
 
 def module_available(root: str, release: str, module: str) -> bool | None:
-    """Whether this kernel's modules hold it, loadable or built in; None where no list can be read.
+    """True if this kernel has the module, loadable or built in; None if no list is readable.
 
     The lists are modules.dep and modules.builtin (depmod(8)).
     """
-    wanted = re.compile(rf"^[^\s:]*/{re.escape(module)}\.ko(?:\.\w+)?(?::|$)", re.MULTILINE)
+    pattern = re.compile(rf"^[^\s:]*/{re.escape(module)}\.ko(?:\.\w+)?(?::|$)", re.MULTILINE)
     readable = False
     for name in ("modules.dep", "modules.builtin"):
         for prefix in ("/lib/modules", "/usr/lib/modules"):
@@ -91,6 +94,6 @@ def module_available(root: str, release: str, module: str) -> bool | None:
             except (OSError, UnicodeDecodeError):
                 continue
             readable = True
-            if wanted.search(text):
+            if pattern.search(text):
                 return True
     return False if readable else None

@@ -1,11 +1,15 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: network namespaces: which there are, and netlink sockets in them.
+# Private to linuxnet.sockets.
+"""Network namespaces: find them by name, and open netlink sockets inside them.
 
-A namespace is a file of the kernel's nsfs: /proc/PID/ns/net, or a bind mount of one. Device and
-inode of that file are its identity (namespaces(7)). Entering is setns(2), which moves one thread
-only: it is done in a thread that ends at once, so the caller never leaves its own namespace.
+    (namespace,) = resolve(["pid:4711"])
+    with open_netlink(namespace, NETLINK_SOCK_DIAG) as sock: ...
+
+A namespace is a file of nsfs: /proc/PID/ns/net, or a bind mount of it. The device and inode of that
+file are its identity (namespaces(7)). setns(2) moves one thread only. A short-lived thread enters
+the namespace, so the caller never leaves its own.
 """
 
 from __future__ import annotations
@@ -24,15 +28,15 @@ from typing import NamedTuple, TypeVar
 from ..errors import InputError, NamespaceDenied, NamespaceNotFound, NetlinkError, PathStep
 from ..netlink import connection
 
-# Where iproute2 mounts the namespaces that it names (NETNS_RUN_DIR).
+# Where iproute2 mounts named namespaces (NETNS_RUN_DIR).
 DIRECTORIES = ("/run/netns", "/var/run/netns")
 
 CURRENT = "current"
 ALL = "all"
 _PID = "pid:"
 _OWN = "thread-self/ns/net"
-# More than any process number has (PID_MAX_LIMIT, include/linux/threads.h: 2^22).
-_DIGITS = 10
+# More than any pid has (PID_MAX_LIMIT, include/linux/threads.h: 2^22).
+_MAX_PID_DIGITS = 10
 _ALLOWED = "current, all, pid:N, or the name of a network namespace"
 
 _CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
@@ -66,13 +70,15 @@ def resolve(
     directories: Sequence[str] = DIRECTORIES,
     path: Sequence[PathStep] = ("namespaces",),
 ) -> list[Namespace]:
-    """The namespaces that these names mean, each once, under the first name that leads to it.
+    """Resolve names into namespaces, each once, under the first name that matches.
 
-    "current": the caller's. NAME: a mount in one of the directories, or an absolute path.
-    "pid:N": that of a process. "all": every namespace on the host that a process is in or that is
-    mounted anywhere: the current one first, then the named by name, the others as pid:N with the
-    lowest pid that is in them, and by the path of their mount where no process is.
-    path: where the names came from, for the errors.
+    - "current": the caller's namespace
+    - NAME: a mount in one of the directories, or an absolute path
+    - "pid:N": the namespace of a process
+    - "all": every namespace of the host that has a process or a mount: the current one, then named
+      ones by name, then pid:N with the lowest pid in it, then mounts without a process by path
+
+    path: the path of the names in the input, for errors.
     Raises InputError, NamespaceNotFound and NamespaceDenied.
     """
     if not names:
@@ -85,12 +91,14 @@ def resolve(
 
 
 def checked_name(name: object, path: Sequence[PathStep]) -> str:
-    """What can be the name of a namespace, whether there is one or not. Raises InputError."""
+    """Validate the form of a namespace's name; it need not exist. Raises InputError."""
     if not isinstance(name, str) or not name.strip():
         raise InputError(path, name, "not the name of a namespace", _ALLOWED)
     if name.startswith(_PID):
         number = name[len(_PID) :]
-        if not (number.isascii() and number.isdigit() and 0 < len(number.lstrip("0")) <= _DIGITS):
+        if not (
+            number.isascii() and number.isdigit() and 0 < len(number.lstrip("0")) <= _MAX_PID_DIGITS
+        ):
             raise InputError(path, name, "not a process number", "pid:N with N from 1")
     return name
 
@@ -149,7 +157,7 @@ def _named(name: str, proc: str, directories: Sequence[str]) -> Namespace:
 
 
 def _network_namespace(file: str, device: int) -> Identity | None:
-    """The identity of a mounted network namespace; None for any other file. Raises OSError."""
+    """The identity of a mounted network namespace; None: another file. Raises OSError."""
     status = os.stat(file)
     if status.st_dev != device:
         return None
@@ -181,11 +189,11 @@ def _all(proc: str, directories: Sequence[str]) -> list[Namespace]:
 
 
 def _of_processes(proc: str) -> tuple[dict[Identity, int], list[int]]:
-    """The network namespaces that processes are in, each with the lowest pid; and one pid for each
-    mount namespace.
+    """Find the network namespaces of processes, each with the lowest pid in it.
 
-    Some processes hide their namespaces even from root. That is no loss where they are in one that
-    is known anyway; else NamespaceDenied is raised, since the answer would not be whole.
+    Also returns one pid per mount namespace. Some processes hide their namespaces even from root.
+    If the network namespace of such a process is not among the found ones, the result would be
+    incomplete: raises NamespaceDenied.
     """
     processes: dict[Identity, int] = {}
     mount_tables: dict[Identity, int] = {}
@@ -196,7 +204,7 @@ def _of_processes(proc: str) -> tuple[dict[Identity, int], list[int]]:
             net = os.stat(f"{base}/net")
             mounts = os.stat(f"{base}/mnt")
         except OSError as error:
-            # Else the process has ended, or is a zombie that has no namespaces any more.
+            # With one of _GONE the process has ended, or is a zombie without namespaces.
             if error.errno not in _GONE:
                 hidden[pid] = error.errno or errno.EIO
             continue
@@ -212,10 +220,11 @@ def _of_processes(proc: str) -> tuple[dict[Identity, int], list[int]]:
 
 
 def _fingerprint(proc: str, process: str) -> bytes | None:
-    """What tells the network namespace of a process from others, open to everybody.
+    """An identifier of a process's network namespace that needs no privilege.
 
-    None: the process is gone. Empty: it cannot be told. It is the inode of the kernel's own
-    rtnetlink socket: the last column for protocol 0 and port 0 (netlink_native_seq_show).
+    It is the inode of the kernel's own rtnetlink socket: the last column of /proc/PID/net/netlink
+    for protocol 0 and port 0 (netlink_native_seq_show). None: the process has ended. Empty:
+    unknown.
     """
     try:
         with open(f"{proc}/{process}/net/netlink", "rb") as table:
@@ -251,9 +260,9 @@ def _in_directories(directories: Sequence[str], device: int) -> Iterator[Namespa
 
 
 def _mounted(proc: str, pids: Sequence[int], device: int) -> Iterator[Namespace]:
-    """The network namespaces in the mount tables of these processes (proc_pid_mountinfo(5)).
+    """Yield the network namespaces in the mount tables of these processes (proc_pid_mountinfo(5)).
 
-    A mount that is not in the caller's own mount namespace is reached through /proc/PID/root.
+    A mount of another mount namespace is accessible through /proc/PID/root.
     """
     own = _mount_namespace(proc, "self")
     for pid in pids:
@@ -273,9 +282,9 @@ def _mounted(proc: str, pids: Sequence[int], device: int) -> Iterator[Namespace]
             try:
                 status = os.stat(root + mount)
             except OSError:
-                # Hidden below another mount, or gone: no path leads there.
+                # Hidden below another mount, or unmounted: not accessible.
                 continue
-            # Another file system may be mounted over it.
+            # Another file system may be mounted on top.
             if status.st_dev == device and b"net:[%d]" % status.st_ino == fields[3]:
                 identity = status.st_dev, status.st_ino
                 yield Namespace(root + mount, root + mount, identity, explicit=False)
@@ -294,20 +303,20 @@ def _unescape(match: re.Match[bytes]) -> bytes:
 
 
 def open_netlink(namespace: Namespace, protocol: int) -> socket.socket:
-    """A netlink socket of this protocol inside the namespace; the caller closes it.
+    """Open a netlink socket of this protocol inside a namespace.
 
-    While it is open it keeps the namespace alive. Where the file leads to another namespace than
-    it did when it was resolved (a pid that was used again), the namespace is not found; one that
-    `all` found is looked for once more, since other processes may still be in it.
+    While it is open, it keeps the namespace alive. If the namespace's file has another identity
+    than when it was resolved (a reused pid), the namespace is not found. One that `all` found is
+    first searched once more, since other processes may still be in it.
     Raises NamespaceNotFound, NamespaceDenied and NetlinkError.
     """
     return inside(namespace, lambda: _open_here(protocol))
 
 
 def inside(namespace: Namespace, work: Callable[[], T]) -> T:
-    """What work() returns when it is called in a thread that is in the namespace.
+    """Call work() in a thread inside the namespace, and return its result.
 
-    What it raises is raised here; beside that NamespaceNotFound and NamespaceDenied.
+    Raises NamespaceNotFound, NamespaceDenied, and anything that work() raises.
     """
     path = namespace.path
     if path is None or namespace.identity == _current("/proc").identity:
@@ -340,7 +349,7 @@ def _enter_and_work(namespace: Namespace, path: str, work: Callable[[], T]) -> T
         try:
             _enter(namespace.name, path, namespace.identity)
             done.append(work())
-        except BaseException as error:  # noqa: BLE001 - it is raised again in the calling thread
+        except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
             failed.append(error)
 
     thread = threading.Thread(target=in_thread, name="enter-namespace", daemon=True)

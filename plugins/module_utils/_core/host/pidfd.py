@@ -1,14 +1,18 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: other processes' descriptors: found, borrowed, disconnected.
+# Private to linuxnet.sockets.
+"""Descriptors of other processes: find, borrow and disconnect them.
 
-pidfd_open(2) and pidfd_getfd(2), Linux 5.3 and 5.6. Borrowing takes the right to trace the process
-(PTRACE_MODE_ATTACH_REALCREDS). What connect(2) does with AF_UNSPEC is in __inet_stream_connect and
-inet_dgram_connect (net/ipv4/af_inet.c): it calls the protocol's disconnect.
+    with borrow_fd(Descriptor(pid=4711, number=9)) as borrowed:
+        borrowed.disconnect()
 
-System calls are made on the bare number: a socket.socket made of a borrowed descriptor would make
-it non-blocking, for the owner too, wherever a default time-out is set.
+pidfd_open(2) needs Linux 5.3, pidfd_getfd(2) Linux 5.6. Borrowing requires the permission to trace
+the process (PTRACE_MODE_ATTACH_REALCREDS). connect(2) with AF_UNSPEC calls the protocol's
+disconnect: __inet_stream_connect and inet_dgram_connect (net/ipv4/af_inet.c).
+
+System calls use the descriptor number. A socket.socket of a borrowed descriptor would make the
+socket non-blocking if a default timeout is set, for its owner too.
 """
 
 from __future__ import annotations
@@ -25,8 +29,8 @@ from typing import NamedTuple
 
 from .processes import FdDirectory, link_of, process_numbers
 
-# The same numbers on most architectures (include/uapi/asm-generic/unistd.h); on others, such as
-# MIPS, they are no system calls at all, and pidfd_getfd is taken as missing.
+# The same numbers on most architectures (include/uapi/asm-generic/unistd.h). On others, such as
+# MIPS, they are not system calls, so pidfd_getfd counts as missing.
 _PIDFD_OPEN = 434
 _PIDFD_GETFD = 438
 _SO_PEERNAME = 28  # include/uapi/asm-generic/socket.h
@@ -39,50 +43,52 @@ _IPV4_SIZE, _IPV6_SIZE = 16, 28
 
 
 class End(NamedTuple):
-    """One end of a connection; address: 16 bytes, an IPv4 one in the first four, as in Sock."""
+    """An end of a connection. address: 16 bytes, IPv4 in the first four, as in DiagMessage."""
 
     address: bytes
     port: int
 
 
 class Descriptor(NamedTuple):
-    """A descriptor number of a process, as it was when it was looked for."""
+    """A descriptor of a process. It may have been closed or reused since it was found."""
 
     pid: int
     number: int
 
 
 class Holders(NamedTuple):
-    """descriptors: by inode, those that referred to the socket. readable: False where the
-    descriptors of at least one process could not be read."""
+    """The descriptors of sockets, by inode.
+
+    readable: False if the descriptors of at least one process were unreadable.
+    """
 
     descriptors: dict[int, list[Descriptor]]
     readable: bool
 
 
 def find_descriptors(proc: str, inodes: Collection[int]) -> Holders:
-    """The descriptors of all visible processes that refer to these sockets."""
-    wanted = {link_of(inode): inode for inode in inodes if inode}
+    """Find the descriptors of these sockets in all visible processes."""
+    targets = {link_of(inode): inode for inode in inodes if inode}
     found: dict[int, list[Descriptor]] = {}
     readable = True
-    if not wanted:
+    if not targets:
         return Holders(found, readable)
     for pid in process_numbers(proc):
         try:
-            with FdDirectory(proc, pid) as opened:
-                links = opened.numbered()
+            with FdDirectory(proc, pid) as directory:
+                links = directory.numbered()
         except PermissionError:
             readable = False
             continue
         for number, link in links:
-            inode = wanted.get(link)
+            inode = targets.get(link)
             if inode is not None:
                 found.setdefault(inode, []).append(Descriptor(pid, number))
     return Holders(found, readable)
 
 
 def available() -> bool:
-    """Whether this kernel has pidfd_getfd at all."""
+    """True if this kernel has pidfd_getfd."""
     try:
         _call(_PIDFD_GETFD, -1, -1, 0)
     except OSError as error:
@@ -91,9 +97,9 @@ def available() -> bool:
 
 
 class BorrowedFd:
-    """A descriptor of one's own for another process's socket; a context manager that closes it.
+    """A duplicate of another process's descriptor; a context manager that closes it.
 
-    What can be asked of it raises OSError where it is no socket of that kind.
+    Its methods raise OSError if the descriptor is not a socket of the right type.
     """
 
     def __init__(self, number: int) -> None:
@@ -106,26 +112,25 @@ class BorrowedFd:
         os.close(self._number)
 
     def cookie(self) -> int:
-        """The socket's cookie, by which socket diag names it too."""
+        """The socket's cookie (SO_COOKIE), the same as in socket diag."""
         (cookie,) = _COOKIE.unpack(self._option(socket.SOL_SOCKET, _SO_COOKIE, _COOKIE.size))
         return int(cookie)
 
     def tcp_state(self) -> int:
-        """The state of a TCP socket, as the kernel numbers it."""
+        """The state of a TCP socket, a number of constants.STATES."""
         return self._option(socket.IPPROTO_TCP, _TCP_INFO, 1)[0]
 
     def local(self) -> End:
-        """The socket's own end."""
+        """The local end of the socket."""
         buffer = ctypes.create_string_buffer(_IPV6_SIZE)
         size = ctypes.c_uint(len(buffer))
         _checked(_libc().getsockname(self._number, buffer, ctypes.byref(size)))
         return _end(buffer.raw[: size.value])
 
     def remote(self, family: int) -> End | None:
-        """What the socket is connected to, or on the way to; None where there is nothing.
+        """The remote end of a connected or connecting socket; None: none.
 
-        SO_PEERNAME says it of a connection that is not answered yet too, and getpeername(2) does
-        not (inet_getname).
+        Unlike getpeername(2), SO_PEERNAME also works in SYN_SENT (inet_getname).
         """
         size = _IPV4_SIZE if family == socket.AF_INET else _IPV6_SIZE
         try:
@@ -136,9 +141,9 @@ class BorrowedFd:
             raise
 
     def disconnect(self) -> int:
-        """connect() to no address: a TCP peer gets a RST, and whoever waits on it an error.
+        """Disconnect with connect(2) to AF_UNSPEC: a TCP peer receives a RST, readers an error.
 
-        The errno, 0 for success; EBUSY while a thread waits on the socket, on some kernels.
+        Returns the errno; 0: success; EBUSY on some kernels while a thread waits on the socket.
         """
         if _libc().connect(self._number, _UNSPECIFIED, len(_UNSPECIFIED)) == 0:
             return 0
@@ -152,10 +157,10 @@ class BorrowedFd:
 
 
 def borrow_fd(descriptor: Descriptor) -> BorrowedFd:
-    """What the other process's descriptor refers to at this moment.
+    """Duplicate another process's descriptor.
 
-    Raises OSError: ESRCH or EBADF where the process or the descriptor is gone, EPERM where the
-    process may not be traced, ENOSYS before Linux 5.6.
+    Raises OSError: ESRCH or EBADF if the process has ended or the descriptor is closed, EPERM
+    without permission to trace the process, ENOSYS before Linux 5.6.
     """
     process = _call(_PIDFD_OPEN, descriptor.pid, 0)
     try:
@@ -177,13 +182,13 @@ def _libc() -> ctypes.CDLL:
 
 
 def _call(number: int, *arguments: int) -> int:
-    """A system call by its number. Raises OSError."""
-    longs = [ctypes.c_long(each) for each in (number, *arguments)]
+    """Make a system call by its number. Raises OSError."""
+    longs = [ctypes.c_long(value) for value in (number, *arguments)]
     return _checked(_libc().syscall(*longs))
 
 
-def _checked(answer: int) -> int:
-    if answer < 0:
+def _checked(result: int) -> int:
+    if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    return answer
+    return result

@@ -1,11 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: which processes hold a socket.
+# Private to linuxnet.sockets.
+"""Processes that hold a socket.
 
-A descriptor of a socket is a link ``socket:[INODE]`` in /proc/PID/fd (proc_pid_fd(5)). Reading
-those of another process takes the right to trace it (PTRACE_MODE_READ_FSCREDS): root with
-CAP_SYS_PTRACE has it for all.
+A descriptor of a socket is a link ``socket:[INODE]`` in /proc/PID/fd (proc_pid_fd(5)). Reading the
+links of another process requires PTRACE_MODE_READ_FSCREDS; root with CAP_SYS_PTRACE has it for all.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-# Units that processes are in (systemd.unit(5)); slices only group them.
+# Units that contain processes (systemd.unit(5)). Slices only group units.
 _UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap")
 
 
 class Process(NamedTuple):
-    """A process that holds a socket. unit: its systemd unit, None where it is in none."""
+    """A process that holds a socket. unit: its systemd unit; None: none."""
 
     pid: int
     comm: str
@@ -29,10 +29,10 @@ class Process(NamedTuple):
 
 
 class SocketOwners:
-    """Who holds the sockets that were asked for.
+    """The processes that hold sockets, by inode.
 
-    readable is False where the descriptors of at least one process could not be read: then a
-    socket without a holder may have one that is not seen.
+    readable: False if the descriptors of at least one process were unreadable. A socket without a
+    known holder may then have an unknown one.
     """
 
     __slots__ = ("_holders", "readable")
@@ -47,10 +47,10 @@ class SocketOwners:
 
 
 def find_owners(proc: str, inodes: Collection[int] | None) -> SocketOwners:
-    """The processes that hold the sockets with these inodes (None: all sockets).
+    """Find the processes that hold the sockets with these inodes (None: all sockets).
 
-    Every process is asked, since a socket may be held by several. Command and unit are read only
-    for those that hold one.
+    All processes are read, since several may hold the same socket. Command and unit are read only
+    for processes that hold one.
     """
     if inodes is not None:
         inodes = {inode for inode in inodes if inode}
@@ -66,7 +66,7 @@ def find_owners(proc: str, inodes: Collection[int] | None) -> SocketOwners:
             continue
         for link in set(filter(_is_socket, links)) if names is None else names.intersection(links):
             pids.setdefault(link, []).append(pid)
-    # Most sockets have the same holders as many others: one tuple serves them all.
+    # Many sockets have the same holders, so they share one tuple.
     described: dict[tuple[int, ...], tuple[Process, ...]] = {}
     holders: dict[int, tuple[Process, ...]] = {}
     for link, numbers in pids.items():
@@ -81,17 +81,17 @@ def find_owners(proc: str, inodes: Collection[int] | None) -> SocketOwners:
 
 
 def process_numbers(proc: str) -> list[int]:
-    """The processes there are, in ascending order."""
+    """The pids of all visible processes, in ascending order."""
     return sorted(int(name) for name in os.listdir(proc) if name.isdigit())
 
 
 def link_of(inode: int) -> str:
-    """What a descriptor of this socket links to (sockfs_dname)."""
+    """The link target of a descriptor of this socket (sockfs_dname)."""
     return f"socket:[{inode}]"
 
 
 def inode_of(link: str) -> int:
-    """The inode of the socket that a link names."""
+    """The inode of the socket in a link target."""
     return int(link[len("socket:[") : -1])
 
 
@@ -100,7 +100,7 @@ def _is_socket(link: str) -> bool:
 
 
 def descriptor_links(proc: str, pid: int) -> list[str] | None:
-    """What the descriptors of a process link to: empty if it has ended, None if unreadable."""
+    """The link targets of a process's descriptors: empty if it has ended; None if unreadable."""
     try:
         with FdDirectory(proc, pid) as descriptors:
             return descriptors.all()
@@ -109,10 +109,10 @@ def descriptor_links(proc: str, pid: int) -> list[str] | None:
 
 
 class FdDirectory:
-    """The open /proc/PID/fd of a process. Raises PermissionError where it may not be read.
+    """The open directory /proc/PID/fd of a process. Raises PermissionError if it is unreadable.
 
-    count: how many descriptors there are, 0 where the kernel does not say: the directory's size,
-    since Linux 6.2 (proc_pid_fd(5)).
+    count: the number of descriptors, which is the directory's size since Linux 6.2
+    (proc_pid_fd(5)); 0 on older kernels.
     """
 
     __slots__ = ("_directory", "_read", "count")
@@ -134,21 +134,21 @@ class FdDirectory:
             os.close(self._directory)
 
     def some(self, numbers: Iterable[int]) -> list[str] | None:
-        """What these descriptors link to; None where one of them is not there."""
+        """The link targets of these descriptors; None if one of them does not exist."""
         try:
             return list(map(self._read, map(str, numbers)))
         except (FileNotFoundError, ProcessLookupError):
             return None
 
     def all(self) -> list[str]:
-        """What all descriptors link to; none where the process has ended."""
+        """The link targets of all descriptors; empty if the process has ended."""
         return [link for _number, link in self.numbered()]
 
     def numbered(self) -> Iterable[tuple[int, str]]:
-        """Each descriptor's number and what it links to; none where the process has ended.
+        """The (number, link target) of all descriptors; empty if the process has ended.
 
-        Most often they have the numbers 0 to count - 1: trying those saves listing them, a quarter
-        of the time.
+        Mostly their numbers are 0 to count - 1. Reading those without listing the directory saves a
+        quarter of the time.
         """
         if self._directory is None:
             return []
@@ -158,14 +158,14 @@ class FdDirectory:
         found: list[tuple[int, str]] = []
         with suppress(FileNotFoundError, ProcessLookupError):
             for name in os.listdir(self._directory):
-                # It may be closed meanwhile.
+                # The process may have closed it.
                 with suppress(FileNotFoundError):
                     found.append((int(name), self._read(name)))
         return found
 
 
 def describe(proc: str, pid: int) -> Process | None:
-    """The command and unit of a process; None where it has ended."""
+    """Read the command and unit of a process; None if it has ended."""
     comm = _read(f"{proc}/{pid}/comm")
     if not comm:
         return None
@@ -183,9 +183,9 @@ def _read(file: str) -> str:
 def unit_of(cgroups: str) -> str | None:
     """The innermost systemd unit in the text of /proc/PID/cgroup (cgroups(7)); None: none.
 
-    The line of the unified hierarchy (``0::``) counts before the one of systemd's own hierarchy
-    in cgroup v1. Slices are not taken: they group units. A process of ``foo.service`` that a
-    user's manager started is in foo.service, not in user@1000.service.
+    The unified hierarchy (``0::``) takes precedence over systemd's own in cgroup v1. Slices do not
+    count, since they only group units. A ``foo.service`` of a user's manager is foo.service, not
+    user@1000.service.
     """
     paths: dict[str, str] = {}
     for line in cgroups.splitlines():

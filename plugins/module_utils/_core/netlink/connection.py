@@ -121,7 +121,7 @@ class Connection:
     """A netlink socket that performs one operation at a time.
 
     A result is complete, or an error is raised: lost, truncated and interrupted replies never give
-    a partial result. timeout: seconds for each reply to an operation.
+    a partial result. timeout: seconds for a dump or a batch of requests.
     """
 
     def __init__(self, sock: NetlinkSocket, *, timeout: float = 10.0) -> None:
