@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ...module_utils._core.api.stuck import RANK
 from .sentences import count_text, plural
-from .verdicts import FAMILIES, RANK, describe
+from .verdicts import FAMILIES, describe
 
 # Lengths in units of the SVG's viewBox.
 BAR_LENGTH = 1000

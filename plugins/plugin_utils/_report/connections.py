@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ...module_utils._core.api.stuck import NO_VERDICT
 from .._formatting import size_text
 from .charts import colour_class
 from .finding import Finding, unsent_bytes
@@ -21,7 +22,7 @@ from .sentences import (
     owner_text,
     plural,
 )
-from .verdicts import NO_VERDICT, describe
+from .verdicts import describe
 
 # A phone's browser still scrolls this many rows well. The page stays below 3 MB.
 MAX_ROWS = 1000

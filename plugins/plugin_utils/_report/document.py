@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ...module_utils._core.api.stuck import count_by_leading, is_certain, rank
 from . import sentences
 from .finding import (
     Finding,
@@ -21,7 +21,6 @@ from .finding import (
     sanitize,
     unsent_bytes,
 )
-from .verdicts import RANK, is_certain
 
 VERSION = 1
 # Limits between the bars of the age histogram, in milliseconds.
@@ -94,12 +93,7 @@ def build_host_report(data: Any) -> dict[str, Any]:
 
 def count_verdicts(findings: Iterable[Finding]) -> dict[str, int]:
     """Return the number of connections by leading verdict, in order of precedence."""
-    counts = Counter(finding["leading"] for finding in findings)
-    return {name: counts[name] for name in sorted(counts, key=_rank)}
-
-
-def _rank(name: str) -> tuple[int, str]:
-    return RANK.get(name, len(RANK)), name
+    return count_by_leading([finding["leading"] for finding in findings])
 
 
 def _host(name: str, result: Any, facts_result: Any) -> tuple[dict[str, Any], list[Finding]]:
@@ -240,7 +234,7 @@ def _severity(finding: Finding) -> tuple[Any, ...]:
         not is_certain(finding["leading"]),
         0 if for_ms is None else -for_ms,
         _natural(finding["host"]),
-        _rank(finding["leading"]),
+        rank(finding["leading"]),
         str(finding["remote"]),
         finding["remote_port"] or 0,
         str(finding["local"]),

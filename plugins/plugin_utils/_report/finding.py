@@ -14,7 +14,12 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .verdicts import NO_VERDICT, RANK, is_certain
+from ...module_utils._core.api.stuck import (
+    by_precedence,
+    leading_verdict,
+    proven_ms,
+    superseded_verdict,
+)
 
 Finding = dict[str, Any]
 
@@ -96,8 +101,8 @@ def make_finding(host: str, record: Mapping[str, Any]) -> Finding:
     verdicts = _verdicts(record)
     finding: Finding = {
         "host": host,
-        "leading": verdicts[0]["verdict"] if verdicts else NO_VERDICT,
-        "for_ms": _for_ms(verdicts),
+        "leading": leading_verdict(verdicts),
+        "for_ms": proven_ms(verdicts),
         "verdicts": verdicts,
     }
     for key in _TEXT_KEYS:
@@ -142,21 +147,8 @@ def _verdicts(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             verdicts += [_verdict(entry) for entry in entries if isinstance(entry, Mapping)]
     superseded = record.get("superseded")
     if isinstance(superseded, Mapping):
-        verdicts.append(_superseded(superseded))
-    return sorted(
-        verdicts, key=lambda entry: (RANK.get(entry["verdict"], len(RANK)), entry["verdict"])
-    )
-
-
-def _superseded(entry: Mapping[str, Any]) -> dict[str, Any]:
-    # `other`, not `newer`: the kernel does not record the age of a connection.
-    by = entry.get("by")
-    evidence = (
-        {f"other_{key}": value for key, value in by.items()} if isinstance(by, Mapping) else {}
-    )
-    return _verdict(
-        {"verdict": "superseded", "for_ms": entry.get("silent_ms"), "evidence": evidence}
-    )
+        verdicts.append(_verdict(superseded_verdict(superseded)))
+    return by_precedence(verdicts)
 
 
 def _verdict(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,15 +178,6 @@ def _flatten(evidence: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[name] = sanitize(value)
     return flat
-
-
-def _for_ms(verdicts: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return the first known duration among verdicts that are as certain as the first one."""
-    for entry in verdicts:
-        same = is_certain(entry["verdict"]) == is_certain(verdicts[0]["verdict"])
-        if entry["for_ms"] is not None and same:
-            return int(entry["for_ms"])
-    return None
 
 
 def _processes(value: object) -> list[dict[str, Any]] | None:

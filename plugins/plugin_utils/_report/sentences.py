@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ...module_utils._core.api.stuck import is_certain
 from .._formatting import duration_text, endpoint_text, size_text
-from .verdicts import describe, is_certain
+from .verdicts import describe
 
 # Limits of every report, independent of its data.
 NOT_SHOWN = (

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ...module_utils._core.api.stuck import NO_VERDICT
 from .document import ReportError
 from .finding import Finding
 from .sentences import (
@@ -22,7 +23,7 @@ from .sentences import (
     plural,
     verdict_text,
 )
-from .verdicts import NO_VERDICT, describe
+from .verdicts import describe
 
 MIN_WIDTH = 40
 _MAX_BAR = 30

@@ -2,11 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""Descriptions of the verdicts, and their order of precedence."""
+"""Descriptions of the verdicts."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from ...module_utils._core.api.stuck import NO_VERDICT
 
 
 class Description(NamedTuple):
@@ -31,8 +33,7 @@ FAMILIES = {
     "maybe": "May be healthy",
 }
 
-# In order of precedence: a connection with several verdicts counts under the first. A cause comes
-# before its consequences, and a certain verdict before an uncertain one.
+# In order of precedence, as api.stuck.PRECEDENCE.
 VERDICTS: dict[str, Description] = {
     "address_gone": Description(
         "local address gone",
@@ -129,7 +130,6 @@ VERDICTS: dict[str, Description] = {
     ),
 }
 
-NO_VERDICT = "none"
 _UNKNOWN = Description(
     "no verdict",
     "it matches the selector",
@@ -137,7 +137,6 @@ _UNKNOWN = Description(
     "Check the numbers of the connection.",
     "maybe",
 )
-RANK = {name: rank for rank, name in enumerate(VERDICTS)}
 
 
 def describe(name: str) -> Description:
@@ -146,8 +145,3 @@ def describe(name: str) -> Description:
     if known is not None:
         return known
     return _UNKNOWN if name == NO_VERDICT else _UNKNOWN._replace(title=name)
-
-
-def is_certain(name: str) -> bool:
-    """Whether a connection with this verdict certainly makes no progress."""
-    return describe(name).family != "maybe"

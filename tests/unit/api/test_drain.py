@@ -338,3 +338,40 @@ def test_what_cannot_be_understood_does_nothing(
         run(target, **options)
     assert caught.value.path == path
     assert target.snapshots == []
+
+
+def test_progress_is_reported_until_the_drain_is_finished(target: Timeline) -> None:
+    target.ends(3.0, target.connect(1))
+    target.connect(2, wqueue=100)
+    seen: list[api.DrainResult] = []
+
+    result = api.drain(
+        {"state": "all"}, grace="7s", diff=True, progress=seen.append, host=target.host
+    )
+
+    assert [state.finished for state in seen] == [False] * len(seen)
+    assert seen[0].left == 2
+    assert len(seen) >= 3
+    assert result.finished
+    assert (result.ended, result.outcomes, len(result.destroyed)) == (1, {"destroyed": 1}, 1)
+    assert result.resume is None
+    assert result.diff is not None
+    assert result.diff["before"].count("\n") == 1
+
+
+def test_progress_changes_nothing_about_the_result(tmp_path: Path) -> None:
+    results = []
+    for folder, options in (("a", {}), ("b", {"progress": lambda _state: None})):
+        machine = Timeline(tmp_path / folder)
+        own = machine.proc / "thread-self" / "ns"
+        own.mkdir(parents=True)
+        (own / "net").write_text("")
+        machine.ends(3.0, machine.connect(1))
+        machine.connect(2, wqueue=100)
+        result = run(machine, grace="7s", **options).result
+        for key in ("elapsed", "grace_left"):
+            del result[key]
+        for entry in result["destroyed"]:
+            del entry["cookie"], entry["inode"]
+        results.append(result)
+    assert results[0] == results[1]

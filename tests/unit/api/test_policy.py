@@ -304,3 +304,62 @@ def test_its_examples_are_taken(target: Target) -> None:
     for policy in policies:
         answer = enforce(target, policy)
         assert (answer.failure, answer.warnings) == (None, [])
+
+
+def test_check_of_a_valid_policy(target: Target) -> None:
+    checked = api.check_policy(written(KILL), host=target.host)
+    assert checked.valid
+    assert checked.to_dict()["digest"] == model.digest(written(KILL))
+
+
+def test_check_returns_all_errors(target: Target) -> None:
+    policy = written(rule("a", match={"user": "nobody-here"}), rule("b", hold="soon"))
+    checked = api.check_policy(policy, host=target.host)
+    assert not checked.valid
+    assert len(checked.errors) == len(checked.to_dict()["errors"]) == 2
+
+
+def test_check_for_other_machines_looks_up_no_names(target: Target) -> None:
+    policy = written(rule("a", match={"user": "nobody-here"}))
+    assert not api.check_policy(policy, host=target.host).valid
+    assert api.check_policy(policy, resolve_names=False, host=target.host).valid
+
+
+def test_plan_forecasts_and_changes_nothing(target: Target) -> None:
+    cookies = added(target, 2)
+    plan = api.plan_policy(written(rule("kill", hold="90s"), TELL), host=target.host)
+    kill, tell = plan.rules
+    assert [each["record"]["cookie"] for each in kill["sockets"]] == cookies
+    assert [(each["status"], each["expected"]) for each in kill["sockets"]] == [
+        ("destroy", "destroyed")
+    ] * 2
+    assert [(each["status"], each["expected"]) for each in tell["sockets"]] == [
+        ("reported", None)
+    ] * 2
+    assert (plan.outcomes, plan.budget_exceeded) == ({"destroyed": 2}, None)
+    assert (plan.failures, plan.not_evaluated) == ((), [])
+    assert (target.sockets.destroyed, target.now) == ([], 0)
+
+
+def test_plan_over_budget(target: Target) -> None:
+    added(target, 3)
+    plan = api.plan_policy(written(KILL, limits={"max_sockets": 2}), host=target.host)
+    assert plan.budget_exceeded == {
+        "due": 3,
+        "max_sockets": 2,
+        "per_ms": 60_000,
+        "on_excess": "refuse",
+    }
+    assert {each["status"] for each in plan.rules[0]["sockets"]} == {"limit"}
+
+
+def test_plan_of_a_missing_namespace_fails(target: Target) -> None:
+    plan = api.plan_policy(written(KILL, namespaces=["current", "nowhere"]), host=target.host)
+    (missing,) = plan.not_evaluated
+    assert (missing["namespace"], missing["rule"]) == ("nowhere", None)
+    assert len(plan.failures) == 1
+
+
+def test_plan_of_a_wrong_policy_is_an_error(target: Target) -> None:
+    with pytest.raises(PolicyErrors):
+        api.plan_policy({"version": 1}, host=target.host)

@@ -34,7 +34,7 @@ PRECEDENCE = (
     "rerouted",
     "silent",
 )
-RANK = {name: rank for rank, name in enumerate(PRECEDENCE)}
+RANK = {name: number for number, name in enumerate(PRECEDENCE)}
 # Connections with only these verdicts may be healthy.
 UNCERTAIN = frozenset({"rerouted", "silent"})
 NO_VERDICT = "none"
@@ -160,12 +160,12 @@ def is_certain(verdict: str) -> bool:
     return verdict in RANK and verdict not in UNCERTAIN
 
 
-def by_precedence(verdicts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def by_precedence(verdicts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Verdicts in order of precedence; unknown ones last, by name."""
-    return sorted(verdicts, key=lambda entry: _rank(entry["verdict"]))
+    return sorted(verdicts, key=lambda entry: rank(entry["verdict"]))
 
 
-def leading(verdicts: Sequence[Mapping[str, Any]]) -> str:
+def leading_verdict(verdicts: Sequence[Mapping[str, Any]]) -> str:
     """The name of the first of these verdicts, which are in order of precedence."""
     return str(verdicts[0]["verdict"]) if verdicts else NO_VERDICT
 
@@ -182,7 +182,7 @@ def proven_ms(verdicts: Sequence[Mapping[str, Any]]) -> int | None:
 def count_by_leading(names: Sequence[str]) -> dict[str, int]:
     """How often each leading verdict occurs, in order of precedence."""
     counts = Counter(names)
-    return {name: counts[name] for name in sorted(counts, key=_rank)}
+    return {name: counts[name] for name in sorted(counts, key=rank)}
 
 
 def superseded_verdict(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,7 +192,9 @@ def superseded_verdict(found: Mapping[str, Any]) -> dict[str, Any]:
     does not record the age of a connection.
     """
     by = found.get("by")
-    evidence = {f"other_{key}": value for key, value in by.items()} if isinstance(by, dict) else {}
+    evidence = (
+        {f"other_{key}": value for key, value in by.items()} if isinstance(by, Mapping) else {}
+    )
     return {"verdict": "superseded", "for_ms": found.get("silent_ms"), "evidence": evidence}
 
 
@@ -201,15 +203,14 @@ def _connection(record: dict[str, Any]) -> StuckConnection:
     if record["superseded"]:
         found.append(superseded_verdict(record["superseded"]))
     verdicts = by_precedence(found)
-    name = leading(verdicts)
-    return StuckConnection(
-        name, is_certain(name), proven_ms(verdicts), [dict(entry) for entry in verdicts], record
-    )
+    name = leading_verdict(verdicts)
+    return StuckConnection(name, is_certain(name), proven_ms(verdicts), verdicts, record)
 
 
 def _worst_first(connection: StuckConnection) -> tuple[Any, ...]:
-    return not connection.certain, -(connection.for_ms or 0), _rank(connection.leading)
+    return not connection.certain, -(connection.for_ms or 0), rank(connection.leading)
 
 
-def _rank(name: str) -> tuple[int, str]:
+def rank(name: str) -> tuple[int, str]:
+    """Sort key: the order of precedence, unknown verdicts last and by name."""
     return RANK.get(name, len(RANK)), name

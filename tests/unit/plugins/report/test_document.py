@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from linuxnet_sockets.api import stuck
 from linuxnet_sockets.verdicts.stranded import STRANDED
 from linuxnet_sockets.verdicts.stuck import STUCK
 from plugins.plugin_utils._report.document import ReportError, build_host_report, build_report
@@ -318,3 +319,9 @@ def test_arbitrary_results_give_a_report(results: dict[str, Any], facts: Any) ->
     assert json.loads(json.dumps(report)) == report
     assert render_page(report).encode("utf-8").endswith(b"</html>\n")
     assert render_text(report).startswith(report["headline"].split()[0])
+
+
+def test_descriptions_have_the_order_and_certainty_of_the_api() -> None:
+    assert tuple(VERDICTS) == stuck.PRECEDENCE
+    uncertain = {name for name, entry in VERDICTS.items() if entry.family == "maybe"}
+    assert uncertain == stuck.UNCERTAIN
