@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What `while` means."""
+"""Conditions: parsing and evaluation."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ FACTS = NetworkState(
         # IPv6 has several routes of one metric.
         route("2001:db8:1::/48", 2, metric=1024),
         route("2001:db8:1::/48", 4, metric=1024),
-        # The kernel tells a number of a nexthop object alone.
+        # The kernel reports the number of a nexthop object only.
         route("172.16.0.0/12"),
     ],
 )
@@ -81,18 +81,18 @@ def holds(condition: Any, facts: NetworkState = FACTS) -> bool | None:
         ({"address": "::ffff:192.0.2.1", "is": "present"}, True),
         ({"address": "2001:db8:0::1", "is": "present"}, True),
         ({"address": "192.0.2.2", "is": "present"}, False),
-        # The preferred one of a table.
+        # The preferred route of a table.
         ({"route": "default", "via": "eth0"}, True),
         ({"route": "0.0.0.0/0", "via": "wlan0"}, False),
-        # Of IPv6 it is that.
+        # The IPv6 default route.
         ({"route": "default", "via": "wlan0"}, True),
         ({"route": "::/0", "via": "wlan0"}, True),
         ({"route": "::/0", "via": "eth0"}, False),
-        # In any table.
+        # A route in any table counts.
         ({"route": "0.0.0.0/0", "via": "wg0"}, True),
         ({"route": "10.0.0.0/8", "via": "wg0"}, True),
         ({"route": "10.0.0.0/8", "via": "eth0"}, False),
-        # Just this prefix.
+        # Only a route to exactly this prefix counts.
         ({"route": "10.1.0.0/16", "via": "wg0"}, False),
         # One of several next hops.
         ({"route": "203.0.113.0/24", "via": "wlan0"}, True),
@@ -103,13 +103,13 @@ def holds(condition: Any, facts: NetworkState = FACTS) -> bool | None:
         ({"route": "172.16.0.0/12", "via": "wg0"}, None),
     ],
 )
-def test_what_is_asked_of_the_network(condition: Any, expected: bool | None) -> None:
+def test_condition_on_network(condition: Any, expected: bool | None) -> None:
     assert holds(condition) is expected
-    # Unknown stays unknown: a misspelt name destroys nothing.
+    # Unknown stays unknown under not: a misspelled name destroys nothing.
     assert holds({"not": condition}) is (None if expected is None else not expected)
 
 
-def test_routes_that_nobody_looked_at_are_unknown() -> None:
+def test_routes_that_are_not_loaded_are_unknown() -> None:
     facts = NetworkState([Link(2, "eth0", UP)], [])
     assert holds({"route": "default", "via": "eth0"}, facts) is None
 
@@ -122,7 +122,7 @@ LEAVES: dict[bool | None, Any] = {
 
 
 @pytest.mark.parametrize("values", list(itertools.product(LEAVES, repeat=2)))
-def test_any_and_all_follow_kleene(values: tuple[bool | None, bool | None]) -> None:
+def test_any_and_all_follow_kleene_logic(values: tuple[bool | None, bool | None]) -> None:
     children = [LEAVES[value] for value in values]
     any_of = True if True in values else None if None in values else False
     all_of = False if False in values else None if None in values else True
@@ -162,7 +162,7 @@ def test_any_and_all_follow_kleene(values: tuple[bool | None, bool | None]) -> N
         ({"not": {"not": {"interfaces": "wg0"}}}, "not.not.interfaces"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_where_it_stands(condition: Any, path: str) -> None:
+def test_invalid_condition_is_rejected_with_its_path(condition: Any, path: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_condition(condition, ())
     assert ".".join(map(str, caught.value.path)) == path
@@ -192,7 +192,7 @@ ADDRESS = {"address": "10.0.0.1", "is": "present"}
         ({"all": [UP_, {"not": UP_}]}, False),
         ({"all": [UP_, {"not": PRESENT}]}, False),
         ({"all": [ROUTED, {"not": PRESENT}]}, False),
-        # Nothing is known of an interface that is not there.
+        # is: up is unknown for a missing interface.
         ({"all": [{"not": UP_}, {"not": PRESENT}]}, False),
         ({"all": [ADDRESS, {"not": ADDRESS}]}, False),
         ({"not": {"any": [ADDRESS, {"not": ADDRESS}]}}, False),
@@ -204,11 +204,11 @@ ADDRESS = {"address": "10.0.0.1", "is": "present"}
         ({"all": [UP_, {"not": {"interface": "wg1", "is": "up"}}]}, True),
     ],
 )
-def test_a_condition_that_can_never_hold_is_told(condition: Any, expected: bool) -> None:
+def test_can_hold(condition: Any, expected: bool) -> None:
     assert can_hold(parse_condition(condition, ())) is expected
 
 
-def test_what_would_take_too_long_to_try_is_let_pass() -> None:
+def test_can_hold_accepts_too_many_combinations() -> None:
     many: list[Any] = [{"interface": f"eth{number}", "is": "up"} for number in range(200)]
     assert can_hold(parse_condition({"all": [*many, {"not": many[0]}]}, ()))
 
@@ -235,7 +235,7 @@ CONDITIONS = st.recursive(
 
 
 @given(CONDITIONS)
-def test_what_holds_somewhere_is_never_called_impossible(condition: Any) -> None:
+def test_condition_that_holds_can_hold(condition: Any) -> None:
     if holds(condition):
         assert can_hold(parse_condition(condition, ()))
 
@@ -263,5 +263,5 @@ def test_what_holds_somewhere_is_never_called_impossible(condition: Any) -> None
         ),
     ],
 )
-def test_it_says_itself(written: dict[str, Any], words: str) -> None:
+def test_condition_as_text(written: dict[str, Any], words: str) -> None:
     assert parse_condition(written, ()).text == words

@@ -233,7 +233,7 @@ def test_namespace_that_vanishes_is_left_out_of_all(
 def test_address_added_during_guard_ends_violation(
     machine: Machine,
 ) -> None:
-    """The guard walks over all processes, so the network may change meanwhile."""
+    """The guard walks over all processes, and the network may change during it."""
     policy = of(machine, rule(match={"remote_port": 443, "not": {"local": "interface:eth1"}}))
     machine.add(connection(SECOND_LOCAL))
     moved = machine.add(connection("192.0.2.200"))

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules that make no sense are told."""
+"""Semantic checks of rules."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def problems(*rules: dict[str, Any], **keys: Any) -> dict[str, str]:
         {"any": [{"mark": 1, "not": {"mark": 1}}, {"pid": 7, "not": {"pid": 7}}]},
     ],
 )
-def test_a_match_that_can_match_nothing_is_an_error(match: Any) -> None:
+def test_unsatisfiable_match_is_an_error(match: Any) -> None:
     assert next(iter(problems(rule(match=match)))).startswith("rules[0].match")
 
 
@@ -72,7 +72,7 @@ def test_a_match_that_can_match_nothing_is_an_error(match: Any) -> None:
         {"idle": "5m", "not": {"idle": "10m"}},
     ],
 )
-def test_a_match_that_can_match_something_is_none(match: Any) -> None:
+def test_satisfiable_match_is_valid(match: Any) -> None:
     assert satisfiable([(tree(match), True)]) is True
     policy(rule(match={**match, "state": "established"}))
 
@@ -93,14 +93,14 @@ def test_a_match_that_can_match_something_is_none(match: Any) -> None:
         {"stuck": "silent", "not": {"remote": "10.0.0.0/8"}},
     ],
 )
-def test_a_rule_that_could_match_everything_must_say_so(match: Any) -> None:
+def test_unspecific_match_requires_state(match: Any) -> None:
     assert set(problems(rule(match=match))) == {"rules[0].match"}
     policy(rule(match={**match, "state": "all"}))
     policy(rule(match=match, action="report"))
 
 
 @pytest.mark.parametrize("match", [{"protocol": "tcp"}, {"family": "inet6"}])
-def test_protocol_and_family_do_not_say_which(match: Any) -> None:
+def test_protocol_and_family_are_unspecific(match: Any) -> None:
     assert "rules[0].match" in problems(rule(match=match))
     policy(rule(match={**match, "state": "connected"}))
 
@@ -117,12 +117,12 @@ def test_protocol_and_family_do_not_say_which(match: Any) -> None:
         {"any": [{"remote": "192.0.2.1"}, {"user": "alice"}]},
     ],
 )
-def test_what_says_which_sockets_are_meant_is_taken(match: Any) -> None:
+def test_specific_match_is_valid(match: Any) -> None:
     assert names_specific_sockets(tree(match))
     policy(rule(match=match))
 
 
-def test_a_while_that_can_never_hold_is_an_error() -> None:
+def test_unsatisfiable_while_is_an_error() -> None:
     up = {"interface": "wg0", "is": "up"}
     gone = {"not": {"interface": "wg0", "is": "present"}}
     assert set(problems(rule(while_={"all": [up, gone]}))) == {"rules[0].while"}
@@ -142,12 +142,12 @@ def test_a_while_that_can_never_hold_is_an_error() -> None:
         (None, {"protocol": "udp", "state": "closed", "local_port": 53}, "unconnected"),
     ],
 )
-def test_a_rule_of_which_all_is_protected_is_told(protect: Any, match: Any, source: str) -> None:
+def test_fully_protected_rule_is_a_warning(protect: Any, match: Any, source: str) -> None:
     keys = {} if protect is None else {"protect": protect}
     (warning,) = policy(rule(match=match), **keys).warnings
     assert path_text(warning.path) == "rules[0].match"
     assert f"protect.{source}" in warning_text(warning)
-    # One that only reports says what it sees.
+    # A rule with action report gets no warning.
     assert policy(rule(match=match, action="report"), **keys).warnings == ()
 
 
@@ -160,12 +160,12 @@ def test_a_rule_of_which_all_is_protected_is_told(protect: Any, match: Any, sour
         (None, {"state": "all", "local_port": 80}),
     ],
 )
-def test_a_rule_of_which_something_is_left_is_not(protect: Any, match: Any) -> None:
+def test_partly_protected_rule_is_no_warning(protect: Any, match: Any) -> None:
     keys = {} if protect is None else {"protect": protect}
     assert policy(rule(match=match), **keys).warnings == ()
 
 
-def test_a_rule_that_asks_what_another_asks_is_told() -> None:
+def test_duplicate_rule_is_a_warning() -> None:
     up = {"interface": "wg0", "is": "up"}
     (warning,) = policy(rule("one"), rule("two", while_=up), rule("three", hold="1m")).warnings
     assert path_text(warning.path) == "rules[2]"
@@ -174,8 +174,8 @@ def test_a_rule_that_asks_what_another_asks_is_told() -> None:
 
 @given(selectors(expressions=False), sockets())
 @settings(max_examples=300)
-def test_what_matches_a_socket_is_never_called_impossible(match: Any, facts: Any) -> None:
-    """Against the test of the sockets itself."""
+def test_selector_that_matches_is_satisfiable(match: Any, facts: Any) -> None:
+    """Compared with the evaluation of the selector on a socket."""
     try:
         selector = parse_selector(match, names=Names(), role="protect")
     except InputError:
@@ -186,8 +186,8 @@ def test_what_matches_a_socket_is_never_called_impossible(match: Any, facts: Any
         assert satisfiable([(selector.root, value)]) is not False
 
 
-def test_thousands_of_protections_take_no_minutes() -> None:
-    """Each was compared with each rule: 14 s for these."""
+def test_many_protections_parse_fast() -> None:
+    """These took 14 s before the number of comparisons was bounded."""
     selectors = [{"remote": f"192.0.2.{n % 250}", "local_port": n + 1} for n in range(1_000)]
     rules = [rule(f"rule-{n}", match={"remote": f"10.0.{n}.0/24", "user": 0}) for n in range(20)]
     before = time.process_time()

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The manual's page about policies says what the code does."""
+"""The guide to policies matches the code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BLOCKS = [
 ]
 
 
-def test_the_examples_are_taken_by_both() -> None:
+def test_examples_are_valid_for_schema_and_parser() -> None:
     assert len(_BLOCKS) == _TEXT.count("code-block:: yaml\n")
     policy, (task, _shown), condition = _BLOCKS
     assert set(task["linuxnet.sockets.socket_policy"]) == {"src"}
@@ -39,12 +39,12 @@ def test_the_examples_are_taken_by_both() -> None:
 
 
 @pytest.mark.parametrize("place", [SCHEMA, SCHEMA["definitions"]["rule"]])
-def test_every_key_is_described(place: dict[str, dict[str, object]]) -> None:
+def test_every_key_is_documented(place: dict[str, dict[str, object]]) -> None:
     for key in place["properties"]:
         assert f"  * - ``{key}``\n" in _TEXT
 
 
-def test_the_numbers_are_those_of_the_code() -> None:
+def test_numbers_match_code() -> None:
     assert model.DEFAULT_HOLD_MS == 2_000
     assert "``2s``" in _TEXT
     assert (model.DEFAULT_PER_MS, model.MODES[0]) == (60_000, "enforce")

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which rules are the same after a policy was read again."""
+"""Rule equality after a reload."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ RULES[9]["while"]["any"][1]["not"]["is"] = "present"
 
 
 @pytest.mark.parametrize("one", range(len(RULES)))
-def test_each_is_the_same_as_itself_and_as_no_other(one: int) -> None:
+def test_rules_equal(one: int) -> None:
     first = policy(RULES[one]).rules[0]
-    # It stands elsewhere, and was used meanwhile.
+    # At another position in the document.
     second = policy(rule("before"), RULES[one]).rules[1]
     assert second.match.root is not first.match.root
     assert rules_equal(first, second)
@@ -42,7 +42,7 @@ def test_each_is_the_same_as_itself_and_as_no_other(one: int) -> None:
         assert not rules_equal(first, policy(other).rules[0])
 
 
-def test_a_name_that_stands_for_another_user_is_another_rule() -> None:
+def test_rules_with_another_uid_differ() -> None:
     class Others(People):
         def user_id(self, name: str) -> int | None:
             return {"alice": 1001}.get(name)
@@ -53,7 +53,7 @@ def test_a_name_that_stands_for_another_user_is_another_rule() -> None:
     assert not rules_equal(before, parse_policy(text, names=Others(), files=None).rules[0])
 
 
-def test_the_deepest_rule_that_can_be_read_can_be_compared() -> None:
+def test_rules_equal_on_deepest_nesting() -> None:
     match: dict[str, Any] = {"remote": "198.51.100.0/24"}
     for _each in range(30):
         match = {"not": match}

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a policy may say, and what is told of what it may not."""
+"""Parsing of policies, and their errors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from linuxnet_sockets.sockets.needs import Need
 from tests.support.policy_documents import People, document, policy, rule
 
 
-def refused(value: Any) -> dict[str, str]:
-    """What is wrong, by path."""
+def errors_of(value: Any) -> dict[str, str]:
+    """The problems of an invalid policy, by path."""
     with pytest.raises(PolicyErrors) as caught:
         parse_policy(value, names=People(), files=None)
     assert caught.value.errors
@@ -32,7 +32,7 @@ def refused(value: Any) -> dict[str, str]:
     return {path_text(error.path): error.problem for error in caught.value.errors}
 
 
-def test_what_is_not_said_has_a_default() -> None:
+def test_defaults() -> None:
     found = policy(rule())
     assert (found.version, found.mode, found.namespaces) == (1, "enforce", ("current",))
     assert (found.limits.max_sockets, found.limits.per_ms) == (100, 60_000)
@@ -44,7 +44,7 @@ def test_what_is_not_said_has_a_default() -> None:
     assert found.warnings == ()
 
 
-def test_everything_that_can_be_said_is_read() -> None:
+def test_all_keys() -> None:
     found = policy(
         rule(
             "all-through-the-vpn",
@@ -98,7 +98,7 @@ def test_everything_that_can_be_said_is_read() -> None:
         (rule(while_={"route": "10.0.0.0/8", "via": "wg0"}), {Need.LINKS, Need.ROUTES}),
     ],
 )
-def test_a_policy_needs_to_hear_of_no_more_than_it_asks_for(given: Any, needs: set[Need]) -> None:
+def test_needs_of_policy(given: Any, needs: set[Need]) -> None:
     assert policy(given).needs == needs
 
 
@@ -106,21 +106,21 @@ def test_a_policy_needs_to_hear_of_no_more_than_it_asks_for(given: Any, needs: s
 @pytest.mark.parametrize(
     "key", ["version", "mode", "namespaces", "limits", "protect", "rules", None]
 )
-def test_a_template_that_came_out_empty_is_refused(key: str | None, empty: Any) -> None:
-    """At the top, and as each of its parts."""
-    found = refused(empty if key is None else document(rule(), **{key: empty}))
+def test_empty_value_is_rejected(key: str | None, empty: Any) -> None:
+    """As a template without a value produces: for the document, and for each key."""
+    found = errors_of(empty if key is None else document(rule(), **{key: empty}))
     assert set(found) == {"" if key is None else key}
 
 
 @pytest.mark.parametrize("empty", [None, "", {}, []])
 @pytest.mark.parametrize("key", ["name", "while", "match", "hold", "action"])
-def test_an_empty_part_of_a_rule_is_refused(key: str, empty: Any) -> None:
-    assert set(refused(document(rule(**{key: empty})))) == {f"rules[0].{key}"}
+def test_empty_value_in_rule_is_rejected(key: str, empty: Any) -> None:
+    assert set(errors_of(document(rule(**{key: empty})))) == {f"rules[0].{key}"}
 
 
 @pytest.mark.parametrize("empty", [None, "", {}, []])
 @pytest.mark.parametrize("action", ["destroy", "report"])
-def test_an_empty_part_of_a_selector_is_refused_at_any_depth(action: str, empty: Any) -> None:
+def test_empty_value_in_selector_is_rejected_at_any_depth(action: str, empty: Any) -> None:
     for match in (
         {"remote": empty},
         {"remote": "10.0.0.1", "not": empty},
@@ -128,12 +128,12 @@ def test_an_empty_part_of_a_selector_is_refused_at_any_depth(action: str, empty:
         {"all": [{"remote": "10.0.0.1"}, {"not": {"any": [empty]}}]},
         {"remote": "10.0.0.1", "stuck": empty},
     ):
-        (path,) = refused(document(rule(match=match, action=action)))
+        (path,) = errors_of(document(rule(match=match, action=action)))
         assert path.startswith("rules[0].match.")
 
 
-def test_everything_that_is_wrong_is_told_at_once() -> None:
-    found = refused(
+def test_all_errors_are_reported_together() -> None:
+    found = errors_of(
         {
             "version": 2,
             "mode": "dry-run",
@@ -170,27 +170,27 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
     assert "action" in found["rules[2].actoin"]
 
 
-def test_the_text_of_many_errors_is_bounded() -> None:
+def test_message_of_many_errors_is_bounded() -> None:
     rules = [rule(f"rule-{number}", hold="soon") for number in range(500)]
     with pytest.raises(PolicyErrors) as caught:
         parse_policy(document(*rules), names=People(), files=None)
     assert len(caught.value.errors) == 500
     text = describe(caught.value)
     numbers = [int(number) for number in re.findall(r"\b\d+\b", text)]
-    # All are counted; those that are not shown are counted too.
+    # The message states the total and the number of omitted errors.
     assert (numbers[0], numbers[-1]) == (500, 480)
     assert len(re.findall(r"rules\[\d+\]\.hold", text)) == 20
     assert len(text) < 10_000
 
 
-def test_what_must_be_there_is_missed() -> None:
-    assert set(refused({"mode": "enforce"})) == {"version", "limits", "rules"}
-    assert set(refused(document(limits={"per": "1m"}))) == {"limits.max_sockets"}
-    assert set(refused(document({"hold": "1s"}))) == {"rules[0].name", "rules[0].match"}
+def test_missing_required_keys_are_rejected() -> None:
+    assert set(errors_of({"mode": "enforce"})) == {"version", "limits", "rules"}
+    assert set(errors_of(document(limits={"per": "1m"}))) == {"limits.max_sockets"}
+    assert set(errors_of(document({"hold": "1s"}))) == {"rules[0].name", "rules[0].match"}
 
 
-def test_two_rules_of_one_name_are_refused() -> None:
-    found = refused(document(rule("same"), rule("other"), rule("same", hold="1s")))
+def test_duplicate_rule_name_is_rejected() -> None:
+    found = errors_of(document(rule("same"), rule("other"), rule("same", hold="1s")))
     assert set(found) == {"rules[2].name"}
     assert "rules[0]" in found["rules[2].name"]
 
@@ -203,26 +203,26 @@ def test_two_rules_of_one_name_are_refused() -> None:
         {"key": {1, 2}},
         {"key": float("nan")},
         {"key": b"bytes"},
-        # YAML reads it where it is written in hexadecimal.
+        # A hexadecimal number in YAML.
         {"key": 16**5_000},
         [[[[]]]] * 3,
     ],
 )
-def test_what_json_cannot_say_is_refused(strange: Any) -> None:
-    assert refused(strange)
-    assert refused(document(rule(match={"remote": strange})))
+def test_values_without_json_form_are_rejected(strange: Any) -> None:
+    assert errors_of(strange)
+    assert errors_of(document(rule(match={"remote": strange})))
 
 
-def test_endless_nesting_and_endless_lists_are_refused() -> None:
+def test_deep_nesting_and_long_lists_are_rejected() -> None:
     nested: Any = {"remote": "10.0.0.1"}
     for _level in range(10_000):
         nested = {"not": nested}
-    assert "nested" in next(iter(refused(document(rule(match=nested))).values()))
+    assert "nested" in next(iter(errors_of(document(rule(match=nested))).values()))
     long = document(rule(match={"remote_port": list(range(60_000)) * 2}))
-    assert "more than" in next(iter(refused(long).values()))
+    assert "more than" in next(iter(errors_of(long).values()))
 
 
-def test_the_digest_is_that_of_the_content() -> None:
+def test_digest_depends_on_content_only() -> None:
     given = document(rule(hold="2s"))
     shuffled = dict(reversed(list(given.items())))
     assert parse_policy(given, names=People(), files=None).digest == policy(rule(hold="2s")).digest
@@ -233,19 +233,19 @@ def test_the_digest_is_that_of_the_content() -> None:
     assert len(policy().digest) == 64
 
 
-def test_names_of_another_machine_are_taken_as_they_are() -> None:
+def test_any_names_accepts_unknown_users_and_services() -> None:
     given = document(
         rule(match={"user": "someone-there", "remote_port": "their-service"}),
         rule("both", match={"user": "one", "not": {"user": "another"}}),
     )
     assert len(parse_policy(given, names=AnyNames(), files=None).rules) == 2
-    assert set(refused(given)) == {
+    assert set(errors_of(given)) == {
         "rules[0].match.user",
         "rules[1].match.user",
     }
 
 
-def test_protection_files_are_obeyed(tmp_path: Path) -> None:
+def test_protection_files_add_to_guard(tmp_path: Path) -> None:
     (tmp_path / "dns.json").write_text('[{"remote": "10.0.0.53"}]')
     found = parse_policy(document(), names=People(), files=str(tmp_path))
     assert len(found.guard.selectors) == 1
@@ -255,5 +255,5 @@ def test_protection_files_are_obeyed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["pid:0", "pid:x", "", " ", 7, None])
-def test_what_cannot_name_a_namespace_is_refused(name: Any) -> None:
-    assert set(refused(document(namespaces=["current", name]))) == {"namespaces[1]"}
+def test_invalid_namespace_is_rejected(name: Any) -> None:
+    assert set(errors_of(document(namespaces=["current", name]))) == {"namespaces[1]"}

@@ -23,7 +23,7 @@ _INTERVALS = 32
 MAX_INTERVAL_MS = RETENTION_MS // _INTERVALS
 # Entries older than `per` are merged into intervals of their age divided by this number.
 _AGE_DIVISOR = 4
-# Beyond this number the two oldest entries are merged. Twice what one `per` needs.
+# Beyond this number the two oldest entries are merged. One `per` needs half of it at most.
 MAX_ENTRIES = 128
 
 

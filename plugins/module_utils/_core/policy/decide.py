@@ -40,8 +40,7 @@ from .model import PACE, REPORT, Policy, rules_equal
 # With one of these statuses a rule decides about a socket for all later rules.
 _DECISIVE = frozenset({DESTROY, BACK_OFF, PROTECTED})
 
-# Delay of the next pass for a hold that expired although is_due() said that it would not, so that
-# the guard was not evaluated.
+# Delay of the next pass if a hold expired but is_due() was False, so that the guard was skipped.
 _RETRY_MS = 1_000
 
 # Outcomes after which a socket is unchanged.

@@ -271,10 +271,10 @@ _VERDICTS = (StuckIs, StrandedIs, SupersededAfter)
 def _evidence(
     sockets: Sequence[Socket], selector: Selector, condition: Condition | None
 ) -> list[tuple[str, ...]]:
-    """Evidence for each of the sockets, all of which match the selector.
+    """The evidence of each socket. Every socket matches the selector.
 
     Verdicts of the selector that hold ("stranded: no_carrier"); without any, the condition
-    ("while: interface wg0 is up"). The snapshot must hold what the verdicts need.
+    ("while: interface wg0 is up"). The data of the verdicts must be loaded.
     """
     default = () if condition is None else (f"while: {condition.text}",)
     return [verdicts or default for verdicts in _verdicts(sockets, selector)]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""Semantic checks of rules, beyond what a schema can express.
+"""Semantic checks of rules, beyond the schema.
 
 Errors: a rule that can never match, or that could destroy every socket without `state`. Warnings: a
 rule that matches only protected sockets, or that repeats another rule.

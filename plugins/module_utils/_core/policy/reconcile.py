@@ -167,12 +167,12 @@ def _evaluate_again(
 
     Returns the violations that still exist and are not protected, and the results of the others.
     """
-    wanted = {(each.rule.name, each.key) for each in to_destroy}
+    keys = {(each.rule.name, each.key) for each in to_destroy}
     with NamespaceSession(host, evaluation.namespace) as session:
         latest = evaluate(
             session,
             policy,
-            needs_guard=lambda each: (each.rule.name, each.key) in wanted,
+            needs_guard=lambda each: (each.rule.name, each.key) in keys,
             options=replace(options, one_owner=False),
         )
     by_key = {(each.rule.name, each.key): each for each in latest.violations}

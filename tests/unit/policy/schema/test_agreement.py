@@ -1,10 +1,9 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Numbers, words and keys: the JSON Schema and the parser take and refuse the very same.
+"""The JSON Schema and the parser accept the same numbers, words and keys.
 
-To JSON, and so to draft 7, 1.0 and 1 are one number. The schema cannot refuse the one and take the
-other, and templates that divide make the one of the other: the parser takes both.
+Draft 7 does not distinguish 1.0 from 1, and templates that divide produce 1.0. Both accept it.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ HERE = ("rules", 0)
 _MATCH = {"state": "all", "protocol": "tcp"}
 WHOLE = document({"name": "a-rule", "match": _MATCH, "action": "report"})
 
-# Where a number stands, and the bounds that it has.
+# Paths of whole numbers, with their bounds.
 WHOLE_NUMBERS: dict[tuple[Any, ...], tuple[int, int]] = {
     ("version",): (1, 1),
     ("limits", "max_sockets"): (1, MAX_SOCKETS),
@@ -52,7 +51,7 @@ WHOLE_NUMBERS: dict[tuple[Any, ...], tuple[int, int]] = {
         if quantity.unit != "duration"
     },
 }
-# Bounds in microseconds, and the least that can be said.
+# Paths of durations, with their bounds and resolution in microseconds.
 DURATIONS: dict[tuple[Any, ...], tuple[int, int, int]] = {
     ("limits", "per"): (MIN_PER_MS * 1000, MAX_DURATION_MS * 1000, 1000),
     (*HERE, "hold"): (0, MAX_DURATION_MS * 1000, 1000),
@@ -65,7 +64,7 @@ DURATIONS: dict[tuple[Any, ...], tuple[int, int, int]] = {
         if quantity.unit == "duration"
     },
 }
-# By key: what stands around the value.
+# By key: the mapping around the value.
 AROUND = {
     "stuck": lambda value: {"verdict": "close_wait", "for": value},
     "superseded": lambda value: {"silent_for": value},
@@ -81,12 +80,12 @@ def with_number(path: tuple[Any, ...], number: object) -> Any:
 
 
 def agreed(value: Any) -> bool:
-    said = by_parser(value)
-    assert by_schema(value) is said, value
-    return said
+    valid = by_parser(value)
+    assert by_schema(value) is valid, value
+    return valid
 
 
-def test_what_the_numbers_stand_in_is_valid() -> None:
+def test_bounds_are_valid() -> None:
     assert agreed(WHOLE)
     for path, (low, high) in WHOLE_NUMBERS.items():
         for number in (low, high):
@@ -110,8 +109,8 @@ def test_whole_numbers(path: tuple[Any, ...], data: st.DataObject) -> None:
     low, high = WHOLE_NUMBERS[path]
     near = st.sampled_from([low, high]).flatmap(lambda bound: st.integers(bound - 2, bound + 2))
     number = data.draw(st.one_of(NUMBERS, near, near.map(float), near.map(lambda each: each + 0.5)))
-    said = agreed(with_number(path, number))
-    assert said is (
+    valid = agreed(with_number(path, number))
+    assert valid is (
         not isinstance(number, bool) and number == int(number) and low <= number <= high
     )
 
@@ -119,18 +118,18 @@ def test_whole_numbers(path: tuple[Any, ...], data: st.DataObject) -> None:
 @pytest.mark.parametrize("path", DURATIONS, ids=lambda path: path[-1])
 @given(data=st.data())
 def test_durations(path: tuple[Any, ...], data: st.DataObject) -> None:
-    """Of numbers that are no finer than what is counted: the schema cannot tell these."""
+    """Multiples of the resolution; the schema cannot check finer numbers."""
     *bounds, step = DURATIONS[path]
     low, high = (bound // step for bound in bounds)
     near = st.sampled_from([low, high]).flatmap(lambda bound: st.integers(bound - 2, bound + 2))
     units = data.draw(st.one_of(near, st.integers(-10, 10), st.integers(-(10**12), 10**16)))
     in_a_second = 1_000_000 // step
     number = data.draw(st.sampled_from([units / in_a_second, units // in_a_second]))
-    said = agreed(with_number(path, number))
-    assert said is (low <= round(number * in_a_second) <= high)
+    valid = agreed(with_number(path, number))
+    assert valid is (low <= round(number * in_a_second) <= high)
 
 
-# Words.
+# Words and keys.
 
 WORDS: list[tuple[tuple[Any, ...], Any]] = [
     (("mode",), MODES),
@@ -143,7 +142,7 @@ WORDS: list[tuple[tuple[Any, ...], Any]] = [
     ((*HERE, "match", "stranded"), STRANDED),
     ((*HERE, "while", "is"), ("present", "up")),
 ]
-# What somebody may write for a character, and what Python's lower() makes one of.
+# Other spellings of a character, and characters that lower() maps to it.
 LIKE = {"k": "\N{KELVIN SIGN}", "s": "\N{LATIN SMALL LETTER LONG S}", "_": "-", "-": "_"}
 
 
@@ -160,7 +159,7 @@ def written(draw: st.DrawFn, word: str) -> str:
 
 @settings(max_examples=400)
 @given(st.sampled_from([(path, word) for path, words in WORDS for word in words]), st.data())
-def test_words(one: tuple[tuple[Any, ...], str], data: st.DataObject) -> None:
+def test_choices(one: tuple[tuple[Any, ...], str], data: st.DataObject) -> None:
     path, word = one
     value = WHOLE
     if path[-1] == "protocol":
@@ -173,7 +172,7 @@ def test_words(one: tuple[tuple[Any, ...], str], data: st.DataObject) -> None:
 
 @given(VALID, st.data())
 def test_keys(value: Any, data: st.DataObject) -> None:
-    """One key is written in another way, with and without the right one beside it."""
+    """A key in another spelling, alone or besides the right one."""
     mappings = []
     for path in places(value):
         found = value

@@ -1,11 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The JSON Schema and the parser agree on what a policy is.
+"""The JSON Schema and the parser agree on valid policies.
 
-The schema never refuses what the parser takes. What it lets pass and the parser refuses is what a
-document means, and not how it is written: names that do not resolve, prefixes with bits beyond
-their length, rules that contradict themselves, keys that mean nothing for a protocol.
+The schema accepts every policy that the parser accepts. The parser also rejects names that do not
+resolve, prefixes with bits beyond their length, contradictions in a rule, and keys without meaning
+for a protocol.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from tests.unit.policy.test_conditions import CONDITIONS
 
 PUBLISHED = Path(__file__).parents[4] / "docs" / "docsite" / "policy.schema.json"
 VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
-# Also for prefixes and comparisons written in each way.
 NAMES = st.from_regex(r"[a-z][a-z0-9._-]{0,20}", fullmatch=True)
 DURATIONS = st.sampled_from([0, 2, 1.5, "0", "2s", "1500ms", "5m", "1 h", " 3S "])
 MATCHES = st.sampled_from(
@@ -110,17 +109,17 @@ def by_schema(value: Any) -> bool:
     return bool(VALIDATOR.is_valid(value))
 
 
-def test_the_published_schema_is_this_one() -> None:
+def test_published_schema_is_current() -> None:
     """tools/policy_schema.py writes it."""
     assert json.loads(PUBLISHED.read_text(encoding="utf-8")) == SCHEMA
 
 
-def test_it_is_a_schema_of_draft_7() -> None:
+def test_schema_is_valid_draft_7() -> None:
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     assert json.loads(json.dumps(SCHEMA)) == SCHEMA
 
 
-def test_every_key_of_a_selector_is_described_with_an_example() -> None:
+def test_selector_keys_have_description_and_example() -> None:
     described = SCHEMA["definitions"]["selector"]["properties"]
     assert set(described) == {*KEYS, "not", "any", "all"}
     for key, schema in described.items():
@@ -128,7 +127,7 @@ def test_every_key_of_a_selector_is_described_with_an_example() -> None:
         assert key == "all" or schema["examples"], key
 
 
-def test_everything_that_can_be_written_is_described() -> None:
+def test_every_property_has_description() -> None:
     def undescribed(schema: Any, path: str) -> Iterator[str]:
         if isinstance(schema, list):
             for index, each in enumerate(schema):
@@ -145,7 +144,7 @@ def test_everything_that_can_be_written_is_described() -> None:
 
 
 def parts(schema: Any) -> Iterator[dict[str, Any]]:
-    """Every mapping of a schema that is a schema, or holds some."""
+    """Yield every mapping in a schema."""
     if isinstance(schema, dict):
         yield schema
     for each in schema.values() if isinstance(schema, dict) else schema:
@@ -153,23 +152,23 @@ def parts(schema: Any) -> Iterator[dict[str, Any]]:
             yield from parts(each)
 
 
-def test_editors_say_what_is_allowed_what_a_word_means_and_what_holds_without_a_key() -> None:
+def test_keywords_for_editors() -> None:
     explained = {tuple(each["enum"]) for each in parts(SCHEMA) if "enumDescriptions" in each}
     assert {MODES, ACTIONS, ON_EXCESS, tuple(STUCK), tuple(STRANDED)} <= explained
     for each in parts(SCHEMA):
         if "enumDescriptions" in each:
             assert len(each["enumDescriptions"]) == len(each["enum"])
-        # Beside a word in any case stands the word itself, and an editor names that.
+        # Next to a pattern of any case, editors use the exact words of its enum.
         if isinstance(each.get("pattern"), str) and "([" not in each["pattern"]:
             assert each["patternErrorMessage"].endswith(".")
         if "default" in each and "description" in each:
             assert "Default: " in each["description"]
-        # Where an editor can choose among mappings, each has a name.
+        # Editors list alternative mappings by title.
         alternatives = [one for one in each.get("anyOf", []) if one.get("type") == "object"]
         assert all(one.get("title") for one in alternatives)
 
 
-def test_its_examples_are_valid_and_its_defaults_are_the_parsers() -> None:
+def test_examples_and_defaults_are_valid() -> None:
     def examples(schema: Any) -> Iterator[tuple[Any, Any]]:
         if isinstance(schema, list):
             for each in schema:
@@ -200,16 +199,14 @@ def test_its_examples_are_valid_and_its_defaults_are_the_parsers() -> None:
 
 @given(VALID)
 @settings(max_examples=150)
-def test_what_is_valid_is_valid_for_both(value: Any) -> None:
+def test_valid_policies_are_valid_for_both(value: Any) -> None:
     assert by_schema(value)
     parse_policy(value, names=Names(), files=None)
 
 
 @given(selectors(), CONDITIONS, st.sampled_from(["destroy", "report"]))
 @settings(max_examples=150)
-def test_the_schema_never_refuses_what_the_parser_takes(
-    match: Any, condition: Any, action: str
-) -> None:
+def test_schema_accepts_what_parser_accepts(match: Any, condition: Any, action: str) -> None:
     value = document({"name": "a-rule", "match": match, "while": condition, "action": action})
     if by_parser(value):
         VALIDATOR.validate(value)
@@ -238,9 +235,7 @@ def with_value(whole: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 @given(VALID, st.data())
 @settings(max_examples=150)
-def test_a_part_that_came_out_empty_is_refused_wherever_it_stands(
-    value: Any, data: st.DataObject
-) -> None:
+def test_empty_value_is_rejected_anywhere(value: Any, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(list(places(value))))
     emptied = with_value(value, path, data.draw(st.sampled_from([None, "", " ", {}, []])))
     assert not by_parser(emptied)
@@ -249,9 +244,7 @@ def test_a_part_that_came_out_empty_is_refused_wherever_it_stands(
 
 @given(VALID, st.data())
 @settings(max_examples=150)
-def test_a_key_that_nobody_knows_is_refused_wherever_it_stands(
-    value: Any, data: st.DataObject
-) -> None:
+def test_unknown_key_is_rejected_anywhere(value: Any, data: st.DataObject) -> None:
     mappings = []
     for path in places(value):
         found = value
@@ -288,9 +281,7 @@ _JUNK = [
 
 @given(VALID, st.data())
 @settings(max_examples=300)
-def test_mutants_never_pass_the_parser_where_the_schema_refuses(
-    value: Any, data: st.DataObject
-) -> None:
+def test_parser_rejects_mutants_that_schema_rejects(value: Any, data: st.DataObject) -> None:
     for _change in range(data.draw(st.integers(1, 2))):
         path = data.draw(st.sampled_from(list(places(value))))
         junk = st.one_of(st.sampled_from(_JUNK), st.text(max_size=8), st.integers())
@@ -315,19 +306,19 @@ def test_mutants_never_pass_the_parser_where_the_schema_refuses(
         max_leaves=20,
     )
 )
-def test_garbage_is_refused_and_breaks_nothing(value: Any) -> None:
+def test_garbage_is_rejected(value: Any) -> None:
     assert not by_parser(value)
 
 
 @given(VALID)
-def test_the_digest_is_the_same_after_a_journey_as_json(value: Any) -> None:
+def test_digest_survives_json_round_trip(value: Any) -> None:
     assert digest(json.loads(json.dumps(value, indent=3))) == digest(value)
 
 
 @pytest.mark.parametrize(
     "keys",
     [
-        # Only the parser looks things up, compares them, and knows what they mean.
+        # Only the parser resolves names and compares values.
         {"match": {"user": "nobody-of-that-name"}},
         {"match": {"remote": "10.0.0.1/8"}},
         {"match": {"remote": "some.host.example"}},
@@ -340,7 +331,7 @@ def test_the_digest_is_the_same_after_a_journey_as_json(value: Any) -> None:
         {"hold": "2d"},
     ],
 )
-def test_what_only_the_parser_can_refuse(keys: Any) -> None:
+def test_errors_only_the_parser_finds(keys: Any) -> None:
     value = document({"name": "a-rule", "match": {"remote": "192.0.2.1"}, **keys})
     assert by_schema(value)
     assert not by_parser(value)

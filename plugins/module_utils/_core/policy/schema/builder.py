@@ -1,14 +1,14 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the parts that the policy's JSON Schema is built from (draft 7).
+# Private to linuxnet.sockets.
+"""Building blocks of the JSON Schema of policies (draft 7).
 
-Each takes at least what the parser takes. Where that reads a word in any case, or a number from a
-string, so does the schema; the exact words come first, for editors to offer.
+The schema accepts every value that the parser accepts. The parser reads words in any case and
+numbers from strings, so the schema does too; exact words come first, as editors offer those.
 
-Titles, errorMessage, patternErrorMessage and enumDescriptions are for editors: the language servers
-of VS Code and others head an explanation with the nearest title, say the messages instead of their
-own, and show what each word means. A validator passes over them.
+title, errorMessage, patternErrorMessage and enumDescriptions are extensions for editors, understood
+by the language servers for YAML and JSON. Validators ignore them.
 """
 
 from __future__ import annotations
@@ -20,34 +20,35 @@ from ...values import MAX_DURATION_US, MAX_INTEGER
 
 Schema = dict[str, Any]
 
-_NUMBER = r"^\s*[0-9]{1,20}\s*$"
+_DIGITS = r"^\s*[0-9]{1,20}\s*$"
 _DECIMAL = r"[0-9]{1,20}(\.[0-9]{1,9})?\s*"
 
 
-def told(schema: Schema, description: str, *examples: Any, **more: Any) -> Schema:
-    """With what an editor shows. more: further keywords, such as title and default; editors offer a
-    default, and only a description tells of it."""
-    if "default" in more:
-        description += f" Default: {_plain(more['default'])}."
-    found = {**schema, "description": description, **more}
+def described(schema: Schema, description: str, *examples: Any, **keywords: Any) -> Schema:
+    """Add a description, examples and other keywords such as title and default.
+
+    Editors insert a default but do not show it, so the description names it too.
+    """
+    if "default" in keywords:
+        description += f" Default: {_yaml(keywords['default'])}."
+    found = {**schema, "description": description, **keywords}
     return {**found, "examples": list(examples)} if examples else found
 
 
-def _plain(value: Any) -> str:
-    """As one writes it in YAML."""
+def _yaml(value: Any) -> str:
+    """A value as written in YAML."""
     if isinstance(value, list):
-        return f"[{', '.join(map(_plain, value))}]"
+        return f"[{', '.join(map(_yaml, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def words(names: Iterable[str]) -> Schema:
-    """One of some words, in any case; `-` may stand for `_`. names: a mapping tells what each
-    means."""
-    listed = list(names)
-    pattern = "|".join("".join(map(_any_case, name)) for name in listed)
-    exact: Schema = {"enum": listed}
+def choice(names: Iterable[str]) -> Schema:
+    """One of several words, in any case, with `-` for `_`. names: a mapping adds descriptions."""
+    exact_names = list(names)
+    pattern = "|".join("".join(map(_any_case, name)) for name in exact_names)
+    exact: Schema = {"enum": exact_names}
     if isinstance(names, Mapping):
-        exact["enumDescriptions"] = [f"{meaning}." for meaning in names.values()]
+        exact["enumDescriptions"] = [f"{description}." for description in names.values()]
     return {"anyOf": [exact, {"type": "string", "pattern": rf"^\s*({pattern})\s*$"}]}
 
 
@@ -57,38 +58,39 @@ def _any_case(character: str) -> str:
     return "[-_]" if character == "_" else character
 
 
-def text(pattern: str = r"\S", wanted: str = "Something that is not empty") -> Schema:
-    """wanted: what it has to be, for a person."""
-    message = f"Allowed: {wanted}." if pattern != r"\S" else f"{wanted}."
+def string(pattern: str = r"\S", allowed: str = "A string that is not empty") -> Schema:
+    """A string. allowed: its form, for the error message in editors."""
+    message = f"Allowed: {allowed}." if pattern != r"\S" else f"{allowed}."
     return {"type": "string", "pattern": pattern, "patternErrorMessage": message}
 
 
-def whole(low: int, high: int | None = None) -> Schema:
+def integer(low: int, high: int | None = None) -> Schema:
     """A whole number, or a string of its digits."""
-    wanted = f"a whole number from {low}" + ("" if high is None else f" to {high}")
+    allowed = f"a whole number from {low}" + ("" if high is None else f" to {high}")
     number: Schema = {"type": "integer", "minimum": low}
     if high is not None:
         number["maximum"] = high
-    return _alternatives(number, text(_NUMBER, wanted), wanted)
+    return _number_or_string(number, string(_DIGITS, allowed), allowed)
 
 
-def whole_or_text(low: int, high: int) -> Schema:
-    """A whole number, or a string that says more than one."""
-    return {"anyOf": [{"type": "integer", "minimum": low, "maximum": high}, text()]}
+def integer_or_string(low: int, high: int) -> Schema:
+    """A whole number, or a string such as a range or a name."""
+    return {"anyOf": [{"type": "integer", "minimum": low, "maximum": high}, string()]}
 
 
-def _alternatives(number: Schema, written: Schema, wanted: str) -> Schema:
-    """A number or a string, and one message for both."""
-    return {"anyOf": [{**number, "errorMessage": f"Allowed: {wanted}."}, written]}
+def _number_or_string(number: Schema, written: Schema, allowed: str) -> Schema:
+    """Two alternatives with the same error message."""
+    return {"anyOf": [{**number, "errorMessage": f"Allowed: {allowed}."}, written]}
 
 
 def one_or_more(schema: Schema) -> Schema:
-    choices = schema["anyOf"] if set(schema) == {"anyOf"} else [schema]
-    return {"anyOf": [*choices, listed(schema)]}
+    """One value, or a list of values."""
+    alternatives = schema["anyOf"] if set(schema) == {"anyOf"} else [schema]
+    return {"anyOf": [*alternatives, list_of(schema)]}
 
 
 def mapping(properties: dict[str, Schema], required: Iterable[str] = (), title: str = "") -> Schema:
-    """One that is not empty and has no other keys."""
+    """A mapping of these keys, not empty."""
     return {
         **({"title": title} if title else {}),
         "type": "object",
@@ -99,11 +101,13 @@ def mapping(properties: dict[str, Schema], required: Iterable[str] = (), title: 
     }
 
 
-def listed(schema: Schema) -> Schema:
+def list_of(schema: Schema) -> Schema:
+    """A list, not empty."""
     return {"type": "array", "items": schema, "minItems": 1}
 
 
 def reference(name: str) -> Schema:
+    """A reference to an entry of `definitions`."""
     return {"$ref": f"#/definitions/{name}"}
 
 
@@ -111,32 +115,34 @@ _DURATION = "a duration such as 90s, 1500ms, 5m, 2h or 1d; a bare number is seco
 
 
 def duration(low_ms: int, high_ms: int, bounds: str = "") -> Schema:
-    """bounds: what is told of them. Those of a string only the parser knows."""
+    """A duration. bounds: their text for the error message.
+
+    The schema checks the bounds of numbers only; the parser checks those of strings too.
+    """
     number = {"type": "number", "minimum": _seconds(low_ms), "maximum": _seconds(high_ms)}
-    wanted = f"{_DURATION}{bounds}"
+    allowed = f"{_DURATION}{bounds}"
     pattern = rf"^\s*{_DECIMAL}([uU][sS]|[mM][sS]|[sSmMhHdD])?\s*$"
-    return _alternatives(number, text(pattern, wanted), wanted)
+    return _number_or_string(number, string(pattern, allowed), allowed)
 
 
 def _seconds(milliseconds: int) -> int | float:
-    whole, rest = divmod(milliseconds, 1000)
-    return milliseconds / 1000 if rest else whole
+    seconds, rest = divmod(milliseconds, 1000)
+    return milliseconds / 1000 if rest else seconds
 
 
-# A number, or comparisons that begin with one.
 _COMPARISON = 'comparisons such as ">0", ">= 3 < 10" or "> 200ms"; a number alone means ='
 
 
 def comparison(unit: str) -> Schema:
-    """unit: as of comparisons.Quantity."""
+    """A number, or a string of comparisons. unit: as in numeric.Quantity."""
     number: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
     if unit == "duration":
         number = {"type": "number", "minimum": 0, "maximum": MAX_DURATION_US // 1_000_000}
-    written = text(r"^\s*(>=|<=|==|!=|>|<|=)?\s*[0-9]", _COMPARISON)
-    return _alternatives(number, written, _COMPARISON)
+    written = string(r"^\s*(>=|<=|==|!=|>|<|=)?\s*[0-9]", _COMPARISON)
+    return _number_or_string(number, written, _COMPARISON)
 
 
-INTERFACE = text(
+INTERFACE = string(
     r"^\s*[^\s/:]{1,15}\s*$",
-    "the name of an interface, up to 15 characters without blanks, / and :",
+    "an interface name, up to 15 characters without whitespace, / and :",
 )

@@ -1,10 +1,9 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the JSON Schema (draft 7) of a policy.
+"""JSON Schema (draft 7) of a policy, for editors and for the first check on the controller.
 
-For editors, and for the first check on the controller. The parser is complete without it; what only
-the parser can tell is what a document means: names, prefixes, contradictions.
+The parser does not need it. Only the parser checks names, prefixes and contradictions.
 """
 
 from __future__ import annotations
@@ -24,146 +23,154 @@ from ..model import (
 from .builder import (
     INTERFACE,
     Schema,
+    choice,
+    described,
     duration,
-    listed,
+    integer,
+    list_of,
     mapping,
     reference,
-    text,
-    told,
-    whole,
-    words,
+    string,
 )
 from .selector import SELECTOR
 
 _SWITCHES = {
-    reason.CONTROL_CONNECTION: "The ssh connection and the Salt connection by which the host is "
-    "managed.",
-    reason.SSH_SESSIONS: "Every socket of sshd and its sessions, and sockets whose owner cannot be "
-    "read.",
-    reason.LOOPBACK: "Sockets with a loopback address, or with both ends on the host.",
+    reason.CONTROL_CONNECTION: "The SSH and Salt connections that manage the host.",
+    reason.SSH_SESSIONS: "All sockets of sshd and its sessions, and sockets whose owner cannot be "
+    "determined.",
+    reason.LOOPBACK: "Sockets with a loopback address, or with both endpoints on the host.",
     reason.LISTENERS: "Listening sockets.",
-    reason.UNCONNECTED: "Datagram sockets without a remote end.",
+    reason.UNCONNECTED: "Datagram sockets without a remote endpoint.",
     reason.KERNEL: "Sockets that no process holds, such as those of NFS and iSCSI.",
 }
 
 _MODES = {
-    ENFORCE: "what violates a rule is destroyed, where the rule says so",
-    REPORT: "look and tell, and destroy nothing",
+    ENFORCE: "destroys violations of rules with action destroy",
+    REPORT: "reports violations and destroys nothing",
 }
 _ACTIONS = {
-    DESTROY: "what violates the rule is destroyed",
-    REPORT: "what violates the rule is told, and left alone",
+    DESTROY: "destroys violations",
+    REPORT: "reports violations and destroys nothing",
 }
-_EXCESSES = {
-    REFUSE: "none is destroyed, and that is told",
-    PACE: "as many are destroyed as may be, the oldest violations first",
+_ON_EXCESS = {
+    REFUSE: "destroys no socket and reports the violations",
+    PACE: "destroys as many sockets as the limits allow, oldest violations first",
 }
 _STATES = {
-    "up": "it is there, set up, and its lower layer is up",
-    "present": "it is there",
+    "up": "the interface exists, is set up, and its lower layer is up",
+    "present": "the interface exists",
 }
 
-_CONDITION: Schema = told(
+_CONDITION: Schema = described(
     {
         "type": "object",
         "anyOf": [
             mapping(
                 {
-                    "interface": told(INTERFACE, "The name of an interface.", "wg0"),
-                    "is": told(
-                        words(_STATES),
-                        "present: it is there. up: it is there, set up, and its lower layer is up. "
-                        "Of an interface that is not there `up` is unknown, under `not` too.",
+                    "interface": described(INTERFACE, "An interface name.", "wg0"),
+                    "is": described(
+                        choice(_STATES),
+                        "present: the interface exists. up: it exists, is set up, and its lower "
+                        "layer is up. For a missing interface, up is unknown, even under not.",
                     ),
                 },
                 ["interface", "is"],
-                "An interface is present or up",
+                "Interface is present or up",
             ),
             mapping(
                 {
-                    "address": told(text(), "An address that some interface holds.", "10.8.0.2"),
-                    "is": told(words(["present"]), "Some interface holds it."),
+                    "address": described(string(), "An IPv4 or IPv6 address.", "10.8.0.2"),
+                    "is": described(choice(["present"]), "An interface has the address."),
                 },
                 ["address", "is"],
-                "An address is present",
+                "Address is present",
             ),
             mapping(
                 {
-                    "route": told(
-                        text(),
-                        "A prefix, or default. In some table the preferred route to just this "
-                        "prefix leaves by the interface.",
+                    "route": described(
+                        string(),
+                        "A prefix, or default. True if, in some routing table, the preferred route "
+                        "to exactly this prefix uses the interface.",
                         "default",
                         "10.0.0.0/8",
                     ),
-                    "via": told(INTERFACE, "The name of an interface.", "wg0"),
+                    "via": described(INTERFACE, "An interface name.", "wg0"),
                 },
                 ["route", "via"],
-                "A route leaves by an interface",
+                "Route uses an interface",
             ),
             mapping(
                 {
-                    "not": told(
+                    "not": described(
                         reference("condition"),
-                        "A condition that must not hold. What is unknown is unknown here too.",
+                        "A condition that must be false. Unknown stays unknown.",
                     )
                 },
                 ["not"],
-                "A condition does not hold",
+                "Not",
             ),
             mapping(
-                {"any": told(listed(reference("condition")), "Conditions of which one must hold.")},
+                {
+                    "any": described(
+                        list_of(reference("condition")), "Conditions, at least one of them true."
+                    )
+                },
                 ["any"],
-                "One of several conditions holds",
+                "Any of several conditions",
             ),
             mapping(
-                {"all": told(listed(reference("condition")), "Conditions that must all hold.")},
+                {
+                    "all": described(
+                        list_of(reference("condition")), "Conditions, all of them true."
+                    )
+                },
                 ["all"],
-                "Several conditions hold",
+                "All of several conditions",
             ),
         ],
     },
-    "While what the rule holds: something about the network of the socket's namespace, asked anew "
-    "at each look. Unknown counts as not holding. Without it the rule always holds.",
+    "The rule applies while this condition is true of the network of the socket's namespace. Each "
+    "pass evaluates it again. Unknown counts as false. Without a condition, the rule always "
+    "applies.",
     {"interface": "wg0", "is": "up"},
     {"address": "10.8.0.2", "is": "present"},
     {"route": "default", "via": "wg0"},
-    title="A condition",
+    title="Condition",
 )
 
-_RULE: Schema = told(
+_RULE: Schema = described(
     mapping(
         {
-            "name": told(
-                text(
+            "name": described(
+                string(
                     r"^\s*[A-Za-z0-9][A-Za-z0-9._-]{0,63}\s*$",
-                    "1 to 64 letters, digits, dots, underlines and hyphens, the first a letter or "
-                    "a digit",
+                    "1 to 64 letters, digits, dots, underscores and hyphens, starting with a "
+                    "letter or a digit",
                 ),
-                "The rule's name, which no other rule has: logs and metrics call it so.",
+                "The name of the rule in logs and metrics, unique in the policy.",
                 "all-through-the-vpn",
             ),
             "while": reference("condition"),
             "match": reference("selector"),
-            "hold": told(
-                duration(0, MAX_DURATION_MS, ", at most a day"),
-                "For how long a socket must violate the rule without a break before it is "
-                "destroyed or reported, at most a day. 0 acts on the first look.",
+            "hold": described(
+                duration(0, MAX_DURATION_MS, ", up to a day"),
+                "How long a socket must violate the rule without interruption before it is "
+                "destroyed or reported, up to a day. 0: at once.",
                 "2s",
                 "5m",
                 0,
                 default="2s",
             ),
-            "action": told(
-                words(_ACTIONS),
-                "destroy what violates the rule, or report: tell, and leave it alone.",
+            "action": described(
+                choice(_ACTIONS),
+                "destroy: destroy violations. report: report them only.",
                 default="destroy",
             ),
         },
         ["name", "match"],
-        "A rule",
+        "Rule",
     ),
-    "Sockets that must not exist: while the condition holds, those that match, for longer than "
+    "Sockets that must not exist: while the condition is true, those that match for longer than "
     "hold.",
     {
         "name": "gone-with-the-address",
@@ -171,96 +178,97 @@ _RULE: Schema = told(
     },
 )
 
-_LIMITS: Schema = told(
+_LIMITS: Schema = described(
     mapping(
         {
-            "max_sockets": told(
-                whole(1, MAX_SOCKETS),
-                "At most so many sockets are destroyed in the time of `per`.",
+            "max_sockets": described(
+                integer(1, MAX_SOCKETS),
+                "The maximum number of sockets to destroy within `per`.",
                 500,
             ),
-            "per": told(
+            "per": described(
                 duration(MIN_PER_MS, MAX_DURATION_MS, ", from 1s to a day"),
-                "The time in which at most `max_sockets` are destroyed: any stretch of time as "
-                "long as this, from 1s to a day.",
+                "The length of the sliding window for max_sockets, from 1s to a day.",
                 "1m",
                 default="1m",
             ),
-            "on_excess": told(
-                words(_EXCESSES),
-                "If more are to be destroyed: refuse destroys none and says so, pace destroys as "
-                "many as may be, the oldest violations first.",
+            "on_excess": described(
+                choice(_ON_EXCESS),
+                "What to do with more violations than that. refuse: destroy no socket. pace: "
+                "destroy as many as the limits allow, oldest violations first.",
                 default="refuse",
             ),
         },
         ["max_sockets"],
-        "The limits",
+        "Limits",
     ),
-    "What may be destroyed at most, over all rules and namespaces: a brake for mistakes.",
+    "How many sockets may be destroyed, over all rules and namespaces. Limits the effect of a "
+    "mistake in a rule.",
     {"max_sockets": 500, "per": "1m", "on_excess": "refuse"},
 )
 
-_PROTECT: Schema = told(
+_PROTECT: Schema = described(
     mapping(
         {
             **{
-                name: told({"type": "boolean"}, f"{meaning} true: protected.", default=True)
+                name: described({"type": "boolean"}, f"{meaning} true: protected.", default=True)
                 for name, meaning in _SWITCHES.items()
             },
-            "selectors": told(
-                listed(reference("selector")),
-                "Sockets that are protected, whatever a rule says. They cover every protocol and "
-                "state unless they say otherwise; what they cannot decide is protected too.",
+            "selectors": described(
+                list_of(reference("selector")),
+                "Protected sockets, whatever the rules say. These selectors cover every protocol "
+                "and state by default. A socket for which one is unknown is protected too.",
                 [{"remote": "10.0.0.53"}],
             ),
         },
-        title="What is protected",
+        title="Protected sockets",
     ),
-    "What is never destroyed. Files in /etc/linuxnet-sockets/protect.d/ of the host add to it.",
+    "Sockets that are never destroyed. The files in /etc/linuxnet-sockets/protect.d/ on the host "
+    "add to them.",
 )
 
 SCHEMA: Schema = {
     "$schema": "http://json-schema.org/draft-07/schema#",
     "$comment": "SPDX-License-Identifier: GPL-3.0-or-later. Copyright: linuxnet.sockets "
     "contributors",
-    "title": "A policy of linuxnet.sockets",
+    "title": "Policy of linuxnet.sockets",
     "definitions": {"selector": SELECTOR, "condition": _CONDITION, "rule": _RULE},
-    **told(
+    **described(
         mapping(
             {
-                "version": told(
-                    {"anyOf": [{"enum": [1]}, text(r"^\s*0*1\s*$", "1")]},
-                    "The version of this format.",
+                "version": described(
+                    {"anyOf": [{"enum": [1]}, string(r"^\s*0*1\s*$", "1")]},
+                    "The version of the format.",
                     1,
                 ),
-                "mode": told(
-                    words(_MODES),
-                    "enforce the rules, or report: look and tell, and destroy nothing.",
+                "mode": described(
+                    choice(_MODES),
+                    "enforce: destroy violations. report: report them and destroy nothing.",
                     default="enforce",
                 ),
-                "namespaces": told(
-                    listed(
-                        text(
+                "namespaces": described(
+                    list_of(
+                        string(
                             r"^(pid:0*[1-9][0-9]*|(?!pid:)[\s\S]*\S[\s\S]*)$",
-                            "current, all, pid:N, or a name that `ip netns list` shows",
+                            "current, all, pid:N, or a name from `ip netns list`",
                         )
                     ),
-                    "The network namespaces in which the policy holds: current, all, pid:N, or a "
-                    "name that `ip netns list` shows.",
+                    "The network namespaces of the policy: current, all, pid:N, or names from `ip "
+                    "netns list`.",
                     ["current"],
                     ["all"],
                     default=["current"],
                 ),
                 "limits": _LIMITS,
                 "protect": _PROTECT,
-                "rules": told(
-                    {**listed(reference("rule")), "maxItems": MAX_RULES},
-                    "What must not exist. A socket that violates several rules is destroyed in the "
-                    "name of the first that destroys it.",
+                "rules": described(
+                    {**list_of(reference("rule")), "maxItems": MAX_RULES},
+                    "Sockets that must not exist. If a socket violates several rules, the first "
+                    "one that destroys it counts.",
                 ),
             },
             ["version", "limits", "rules"],
         ),
-        "Which sockets must not exist on a host, and what is done about those that do.",
+        "Which sockets must not exist on a host, and what to do with those that do.",
     ),
 }

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""The JSON Schema of selectors, part of the schema of policies."""
+"""JSON Schema of selectors, part of the schema of policies."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ...verdicts.stuck import STUCK
 from .builder import (
     INTERFACE,
     Schema,
+    choice,
     comparison,
+    described,
     duration,
-    listed,
+    integer,
+    integer_or_string,
+    list_of,
     mapping,
     one_or_more,
     reference,
-    text,
-    told,
-    whole,
-    whole_or_text,
-    words,
+    string,
 )
 
 _U32_MAX = 2**32 - 1
@@ -36,11 +36,11 @@ _MARK = r"(0[xX][0-9a-fA-F]+|[0-9]+)"
 
 _STUCK = {
     "anyOf": [
-        words(STUCK),
+        choice(STUCK),
         mapping(
             {
-                "verdict": told(one_or_more(words(STUCK)), "The verdict."),
-                "for": told(
+                "verdict": described(one_or_more(choice(STUCK)), "The verdict."),
+                "for": described(
                     duration(0, CLOCK_MAX_MS),
                     "The minimum time, as the clocks of the kernel prove it.",
                     "10m",
@@ -53,11 +53,11 @@ _STUCK = {
 }
 _STRANDED = {
     "anyOf": [
-        words(STRANDED),
+        choice(STRANDED),
         mapping(
             {
-                "verdict": told(one_or_more(words(STRANDED)), "The verdict."),
-                "to": told(
+                "verdict": described(one_or_more(choice(STRANDED)), "The verdict."),
+                "to": described(
                     one_or_more(INTERFACE),
                     "With rerouted: the interfaces through which the packets leave now. Required "
                     "to destroy sockets, because asymmetric routing that works looks the same.",
@@ -70,65 +70,65 @@ _STRANDED = {
     ]
 }
 
-# The values of each key. Descriptions and examples stand in the table of keys.
+# The values of each key. Descriptions and examples are in selector/keys.py.
 _VALUES: dict[str, Schema] = {
-    "protocol": one_or_more(words(constants.PROTOCOLS)),
-    "family": one_or_more(words(constants.FAMILIES)),
-    "state": one_or_more(words(STATES_BY_NAME)),
-    "local": one_or_more(text()),
-    "remote": one_or_more(text()),
-    "local_port": one_or_more(whole_or_text(0, PORT_MAX)),
-    "remote_port": one_or_more(whole_or_text(0, PORT_MAX)),
+    "protocol": one_or_more(choice(constants.PROTOCOLS)),
+    "family": one_or_more(choice(constants.FAMILIES)),
+    "state": one_or_more(choice(STATES_BY_NAME)),
+    "local": one_or_more(string()),
+    "remote": one_or_more(string()),
+    "local_port": one_or_more(integer_or_string(0, PORT_MAX)),
+    "remote_port": one_or_more(integer_or_string(0, PORT_MAX)),
     "device": one_or_more(INTERFACE),
     "mark": one_or_more(
         {
             "anyOf": [
                 {"type": "integer", "minimum": 0, "maximum": _U32_MAX},
-                text(
+                string(
                     rf"^\s*{_MARK}\s*(/\s*{_MARK})?\s*$",
                     "a mark such as 51820 or 0x10, or value/mask such as 0x10/0xff",
                 ),
             ]
         }
     ),
-    "user": one_or_more(whole_or_text(0, UID_MAX)),
-    "cgroup": one_or_more(text()),
-    "process": one_or_more(text()),
-    "pid": one_or_more(whole(1, _PID_MAX)),
+    "user": one_or_more(integer_or_string(0, UID_MAX)),
+    "cgroup": one_or_more(string()),
+    "process": one_or_more(string()),
+    "pid": one_or_more(integer(1, _PID_MAX)),
     "idle": duration(1, CLOCK_MAX_MS),
     **{name: one_or_more(comparison(quantity.unit)) for name, quantity in QUANTITIES.items()},
-    "congestion": one_or_more(text()),
+    "congestion": one_or_more(string()),
     "stuck": one_or_more(_STUCK),
     "stranded": one_or_more(_STRANDED),
     "superseded": mapping(
         {
-            "silent_for": told(
+            "silent_for": described(
                 duration(1, CLOCK_MAX_MS), "The minimum time without received data.", "30s"
             )
         },
         ["silent_for"],
     ),
-    "expression": one_or_more(text()),
+    "expression": one_or_more(string()),
     "not": reference("selector"),
-    "any": listed(reference("selector")),
-    "all": listed(reference("selector")),
+    "any": list_of(reference("selector")),
+    "all": list_of(reference("selector")),
 }
 
 
 def _key(name: str, key: Key) -> Schema:
     default = {} if key.default is None else {"default": key.default}
-    return told(_VALUES[name], key.description, *key.examples, **default)
+    return described(_VALUES[name], key.description, *key.examples, **default)
 
 
 _PROPERTIES: dict[str, Schema] = {
     **{name: _key(name, key) for name, key in KEYS.items()},
     **{
-        name: told(_VALUES[name], combinator.description, *combinator.examples)
+        name: described(_VALUES[name], combinator.description, *combinator.examples)
         for name, combinator in COMBINATORS.items()
     },
 }
 
-SELECTOR: Schema = told(
+SELECTOR: Schema = described(
     mapping(_PROPERTIES, title="A selector"),
     "The sockets to select. All keys must be true. In a list under a key, one entry must be true. "
     "Unknown never matches.",
