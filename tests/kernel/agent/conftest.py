@@ -21,9 +21,9 @@ StartAgent = Callable[..., RunningAgent]
 
 @pytest.fixture
 def uplinks(lab: Lab) -> Uplinks:
-    made = Uplinks(lab)
-    require_socket_options(made.host)
-    return made
+    uplinks = Uplinks(lab)
+    require_socket_options(uplinks.host)
+    return uplinks
 
 
 @pytest.fixture

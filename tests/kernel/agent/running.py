@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent as it runs on a host: a process of its own in a namespace, and what it says."""
+"""Runs the agent as a process in a namespace, and reads its outputs."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from tests.support.topologies.waiting import until
 
 _CORE = Path(__file__).parents[3] / "plugins" / "module_utils" / "_core"
 
-# The sockets under test belong to the process that started the agent: else it would spare them all.
-OURS = {"control_connection": False}
+# The agent's parent process owns the sockets under test: the guard would protect all of them.
+PROTECT = {"control_connection": False}
 
 
 def policy(*rules: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """A policy that destroys at once, unless a rule or `more` says otherwise."""
+    """Return a policy without holds, unless a rule or `more` has others."""
     return {
         "version": 1,
         "limits": {"max_sockets": 10_000, "per": "1s"},
-        "protect": OURS,
+        "protect": PROTECT,
         "rules": [{"hold": 0, **rule} for rule in rules],
         **more,
     }
 
 
 class RunningAgent:
-    """One agent; its files are in a folder of the test's.
+    """An agent with its files in a test directory.
 
-    document: the policy, or None for no file. start False: not yet.
+    document: the policy; None: no policy file. start: start it now.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class RunningAgent:
         self.metrics_file = folder / "agent.prom"
         self.log_file = folder / "log"
         self._modules = folder / "modules"
-        # Compiled once for all tests, wherever the bytecode of others goes.
+        # Compile the core once for all tests.
         self._environ = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(
@@ -80,7 +80,7 @@ class RunningAgent:
             self.start()
 
     def write(self, document: object) -> None:
-        """Put a policy in place, as one step."""
+        """Replace the policy file atomically."""
         new = self.policy.with_suffix(".new")
         if isinstance(document, bytes):
             new.write_bytes(document)
@@ -88,23 +88,23 @@ class RunningAgent:
             new.write_text(json.dumps(document))
         new.replace(self.policy)
 
-    def _words(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "linuxnet_sockets.agent.cli", *words]
+    def _arguments(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "linuxnet_sockets.agent.cli", *arguments]
 
-    def _places(self) -> list[str]:
+    def _directories(self) -> list[str]:
         return ["--state-directory", str(self.state), "--runtime-directory", str(self.runtime)]
 
     def start(self) -> None:
-        pid = self.start_blind().pid
-        until(lambda: self.status().get("pid") == pid, "the agent has looked", seconds=15)
+        pid = self.start_without_waiting().pid
+        until(lambda: self.status().get("pid") == pid, "first pass", seconds=15)
 
-    def start_blind(self) -> subprocess.Popen[Any]:
-        """Start it, and do not wait for its status."""
+    def start_without_waiting(self) -> subprocess.Popen[Any]:
+        """Start the agent without waiting for its first pass."""
         with self.log_file.open("ab") as log:
             self.process = self.where.spawn(
                 *self.prefix,
-                *self._words("run", "--policy", str(self.policy), "--resync", self._resync),
-                *self._places(),
+                *self._arguments("run", "--policy", str(self.policy), "--resync", self._resync),
+                *self._directories(),
                 "--metrics",
                 str(self.metrics_file),
                 stdout=log,
@@ -113,11 +113,11 @@ class RunningAgent:
             )
         return self.process
 
-    def command(self, name: str, *words: str, own_places: bool = True) -> tuple[int, str]:
-        """Exit status and output of another command of the program, run inside."""
-        places = self._places() if own_places else []
+    def command(self, name: str, *arguments: str, own_directories: bool = True) -> tuple[int, str]:
+        """Run a command of socket-agent in the namespace; return exit status and output."""
+        directories = self._directories() if own_directories else []
         done = subprocess.run(
-            self.where.command(*self._words(name, *places, *words)),
+            self.where.command(*self._arguments(name, *directories, *arguments)),
             capture_output=True,
             text=True,
             timeout=30,
@@ -131,7 +131,7 @@ class RunningAgent:
         os.kill(self.process.pid, number)
 
     def kill(self) -> None:
-        """As the kernel does it, at any moment: nothing is cleaned up."""
+        """Send SIGKILL: the agent cleans up nothing."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
@@ -142,7 +142,7 @@ class RunningAgent:
         return self.process.wait(timeout=10)
 
     def reload(self, document: object) -> None:
-        """Another policy, and the signal; returns when it was taken or refused."""
+        """Write a policy and send SIGHUP; return when the policy is in force or rejected."""
         before = self.status()
         self.write(document)
         self.signal(signal.SIGHUP)
@@ -151,11 +151,11 @@ class RunningAgent:
                 (self.status()["policy"], self.status()["rejected"])
                 != (before["policy"], before["rejected"])
             ),
-            "the agent has read its policy again",
+            "policy reloaded",
         )
 
     def status(self) -> dict[str, Any]:
-        """{}: it has written none."""
+        """Return status.json; {} if there is none."""
         try:
             found = json.loads((self.runtime / "status.json").read_text())
         except FileNotFoundError:
@@ -167,20 +167,20 @@ class RunningAgent:
         return self.log_file.read_text()
 
     def log_lines(self, *parts: str) -> list[str]:
-        """The lines of the log that contain all parts."""
+        """Return the log lines that contain all parts."""
         return [line for line in self.log().splitlines() if all(part in line for part in parts)]
 
     def destroyed(self) -> dict[int, str]:
-        """By cookie: the rule that each was destroyed for, as the log says."""
+        """Return the destroyed sockets of the log: rule by cookie."""
         found: dict[int, str] = {}
         for line in self.log().splitlines():
-            words = dict(word.split("=", 1) for word in line.split() if "=" in word)
+            fields = dict(part.split("=", 1) for part in line.split() if "=" in part)
             if line.startswith("destroyed "):
-                found[int(words["cookie"], 16)] = words["rule"]
+                found[int(fields["cookie"], 16)] = fields["rule"]
         return found
 
     def metrics(self) -> dict[str, float]:
-        """By name and labels, as they are written."""
+        """Return the metrics by name and labels."""
         found = {}
         for line in self.metrics_file.read_text().splitlines():
             if not line.startswith("#"):
@@ -188,26 +188,26 @@ class RunningAgent:
                 found[name.removeprefix("linuxnet_sockets_")] = float(value)
         return found
 
-    def looks(self) -> int:
+    def passes(self) -> int:
         return int(self.status()["passes"])
 
-    def looked_again(self) -> None:
-        """A whole look that began after now; the first that ends may have begun before."""
-        for _each in range(2):
-            self._look_once()
+    def wait_for_pass(self) -> None:
+        """Wait for a pass that began after this call: the first to end may have begun before."""
+        for _pass in range(2):
+            self._wait_for_one_pass()
 
-    def _look_once(self) -> None:
-        before = self.looks()
+    def _wait_for_one_pass(self) -> None:
+        before = self.passes()
         for verb in ("add", "del"):
             self.where.output("ip", "address", verb, "127.200.0.1/32", "dev", "lo")
-        until(lambda: self.looks() > before, "the agent has looked")
+        until(lambda: self.passes() > before, "next pass")
 
-    def poke(self) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
-            knock.connect(str(self.runtime / "events.sock"))
+    def notify(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.connect(str(self.runtime / "events.sock"))
 
     def listen(self) -> io.TextIOWrapper:
-        """The agent's events from now on; to be closed."""
+        """Connect to the event socket. The caller closes the stream."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as reader:
             reader.settimeout(5)
             reader.connect(str(self.runtime / "events.sock"))
@@ -215,7 +215,7 @@ class RunningAgent:
 
 
 def alive(sock: socket.socket) -> bool:
-    """Whether it is still connected: what was destroyed has no remote end any more."""
+    """Return whether the socket is connected: a destroyed one has no remote address."""
     try:
         sock.getpeername()
     except OSError:

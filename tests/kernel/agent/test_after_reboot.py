@@ -1,11 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is promised of pauses and trials after the machine was cut off and started anew.
+"""Pauses and trials after a power loss and a reboot.
 
-Only in a guest of tools/test-kernels, at its second start. The uptime tells nothing of what was
-before: all goes by the clock, and where somebody set it back, a trial takes no longer than it would
-have if it had begun with the boot.
+Only in a guest of tools/test-kernels, at its second start. CLOCK_BOOTTIME has restarted, so the
+wall clock decides. If that was set back, a trial ends at an uptime of its whole duration.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from tests.support.topologies.waiting import until
 _LATE_S = 25.0
 
 
-class Again:
-    """Agents that find what was left under a name, each with a connection that is stranded."""
+class Rebooted:
+    """Starts agents with the state of before the reboot, each with a stranded connection."""
 
     def __init__(self, uplinks: Uplinks, start_agent: StartAgent, disk: Path) -> None:
         self._uplinks = uplinks
@@ -53,71 +52,71 @@ def disk() -> Iterator[Path]:
 
 
 @pytest.fixture
-def again(disk: Path, uplinks: Uplinks, start_agent: StartAgent) -> Again:
-    return Again(uplinks, start_agent, disk)
+def rebooted(disk: Path, uplinks: Uplinks, start_agent: StartAgent) -> Rebooted:
+    return Rebooted(uplinks, start_agent, disk)
 
 
-def _spares(agent: RunningAgent, talk: Talk, held_back: str) -> None:
-    assert agent.status()["inhibited_by"] == held_back
-    agent.looked_again()
+def _assert_inhibited(agent: RunningAgent, talk: Talk, reason: str) -> None:
+    assert agent.status()["inhibited_by"] == reason
+    agent.wait_for_pass()
     assert alive(talk.sock)
     assert agent.destroyed() == {}
 
 
-def _destroys(talk: Talk) -> None:
-    until(lambda: not alive(talk.sock), "it is destroyed", seconds=_LATE_S)
+def _assert_destroyed(talk: Talk) -> None:
+    until(lambda: not alive(talk.sock), "destroyed", seconds=_LATE_S)
 
 
-def test_it_is_another_boot(disk: Path) -> None:
-    """Otherwise the rest says nothing."""
+def test_boot_id_has_changed(disk: Path) -> None:
+    """The other tests depend on it."""
     before, now = json.loads((disk / BOOT).read_text()), read_clocks("/proc")
     assert before["boot_id"] != now.boot_id
     assert before["boottime_s"] > now.boottime_s
     assert 0 < now.wall_s - before["wall_s"] < 1_000
 
 
-def test_a_pause_goes_on(again: Again) -> None:
-    agent, talk = again.start("pause, going on")
-    _spares(agent, talk, "paused")
+def test_pause_continues(rebooted: Rebooted) -> None:
+    agent, talk = rebooted.start("pause, continuing")
+    _assert_inhibited(agent, talk, "paused")
     assert 0 < agent.status()["pause"]["remaining_s"] < 30 * 60
     assert agent.command("resume") == (0, "resumed\n")
-    _destroys(talk)
+    _assert_destroyed(talk)
 
 
-def test_a_pause_without_end_goes_on(again: Again) -> None:
-    agent, talk = again.start("pause, without end")
-    _spares(agent, talk, "paused")
-    assert agent.status()["pause"] == {"reason": "till I am back", "remaining_s": None}
+def test_pause_without_deadline_continues(rebooted: Rebooted) -> None:
+    agent, talk = rebooted.start("pause, without deadline")
+    _assert_inhibited(agent, talk, "paused")
+    assert agent.status()["pause"] == {"reason": "until I am back", "remaining_s": None}
 
 
-def test_a_pause_is_over(again: Again) -> None:
-    """Though the uptime of its end is far ahead."""
-    agent, talk = again.start("pause, over meanwhile")
-    _destroys(talk)
+def test_pause_has_ended(rebooted: Rebooted) -> None:
+    """The uptime of its end is far ahead, the wall clock has passed it."""
+    agent, talk = rebooted.start("pause, ended")
+    _assert_destroyed(talk)
     assert agent.status()["pause"] is None
 
 
-def test_a_trial_goes_on(again: Again) -> None:
-    agent, talk = again.start("trial, going on")
-    _destroys(talk)
+def test_trial_continues(rebooted: Rebooted) -> None:
+    agent, talk = rebooted.start("trial, continuing")
+    _assert_destroyed(talk)
     assert 0 < agent.status()["trial"]["remaining_s"] < 30 * 60
     assert agent.status()["inhibited_by"] is None
 
 
-def test_a_trial_is_over(again: Again) -> None:
-    """The very first look destroys nothing."""
-    agent, talk = again.start("trial, over meanwhile")
-    _spares(agent, talk, "unconfirmed")
+def test_trial_has_expired(rebooted: Rebooted) -> None:
+    """The first pass destroys nothing."""
+    agent, talk = rebooted.start("trial, expired")
+    _assert_inhibited(agent, talk, "unconfirmed")
     assert agent.command("confirm") == (0, "confirmed\n")
-    _destroys(talk)
+    _assert_destroyed(talk)
 
 
-def test_a_clock_that_was_set_back_does_not_prolong_a_trial(again: Again) -> None:
+def test_clock_set_back_does_not_extend_a_trial(rebooted: Rebooted) -> None:
     guest.step(-guest.DAY_S)
-    agent, _talk = again.start("trial, bounded")
+    agent, _talk = rebooted.start("trial, bounded")
     until(
         lambda: agent.status()["inhibited_by"] == "unconfirmed",
-        "it is over",
+        "trial expired",
         seconds=max(0.0, 100 - guest.boottime()) + _LATE_S,
     )
     assert guest.boottime() >= 100

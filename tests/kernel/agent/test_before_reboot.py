@@ -1,10 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a guest leaves on its disk before it is cut off; test_after_reboot.py finds it.
+"""Writes pauses and trials to the disk of a guest before a power loss.
 
-Only in a guest of tools/test-kernels; the last of its tests. The very last command is the one whose
-loss would destroy what shall live: nothing but its own care brings it onto the disk in time.
+test_after_reboot.py reads them. Only in a guest of tools/test-kernels, as the last of its tests.
+The last command is the one whose loss would destroy sockets: only its own fsync saves it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from tests.kernel.agent.running import RunningAgent, policy
 from tests.support import guest
 from tests.support.topologies.topology import Lab
 
-# The agents' states, each with what was bidden: by name of the directory.
-LEFT = {
-    "trial, over meanwhile": ("trial", "--within", "2s"),
-    "trial, going on": ("trial", "--within", "30m"),
+# By name of the state directory: the command that writes the state.
+COMMANDS = {
+    "trial, expired": ("trial", "--within", "2s"),
+    "trial, continuing": ("trial", "--within", "30m"),
     "trial, bounded": ("trial", "--within", "100s"),
-    "pause, over meanwhile": ("pause", "--for", "2s"),
-    "pause, without end": ("pause", "--reason", "till I am back"),
-    "pause, going on": ("pause", "--for", "30m"),
+    "pause, ended": ("pause", "--for", "2s"),
+    "pause, without deadline": ("pause", "--reason", "until I am back"),
+    "pause, continuing": ("pause", "--for", "30m"),
 }
 BOOT = "boot.json"
 ON_TRIAL = policy(
@@ -43,23 +43,23 @@ def disk() -> Path:
 
 
 def agent_of(agent: RunningAgent, disk: Path, name: str) -> RunningAgent:
-    """The agent with its state on that disk."""
+    """Move the state directory of an agent to the disk."""
     agent.state = disk / name
     agent.state.mkdir(exist_ok=True)
     return agent
 
 
-def test_pauses_and_trials_are_left(disk: Path, lab: Lab, start_agent: StartAgent) -> None:
-    # Once the short ones are over by the clock, they have long to go by the next boot's.
+def test_pauses_and_trials_are_written(disk: Path, lab: Lab, start_agent: StartAgent) -> None:
+    # The short deadlines then have an uptime that the next boot reaches only later.
     assert guest.boottime() > 5
     (disk / BOOT).write_text(json.dumps(read_clocks("/proc")._asdict()))
     agent = start_agent(lab.namespace("host"), ON_TRIAL, start=False)
-    for name, (command, *words) in LEFT.items():
+    for name, (command, *arguments) in COMMANDS.items():
         agent_of(agent, disk, name)
         if command == "trial":
-            words.append(str(agent.policy))
-        if name == list(LEFT)[-1]:
-            # What the system writes by itself was written; what comes now is not.
+            arguments.append(str(agent.policy))
+        if name == list(COMMANDS)[-1]:
+            # Everything so far is on the disk; the last command has to flush itself.
             os.sync()
             time.sleep(1)
-        assert agent.command(command, *words)[0] == 0
+        assert agent.command(command, *arguments)[0] == 0

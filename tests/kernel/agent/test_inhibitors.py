@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What looks like a mistake, and what was bidden, destroys nothing, and all is told."""
+"""Rejected policies, inhibitors and budgets destroy nothing, and every output says why."""
 
 from __future__ import annotations
 
@@ -25,27 +25,28 @@ _GONE = {"name": "gone", "match": {"stranded": ["address_gone"]}}
 
 
 @pytest.fixture
-def doomed(uplinks: Uplinks) -> list[Talk]:
-    """Connections that violate the policy above, from before any agent started."""
-    talks = [uplinks.tcp(uplinks.service4) for _each in range(5)]
+def violating(uplinks: Uplinks) -> list[Talk]:
+    """Connections that violate the policy before the agent starts."""
+    talks = [uplinks.tcp(uplinks.service4) for _talk in range(5)]
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     return talks
 
 
-def _all_live(agent: RunningAgent, talks: list[Talk], held_back: str) -> None:
-    """Nothing was destroyed, the three say so, and the program's own status is not 0."""
-    agent.poke()
-    until(lambda: agent.status()["inhibited_by"] == held_back, "the status says why")
+def _assert_inhibited(agent: RunningAgent, talks: list[Talk], reason: str) -> None:
+    """Check the connections, status.json, the log, the metrics and the exit status."""
+    agent.notify()
+    until(lambda: agent.status()["inhibited_by"] == reason, "inhibited_by in the status")
     assert all(alive(talk.sock) for talk in talks)
     assert agent.destroyed() == {}
-    name = f'inhibited{{reason="{held_back}"}}'
-    # They are written right after the status.
-    until(lambda: agent.metrics_file.exists() and agent.metrics()[name] == 1, "so do the metrics")
-    code, _text = agent.command("status")
-    assert (code, "running" in _text and "not running" in _text) == (1, False)
+    name = f'inhibited{{reason="{reason}"}}'
+    until(
+        lambda: agent.metrics_file.exists() and agent.metrics()[name] == 1, "reason in the metrics"
+    )
+    code, text = agent.command("status")
+    assert (code, "not running" in text) == (1, False)
 
 
-WRONG: list[tuple[object, str]] = [
+INVALID: list[tuple[object, str]] = [
     (None, os.strerror(errno.ENOENT)),
     (policy(), "rules"),
     (policy({"name": "all", "match": {}}), "match"),
@@ -55,54 +56,54 @@ WRONG: list[tuple[object, str]] = [
     (b"", "JSON"),
     (b"{}", "version"),
     (b"\xff\xfe{", "JSON"),
-    (b"[" * 100_000, "100 deep"),
+    (b"[" * 100_000, "100 levels"),
 ]
 
 
-def test_policies_that_came_out_wrong(
-    uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent
+def test_invalid_policies_are_rejected(
+    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent
 ) -> None:
-    """The first at the agent's start, the others one after the other: none comes into force."""
+    """The first is there at the start of the agent, the others replace it one by one."""
     agent = start_agent(uplinks.host, None)
-    for number, (document, words) in enumerate(WRONG, start=1):
+    for number, (document, text) in enumerate(INVALID, start=1):
         if document is not None:
             agent.write(document)
             agent.signal(signal.SIGHUP)
         until(
             lambda count=number: agent.metrics().get("policy_rejections_total") == count,
-            "it was refused",
+            "policy rejected",
         )
-        # What the status says is written after the metrics.
+        # The agent writes the status after the metrics.
         until(
-            lambda said=words: said in " ".join(agent.status()["rejected"]["errors"]),
-            "the status says why",
+            lambda part=text: part in " ".join(agent.status()["rejected"]["errors"]),
+            "error in the status",
         )
-        assert agent.log_lines("policy", words)
+        assert agent.log_lines("policy", text)
         assert agent.metrics()["policy_rejected"] == 1
-    _all_live(agent, doomed, "no_policy")
+    _assert_inhibited(agent, violating, "no_policy")
 
 
-def test_a_wrong_one_does_not_take_the_place_of_a_good_one(
+def test_rejected_policy_does_not_replace_the_policy_in_force(
     uplinks: Uplinks, start_agent: StartAgent
 ) -> None:
     talk = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE))
     digest = agent.status()["policy"]["digest"]
     agent.reload(policy())
-    told = agent.status()
-    assert told["policy"]["digest"] == digest
-    assert "rules" in told["rejected"]["errors"][0]
+    status = agent.status()
+    assert status["policy"]["digest"] == digest
+    assert "rules" in status["rejected"]["errors"][0]
     assert agent.metrics()["policy_rejected"] == 1
     assert agent.log_lines(digest[:12], "rules: ")
     assert agent.command("status")[0] == 1
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    until(lambda: not alive(talk.sock), "the old one is enforced")
+    until(lambda: not alive(talk.sock), "old policy enforced")
     agent.reload(policy({**_GONE, "name": "better"}))
     assert agent.status()["rejected"] is None
     assert agent.command("status")[0] == 0
 
 
-MISSPELT: dict[str, dict[str, Any]] = {
+UNKNOWN_INTERFACE: dict[str, dict[str, Any]] = {
     "key": {"match": {"local": "interface:etth0"}},
     "not": {"match": {"remote_port": 4433, "not": {"local": "interface:etth0"}}},
     "to": {"match": {"stranded": [{"verdict": "rerouted", "to": ["etth0"]}]}},
@@ -113,80 +114,86 @@ MISSPELT: dict[str, dict[str, Any]] = {
 }
 
 
-def test_a_misspelt_interface(uplinks: Uplinks, start_agent: StartAgent) -> None:
+def test_unknown_interface_is_reported_and_matches_nothing(
+    uplinks: Uplinks, start_agent: StartAgent
+) -> None:
     talks = [uplinks.tcp(uplinks.service4), uplinks.tcp(uplinks.service6)]
-    rules = [{"name": name, **keys} for name, keys in MISSPELT.items()]
+    rules = [{"name": name, **keys} for name, keys in UNKNOWN_INTERFACE.items()]
     agent = start_agent(uplinks.host, policy(*rules))
-    agent.poke()
+    agent.notify()
     assert all(alive(talk.sock) for talk in talks)
-    told = agent.command("status")[1]
+    text = agent.command("status")[1]
     for rule in agent.status()["rules"]:
         assert rule["violations"] == 0
         assert rule["missing_interfaces"] == ["etth0"]
         assert agent.metrics()[f'missing_interfaces{{rule="{rule["name"]}"}}'] == 1
-        assert agent.log_lines(f"rule {rule['name']} ", "etth0")
-    assert told.count("etth0") == len(MISSPELT)
+        assert agent.log_lines(f"rule {rule['name']}: ", "etth0")
+    assert text.count("etth0") == len(UNKNOWN_INTERFACE)
 
 
-def test_more_than_the_limit(uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent) -> None:
+def test_exceeded_budget_destroys_nothing(
+    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent
+) -> None:
     agent = start_agent(uplinks.host, policy(_GONE, limits={"max_sockets": 4, "per": "1m"}))
-    _all_live(agent, doomed, "budget_exceeded")
+    _assert_inhibited(agent, violating, "budget_exceeded")
     assert agent.status()["budget"]["due"] == 5
-    (line,) = agent.log_lines("limit")
+    (line,) = agent.log_lines("budget")
     assert re.findall(r"\d+", line) == ["5", "4", "60"]
     assert agent.metrics()["budget_exceeded_total"] >= 1
-    one = doomed.pop().sock
-    linger_reset(one)
-    one.close()
+    sock = violating.pop().sock
+    linger_reset(sock)
+    sock.close()
     agent.where.output("ip", "address", "add", "127.200.0.1/32", "dev", "lo")
-    until(lambda: not any(alive(talk.sock) for talk in doomed), "no more than the limit now")
+    until(lambda: not any(alive(talk.sock) for talk in violating), "destroyed within the budget")
 
 
-def test_paced(uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent) -> None:
+def test_on_excess_pace_spreads_the_destroys(
+    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent
+) -> None:
     limits = {"max_sockets": 2, "per": "1s", "on_excess": "pace"}
     agent = start_agent(uplinks.host, policy(_GONE, limits=limits))
-    left = [len(doomed)]
+    remaining = [len(violating)]
 
-    def living() -> int:
-        left.append(sum(alive(talk.sock) for talk in doomed))
-        return left[-1]
+    def count_living() -> int:
+        remaining.append(sum(alive(talk.sock) for talk in violating))
+        return remaining[-1]
 
-    until(lambda: living() == 0, "all are gone in the end", seconds=10)
-    assert {5 - 2, 5 - 4} <= set(left)
-    until(lambda: len(agent.destroyed()) == 5, "the log says so")
+    until(lambda: count_living() == 0, "all destroyed", seconds=10)
+    assert {5 - 2, 5 - 4} <= set(remaining)
+    until(lambda: len(agent.destroyed()) == 5, "all in the log")
 
 
-def test_paused(uplinks: Uplinks, start_agent: StartAgent) -> None:
+def test_pause_survives_a_restart(uplinks: Uplinks, start_agent: StartAgent) -> None:
     talk = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE))
-    assert agent.command("pause", "--reason", "a switch is replaced") == (0, "paused\n")
-    until(lambda: agent.status()["inhibited_by"] == "paused", "it is paused")
+    assert agent.command("pause", "--reason", "replacing a switch") == (0, "paused\n")
+    until(lambda: agent.status()["inhibited_by"] == "paused", "paused")
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    until(lambda: agent.status()["rules"][0]["inhibited"] == 1, "what would be destroyed is told")
-    _all_live(agent, [talk], "paused")
-    assert "a switch is replaced" in agent.log()
-    assert "a switch is replaced" in agent.command("status")[1]
+    until(lambda: agent.status()["rules"][0]["inhibited"] == 1, "violation counted as inhibited")
+    _assert_inhibited(agent, [talk], "paused")
+    assert "replacing a switch" in agent.log()
+    assert "replacing a switch" in agent.command("status")[1]
     agent.stop()
     agent.start()
-    _all_live(agent, [talk], "paused")
+    _assert_inhibited(agent, [talk], "paused")
     assert agent.command("resume") == (0, "resumed\n")
-    until(lambda: not alive(talk.sock), "it is enforced again")
+    until(lambda: not alive(talk.sock), "enforced again")
     code, text = agent.command("resume")
     assert (code, "not paused" in text) == (0, True)
 
 
-def test_paused_for_a_while_or_by_a_file(
-    uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent
+def test_pause_by_file_and_with_a_duration(
+    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent
 ) -> None:
     agent = start_agent(uplinks.host, policy(_GONE), start=False)
     (agent.state / "paused").write_text("by hand")
     agent.start()
-    _all_live(agent, doomed, "paused")
+    _assert_inhibited(agent, violating, "paused")
     assert agent.command("pause", "--for", "1500ms")[0] == 0
-    until(lambda: not any(alive(talk.sock) for talk in doomed), "the time is over", seconds=20)
+    until(lambda: not any(alive(talk.sock) for talk in violating), "pause ended", seconds=20)
 
 
-def test_unconfirmed(uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent) -> None:
+def test_trial_expires(uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent) -> None:
     agent = start_agent(uplinks.host, None, start=False)
     agent.write(policy({"name": "nothing", "match": {"remote_port": 1}}))
     code, text = agent.command("trial", "--within", "2s", str(agent.policy))
@@ -194,72 +201,74 @@ def test_unconfirmed(uplinks: Uplinks, doomed: list[Talk], start_agent: StartAge
     agent.start()
     assert agent.status()["inhibited_by"] is None
     assert 0 < agent.status()["trial"]["remaining_s"] <= 2
-    until(lambda: agent.status()["inhibited_by"] == "unconfirmed", "the time is over")
-    # On trial, and at its end.
+    until(lambda: agent.status()["inhibited_by"] == "unconfirmed", "trial expired")
+    # One line for its start, one for its end.
     assert len(agent.log_lines("confirmed")) == 2
     assert agent.metrics()['inhibited{reason="unconfirmed"}'] == 1
-    # Another policy, which nobody put on trial, is in force at once.
+    # Another policy, which is not on trial, is in force at once.
     agent.command("trial", "--within", "1s", str(agent.policy))
     agent.reload(policy(_GONE))
-    until(lambda: not any(alive(talk.sock) for talk in doomed), "it is enforced")
+    until(lambda: not any(alive(talk.sock) for talk in violating), "enforced")
 
 
-def test_unconfirmed_destroys_nothing_until_it_is(
+def test_unconfirmed_policy_destroys_nothing_until_confirmed(
     uplinks: Uplinks, start_agent: StartAgent
 ) -> None:
     talk = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE), start=False)
     agent.command("trial", "--within", "1s", str(agent.policy))
     agent.start()
-    until(lambda: agent.status()["inhibited_by"] == "unconfirmed", "the time is over")
+    until(lambda: agent.status()["inhibited_by"] == "unconfirmed", "trial expired")
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    until(lambda: agent.status()["rules"][0]["inhibited"] == 1, "what would be destroyed is told")
-    _all_live(agent, [talk], "unconfirmed")
+    until(lambda: agent.status()["rules"][0]["inhibited"] == 1, "violation counted as inhibited")
+    _assert_inhibited(agent, [talk], "unconfirmed")
     code, text = agent.command("confirm", "--digest", "0123")
     assert (code, "not confirmed" in text) == (1, True)
     assert agent.command("confirm") == (0, "confirmed\n")
-    until(lambda: not alive(talk.sock), "it is enforced")
+    until(lambda: not alive(talk.sock), "enforced")
 
 
-def test_report_mode(uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent) -> None:
+def test_report_mode(uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent) -> None:
     agent = start_agent(uplinks.host, policy(_GONE, mode="report"))
     assert agent.status()["inhibited_by"] == "report_mode"
-    assert agent.status()["rules"][0]["inhibited"] == len(doomed)
-    agent.looked_again()
-    assert all(alive(talk.sock) for talk in doomed)
+    assert agent.status()["rules"][0]["inhibited"] == len(violating)
+    agent.wait_for_pass()
+    assert all(alive(talk.sock) for talk in violating)
     assert agent.command("status")[0] == 0
 
 
 def test_check_and_plan(
-    uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent, tmp_path: Path
+    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent, tmp_path: Path
 ) -> None:
     agent = start_agent(uplinks.host, policy({**_GONE, "hold": "10m"}))
     digest = agent.status()["policy"]["digest"]
-    code, text = agent.command("check", str(agent.policy), own_places=False)
+    code, text = agent.command("check", str(agent.policy), own_directories=False)
     assert (code, digest in text) == (0, True)
-    code, text = agent.command("plan", str(agent.policy), own_places=False)
+    code, text = agent.command("plan", str(agent.policy), own_directories=False)
     assert code == 0
-    (of_the_rule,) = [line for line in text.splitlines() if line.startswith("gone: ")]
-    assert re.findall(r"\d+", of_the_rule) == ["5", "600"]
-    assert "destroy" in of_the_rule
+    (rule_line,) = [line for line in text.splitlines() if line.startswith("gone: ")]
+    assert re.findall(r"\d+", rule_line) == ["5", "600"]
+    assert "destroy" in rule_line
     assert text.count("tcp established 192.0.2.1:") == 5
     assert text.count("stranded: address_gone") == 5
-    code, text = agent.command("plan", "--json", str(agent.policy), own_places=False)
+    code, text = agent.command("plan", "--json", str(agent.policy), own_directories=False)
     (rule,) = json.loads(text)["rules"]
-    assert {each["record"]["cookie"] for each in rule["sockets"]} == {
-        f"{talk.cookie:x}" for talk in doomed
+    assert {entry["record"]["cookie"] for entry in rule["sockets"]} == {
+        f"{talk.cookie:x}" for talk in violating
     }
-    assert all(alive(talk.sock) for talk in doomed)
+    assert all(alive(talk.sock) for talk in violating)
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps(policy({"name": "x", "match": {"remot": "10.0.0.1"}})))
-    code, text = agent.command("check", str(bad), own_places=False)
+    code, text = agent.command("check", str(bad), own_directories=False)
     assert (code, "rules[0].match" in text and "remot" in text) == (1, True)
     agent.stop()
     code, text = agent.command("status")
     assert (code, text.startswith("not running: ")) == (3, True)
 
 
-def test_who_listens_hears_each_socket(uplinks: Uplinks, start_agent: StartAgent) -> None:
+def test_event_socket_sends_each_destroyed_socket(
+    uplinks: Uplinks, start_agent: StartAgent
+) -> None:
     talk = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE))
     with agent.listen() as events:
@@ -270,33 +279,37 @@ def test_who_listens_hears_each_socket(uplinks: Uplinks, start_agent: StartAgent
     assert event["evidence"] == ["stranded: address_gone"]
 
 
-def test_a_disk_that_is_full(uplinks: Uplinks, start_agent: StartAgent) -> None:
-    """Its files cannot be written: it says so, goes on, and writes them when it can again."""
+def test_missing_runtime_directory_does_not_stop_the_agent(
+    uplinks: Uplinks, start_agent: StartAgent
+) -> None:
+    """The agent reports the fault, enforces, and writes its files when it can again."""
     talk = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE))
     agent.metrics_file.unlink()
     aside = agent.runtime.rename(agent.runtime.with_name("aside"))
     agent.where.output("ip", "address", "add", "127.200.0.1/32", "dev", "lo")
     missing = (os.strerror(errno.ENOENT), str(agent.runtime))
-    until(lambda: agent.log_lines(*missing), "the log says it")
+    until(lambda: agent.log_lines(*missing), "fault in the log")
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    until(lambda: not alive(talk.sock), "it is destroyed all the same")
+    until(lambda: not alive(talk.sock), "destroyed without a status file")
     aside.rename(agent.runtime)
-    before = agent.looks()
+    before = agent.passes()
     agent.where.output("ip", "address", "del", "127.200.0.1/32", "dev", "lo")
-    until(lambda: agent.looks() > before, "it writes again")
+    until(lambda: agent.passes() > before, "status written again")
 
 
-def test_a_changed_file_is_noticed_without_a_signal(
-    uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent
+def test_changed_policy_is_loaded_without_sighup(
+    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent
 ) -> None:
     agent = start_agent(uplinks.host, policy({"name": "nothing", "match": {"remote_port": 1}}))
     agent.write(policy(_GONE))
-    agent.poke()
-    until(lambda: not any(alive(talk.sock) for talk in doomed), "it is in force", seconds=15)
+    agent.notify()
+    until(
+        lambda: not any(alive(talk.sock) for talk in violating), "new policy enforced", seconds=15
+    )
 
 
-def test_it_ends_when_told_to(uplinks: Uplinks, start_agent: StartAgent) -> None:
+def test_sigterm_and_sigint_end_the_agent(uplinks: Uplinks, start_agent: StartAgent) -> None:
     agent = start_agent(uplinks.host, policy(_GONE))
     assert agent.stop() == 0
     assert not (agent.runtime / "events.sock").exists()

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The limits are for any stretch of time of one boot, whatever becomes of the agent meanwhile."""
+"""The limits apply to any period within one boot, over restarts and crashes of the agent."""
 
 from __future__ import annotations
 
@@ -25,78 +25,83 @@ _HOURLY = {"max_sockets": 2, "per": "1h", "on_excess": "pace"}
 
 
 @pytest.fixture
-def doomed(uplinks: Uplinks) -> list[Talk]:
-    """Twelve connections that violate the policy above, from before any agent started."""
-    talks = [uplinks.tcp(uplinks.service4) for _each in range(12)]
+def violating(uplinks: Uplinks) -> list[Talk]:
+    """Twelve connections that violate the policy before the agent starts."""
+    talks = [uplinks.tcp(uplinks.service4) for _talk in range(12)]
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     return talks
 
 
-def _living(talks: list[Talk]) -> int:
+def _count_living(talks: list[Talk]) -> int:
     return sum(alive(talk.sock) for talk in talks)
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
-def test_killed_and_started_again_and_again(
-    uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent, end: str
+def test_budget_survives_restarts(
+    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent, end: str
 ) -> None:
     agent = start_agent(uplinks.host, policy(_GONE, limits=_HOURLY))
-    until(lambda: _living(doomed) == 10, "as many as may be are gone")
-    for _each in range(4):
+    until(lambda: _count_living(violating) == 10, "budget used")
+    for _start in range(4):
         getattr(agent, end)()
         agent.start()
-        agent.looked_again()
-        assert _living(doomed) == 10
+        agent.wait_for_pass()
+        assert _count_living(violating) == 10
     assert agent.status()["budget"]["destroyed_in_window"] == 2
-    # Under another policy that says the same of it, too; one that allows more destroys the rest.
+    # Another policy has the same budget; a larger limit allows three more.
     agent.reload(policy({**_GONE, "name": "renamed"}, limits={**_HOURLY, "max_sockets": 5}))
-    until(lambda: _living(doomed) == 7, "three more")
+    until(lambda: _count_living(violating) == 7, "three more destroyed")
     agent.kill()
     agent.start()
-    agent.looked_again()
-    assert _living(doomed) == 7
+    agent.wait_for_pass()
+    assert _count_living(violating) == 7
 
 
-def test_killed_while_it_destroys(
-    uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent
+def test_kill_while_destroying_keeps_the_budget(
+    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent
 ) -> None:
-    """At whatever moment after its start: in the end no more is gone than the limit says."""
+    """At any moment after the start: never more sockets are destroyed than the limits allow."""
     agent = start_agent(uplinks.host, policy(_GONE, limits=_HOURLY), start=False)
     for number in range(12):
-        agent.start_blind()
-        spent = agent.runtime / "budget.json"
+        agent.start_without_waiting()
+        budget = agent.runtime / "budget.json"
         if number % 2:
             time.sleep(0.15 + 0.05 * number)
         else:
-            # Between the writing and the destroying, as nearly as one can.
-            until(spent.exists, "it counts")
+            # As close as possible between writing the budget and destroying.
+            until(budget.exists, "budget written")
         agent.kill()
     agent.start()
-    agent.looked_again()
-    assert _living(doomed) >= 10
-    # What was written down for the killed ones counts, whether they came to it or not.
+    agent.wait_for_pass()
+    assert _count_living(violating) >= 10
+    # Written entries count, even if the killed agent did not destroy the sockets.
     assert agent.status()["budget"]["destroyed_in_window"] == 2
 
 
-def test_a_count_of_garbage(uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent) -> None:
+def test_invalid_budget_file_inhibits_for_the_period(
+    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent
+) -> None:
     limits = {"max_sockets": 20, "per": "4s"}
     agent = start_agent(uplinks.host, policy(_GONE, limits=limits), start=False)
     (agent.runtime / "budget.json").write_text('{"boot_id": "')
     agent.start()
     began = time.monotonic()
-    told = agent.status()
-    assert (told["inhibited_by"], told["budget"]["destroyed_in_window"]) == ("budget_unknown", 20)
-    assert "budget.json" in told["faults"][0]["error"]
+    status = agent.status()
+    assert (status["inhibited_by"], status["budget"]["destroyed_in_window"]) == (
+        "budget_unknown",
+        20,
+    )
+    assert "budget.json" in status["faults"][0]["error"]
     assert agent.log_lines("budget.json")
     code, text = agent.command("status")
     assert (code, "budget.json" in text) == (1, True)
-    assert _living(doomed) == 12
+    assert _count_living(violating) == 12
     agent.kill()
     agent.start()
     assert agent.status()["faults"]
-    until(lambda: _living(doomed) == 0, "the time of the limits is over", seconds=10)
+    until(lambda: _count_living(violating) == 0, "period of the limits over", seconds=10)
     assert time.monotonic() - began > 2
-    agent.looked_again()
+    agent.wait_for_pass()
     assert agent.status()["faults"] == []
 
 
@@ -104,59 +109,59 @@ _MOUNT = shutil.which("mount", path="/usr/bin:/bin:/usr/sbin:/sbin") or "mount"
 
 
 def _on_a_small_disk(agent: RunningAgent, fill: str) -> None:
-    """A file system of 64 KiB that it alone sees holds its runtime directory, and `fill`."""
+    """Put the runtime directory on a file system of 64 KiB, and run `fill` there."""
     script = f'{_MOUNT} -t tmpfs -o size=64k none {agent.runtime} && {{ {fill}; exec "$@"; }}'
     agent.prefix = ["unshare", "--mount", "sh", "-c", script, "sh"]
 
 
-def _seen_by(agent: RunningAgent, name: str) -> Path:
+def _path_in(agent: RunningAgent, name: str) -> Path:
     assert agent.process is not None
     return Path(f"/proc/{agent.process.pid}/root{agent.runtime}/{name}")
 
 
-def _counts(agent: RunningAgent) -> bool:
-    """Whether the file of the limits holds what was destroyed."""
+def _budget_written(agent: RunningAgent) -> bool:
+    """Return whether the budget file has entries."""
     with contextlib.suppress(FileNotFoundError):
-        return '"entries":[[' in _seen_by(agent, "budget.json").read_text()
+        return '"entries":[[' in _path_in(agent, "budget.json").read_text()
     return False
 
 
-def test_a_disk_that_was_full_at_the_start(
-    uplinks: Uplinks, doomed: list[Talk], start_agent: StartAgent
+def test_disk_full_at_the_start(
+    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent
 ) -> None:
-    """It enforces, within the limits, and says that it cannot count for the next one."""
+    """The agent enforces within its limits and reports that it cannot store the budget."""
     agent = start_agent(uplinks.host, policy(_GONE, limits=_HOURLY), start=False)
-    _on_a_small_disk(agent, f"head -c 1m /dev/zero > {agent.runtime}/filling")
-    agent.start_blind()
+    _on_a_small_disk(agent, f"head -c 1m /dev/zero > {agent.runtime}/filler")
+    agent.start_without_waiting()
     full = (os.strerror(errno.ENOSPC), "budget.json")
-    until(lambda: agent.log_lines(*full), "the log says it", seconds=10)
-    until(lambda: _living(doomed) == 10, "as many as may be are gone", seconds=10)
-    # Written when the look is over.
-    until(agent.metrics_file.exists, "it tells numbers", seconds=10)
-    until(lambda: agent.metrics()["faults"] >= 1, "a metric says it", seconds=10)
-    _seen_by(agent, "filling").unlink()
-    until(lambda: _counts(agent), "what was destroyed is written down", seconds=20)
-    assert _living(doomed) == 10
+    until(lambda: agent.log_lines(*full), "fault in the log", seconds=10)
+    until(lambda: _count_living(violating) == 10, "budget used", seconds=10)
+    # The agent writes the metrics after the pass.
+    until(agent.metrics_file.exists, "metrics written", seconds=10)
+    until(lambda: agent.metrics()["faults"] >= 1, "fault in the metrics", seconds=10)
+    _path_in(agent, "filler").unlink()
+    until(lambda: _budget_written(agent), "budget written", seconds=20)
+    assert _count_living(violating) == 10
 
 
-def test_a_disk_that_fills_up_later(uplinks: Uplinks, start_agent: StartAgent) -> None:
-    """The room for the count is there already: it destroys, and counts."""
-    talks = [uplinks.tcp(uplinks.service4) for _each in range(3)]
+def test_disk_full_after_the_start(uplinks: Uplinks, start_agent: StartAgent) -> None:
+    """The page of the budget file is allocated already: the agent enforces and stores it."""
+    talks = [uplinks.tcp(uplinks.service4) for _talk in range(3)]
     agent = start_agent(uplinks.host, policy(_GONE, limits=_HOURLY), start=False)
     _on_a_small_disk(agent, ":")
-    agent.start_blind()
-    until(lambda: _seen_by(agent, "status.json").exists(), "it has looked", seconds=10)
-    with pytest.raises(OSError, match="No space"), _seen_by(agent, "filling").open("wb") as file:
+    agent.start_without_waiting()
+    until(lambda: _path_in(agent, "status.json").exists(), "first pass", seconds=10)
+    with pytest.raises(OSError, match="No space"), _path_in(agent, "filler").open("wb") as file:
         file.write(bytes(1 << 20))
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    until(lambda: _living(talks) == 1, "as many as may be are gone", seconds=10)
+    until(lambda: _count_living(talks) == 1, "budget used", seconds=10)
     full = os.strerror(errno.ENOSPC)
-    until(lambda: agent.log_lines(full, "status"), "it could write nothing else")
-    assert _counts(agent)
+    until(lambda: agent.log_lines(full, "status"), "other files not written")
+    assert _budget_written(agent)
     assert agent.log_lines(full, "budget.json") == []
 
 
-def test_reloads_of_the_same_policy_put_no_hold_off(
+def test_reloads_of_the_same_policy_do_not_extend_holds(
     uplinks: Uplinks, start_agent: StartAgent
 ) -> None:
     talk = uplinks.tcp(uplinks.service4)

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When the network changes: what the agent destroys, and what it lets live."""
+"""Network changes: which connections the agent destroys, and which it keeps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from pyroute2 import netns
 
 from tests.kernel.agent.conftest import StartAgent
-from tests.kernel.agent.running import OURS, RunningAgent, alive, policy
+from tests.kernel.agent.running import PROTECT, RunningAgent, alive, policy
 from tests.support.topologies.networks import VPN_MARK, Talk, Uplinks, ip, send_all_by, tun
 from tests.support.topologies.waiting import until
 
@@ -27,28 +27,28 @@ _GONE = {
 }
 
 
-class Watched:
-    """Connections, by a name for people: those that shall die and those that shall live."""
+class Expected:
+    """The expected result for connections by name: destroyed or kept."""
 
-    def __init__(self, doomed: Mapping[str, Talk], protected: Mapping[str, Talk]) -> None:
-        self.doomed = doomed
-        self.protected = protected
+    def __init__(self, violating: Mapping[str, Talk], kept: Mapping[str, Talk]) -> None:
+        self.violating = violating
+        self.kept = kept
 
-    def fate(self, agent: RunningAgent, rule: str) -> None:
-        """The doomed die, all for that rule, and nobody else does, even after another look."""
-        until(lambda: not self._living(self.doomed), "all that are doomed are gone")
+    def assert_destroyed(self, agent: RunningAgent, rule: str) -> None:
+        """Check that this rule destroys the violating connections, and nothing destroys others."""
+        until(lambda: not self._living(self.violating), "violating connections destroyed")
         until(
-            lambda: set(agent.destroyed()) >= {each.cookie for each in self.doomed.values()},
-            "the log names them",
+            lambda: set(agent.destroyed()) >= {talk.cookie for talk in self.violating.values()},
+            "destroyed connections in the log",
         )
-        agent.looked_again()
-        assert self._living(self.protected) == set(self.protected)
-        assert agent.destroyed() == {each.cookie: rule for each in self.doomed.values()}
+        agent.wait_for_pass()
+        assert self._living(self.kept) == set(self.kept)
+        assert agent.destroyed() == {talk.cookie: rule for talk in self.violating.values()}
 
-    def nobody_dies(self, agent: RunningAgent) -> None:
-        agent.looked_again()
-        everybody = {**self.doomed, **self.protected}
-        assert self._living(everybody) == set(everybody)
+    def assert_unchanged(self, agent: RunningAgent) -> None:
+        agent.wait_for_pass()
+        everything = {**self.violating, **self.kept}
+        assert self._living(everything) == set(everything)
         assert agent.destroyed() == {}
 
     @staticmethod
@@ -80,58 +80,58 @@ def _others(uplinks: Uplinks) -> dict[str, Talk]:
     }
 
 
-def test_an_address_is_deleted(uplinks: Uplinks, start_agent: StartAgent) -> None:
+def test_deleted_address(uplinks: Uplinks, start_agent: StartAgent) -> None:
     four = _by_eth(uplinks, ("4", "mapped", "accepted", "udp"))
     six = _by_eth(uplinks, ("6", "udp6"))
     others = _others(uplinks)
     agent = start_agent(uplinks.host, policy(_GONE))
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    Watched(four, {**six, **others}).fate(agent, "gone")
+    Expected(four, {**six, **others}).assert_destroyed(agent, "gone")
     ip(uplinks.host, f"addr del {uplinks.eth6}/64 dev eth0")
-    Watched({**four, **six}, others).fate(agent, "gone")
+    Expected({**four, **six}, others).assert_destroyed(agent, "gone")
 
 
-def test_a_link_goes_down(uplinks: Uplinks, start_agent: StartAgent) -> None:
-    """IPv4: there is neither an event of an address nor of a route."""
-    doomed = _by_eth(uplinks, ("4", "mapped", "accepted", "udp", "6", "udp6"))
+def test_link_down(uplinks: Uplinks, start_agent: StartAgent) -> None:
+    """For IPv4, the kernel sends no address event and no route event."""
+    violating = _by_eth(uplinks, ("4", "mapped", "accepted", "udp", "6", "udp6"))
     agent = start_agent(uplinks.host, policy(_GONE))
-    watched = Watched(doomed, _others(uplinks))
+    expected = Expected(violating, _others(uplinks))
     ip(uplinks.host, "link set eth0 down")
-    watched.fate(agent, "gone")
+    expected.assert_destroyed(agent, "gone")
 
 
-def test_carrier_is_lost(uplinks: Uplinks, start_agent: StartAgent) -> None:
-    doomed = _by_eth(uplinks)
+def test_lost_carrier(uplinks: Uplinks, start_agent: StartAgent) -> None:
+    violating = _by_eth(uplinks)
     rule = {"name": "cable", "match": {"protocol": ["tcp", "udp"], "stranded": ["no_carrier"]}}
     agent = start_agent(uplinks.host, policy(rule))
-    watched = Watched(doomed, _others(uplinks))
+    expected = Expected(violating, _others(uplinks))
     ip(uplinks.far, "link set f0 down")
-    watched.fate(agent, "cable")
+    expected.assert_destroyed(agent, "cable")
 
 
-def test_a_route_is_replaced(uplinks: Uplinks, start_agent: StartAgent) -> None:
+def test_replaced_route(uplinks: Uplinks, start_agent: StartAgent) -> None:
     match = {"protocol": ["tcp", "udp"], "stranded": [{"verdict": "rerouted", "to": ["wlan0"]}]}
-    doomed = _by_eth(uplinks)
+    violating = _by_eth(uplinks)
     neighbours = {
         "LAN": uplinks.tcp(uplinks.eth4_gateway),
         "LAN, 6": uplinks.tcp(uplinks.eth6_gateway),
     }
     agent = start_agent(uplinks.host, policy({"name": "moved", "match": match}))
-    watched = Watched(doomed, {**neighbours, **_others(uplinks)})
+    expected = Expected(violating, {**neighbours, **_others(uplinks)})
     ip(uplinks.host, f"route replace {uplinks.other4}")
     ip(uplinks.host, f"route del {uplinks.default6}", f"route add {uplinks.other6}")
-    watched.fate(agent, "moved")
+    expected.assert_destroyed(agent, "moved")
 
 
 def _vpn_up(uplinks: Uplinks) -> io.FileIO:
-    """What wg-quick(8) does, with a tun device: the end of the VPN's program."""
+    """Do what wg-quick(8) does, with a tun device; return the end of the VPN program."""
     end = tun(uplinks.host, "tun0")
     send_all_by(uplinks.host, "tun0")
     return end
 
 
-def test_a_vpn_comes_up_and_goes_down(uplinks: Uplinks, start_agent: StartAgent) -> None:
-    """What bypasses it is destroyed while it is up; when it goes, what went through it."""
+def test_vpn_up_and_down(uplinks: Uplinks, start_agent: StartAgent) -> None:
+    """While up: connections that bypass it are destroyed. When down: those through it."""
     bypass = {
         "name": "bypass",
         "while": {"interface": "tun0", "is": "up"},
@@ -141,45 +141,48 @@ def test_a_vpn_comes_up_and_goes_down(uplinks: Uplinks, start_agent: StartAgent)
         },
     }
     agent = start_agent(uplinks.host, policy(_GONE, bypass))
-    doomed = _by_eth(uplinks)
+    violating = _by_eth(uplinks)
     protected = {
-        "the VPN's transport": uplinks.udp(uplinks.service4, mark=VPN_MARK),
-        "the VPN's transport, 6": uplinks.udp(uplinks.service6, mark=VPN_MARK),
+        "VPN transport": uplinks.udp(uplinks.service4, mark=VPN_MARK),
+        "VPN transport, 6": uplinks.udp(uplinks.service6, mark=VPN_MARK),
         "LAN": uplinks.tcp(uplinks.eth4_gateway),
         "LAN, 6": uplinks.tcp(uplinks.eth6_gateway),
         **_others(uplinks),
     }
-    Watched(doomed, protected).nobody_dies(agent)
+    Expected(violating, protected).assert_unchanged(agent)
     end = _vpn_up(uplinks)
     try:
-        Watched(doomed, protected).fate(agent, "bypass")
+        Expected(violating, protected).assert_destroyed(agent, "bypass")
         through = {
             "through": uplinks.udp(uplinks.service4, "10.9.0.1"),
             "through, 6": uplinks.udp(uplinks.service6, "fd00:9::1"),
         }
-        agent.looked_again()
+        agent.wait_for_pass()
         assert all(alive(talk.sock) for talk in through.values())
     finally:
         end.close()
-    until(lambda: not any(alive(talk.sock) for talk in through.values()), "they are gone")
-    until(lambda: len(agent.destroyed()) == len(doomed) + len(through), "the log names them")
+    until(lambda: not any(alive(talk.sock) for talk in through.values()), "connections destroyed")
+    until(
+        lambda: len(agent.destroyed()) == len(violating) + len(through),
+        "destroyed connections in the log",
+    )
     assert {agent.destroyed()[talk.cookie] for talk in through.values()} == {"gone"}
     assert all(alive(talk.sock) for talk in protected.values())
 
 
-def test_an_address_that_is_back_within_its_hold(uplinks: Uplinks, start_agent: StartAgent) -> None:
-    """Connections survive a flap, and what was queued meanwhile comes through."""
+def test_address_back_within_the_hold(uplinks: Uplinks, start_agent: StartAgent) -> None:
+    """Connections survive a flap, and queued data arrives."""
     talk = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy({**_GONE, "hold": "60s"}))
     for _flap in range(3):
         ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-        until(lambda: agent.status()["rules"][0]["hold"] == 1, "it is held")
+        until(lambda: agent.status()["rules"][0]["hold"] == 1, "in hold")
         ip(
             uplinks.host,
             f"addr add {uplinks.eth4}/24 dev eth0",
             f"route replace {uplinks.default4}",
         )
-        until(lambda: agent.status()["rules"][0]["violations"] == 0, "it is in order again")
+        until(lambda: agent.status()["rules"][0]["violations"] == 0, "violation over")
     assert agent.destroyed() == {}
     talk.sock.setblocking(True)
     talk.sock.sendall(b"still here")
@@ -187,14 +190,12 @@ def test_an_address_that_is_back_within_its_hold(uplinks: Uplinks, start_agent: 
     assert talk.peer.recv(64) == b"still here"
 
 
-def test_an_address_that_was_back_while_the_agent_did_not_look(
-    uplinks: Uplinks, start_agent: StartAgent
-) -> None:
-    """It rests now and then; what came back and went meanwhile stands in the events."""
+def test_address_back_between_two_passes(uplinks: Uplinks, start_agent: StartAgent) -> None:
+    """Events of the time without passes show that the address was back."""
     talk = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy({**_GONE, "hold": "2s"}))
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    until(lambda: agent.status()["rules"][0]["hold"] == 1, "it is held")
+    until(lambda: agent.status()["rules"][0]["hold"] == 1, "in hold")
     agent.signal(signal.SIGSTOP)
     try:
         ip(
@@ -204,63 +205,61 @@ def test_an_address_that_was_back_while_the_agent_did_not_look(
             f"addr del {uplinks.eth4}/24 dev eth0",
         )
         gone = time.monotonic()
-        # The hold that began before would be over by now.
+        # The hold that began before the flap would be over now.
         time.sleep(2)
-        looks = agent.looks()
+        passes = agent.passes()
     finally:
         agent.signal(signal.SIGCONT)
-    until(lambda: agent.looks() > looks, "it has looked")
+    until(lambda: agent.passes() > passes, "next pass")
     assert alive(talk.sock)
     assert agent.destroyed() == {}
-    Watched({"4": talk}, {}).fate(agent, "gone")
+    Expected({"4": talk}, {}).assert_destroyed(agent, "gone")
     assert time.monotonic() - gone > 2
 
 
-def test_a_hold_that_ends(uplinks: Uplinks, start_agent: StartAgent) -> None:
+def test_hold_ends(uplinks: Uplinks, start_agent: StartAgent) -> None:
     talk = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy({**_GONE, "hold": "700ms"}))
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    until(lambda: agent.status()["rules"][0]["hold"] == 1, "it is held")
+    until(lambda: agent.status()["rules"][0]["hold"] == 1, "in hold")
     assert alive(talk.sock)
-    Watched({"4": talk}, {}).fate(agent, "gone")
+    Expected({"4": talk}, {}).assert_destroyed(agent, "gone")
 
 
-def test_an_address_that_still_stands_on_another_link(
-    uplinks: Uplinks, start_agent: StartAgent
-) -> None:
+def test_address_still_on_another_link(uplinks: Uplinks, start_agent: StartAgent) -> None:
     ip(uplinks.host, f"addr add {uplinks.eth4}/32 dev wlan0")
     ip(uplinks.host, f"addr add {uplinks.eth6}/128 dev wlan0 nodad")
     uplinks.fall_back()
-    living = {"4": uplinks.tcp(uplinks.service4), "6": uplinks.tcp(uplinks.service6)}
+    kept = {"4": uplinks.tcp(uplinks.service4), "6": uplinks.tcp(uplinks.service6)}
     agent = start_agent(uplinks.host, policy(_GONE))
     ip(
         uplinks.host,
         f"addr del {uplinks.eth4}/24 dev eth0",
         f"addr del {uplinks.eth6}/64 dev eth0",
     )
-    Watched({}, living).nobody_dies(agent)
+    Expected({}, kept).assert_unchanged(agent)
 
 
-def test_the_control_connection_lives(uplinks: Uplinks, start_agent: StartAgent) -> None:
-    """The agent's ancestors hold these: they are protected, and status and log say so."""
+def test_control_connection_is_protected(uplinks: Uplinks, start_agent: StartAgent) -> None:
+    """An ancestor of the agent owns the connection; status and log show the protection."""
     talk = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE, protect={"loopback": True}))
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    until(lambda: agent.status()["rules"][0]["protected"] == 1, "it is protected")
+    until(lambda: agent.status()["rules"][0]["protected"] == 1, "protected")
     assert alive(talk.sock)
     assert "protected_by=control_connection" in agent.log()
 
 
-@pytest.mark.parametrize("how", ["named", "all"])
-def test_other_namespaces_are_heard_and_not_pinned(
-    uplinks: Uplinks, start_agent: StartAgent, how: str
+@pytest.mark.parametrize("selection", ["named", "all"])
+def test_other_namespaces_are_monitored_and_not_pinned(
+    uplinks: Uplinks, start_agent: StartAgent, selection: str
 ) -> None:
-    """The agent is in the far host's namespace. The other one is deleted while it runs."""
-    names = ["current", uplinks.host.name] if how == "named" else ["all"]
-    # Nobody else's: `all` means every namespace of the machine.
+    """The agent runs in the far host's namespace; the other namespace is deleted."""
+    names = ["current", uplinks.host.name] if selection == "named" else ["all"]
+    # Unique addresses: `all` includes every namespace of the machine.
     ours4, ours6 = "192.0.2.177", "2001:db8:a::177"
     ip(uplinks.host, f"addr add {ours4}/32 dev eth0", f"addr add {ours6}/128 dev eth0 nodad")
-    doomed = {
+    violating = {
         "4": uplinks.tcp(uplinks.eth4_gateway, ours4),
         "6": uplinks.tcp(uplinks.eth6_gateway, ours6),
     }
@@ -268,62 +267,62 @@ def test_other_namespaces_are_heard_and_not_pinned(
     rule = {"name": "gone", "match": match}
     agent = start_agent(uplinks.far, policy(rule, namespaces=names))
     ip(uplinks.host, f"addr del {ours4}/32 dev eth0", f"addr del {ours6}/128 dev eth0")
-    until(lambda: not any(alive(each.sock) for each in doomed.values()), "they are gone")
+    until(lambda: not any(alive(talk.sock) for talk in violating.values()), "connections destroyed")
     uplinks.host.close()
-    until(lambda: "f0" not in ip(uplinks.far, "-o link"), "the namespace is gone, and its wires")
-    if how == "named":
+    until(lambda: "f0" not in ip(uplinks.far, "-o link"), "namespace and veth removed")
+    if selection == "named":
         until(
-            lambda: any(each["namespace"] == uplinks.host.name for each in _failed(agent)),
-            "the status says that it is not there",
+            lambda: any(entry["namespace"] == uplinks.host.name for entry in _not_evaluated(agent)),
+            "missing namespace in the status",
             seconds=25,
         )
-        assert agent.command("status", own_places=False)[0] != 0
+        assert agent.command("status", own_directories=False)[0] != 0
 
 
-def test_a_namespace_that_is_made_anew_under_its_name(
+def test_recreated_namespace_is_found_before_the_resync(
     uplinks: Uplinks, start_agent: StartAgent
 ) -> None:
-    """Nothing leads there from where the agent is; it looks long before its regular look."""
+    """No link connects it with the agent's namespace; only the mount table changes."""
     ends = "10.66.0.1", "10.66.0.2"
     rule = {"name": "gone", "match": {"stranded": "address_gone", "local": list(ends)}}
-    protect = {**OURS, "loopback": False}
+    protect = {**PROTECT, "loopback": False}
     other = uplinks.lab.namespace("other")
     document = policy(rule, namespaces=["current", other.name], protect=protect)
     agent = start_agent(uplinks.far, document, resync="10m")
     for _round in range(3):
         other.close()
-        looks = agent.looks()
+        passes = agent.passes()
         netns.create(other.name)
         try:
-            until(lambda before=looks: agent.looks() > before, "the agent has looked")
-            doomed = _stranded_within(other.name, *ends)
-            until(lambda: not any(map(alive, doomed)), "they are gone")  # noqa: B023
+            until(lambda before=passes: agent.passes() > before, "next pass")
+            violating = _stranded_within(other.name, *ends)
+            until(lambda: not any(map(alive, violating)), "connections destroyed")  # noqa: B023
         finally:
             netns.remove(other.name)
-        for sock in doomed:
+        for sock in violating:
             sock.close()
 
 
 def _stranded_within(name: str, local: str, remote: str) -> list[socket.socket]:
-    """Both ends of a connection in the namespace of that name, from which both addresses went."""
+    """Return both ends of a connection in a namespace, after deleting both addresses."""
 
-    def made() -> list[socket.socket]:
+    def connect() -> list[socket.socket]:
         netns.setns(name, 0)
         with socket.create_server((remote, 0)) as listener:
-            one = socket.create_connection(listener.getsockname(), 5, (local, 0))
-            return [one, listener.accept()[0]]
+            client = socket.create_connection(listener.getsockname(), 5, (local, 0))
+            return [client, listener.accept()[0]]
 
-    words = ["ip", "-n", name]
-    subprocess.run([*words, "link", "set", "lo", "up"], check=True)
+    command = ["ip", "-n", name]
+    subprocess.run([*command, "link", "set", "lo", "up"], check=True)
     for end in (local, remote):
-        subprocess.run([*words, "addr", "add", f"{end}/32", "dev", "lo"], check=True)
+        subprocess.run([*command, "addr", "add", f"{end}/32", "dev", "lo"], check=True)
     with ThreadPoolExecutor(1) as thread:
-        doomed = thread.submit(made).result()
+        violating = thread.submit(connect).result()
     for end in (local, remote):
-        subprocess.run([*words, "addr", "del", f"{end}/32", "dev", "lo"], check=True)
-    return doomed
+        subprocess.run([*command, "addr", "del", f"{end}/32", "dev", "lo"], check=True)
+    return violating
 
 
-def _failed(agent: RunningAgent) -> list[dict[str, str]]:
-    agent.poke()
+def _not_evaluated(agent: RunningAgent) -> list[dict[str, str]]:
+    agent.notify()
     return list(agent.status()["last_pass"]["not_evaluated"])

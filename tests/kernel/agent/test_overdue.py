@@ -1,9 +1,9 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An agent that hangs still takes connections, and its status still says what it last did.
+"""The status of an agent that hangs.
 
-Time passes in a time namespace: who asks there has clocks that are ahead of the agent's.
+The status command runs in a time namespace, with clocks ahead of the agent's.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _RESYNC_S = 30
 _AT_MOST_S = 2 * _RESYNC_S + 60
 
 
-def _ask(agent: RunningAgent, *words: str, **ahead: int) -> tuple[int, str]:
-    """socket-agent status so many seconds later, by each clock that is named."""
-    clocks = [word for clock, by in ahead.items() for word in (f"--{clock}", str(by))]
+def _status_command(agent: RunningAgent, *arguments: str, **ahead: int) -> tuple[int, str]:
+    """Run socket-agent status with these clocks ahead by these seconds."""
+    clocks = [f"--{clock}={seconds}" for clock, seconds in ahead.items()]
     done = subprocess.run(
         agent.where.command(
             *("unshare", "--fork", "--time", *clocks),
-            *agent._words("status", *agent._places(), *words),
+            *agent._arguments("status", *agent._directories(), *arguments),
         ),
         capture_output=True,
         text=True,
@@ -44,37 +44,37 @@ def _ask(agent: RunningAgent, *words: str, **ahead: int) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def _told(agent: RunningAgent, **ahead: int) -> dict[str, Any]:
-    told = json.loads(_ask(agent, "--json", **ahead)[1])
-    assert isinstance(told, dict)
-    return told
+def _status(agent: RunningAgent, **ahead: int) -> dict[str, Any]:
+    status = json.loads(_status_command(agent, "--json", **ahead)[1])
+    assert isinstance(status, dict)
+    return status
 
 
-def test_one_that_hangs_is_not_well(uplinks: Uplinks, start_agent: StartAgent) -> None:
+def test_hanging_agent_is_overdue(uplinks: Uplinks, start_agent: StartAgent) -> None:
     agent = start_agent(uplinks.host, policy(_GONE), resync=f"{_RESYNC_S}s")
     agent.signal(signal.SIGSTOP)
     try:
-        assert _ask(agent, monotonic=_AT_MOST_S - 20)[0] == 0
-        code, text = _ask(agent, monotonic=_AT_MOST_S + 1)
+        assert _status_command(agent, monotonic=_AT_MOST_S - 20)[0] == 0
+        code, output = _status_command(agent, monotonic=_AT_MOST_S + 1)
         assert code == 1
-        (line,) = [each for each in text.splitlines() if "[overdue]" in each]
+        (line,) = [text for text in output.splitlines() if "[overdue]" in text]
         age_s, resync_s = re.findall(r"(\d+) s\b", line)
         assert _AT_MOST_S < int(age_s) < _AT_MOST_S + 10
         assert resync_s == str(_RESYNC_S)
-        told = _told(agent, monotonic=500)
-        assert (told["running"], told["healthy"]) == (True, False)
-        assert (told["inhibited_by"], told["enforcing"]) == ("overdue", False)
-        assert 500 <= told["last_pass"]["age_s"] < 520
+        status = _status(agent, monotonic=500)
+        assert (status["running"], status["healthy"]) == (True, False)
+        assert (status["inhibited_by"], status["enforcing"]) == ("overdue", False)
+        assert 500 <= status["last_pass"]["age_s"] < 520
     finally:
         agent.signal(signal.SIGCONT)
-    agent.looked_again()
-    told = _told(agent)
-    assert (told["healthy"], told["inhibited_by"], told["enforcing"]) == (True, None, True)
+    agent.wait_for_pass()
+    status = _status(agent)
+    assert (status["healthy"], status["inhibited_by"], status["enforcing"]) == (True, None, True)
 
 
-def test_a_machine_that_slept_has_missed_nothing(uplinks: Uplinks, start_agent: StartAgent) -> None:
-    """CLOCK_BOOTTIME has gone on over the night, CLOCK_MONOTONIC has not."""
+def test_suspend_does_not_make_the_agent_overdue(uplinks: Uplinks, start_agent: StartAgent) -> None:
+    """Only CLOCK_BOOTTIME continues during suspend."""
     agent = start_agent(uplinks.host, policy(_GONE), resync=f"{_RESYNC_S}s")
-    told = _told(agent, boottime=36_000)
-    assert (told["healthy"], told["inhibited_by"]) == (True, None)
-    assert told["last_pass"]["age_s"] < _RESYNC_S
+    status = _status(agent, boottime=36_000)
+    assert (status["healthy"], status["inhibited_by"]) == (True, None)
+    assert status["last_pass"]["age_s"] < _RESYNC_S

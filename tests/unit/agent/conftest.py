@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Agents on a made-up machine: fake kernel, fake clock, fake events."""
+"""An agent on a fake host: fake kernel, fake clocks, fake events."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from linuxnet_sockets.agent.clocks import Clocks
-from linuxnet_sockets.agent.daemon import Agent, Options
+from linuxnet_sockets.agent.daemon import Daemon, Options
 from linuxnet_sockets.agent.journal import Log
-from linuxnet_sockets.agent.news import News
-from linuxnet_sockets.agent.reporter import Teller
-from linuxnet_sockets.agent.sd_notify import Notify
+from linuxnet_sockets.agent.reporter import Reporter
+from linuxnet_sockets.agent.rtnetlink import EventBatch
+from linuxnet_sockets.agent.sd_notify import SystemdNotifier
 from linuxnet_sockets.errors import PackageMissing
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.sockets.needs import Need
@@ -27,34 +27,33 @@ from tests.support.fake_machine import ASKING, Machine
 from tests.support.policy_documents import document
 
 
-def _raised(error: OSError) -> News:
+def _raise(error: OSError) -> EventBatch:
     raise error
 
 
-class FakeEvents:
-    """facts, foreign: what it was made for. Each news in `waiting` is one drain; an error is
-    raised once."""
+class FakeListener:
+    """A listener for facts. pending: batches, one for each drain, or errors to raise."""
 
-    def __init__(self, facts: frozenset[Need], foreign: bool) -> None:
+    def __init__(self, facts: frozenset[Need], all_namespaces: bool) -> None:
         self.facts = facts
-        self.foreign = foreign
-        self.waiting: list[News | OSError] = []
+        self.all_namespaces = all_namespaces
+        self.pending: list[EventBatch | OSError] = []
         self.closed = False
 
     def fileno(self) -> int:
-        raise AssertionError("nobody waits in these tests")
+        raise AssertionError("these tests do not poll")
 
-    def drain(self) -> News:
+    def drain(self) -> EventBatch:
         assert not self.closed
-        found = self.waiting.pop(0) if self.waiting else News()
-        return found if isinstance(found, News) else _raised(found)
+        batch = self.pending.pop(0) if self.pending else EventBatch()
+        return batch if isinstance(batch, EventBatch) else _raise(batch)
 
     def close(self) -> None:
         self.closed = True
 
 
-class RecordingTeller(Teller):
-    """Records its events instead of sending them."""
+class RecordingReporter(Reporter):
+    """Records events instead of sending them."""
 
     def __init__(self, log: Log, events: list[dict[str, Any]]) -> None:
         super().__init__(log, None)
@@ -64,75 +63,82 @@ class RecordingTeller(Teller):
         self.events.append({"event": name, **fields})
 
 
-class Bench:
-    """One agent and its machine. asleep_s: how far CLOCK_BOOTTIME is ahead; wall_s: likewise."""
+class Harness:
+    """One agent and its host.
+
+    suspended_s, wall_s: how far CLOCK_BOOTTIME and the wall clock are ahead, in seconds.
+    """
 
     def __init__(self, machine: Machine, folder: Path) -> None:
         self.machine = machine
         self.folder = folder
-        self.asleep_s = self.wall_s = 0.0
+        self.suspended_s = self.wall_s = 0.0
         self.policy = folder / "policy.json"
         self.state = folder / "state"
         self.runtime = folder / "run"
         self.state.mkdir()
         self.runtime.mkdir()
-        self.listeners: list[FakeEvents] = []
-        self.missing = False
+        self.listeners: list[FakeListener] = []
+        self.pyroute2_missing = False
         self.out = io.StringIO()
         self.events: list[dict[str, Any]] = []
-        self.agent = self.another()
+        self.agent = self.new_agent()
 
-    def another(self) -> Agent:
-        """One that was started just now."""
+    def new_agent(self) -> Daemon:
+        """Create an agent, as at a start of the service."""
         options = Options(
             str(self.policy), str(self.state), str(self.runtime), str(self.folder / "agent.prom")
         )
         log = Log(self.out, prefixed=False)
-        self.agent = Agent(
+        self.agent = Daemon(
             self.machine.host,
             options,
-            RecordingTeller(log, self.events),
-            Notify({}, ASKING),
+            RecordingReporter(log, self.events),
+            SystemdNotifier({}, ASKING),
             clocks=self.clocks,
             listen=self._listen,
         )
         return self.agent
 
-    def _listen(self, facts: frozenset[Need], *, foreign: bool) -> FakeEvents:
-        if self.missing:
-            raise PackageMissing("pyroute2", "hears of changes", "there is none")
-        self.listeners.append(FakeEvents(facts, foreign))
+    def _listen(self, facts: frozenset[Need], *, all_namespaces: bool) -> FakeListener:
+        if self.pyroute2_missing:
+            raise PackageMissing("pyroute2", "receives events", "it is not installed")
+        self.listeners.append(FakeListener(facts, all_namespaces))
         return self.listeners[-1]
 
     def clocks(self) -> Clocks:
         now = self.machine.now
-        return Clocks(1_700_000_000 + now + self.wall_s, now + self.asleep_s, "boot")
+        return Clocks(1_700_000_000 + now + self.wall_s, now + self.suspended_s, "boot")
 
     def write(self, *rules: dict[str, Any], **keys: Any) -> None:
         new = self.policy.with_suffix(".new")
         new.write_text(json.dumps(document(*rules, **keys)))
         os.replace(new, self.policy)
 
-    def goes_on(self, seconds: float = 0.0, *, heard: bool = False) -> None:
-        """Turns, as the loop makes them, for so long; at least one, after whatever rest."""
+    def run_for(self, seconds: float = 0.0, *, event: bool = False) -> None:
+        """Run iterations for this time, at least one. Skips the cooldown.
+
+        event: report an event to the scheduler first.
+        """
         agent, machine = self.agent, self.machine
-        if heard:
-            agent.cadence.heard(machine.now)
+        if event:
+            agent.scheduler.on_event(machine.now)
         machine.now += max(
-            agent.cadence.rest_s(machine.now),
-            agent.cadence.reading_rest_s(machine.now),
-            agent.cadence.wait_s(machine.now) * heard,
+            agent.scheduler.cooldown_s(machine.now),
+            agent.scheduler.reload_cooldown_s(machine.now),
+            agent.scheduler.until_next_pass_s(machine.now) * event,
         )
         end = machine.now + seconds
-        agent.turn()
+        agent.run_once()
         while True:
             step = max(
-                agent.cadence.rest_s(machine.now), min(agent.cadence.wait_s(machine.now), 10)
+                agent.scheduler.cooldown_s(machine.now),
+                min(agent.scheduler.until_next_pass_s(machine.now), 10),
             )
             if machine.now + step > end:
                 break
             machine.now += step
-            agent.turn()
+            agent.run_once()
         machine.now = end
 
     @property
@@ -145,12 +151,12 @@ class Bench:
     def log(self) -> list[str]:
         return self.out.getvalue().splitlines()
 
-    def conditions(self, about: str) -> list[bool]:
-        """The changes of an ongoing condition: True for each text, False for each end."""
+    def conditions(self, name: str) -> list[bool]:
+        """Return the changes of a condition: True for a new text, False for its end."""
         return [
             event["text"] is not None
             for event in self.events
-            if event["event"] == "state" and event["condition"] == about
+            if event["event"] == "state" and event["condition"] == name
         ]
 
     @property
@@ -159,8 +165,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(machine: Machine, spaces: dict[str, Namespace], tmp_path: Path) -> Iterator[Bench]:
+def harness(machine: Machine, spaces: dict[str, Namespace], tmp_path: Path) -> Iterator[Harness]:
     assert set(spaces) == {"current"}
-    made = Bench(machine, tmp_path)
+    made = Harness(machine, tmp_path)
     yield made
     made.agent.close()

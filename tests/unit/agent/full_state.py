@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import Counter
 
 from linuxnet_sockets.agent.clocks import Clocks, Deadline
-from linuxnet_sockets.agent.controls import Confirmation, Pause
-from linuxnet_sockets.agent.policy_file import Refusal
-from linuxnet_sockets.agent.state import Account, Seen
+from linuxnet_sockets.agent.controls import Pause, Trial
+from linuxnet_sockets.agent.policy_file import Rejected
+from linuxnet_sockets.agent.state import AgentState, PassSummary
 from linuxnet_sockets.policy.findings import BudgetExceeded
 from linuxnet_sockets.policy.model import Limits
 from tests.support.policy_documents import policy, rule
@@ -18,34 +18,34 @@ from tests.support.policy_documents import policy, rule
 NOW = Clocks(1_700_000_000.0, 1_000.0, "boot")
 
 
-def everything() -> Account:
-    """An account in which nothing is null or empty."""
+def full_state() -> AgentState:
+    """Return a state in which nothing is null or empty."""
     ours = policy(rule(), rule("another"))
     ends = Deadline.after(NOW, 60)
-    seen = Seen(
+    last_pass = PassSummary(
         ended_ms=900_000,
-        took_ms=3,
+        duration_ms=3,
         namespaces=2,
         statuses={"a-rule": Counter(destroy=1)},
-        excess=BudgetExceeded(5, 1, Limits(2)),
+        budget_exceeded=BudgetExceeded(5, 1, Limits(2)),
         untracked=1,
-        blind=(("blue", "a-rule", "no"),),
-        missing={"a-rule": ["wg0"], "another": ["wg0"]},
+        not_evaluated=(("blue", "a-rule", "no"),),
+        missing_interfaces={"a-rule": ["wg0"], "another": ["wg0"]},
         backing_off=({"rule": "a", "local": "l", "remote": "r", "remote_port": 1},),
     )
-    return Account(
+    return AgentState(
         pid=1,
         started=NOW,
-        file="/etc/policy.json",
+        policy_file="/etc/policy.json",
         resync_s=30.0,
         policy=ours,
         loaded=NOW,
-        refused=Refusal("/etc/policy.json", ("no",)),
+        rejected=Rejected("/etc/policy.json", ("no",)),
         pause=Pause("work", ends),
-        trial=Confirmation(ours.digest, ends),
-        at=NOW,
-        last=seen,
-        last_at=NOW,
-        ended=Counter({("a-rule", "destroyed"): 2}),
-        errors={"metrics": "disk full"},
+        trial=Trial(ours.digest, ends),
+        controls_read_at=NOW,
+        last_pass=last_pass,
+        last_pass_at=NOW,
+        outcomes=Counter({("a-rule", "destroyed"): 2}),
+        faults={"write metrics": "disk full"},
     )

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent does with what it hears, reads and cannot do, turn by turn."""
+"""The main loop: events, files, inhibitors and faults, one iteration at a time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import socket
 
 import pytest
 
-from linuxnet_sockets.agent import commands, controls, daemon
-from linuxnet_sockets.agent.budget_store import COUNTING
+from linuxnet_sockets.agent import commands, controls, daemon, monitor
+from linuxnet_sockets.agent.budget_store import WRITE_BUDGET
 from linuxnet_sockets.agent.clocks import Deadline
-from linuxnet_sockets.agent.news import News
-from linuxnet_sockets.agent.policy_file import Refusal
-from linuxnet_sockets.agent.state import COUNT
+from linuxnet_sockets.agent.policy_file import Rejected
+from linuxnet_sockets.agent.rtnetlink import EventBatch
+from linuxnet_sockets.agent.state import READ_BUDGET
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.policy.model import Policy
 from linuxnet_sockets.sockets.needs import Need
@@ -26,170 +26,171 @@ from tests.support.destroy_calls import cookies_asked_for
 from tests.support.fake_kernel import faults
 from tests.support.fake_machine import LOCAL, connection
 from tests.support.policy_documents import rule
-from tests.unit.agent.conftest import Bench
+from tests.unit.agent.conftest import Harness
 
 AT_ONCE = rule(hold=0)
 HELD = rule(hold="5s")
 
 
-def test_what_violates_at_the_start_goes_with_the_first_look(bench: Bench) -> None:
-    doomed = bench.machine.add(connection())
-    protected = bench.machine.add(connection(remote="203.0.113.9"))
-    bench.write(AT_ONCE)
-    bench.goes_on()
-    assert bench.destroyed == [doomed.cookie]
-    assert bench.status["rules"][0]["outcomes"] == {"destroyed": 1}
-    assert protected in bench.machine.sockets.sockets
-    assert bench.status["inhibited_by"] is None
+def test_first_pass_destroys_existing_violations(harness: Harness) -> None:
+    violating = harness.machine.add(connection())
+    protected = harness.machine.add(connection(remote="203.0.113.9"))
+    harness.write(AT_ONCE)
+    harness.run_for()
+    assert harness.destroyed == [violating.cookie]
+    assert harness.status["rules"][0]["outcomes"] == {"destroyed": 1}
+    assert protected in harness.machine.sockets.sockets
+    assert harness.status["inhibited_by"] is None
 
 
-def test_an_event_is_followed_by_a_look(bench: Bench) -> None:
-    bench.write(AT_ONCE)
-    bench.goes_on()
-    doomed = bench.machine.add(connection())
-    bench.goes_on(heard=True)
-    assert bench.destroyed == [doomed.cookie]
+def test_event_triggers_a_pass(harness: Harness) -> None:
+    harness.write(AT_ONCE)
+    harness.run_for()
+    violating = harness.machine.add(connection())
+    harness.run_for(event=True)
+    assert harness.destroyed == [violating.cookie]
 
 
-def test_without_any_event_the_regular_look_finds_it(bench: Bench) -> None:
-    bench.write(AT_ONCE)
-    bench.goes_on()
-    doomed = bench.machine.add(connection())
-    bench.goes_on(29)
-    assert bench.destroyed == []
-    bench.goes_on(12)
-    assert bench.destroyed == [doomed.cookie]
+def test_resync_finds_violations_without_events(harness: Harness) -> None:
+    harness.write(AT_ONCE)
+    harness.run_for()
+    violating = harness.machine.add(connection())
+    harness.run_for(29)
+    assert harness.destroyed == []
+    harness.run_for(12)
+    assert harness.destroyed == [violating.cookie]
 
 
-def test_a_hold_ends_by_itself(bench: Bench) -> None:
-    doomed = bench.machine.add(connection())
-    bench.write(HELD)
-    bench.goes_on(4.9)
-    assert bench.destroyed == []
-    bench.goes_on(0.2)
-    assert bench.destroyed == [doomed.cookie]
+def test_hold_ends_without_an_event(harness: Harness) -> None:
+    violating = harness.machine.add(connection())
+    harness.write(HELD)
+    harness.run_for(4.9)
+    assert harness.destroyed == []
+    harness.run_for(0.2)
+    assert harness.destroyed == [violating.cookie]
 
 
-def test_what_the_machine_slept_counts_for_no_hold(bench: Bench) -> None:
-    doomed = bench.machine.add(connection())
-    bench.write(HELD)
-    bench.goes_on(4)
-    bench.asleep_s += 3600
-    bench.goes_on(1.5)
-    # The look that was due noticed the sleep: what was counted before it is kept.
-    assert bench.destroyed == []
-    bench.goes_on(5)
-    assert bench.destroyed == [doomed.cookie]
+def test_suspend_does_not_count_for_holds(harness: Harness) -> None:
+    violating = harness.machine.add(connection())
+    harness.write(HELD)
+    harness.run_for(4)
+    harness.suspended_s += 3600
+    harness.run_for(1.5)
+    # The hold began again after the suspend.
+    assert harness.destroyed == []
+    harness.run_for(5)
+    assert harness.destroyed == [violating.cookie]
 
 
 @pytest.mark.parametrize("step_s", [-86_400.0, 86_400.0])
-def test_a_wall_clock_that_is_set_moves_no_hold_and_no_pause(bench: Bench, step_s: float) -> None:
-    doomed = bench.machine.add(connection())
-    bench.write(HELD)
-    until = Deadline.after(bench.clocks(), 60)
-    controls.write_pause(str(bench.state), "work", until)
-    bench.goes_on(1)
-    bench.wall_s += step_s
-    bench.goes_on(55)
-    assert bench.status["inhibited_by"] == "paused"
-    assert bench.destroyed == []
-    looks = bench.status["passes"]
-    bench.goes_on(20)
-    assert bench.destroyed == [doomed.cookie]
-    assert bench.status["passes"] <= looks + 3
+def test_changed_wall_clock_affects_no_hold_and_no_pause(harness: Harness, step_s: float) -> None:
+    violating = harness.machine.add(connection())
+    harness.write(HELD)
+    until = Deadline.after(harness.clocks(), 60)
+    controls.write_pause(str(harness.state), "work", until)
+    harness.run_for(1)
+    harness.wall_s += step_s
+    harness.run_for(55)
+    assert harness.status["inhibited_by"] == "paused"
+    assert harness.destroyed == []
+    passes = harness.status["passes"]
+    harness.run_for(20)
+    assert harness.destroyed == [violating.cookie]
+    assert harness.status["passes"] <= passes + 3
 
 
-def test_another_policy_is_listened_for_before_it_is_looked_for(bench: Bench) -> None:
-    bench.write(AT_ONCE)
-    bench.goes_on()
-    (first,) = bench.listeners
-    assert (first.facts, first.foreign) == (frozenset(), False)
-    bench.write(rule(hold=0, match={"stranded": "address_gone"}), namespaces=["all"])
-    seen: list[int] = []
-    bench.machine.sockets.before_request = lambda _kind, _body: seen.append(len(bench.listeners))
-    bench.goes_on()
+def test_agent_subscribes_before_the_first_pass_of_a_policy(harness: Harness) -> None:
+    harness.write(AT_ONCE)
+    harness.run_for()
+    (first,) = harness.listeners
+    assert (first.facts, first.all_namespaces) == (frozenset(), False)
+    harness.write(rule(hold=0, match={"stranded": "address_gone"}), namespaces=["all"])
+    listeners: list[int] = []
+    harness.machine.sockets.before_request = lambda _kind, _body: listeners.append(
+        len(harness.listeners)
+    )
+    harness.run_for()
     assert first.closed
-    _first, second = bench.listeners
+    _first, second = harness.listeners
     assert Need.ADDRESSES in second.facts
-    assert second.foreign
-    assert seen
-    assert set(seen) == {2}
+    assert second.all_namespaces
+    assert listeners
+    assert set(listeners) == {2}
 
 
-def test_a_status_never_mixes_two_policies(bench: Bench) -> None:
-    bench.machine.add(connection())
-    bench.write(AT_ONCE, mode="report")
-    bench.goes_on()
-    old = bench.status
-    bench.write(rule(hold=0, match={"remote": "203.0.113.9"}), mode="report")
-    # It rests still: the file is read, and the look comes later.
-    bench.machine.now += bench.agent.cadence.reading_rest_s(bench.machine.now)
-    bench.agent.cadence.worked(bench.machine.now, 1.0)
-    bench.agent.turn()
-    assert bench.status == old
-    bench.goes_on()
-    assert bench.status["policy"]["digest"] != old["policy"]["digest"]
-    assert bench.status["rules"][0]["violations"] == 0
+def test_status_does_not_mix_two_policies(harness: Harness) -> None:
+    harness.machine.add(connection())
+    harness.write(AT_ONCE, mode="report")
+    harness.run_for()
+    old = harness.status
+    harness.write(rule(hold=0, match={"remote": "203.0.113.9"}), mode="report")
+    # During the cooldown, the agent loads the policy and delays the pass.
+    harness.machine.now += harness.agent.scheduler.reload_cooldown_s(harness.machine.now)
+    harness.agent.scheduler.charge_cpu(harness.machine.now, 1.0)
+    harness.agent.run_once()
+    assert harness.status == old
+    harness.run_for()
+    assert harness.status["policy"]["digest"] != old["policy"]["digest"]
+    assert harness.status["rules"][0]["violations"] == 0
 
 
 @pytest.mark.parametrize("code", [errno.ENOMEM, errno.EPERM, errno.EBADF, errno.EMFILE])
-def test_a_look_that_fails_is_told_and_made_again(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, code: int
+def test_failed_snapshot_is_reported_and_retried(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    doomed = bench.machine.add(connection())
-    bench.write(AT_ONCE)
-    right = bench.machine.open
+    violating = harness.machine.add(connection())
+    harness.write(AT_ONCE)
+    original = harness.machine.open
 
-    def fails(*_arguments: object) -> object:
+    def fail(*_arguments: object) -> object:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(bench.machine, "open", fails)
-    bench.agent.close()
-    bench.another()
-    bench.goes_on(3)
-    assert bench.destroyed == []
-    assert bench.status["inhibited_by"] == "not_evaluated"
-    told = [line for line in bench.log if os.strerror(code) in line]
-    assert len(told) == 1
-    monkeypatch.setattr(bench.machine, "open", right)
-    bench.agent.close()
-    bench.another()
-    bench.goes_on(3)
-    assert bench.destroyed == [doomed.cookie]
-    assert bench.status["inhibited_by"] is None
+    monkeypatch.setattr(harness.machine, "open", fail)
+    harness.agent.close()
+    harness.new_agent()
+    harness.run_for(3)
+    assert harness.destroyed == []
+    assert harness.status["inhibited_by"] == "not_evaluated"
+    assert sum(os.strerror(code) in line for line in harness.log) == 1
+    monkeypatch.setattr(harness.machine, "open", original)
+    harness.agent.close()
+    harness.new_agent()
+    harness.run_for(3)
+    assert harness.destroyed == [violating.cookie]
+    assert harness.status["inhibited_by"] is None
 
 
-def test_a_pass_that_breaks_off_is_survived(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    doomed = bench.machine.add(connection())
-    bench.write(AT_ONCE)
-    right = daemon.reconcile
+def test_failed_pass_is_retried(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    violating = harness.machine.add(connection())
+    harness.write(AT_ONCE)
+    original = daemon.reconcile
 
-    def breaks(*_arguments: object, **_keys: object) -> object:
+    def fail(*_arguments: object, **_keys: object) -> object:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(daemon, "reconcile", breaks)
-    bench.goes_on(5)
-    assert sum(os.strerror(errno.EMFILE) in line for line in bench.log) == 1
-    assert bench.conditions("reconcile") == [True]
-    assert bench.status["inhibited_by"] == "not_evaluated"
-    assert bench.status["faults"][0]["operation"] == "reconcile"
-    assert bench.agent.account.failed_looks > 1
-    monkeypatch.setattr(daemon, "reconcile", right)
-    bench.goes_on(2)
-    assert bench.destroyed == [doomed.cookie]
-    assert bench.conditions("reconcile") == [True, False]
-    assert bench.status["faults"] == []
+    monkeypatch.setattr(daemon, "reconcile", fail)
+    harness.run_for(5)
+    assert sum(os.strerror(errno.EMFILE) in line for line in harness.log) == 1
+    assert harness.conditions("reconcile") == [True]
+    assert harness.status["inhibited_by"] == "not_evaluated"
+    assert harness.status["faults"][0]["operation"] == "reconcile"
+    assert harness.agent.state.incomplete_passes > 1
+    monkeypatch.setattr(daemon, "reconcile", original)
+    harness.run_for(2)
+    assert harness.destroyed == [violating.cookie]
+    assert harness.conditions("reconcile") == [True, False]
+    assert harness.status["faults"] == []
 
 
-def test_a_mistake_of_ours_ends_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.write(AT_ONCE)
+def test_bug_ends_the_agent(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness.write(AT_ONCE)
 
-    def wrong(*_arguments: object, **_keys: object) -> object:
-        raise TypeError("a mistake")
+    def fail(*_arguments: object, **_keys: object) -> object:
+        raise TypeError("a bug")
 
-    monkeypatch.setattr(daemon, "reconcile", wrong)
-    with pytest.raises(TypeError, match="a mistake"):
-        bench.goes_on()
+    monkeypatch.setattr(daemon, "reconcile", fail)
+    with pytest.raises(TypeError, match="a bug"):
+        harness.run_for()
 
 
 @pytest.mark.parametrize(
@@ -206,298 +207,302 @@ def test_a_mistake_of_ours_ends_it(bench: Bench, monkeypatch: pytest.MonkeyPatch
     ],
 )
 @pytest.mark.parametrize("at", [0, 1, 2, 3, 5, 7])
-def test_errors_of_netlink_cost_time_alone(bench: Bench, fault: faults.Fault, at: int) -> None:
-    """Whichever of the first answers is struck: in the end all that violates is gone, and nothing
-    else was asked to go."""
-    doomed = {bench.machine.add(connection(local_port=port)).cookie for port in range(1, 6)}
-    living = [bench.machine.add(connection(remote=f"203.0.113.{last}")) for last in range(1, 6)]
-    bench.write(AT_ONCE)
-    bench.machine.sockets.faults.extend([faults.none] * at + [fault])
-    bench.goes_on(40)
-    assert {each.cookie for each in living} <= {x.cookie for x in bench.machine.sockets.sockets}
-    assert set(bench.destroyed) == doomed
-    assert set(cookies_asked_for(bench.machine.sockets)) <= doomed | {0}
-    assert bench.status["rules"][0]["violations"] == 0
+def test_netlink_errors_only_cost_time(harness: Harness, fault: faults.Fault, at: int) -> None:
+    """at: the number of the reply with the fault. The agent destroys all violating sockets in the
+    end, and requests no other destroy."""
+    violating = {harness.machine.add(connection(local_port=port)).cookie for port in range(1, 6)}
+    complying = [
+        harness.machine.add(connection(remote=f"203.0.113.{last}")) for last in range(1, 6)
+    ]
+    harness.write(AT_ONCE)
+    harness.machine.sockets.faults.extend([faults.none] * at + [fault])
+    harness.run_for(40)
+    assert {each.cookie for each in complying} <= {
+        x.cookie for x in harness.machine.sockets.sockets
+    }
+    assert set(harness.destroyed) == violating
+    assert set(cookies_asked_for(harness.machine.sockets)) <= violating | {0}
+    assert harness.status["rules"][0]["violations"] == 0
 
 
-def test_lost_events_and_a_broken_listener(bench: Bench) -> None:
-    bench.write(rule(hold=0, match={"stranded": "address_gone"}))
-    bench.goes_on()
-    (first,) = bench.listeners
-    first.waiting = [OSError(errno.EBADF, "gone")]
-    bench.goes_on(heard=True)
+def test_broken_listener_is_replaced(harness: Harness) -> None:
+    harness.write(rule(hold=0, match={"stranded": "address_gone"}))
+    harness.run_for()
+    (first,) = harness.listeners
+    first.pending = [OSError(errno.EBADF, "gone")]
+    harness.run_for(event=True)
     assert first.closed
-    assert bench.conditions("receive rtnetlink events") == [True]
-    assert bench.status["faults"]
-    bench.goes_on(25)
-    assert len(bench.listeners) == 2
-    assert bench.conditions("receive rtnetlink events") == [True, False]
-    assert bench.status["faults"] == []
+    assert harness.conditions(monitor.RECEIVE) == [True]
+    assert harness.status["faults"]
+    harness.run_for(25)
+    assert len(harness.listeners) == 2
+    assert harness.conditions(monitor.RECEIVE) == [True, False]
+    assert harness.status["faults"] == []
 
 
-def test_without_the_package_it_looks_now_and_then_and_says_so(bench: Bench) -> None:
-    bench.missing = True
-    doomed = bench.machine.add(connection())
-    bench.write(AT_ONCE)
-    bench.goes_on()
-    assert bench.destroyed == [doomed.cookie]
-    assert "pyroute2" in bench.status["faults"][0]["error"]
-    later = bench.machine.add(connection(local_port=7, remote_port=444))
-    bench.goes_on(45)
-    assert later.cookie in bench.destroyed
-    bench.missing = False
-    bench.goes_on(12)
-    assert bench.status["faults"] == []
+def test_agent_works_without_pyroute2(harness: Harness) -> None:
+    harness.pyroute2_missing = True
+    violating = harness.machine.add(connection())
+    harness.write(AT_ONCE)
+    harness.run_for()
+    assert harness.destroyed == [violating.cookie]
+    assert "pyroute2" in harness.status["faults"][0]["error"]
+    later = harness.machine.add(connection(local_port=7, remote_port=444))
+    harness.run_for(45)
+    assert later.cookie in harness.destroyed
+    harness.pyroute2_missing = False
+    harness.run_for(12)
+    assert harness.status["faults"] == []
 
 
-def test_a_pause_is_obeyed_by_the_very_next_look(bench: Bench) -> None:
-    bench.write(AT_ONCE)
-    bench.goes_on()
-    bench.machine.add(connection())
-    (bench.state / "paused").write_text("by hand")
-    bench.goes_on(heard=True)
-    assert bench.destroyed == []
-    assert bench.status["inhibited_by"] == "paused"
-    assert bench.status["rules"][0]["inhibited"] == 1
-    (bench.state / "paused").unlink()
-    bench.goes_on(11)
-    assert len(bench.destroyed) == 1
+def test_pause_inhibits_the_next_pass(harness: Harness) -> None:
+    harness.write(AT_ONCE)
+    harness.run_for()
+    harness.machine.add(connection())
+    (harness.state / "paused").write_text("by hand")
+    harness.run_for(event=True)
+    assert harness.destroyed == []
+    assert harness.status["inhibited_by"] == "paused"
+    assert harness.status["rules"][0]["inhibited"] == 1
+    (harness.state / "paused").unlink()
+    harness.run_for(11)
+    assert len(harness.destroyed) == 1
 
 
-def test_a_trial_that_ends_between_two_looks(bench: Bench) -> None:
-    bench.write(AT_ONCE)
-    bench.goes_on()
-    digest = bench.status["policy"]["digest"]
-    controls.await_confirmation(str(bench.state), digest, Deadline.after(bench.clocks(), 15))
-    bench.goes_on(11)
-    assert bench.status["trial"]["expired"] is False
-    assert bench.conditions("trial") == [True]
-    bench.goes_on(5)
-    assert bench.status["inhibited_by"] == "unconfirmed"
-    bench.machine.add(connection())
-    bench.goes_on(60, heard=True)
-    assert bench.destroyed == []
-    assert bench.conditions("trial") == [True, True]
+def test_trial_expires_between_two_passes(harness: Harness) -> None:
+    harness.write(AT_ONCE)
+    harness.run_for()
+    digest = harness.status["policy"]["digest"]
+    controls.start_trial(str(harness.state), digest, Deadline.after(harness.clocks(), 15))
+    harness.run_for(11)
+    assert harness.status["trial"]["expired"] is False
+    assert harness.conditions("trial") == [True]
+    harness.run_for(5)
+    assert harness.status["inhibited_by"] == "unconfirmed"
+    harness.machine.add(connection())
+    harness.run_for(60, event=True)
+    assert harness.destroyed == []
+    assert harness.conditions("trial") == [True, True]
 
 
-def test_protection_files_count_for_the_policy(bench: Bench) -> None:
-    bench.machine.files.mkdir()
-    bench.machine.add(connection())
-    bench.write(AT_ONCE, mode="report")
-    bench.goes_on()
-    file = bench.machine.files / "dns.json"
+def test_protection_files_apply_to_the_policy(harness: Harness) -> None:
+    harness.machine.files.mkdir()
+    harness.machine.add(connection())
+    harness.write(AT_ONCE, mode="report")
+    harness.run_for()
+    file = harness.machine.files / "dns.json"
     file.write_text(json.dumps([{"remote": "198.51.100.7"}]))
-    bench.write(AT_ONCE)
-    bench.goes_on()
-    assert bench.status["rules"][0]["protected"] == 1
-    assert any(line.startswith("protected ") and "dns.json" in line for line in bench.log)
+    harness.write(AT_ONCE)
+    harness.run_for()
+    assert harness.status["rules"][0]["protected"] == 1
+    assert any(line.startswith("protected ") and "dns.json" in line for line in harness.log)
     file.write_text("[{")
-    bench.goes_on()
-    assert "dns.json" in " ".join(bench.status["rejected"]["errors"])
-    assert bench.status["rules"][0]["protected"] == 1
+    harness.run_for()
+    assert "dns.json" in " ".join(harness.status["rejected"]["errors"])
+    assert harness.status["rules"][0]["protected"] == 1
     file.unlink()
-    bench.goes_on(11)
-    assert bench.status["rejected"] is None
-    assert len(bench.destroyed) == 1
+    harness.run_for(11)
+    assert harness.status["rejected"] is None
+    assert len(harness.destroyed) == 1
 
 
-def test_a_plan_says_what_makes_the_guard_spare_a_socket(bench: Bench) -> None:
-    bench.machine.files.mkdir()
-    bench.machine.add(connection())
-    bench.write(AT_ONCE)
-    (bench.machine.files / "dns.json").write_text(json.dumps([{"remote": "198.51.100.7"}]))
+def test_plan_names_the_protecting_selector(harness: Harness) -> None:
+    harness.machine.files.mkdir()
+    harness.machine.add(connection())
+    harness.write(AT_ONCE)
+    (harness.machine.files / "dns.json").write_text(json.dumps([{"remote": "198.51.100.7"}]))
     out = io.StringIO()
-    commands.plan(bench.machine.host, str(bench.policy), out, as_json=False)
-    (line,) = [each for each in out.getvalue().splitlines() if "dns.json" in each]
+    commands.plan(harness.machine.host, str(harness.policy), out, as_json=False)
+    (line,) = [text for text in out.getvalue().splitlines() if "dns.json" in text]
     assert "selector" in line
-    assert f"{bench.machine.files}/dns.json[0]" in line
+    assert f"{harness.machine.files}/dns.json[0]" in line
 
 
-def test_nothing_new_is_no_line(bench: Bench) -> None:
-    bench.machine.add(connection(remote_port=4505))
-    bench.write(rule("typo", hold=0, match={"local": "interface:etth0"}), AT_ONCE)
-    bench.goes_on()
-    lines = len(bench.log)
-    assert any("etth0" in line for line in bench.log)
-    assert sum(line.startswith("protected ") for line in bench.log) == 1
-    bench.goes_on(600)
-    assert len(bench.log) == lines
+def test_unchanged_state_is_not_logged_again(harness: Harness) -> None:
+    harness.machine.add(connection(remote_port=4505))
+    harness.write(rule("typo", hold=0, match={"local": "interface:etth0"}), AT_ONCE)
+    harness.run_for()
+    lines = len(harness.log)
+    assert any("etth0" in line for line in harness.log)
+    assert sum(line.startswith("protected ") for line in harness.log) == 1
+    harness.run_for(600)
+    assert len(harness.log) == lines
 
 
-def test_a_storm_of_signals_is_a_tenth_of_a_core_at_most(bench: Bench) -> None:
-    bench.write(AT_ONCE)
-    bench.goes_on()
-    began, before = bench.machine.now, bench.agent.account.processor_s
-    for _each in range(20):
-        bench.agent.reload()
-        bench.goes_on()
-    spent = bench.agent.account.processor_s - before
-    last = bench.agent.cadence.rest_s(bench.machine.now)
-    # The made-up clock stands still while the agent works.
-    assert spent <= 0.1001 * (bench.machine.now + last - began + spent)
+def test_signal_flood_uses_a_tenth_of_a_core_at_most(harness: Harness) -> None:
+    harness.write(AT_ONCE)
+    harness.run_for()
+    began, before = harness.machine.now, harness.agent.state.cpu_s
+    for _signal in range(20):
+        harness.agent.request_reload()
+        harness.run_for()
+    used_s = harness.agent.state.cpu_s - before
+    cooldown_s = harness.agent.scheduler.cooldown_s(harness.machine.now)
+    # The fake clock stands still during an iteration.
+    assert used_s <= 0.1001 * (harness.machine.now + cooldown_s - began + used_s)
 
 
-def test_a_policy_that_is_long_to_read_is_looked_for_at_once_and_leaves_no_deafness(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+def test_slow_policy_load_does_not_delay_event_handling(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.write(AT_ONCE, mode="report")
-    bench.goes_on()
-    right = daemon.read_policy
-    taken_s = [100.0]
+    harness.write(AT_ONCE, mode="report")
+    harness.run_for()
+    original = daemon.load_policy
+    cpu_s = [100.0]
 
-    def slow(file: str, host: Host) -> Policy | Refusal:
-        taken_s[0] += 0.3
-        return right(file, host)
+    def slow(file: str, host: Host) -> Policy | Rejected:
+        cpu_s[0] += 0.3
+        return original(file, host)
 
-    monkeypatch.setattr(daemon, "read_policy", slow)
-    # Nothing but the reading takes time of the processor.
-    monkeypatch.setattr(daemon.time, "process_time", lambda: taken_s[0])
-    doomed = bench.machine.add(connection())
-    cadence = bench.agent.cadence
-    bench.machine.now += cadence.reading_rest_s(bench.machine.now)
-    bench.write(AT_ONCE)
-    bench.agent.turn()
-    assert bench.destroyed == [doomed.cookie]
-    assert cadence.rest_s(bench.machine.now) < 0.01
-    # Another one waits, and the present one is enforced.
-    assert cadence.reading_rest_s(bench.machine.now) == pytest.approx(9 * 0.3)
-    bench.write(AT_ONCE, mode="report")
-    later = bench.machine.add(connection(local_port=7, remote_port=444))
-    bench.machine.now += 1
-    cadence.heard(bench.machine.now - 1)
-    bench.agent.turn()
-    assert later.cookie in bench.destroyed
-    assert bench.status["policy"]["mode"] == "enforce"
-    bench.goes_on()
-    assert bench.status["policy"]["mode"] == "report"
-
-
-def test_a_reload_of_the_same_policy_keeps_its_holds(bench: Bench) -> None:
-    doomed = bench.machine.add(connection())
-    bench.write(HELD)
-    bench.goes_on()
-    for _each in range(5):
-        assert bench.destroyed == []
-        bench.agent.reload()
-        bench.goes_on(1)
-    bench.goes_on(0.5)
-    assert bench.destroyed == [doomed.cookie]
+    monkeypatch.setattr(daemon, "load_policy", slow)
+    # Only loading the policy uses CPU time.
+    monkeypatch.setattr(daemon.time, "process_time", lambda: cpu_s[0])
+    violating = harness.machine.add(connection())
+    scheduler = harness.agent.scheduler
+    harness.machine.now += scheduler.reload_cooldown_s(harness.machine.now)
+    harness.write(AT_ONCE)
+    harness.agent.run_once()
+    assert harness.destroyed == [violating.cookie]
+    assert scheduler.cooldown_s(harness.machine.now) < 0.01
+    # The next reload has to wait; the policy in force is enforced meanwhile.
+    assert scheduler.reload_cooldown_s(harness.machine.now) == pytest.approx(9 * 0.3)
+    harness.write(AT_ONCE, mode="report")
+    later = harness.machine.add(connection(local_port=7, remote_port=444))
+    harness.machine.now += 1
+    scheduler.on_event(harness.machine.now - 1)
+    harness.agent.run_once()
+    assert later.cookie in harness.destroyed
+    assert harness.status["policy"]["mode"] == "enforce"
+    harness.run_for()
+    assert harness.status["policy"]["mode"] == "report"
 
 
-@pytest.mark.parametrize("missing", [False, True])
-def test_what_was_heard_before_a_reload_counts_for_the_holds_that_go_on(
-    bench: Bench, missing: bool
+def test_reload_of_the_same_policy_keeps_holds(harness: Harness) -> None:
+    violating = harness.machine.add(connection())
+    harness.write(HELD)
+    harness.run_for()
+    for _reload in range(5):
+        assert harness.destroyed == []
+        harness.agent.request_reload()
+        harness.run_for(1)
+    harness.run_for(0.5)
+    assert harness.destroyed == [violating.cookie]
+
+
+@pytest.mark.parametrize("pyroute2_missing", [False, True])
+def test_events_before_a_reload_apply_to_continuing_holds(
+    harness: Harness, pyroute2_missing: bool
 ) -> None:
-    # The socket's address; no other than eth0's.
+    # The rule's only address is that of the socket.
     kept = rule("kept", hold="5s", match={"local": "interface:eth0"})
-    doomed = bench.machine.add(connection())
-    bench.write(kept)
-    bench.goes_on(3)
-    (first,) = bench.listeners
-    first.waiting = [News(1, frozenset({socket.inet_aton(LOCAL)}))]
-    bench.missing = missing
-    bench.write(kept, rule("new", match={"stranded": "unroutable"}, action="report"))
-    bench.goes_on(3)
-    assert len(bench.listeners) == 2 - missing
-    assert bench.destroyed == []
-    bench.goes_on(3)
-    assert bench.destroyed == [doomed.cookie]
+    violating = harness.machine.add(connection())
+    harness.write(kept)
+    harness.run_for(3)
+    (first,) = harness.listeners
+    first.pending = [EventBatch(1, frozenset({socket.inet_aton(LOCAL)}))]
+    harness.pyroute2_missing = pyroute2_missing
+    harness.write(kept, rule("new", match={"stranded": "unroutable"}, action="report"))
+    harness.run_for(3)
+    assert len(harness.listeners) == 2 - pyroute2_missing
+    assert harness.destroyed == []
+    harness.run_for(3)
+    assert harness.destroyed == [violating.cookie]
 
 
 PACED = {"max_sockets": 2, "per": "1h", "on_excess": "pace"}
 
 
-def _restart(bench: Bench) -> None:
-    bench.agent.close()
-    bench.another()
-    bench.goes_on()
+def _restart(harness: Harness) -> None:
+    harness.agent.close()
+    harness.new_agent()
+    harness.run_for()
 
 
-def test_limits_hold_over_restarts_and_policies(bench: Bench) -> None:
+def test_limits_apply_across_restarts_and_policies(harness: Harness) -> None:
     for port in range(1, 13):
-        bench.machine.add(connection(local_port=port))
-    bench.write(AT_ONCE, limits=PACED)
-    bench.goes_on()
-    for _each in range(5):
-        assert len(bench.destroyed) == 2
-        _restart(bench)
-        assert bench.status["budget"]["destroyed_in_window"] == 2
-    # Another limit finds what was destroyed under the one before, and the one before that.
-    bench.write(AT_ONCE, limits={**PACED, "max_sockets": 3, "per": "2h"})
-    _restart(bench)
-    assert len(bench.destroyed) == 3
-    bench.write(AT_ONCE, limits={**PACED, "per": "1s"})
-    _restart(bench)
-    assert len(bench.destroyed) == 3
-    bench.write(AT_ONCE, limits=PACED)
-    bench.goes_on(2)
-    _restart(bench)
-    assert len(bench.destroyed) == 3
-    bench.machine.now += 2 * 3_600
-    bench.goes_on()
-    assert len(bench.destroyed) == 5
+        harness.machine.add(connection(local_port=port))
+    harness.write(AT_ONCE, limits=PACED)
+    harness.run_for()
+    for _start in range(5):
+        assert len(harness.destroyed) == 2
+        _restart(harness)
+        assert harness.status["budget"]["destroyed_in_window"] == 2
+    # Sockets destroyed under earlier limits count for new limits.
+    harness.write(AT_ONCE, limits={**PACED, "max_sockets": 3, "per": "2h"})
+    _restart(harness)
+    assert len(harness.destroyed) == 3
+    harness.write(AT_ONCE, limits={**PACED, "per": "1s"})
+    _restart(harness)
+    assert len(harness.destroyed) == 3
+    harness.write(AT_ONCE, limits=PACED)
+    harness.run_for(2)
+    _restart(harness)
+    assert len(harness.destroyed) == 3
+    harness.machine.now += 2 * 3_600
+    harness.run_for()
+    assert len(harness.destroyed) == 5
 
 
-def test_a_count_that_cannot_be_understood_is_told_and_brakes(bench: Bench) -> None:
-    doomed = bench.machine.add(connection())
-    (bench.runtime / "budget.json").write_text("garbage")
-    bench.write(AT_ONCE, limits={"max_sockets": 5, "per": "1m"})
-    bench.goes_on()
-    assert bench.destroyed == []
-    assert bench.status["inhibited_by"] == "budget_unknown"
-    (error,) = bench.status["faults"]
+def test_unknown_budget_is_reported_and_inhibits(harness: Harness) -> None:
+    violating = harness.machine.add(connection())
+    (harness.runtime / "budget.json").write_text("garbage")
+    harness.write(AT_ONCE, limits={"max_sockets": 5, "per": "1m"})
+    harness.run_for()
+    assert harness.destroyed == []
+    assert harness.status["inhibited_by"] == "budget_unknown"
+    (error,) = harness.status["faults"]
     assert "budget.json" in error["error"]
-    assert sum("budget.json" in line for line in bench.log) == 1
-    # It stays so over a restart, which finds what this one wrote in its place.
-    bench.goes_on(20)
-    _restart(bench)
-    bench.goes_on(20)
-    assert bench.destroyed == []
-    assert bench.status["faults"]
-    bench.goes_on(21)
-    assert bench.destroyed == [doomed.cookie]
-    bench.goes_on(31)
-    assert bench.status["faults"] == []
-    assert bench.conditions(COUNT) == [True, True, False]
+    assert sum("budget.json" in line for line in harness.log) == 1
+    # It stays unknown over a restart: the new file says so.
+    harness.run_for(20)
+    _restart(harness)
+    harness.run_for(20)
+    assert harness.destroyed == []
+    assert harness.status["faults"]
+    harness.run_for(21)
+    assert harness.destroyed == [violating.cookie]
+    harness.run_for(31)
+    assert harness.status["faults"] == []
+    assert harness.conditions(READ_BUDGET) == [True, True, False]
 
 
-def test_a_count_that_cannot_be_written_is_told_and_stops_nothing(bench: Bench) -> None:
-    """A disk that is full is no reason to leave a connection where it must not be."""
-    doomed = [bench.machine.add(connection(local_port=port)) for port in (1, 2, 3)]
-    bench.runtime.rmdir()
-    bench.write(AT_ONCE, limits={**PACED, "max_sockets": 2})
-    bench.goes_on(70)
-    # The limits hold, for as long as this one runs.
-    assert len(bench.destroyed) == 2 < len(doomed)
-    assert bench.conditions(COUNTING) == [True]
-    assert COUNTING in bench.agent.account.errors
-    bench.runtime.mkdir()
-    bench.goes_on(12)
-    assert bench.conditions(COUNTING) == [True, False]
-    _restart(bench)
-    bench.goes_on(12)
-    assert len(bench.destroyed) == 2
+def test_unwritable_budget_is_reported_and_does_not_inhibit(harness: Harness) -> None:
+    """A full disk does not stop the enforcement."""
+    violating = [harness.machine.add(connection(local_port=port)) for port in (1, 2, 3)]
+    harness.runtime.rmdir()
+    harness.write(AT_ONCE, limits={**PACED, "max_sockets": 2})
+    harness.run_for(70)
+    # The limits apply as long as this agent runs.
+    assert len(harness.destroyed) == 2 < len(violating)
+    assert harness.conditions(WRITE_BUDGET) == [True]
+    assert WRITE_BUDGET in harness.agent.state.faults
+    harness.runtime.mkdir()
+    harness.run_for(12)
+    assert harness.conditions(WRITE_BUDGET) == [True, False]
+    _restart(harness)
+    harness.run_for(12)
+    assert len(harness.destroyed) == 2
 
 
-def test_that_it_can_be_written_again_is_noticed_with_nothing_to_destroy(bench: Bench) -> None:
-    (bench.runtime / "budget.json").mkdir()
-    bench.write(AT_ONCE, limits={"max_sockets": 5, "per": "1s"})
-    bench.goes_on(12)
-    assert bench.status["faults"]
-    (bench.runtime / "budget.json").rmdir()
-    bench.goes_on(45)
-    assert bench.status["faults"] == []
+def test_budget_write_is_retried_without_violations(harness: Harness) -> None:
+    (harness.runtime / "budget.json").mkdir()
+    harness.write(AT_ONCE, limits={"max_sockets": 5, "per": "1s"})
+    harness.run_for(12)
+    assert harness.status["faults"]
+    (harness.runtime / "budget.json").rmdir()
+    harness.run_for(45)
+    assert harness.status["faults"] == []
 
 
-def test_no_memory_is_kept_of_what_is_gone(bench: Bench) -> None:
-    bench.write(AT_ONCE)
-    bench.goes_on()
+def test_closed_sockets_are_forgotten(harness: Harness) -> None:
+    harness.write(AT_ONCE)
+    harness.run_for()
     for number in range(40):
-        bench.machine.add(connection(local_port=1000 + number, remote_port=4505))
-        bench.goes_on(heard=True)
-        bench.machine.sockets.sockets.clear()
-    bench.goes_on(heard=True)
-    teller = bench.agent.teller
-    assert not teller._seen
-    assert not teller._lasting
-    assert not any(sock for sock in bench.machine.kernel.opened if not sock.closed)
+        harness.machine.add(connection(local_port=1000 + number, remote_port=4505))
+        harness.run_for(event=True)
+        harness.machine.sockets.sockets.clear()
+    harness.run_for(event=True)
+    reporter = harness.agent.reporter
+    assert not reporter._violations
+    assert not reporter._conditions
+    assert not any(sock for sock in harness.machine.kernel.opened if not sock.closed)

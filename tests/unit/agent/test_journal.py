@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A log that nobody reads stops nobody."""
+"""The log does not block or stop the agent."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from contextlib import suppress
 from linuxnet_sockets.agent.journal import Log
 
 
-def test_lines_that_nobody_reads_are_lost_and_counted() -> None:
+def test_blocked_reader_drops_and_counts_lines() -> None:
     reading, writing = os.pipe()
-    with os.fdopen(reading, "rb", buffering=0) as reader, os.fdopen(writing, "w") as stream:
-        log = Log(stream, prefixed=False)
+    with os.fdopen(reading, "rb", buffering=0) as reader, os.fdopen(writing, "w") as event_socket:
+        log = Log(event_socket, prefixed=False)
         began = time.monotonic()
         for number in range(5_000):
-            log.notice("a line of some length, of which a pipe holds no thousands", {"n": number})
+            log.notice("a line, of which a pipe cannot hold thousands", {"n": number})
         assert time.monotonic() - began < 5
-        told = reader.read(1 << 20)
-        assert told.startswith(b"a line")
-        assert told.endswith(b"\n")
-        whole = told.count(b"\n")
-        assert whole < 5_000
+        text = reader.read(1 << 20)
+        assert text.startswith(b"a line")
+        assert text.endswith(b"\n")
+        complete = text.count(b"\n")
+        assert complete < 5_000
         log.notice("after")
-        lost, after = reader.read(1 << 20).decode().splitlines()
-        assert re.findall(r"\d+", lost) == [str(5_000 - whole)]
+        dropped, after = reader.read(1 << 20).decode().splitlines()
+        assert re.findall(r"\d+", dropped) == [str(5_000 - complete)]
         assert after == "after"
 
 
-def test_a_reader_who_is_gone_stops_nobody() -> None:
+def test_closed_reader_is_ignored() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     log = Log(os.fdopen(writing, "w", buffering=1), prefixed=True)

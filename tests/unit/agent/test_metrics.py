@@ -11,29 +11,28 @@ import subprocess
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linuxnet_sockets.agent.metrics import Metric, render
-from linuxnet_sockets.agent.numbers import metrics_of
-from tests.unit.agent.full_state import NOW, everything
+from linuxnet_sockets.agent.metrics import Metric, collect, render
+from tests.unit.agent.full_state import NOW, full_state
 
 
-def test_the_text_format() -> None:
+def test_text_format() -> None:
     text = render(
         [
-            Metric("paused", "gauge", "1 while nothing is destroyed.", [({}, 0)]),
-            Metric("nothing", "gauge", "Left out.", []),
+            Metric("paused", "gauge", "1 while paused.", [({}, 0)]),
+            Metric("nothing", "gauge", "Has no samples.", []),
             Metric(
                 "enforced_total",
                 "counter",
-                "Sockets by what became of them.",
+                "Sockets by outcome.",
                 [({"rule": 'a"b\\c\nd', "outcome": "destroyed"}, 3), ({"rule": "x"}, 0.25)],
             ),
         ]
     )
     assert text.splitlines() == [
-        "# HELP linuxnet_sockets_paused 1 while nothing is destroyed.",
+        "# HELP linuxnet_sockets_paused 1 while paused.",
         "# TYPE linuxnet_sockets_paused gauge",
         "linuxnet_sockets_paused 0",
-        "# HELP linuxnet_sockets_enforced_total Sockets by what became of them.",
+        "# HELP linuxnet_sockets_enforced_total Sockets by outcome.",
         "# TYPE linuxnet_sockets_enforced_total counter",
         'linuxnet_sockets_enforced_total{rule="a\\"b\\\\c\\nd",outcome="destroyed"} 3',
         'linuxnet_sockets_enforced_total{rule="x"} 0.25',
@@ -42,7 +41,7 @@ def test_the_text_format() -> None:
 
 
 @given(st.text())
-def test_each_sample_is_one_line(name: str) -> None:
+def test_sample_is_one_line(name: str) -> None:
     text = render([Metric("m", "gauge", name, [({"rule": name}, 1)])])
     assert text.count("\n") == 3
 
@@ -56,7 +55,7 @@ def test_promtool_accepts_the_metrics() -> None:
     assert promtool is not None, "promtool is missing; run tools/setup"
     checked = subprocess.run(
         [promtool, "check", "metrics"],
-        input=render(metrics_of(everything(), NOW)),
+        input=render(collect(full_state(), NOW)),
         capture_output=True,
         text=True,
         check=False,

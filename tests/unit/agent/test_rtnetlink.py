@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent reads from events: on bytes."""
+"""The event parser."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linuxnet_sockets.agent.news import News, Reader
+from linuxnet_sockets.agent.rtnetlink import EventBatch, EventParser
 from linuxnet_sockets.netlink import attributes
 
 FOUR = socket.inet_aton("192.0.2.7")
@@ -33,42 +33,44 @@ def address(kind: int, family: int, *values: tuple[int, bytes]) -> bytes:
     return event(kind, struct.pack("=BBBBI", family, 24, 0, 0, 2) + raw)
 
 
-def test_an_address_that_comes_is_named_and_one_that_goes_is_not() -> None:
-    reader = Reader()
-    come = reader.read(address(20, socket.AF_INET, (1, PEER), (2, FOUR)))
-    assert come == News(1, frozenset({FOUR, PEER}))
-    assert reader.read(address(20, socket.AF_INET6, (1, SIX))) == News(1, frozenset({SIX}))
-    assert reader.read(address(21, socket.AF_INET, (1, FOUR), (2, FOUR))) == News(1)
+def test_added_address_is_reported_and_removed_one_is_not() -> None:
+    parser = EventParser()
+    added = parser.parse(address(20, socket.AF_INET, (1, PEER), (2, FOUR)))
+    assert added == EventBatch(1, frozenset({FOUR, PEER}))
+    assert parser.parse(address(20, socket.AF_INET6, (1, SIX))) == EventBatch(1, frozenset({SIX}))
+    assert parser.parse(address(21, socket.AF_INET, (1, FOUR), (2, FOUR))) == EventBatch(1)
 
 
-def test_a_link_is_told_when_it_comes_up_and_not_while_it_is() -> None:
-    reader = Reader()
+def test_link_is_reported_only_when_it_comes_up() -> None:
+    parser = EventParser()
     flags = (UP, UP | LOWER_UP, UP | LOWER_UP | RUNNING, UP, UP | LOWER_UP)
-    told = [reader.read(link(3, each)).links for each in flags]
-    assert told == [False, True, False, False, True]
-    # Another one; and an event that was cut off behind its fixed part.
-    assert reader.read(link(4, UP | LOWER_UP, b"\xff" * 7)).links
+    reported = [parser.parse(link(3, each)).link_up for each in flags]
+    assert reported == [False, True, False, False, True]
+    # Another link, in an event truncated after its fixed part.
+    assert parser.parse(link(4, UP | LOWER_UP, b"\xff" * 7)).link_up
 
 
-def test_other_events_are_counted() -> None:
-    assert Reader().read(event(24, b"\0" * 40)) == News(1)
+def test_other_events_are_only_counted() -> None:
+    assert EventParser().parse(event(24, b"\0" * 40)) == EventBatch(1)
 
 
-def test_what_may_end_a_violation() -> None:
-    assert not News(9).may_end({FOUR})
-    assert News(1, frozenset({FOUR})).may_end({FOUR, SIX})
-    assert not News(1, frozenset({SIX})).may_end({FOUR})
-    assert News(1, links=True).may_end(())
-    assert News(1, lost=True).may_end(())
+def test_events_that_may_have_healed_a_violation() -> None:
+    assert not EventBatch(9).may_have_healed({FOUR})
+    assert EventBatch(1, frozenset({FOUR})).may_have_healed({FOUR, SIX})
+    assert not EventBatch(1, frozenset({SIX})).may_have_healed({FOUR})
+    assert EventBatch(1, link_up=True).may_have_healed(())
+    assert EventBatch(1, overflow=True).may_have_healed(())
 
 
-def test_news_add_up() -> None:
-    both = News(2, frozenset({FOUR})) + News(3, frozenset({SIX}), links=True)
-    assert both == News(5, frozenset({FOUR, SIX}), links=True)
-    assert both + News(1, lost=True) == News(6, frozenset({FOUR, SIX}), links=True, lost=True)
+def test_batches_add_up() -> None:
+    both = EventBatch(2, frozenset({FOUR})) + EventBatch(3, frozenset({SIX}), link_up=True)
+    assert both == EventBatch(5, frozenset({FOUR, SIX}), link_up=True)
+    assert both + EventBatch(1, overflow=True) == EventBatch(
+        6, frozenset({FOUR, SIX}), link_up=True, overflow=True
+    )
 
 
 @given(st.binary(max_size=200), st.sampled_from([16, 20, 21, 24]))
-def test_nothing_that_comes_is_too_odd_to_read(body: bytes, kind: int) -> None:
-    assert Reader().read(event(kind, body)).events == 1
-    assert Reader().read(body).events == 1
+def test_any_datagram_is_parsed(body: bytes, kind: int) -> None:
+    assert EventParser().parse(event(kind, body)).events == 1
+    assert EventParser().parse(body).events == 1

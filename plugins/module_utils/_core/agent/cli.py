@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the command line of socket-agent."""
+# Private to linuxnet.sockets.
+"""The command line of socket-agent."""
 
 from __future__ import annotations
 
@@ -16,23 +17,20 @@ from ..host.host import Host
 from ..messages import describe, os_error_text
 from ..values import parse_duration_ms
 from . import commands
-from .daemon import EVENTS, Agent, Options
-from .event_socket import Stream
+from .daemon import Daemon, Options
+from .event_socket import EventSocket
 from .journal import Log
-from .reporter import Teller
-from .sd_notify import Notify
-
-POLICY = "/etc/linuxnet-sockets/policy.json"
-STATE = "/var/lib/linuxnet-sockets"
-RUNTIME = "/run/linuxnet-sockets"
+from .paths import EVENTS, POLICY_FILE, RUNTIME_DIRECTORY, STATE_DIRECTORY
+from .reporter import Reporter
+from .sd_notify import SystemdNotifier
 
 USAGE = 2
 
 
 def main(arguments: Sequence[str] | None = None, out: TextIO | None = None) -> int:
-    """The exit status: 0 well, 1 not, 2 the command line is wrong, 3 no agent runs.
+    """Run a command and return the exit status.
 
-    The manual has them too (docs/docsite/rst/agent_reference.rst), and so has --help.
+    The statuses are in --help and in docs/docsite/rst/agent_reference.rst.
     """
     parsed = _parser().parse_args(arguments)
     out = out or sys.stdout
@@ -44,24 +42,27 @@ def main(arguments: Sequence[str] | None = None, out: TextIO | None = None) -> i
         return USAGE
     except SocketsError as error:
         sys.stderr.write(f"socket-agent: {describe(error)}\n")
-        return 1
+        return commands.FAILURE
     except OSError as error:
         sys.stderr.write(f"socket-agent: {os_error_text(error)}\n")
-        return 1
+        return commands.FAILURE
 
 
 def _seconds(text: str, option: str, *, low_ms: int = 1) -> float:
     return parse_duration_ms(text, (option,), low_ms=low_ms) / 1000
 
 
-def _is_journal(out: TextIO, named: str) -> bool:
-    """Whether journald reads it, where a line may begin with its priority. Who is started by hand
-    may have the variable from somebody else (systemd.exec(5))."""
+def _is_journal(out: TextIO, journal_stream: str) -> bool:
+    """Return whether journald reads the stream, so that lines may begin with a priority.
+
+    journal_stream: $JOURNAL_STREAM. A process may inherit it although its output is elsewhere
+    (systemd.exec(5)).
+    """
     try:
         status = os.fstat(out.fileno())
     except (OSError, ValueError):
         return False
-    return named == f"{status.st_dev}:{status.st_ino}"
+    return journal_stream == f"{status.st_dev}:{status.st_ino}"
 
 
 def _run(parsed: argparse.Namespace, out: TextIO) -> int:
@@ -75,14 +76,14 @@ def _run(parsed: argparse.Namespace, out: TextIO) -> int:
         resync_s=_seconds(parsed.resync, "--resync", low_ms=1000),
     )
     host = Host()
-    notify = Notify(environ, host.pid)
-    events = os.path.join(options.runtime, EVENTS)
+    systemd = SystemdNotifier(environ, host.pid)
+    path = os.path.join(options.runtime, EVENTS)
     try:
-        stream = Stream(events)
+        event_socket = EventSocket(path)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, events) from error
-    Agent(host, options, Teller(log, stream), notify).run()
-    return 0
+        raise OSError(error.errno, error.strerror, path) from error
+    Daemon(host, options, Reporter(log, event_socket), systemd).run()
+    return commands.SUCCESS
 
 
 def _check(parsed: argparse.Namespace, out: TextIO) -> int:
@@ -99,44 +100,55 @@ def _status(parsed: argparse.Namespace, out: TextIO) -> int:
 
 def _pause(parsed: argparse.Namespace, out: TextIO) -> int:
     for_s = None if parsed.duration is None else _seconds(parsed.duration, "--for")
-    return commands.pause(_places(parsed), out, reason=parsed.reason, for_s=for_s)
+    return commands.pause(_directories(parsed), out, reason=parsed.reason, for_s=for_s)
 
 
 def _resume(parsed: argparse.Namespace, out: TextIO) -> int:
-    return commands.resume(_places(parsed), out)
+    return commands.resume(_directories(parsed), out)
 
 
 def _confirm(parsed: argparse.Namespace, out: TextIO) -> int:
-    return commands.confirm(_places(parsed), out, digest=parsed.digest)
+    return commands.confirm(_directories(parsed), out, digest=parsed.digest)
 
 
 def _trial(parsed: argparse.Namespace, out: TextIO) -> int:
     within_s = _seconds(parsed.within, "--within", low_ms=1000)
-    return commands.trial(Host(), _places(parsed), parsed.file, out, within_s=within_s)
+    return commands.trial(Host(), _directories(parsed), parsed.file, out, within_s=within_s)
 
 
-def _places(parsed: argparse.Namespace) -> commands.Places:
-    return commands.Places(parsed.state_directory, parsed.runtime_directory)
+def _directories(parsed: argparse.Namespace) -> commands.Directories:
+    return commands.Directories(parsed.state_directory, parsed.runtime_directory)
 
 
 def _parser() -> argparse.ArgumentParser:
-    places = argparse.ArgumentParser(add_help=False)
-    places.add_argument(
-        "--state-directory", default=STATE, metavar="DIR", help="default: %(default)s"
+    directories = argparse.ArgumentParser(add_help=False)
+    directories.add_argument(
+        "--state-directory",
+        default=STATE_DIRECTORY,
+        metavar="DIR",
+        help="directory of the pause and the trial (default: %(default)s)",
     )
-    places.add_argument(
-        "--runtime-directory", default=RUNTIME, metavar="DIR", help="default: %(default)s"
+    directories.add_argument(
+        "--runtime-directory",
+        default=RUNTIME_DIRECTORY,
+        metavar="DIR",
+        help="directory of the status and the event socket (default: %(default)s)",
     )
     policy = argparse.ArgumentParser(add_help=False)
-    policy.add_argument("--policy", default=POLICY, metavar="FILE", help="default: %(default)s")
+    policy.add_argument(
+        "--policy",
+        default=POLICY_FILE,
+        metavar="FILE",
+        help="policy in JSON (default: %(default)s)",
+    )
     as_json = argparse.ArgumentParser(add_help=False)
     as_json.add_argument("--json", action="store_true", help="print JSON")
 
     parser = argparse.ArgumentParser(
         prog="socket-agent",
-        description="Keeps the sockets of this host as a policy says.",
-        epilog="Exit status: 0 all is well, 1 it is not, 2 the command line is wrong, 3 no agent "
-        "runs. Durations are 90s, 5m, 1500ms, 2h, 1d, or a number of seconds.",
+        description="Enforces a socket policy on this host.",
+        epilog="Exit status: 0 success; 1 failure, or the agent is unhealthy; 2 invalid command "
+        "line; 3 no agent is running. Durations: 90s, 5m, 1500ms, 2h, 1d, or a number of seconds.",
     )
     names = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -150,46 +162,60 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=work)
         return added
 
-    run = command("run", _run, "Enforce the policy until SIGTERM.", policy, places)
-    run.add_argument("--metrics", metavar="FILE", help="a file for Prometheus' node exporter")
+    run = command("run", _run, "Enforce the policy until SIGTERM.", policy, directories)
+    run.add_argument(
+        "--metrics", metavar="FILE", help="write metrics for Prometheus' node exporter to FILE"
+    )
     run.add_argument(
         "--resync",
         default="30s",
         metavar="DURATION",
-        help="look at least so often, whatever was heard; default: %(default)s",
+        help="time between two passes without events (default: %(default)s)",
     )
-    check = command("check", _check, "Say whether a policy is valid, and what is not.", as_json)
-    check.add_argument("file", metavar="FILE", help="a policy, in JSON")
+    check = command("check", _check, "Check a policy and show its errors.", as_json)
+    check.add_argument("file", metavar="FILE", help="policy in JSON")
     plan = command(
-        "plan", _plan, "Show what a policy would destroy now; touch nothing.", policy, as_json
+        "plan",
+        _plan,
+        "Show which sockets a policy would destroy now. Destroys nothing.",
+        policy,
+        as_json,
     )
     plan.add_argument(
-        "file", metavar="FILE", nargs="?", help="a policy, in JSON; default: the one of --policy"
+        "file", metavar="FILE", nargs="?", help="policy in JSON (default: the file of --policy)"
     )
     command(
-        "status", _status, "Say how the agent is, and what violates its policy.", places, as_json
+        "status",
+        _status,
+        "Show whether the agent enforces its policy, and the violations.",
+        directories,
+        as_json,
     )
-    pause = command("pause", _pause, "Destroy nothing until resumed.", places)
+    pause = command("pause", _pause, "Destroy nothing until resume.", directories)
     pause.add_argument(
-        "--for", dest="duration", metavar="DURATION", help="and go on by itself after so long"
+        "--for", dest="duration", metavar="DURATION", help="resume automatically after DURATION"
     )
-    pause.add_argument("--reason", default="", metavar="TEXT", help="told by status and the log")
-    command("resume", _resume, "End a pause.", places)
-    confirm = command("confirm", _confirm, "Keep the policy that is on trial.", places)
+    pause.add_argument(
+        "--reason", default="", metavar="TEXT", help="reason to show in the status and the log"
+    )
+    command("resume", _resume, "End the pause.", directories)
+    confirm = command(
+        "confirm", _confirm, "Confirm the policy on trial: it stays in force.", directories
+    )
     confirm.add_argument(
-        "--digest", metavar="HEX", help="only if this is the digest of the policy on trial"
+        "--digest", metavar="HEX", help="fail if the policy on trial has another digest"
     )
     trial = command(
         "trial",
         _trial,
-        "Put a policy on trial: unless it is confirmed in time, it destroys nothing any more.",
-        places,
+        "Put a policy on trial: unless confirmed in time, it stops destroying sockets.",
+        directories,
     )
     trial.add_argument(
-        "--within", required=True, metavar="DURATION", help="the time to confirm it in"
+        "--within", required=True, metavar="DURATION", help="time in which to confirm it"
     )
     trial.add_argument(
-        "file", metavar="FILE", help="the policy, in JSON, that is in place or will be next"
+        "file", metavar="FILE", help="the policy in JSON, already in place or to be put there next"
     )
     return parser
 

@@ -1,10 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: moments in the future that outlive a restart, a reboot, a set clock.
+# Private to linuxnet.sockets.
+"""Deadlines that survive a restart, a reboot and a changed wall clock.
 
-Two clocks are asked. The wall clock goes on over a reboot, but can be set; CLOCK_BOOTTIME cannot be
-set and counts what the machine slept, but begins anew with each boot.
+A deadline uses two clocks. The wall clock continues over a reboot, but can be set. CLOCK_BOOTTIME
+cannot be set and includes suspend, but restarts at each boot.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..host.host import read_boot_id
 
 
 class Clocks(NamedTuple):
-    """One moment: seconds since the epoch, seconds since boot (CLOCK_BOOTTIME), and which boot."""
+    """One moment: seconds since the epoch, seconds since boot (CLOCK_BOOTTIME), and the boot."""
 
     wall_s: float
     boottime_s: float
@@ -26,20 +27,20 @@ class Clocks(NamedTuple):
 
 
 def read_clocks(proc: str) -> Clocks:
-    """Now. Raises OSError."""
-    return clocks_of(proc)()
+    """Read the clocks once. Raises OSError."""
+    return clock_reader(proc)()
 
 
-def clocks_of(proc: str) -> Callable[[], Clocks]:
-    """Tells what time it is, as often as it is asked. Raises OSError; what it returns does not."""
+def clock_reader(proc: str) -> Callable[[], Clocks]:
+    """Return a function that reads the clocks and does not raise. Raises OSError itself."""
     boot_id = read_boot_id(proc)
     return lambda: Clocks(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME), boot_id)
 
 
 class Deadline(NamedTuple):
-    """A moment as both clocks will show it, if nobody sets one and nobody reboots.
+    """A moment on both clocks, if nobody sets one and the host does not reboot.
 
-    span_s: how far ahead it was when it was made.
+    span_s: the seconds from its creation to the deadline.
     """
 
     wall_s: float
@@ -52,32 +53,38 @@ class Deadline(NamedTuple):
         return cls(now.wall_s + seconds, now.boottime_s + seconds, now.boot_id, seconds)
 
     @classmethod
-    def read(cls, value: Mapping[str, Any]) -> Deadline:
-        """What written() gave. Raises KeyError, TypeError, ValueError, OverflowError."""
+    def from_dict(cls, value: Mapping[str, Any]) -> Deadline:
+        """Parse the result of to_dict. Raises KeyError, TypeError, ValueError, OverflowError."""
         wall_s, boottime_s = float(value["wall_s"]), float(value["boottime_s"])
-        # Agents before this one did not write it.
+        # Earlier versions did not write span_s.
         span_s = float(value.get("span_s", math.inf))
         if not (math.isfinite(wall_s) and math.isfinite(boottime_s)) or math.isnan(span_s):
-            raise ValueError("no moment of any clock")
+            raise ValueError("not a finite time")
         return cls(wall_s, boottime_s, str(value["boot_id"]), span_s)
 
-    def written(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return self._asdict()
 
-    def surely_passed(self, now: Clocks) -> bool:
-        """The clock that knows best says so: for what must not end too early."""
+    def certainly_expired(self, now: Clocks) -> bool:
+        """Return whether the most reliable clock has reached it.
+
+        Use it for what must not end early, such as a pause.
+        """
         if now.boot_id == self.boot_id:
             return now.boottime_s >= self.boottime_s
         return now.wall_s >= self.wall_s
 
-    def may_have_passed(self, now: Clocks) -> bool:
-        """One clock says so: for what must not last too long. A new boot has taken as long as the
-        whole time at the latest when it is as old as that."""
-        ahead = self.boottime_s if now.boot_id == self.boot_id else self.span_s
-        return now.wall_s >= self.wall_s or now.boottime_s >= ahead
+    def possibly_expired(self, now: Clocks) -> bool:
+        """Return whether any clock has reached it.
 
-    def left_s(self, now: Clocks) -> float:
-        """Seconds to go, at most; by the clock that cannot be set, in the same boot."""
+        Use it for what must not last too long, such as a trial. After a reboot, an uptime of
+        span_s proves that the deadline has passed.
+        """
+        boottime_s = self.boottime_s if now.boot_id == self.boot_id else self.span_s
+        return now.wall_s >= self.wall_s or now.boottime_s >= boottime_s
+
+    def remaining_s(self, now: Clocks) -> float:
+        """Return the remaining seconds: by CLOCK_BOOTTIME, or after a reboot by the wall clock."""
         if now.boot_id == self.boot_id:
             return max(0.0, self.boottime_s - now.boottime_s)
         return max(0.0, self.wall_s - now.wall_s)

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the commands of socket-agent but run. Each gives an exit status."""
+# Private to linuxnet.sockets.
+"""The commands of socket-agent except run. Each returns an exit status."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TextIO
 
@@ -21,15 +22,14 @@ from ..messages import listed_text, warning_text
 from ..messages.policy import plan_lines
 from . import controls
 from .clocks import Deadline, read_clocks
-from .daemon import EVENTS, STATUS
-from .policy_file import Refusal, read_policy
-from .status import as_of, is_healthy
-from .status_words import status_lines
+from .paths import EVENTS, STATUS
+from .policy_file import Rejected, load_policy
+from .status import at_read_time, is_healthy, status_lines
 
-WELL, NOT_WELL, NOT_RUNNING = 0, 1, 3
+SUCCESS, FAILURE, NOT_RUNNING = 0, 1, 3
 
 
-class Places(NamedTuple):
+class Directories(NamedTuple):
     """The agent's directories."""
 
     state: str
@@ -37,127 +37,135 @@ class Places(NamedTuple):
 
 
 def check(host: Host, file: str, out: TextIO, *, as_json: bool) -> int:
-    read = read_policy(file, host)
-    if isinstance(read, Refusal):
-        return _refused(out, read, as_json=as_json)
-    warnings = [warning_text(each) for each in read.warnings]
-    lines = [f"valid: {_counted(read.rules, 'rule')}, mode {read.mode}, digest {read.digest}"]
-    lines += [f"warning: {each}" for each in warnings]
-    told = {"valid": True, "digest": read.digest, "mode": read.mode, "warnings": warnings}
-    _print(out, told, as_json, lines)
-    return WELL
+    """Check a policy and print its errors and warnings."""
+    policy = load_policy(file, host)
+    if isinstance(policy, Rejected):
+        return _print_rejected(out, policy, as_json=as_json)
+    warnings = [warning_text(warning) for warning in policy.warnings]
+    rules = _count_text(policy.rules, "rule")
+    lines = [f"valid: {rules}, mode {policy.mode}, digest {policy.digest}"]
+    lines += [f"warning: {text}" for text in warnings]
+    result = {"valid": True, "digest": policy.digest, "mode": policy.mode, "warnings": warnings}
+    _print(out, result, as_json, lines)
+    return SUCCESS
 
 
-def _refused(out: TextIO, refusal: Refusal, *, as_json: bool) -> int:
-    """Each reason is a line, below what they are about; one alone says that itself."""
-    reasons, file = list(refusal.reasons), refusal.file
-    lines = [*reasons]
-    if len(reasons) > 1 or file not in reasons[0]:
-        lines = [f"{file} is refused: {listed_text(reasons)}"]
+def _print_rejected(out: TextIO, rejected: Rejected, *, as_json: bool) -> int:
+    """Print the errors of a file, each on a line. A single error names the file itself."""
+    errors, file = list(rejected.errors), rejected.file
+    lines = [*errors]
+    if len(errors) > 1 or file not in errors[0]:
+        lines = [f"{file} is rejected: {listed_text(errors)}"]
     if file.endswith((".yml", ".yaml")):
         lines.append(_YAML)
-    _print(out, {"valid": False, "errors": reasons}, as_json, lines)
-    return NOT_WELL
+    _print(out, {"valid": False, "errors": errors}, as_json, lines)
+    return FAILURE
 
 
 _YAML = (
-    "Here policies are JSON. One in YAML is read on the controller: by the role agent, the module "
-    "socket_policy and the filter policy_check of linuxnet.sockets."
+    "socket-agent reads policies in JSON. On the controller you can use YAML with the agent role, "
+    "the socket_policy module and the policy_check filter of linuxnet.sockets."
 )
 
 
-def _counted(things: Sized, name: str) -> str:
+def _count_text(things: Sized, name: str) -> str:
     return f"1 {name}" if len(things) == 1 else f"{len(things)} {name}s"
 
 
 def plan(host: Host, file: str, out: TextIO, *, as_json: bool) -> int:
-    """Holds count for nothing here: what violates now is what would be destroyed in the end."""
-    read = read_policy(file, host)
-    if isinstance(read, Refusal):
-        return _refused(out, read, as_json=as_json)
-    planned = plan_parsed(host, read)
-    told = planned.to_dict()
-    _print(out, told, as_json, plan_lines(told))
-    return NOT_WELL if planned.failures else WELL
+    """Print what a policy would destroy now, without holds, and destroy nothing."""
+    policy = load_policy(file, host)
+    if isinstance(policy, Rejected):
+        return _print_rejected(out, policy, as_json=as_json)
+    result = plan_parsed(host, policy)
+    content = result.to_dict()
+    _print(out, content, as_json, plan_lines(content))
+    return FAILURE if result.failures else SUCCESS
 
 
 def status(runtime: str, out: TextIO, *, as_json: bool) -> int:
+    """Print the status of the running agent."""
     try:
         with open(os.path.join(runtime, STATUS), encoding="utf-8") as file:
-            told = json.load(file)
+            content: dict[str, Any] | None = json.load(file)
     except FileNotFoundError:
-        told = None
-    if not _reaches(runtime):
-        lines = [f"not running: nobody listens in {runtime}"]
-        if told is not None and told["last_pass"] is not None:
-            lines.append(
-                f"what is told there is old: the last look was at {told['last_pass']['at']}"
-            )
-        _print(out, {"running": False, "last": told}, as_json, lines)
+        content = None
+    if not _notify_agent(runtime):
+        lines = [f"not running: no agent listens on {os.path.join(runtime, EVENTS)}"]
+        if content is not None and content["last_pass"] is not None:
+            lines.append(f"last pass of the previous agent: {content['last_pass']['at']}")
+        _print(out, {"running": False, "last": content}, as_json, lines)
         return NOT_RUNNING
-    if told is None:
-        _print(out, {"running": True, "last": None}, as_json, ["running, and has not looked yet"])
-        return NOT_WELL
-    told = as_of(told, time.monotonic(), read_clocks("/proc"))
-    healthy = is_healthy(told)
-    _print(out, {"running": True, "healthy": healthy, **told}, as_json, status_lines(told))
-    return WELL if healthy else NOT_WELL
+    if content is None:
+        _print(out, {"running": True, "last": None}, as_json, ["running, no pass completed yet"])
+        return FAILURE
+    current = at_read_time(content, time.monotonic(), read_clocks("/proc"))
+    healthy = is_healthy(current)
+    result = {"running": True, "healthy": healthy, **current}
+    _print(out, result, as_json, status_lines(current))
+    return SUCCESS if healthy else FAILURE
 
 
-def pause(places: Places, out: TextIO, *, reason: str, for_s: float | None) -> int:
+def pause(directories: Directories, out: TextIO, *, reason: str, for_s: float | None) -> int:
+    """Pause the agent. for_s: the duration in seconds; None: until resume."""
     until = None if for_s is None else Deadline.after(read_clocks("/proc"), for_s)
-    with _telling("pause the agent", places.state):
-        controls.write_pause(places.state, reason, until)
-    _poke(places, out, "paused")
-    return WELL
+    with _agent_errors("pause the agent", directories.state):
+        controls.write_pause(directories.state, reason, until)
+    _print_and_notify(directories, out, "paused")
+    return SUCCESS
 
 
-def resume(places: Places, out: TextIO) -> int:
-    with _telling("resume the agent", places.state):
-        ended = controls.end_pause(places.state)
-    _poke(places, out, "resumed" if ended else "was not paused")
-    return WELL
+def resume(directories: Directories, out: TextIO) -> int:
+    """End the pause."""
+    with _agent_errors("resume the agent", directories.state):
+        ended = controls.remove_pause(directories.state)
+    _print_and_notify(directories, out, "resumed" if ended else "was not paused")
+    return SUCCESS
 
 
-def confirm(places: Places, out: TextIO, *, digest: str | None) -> int:
-    waiting = controls.read_confirmation(places.state)
-    if waiting is not None and digest is not None and not waiting.awaited_for(digest):
-        out.write(f"not confirmed: the policy on trial is {waiting.digest}, not {digest}\n")
-        return NOT_WELL
-    with _telling("confirm the policy", places.state):
-        confirmed = controls.confirm(places.state)
-    _poke(places, out, "confirmed" if confirmed else "nothing was on trial")
-    return WELL
+def confirm(directories: Directories, out: TextIO, *, digest: str | None) -> int:
+    """Confirm the policy on trial. digest: fail if another policy is on trial."""
+    on_trial = controls.read_trial(directories.state)
+    if on_trial is not None and digest is not None and not on_trial.covers(digest):
+        out.write(f"not confirmed: the policy on trial is {on_trial.digest}, not {digest}\n")
+        return FAILURE
+    with _agent_errors("confirm the policy", directories.state):
+        confirmed = controls.confirm(directories.state)
+    _print_and_notify(directories, out, "confirmed" if confirmed else "no policy is on trial")
+    return SUCCESS
 
 
-def trial(host: Host, places: Places, file: str, out: TextIO, *, within_s: float) -> int:
-    read = read_policy(file, host)
-    if isinstance(read, Refusal):
-        return _refused(out, read, as_json=False)
+def trial(host: Host, directories: Directories, file: str, out: TextIO, *, within_s: float) -> int:
+    """Put a policy on trial for within_s seconds."""
+    policy = load_policy(file, host)
+    if isinstance(policy, Rejected):
+        return _print_rejected(out, policy, as_json=False)
     until = Deadline.after(read_clocks(host.proc), within_s)
-    with _telling("put the policy on trial", places.state):
-        controls.await_confirmation(places.state, read.digest, until)
-    _poke(places, out, f"on trial: {read.digest}")
-    return WELL
+    with _agent_errors("put the policy on trial", directories.state):
+        controls.start_trial(directories.state, policy.digest, until)
+    _print_and_notify(directories, out, f"on trial: {policy.digest}")
+    return SUCCESS
 
 
-def _poke(places: Places, out: TextIO, text: str) -> None:
-    """Let the agent see at once what changed; it would by itself a little later."""
-    running = "" if _reaches(places.runtime) else " (no agent runs)"
+def _print_and_notify(directories: Directories, out: TextIO, text: str) -> None:
+    """Notify the agent of a change. Without that, it finds the change within ten seconds."""
+    running = "" if _notify_agent(directories.runtime) else " (no agent is running)"
     out.write(f"{text}{running}\n")
 
 
-def _reaches(runtime: str) -> bool:
-    """Connecting wakes an agent; nobody but a running one takes it. Raises AgentUnreachable for who
-    may not ask, and so cannot know."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
-        knock.settimeout(2)
+def _notify_agent(runtime: str) -> bool:
+    """Connect to the agent, which makes it check its files; return whether one is running.
+
+    Raises AgentUnreachable if the user may not connect.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2)
         try:
-            knock.connect(os.path.join(runtime, EVENTS))
+            probe.connect(os.path.join(runtime, EVENTS))
         except PermissionError as error:
-            raise _out_of_reach("ask the agent", runtime, error) from error
+            raise _unreachable("connect to the agent", runtime, error) from error
         except BlockingIOError:
-            # Too many wait already: it is busy, or rests.
+            # The listen queue is full: the agent is busy, or in its cooldown.
             return True
         except OSError:
             return False
@@ -165,21 +173,24 @@ def _reaches(runtime: str) -> bool:
 
 
 @contextmanager
-def _telling(operation: str, directory: str) -> Iterator[None]:
-    """What is done in a directory of the agent's: who may not is told who may."""
+def _agent_errors(operation: str, directory: str) -> Iterator[None]:
+    """Turn OSError into AgentUnreachable, which names the group with access."""
     try:
         yield
     except OSError as error:
-        raise _out_of_reach(operation, directory, error) from error
+        raise _unreachable(operation, directory, error) from error
 
 
-def _out_of_reach(operation: str, directory: str, error: OSError) -> AgentUnreachable:
+def _unreachable(operation: str, directory: str, error: OSError) -> AgentUnreachable:
     group = None
     with suppress(OSError, KeyError):
-        number = os.stat(directory).st_gid
-        group = grp.getgrgid(number).gr_name if number else None
+        gid = os.stat(directory).st_gid
+        group = grp.getgrgid(gid).gr_name if gid else None
     return AgentUnreachable(operation, directory, error.errno or 0, group)
 
 
-def _print(out: TextIO, told: Any, as_json: bool, lines: list[str]) -> None:
-    out.write(json.dumps(told, indent=1) + "\n" if as_json else "".join(f"{x}\n" for x in lines))
+def _print(out: TextIO, result: Mapping[str, Any], as_json: bool, lines: list[str]) -> None:
+    if as_json:
+        out.write(json.dumps(result, indent=1) + "\n")
+    else:
+        out.write("".join(f"{line}\n" for line in lines))

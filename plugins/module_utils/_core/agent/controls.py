@@ -1,10 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: what bids the agent not to destroy: the pause, the confirmation.
+# Private to linuxnet.sockets.
+"""The pause file and the trial file in the state directory.
 
-Both are files in its state directory, so that they hold over a restart and a reboot, and can be
-made and removed by hand. What cannot be read is taken for what destroys less.
+Files keep the state over restarts and reboots, and administrators can create and remove them by
+hand. An unreadable file counts as the alternative that destroys less.
 """
 
 from __future__ import annotations
@@ -15,27 +16,29 @@ from typing import NamedTuple
 
 from ..host.files import read_regular_file, remove_durably, write_atomic
 from .clocks import Clocks, Deadline
+from .paths import PAUSED, UNCONFIRMED
 
-PAUSED = "paused"
-UNCONFIRMED = "unconfirmed.json"
-
-_MOST_BYTES = 65_536
-# What is raised for a file that somebody else wrote: whoever may pause the agent can write any.
-_NOT_OURS = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
+_MAX_BYTES = 65_536
+_MAX_REASON = 200
+# The members of the agent's group can write anything to these files.
+_INVALID = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 
 class Pause(NamedTuple):
-    """reason: what whoever paused it wrote, or ''. until: None: till it is resumed."""
+    """reason: given by the user, or ''. until: None: until `socket-agent resume`."""
 
     reason: str
     until: Deadline | None
 
 
 def read_pause(directory: str, now: Clocks) -> Pause | None:
-    """None: not paused, or not any more. Any file of the name pauses, whatever is in it."""
+    """Read the pause; None if there is none or it has expired.
+
+    A file of this name pauses the agent, whatever its content.
+    """
     path = os.path.join(directory, PAUSED)
     try:
-        text = read_regular_file(path, _MOST_BYTES).decode("utf-8", "replace")
+        text = read_regular_file(path, _MAX_BYTES).decode("utf-8", "replace")
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -43,60 +46,59 @@ def read_pause(directory: str, now: Clocks) -> Pause | None:
     try:
         value = json.loads(text)
         reason = str(value["reason"])
-        until = None if value["until"] is None else Deadline.read(value["until"])
-    except _NOT_OURS:
-        return Pause(" ".join(text.split())[:200], None)
-    if until is not None and until.surely_passed(now):
+        until = None if value["until"] is None else Deadline.from_dict(value["until"])
+    except _INVALID:
+        return Pause(" ".join(text.split())[:_MAX_REASON], None)
+    if until is not None and until.certainly_expired(now):
         return None
     return Pause(reason, until)
 
 
 def write_pause(directory: str, reason: str, until: Deadline | None) -> None:
-    """Raises OSError."""
-    content = {"reason": reason, "until": None if until is None else until.written()}
+    """Pause the agent. Raises OSError."""
+    content = {"reason": reason, "until": None if until is None else until.to_dict()}
     write_atomic(os.path.join(directory, PAUSED), json.dumps(content) + "\n", durable=True)
 
 
-def end_pause(directory: str) -> bool:
-    """Whether there was one. Raises OSError."""
+def remove_pause(directory: str) -> bool:
+    """End the pause; False if there was none. Raises OSError."""
     return remove_durably(os.path.join(directory, PAUSED))
 
 
-class Confirmation(NamedTuple):
-    """A policy that is in force on trial.
+class Trial(NamedTuple):
+    """A policy that waits for its confirmation.
 
-    digest: of that policy; '' where the file cannot be understood, and every policy is meant.
-    until: when the trial ends; None: it has ended. Without a confirmation nothing is destroyed
-    after it.
+    digest: of that policy; '' if the file is invalid, which puts every policy on trial. until: the
+    end of the trial; None: it has expired. An unconfirmed policy destroys nothing after it.
     """
 
     digest: str
     until: Deadline | None
 
-    def awaited_for(self, digest: str) -> bool:
+    def covers(self, digest: str) -> bool:
         return self.digest in ("", digest)
 
-    def over(self, now: Clocks) -> bool:
-        return self.until is None or self.until.may_have_passed(now)
+    def expired(self, now: Clocks) -> bool:
+        return self.until is None or self.until.possibly_expired(now)
 
 
-def read_confirmation(directory: str) -> Confirmation | None:
-    """None: nothing waits to be confirmed."""
+def read_trial(directory: str) -> Trial | None:
+    """Read the trial; None if no policy is on trial."""
     try:
-        value = json.loads(read_regular_file(os.path.join(directory, UNCONFIRMED), _MOST_BYTES))
-        return Confirmation(str(value["digest"]), Deadline.read(value["until"]))
+        value = json.loads(read_regular_file(os.path.join(directory, UNCONFIRMED), _MAX_BYTES))
+        return Trial(str(value["digest"]), Deadline.from_dict(value["until"]))
     except FileNotFoundError:
         return None
-    except (OSError, *_NOT_OURS):
-        return Confirmation("", None)
+    except (OSError, *_INVALID):
+        return Trial("", None)
 
 
-def await_confirmation(directory: str, digest: str, until: Deadline) -> None:
-    """From now on the policy of that digest is on trial. Raises OSError."""
-    content = {"digest": digest, "until": until.written()}
+def start_trial(directory: str, digest: str, until: Deadline) -> None:
+    """Put the policy with this digest on trial. Raises OSError."""
+    content = {"digest": digest, "until": until.to_dict()}
     write_atomic(os.path.join(directory, UNCONFIRMED), json.dumps(content) + "\n", durable=True)
 
 
 def confirm(directory: str) -> bool:
-    """Whether there was something to confirm. Raises OSError."""
+    """End the trial; False if there was none. Raises OSError."""
     return remove_durably(os.path.join(directory, UNCONFIRMED))

@@ -1,10 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the agent: it waits, looks, acts and tells, until it is ended.
+# Private to linuxnet.sockets.
+"""Main loop: wait for events, reconcile, report. Runs until SIGTERM.
 
-An event only wakes it. What it does follows from what it sees then, so a lost event, a restart or
-a crash costs nothing but time.
+Level-triggered: an event only schedules a reconcile pass, which works on a new snapshot. A lost
+event, a restart or a crash only costs time.
 """
 
 from __future__ import annotations
@@ -24,42 +25,39 @@ from ..policy.decide import Decider
 from ..policy.evaluate import monotonic_ms
 from ..policy.findings import HOLD
 from ..policy.model import Policy
-from ..policy.reconcile import PassOptions, reconcile
-from .budget_store import Brake
-from .clocks import Clocks, clocks_of
-from .faults import Attempts
-from .inhibitors import Restraint
-from .lasting import summary, tell_policy
-from .ledger import Ledger
-from .metrics import render
-from .monitor import Ears
-from .numbers import metrics_of
-from .policy_file import Refusal, Stamp, read_policy, stamp
-from .poller import HasDescriptor, Waiting
-from .reporter import Teller
-from .rtnetlink import NetlinkEvents, load
-from .scheduler import Cadence, longest_gap_s
-from .sd_notify import Notify
-from .state import LOOK, Account
-from .status import status_of
+from ..policy.reconcile import PassOptions, ReconcileResult, reconcile
+from .budget_store import BudgetFile, BudgetStore
+from .clocks import Clocks, clock_reader
+from .faults import FaultTracker
+from .inhibitors import Inhibitors
+from .metrics import collect, render
+from .monitor import NetworkMonitor
+from .paths import STATUS
+from .policy_file import Fingerprint, Rejected, fingerprint, load_policy
+from .poller import HasDescriptor, Poller
+from .reporter import Reporter
+from .rtnetlink import RtnetlinkListener, preload
+from .scheduler import Scheduler, max_pass_gap_s
+from .sd_notify import SystemdNotifier
+from .state import RECONCILE, AgentState
+from .status import build_status, summary
 
-STATUS = "status.json"
-EVENTS = "events.sock"
-
-# How often it asks whether the policy file, the pause or the trial changed without a signal.
-_ASK_S = 10.0
-# More than this between the two clocks: the machine slept.
-_SLEPT_S = 1.0
-# Whatever takes longer than this hangs, and the watchdog may have it.
-_LONGEST_TURN_S = 300.0
-# A look that failed as a whole is tried again so soon.
-_AGAIN_S = 1.0
+# How often to check the policy file, the pause and the trial without a signal.
+_CHECK_INTERVAL_S = 10.0
+# A larger jump of CLOCK_BOOTTIME against CLOCK_MONOTONIC means that the machine was suspended.
+_SUSPEND_S = 1.0
+# An iteration that takes longer no longer feeds the watchdog, so that systemd restarts the agent.
+_MAX_ITERATION_S = 300.0
+# The delay before the next pass after a failed one.
+_RETRY_S = 1.0
+# Added to an expiry, because clocks with a lower resolution would reach it a little later.
+_CLOCK_MARGIN_S = 0.01
 
 
 @dataclass(frozen=True)
 class Options:
-    """policy: the file. state: of the pause and the trial. runtime: of the status and the socket.
-    metrics: a file, or None. resync_s: look at least so often."""
+    """policy: the policy file. state, runtime: directories. metrics: a file, or None. resync_s: the
+    interval between two passes without events."""
 
     policy: str
     state: str
@@ -68,269 +66,270 @@ class Options:
     resync_s: float = 30.0
 
 
-class Agent:
-    """One agent. clocks: reads what time it is. listen: as NetlinkEvents."""
+class Daemon:
+    """The agent process. clocks: reads the clocks. listen: creates an RtnetlinkListener."""
 
     def __init__(
         self,
         host: Host,
         options: Options,
-        teller: Teller,
-        notify: Notify,
+        reporter: Reporter,
+        systemd: SystemdNotifier,
         *,
         clocks: Callable[[], Clocks] | None = None,
-        listen: Callable[..., NetlinkEvents] = NetlinkEvents,
+        listen: Callable[..., RtnetlinkListener] = RtnetlinkListener,
     ) -> None:
         self.host = host
         self.options = options
-        self.teller = teller
-        self.notify = notify
-        self._clocks = clocks or clocks_of(host.proc)
-        self.account = Account(host.pid, self._clocks(), options.policy, options.resync_s)
-        self.cadence = Cadence(options.resync_s)
-        self.attempts = Attempts(self.account, teller)
-        self.ears = Ears(host, self.account, self.attempts, listen)
-        ledger = Ledger(options.runtime, self.account.started.boot_id)
-        self.brake = Brake(ledger, self.attempts)
-        self.restraint = Restraint(options.state, self.account, teller, self._clocks)
+        self.reporter = reporter
+        self.systemd = systemd
+        self._clocks = clocks or clock_reader(host.proc)
+        self.state = AgentState(host.pid, self._clocks(), options.policy, options.resync_s)
+        self.scheduler = Scheduler(options.resync_s)
+        self.faults = FaultTracker(self.state, reporter)
+        self.monitor = NetworkMonitor(host, self.state, self.faults, listen)
+        budget_file = BudgetFile(options.runtime, self.state.started.boot_id)
+        self.budget_store = BudgetStore(budget_file, self.faults)
+        self.inhibitors = Inhibitors(options.state, self.state, reporter, self._clocks)
         self.decider: Decider | None = None
-        # Whose violations have not lasted for long enough.
-        self._held: set[bytes] = set()
-        self._stamp: Stamp | None = None
-        self._reload = True
-        self._ready = self._ending = False
-        self._full = False
-        self._began = math.inf
-        self._slept_s: float | None = None
-        self._asked = -math.inf
-        self._waiting = Waiting()
-        # Processor time that it took while it waited, and that no turn was charged with.
-        self._waited_s = 0.0
+        # Local addresses of the sockets in hold.
+        self._held_addresses: set[bytes] = set()
+        self._fingerprint: Fingerprint | None = None
+        self._reload_requested = True
+        self._ready = self._stopping = False
+        self._out_of_descriptors = False
+        self._iteration_began = math.inf
+        self._suspended_s: float | None = None
+        self._checked = -math.inf
+        self._poller = Poller()
+        # CPU time of the last wait, which no iteration was charged for.
+        self._wait_cpu_s = 0.0
 
     def run(self) -> None:
-        """Until SIGTERM or SIGINT. For the main thread."""
-        self._waiting.heed(
+        """Run until SIGTERM or SIGINT. Call it in the main thread."""
+        self._poller.on_signals(
             {
-                signal.SIGTERM: self.end,
-                signal.SIGINT: self.end,
-                signal.SIGHUP: self.reload,
-                signal.SIGALRM: self._still_at_it,
+                signal.SIGTERM: self.request_stop,
+                signal.SIGINT: self.request_stop,
+                signal.SIGHUP: self.request_reload,
+                signal.SIGALRM: self._feed_watchdog,
             }
         )
-        # Before the first turn, for which it would rest long, and hear nothing.
-        load()
-        # What is there already stays; what a look makes is collected when it is over.
+        # Otherwise the first iteration would be charged for it, with a long cooldown.
+        preload()
+        # Freezes the existing objects and collects those of a pass after it.
         gc.collect()
         gc.freeze()
         gc.disable()
         try:
-            while not self._ending:
-                self._timed_turn()
+            while not self._stopping:
+                self._run_with_watchdog()
                 if not self._ready:
                     self._ready = True
-                    self.notify.ready(summary(self.account))
+                    self.systemd.ready(summary(self.state))
                 began = time.process_time()
                 self._wait()
-                self._waited_s = time.process_time() - began
+                self._wait_cpu_s = time.process_time() - began
         finally:
-            self.notify.stopping()
+            self.systemd.stopping()
             self.close()
 
-    def _timed_turn(self) -> None:
-        """One turn, during which the watchdog hears that it goes on."""
-        self._began = self.host.monotonic()
-        period = self.notify.watchdog_s or 0.0
-        signal.setitimer(signal.ITIMER_REAL, period, period)
+    def _run_with_watchdog(self) -> None:
+        """Run one iteration, and feed the watchdog meanwhile."""
+        self._iteration_began = self.host.monotonic()
+        interval_s = self.systemd.watchdog_interval_s or 0.0
+        signal.setitimer(signal.ITIMER_REAL, interval_s, interval_s)
         try:
-            self.turn()
+            self.run_once()
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
 
-    def _still_at_it(self) -> None:
-        if self.host.monotonic() - self._began < _LONGEST_TURN_S:
-            self.notify.alive()
+    def _feed_watchdog(self) -> None:
+        if self.host.monotonic() - self._iteration_began < _MAX_ITERATION_S:
+            self.systemd.watchdog()
 
-    def end(self) -> None:
-        self._ending = True
+    def request_stop(self) -> None:
+        self._stopping = True
 
-    def reload(self) -> None:
-        self._reload = True
+    def request_reload(self) -> None:
+        self._reload_requested = True
 
     def close(self) -> None:
-        self.ears.close()
-        self.brake.close()
-        if self.teller.stream is not None:
-            self.teller.stream.close()
-        self._waiting.close()
+        self.monitor.close()
+        self.budget_store.close()
+        if self.reporter.event_socket is not None:
+            self.reporter.event_socket.close()
+        self._poller.close()
 
-    def turn(self) -> None:
-        """What is to be done now: read what changed, and look if it is time."""
-        now, processor = self.host.monotonic(), time.process_time()
-        changed = self._take_policy()
-        reading_s = time.process_time() - processor if changed else 0.0
-        if changed or now - self._asked >= _ASK_S:
-            self._asked = now
-            if self.restraint.read():
+    def run_once(self) -> None:
+        """Run one iteration: read what changed, and reconcile if a pass is due."""
+        now, cpu_began_s = self.host.monotonic(), time.process_time()
+        changed = self._reload_policy()
+        reload_cpu_s = time.process_time() - cpu_began_s if changed else 0.0
+        if changed or now - self._checked >= _CHECK_INTERVAL_S:
+            self._checked = now
+            if self.inhibitors.refresh():
                 changed = True
-                self.cadence.want(now)
+                self.scheduler.schedule_at(now)
             if self.decider is not None:
-                self.brake.mend(self.decider)
-                if self.ears.deaf and self.ears.listen(self.decider.policy):
-                    self.cadence.want(self.host.monotonic())
-        look = self.cadence.wait_s(self.host.monotonic()) <= 0
-        if look:
-            self.restraint.read()
-            self._look()
-        if look or (changed and (self.account.policy is None or self.account.last is not None)):
-            self._write()
-        if look:
+                self.budget_store.retry_write(self.decider)
+                if not self.monitor.subscribed and self.monitor.subscribe(self.decider.policy):
+                    self.scheduler.schedule_at(self.host.monotonic())
+        due = self.scheduler.until_next_pass_s(self.host.monotonic()) <= 0
+        if due:
+            self.inhibitors.refresh()
+            self._reconcile()
+        # A status without a pass would mix the new policy with the results of the old one.
+        if due or (changed and (self.state.policy is None or self.state.last_pass is not None)):
+            self._write_status()
+        if due:
             gc.collect()
-        spent = time.process_time() - processor + self._waited_s
-        self._waited_s = 0.0
-        self.account.processor_s += spent
-        self.cadence.worked(self.host.monotonic(), spent, reading_s)
-        self.notify.alive()
+        cpu_s = time.process_time() - cpu_began_s + self._wait_cpu_s
+        self._wait_cpu_s = 0.0
+        self.state.cpu_s += cpu_s
+        self.scheduler.charge_cpu(self.host.monotonic(), cpu_s, reload_cpu_s)
+        self.systemd.watchdog()
 
-    # What it is told.
-
-    def _take_policy(self) -> bool:
-        """Whether it was read again, and obeyed or refused."""
-        found = stamp(self.options.policy, self.host.protect_directory)
-        if not self._reload and found == self._stamp:
+    def _reload_policy(self) -> bool:
+        """Load the policy if its file changed; return whether it was loaded or rejected."""
+        found = fingerprint(self.options.policy, self.host.protect_directory)
+        if not self._reload_requested and found == self._fingerprint:
             return False
-        if self.cadence.reading_rest_s(self.host.monotonic()) > 0:
-            # Not yet; what is in force is enforced meanwhile.
-            self._reload = True
+        if self.scheduler.reload_cooldown_s(self.host.monotonic()) > 0:
+            # The policy in force stays so until the cooldown is over.
+            self._reload_requested = True
             return False
-        self._reload, self._stamp = False, found
+        self._reload_requested, self._fingerprint = False, found
         if self._ready:
-            self.notify.reloading(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
-        read = read_policy(self.options.policy, self.host)
-        if isinstance(read, Refusal):
-            self.account.refused = read
-            self.account.refused_files += 1
+            self.systemd.reloading(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
+        loaded = load_policy(self.options.policy, self.host)
+        if isinstance(loaded, Rejected):
+            self.state.rejected = loaded
+            self.state.policy_rejections += 1
         else:
-            self.account.refused = None
-            self._adopt(read)
-        tell_policy(self.account, self.teller)
+            self.state.rejected = None
+            self._activate(loaded)
+        self.reporter.report_policy_file(self.state)
         if self._ready:
-            self.notify.ready(summary(self.account))
+            self.systemd.ready(summary(self.state))
         return True
 
-    def _adopt(self, policy: Policy) -> None:
-        self.account.policy, self.account.loaded = policy, self._clocks()
-        # Nothing was looked at under this one yet.
-        self.account.last = None
+    def _activate(self, policy: Policy) -> None:
+        """Put a policy in force and schedule a pass."""
+        self.state.policy, self.state.loaded = policy, self._clocks()
+        # The last pass evaluated another policy.
+        self.state.last_pass = None
         if self.decider is None:
-            gap_ms = int(longest_gap_s(self.options.resync_s) * 1000)
-            self.decider = self.brake.decider(policy, monotonic_ms(self.host), gap_ms)
+            gap_ms = int(max_pass_gap_s(self.options.resync_s) * 1000)
+            self.decider = self.budget_store.decider(policy, monotonic_ms(self.host), gap_ms)
         else:
-            # The same document may mean something else now: users, services, protected ones.
+            # Even for the same document: users, services and protections may have changed.
             self.decider.reload(policy)
-        self.brake.tell(self.decider, monotonic_ms(self.host))
-        self.ears.listen(policy)
-        self.cadence.want(self.host.monotonic())
+        self.budget_store.report(self.decider, monotonic_ms(self.host))
+        self.monitor.subscribe(policy)
+        self.scheduler.schedule_at(self.host.monotonic())
         fields = {"digest": policy.digest, "mode": policy.mode, "rules": len(policy.rules)}
-        self.teller.log.notice("policy in force", fields)
-        self.teller.event("policy", fields)
+        self.reporter.log.notice("policy in force", fields)
+        self.reporter.event("policy", fields)
 
-    # What it does.
+    def _reconcile(self) -> None:
+        """Run one pass, record it, and schedule the next one."""
+        batch = self.monitor.take_batch()
+        result = None
+        if self.decider is not None:
+            if self._resumed_from_suspend():
+                self.decider.mark_gap()
+            if batch.may_have_healed(self._held_addresses | self.decider.policy.addresses):
+                self.decider.restart_holds()
+            result = self._run_pass(self.decider)
+        self.scheduler.on_reconciled(self.host.monotonic())
+        if result is not None:
+            self._record(result)
+        elif RECONCILE in self.state.faults:
+            self.scheduler.schedule_at(self.host.monotonic() + _RETRY_S)
+        if self.decider is not None:
+            self.budget_store.report(self.decider, monotonic_ms(self.host))
+        expiry_s = self.inhibitors.next_expiry_s()
+        if expiry_s is not None:
+            self.scheduler.schedule_at(self.host.monotonic() + expiry_s + _CLOCK_MARGIN_S)
 
-    def _look(self) -> None:
-        decider = self.decider
-        news = self.ears.news()
-        one = None
-        if decider is not None:
-            if self._has_slept():
-                decider.mark_gap()
-            if news.may_end(self._held | decider.policy.addresses):
-                decider.restart_holds()
-            options = PassOptions(inhibited_by=self.restraint.withheld, one_owner=True)
-            one = self.attempts.attempt(
-                LOOK,
-                lambda: reconcile(self.host, decider, options),
-            )
-            if one is None:
-                decider.mark_gap()
-                self.account.failed_looks += 1
-        self.cadence.looked(self.host.monotonic())
-        if one is not None:
-            if one.decision.next_pass_ms is not None:
-                self.cadence.want(one.decision.next_pass_ms / 1000)
-            self._held = {
-                each.violation.socket.local_address
-                for each in one.decision.findings
-                if each.status == HOLD
-            }
-            self.account.took(one, self._clocks())
-            self.teller.passed(one)
-            if self.ears.admit(each.namespace for each in one.evaluations):
-                self.cadence.heard(self.host.monotonic())
-        elif LOOK in self.account.errors:
-            self.cadence.want(self.host.monotonic() + _AGAIN_S)
-        if decider is not None:
-            self.brake.tell(decider, monotonic_ms(self.host))
-        for end_s in self.restraint.ends_s():
-            # A hair later, so that no clock still lacks a part of a millisecond.
-            self.cadence.want(self.host.monotonic() + end_s + 0.01)
+    def _run_pass(self, decider: Decider) -> ReconcileResult | None:
+        options = PassOptions(inhibited_by=self.inhibitors.active, one_owner=True)
+        result = self.faults.run(RECONCILE, lambda: reconcile(self.host, decider, options))
+        if result is None:
+            decider.mark_gap()
+            self.state.incomplete_passes += 1
+        return result
 
-    def _has_slept(self) -> bool:
-        """CLOCK_BOOTTIME goes on while the machine sleeps, CLOCK_MONOTONIC does not."""
-        ahead = self._clocks().boottime_s - self.host.monotonic()
-        before, self._slept_s = self._slept_s, ahead
-        return before is not None and ahead - before > _SLEPT_S
+    def _record(self, result: ReconcileResult) -> None:
+        if result.decision.next_pass_ms is not None:
+            self.scheduler.schedule_at(result.decision.next_pass_ms / 1000)
+        self._held_addresses = {
+            finding.violation.socket.local_address
+            for finding in result.decision.findings
+            if finding.status == HOLD
+        }
+        self.state.record_pass(result, self._clocks())
+        self.reporter.report_pass(result)
+        if self.monitor.track_namespaces(each.namespace for each in result.evaluations):
+            self.scheduler.on_event(self.host.monotonic())
 
-    # What it tells.
+    def _resumed_from_suspend(self) -> bool:
+        """Return whether the machine was suspended since the last pass.
 
-    def _write(self) -> None:
+        CLOCK_BOOTTIME continues during suspend, CLOCK_MONOTONIC does not.
+        """
+        suspended_s = self._clocks().boottime_s - self.host.monotonic()
+        before, self._suspended_s = self._suspended_s, suspended_s
+        return before is not None and suspended_s - before > _SUSPEND_S
+
+    def _write_status(self) -> None:
         now = self._clocks()
-        metrics = self.options.metrics
-        if metrics is not None:
-            numbers = render(metrics_of(self.account, now))
-            self.attempts.attempt("write metrics", lambda: write_atomic(metrics, numbers))
-        # Last, so that whoever waits for it finds the metrics of the same moment.
-        directory = self.options.runtime
-        text = json.dumps(status_of(self.account, now), indent=1) + "\n"
-        self.attempts.attempt(
-            "write status.json", lambda: write_atomic(os.path.join(directory, STATUS), text)
-        )
-        self.notify.status(summary(self.account))
-
-    # How it waits.
+        metrics_file = self.options.metrics
+        if metrics_file is not None:
+            metrics = render(collect(self.state, now))
+            self.faults.run("write metrics", lambda: write_atomic(metrics_file, metrics))
+        # After the metrics: whoever waits for a new status then finds the matching metrics.
+        file = os.path.join(self.options.runtime, STATUS)
+        status = json.dumps(build_status(self.state, now), indent=1) + "\n"
+        self.faults.run(f"write {STATUS}", lambda: write_atomic(file, status))
+        self.systemd.status(summary(self.state))
 
     def _wait(self) -> None:
-        """Till a look is due, a signal came, or somebody connected; an event makes one due."""
-        while not self._ending:
+        """Wait until a pass or a check is due, a signal arrives or a client connects."""
+        while not self._stopping:
             now = self.host.monotonic()
-            rest = self.cadence.rest_s(now)
-            left = min(self.cadence.wait_s(now), self._asked + _ASK_S - now)
-            if self._reload:
-                left = min(left, self.cadence.reading_rest_s(now))
-            left = max(left, rest)
-            if left <= 0:
+            cooldown_s = self.scheduler.cooldown_s(now)
+            timeout_s = min(
+                self.scheduler.until_next_pass_s(now), self._checked + _CHECK_INTERVAL_S - now
+            )
+            if self._reload_requested:
+                timeout_s = min(timeout_s, self.scheduler.reload_cooldown_s(now))
+            timeout_s = max(timeout_s, cooldown_s)
+            if timeout_s <= 0:
                 return
-            if rest > 0:
-                left = rest
-            if self.notify.watchdog_s is not None:
-                left = min(left, self.notify.watchdog_s)
-            self._poll(left, listens=rest <= 0)
-            self.notify.alive()
+            if cooldown_s > 0:
+                timeout_s = cooldown_s
+            if self.systemd.watchdog_interval_s is not None:
+                timeout_s = min(timeout_s, self.systemd.watchdog_interval_s)
+            self._poll(timeout_s, accept_events=cooldown_s <= 0)
+            self.systemd.watchdog()
 
-    def _poll(self, seconds: float, *, listens: bool) -> None:
-        """Sleep, and take what comes meanwhile. While it rests, nothing but the end wakes it."""
-        stream, events = self.teller.stream, self.ears.events
-        watched: list[HasDescriptor] = []
-        if listens and stream is not None and not self._full:
-            watched.append(stream)
-        if listens and events is not None:
-            watched.append(events)
-        later = [signal.SIGHUP] if self._reload or not listens else []
-        ready = self._waiting.wait(seconds, watched, later=later)
-        self._full = False
-        if stream is not None and stream.fileno() in ready:
-            # Who connects may have paused, resumed, confirmed, or written another policy.
-            self._full = not stream.accept()
-            self._asked = -math.inf
-        if events is not None and events.fileno() in ready:
-            self.ears.drain()
-            self.cadence.heard(self.host.monotonic())
+    def _poll(self, seconds: float, *, accept_events: bool) -> None:
+        """Wait, and handle clients and events. During the cooldown only SIGTERM ends the wait."""
+        event_socket, listener = self.reporter.event_socket, self.monitor.listener
+        sources: list[HasDescriptor] = []
+        if accept_events and event_socket is not None and not self._out_of_descriptors:
+            sources.append(event_socket)
+        if accept_events and listener is not None:
+            sources.append(listener)
+        blocked = [signal.SIGHUP] if self._reload_requested or not accept_events else []
+        ready = self._poller.poll(seconds, sources, block_signals=blocked)
+        self._out_of_descriptors = False
+        if event_socket is not None and event_socket.fileno() in ready:
+            # Every command of socket-agent connects after it changed a file.
+            self._out_of_descriptors = not event_socket.accept()
+            self._checked = -math.inf
+        if listener is not None and listener.fileno() in ready:
+            self.monitor.drain()
+            self.scheduler.on_event(self.host.monotonic())

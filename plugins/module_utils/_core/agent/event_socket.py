@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the agent's events as JSON lines on a unix socket."""
+# Private to linuxnet.sockets.
+"""The event stream: JSON lines on a unix socket."""
 
 from __future__ import annotations
 
@@ -14,16 +15,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-# A reader that lets so many bytes wait is too slow, and is dropped: the agent waits for nobody.
-_MOST_WAITING = 256 * 1024
-_MOST_READERS = 32
+# A reader with a longer backlog is disconnected: the agent does not wait for readers.
+_MAX_BACKLOG_BYTES = 256 * 1024
+_MAX_READERS = 32
 
 
-class Stream:
-    """Everybody who connects is sent each event from then on, one JSON object a line.
+class EventSocket:
+    """Sends each event to every connected reader, as one line of JSON.
 
-    path: of the socket; one that a killed agent left is replaced. mode: who may connect (connect(2)
-    asks for the right to write). Raises OSError, also where another agent listens there.
+    path: of the socket; replaces the one of a killed agent. mode: who may connect, since
+    connect(2) needs write permission. Raises OSError, also if another agent listens there.
     """
 
     def __init__(self, path: str, *, mode: int = 0o660) -> None:
@@ -31,15 +32,15 @@ class Stream:
         self._readers: list[socket.socket] = []
         with suppress(FileNotFoundError):
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
-                raise FileExistsError(errno.EEXIST, "there is something else than a socket", path)
-            if _somebody_listens(path):
-                raise OSError(errno.EADDRINUSE, "another agent runs", path)
+                raise FileExistsError(errno.EEXIST, "exists and is not a socket", path)
+            if _accepts_connections(path):
+                raise OSError(errno.EADDRINUSE, "another agent is running", path)
             os.unlink(path)
         self._listener = socket.socket(
             socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         )
         try:
-            # Nobody gets in between bind and chmod.
+            # Closes the gap between bind and chmod.
             before = os.umask(0o777)
             try:
                 self._listener.bind(path)
@@ -52,35 +53,35 @@ class Stream:
             raise
 
     def fileno(self) -> int:
-        """Readable when somebody wants to connect."""
+        """The descriptor that is readable when a reader wants to connect."""
         return self._listener.fileno()
 
     def accept(self) -> bool:
-        """Take those who wait to connect; False: somebody waits, and cannot be taken now."""
-        self._readers = [reader for reader in self._readers if _is_there(reader)]
+        """Accept all pending readers; False: one is pending that cannot be accepted now."""
+        self._readers = [reader for reader in self._readers if _is_connected(reader)]
         while True:
             try:
                 reader, _address = self._listener.accept()
             except BlockingIOError:
                 return True
             except OSError as error:
-                # Whoever it was has hung up; else there is no room for one more descriptor.
+                # On ECONNABORTED the reader is gone; otherwise the agent is out of descriptors.
                 if error.errno != errno.ECONNABORTED:
                     return False
                 continue
-            if len(self._readers) >= _MOST_READERS:
+            if len(self._readers) >= _MAX_READERS:
                 reader.close()
                 continue
             reader.setblocking(False)
-            reader.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_WAITING)
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MAX_BACKLOG_BYTES)
             self._readers.append(reader)
 
     def send(self, event: Mapping[str, Any]) -> None:
-        """To all who are connected; who cannot take the whole line is disconnected."""
+        """Send to all readers; disconnect those that cannot take the whole line."""
         if not self._readers:
             return
         line = json.dumps(event, separators=(",", ":"), default=str).encode() + b"\n"
-        self._readers = [reader for reader in self._readers if _takes(reader, line)]
+        self._readers = [reader for reader in self._readers if _send(reader, line)]
 
     def close(self) -> None:
         for reader in self._readers:
@@ -91,21 +92,21 @@ class Stream:
             os.unlink(self._path)
 
 
-def _somebody_listens(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
-        knock.setblocking(False)
+def _accepts_connections(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
         try:
-            knock.connect(path)
+            probe.connect(path)
         except ConnectionRefusedError:
             return False
         except OSError:
-            # Too many knock already: somebody has to open to them.
+            # EAGAIN: the listen queue is full, so somebody listens.
             pass
         return True
 
 
-def _is_there(reader: socket.socket) -> bool:
-    """Whether the other side has not hung up; what it says is not listened to."""
+def _is_connected(reader: socket.socket) -> bool:
+    """Return whether the peer is connected; discard what it sends, close it if it is gone."""
     try:
         if reader.recv(4096, socket.MSG_DONTWAIT):
             return True
@@ -117,7 +118,7 @@ def _is_there(reader: socket.socket) -> bool:
     return False
 
 
-def _takes(reader: socket.socket, line: bytes) -> bool:
+def _send(reader: socket.socket, line: bytes) -> bool:
     try:
         if reader.send(line, socket.MSG_NOSIGNAL) == len(line):
             return True

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: what the agent tries, and can go on without."""
+# Private to linuxnet.sockets.
+"""Tracks operations that may fail without stopping the agent."""
 
 from __future__ import annotations
 
@@ -10,36 +11,40 @@ from typing import TypeVar
 
 from ..errors import SocketsError
 from ..messages import describe
-from .reporter import Teller
-from .state import Account
+from .reporter import Reporter
+from .state import AgentState
 
 T = TypeVar("T")
 
 
-class Attempts:
-    """What fails is told when it begins and when it ends, and stays in the account till then."""
+class FaultTracker:
+    """Reports the first failure of an operation and its recovery.
 
-    def __init__(self, account: Account, teller: Teller) -> None:
-        self._account = account
-        self._teller = teller
+    An operation is a verb phrase, such as "write status.json". In between, the failure is in
+    AgentState.faults.
+    """
 
-    def attempt(self, what: str, work: Callable[[], T]) -> T | None:
-        """What the work gives; None: it failed, with OSError or SocketsError."""
+    def __init__(self, state: AgentState, reporter: Reporter) -> None:
+        self._state = state
+        self._reporter = reporter
+
+    def run(self, operation: str, work: Callable[[], T]) -> T | None:
+        """Return the result of the work; None if it raised OSError or SocketsError."""
         try:
-            answer = work()
+            result = work()
         except OSError as error:
-            self.lasts(what, f"cannot {what}: {error}")
+            self.set(operation, f"cannot {operation}: {error}")
         except SocketsError as error:
-            self.lasts(what, f"cannot {what}: {describe(error)}")
+            self.set(operation, f"cannot {operation}: {describe(error)}")
         else:
-            self.lasts(what, None, ended=f"recovered: {what}")
-            return answer
+            self.set(operation, None, recovered=f"recovered: {operation}")
+            return result
         return None
 
-    def lasts(self, what: str, text: str | None, *, ended: str = "") -> None:
-        """text: what is wrong; None: nothing is."""
+    def set(self, operation: str, text: str | None, *, recovered: str = "") -> None:
+        """Set or clear a fault. text: the error; None: there is none."""
         if text is None:
-            self._account.errors.pop(what, None)
+            self._state.faults.pop(operation, None)
         else:
-            self._account.errors[what] = text
-        self._teller.lasts(what, text, ended=ended)
+            self._state.faults[operation] = text
+        self._reporter.set_condition(operation, text, ended=recovered)

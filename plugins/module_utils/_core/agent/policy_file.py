@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the policy file: read whole, or refused with every reason."""
+# Private to linuxnet.sockets.
+"""The policy file: load it, or return every reason to reject it."""
 
 from __future__ import annotations
 
@@ -16,32 +17,31 @@ from ..messages import describe
 from ..policy.model import Policy
 from ..policy.parse import parse_policy
 
-# Of what is wrong with one file, and of one reason: garbage can have a hundred thousand.
-_MOST_REASONS = 50
-_LONGEST = 1000
+# Limits for one file: garbage can cause a hundred thousand errors.
+_MAX_ERRORS = 50
+_MAX_ERROR_LENGTH = 1000
 
-# Of each file that counts: where it is, its length and when it was written.
-Stamp = tuple[Optional[tuple[str, int, int, int, int, int]], ...]
+# For each file: path, device, inode, size, mtime and ctime; None if stat fails.
+Fingerprint = tuple[Optional[tuple[str, int, int, int, int, int]], ...]
 
 
-class Refusal(NamedTuple):
-    """Why a file is not obeyed; reasons are sentences."""
+class Rejected(NamedTuple):
+    """A rejected file. errors: sentences."""
 
     file: str
-    reasons: tuple[str, ...]
+    errors: tuple[str, ...]
 
 
-def stamp(file: str, protections: str) -> Stamp:
-    """Another one where the policy, or a file of protections in that directory, may be another."""
+def fingerprint(file: str, protect_directory: str) -> Fingerprint:
+    """Return a value that changes with the policy file or a protection file."""
     try:
-        names = sorted(os.listdir(protections))
+        names = sorted(os.listdir(protect_directory))
     except OSError:
         names = []
-    return tuple(map(_stamp, [file, *(os.path.join(protections, name) for name in names)]))
+    return tuple(map(_stat, [file, *(os.path.join(protect_directory, name) for name in names)]))
 
 
-def _stamp(file: str) -> tuple[str, int, int, int, int, int] | None:
-    """None: there is no such file, or it may not be looked at."""
+def _stat(file: str) -> tuple[str, int, int, int, int, int] | None:
     try:
         status = os.stat(file)
     except OSError:
@@ -50,28 +50,31 @@ def _stamp(file: str) -> tuple[str, int, int, int, int, int] | None:
     return file, status.st_dev, status.st_ino, status.st_size, *times
 
 
-def read_policy(file: str, host: Host) -> Policy | Refusal:
-    """The policy in a JSON file. Never raises for what is in the file, nor if it cannot be read."""
+def load_policy(file: str, host: Host) -> Policy | Rejected:
+    """Load a policy from a JSON file. Never raises for its content or if it is unreadable."""
     try:
         content = read_regular_file(file)
         if not content.strip():
-            return Refusal(file, (f"{file} is empty: no JSON, and so no policy.",))
+            return Rejected(file, (f"{file} is empty: expected a policy in JSON.",))
         document = parse_json(content)
     except OSError as error:
-        return Refusal(file, (f"{file} cannot be read: {error.strerror}.",))
+        return Rejected(file, (f"{file} cannot be read: {error.strerror}.",))
     except ValueError as error:
-        return Refusal(file, (f"{file} is no policy: {error}.",))
+        return Rejected(file, (f"{file} is not a valid policy: {error}.",))
     try:
         return parse_policy(document, names=host, files=host.protect_directory)
     except PolicyErrors as error:
-        return Refusal(file, _told(error.errors))
+        return Rejected(file, _error_texts(error.errors))
     except SocketsError as error:
-        return Refusal(file, _told([error]))
+        return Rejected(file, _error_texts([error]))
 
 
-def _told(errors: Sequence[SocketsError]) -> tuple[str, ...]:
-    """As much of what is wrong as fits into a log and a status; the rest is counted."""
-    told = [describe(each) for each in errors[:_MOST_REASONS]]
-    short = [each if len(each) <= _LONGEST else f"{each[:_LONGEST]}..." for each in told]
-    more = len(errors) - len(told)
-    return (*short, *([f"And {more} more."] if more else []))
+def _error_texts(errors: Sequence[SocketsError]) -> tuple[str, ...]:
+    """Describe the errors within the limits; the last text counts the omitted ones."""
+    texts = [describe(error) for error in errors[:_MAX_ERRORS]]
+    short = [
+        text if len(text) <= _MAX_ERROR_LENGTH else f"{text[:_MAX_ERROR_LENGTH]}..."
+        for text in texts
+    ]
+    omitted = len(errors) - len(texts)
+    return (*short, *([f"And {omitted} more."] if omitted else []))

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: sleeps till something happens: a signal, or a descriptor."""
+# Private to linuxnet.sockets.
+"""Waiting for descriptors and signals with poll(2)."""
 
 from __future__ import annotations
 
@@ -17,42 +18,48 @@ class HasDescriptor(Protocol):
     def fileno(self) -> int: ...
 
 
-class Waiting:
-    """Of one process; signals are for its main thread."""
+class Poller:
+    """Waits for descriptors and signals of this process. Use signals in the main thread only."""
 
     def __init__(self) -> None:
-        self._wakeup, self._awakened = socket.socketpair()
-        self._wakeup.setblocking(False)
-        self._awakened.setblocking(False)
+        self._wakeup_reader, self._wakeup_writer = socket.socketpair()
+        self._wakeup_reader.setblocking(False)
+        self._wakeup_writer.setblocking(False)
 
-    def heed(self, handlers: Mapping[int, Callable[[], None]]) -> None:
-        """Call these on signals, which end a wait as well."""
-        signal.set_wakeup_fd(self._awakened.fileno(), warn_on_full_buffer=False)
+    def on_signals(self, handlers: Mapping[int, Callable[[], None]]) -> None:
+        """Call a handler for each of these signals. A signal also ends poll()."""
+        signal.set_wakeup_fd(self._wakeup_writer.fileno(), warn_on_full_buffer=False)
         for number in handlers:
             signal.signal(number, lambda number, _frame: handlers[number]())
 
-    def wait(
-        self, seconds: float, watched: Iterable[HasDescriptor], *, later: Iterable[int] = ()
+    def poll(
+        self,
+        seconds: float,
+        sources: Iterable[HasDescriptor],
+        *,
+        block_signals: Iterable[int] = (),
     ) -> set[int]:
-        """At most so long; which of these can be read. later: signals that may wait as well: a
-        storm of them costs nothing, and one of it is heeded in the end."""
+        """Wait, and return the readable descriptors.
+
+        seconds: the timeout. block_signals: signals to block meanwhile. The kernel keeps one of
+        each pending (signal(7)), so a flood of them costs nothing.
+        """
         poller = select.poll()
-        for each in (self._wakeup, *watched):
-            poller.register(each, select.POLLIN)
-        with _put_off(list(later)):
+        for source in (self._wakeup_reader, *sources):
+            poller.register(source, select.POLLIN)
+        with _signals_blocked(list(block_signals)):
             ready = {descriptor for descriptor, _event in poller.poll(seconds * 1000)}
-        if self._wakeup.fileno() in ready:
-            self._wakeup.recv(4096)
+        if self._wakeup_reader.fileno() in ready:
+            self._wakeup_reader.recv(4096)
         return ready
 
     def close(self) -> None:
-        self._wakeup.close()
-        self._awakened.close()
+        self._wakeup_reader.close()
+        self._wakeup_writer.close()
 
 
 @contextmanager
-def _put_off(signals: list[int]) -> Iterator[None]:
-    """The kernel keeps one of each (signal(7)) till this is over."""
+def _signals_blocked(signals: list[int]) -> Iterator[None]:
     if not signals:
         yield
         return

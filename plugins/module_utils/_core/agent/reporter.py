@@ -1,7 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: tells what happened, once, to the log and to who listens."""
+# Private to linuxnet.sockets.
+"""Reports state changes to the journal and to the event stream.
+
+Edge-triggered: an ongoing condition is reported when it begins, changes and ends.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,17 @@ from ..policy import findings
 from ..policy.findings import Violation, ViolationResult
 from ..policy.reconcile import ReconcileResult
 from ..query.record import record
-from .event_socket import Stream
+from .event_socket import EventSocket
 from .journal import INFO, NOTICE, WARNING, Log
+from .state import AgentState
 
-# Statuses of sockets that live on, and of which each is named.
-_SAID = frozenset({findings.PROTECTED, findings.REPORTED, findings.BACK_OFF, findings.INHIBITED})
+# Statuses of remaining sockets that are reported one by one.
+_REPORTED = frozenset(
+    {findings.PROTECTED, findings.REPORTED, findings.BACK_OFF, findings.INHIBITED}
+)
 
-# What a log says one by one of one look; the rest is counted. Every socket is in the stream.
-_MOST_LINES = 1000
+# How many sockets of one pass are logged one by one. The event stream has all destroyed sockets.
+_MAX_LINES = 1000
 
 _PRIORITIES = {
     outcomes.DESTROYED: NOTICE,
@@ -31,126 +38,163 @@ _PRIORITIES = {
 }
 
 
-class Teller:
-    """Keeps what was true before, so that what lasts is said when it begins and when it ends."""
+class Reporter:
+    """Compares each pass with the one before, and reports the differences."""
 
-    def __init__(self, log: Log, stream: Stream | None) -> None:
+    def __init__(self, log: Log, event_socket: EventSocket | None) -> None:
         self.log = log
-        self.stream = stream
-        self._lasting: dict[str, str] = {}
-        self._seen: set[tuple[Any, ...]] = set()
-        self._blind_to: set[str] = set()
-        self._lacking: set[str] = set()
+        self.event_socket = event_socket
+        self._conditions: dict[str, str] = {}
+        self._violations: set[tuple[Any, ...]] = set()
+        self._not_evaluated: set[str] = set()
+        self._missing_interfaces: set[str] = set()
 
     def event(self, name: str, fields: Mapping[str, Any]) -> None:
-        if self.stream is not None:
-            self.stream.send({"event": name, "at": _now(), **fields})
+        if self.event_socket is not None:
+            self.event_socket.send({"event": name, "at": _now(), **fields})
 
-    def lasts(
-        self, what: str, text: str | None, *, ended: str = "", priority: int = WARNING
+    def set_condition(
+        self, name: str, text: str | None, *, ended: str = "", priority: int = WARNING
     ) -> None:
-        """Something that is wrong or held back for a while: text is said when it changes; None: it
-        is over, and `ended` is said if it ever was."""
-        before = self._lasting.get(what)
+        """Report an ongoing condition if its text changed.
+
+        text: None: it does not exist or has ended. ended: the text to log at its end.
+        """
+        before = self._conditions.get(name)
         if text == before:
             return
         if text is None:
-            del self._lasting[what]
+            del self._conditions[name]
             if ended:
                 self.log.notice(ended)
         else:
-            self._lasting[what] = text
+            self._conditions[name] = text
             self.log.line(priority, text)
-        self.event("state", {"condition": what, "text": text})
+        self.event("state", {"condition": name, "text": text})
 
-    def passed(self, one: ReconcileResult) -> None:
-        """What one look found and did."""
-        self._blind(one)
-        self._missing(one)
-        excess = one.decision.budget_exceeded
-        self.lasts(
-            "budget",
+    def report_policy_file(self, state: AgentState) -> None:
+        """Report whether the policy file is rejected."""
+        rejected, text = state.rejected, None
+        if rejected is not None:
+            in_force = (
+                "no policy is in force"
+                if state.policy is None
+                else f"policy {state.policy.digest[:12]} stays in force"
+            )
+            text = f"policy rejected, {in_force}: {' '.join(rejected.errors)}"
+        self.set_condition("policy file", text, ended="policy file accepted")
+
+    def report_controls(self, state: AgentState) -> None:
+        """Report the pause and the trial."""
+        pause, trial = state.pause, state.active_trial()
+        self.set_condition(
+            "pause",
             None
-            if excess is None
-            else f"{excess.due} sockets are to be destroyed, over the limit of "
-            f"{excess.limits.max_sockets} in {excess.limits.per_ms / 1000:g} s"
-            + (
-                "; none is destroyed"
-                if excess.limits.on_excess == "refuse"
-                else "; the oldest violations go first"
-            ),
-            ended="no more sockets are to be destroyed than the limit allows",
+            if pause is None
+            else f"paused, destroying nothing: {pause.reason or 'no reason given'}",
+            ended="pause ended",
         )
-        self._results(one.results)
-        self._findings(one)
+        expired, text = state.trial_expired(), None
+        if expired:
+            text = "trial expired, destroying nothing until the policy is confirmed"
+        elif trial is not None:
+            text = (
+                f"policy {trial.digest[:12]} is on trial; unless confirmed in time, it destroys "
+                "nothing after the trial"
+            )
+        self.set_condition(
+            "trial", text, ended="trial ended", priority=WARNING if expired else NOTICE
+        )
 
-    def _blind(self, one: ReconcileResult) -> None:
-        """What could not be looked at: whole namespaces, or one rule's sockets in one."""
+    def report_pass(self, result: ReconcileResult) -> None:
+        """Report what a pass found and destroyed."""
+        self._report_not_evaluated(result)
+        self._report_missing_interfaces(result)
+        self._report_budget(result)
+        self._report_results(result.results)
+        self._report_violations(result)
+
+    def _report_budget(self, result: ReconcileResult) -> None:
+        excess, text = result.decision.budget_exceeded, None
+        if excess is not None:
+            limits = excess.limits
+            consequence = (
+                "destroying none"
+                if limits.on_excess == "refuse"
+                else "destroying the oldest violations first"
+            )
+            text = (
+                f"budget exceeded: {excess.due} sockets to destroy, at most {limits.max_sockets} "
+                f"in {limits.per_ms / 1000:g} s; {consequence}"
+            )
+        self.set_condition("budget", text, ended="budget sufficient again")
+
+    def _report_not_evaluated(self, result: ReconcileResult) -> None:
         now: dict[str, str] = {}
-        for each in one.not_evaluated:
-            what, problem = f"namespace {each.namespace}", "cannot be looked into"
-            if each.rule is not None:
-                what, problem = f"rule {each.rule} in {what}", "cannot be judged"
-            now[what] = f"{what} {problem}: {describe(each.error)}"
-        for what in self._blind_to - set(now):
-            self.lasts(what, None, ended=f"{what}: can be judged again, or is gone")
-        for what, text in now.items():
-            self.lasts(what, text)
-        self._blind_to = set(now)
+        for entry in result.not_evaluated:
+            name = f"namespace {entry.namespace}"
+            if entry.rule is not None:
+                name = f"rule {entry.rule} in {name}"
+            now[name] = f"{name} not evaluated: {describe(entry.error)}"
+        for name in self._not_evaluated - set(now):
+            self.set_condition(name, None, ended=f"{name} evaluated again, or removed")
+        for name, text in now.items():
+            self.set_condition(name, text)
+        self._not_evaluated = set(now)
 
-    def _missing(self, one: ReconcileResult) -> None:
-        """An interface that comes and goes, as a tunnel does, is no mistake; a misspelt one is."""
-        now = one.missing_interfaces
-        for rule in self._lacking - set(now):
-            self.lasts(
-                f"interfaces of {rule}", None, ended=f"rule {rule}: its interfaces are there"
+    def _report_missing_interfaces(self, result: ReconcileResult) -> None:
+        """Report at a low priority: the interface of a tunnel that is down is missing too."""
+        now = result.missing_interfaces
+        for rule in self._missing_interfaces - set(now):
+            self.set_condition(
+                f"interfaces of {rule}", None, ended=f"rule {rule}: all its interfaces exist"
             )
         for rule, names in now.items():
-            text = f"rule {rule} names what no namespace has: interface {', '.join(names)}"
-            self.lasts(f"interfaces of {rule}", text, priority=NOTICE)
-        self._lacking = set(now)
+            text = (
+                f"rule {rule}: unknown interface {', '.join(names)}; conditions on missing "
+                "interfaces never match"
+            )
+            self.set_condition(f"interfaces of {rule}", text, priority=NOTICE)
+        self._missing_interfaces = set(now)
 
-    def _results(self, done: Iterable[ViolationResult]) -> None:
-        for number, each in enumerate(done):
-            result = each.result
-            told = told_of(each.violation, result.outcome)
-            if number < _MOST_LINES:
+    def _report_results(self, results: Iterable[ViolationResult]) -> None:
+        for number, enforced in enumerate(results):
+            result = enforced.result
+            if number < _MAX_LINES:
                 priority = _PRIORITIES.get(result.outcome, WARNING)
-                self.log.line(priority, result.outcome, told)
-            elif number == _MOST_LINES:
-                self.log.notice(
-                    f"more than {_MOST_LINES} sockets in this look; the rest is counted"
-                )
+                fields = describe_violation(enforced.violation, result.outcome)
+                self.log.line(priority, result.outcome, fields)
+            elif number == _MAX_LINES:
+                self.log.notice(f"more than {_MAX_LINES} sockets in this pass; counting the rest")
             self.event(
                 "socket",
                 {
                     "outcome": result.outcome,
                     "reason": None if result.reason is None else result.reason.rule,
-                    "rule": each.violation.rule.name,
-                    "evidence": list(each.violation.evidence),
-                    "record": record(each.violation.socket, ("process",)),
+                    "rule": enforced.violation.rule.name,
+                    "evidence": list(enforced.violation.evidence),
+                    "record": record(enforced.violation.socket, ("process",)),
                 },
             )
 
-    def _findings(self, one: ReconcileResult) -> None:
-        """Each socket that is protected, reported, left alone or may not be destroyed just now is
-        named once, while it is so."""
+    def _report_violations(self, result: ReconcileResult) -> None:
+        """Report each remaining socket once per status."""
         now: set[tuple[Any, ...]] = set()
-        for finding in one.decision.findings:
-            if finding.status not in _SAID:
+        for finding in result.decision.findings:
+            if finding.status not in _REPORTED:
                 continue
             violation = finding.violation
             key = (violation.rule.name, violation.namespace, violation.key, finding.status)
             now.add(key)
-            if key in self._seen or len(now) > _MOST_LINES:
+            if key in self._violations or len(now) > _MAX_LINES:
                 continue
-            told = told_of(violation, finding.status)
+            fields = describe_violation(violation, finding.status)
             if violation.protected_by is not None:
-                told["protected_by"] = violation.protected_by.rule
-                told["protected_detail"] = violation.protected_by.detail
-            self.log.line(NOTICE, finding.status, told)
-            self.event("violation", {"status": finding.status, **told})
-        self._seen = now
+                fields["protected_by"] = violation.protected_by.rule
+                fields["protected_detail"] = violation.protected_by.detail
+            self.log.line(NOTICE, finding.status, fields)
+            self.event("violation", {"status": finding.status, **fields})
+        self._violations = now
 
 
 def _now() -> str:
@@ -158,11 +202,15 @@ def _now() -> str:
     return now.replace("+00:00", "Z")
 
 
-def told_of(violation: Violation, outcome: str) -> dict[str, Any]:
-    """One socket in a line: rule, why, which, whose, and the bytes that went with it."""
+def describe_violation(violation: Violation, status: str) -> dict[str, Any]:
+    """Return the journal fields of a socket.
+
+    status: a status or an outcome; destroyed sockets also have the bytes that were lost.
+    """
     sock = violation.socket
-    held = sock.processes
-    lost = outcome in outcomes.CHANGING
+    owners = sock.processes
+    owner = owners[0] if owners else None
+    lost = status in outcomes.CHANGING
     return {
         "rule": violation.rule.name,
         "evidence": "; ".join(violation.evidence) or None,
@@ -173,9 +221,9 @@ def told_of(violation: Violation, outcome: str) -> dict[str, Any]:
         "remote": endpoint_text(sock.remote, sock.remote_port),
         "cookie": sock.cookie_hex,
         "uid": sock.uid,
-        "comm": held[0].comm if held else None,
-        "pid": held[0].pid if held else None,
-        "unit": held[0].unit if held else None,
+        "comm": owner.comm if owner else None,
+        "pid": owner.pid if owner else None,
+        "unit": owner.unit if owner else None,
         "unsent_or_unacknowledged_bytes": sock.send_queue if lost else None,
         "unread_bytes": sock.recv_queue if lost else None,
     }

@@ -1,76 +1,80 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: when the agent looks again. Pure: every time is an argument."""
+# Private to linuxnet.sockets.
+"""When to run the next reconcile pass: debounce, resync and the CPU limit.
+
+Pure: every time is an argument.
+"""
 
 from __future__ import annotations
 
-# A change of an address comes with changes of routes: wait for the rest of them.
-SETTLE_S = 0.001
-# Looks that are so much further apart than two regular ones: it hung, or was stopped, in between.
-_LONGEST_GAP_S = 60.0
-# After it did anything the agent rests for so many times the processor time that it took: whatever
-# storm of events, signals or visitors there is, it takes a tenth of a core; of events along with
-# policies that are read anew, two.
-REST = 9
+# The delay after an event. An address change comes with several route changes.
+DEBOUNCE_S = 0.001
+# The extra time between two passes after which the agent must have been stopped or blocked.
+_MAX_DELAY_S = 60.0
+# The agent sleeps this many times the CPU time that it used, so that no flood of events, signals
+# or clients costs more than a tenth of a core, or two tenths with policy reloads.
+COOLDOWN_FACTOR = 9
 
 
-def longest_gap_s(resync_s: float) -> float:
-    """What can lie between two looks of an agent that works."""
-    return 2 * resync_s + _LONGEST_GAP_S
+def max_pass_gap_s(resync_s: float) -> float:
+    """Return the longest time between two passes of a working agent, in seconds."""
+    return 2 * resync_s + _MAX_DELAY_S
 
 
-class Cadence:
-    """Seconds, of a clock that only goes forward.
+class Scheduler:
+    """Computes the time of the next pass. All times are seconds of a monotonic clock.
 
-    resync_s: look at least so often, whether anything was heard or not. A look is due when an event
-    was heard, when somebody asked for one by a time, or when resync_s are over; and never before
-    it has rested.
+    resync_s: the interval between two passes without events. A pass is due after an event, at a
+    scheduled time, or after resync_s, but never during the cooldown.
     """
 
     def __init__(self, resync_s: float) -> None:
         self._resync_s = resync_s
-        self._wanted: float | None = None
-        self._rest_until: float | None = None
-        self._read_from: float | None = None
+        self._next_pass: float | None = None
+        self._cooldown_end: float | None = None
+        self._reload_from: float | None = None
 
-    def heard(self, now: float) -> None:
-        """Something may have changed."""
-        self.want(now + SETTLE_S)
+    def on_event(self, now: float) -> None:
+        """Schedule a pass for an event."""
+        self.schedule_at(now + DEBOUNCE_S)
 
-    def want(self, when: float) -> None:
-        """Look at this time at the latest."""
-        self._wanted = when if self._wanted is None else min(self._wanted, when)
+    def schedule_at(self, when: float) -> None:
+        """Schedule a pass for this time at the latest."""
+        self._next_pass = when if self._next_pass is None else min(self._next_pass, when)
 
-    def looked(self, ended: float) -> None:
-        """A look is over; what is wanted is wanted anew."""
-        self._wanted = ended + self._resync_s
+    def on_reconciled(self, ended: float) -> None:
+        """Schedule the next resync after a completed pass. Earlier requests are done."""
+        self._next_pass = ended + self._resync_s
 
-    def worked(self, ended: float, processor_s: float, reading_s: float = 0.0) -> None:
-        """Whatever it did, it took so much processor time, and is over.
+    def charge_cpu(self, ended: float, cpu_s: float, reload_cpu_s: float = 0.0) -> None:
+        """Start the cooldown after an iteration that used cpu_s.
 
-        reading_s: as much of it went into reading a policy. It is the next reading that waits for
-        this, and no look: a policy that is long to read does not make the agent deaf.
+        reload_cpu_s: the part of it that a policy reload used. That part delays the next reload
+        but not the next pass, so that a slow reload does not delay the handling of events.
         """
-        self._rest_until = ended + REST * (processor_s - reading_s)
-        if reading_s:
-            self._read_from = ended + REST * processor_s
+        self._cooldown_end = ended + COOLDOWN_FACTOR * (cpu_s - reload_cpu_s)
+        if reload_cpu_s:
+            self._reload_from = ended + COOLDOWN_FACTOR * cpu_s
 
-    def listens(self, now: float) -> bool:
-        """Whether anything could change when the next look is: not while it rests."""
-        return self._rest_until is None or now >= self._rest_until
+    def accepts_events(self, now: float) -> bool:
+        """Return whether the cooldown is over, so that an event can schedule a pass."""
+        return self._cooldown_end is None or now >= self._cooldown_end
 
-    def wait_s(self, now: float) -> float:
-        """How long till the next look; 0: now."""
-        if self._wanted is None:
+    def until_next_pass_s(self, now: float) -> float:
+        """Return the seconds until the next pass; 0: it is due."""
+        if self._next_pass is None:
             return 0.0
-        due = self._wanted if self._rest_until is None else max(self._wanted, self._rest_until)
+        due = self._next_pass
+        if self._cooldown_end is not None:
+            due = max(due, self._cooldown_end)
         return max(0.0, due - now)
 
-    def rest_s(self, now: float) -> float:
-        """How long till it listens again."""
-        return 0.0 if self._rest_until is None else max(0.0, self._rest_until - now)
+    def cooldown_s(self, now: float) -> float:
+        """Return the remaining cooldown in seconds."""
+        return 0.0 if self._cooldown_end is None else max(0.0, self._cooldown_end - now)
 
-    def reading_rest_s(self, now: float) -> float:
-        """How long till it may read a policy again."""
-        return 0.0 if self._read_from is None else max(0.0, self._read_from - now)
+    def reload_cooldown_s(self, now: float) -> float:
+        """Return the seconds until the policy may be loaded again."""
+        return 0.0 if self._reload_from is None else max(0.0, self._reload_from - now)

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the agent's status, as others read it."""
+# Private to linuxnet.sockets.
+"""status.json: the agent status as JSON and as text."""
 
 from __future__ import annotations
 
@@ -10,104 +11,110 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..policy import findings
+from ..policy.model import REFUSE
+from . import state as states
 from .clocks import Clocks, Deadline
-from .scheduler import longest_gap_s
-from .state import REPORT, Account
+from .scheduler import max_pass_gap_s
+from .state import AgentState
 
 VERSION = 1
-# Of an agent that does not look: it cannot say that itself.
+# The value of inhibited_by for an agent that runs no passes. The reader of the file sets it.
 OVERDUE = "overdue"
 
+# Longer times are shown in minutes.
+_MINUTES_FROM_S = 300
 
-def status_of(account: Account, now: Clocks) -> dict[str, Any]:
-    """The content of status.json: always the same keys."""
-    policy, last = account.policy, account.last
-    excess = last.excess if last else None
-    trial = account.on_trial()
+
+def build_status(state: AgentState, now: Clocks) -> dict[str, Any]:
+    """Return the content of status.json. Its keys are always the same."""
+    policy, last = state.policy, state.last_pass
+    exceeded = last.budget_exceeded if last else None
+    trial = state.active_trial()
     return {
         "version": VERSION,
-        "pid": account.pid,
-        "started": _iso(account.started),
-        "boot_id": account.started.boot_id,
+        "pid": state.pid,
+        "started": _iso(state.started),
+        "boot_id": state.started.boot_id,
         "boottime_s": round(now.boottime_s, 3),
-        "resync_s": account.resync_s,
+        "resync_s": state.resync_s,
         "policy": None
         if policy is None
         else {
-            "file": account.file,
+            "file": state.policy_file,
             "digest": policy.digest,
             "mode": policy.mode,
             "rules": len(policy.rules),
-            "loaded": _iso(account.loaded),
+            "loaded": _iso(state.loaded),
             "warnings": len(policy.warnings),
         },
         "rejected": None
-        if account.refused is None
-        else {"file": account.refused.file, "errors": list(account.refused.reasons)},
-        "enforcing": account.enforcing(),
-        "inhibited_by": account.held_back(),
+        if state.rejected is None
+        else {"file": state.rejected.file, "errors": list(state.rejected.errors)},
+        "enforcing": state.enforcing(),
+        "inhibited_by": state.inhibited_by(),
         "pause": None
-        if account.pause is None
+        if state.pause is None
         else {
-            "reason": account.pause.reason,
+            "reason": state.pause.reason,
             "remaining_s": None
-            if account.pause.until is None
-            else _left_s(account.pause.until, now),
+            if state.pause.until is None
+            else _remaining_s(state.pause.until, now),
         },
         "trial": None
         if trial is None
         else {
             "digest": trial.digest,
-            "remaining_s": 0.0 if trial.until is None else _left_s(trial.until, now),
-            "expired": trial.over(now),
+            "remaining_s": 0.0 if trial.until is None else _remaining_s(trial.until, now),
+            "expired": trial.expired(now),
         },
         "last_pass": None
         if last is None
         else {
-            "at": _iso(account.last_at),
+            "at": _iso(state.last_pass_at),
             "monotonic_s": last.ended_ms / 1000,
-            "duration_ms": last.took_ms,
+            "duration_ms": last.duration_ms,
             "namespaces": last.namespaces,
             "not_evaluated": [
-                {"namespace": label, "rule": rule, "error": text}
-                for label, rule, text in last.blind
+                {"namespace": namespace, "rule": rule, "error": error}
+                for namespace, rule, error in last.not_evaluated
             ],
         },
         "rules": [
             {
                 "name": rule.name,
-                "violations": sum(account.statuses(rule.name).values()),
-                **{status: account.statuses(rule.name)[status] for status in findings.STATUSES},
+                "violations": sum(state.statuses(rule.name).values()),
+                **{status: state.statuses(rule.name)[status] for status in findings.STATUSES},
                 "outcomes": {
                     outcome: count
-                    for (name, outcome), count in sorted(account.ended.items())
+                    for (name, outcome), count in sorted(state.outcomes.items())
                     if name == rule.name
                 },
-                "missing_interfaces": last.missing.get(rule.name, []) if last else [],
+                "missing_interfaces": last.missing_interfaces.get(rule.name, []) if last else [],
             }
             for rule in (policy.rules if policy else ())
         ],
         "budget": None
-        if excess is None
+        if exceeded is None
         else {
-            "due": excess.due,
-            "destroyed_in_window": excess.destroyed_in_window,
-            "max_sockets": excess.limits.max_sockets,
-            "per_ms": excess.limits.per_ms,
-            "on_excess": excess.limits.on_excess,
+            "due": exceeded.due,
+            "destroyed_in_window": exceeded.destroyed_in_window,
+            "max_sockets": exceeded.limits.max_sockets,
+            "per_ms": exceeded.limits.per_ms,
+            "on_excess": exceeded.limits.on_excess,
         },
         "backing_off": list(last.backing_off) if last else [],
         "untracked": last.untracked if last else 0,
-        "passes": account.looks,
-        "cpu_s": round(account.processor_s, 3),
+        "passes": state.passes,
+        "cpu_s": round(state.cpu_s, 3),
         "faults": [
-            {"operation": what, "error": text} for what, text in sorted(account.errors.items())
+            {"operation": operation, "error": error}
+            for operation, error in sorted(state.faults.items())
         ],
     }
 
 
-def _left_s(until: Deadline, now: Clocks) -> float:
-    return round(until.left_s(now), 1)
+def _remaining_s(until: Deadline, now: Clocks) -> float:
+    return round(until.remaining_s(now), 1)
 
 
 def _iso(moment: Clocks | None) -> str | None:
@@ -116,38 +123,143 @@ def _iso(moment: Clocks | None) -> str | None:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment.wall_s))
 
 
-def as_of(status: Mapping[str, Any], monotonic_s: float, now: Clocks) -> dict[str, Any]:
-    """What an agent wrote, as it has to be taken by who reads it at that time: with the age of the
-    last look, and if that is too old, with the reason for which nothing is destroyed; and with
-    what is left now of a pause and a trial.
+def at_read_time(status: Mapping[str, Any], monotonic_s: float, now: Clocks) -> dict[str, Any]:
+    """Update a status to the time at which it is read.
 
-    monotonic_s: CLOCK_MONOTONIC, by which the agent waits: nobody can set it, and it stands
-    still while the machine sleeps, when nobody can look.
+    Adds the age of the last pass, sets inhibited_by to "overdue" if that is too old, and reduces
+    the remaining times. monotonic_s: CLOCK_MONOTONIC, the clock of the resync. Nobody can set it,
+    and it stops during suspend, when no agent can run a pass.
     """
-    taken = dict(status)
+    updated = dict(status)
     same_boot = status.get("boot_id") == now.boot_id
     for key in ("pause", "trial"):
-        told = status[key]
-        if same_boot and told is not None and told["remaining_s"] is not None:
-            passed_s = now.boottime_s - status.get("boottime_s", now.boottime_s)
-            taken[key] = {**told, "remaining_s": max(0.0, round(told["remaining_s"] - passed_s, 1))}
+        control = status[key]
+        if same_boot and control is not None and control["remaining_s"] is not None:
+            age_s = now.boottime_s - status.get("boottime_s", now.boottime_s)
+            remaining_s = max(0.0, round(control["remaining_s"] - age_s, 1))
+            updated[key] = {**control, "remaining_s": remaining_s}
     last = status["last_pass"]
     if last is None or "monotonic_s" not in last:
-        # There is none, or an agent before this one wrote it.
-        return taken
-    age_s = round(monotonic_s - last["monotonic_s"], 1) if same_boot else None
-    taken["last_pass"] = {**last, "age_s": age_s}
-    if age_s is None or age_s > longest_gap_s(status["resync_s"]):
-        taken.update(inhibited_by=OVERDUE, enforcing=False)
-    return taken
+        # No pass yet, or written by an earlier version.
+        return updated
+    pass_age_s = round(monotonic_s - last["monotonic_s"], 1) if same_boot else None
+    updated["last_pass"] = {**last, "age_s": pass_age_s}
+    if pass_age_s is None or pass_age_s > max_pass_gap_s(status["resync_s"]):
+        updated.update(inhibited_by=OVERDUE, enforcing=False)
+    return updated
 
 
 def is_healthy(status: Mapping[str, Any]) -> bool:
-    """Nothing is wrong, and nothing holds it back but the policy's own word."""
+    """Return whether the agent works without errors; report mode is no error."""
     return (
-        status["inhibited_by"] in (None, REPORT)
+        status["inhibited_by"] in (None, states.REPORT_MODE)
         and status["rejected"] is None
         and not status["faults"]
         and status["last_pass"] is not None
         and not status["last_pass"]["not_evaluated"]
     )
+
+
+def summary(state: AgentState) -> str:
+    """Return the status line for systemd."""
+    policy = state.policy
+    if policy is None:
+        return "no policy: destroying nothing"
+    inhibited_by = state.inhibited_by()
+    mode = "in force" if inhibited_by is None else f"inhibited ({inhibited_by})"
+    return f"policy {policy.digest[:12]} {mode}, {len(policy.rules)} rules"
+
+
+def status_lines(status: Mapping[str, Any]) -> list[str]:
+    """Format the result of build_status or at_read_time as text."""
+    lines = [] if status["policy"] is None else [_policy_line(status["policy"])]
+    lines.append(_enforcing_line(status))
+    if status["pause"] is not None:
+        reason = status["pause"]["reason"] or "no reason given"
+        remaining = _remaining_text(status["pause"])
+        lines.append(f"paused: {reason}{remaining} (to end it: socket-agent resume)")
+    if status["trial"] is not None:
+        remaining = _remaining_text(status["trial"])
+        lines.append(f"policy on trial{remaining} (to keep it: socket-agent confirm)")
+    if status["budget"] is not None and status["inhibited_by"] != states.BUDGET_UNKNOWN:
+        lines.append(_budget_line(status["budget"]))
+    if status["rejected"] is not None:
+        lines += [f"policy rejected: {error}" for error in status["rejected"]["errors"]]
+    lines += map(_rule_line, status["rules"])
+    if status["last_pass"] is not None:
+        lines += map(not_evaluated_line, status["last_pass"]["not_evaluated"])
+    lines += [fault["error"] for fault in status["faults"]]
+    return lines
+
+
+def _policy_line(policy: Mapping[str, Any]) -> str:
+    return f"policy {policy['digest'][:12]} from {policy['file']}, mode {policy['mode']}"
+
+
+_INHIBITED = {
+    states.NO_POLICY: "destroys nothing: no policy is in force",
+    states.PAUSED: "destroys nothing: paused",
+    states.UNCONFIRMED: "destroys nothing: the trial expired and the policy is not confirmed",
+    states.REPORT_MODE: "destroys nothing: the policy has mode report",
+    states.BUDGET_UNKNOWN: "destroys nothing: the budget left by the previous agent is unknown",
+    states.NOT_EVALUATED: "enforcing, but some rules or namespaces could not be evaluated",
+}
+
+
+def _enforcing_line(status: Mapping[str, Any]) -> str:
+    """Return whether the agent enforces; ends with the value of inhibited_by in brackets."""
+    reason = status["inhibited_by"]
+    if reason is None:
+        return "enforcing"
+    if reason == OVERDUE:
+        age_s = status["last_pass"]["age_s"]
+        last = "before this boot" if age_s is None else f"{age_s:.0f} s ago"
+        text = (
+            f"destroys nothing: last pass {last}, expected every {status['resync_s']:g} s; "
+            "the agent is stopped, blocked or overloaded"
+        )
+    elif reason == states.BUDGET_EXCEEDED:
+        budget = status["budget"]
+        refuses = budget is not None and budget["on_excess"] == REFUSE
+        text = "destroys nothing" if refuses else "enforcing, as fast as the limits allow"
+        text += ": more sockets violate the policy than its limits allow to destroy"
+    else:
+        text = _INHIBITED[reason]
+    return f"{text} [{reason}]"
+
+
+def _budget_line(budget: Mapping[str, Any]) -> str:
+    return (
+        f"budget exceeded: {budget['due']} sockets to destroy, at most {budget['max_sockets']} in "
+        f"{budget['per_ms'] / 1000:g} s ({budget['on_excess']}). If the rules are right, raise "
+        "limits.max_sockets; otherwise narrow them"
+    )
+
+
+def _rule_line(rule: Mapping[str, Any]) -> str:
+    statuses = ", ".join(f"{rule[name]} {name}" for name in findings.STATUSES if rule[name])
+    counts = ", ".join(f"{count} {name}" for name, count in rule["outcomes"].items())
+    missing = rule["missing_interfaces"]
+    return (
+        f"  {rule['name']}: {rule['violations']} violation{'' if rule['violations'] == 1 else 's'}"
+        + (f" ({statuses})" if statuses else "")
+        + (f"; since the start: {counts}" if counts else "")
+        + (f"; unknown interface {', '.join(missing)}" if missing else "")
+    )
+
+
+def not_evaluated_line(entry: Mapping[str, Any]) -> str:
+    """Format an entry of not_evaluated."""
+    rule = f", rule {entry['rule']}" if entry["rule"] else ""
+    return f"not evaluated: namespace {entry['namespace']}{rule}: {entry['error']}"
+
+
+def _remaining_text(control: Mapping[str, Any]) -> str:
+    remaining_s = control["remaining_s"]
+    if remaining_s is None:
+        return ""
+    if remaining_s <= 0:
+        return ", expired"
+    if remaining_s >= _MINUTES_FROM_S:
+        return f", {remaining_s / 60:.0f} min remaining"
+    return f", {remaining_s:.0f} s remaining"
