@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Policies carried out on a host whose network is taken away, and comes back."""
+"""Reconcile passes on a host whose addresses, links and tunnel change."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GONE = {
     "name": "gone-with-the-address",
     "match": {"protocol": ["tcp", "udp"], "stranded": ["address_gone"]},
 }
-# The tests themselves hold the sockets.
+# The tests hold the sockets, so the guard must not protect them.
 PROTECT = {"control_connection": False, "ssh_sessions": False, "kernel": False}
 
 
@@ -59,7 +59,7 @@ def found(result: ReconcileResult) -> dict[int, str]:
     return {each.violation.socket.cookie: each.status for each in result.decision.findings}
 
 
-def test_an_address_that_is_back_within_its_hold_kills_nothing(
+def test_address_back_within_hold_destroys_nothing(
     uplinks: Uplinks, connections: Connections
 ) -> None:
     host = uplinks.host
@@ -68,14 +68,14 @@ def test_an_address_that_is_back_within_its_hold_kills_nothing(
     decider = Decider(policy)
     for _flap in range(5):
         ip(host, f"addr del {uplinks.eth4}/24 dev eth0")
-        one = reconcile(Host(), decider)
-        assert found(one) == dict.fromkeys(cookies(connections.four), HOLD)
+        result = reconcile(Host(), decider)
+        assert found(result) == dict.fromkeys(cookies(connections.four), HOLD)
         ip(host, f"addr add {uplinks.eth4}/24 dev eth0", f"route add {uplinks.default4}")
         assert found(reconcile(Host(), decider)) == {}
     assert outside(host) == before
 
 
-def test_an_address_that_stays_away_takes_its_connections_along_and_no_others(
+def test_removed_address_destroys_only_its_connections(
     uplinks: Uplinks, connections: Connections
 ) -> None:
     host = uplinks.host
@@ -86,15 +86,15 @@ def test_an_address_that_stays_away_takes_its_connections_along_and_no_others(
     assert outside(host) == before
     done = reconcile_once(Host(), policy)
     stranded = cookies(connections.four)
-    for one in (predicted, done):
-        assert {each.violation.socket.cookie for each in one.results} == stranded
-        assert {each.violation.evidence for each in one.results} == {("stranded: address_gone",)}
+    for result in (predicted, done):
+        assert {each.violation.socket.cookie for each in result.results} == stranded
+        assert {each.violation.evidence for each in result.results} == {("stranded: address_gone",)}
     assert {each.result.outcome for each in done.results} <= {"destroyed", "disconnected"}
     assert outside(host) == before - stranded
     assert reconcile_once(Host(), policy).results == ()
 
 
-def test_an_address_that_still_stands_on_another_link_kills_nothing(
+def test_address_moved_to_another_link_destroys_nothing(
     uplinks: Uplinks, connections: Connections
 ) -> None:
     host = uplinks.host
@@ -105,7 +105,7 @@ def test_an_address_that_still_stands_on_another_link_kills_nothing(
     assert cookies(connections.four) <= before
 
 
-def test_while_the_vpn_is_up_what_bypasses_it_goes(
+def test_vpn_rule_destroys_bypassing_connections_while_up(
     uplinks: Uplinks, connections: Connections, tunnel: Callable[..., io.FileIO]
 ) -> None:
     host = uplinks.host
@@ -121,14 +121,14 @@ def test_while_the_vpn_is_up_what_bypasses_it_goes(
         "hold": 0,
     }
     policy = policy_for(host, rule)
-    misspelt = policy_for(host, {**rule, "while": {"not": {"interface": "tunO", "is": "up"}}})
+    misspelled = policy_for(host, {**rule, "while": {"not": {"interface": "tunO", "is": "up"}}})
     before = outside(host)
     assert found(reconcile_once(Host(), policy)) == {}
     tunnel("tun0")
     ip(host, "addr add 10.9.0.1/32 dev tun0", "route add 0.0.0.0/1 dev tun0 table 51820")
     check = PassOptions(check=True)
     until(lambda: found(reconcile_once(Host(), policy, check)) != {}, "the tunnel is up")
-    assert found(reconcile_once(Host(), misspelt)) == {}
+    assert found(reconcile_once(Host(), misspelled)) == {}
     assert outside(host) == before
     done = reconcile_once(Host(), policy)
     streams = {name: talk for name, talk in connections.four.items() if "udp" not in name}
