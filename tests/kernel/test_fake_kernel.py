@@ -226,7 +226,7 @@ def test_links_and_addresses(pair: Pair) -> None:
     kernel.current.links.clear()
     for link in present:
         faked_link = FakeLink(
-            link.ifindex, link.name, link.flags, master=link.master, sort=link.kind
+            link.ifindex, link.name, link.flags, master=link.master, link_kind=link.kind
         )
         kernel.current.links.append(faked_link)
     index = next(link.ifindex for link in present if link.name == pair.client_device)

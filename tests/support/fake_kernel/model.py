@@ -134,7 +134,7 @@ class FakeLink:
     operstate: int = 6
     carrier: int = 1
     master: int = 0
-    sort: str = ""
+    link_kind: str = ""
     vrf_table: int = 0
 
 
@@ -164,7 +164,7 @@ class Abilities:
     reports_cgroup: bool = True
     reports_sockopt: bool = True
     reports_bound_inactive: bool = True
-    answers_former_message: bool = True
+    supports_legacy_dump: bool = True
     info_size: int = 248
     receive_buffer: int = 212_992
 
@@ -192,7 +192,7 @@ class FakeNamespace:
         ]
         self.routes: list[FakeRoute] = []
         self.rules: list[FakeRule] = default_rules()
-        self.look_up_errors: dict[str, int] = {}
+        self.route_errors: dict[str, int] = {}
         self.requests: list[tuple[int, bytes]] = []
         self.faults: deque[Fault] = deque()
         self.before_request: Callable[[int, bytes], None] | None = None

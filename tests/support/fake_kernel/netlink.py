@@ -155,7 +155,7 @@ class FakeNetlinkSocket:
             sock_diag.destroy(self._namespace, self._abilities, payload)
             return []
         if kind == sock_diag.GETSOCK and flags & F_DUMP:
-            if not self._abilities.answers_former_message:
+            if not self._abilities.supports_legacy_dump:
                 raise sock_diag.RequestError(errno.EOPNOTSUPP)
             payload = sock_diag.of_both(payload)
         elif kind != sock_diag.BY_FAMILY:
@@ -176,7 +176,7 @@ class FakeNetlinkSocket:
     def _route(self, kind: int, flags: int, sequence: int, payload: bytes) -> list[Item]:
         if kind == rtnetlink.GETROUTE and not flags & F_DUMP:
             try:
-                found = rtnetlink.look_up(self._namespace, payload)
+                found = rtnetlink.route_get(self._namespace, payload)
             except routing.Refused as refusal:
                 raise sock_diag.RequestError(refusal.code) from refusal
             return [message(rtnetlink.NEWROUTE, 0, sequence, self._port, found)]

@@ -50,12 +50,12 @@ class FakeRoute:
     """
 
     destination: str
-    ways: tuple[tuple[int, str | None], ...] = ()
+    hops: tuple[tuple[int, str | None], ...] = ()
     table: int = MAIN_TABLE
     kind: int = UNICAST
     metric: int = 0
     source: str | None = None
-    told_by_id: int = 0
+    nexthop_id: int = 0
 
     def __post_init__(self) -> None:
         self.network: _Network = ipaddress.ip_network(self.destination)
@@ -152,7 +152,7 @@ def _vrf_table(namespace: FakeNamespace, index: int) -> int:
     return link.vrf_table if link is not None else 0
 
 
-def look_up(namespace: FakeNamespace, flow: Flow, *, whole_route: bool) -> Found:
+def route_get(namespace: FakeNamespace, flow: Flow, *, whole_route: bool) -> Found:
     """Raises Refused."""
     four = flow.family == socket.AF_INET
     device = _device(namespace, flow.oif)
@@ -172,8 +172,8 @@ def look_up(namespace: FakeNamespace, flow: Flow, *, whole_route: bool) -> Found
         return Found(None, UNICAST, flow.oif, None, 0)
     if route.kind == LOCAL:
         return Found(route, LOCAL, _LOOPBACK_INDEX, None, route.table)
-    ways = [way for way in route.ways if flow.oif == way[0]] or list(route.ways)
-    oif, gateway = ways[int(flow.destination) % len(ways)]
+    hops = [hop for hop in route.hops if flow.oif == hop[0]] or list(route.hops)
+    oif, gateway = hops[int(flow.destination) % len(hops)]
     return Found(route, route.kind, oif, gateway, route.table)
 
 
@@ -242,7 +242,7 @@ def _in_table(namespace: FakeNamespace, routes: list[FakeRoute], flow: Flow) -> 
         on_device = [
             route
             for route in fitting
-            if route.kind in _ROUTE_ERRORS or any(way[0] == flow.oif for way in route.ways)
+            if route.kind in _ROUTE_ERRORS or any(hop[0] == flow.oif for hop in route.hops)
         ]
         strict = (
             flow.family == socket.AF_INET or flow.source is None or flow.destination.is_link_local
@@ -253,7 +253,7 @@ def _in_table(namespace: FakeNamespace, routes: list[FakeRoute], flow: Flow) -> 
         key=lambda route: (
             -route.network.prefixlen,
             -(route.source_network.prefixlen if route.source_network else 0),
-            all(way[0] != flow.oif for way in route.ways),
+            all(hop[0] != flow.oif for hop in route.hops),
             route.metric,
         ),
         default=None,

@@ -69,7 +69,7 @@ def dump(namespace: FakeNamespace, kind: int, payload: bytes) -> tuple[int, list
     return None
 
 
-def look_up(namespace: FakeNamespace, payload: bytes) -> bytes:
+def route_get(namespace: FakeNamespace, payload: bytes) -> bytes:
     """The payload that answers an RTM_GETROUTE for one destination. Raises routing.Refused."""
     if len(payload) < _RTMSG.size:
         raise routing.Refused(errno.EINVAL)
@@ -95,11 +95,11 @@ def look_up(namespace: FakeNamespace, payload: bytes) -> bytes:
         int.from_bytes(found.get(_RTA_SPORT, b""), "big"),
         int.from_bytes(found.get(_RTA_DPORT, b""), "big"),
     )
-    code = namespace.look_up_errors.get(str(flow.destination))
+    code = namespace.route_errors.get(str(flow.destination))
     if code:
         raise routing.Refused(code)
     whole = bool(flags & _RTM_F_FIB_MATCH)
-    answer = routing.look_up(namespace, flow, whole_route=whole)
+    answer = routing.route_get(namespace, flow, whole_route=whole)
     if whole and answer.route is not None:
         return _route(answer.route)
     # IPv4 says the main table, unless it was asked for the one.
@@ -167,18 +167,18 @@ def _route(route: routing.FakeRoute) -> bytes:
     message += attribute(_RTA_TABLE, struct.pack("=I", route.table))
     if route.metric:
         message += attribute(_RTA_PRIORITY, struct.pack("=I", route.metric))
-    if route.told_by_id:
-        return message + attribute(_RTA_NH_ID, struct.pack("=I", route.told_by_id))
-    if len(route.ways) == 1:
-        ((oif, gateway),) = route.ways
+    if route.nexthop_id:
+        return message + attribute(_RTA_NH_ID, struct.pack("=I", route.nexthop_id))
+    if len(route.hops) == 1:
+        ((oif, gateway),) = route.hops
         return (
             message + attribute(_RTA_OIF, struct.pack("=I", oif)) + _gateway(route.family, gateway)
         )
-    hops = b""
-    for oif, gateway in route.ways:
+    encoded = b""
+    for oif, gateway in route.hops:
         inside = _gateway(route.family, gateway)
-        hops += struct.pack("=HBBi", 8 + len(inside), 0, 0, oif) + inside
-    return message + (attribute(_RTA_MULTIPATH, hops) if hops else b"")
+        encoded += struct.pack("=HBBi", 8 + len(inside), 0, 0, oif) + inside
+    return message + (attribute(_RTA_MULTIPATH, encoded) if encoded else b"")
 
 
 def _rule(rule: routing.FakeRule) -> bytes:
@@ -239,12 +239,12 @@ def _link(link: FakeLink) -> bytes:
         + attribute(_IFLA_MTU, struct.pack("=I", link.mtu))
         + attribute(_IFLA_CARRIER, bytes([link.carrier]))
         + (attribute(_IFLA_MASTER, struct.pack("=I", link.master)) if link.master else b"")
-        + (attribute(_IFLA_LINKINFO, _info(link)) if link.sort or link.vrf_table else b"")
+        + (attribute(_IFLA_LINKINFO, _info(link)) if link.link_kind or link.vrf_table else b"")
     )
 
 
 def _info(link: FakeLink) -> bytes:
-    return attribute(_IFLA_INFO_KIND, (link.sort or "vrf").encode() + b"\0")
+    return attribute(_IFLA_INFO_KIND, (link.link_kind or "vrf").encode() + b"\0")
 
 
 def _address(address: FakeAddress) -> bytes:

@@ -161,7 +161,7 @@ def test_a_dump_asks_for_what_is_wanted(protocol: str, family: int) -> None:
 def test_both_families_at_once_are_what_two_dumps_list(
     fakes: list[FakeSocket], states: int, extensions: int, answers: bool
 ) -> None:
-    kernel = FakeKernel(Abilities(answers_former_message=answers))
+    kernel = FakeKernel(Abilities(supports_legacy_dump=answers))
     kernel.current.add(*fakes)
     connection = _open(kernel)
     asked = (states, extensions, bytecode.sport_ge(1024))

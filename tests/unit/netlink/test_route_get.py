@@ -149,7 +149,7 @@ def test_many_questions_of_many_shapes_are_answered_in_order() -> None:
 
 def test_refusals_and_answers_are_told_apart_by_their_number() -> None:
     kernel = _kernel()
-    kernel.current.look_up_errors = {
+    kernel.current.route_errors = {
         f"203.0.113.{number}": errno.EPERM for number in range(0, 200, 3)
     }
     queries = [RouteQuery(_packed(f"203.0.113.{number}")) for number in range(200)]
@@ -195,7 +195,7 @@ def _enobufs() -> OSError:
 
 def test_a_refusal_for_want_of_room_is_no_answer() -> None:
     kernel = _kernel()
-    kernel.current.look_up_errors["203.0.113.1"] = errno.EAGAIN
+    kernel.current.route_errors["203.0.113.1"] = errno.EAGAIN
     assert _one(kernel, RouteQuery(_packed("203.0.113.1"))) == RouteReply(errno.ENOBUFS)
 
 

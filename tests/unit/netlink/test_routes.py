@@ -88,7 +88,7 @@ def test_all_ways_of_a_multipath_route(destination: str, gateways: tuple[str, st
 
 
 def test_a_route_by_a_nexthop_object_that_is_told_by_its_id() -> None:
-    (found,) = _added(FakeRoute("10.0.0.0/8", ((2, None),), told_by_id=7))
+    (found,) = _added(FakeRoute("10.0.0.0/8", ((2, None),), nexthop_id=7))
     assert (found.hops, found.nexthop_id) == ((), 7)
 
 

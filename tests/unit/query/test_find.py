@@ -143,7 +143,7 @@ def test_a_kernel_without_the_one_walk_finds_the_same(
     assert len(found) == 3
     assert kinds(machine)[DUMP] == 0
 
-    machine.kernel.abilities = replace(machine.kernel.abilities, answers_former_message=False)
+    machine.kernel.abilities = replace(machine.kernel.abilities, supports_legacy_dump=False)
     assert cookies(machine, selector) == found
     assert kinds(machine)[DUMP] == 2
 

@@ -198,7 +198,7 @@ def test_a_rule_that_refuses(action: int) -> None:
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EACCES])
 def test_a_refusal_that_no_route_explains_is_unknown(code: int) -> None:
     net = Networked()
-    net.here.look_up_errors[REMOTE] = code
+    net.here.route_errors[REMOTE] = code
     net.here.routes.append(FakeRoute("198.51.100.0/24", kind=BLACKHOLE))
     net.here.routes.append(FakeRoute("198.51.100.0/24", kind=PROHIBIT))
     assert net.evaluate(connection()) == {"unroutable?", "no_carrier?", "rerouted?"}
@@ -207,7 +207,7 @@ def test_a_refusal_that_no_route_explains_is_unknown(code: int) -> None:
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOMEM, errno.EAGAIN])
 def test_a_look_up_that_failed_is_unknown(code: int) -> None:
     net = Networked()
-    net.here.look_up_errors.update({REMOTE: code, "198.51.100.9": code})
+    net.here.route_errors.update({REMOTE: code, "198.51.100.9": code})
     assert net.evaluate(connection()) == {"unroutable?", "no_carrier?", "rerouted?"}
     assert "address_gone?" in net.evaluate(connection("198.51.100.9", REMOTE))
 
@@ -266,7 +266,7 @@ def test_rerouted_to(local: str, remote: str) -> None:
     "holder",
     [
         link(LO, "lo", flags=0x10049),
-        link(9, "vips", sort="dummy"),
+        link(9, "vips", link_kind="dummy"),
         link(9, "red", vrf_table=100),
     ],
 )
@@ -361,7 +361,7 @@ def test_several_ways_none_of_which_holds_the_address(number: int) -> None:
 
 def test_ways_that_the_kernel_does_not_tell_are_unknown() -> None:
     net = Networked()
-    net.here.routes.append(FakeRoute("203.0.113.0/24", ((WG0, None),), told_by_id=7))
+    net.here.routes.append(FakeRoute("203.0.113.0/24", ((WG0, None),), nexthop_id=7))
     assert net.evaluate(connection()) == {"no_carrier?", "rerouted?"}
 
 
