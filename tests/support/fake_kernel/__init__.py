@@ -1,9 +1,14 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A kernel of bytes: what stands above a netlink socket is tested on it without root.
+"""A fake kernel: netlink in memory, for tests without root.
 
-It is written from the kernel's headers and sources, and shares nothing with the code under test.
+    kernel = FakeKernel()
+    kernel.current.add(FakeSocket(local="192.0.2.1", local_port=22, remote="192.0.2.2"))
+    connection = Connection(kernel.open("current", NETLINK_SOCK_DIAG))
+
+It follows the kernel's headers and sources, and shares no code with the core. tests/kernel runs it
+against the running kernel.
 """
 
 from __future__ import annotations
@@ -39,10 +44,10 @@ __all__ = [
 
 
 class FakeKernel:
-    """Namespaces by name; the one called "current" is there from the start.
+    """Fake namespaces by name, with "current" from the start.
 
-    abilities: shared by all namespaces, to be changed at will.
-    opened: every netlink socket handed out, so that a test can see whether all were closed.
+    abilities: shared by all namespaces; tests may change them. opened: all netlink sockets that
+    were opened, so that a test can check that all were closed.
     """
 
     def __init__(self, abilities: Abilities | None = None) -> None:
@@ -54,14 +59,14 @@ class FakeKernel:
         self.current = self.namespace("current")
 
     def namespace(self, name: str) -> FakeNamespace:
-        """The namespace of that name, made where it is not there yet."""
+        """The namespace of this name, created if it does not exist."""
         if name not in self.namespaces:
             identity = (4, 4_026_531_840 + len(self.namespaces))
             self.namespaces[name] = FakeNamespace(name, identity, self._cookies)
         return self.namespaces[name]
 
     def open(self, namespace: Any, protocol: int) -> FakeNetlinkSocket:
-        """A netlink socket inside the namespace, which is a name or something that has one."""
+        """Open a netlink socket inside a namespace, given by its name or as an object with one."""
         name = namespace if isinstance(namespace, str) else namespace.name
         if name not in self.namespaces:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)

@@ -1,10 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kernel's side of the socket filter bytecode, after net/ipv4/inet_diag.c.
-
-audit is inet_diag_bc_audit, run is inet_diag_bc_run.
-"""
+"""The kernel's socket filters: inet_diag_bc_audit and inet_diag_bc_run (net/ipv4/inet_diag.c)."""
 
 from __future__ import annotations
 
@@ -24,8 +21,10 @@ _ADDRESS = {socket.AF_UNSPEC: 0, socket.AF_INET: 4, socket.AF_INET6: 16}
 
 
 class Entry(NamedTuple):
-    """What a filter sees of a socket (struct inet_diag_entry). Ports in host order, addresses in
-    16 bytes with IPv4 in the first four."""
+    """The fields of a socket that filters test (struct inet_diag_entry).
+
+    Ports are in host order. Addresses have 16 bytes, IPv4 in the first four.
+    """
 
     family: int
     src: bytes
@@ -39,36 +38,36 @@ class Entry(NamedTuple):
 
 
 def audit(program: bytes, *, privileged: bool = True, unknown: frozenset[int] = frozenset()) -> int:
-    """0, or the errno that the kernel refuses the program with."""
+    """inet_diag_bc_audit: 0, or the errno with which the kernel rejects the program."""
     total = len(program)
     if total < 4:
         return errno.EINVAL
     offset = 0
     while offset < total:
-        left = total - offset
-        if left < 4:
+        remaining = total - offset
+        if remaining < 4:
             return errno.EINVAL
         code, yes, no = _OP.unpack_from(program, offset)
         if code > CGROUP_COND or code in unknown:
             return errno.EINVAL
         if code == MARK_COND and not privileged:
             return errno.EPERM
-        needed = _needed(program, offset, code, left)
+        needed = _needed(program, offset, code, remaining)
         if needed is None:
             return errno.EINVAL
         if code != NOP:
-            if no < needed or no > left + 4 or no & 3:
+            if no < needed or no > remaining + 4 or no & 3:
                 return errno.EINVAL
-            if no < left and not _reachable(program, offset + no):
+            if no < remaining and not _reachable(program, offset + no):
                 return errno.EINVAL
-        if yes < needed or yes > left + 4 or yes & 3:
+        if yes < needed or yes > remaining + 4 or yes & 3:
             return errno.EINVAL
         offset += yes
     return 0 if offset == total else errno.EINVAL
 
 
-def _needed(program: bytes, offset: int, code: int, left: int) -> int | None:
-    """The least length of the op with its argument (min_len); None where it does not fit."""
+def _needed(program: bytes, offset: int, code: int, remaining: int) -> int | None:
+    """The minimum length of an instruction with its argument (min_len); None: it does not fit."""
     if code in _PLAIN:
         return 4
     if code in _PORTS:
@@ -77,7 +76,7 @@ def _needed(program: bytes, offset: int, code: int, left: int) -> int | None:
         needed = 4 + _ARGUMENT[code]
     else:
         needed = 12
-        if left < needed:
+        if remaining < needed:
             return None
         family, prefix_length, _port = _HOST.unpack_from(program, offset + 4)
         if family not in _ADDRESS:
@@ -85,11 +84,11 @@ def _needed(program: bytes, offset: int, code: int, left: int) -> int | None:
         needed += _ADDRESS[family]
         if prefix_length > 8 * _ADDRESS[family]:
             return None
-    return needed if left >= needed else None
+    return needed if remaining >= needed else None
 
 
 def _reachable(program: bytes, target: int) -> bool:
-    """Whether the target is met when walking the program by its yes offsets (valid_cc)."""
+    """valid_cc: True if a walk over the program by its yes offsets reaches the target."""
     offset = 0
     while offset < target and offset + 4 <= len(program):
         yes = program[offset + 1]
@@ -100,15 +99,15 @@ def _reachable(program: bytes, target: int) -> bool:
 
 
 def run(program: bytes, entry: Entry) -> bool:
-    """Whether a program that passed the audit accepts the socket."""
+    """inet_diag_bc_run: True if a program that passed the audit accepts the socket."""
     offset = 0
-    left = len(program)
-    while left > 0:
+    remaining = len(program)
+    while remaining > 0:
         code, yes, no = _OP.unpack_from(program, offset)
         step = yes if _holds(program, offset, code, entry) else no
         offset += step
-        left -= step
-    return left == 0
+        remaining -= step
+    return remaining == 0
 
 
 def _holds(program: bytes, offset: int, code: int, entry: Entry) -> bool:
@@ -118,10 +117,10 @@ def _holds(program: bytes, offset: int, code: int, entry: Entry) -> bool:
         return False
     if code in _PORTS:
         (port,) = struct.unpack_from("=H", program, offset + 6)
-        mine = entry.sport if code in (S_GE, S_LE, S_EQ) else entry.dport
+        actual = entry.sport if code in (S_GE, S_LE, S_EQ) else entry.dport
         if code in (S_EQ, D_EQ):
-            return bool(mine == port)
-        return bool(mine >= port) if code in (S_GE, D_GE) else bool(mine <= port)
+            return bool(actual == port)
+        return bool(actual >= port) if code in (S_GE, D_GE) else bool(actual <= port)
     if code == AUTO:
         return entry.autobound
     if code == DEV_COND:
@@ -136,19 +135,20 @@ def _holds(program: bytes, offset: int, code: int, entry: Entry) -> bool:
 
 def _host_holds(program: bytes, offset: int, code: int, entry: Entry) -> bool:
     family, prefix_length, port = _HOST.unpack_from(program, offset + 4)
-    mine, my_port = (entry.src, entry.sport) if code == S_COND else (entry.dst, entry.dport)
-    if port not in (-1, my_port):
+    address, own_port = (entry.src, entry.sport) if code == S_COND else (entry.dst, entry.dport)
+    if port not in (-1, own_port):
         return False
-    wanted = program[offset + 12 : offset + 12 + _ADDRESS[family]]
+    prefix = program[offset + 12 : offset + 12 + _ADDRESS[family]]
     if family not in (socket.AF_UNSPEC, entry.family):
         if entry.family == socket.AF_INET6 and family == socket.AF_INET:
-            return mine[:12] == bytes(10) + b"\xff\xff" and _same(mine[12:], wanted, prefix_length)
+            mapped = address[:12] == bytes(10) + b"\xff\xff"
+            return mapped and _same(address[12:], prefix, prefix_length)
         return False
-    return _same(mine, wanted, prefix_length)
+    return _same(address, prefix, prefix_length)
 
 
 def _same(one: bytes, other: bytes, bits: int) -> bool:
-    """bitstring_match: whether the first bits are equal."""
+    """bitstring_match: True if the first bits are equal."""
     if not bits:
         return True
     size = (bits + 7) // 8

@@ -1,9 +1,9 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can befall the answers on their way: each takes and gives a list of datagrams and errors.
+"""Faults of netlink replies: functions from a list of datagrams and errors to another.
 
-Put one into FakeNamespace.faults; it strikes the answers of the next send, once.
+Append one to FakeNamespace.faults. It applies to the replies of the next send, once.
 """
 
 from __future__ import annotations
@@ -21,51 +21,51 @@ def _error(code: int) -> OSError:
     return OSError(code, os.strerror(code))
 
 
-def none(answers: list[Item]) -> list[Item]:
-    """Let one send pass unharmed."""
-    return answers
+def none(replies: list[Item]) -> list[Item]:
+    """No fault: skip one send."""
+    return replies
 
 
 def failing(code: int, *, at: int = 0) -> Fault:
-    """A receive fails with that errno; nothing is lost."""
-    return lambda answers: [*answers[:at], _error(code), *answers[at:]]
+    """A receive fails with this errno; nothing is lost."""
+    return lambda replies: [*replies[:at], _error(code), *replies[at:]]
 
 
 def overrun(*, kept: int = 0) -> Fault:
-    """ENOBUFS: only the first answers were kept."""
-    return lambda answers: [_error(errno.ENOBUFS), *answers[:kept]]
+    """ENOBUFS: only the first replies are kept."""
+    return lambda replies: [_error(errno.ENOBUFS), *replies[:kept]]
 
 
 def lost(*, kept: int = 0) -> Fault:
-    """The rest of the answers never comes."""
-    return lambda answers: answers[:kept]
+    """All replies but the first ones are lost, without an error."""
+    return lambda replies: replies[:kept]
 
 
-def without_done(answers: list[Item]) -> list[Item]:
-    """The messages come, the end of the dump does not."""
-    return _messages(answers, lambda header, body: header[1] != NLMSG_DONE and (header, body))
+def without_done(replies: list[Item]) -> list[Item]:
+    """NLMSG_DONE is lost."""
+    return _messages(replies, lambda header, body: header[1] != NLMSG_DONE and (header, body))
 
 
-def dump_interrupted(answers: list[Item]) -> list[Item]:
-    """The kernel says that its tables changed during the dump (nl_dump_check_consistent)."""
+def dump_interrupted(replies: list[Item]) -> list[Item]:
+    """The kernel's tables changed during the dump (nl_dump_check_consistent)."""
 
     def mark(header: tuple[int, ...], body: bytes) -> tuple[tuple[int, ...], bytes]:
         return (header[0], header[1], header[2] | F_DUMP_INTR, *header[3:]), body
 
-    return _messages(answers, mark)
+    return _messages(replies, mark)
 
 
 def done_with(code: int) -> Fault:
-    """The dump ends with an errno in the payload of NLMSG_DONE."""
+    """NLMSG_DONE carries this errno."""
 
     def replace(header: tuple[int, ...], body: bytes) -> tuple[tuple[int, ...], bytes]:
         return (header, struct.pack("=i", -code)) if header[1] == NLMSG_DONE else (header, body)
 
-    return lambda answers: _messages(answers, replace)
+    return lambda replies: _messages(replies, replace)
 
 
 def strangers(*, sequence: bool = False, port: bool = False) -> Fault:
-    """Before the answers come such as are for another request, or for another socket."""
+    """Replies to another request, or to another socket, precede the real ones."""
 
     def mark(header: tuple[int, ...], body: bytes) -> tuple[tuple[int, ...], bytes]:
         length, kind, flags, number, to_port = header
@@ -73,42 +73,42 @@ def strangers(*, sequence: bool = False, port: bool = False) -> Fault:
         other = bytes(byte ^ 0xFF for byte in body) if kind >= 16 else body
         return (length, kind, flags, number, to_port ^ 0x5A5A if port else to_port), other
 
-    return lambda answers: [*_messages(answers, mark), *answers]
+    return lambda replies: [*_messages(replies, mark), *replies]
 
 
 def cut(size: int) -> Fault:
-    """Each datagram ends after so many bytes."""
-    return lambda answers: [each[:size] if isinstance(each, bytes) else each for each in answers]
+    """Each datagram is cut to this size in bytes."""
+    return lambda replies: [item[:size] if isinstance(item, bytes) else item for item in replies]
 
 
 def padded(size: int) -> Fault:
-    """Each datagram is longer than any buffer: so many bytes of zeros follow."""
-    return lambda answers: [
-        each + bytes(size) if isinstance(each, bytes) else each for each in answers
+    """This many zero bytes follow each datagram."""
+    return lambda replies: [
+        item + bytes(size) if isinstance(item, bytes) else item for item in replies
     ]
 
 
 def bodies(change: Callable[[bytes], bytes]) -> Fault:
-    """Change the payload of each message but the last of a dump."""
+    """Change the payload of each message except NLMSG_DONE and NLMSG_ERROR."""
 
     def replace(header: tuple[int, ...], body: bytes) -> tuple[tuple[int, ...], bytes]:
         return (header, change(body)) if header[1] >= 16 else (header, body)
 
-    return lambda answers: _messages(answers, replace)
+    return lambda replies: _messages(replies, replace)
 
 
 def raw(*datagrams: bytes) -> Fault:
-    """Those bytes come instead of the answers."""
-    return lambda _answers: list(datagrams)
+    """Replace the replies with these datagrams."""
+    return lambda _replies: list(datagrams)
 
 
 def _messages(
-    answers: list[Item],
+    replies: list[Item],
     change: Callable[[tuple[int, ...], bytes], tuple[tuple[int, ...], bytes] | bool],
 ) -> list[Item]:
-    """Apply a change to each message; what it answers False to is left out."""
+    """Apply a change to each message. False drops the message."""
     found: list[Item] = []
-    for item in answers:
+    for item in replies:
         if isinstance(item, OSError):
             found.append(item)
             continue

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a fake kernel holds: namespaces, sockets, addresses, links, and what it is able to do."""
+"""The state of a fake kernel: namespaces, sockets, addresses, links and abilities."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING, NEW_SYN_RECV, BOUND_INACTIVE = range(8, 1
 
 TCP, UDP, UDPLITE, RAW, MPTCP = 6, 17, 136, 255, 262
 
-Item = Union[bytes, OSError]  # what a receive finds: a datagram, or an error to raise
+Item = Union[bytes, OSError]  # The result of a receive: a datagram, or an error to raise.
 Fault = Callable[[list[Item]], list[Item]]
 
 _WITHOUT_PROCESS = frozenset({TIME_WAIT, NEW_SYN_RECV})
@@ -29,13 +29,13 @@ _WITHOUT_PROCESS = frozenset({TIME_WAIT, NEW_SYN_RECV})
 
 @dataclass
 class FakeSocket:
-    """One socket. Addresses are text; the family follows from the local one (a mapped one is
-    written ::ffff:192.0.2.1). None in mark, cgroup_id, congestion, tcp_info: not reported.
+    """A socket.
 
-    explicit_port: bound by the application, not chosen by the kernel; unless said otherwise, that
-    of all but TCP sockets that do not listen.
-    reuseport: sockets of the same number form one SO_REUSEPORT group.
-    errno: destroying answers this and does nothing. immortal: it answers 0 and does nothing.
+    local, remote: text, v4-mapped as ::ffff:192.0.2.1. The family is that of local.
+    mark, cgroup_id, congestion: None: not reported.
+    explicit_port: the application bound the port. Default: True, except for TCP sockets that do not
+    listen. reuseport: sockets with the same number form a SO_REUSEPORT group.
+    errno: a destroy returns this and does nothing. immortal: a destroy returns 0 and does nothing.
     on_destroy: called after the socket was aborted.
     """
 
@@ -110,7 +110,7 @@ def is_mapped(address: bytes) -> bool:
 
 @dataclass
 class FakeAddress:
-    """local, prefix_length and device's index; peer for a point-to-point link."""
+    """An address of the link with this index. peer: for a point-to-point link."""
 
     local: str
     prefix_length: int
@@ -123,8 +123,10 @@ class FakeAddress:
 
 @dataclass
 class FakeLink:
-    """flags default to UP, BROADCAST, RUNNING, MULTICAST, LOWER_UP. sort: the kind that
-    IFLA_LINKINFO names. vrf_table: makes it a VRF."""
+    """A link, by default UP, BROADCAST, RUNNING, MULTICAST and LOWER_UP.
+
+    kind: ARPHRD_*. link_kind: IFLA_INFO_KIND. vrf_table: nonzero for a VRF.
+    """
 
     index: int
     name: str
@@ -143,16 +145,16 @@ LOOPBACK = FakeLink(1, "lo", flags=0x10049, kind=772, mtu=65536, operstate=0)
 
 @dataclass
 class Abilities:
-    """What this kernel can do, and what its caller may do.
+    """The abilities of a kernel, and the privilege of its caller.
 
-    handlers: protocols with a diag handler. destroys: CONFIG_INET_DIAG_DESTROY.
-    unknown_ops: bytecode ops that this (older) kernel does not know.
-    protocol_attribute: INET_DIAG_REQ_PROTOCOL is understood (Linux 5.9).
+    privileged: CAP_NET_ADMIN. handlers: protocols with a diag handler.
+    destroys: CONFIG_INET_DIAG_DESTROY. unknown_ops: filter instructions of newer kernels.
+    protocol_attribute: INET_DIAG_REQ_PROTOCOL (Linux 5.9).
     destroys_time_wait: about Linux 6.0. reports_cgroup: CONFIG_SOCK_CGROUP_DATA, Linux 5.8.
     reports_sockopt: Linux 5.10. reports_bound_inactive: Linux 6.8.
-    answers_former_message: TCPDIAG_GETSOCK, which lists both families of TCP.
-    info_size: length of struct tcp_info.
-    receive_buffer: what a netlink socket's queue holds, in skb truesize.
+    supports_legacy_dump: TCPDIAG_GETSOCK, which lists both families of TCP.
+    info_size: the length of struct tcp_info in bytes.
+    receive_buffer: the capacity of a netlink socket's queue, in skb truesize.
     """
 
     privileged: bool = True
@@ -170,15 +172,15 @@ class Abilities:
 
 
 class FakeNamespace:
-    """One network namespace: its sockets, links, addresses, routes and rules.
+    """A network namespace: its sockets, links, addresses, routes and rules.
 
-    routes: those beside what comes with the addresses. look_up_errors: the errno with which looking
-    up a route to that destination ends.
-    requests: (message type, payload) of everything that was asked, in order.
-    faults: each is applied to the answers of one later send, then forgotten.
-    before_request: called with (type, payload) before each request is worked on; it may change
-    the namespace, so as to race with the caller.
-    destroyed: cookies of the sockets aborted, in order.
+    routes: in addition to those of the addresses. route_errors: the errno of a look-up, by
+    destination.
+    requests: (message type, payload) of all requests, in order.
+    faults: each applies to the replies of one later send.
+    before_request: called with (type, payload) before each request is processed; it may change the
+    namespace, to race with the caller.
+    destroyed: the cookies of aborted sockets, in order.
     """
 
     def __init__(self, name: str, identity: tuple[int, int], cookies: itertools.count) -> None:
@@ -200,11 +202,11 @@ class FakeNamespace:
         self._cookies = cookies
 
     def add(self, *sockets: FakeSocket) -> FakeSocket:
-        """Bring sockets up; the last one back. A cookie of 0 becomes the next free one."""
-        for each in sockets:
-            if not each.cookie:
-                each.cookie = next(self._cookies)
-            self.sockets.append(each)
+        """Add sockets, and return the last. A cookie of 0 becomes the next free one."""
+        for sock in sockets:
+            if not sock.cookie:
+                sock.cookie = next(self._cookies)
+            self.sockets.append(sock)
         return sockets[-1]
 
     def remove(self, sock: FakeSocket) -> None:
@@ -214,7 +216,7 @@ class FakeNamespace:
         return next((each for each in self.sockets if each.cookie == cookie), None)
 
     def link(self, index: int, name: str, *addresses: str, flags: int = 0x11043) -> FakeLink:
-        """A link with its addresses, each written with its prefix length."""
+        """Add a link and its addresses, which are text with a prefix length."""
         link = FakeLink(index, name, flags=flags)
         self.links.append(link)
         for text in addresses:

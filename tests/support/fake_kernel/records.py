@@ -1,9 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the kernel lays out one socket: struct inet_diag_msg and its attributes.
+"""Encoder of a socket: struct inet_diag_msg and its attributes.
 
-After inet_sk_diag_fill, inet_diag_msg_attrs_fill, inet_twsk_diag_fill and inet_req_diag_fill.
+It follows inet_sk_diag_fill, inet_diag_msg_attrs_fill, inet_twsk_diag_fill and inet_req_diag_fill
+(net/ipv4/inet_diag.c).
 """
 
 from __future__ import annotations
@@ -67,12 +68,12 @@ _INFO = struct.Struct("=" + "".join(code for _name, code in INFO_FIELDS))
 
 
 def attribute(kind: int, value: bytes) -> bytes:
-    """One struct nlattr, padded."""
+    """Encode one struct nlattr, padded."""
     return struct.pack("=HH", len(value) + 4, kind) + value + bytes(-len(value) % 4)
 
 
 def encode_info(fields: dict[str, int], size: int) -> bytes:
-    """struct tcp_info, cut (or filled with zeros) to the kernel's size."""
+    """Encode struct tcp_info, cut or zero-filled to this size in bytes."""
     values = {**fields}
     values["wscale"] = values.pop("snd_wscale", 0) | values.pop("rcv_wscale", 0) << 4
     packed = _INFO.pack(*(values.pop(name, 0) for name, _code in INFO_FIELDS))
@@ -82,10 +83,10 @@ def encode_info(fields: dict[str, int], size: int) -> bytes:
 
 
 def encode(sock: FakeSocket, abilities: Abilities, extensions: int) -> bytes:
-    """The payload of the message that tells of the socket."""
-    # A bound socket that is not connected is asked for by bit 13, and shown as what it is.
-    shown = {model.NEW_SYN_RECV: model.SYN_RECV, model.BOUND_INACTIVE: model.CLOSE}
-    state = shown.get(sock.state, sock.state)
+    """Encode the payload of the message for a socket."""
+    # BOUND_INACTIVE has a dump bit of its own, but is reported as CLOSE.
+    reported = {model.NEW_SYN_RECV: model.SYN_RECV, model.BOUND_INACTIVE: model.CLOSE}
+    state = reported.get(sock.state, sock.state)
     head = _HEAD.pack(sock.family, state, sock.timer, sock.retrans)
     identity = _SOCKID.pack(
         sock.local_port, sock.remote_port, sock.src.ljust(16, b"\0"), sock.dst.ljust(16, b"\0")
@@ -103,20 +104,20 @@ def encode(sock: FakeSocket, abilities: Abilities, extensions: int) -> bytes:
 
 
 def _attributes(sock: FakeSocket, abilities: Abilities, extensions: int) -> dict[int, bytes]:
-    def asked(kind: int) -> bool:
+    def requested(kind: int) -> bool:
         return bool(extensions & 1 << (kind - 1))
 
     found = {SHUTDOWN: bytes([sock.shutdown])}
-    if asked(TOS):
+    if requested(TOS):
         found[TOS] = bytes([sock.tos])
     if sock.family == socket.AF_INET6:
-        if asked(TCLASS):
+        if requested(TCLASS):
             found[TCLASS] = bytes([sock.tclass])
         if sock.state in (model.LISTEN, model.CLOSE):
             found[SKV6ONLY] = bytes([sock.v6only])
     if abilities.privileged and sock.mark is not None:
         found[MARK] = struct.pack("=I", sock.mark)
-    if asked(TCLASS):
+    if requested(TCLASS):
         found[CLASS_ID] = struct.pack("=I", sock.class_id)
     if abilities.reports_cgroup and sock.cgroup_id is not None:
         found[CGROUP_ID] = struct.pack("=Q", sock.cgroup_id)
@@ -124,18 +125,18 @@ def _attributes(sock: FakeSocket, abilities: Abilities, extensions: int) -> dict
         is_connection = 2 if sock.protocol in (model.TCP, model.MPTCP) else 0
         found[SOCKOPT] = bytes([0x50 | is_connection, 0])
     rmem, wmem, queued = sock.memory[0], sock.memory[2], sock.memory[5]
-    if asked(MEMINFO):
+    if requested(MEMINFO):
         found[MEMINFO] = struct.pack("=4I", rmem, queued, sock.memory[4], wmem)
-    if asked(SKMEMINFO):
+    if requested(SKMEMINFO):
         found[SKMEMINFO] = struct.pack("=9I", *sock.memory)
     if sock.protocol == model.RAW:
         found[PROTOCOL] = bytes([sock.raw_protocol])
     if sock.protocol == model.TCP:
-        if asked(INFO):
+        if requested(INFO):
             fields = {"state": sock.state, **sock.tcp_info}
             found[INFO] = encode_info(fields, abilities.info_size)
-        if asked(CONG) and sock.congestion is not None:
+        if requested(CONG) and sock.congestion is not None:
             found[CONG] = sock.congestion.encode() + b"\0"
-        if asked(INFO) and sock.ulp is not None:
+        if requested(INFO) and sock.ulp is not None:
             found[ULP_INFO] = attribute(1, sock.ulp.encode() + b"\0")
     return found

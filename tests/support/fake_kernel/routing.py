@@ -1,10 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the fake kernel routes: rules, tables and what a look-up finds.
+"""Routing of the fake kernel: rules, tables and look-ups.
 
-After fib_rules_lookup (net/core/fib_rules.c), ip_route_output_key_hash_rcu (net/ipv4/route.c),
-fib_table_lookup (net/ipv4/fib_trie.c) and ip6_route_output_flags (net/ipv6/route.c).
+It follows fib_rules_lookup (net/core/fib_rules.c), ip_route_output_key_hash_rcu
+(net/ipv4/route.c), fib_table_lookup (net/ipv4/fib_trie.c) and ip6_route_output_flags
+(net/ipv6/route.c).
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ _Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 @dataclass
 class FakeRoute:
-    """destination and source: prefixes. ways: (interface's index, gateway) each.
+    """A route.
 
-    told_by_id: a dump and FIB_MATCH tell only this id of a nexthop object.
+    destination, source: prefixes. hops: (index of the interface, gateway). nexthop_id: if not 0,
+    dumps and RTM_F_FIB_MATCH report this id of a nexthop object instead of the hops.
     """
 
     destination: str
@@ -65,7 +67,7 @@ class FakeRoute:
 
 @dataclass
 class FakeRule:
-    """table: where to look, or action: what to do instead. What is None is not looked at."""
+    """A routing rule: conditions (None: not tested), and a table or another action."""
 
     family: int
     priority: int
@@ -93,7 +95,7 @@ def default_rules() -> list[FakeRule]:
 
 
 class Flow(NamedTuple):
-    """What is asked for."""
+    """The key of a route look-up."""
 
     family: int
     destination: _Address
@@ -108,7 +110,7 @@ class Flow(NamedTuple):
 
 
 class Refused(Exception):
-    """The look-up ends with an errno."""
+    """The look-up fails with an errno."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -116,7 +118,7 @@ class Refused(Exception):
 
 
 class Found(NamedTuple):
-    """route None: none was needed, the destination is assumed to be on the link."""
+    """The result of a look-up. route: None: the destination is assumed to be on the link."""
 
     route: FakeRoute | None
     kind: int
@@ -126,21 +128,21 @@ class Found(NamedTuple):
 
 
 def all_routes(namespace: FakeNamespace) -> Iterator[FakeRoute]:
-    """Those that come with addresses, and those that were added."""
+    """Yield the routes of the addresses, then the added ones."""
     up = {link.index: bool(link.flags & _IFF_UP) for link in namespace.links}
     tables = {link.index: _vrf_table(namespace, link.index) for link in namespace.links}
-    for each in namespace.addresses:
-        own = ipaddress.ip_interface(f"{each.local}/{each.prefix_length}")
-        table = tables.get(each.index, 0)
+    for address in namespace.addresses:
+        own = ipaddress.ip_interface(f"{address.local}/{address.prefix_length}")
+        table = tables.get(address.index, 0)
         if own.ip.is_loopback and own.version == 4:
-            yield FakeRoute(str(own.network), ((each.index, None),), LOCAL_TABLE, LOCAL)
+            yield FakeRoute(str(own.network), ((address.index, None),), LOCAL_TABLE, LOCAL)
         else:
-            host = f"{each.local}/{own.max_prefixlen}"
-            yield FakeRoute(host, ((each.index, None),), table or LOCAL_TABLE, LOCAL)
-        if up.get(each.index) and not each.peer and each.prefix_length < own.max_prefixlen:
-            yield FakeRoute(str(own.network), ((each.index, None),), table or MAIN_TABLE)
-        if up.get(each.index) and each.peer:
-            yield FakeRoute(each.peer, ((each.index, None),), table or MAIN_TABLE)
+            host = f"{address.local}/{own.max_prefixlen}"
+            yield FakeRoute(host, ((address.index, None),), table or LOCAL_TABLE, LOCAL)
+        if up.get(address.index) and not address.peer and address.prefix_length < own.max_prefixlen:
+            yield FakeRoute(str(own.network), ((address.index, None),), table or MAIN_TABLE)
+        if up.get(address.index) and address.peer:
+            yield FakeRoute(address.peer, ((address.index, None),), table or MAIN_TABLE)
     yield from namespace.routes
 
 
@@ -153,7 +155,7 @@ def _vrf_table(namespace: FakeNamespace, index: int) -> int:
 
 
 def route_get(namespace: FakeNamespace, flow: Flow, *, whole_route: bool) -> Found:
-    """Raises Refused."""
+    """Look up a route. Raises Refused."""
     four = flow.family == socket.AF_INET
     device = _device(namespace, flow.oif)
     if four and flow.source is not None and not _is_own(namespace, flow.source):
@@ -182,8 +184,8 @@ def _device(namespace: FakeNamespace, index: int) -> FakeLink | None:
 
 
 def _is_own(namespace: FakeNamespace, address: object) -> bool:
-    """__ip_dev_find: held by an interface, or local by the local table."""
-    return any(ipaddress.ip_address(each.local) == address for each in namespace.addresses) or any(
+    """__ip_dev_find: an address of an interface, or a local one of the local table."""
+    return any(ipaddress.ip_address(own.local) == address for own in namespace.addresses) or any(
         route.table == LOCAL_TABLE and route.kind == LOCAL and address in route.network
         for route in all_routes(namespace)
     )
@@ -192,7 +194,7 @@ def _is_own(namespace: FakeNamespace, address: object) -> bool:
 def _by_rules(namespace: FakeNamespace, flow: Flow) -> FakeRoute:
     routes = [route for route in all_routes(namespace) if route.family == flow.family]
     vrf_table = _vrf_table(namespace, flow.oif)
-    for rule in sorted(namespace.rules, key=lambda each: each.priority):
+    for rule in sorted(namespace.rules, key=lambda rule: rule.priority):
         if rule.family != flow.family or not _applies(namespace, rule, flow):
             continue
         if rule.action != TO_TABLE:
@@ -200,7 +202,7 @@ def _by_rules(namespace: FakeNamespace, flow: Flow) -> FakeRoute:
         if rule.l3mdev and not vrf_table:
             continue
         table = vrf_table if rule.l3mdev else rule.table
-        found = _in_table(namespace, [each for each in routes if each.table == table], flow)
+        found = _in_table(namespace, [route for route in routes if route.table == table], flow)
         if found is None or found.kind == THROW:
             continue
         if found.kind in _ROUTE_ERRORS:
@@ -210,7 +212,7 @@ def _by_rules(namespace: FakeNamespace, flow: Flow) -> FakeRoute:
 
 
 def _within(address: _Address | None, prefix: str | None) -> bool:
-    """No prefix holds all; no address is in none but that."""
+    """True without a prefix, or if the prefix contains the address."""
     return prefix is None or (address is not None and address in ipaddress.ip_network(prefix))
 
 
@@ -232,7 +234,7 @@ def _applies(namespace: FakeNamespace, rule: FakeRule, flow: Flow) -> bool:
 
 
 def _in_table(namespace: FakeNamespace, routes: list[FakeRoute], flow: Flow) -> FakeRoute | None:
-    fitting = [
+    matching = [
         route
         for route in routes
         if flow.destination in route.network and _within(flow.source, route.source)
@@ -241,15 +243,15 @@ def _in_table(namespace: FakeNamespace, routes: list[FakeRoute], flow: Flow) -> 
     if flow.oif and not (device is not None and device.vrf_table):
         on_device = [
             route
-            for route in fitting
+            for route in matching
             if route.kind in _ROUTE_ERRORS or any(hop[0] == flow.oif for hop in route.hops)
         ]
         strict = (
             flow.family == socket.AF_INET or flow.source is None or flow.destination.is_link_local
         )
-        fitting = on_device if strict else fitting
+        matching = on_device if strict else matching
     return min(
-        fitting,
+        matching,
         key=lambda route: (
             -route.network.prefixlen,
             -(route.source_network.prefixlen if route.source_network else 0),

@@ -1,13 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the kernel answers on NETLINK_ROUTE: dumps of links, addresses, routes and rules, and
-look-ups of routes.
+"""NETLINK_ROUTE of the fake kernel: dumps of links, addresses, routes and rules; route look-ups.
 
-Layouts of include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h and fib_rules.h; what comes in which
-attribute is that of inet_fill_ifaddr (net/ipv4/devinet.c), inet6_fill_ifaddr
-(net/ipv6/addrconf.c), rt_fill_info (net/ipv4/route.c), rt6_fill_node (net/ipv6/route.c) and
-fib_nl_fill_rule (net/core/fib_rules.c).
+Layouts: include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h and fib_rules.h. Attributes:
+inet_fill_ifaddr (net/ipv4/devinet.c), inet6_fill_ifaddr (net/ipv6/addrconf.c), rt_fill_info
+(net/ipv4/route.c), rt6_fill_node (net/ipv6/route.c) and fib_nl_fill_rule (net/core/fib_rules.c).
 """
 
 from __future__ import annotations
@@ -38,47 +36,47 @@ _FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_FWMARK = 1, 2, 3, 6, 10
 _FRA_SUPPRESS_PREFIXLEN, _FRA_TABLE, _FRA_FWMASK, _FRA_OIFNAME = 14, 15, 16, 17
 _FRA_L3MDEV, _FRA_UID_RANGE, _FRA_PROTOCOL, _FRA_IP_PROTO = 19, 20, 21, 22
 _FRA_SPORT_RANGE, _FRA_DPORT_RANGE = 23, 24
-# With CAP_SYS_ADMIN or not, whoever asks without RTA_UID asks as itself: tests run as root here.
+# A look-up without RTA_UID uses the caller's uid: that of root.
 _CALLER = 0
 
 
 def dump(namespace: FakeNamespace, kind: int, payload: bytes) -> tuple[int, list[bytes]] | None:
-    """(message type, payloads); None: no such dump here."""
+    """Return (message type, payloads) of a dump; None: unsupported."""
     family = payload[0] if payload else socket.AF_UNSPEC
     if kind == GETLINK:
-        return NEWLINK, [_link(each) for each in namespace.links]
+        return NEWLINK, [_link(link) for link in namespace.links]
     if kind == GETADDR:
         families = [socket.AF_INET, socket.AF_INET6] if family == socket.AF_UNSPEC else [family]
         return NEWADDR, [
-            _address(each)
-            for wanted in families
-            for each in namespace.addresses
-            if _family(each) == wanted
+            _address(address)
+            for requested in families
+            for address in namespace.addresses
+            if _family(address) == requested
         ]
     if kind == GETROUTE:
         return NEWROUTE, [
-            _route(each)
-            for each in routing.all_routes(namespace)
-            if family in (socket.AF_UNSPEC, each.family)
+            _route(route)
+            for route in routing.all_routes(namespace)
+            if family in (socket.AF_UNSPEC, route.family)
         ]
     if kind == GETRULE:
-        ordered = sorted(namespace.rules, key=lambda each: (each.family, each.priority))
+        ordered = sorted(namespace.rules, key=lambda rule: (rule.family, rule.priority))
         return NEWRULE, [
-            _rule(each) for each in ordered if family in (socket.AF_UNSPEC, each.family)
+            _rule(rule) for rule in ordered if family in (socket.AF_UNSPEC, rule.family)
         ]
     return None
 
 
 def route_get(namespace: FakeNamespace, payload: bytes) -> bytes:
-    """The payload that answers an RTM_GETROUTE for one destination. Raises routing.Refused."""
+    """Return the payload of the reply to an RTM_GETROUTE. Raises routing.Refused."""
     if len(payload) < _RTMSG.size:
         raise routing.Refused(errno.EINVAL)
     family, length, source_length, tos, *_rest, flags = _RTMSG.unpack_from(payload)
     size = 4 if family == socket.AF_INET else 16
     found = dict(_attributes(payload[_RTMSG.size :]))
     destination, source = found.get(_RTA_DST, b""), found.get(_RTA_SRC, b"")
-    wanted = (8 * size, 8 * size if source else 0)
-    if len(destination) != size or (length, source_length) != wanted:
+    expected = (8 * size, 8 * size if source else 0)
+    if len(destination) != size or (length, source_length) != expected:
         raise routing.Refused(errno.EINVAL)
     protocol = found.get(_RTA_IP_PROTO, b"\0")[0]
     if protocol not in (0, socket.IPPROTO_TCP, socket.IPPROTO_UDP):
@@ -99,12 +97,12 @@ def route_get(namespace: FakeNamespace, payload: bytes) -> bytes:
     if code:
         raise routing.Refused(code)
     whole = bool(flags & _RTM_F_FIB_MATCH)
-    answer = routing.route_get(namespace, flow, whole_route=whole)
-    if whole and answer.route is not None:
-        return _route(answer.route)
-    # IPv4 says the main table, unless it was asked for the one.
-    told = flags & _RTM_F_LOOKUP_TABLE or family == socket.AF_INET6
-    table = answer.table if told else routing.MAIN_TABLE
+    result = routing.route_get(namespace, flow, whole_route=whole)
+    if whole and result.route is not None:
+        return _route(result.route)
+    # Without RTM_F_LOOKUP_TABLE, IPv4 reports the main table.
+    actual = flags & _RTM_F_LOOKUP_TABLE or family == socket.AF_INET6
+    table = result.table if actual else routing.MAIN_TABLE
     message = _RTMSG.pack(
         family,
         8 * size,
@@ -113,13 +111,13 @@ def route_get(namespace: FakeNamespace, payload: bytes) -> bytes:
         min(table, 252) if table > 255 else table,
         0,
         0,
-        answer.kind,
+        result.kind,
         flags & _RTM_F_LOOKUP_TABLE,
     )
     message += attribute(_RTA_DST, destination)
     message += attribute(_RTA_TABLE, struct.pack("=I", table))
-    message += attribute(_RTA_OIF, struct.pack("=I", answer.oif))
-    return message + _gateway(family, answer.gateway)
+    message += attribute(_RTA_OIF, struct.pack("=I", result.oif))
+    return message + _gateway(family, result.gateway)
 
 
 def _attributes(raw: bytes) -> Iterator[tuple[int, bytes]]:

@@ -1,9 +1,9 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the kernel answers on NETLINK_SOCK_DIAG.
+"""NETLINK_SOCK_DIAG of the fake kernel: dumps, look-ups and SOCK_DESTROY.
 
-After net/core/sock_diag.c, net/ipv4/inet_diag.c, tcp_diag.c, udp_diag.c, raw_diag.c, tcp.c
+It follows net/core/sock_diag.c, net/ipv4/inet_diag.c, tcp_diag.c, udp_diag.c, raw_diag.c, tcp.c
 (tcp_abort), udp.c (udp_abort) and net/mptcp/mptcp_diag.c.
 """
 
@@ -22,9 +22,9 @@ BY_FAMILY = 20
 DESTROY = 21
 _REQUEST = struct.Struct("=BBBBI")
 _REQUEST_LENGTH = 56
-# struct inet_diag_req, of the message that is older than families: where its states stand.
-_FORMER_LENGTH = 60
-_FORMER_STATES = 52
+# struct inet_diag_req of the legacy message, and the offset of idiag_states in it.
+_LEGACY_LENGTH = 60
+_LEGACY_STATES = 52
 _REQ_BYTECODE = 1
 _REQ_PROTOCOL = 3
 _NOCOOKIE = 0xFFFFFFFF_FFFFFFFF
@@ -33,7 +33,7 @@ _MAX_PROTOCOL = 263
 
 
 class RequestError(Exception):
-    """The request is answered with an errno."""
+    """The kernel rejects the request with an errno."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -72,17 +72,17 @@ class Request:
         self.handled = self.protocol < _MAX_PROTOCOL and self.protocol in abilities.handlers
 
 
-def of_both(payload: bytes) -> bytes:
-    """The request that a TCPDIAG_GETSOCK is taken for (inet_diag_dump_compat): of AF_UNSPEC."""
-    if len(payload) < _FORMER_LENGTH:
+def legacy_request(payload: bytes) -> bytes:
+    """inet_diag_dump_compat: convert a TCPDIAG_GETSOCK into a request of AF_UNSPEC."""
+    if len(payload) < _LEGACY_LENGTH:
         raise RequestError(errno.EINVAL)
-    (states,) = struct.unpack_from("=I", payload, _FORMER_STATES)
+    (states,) = struct.unpack_from("=I", payload, _LEGACY_STATES)
     head = _REQUEST.pack(socket.AF_UNSPEC, socket.IPPROTO_TCP, payload[3], 0, states)
-    return head + payload[4:_FORMER_STATES] + payload[_FORMER_LENGTH:]
+    return head + payload[4:_LEGACY_STATES] + payload[_LEGACY_LENGTH:]
 
 
 def _attributes(raw: bytes) -> Iterator[tuple[int, bytes]]:
-    """nla_for_each_attr: ends quietly at the first that does not fit."""
+    """nla_for_each_attr: stops without an error at an attribute that does not fit."""
     offset = 0
     while offset + 4 <= len(raw):
         length, kind = struct.unpack_from("=HH", raw, offset)
@@ -95,23 +95,23 @@ def _attributes(raw: bytes) -> Iterator[tuple[int, bytes]]:
 def dump(
     namespace: FakeNamespace, abilities: Abilities, payload: bytes, *, both: bool = False
 ) -> list[bytes]:
-    """The payloads of a dump. Raises RequestError before it starts, DumpError at its end.
+    """Return the payloads of a dump. Raises RequestError before it starts, DumpError at its end.
 
-    both: the payload may be that of of_both.
+    both: accept a payload of legacy_request, for both families.
     """
     request = Request(payload, abilities, both=both)
     if request.bytecode is not None:
-        refusal = bytecode.audit(
+        code = bytecode.audit(
             request.bytecode, privileged=abilities.privileged, unknown=abilities.unknown_ops
         )
-        if refusal:
-            raise RequestError(refusal)
+        if code:
+            raise RequestError(code)
     if not request.handled:
         raise DumpError(errno.ENOENT)
     return [
-        records.encode(each, abilities, request.extensions)
-        for each in namespace.sockets
-        if _in_dump(each, request, abilities)
+        records.encode(sock, abilities, request.extensions)
+        for sock in namespace.sockets
+        if _in_dump(sock, request, abilities)
     ]
 
 
@@ -131,15 +131,13 @@ def _in_dump(sock: FakeSocket, request: Request, abilities: Abilities) -> bool:
     states = request.states
     if states & 1 << model.SYN_RECV:
         states |= 1 << model.NEW_SYN_RECV
-    # raw_diag_dump does not look at the states.
+    # raw_diag_dump ignores the states.
     if sock.protocol != model.RAW and not states & 1 << sock.state:
         return False
-    wanted = request.tuple
-    if wanted.local_port not in (0, sock.local_port):
+    key = request.tuple
+    if key.local_port not in (0, sock.local_port):
         return False
-    if wanted.remote_port and (
-        wanted.remote_port != sock.remote_port or sock.state == model.LISTEN
-    ):
+    if key.remote_port and (key.remote_port != sock.remote_port or sock.state == model.LISTEN):
         return False
     return request.bytecode is None or bytecode.run(request.bytecode, _entry(sock))
 
@@ -152,7 +150,7 @@ def _entry(sock: FakeSocket) -> bytecode.Entry:
         dst=sock.dst.ljust(16, b"\0"),
         sport=sock.local_port,
         dport=sock.remote_port,
-        # A mini socket has no userlocks, which reads as a port that the kernel chose.
+        # A mini socket has no userlocks, so its port counts as chosen by the kernel.
         autobound=not sock.explicit_port or not full,
         ifindex=sock.ifindex,
         mark=0 if sock.state == model.TIME_WAIT else sock.mark or 0,
@@ -161,14 +159,14 @@ def _entry(sock: FakeSocket) -> bytecode.Entry:
 
 
 def one(namespace: FakeNamespace, abilities: Abilities, payload: bytes) -> bytes:
-    """The payload that answers an exact look-up. Raises RequestError."""
+    """Return the payload of the reply to an exact look-up. Raises RequestError."""
     request = Request(payload, abilities)
     found = _find(namespace, request, exact_dump=True)
     return records.encode(found, abilities, request.extensions)
 
 
 def destroy(namespace: FakeNamespace, abilities: Abilities, payload: bytes) -> None:
-    """Abort the socket that the request finds. Raises RequestError."""
+    """Abort the socket that the request selects. Raises RequestError."""
     request = Request(payload, abilities)
     if not request.handled:
         raise RequestError(errno.ENOENT)
@@ -190,37 +188,37 @@ def destroy(namespace: FakeNamespace, abilities: Abilities, payload: bytes) -> N
 
 
 def _is_time_wait(sock: FakeSocket) -> bool:
-    """Also one that says FIN_WAIT_2, with the timer of TIME_WAIT (inet_twsk_diag_fill)."""
+    """True also for FIN_WAIT_2 with the timer of TIME_WAIT (inet_twsk_diag_fill)."""
     return sock.state == model.TIME_WAIT or sock.timer == 3
 
 
 def _find(namespace: FakeNamespace, request: Request, *, exact_dump: bool = False) -> FakeSocket:
     if not request.handled:
         raise RequestError(errno.ENOENT)
-    wanted = request.tuple
+    key = request.tuple
     stale = errno.ENOENT
     if request.protocol == model.TCP:
-        found = lookup.find_tcp(namespace.sockets, wanted)
+        found = lookup.find_tcp(namespace.sockets, key)
     elif request.protocol == model.MPTCP:
-        # mptcp_diag_dump_one looks for the token in the cookie's lower half.
+        # mptcp_diag_dump_one takes the lower half of the cookie for the token.
         found = None
     elif request.protocol == model.RAW:
-        found = lookup.find_raw(namespace.sockets, request.pad, wanted)
+        found = lookup.find_raw(namespace.sockets, request.pad, key)
         if found is not None:
             return found
     else:
         if exact_dump:
-            # udp_dump_one takes src for the packet's source: the socket's remote end.
+            # udp_dump_one takes src for the source of a packet, which is the socket's remote end.
             stale = errno.ESTALE
-            wanted = lookup.Tuple(
-                wanted.family,
-                wanted.remote,
-                wanted.remote_port,
-                wanted.local,
-                wanted.local_port,
-                wanted.ifindex,
+            key = lookup.Tuple(
+                key.family,
+                key.remote,
+                key.remote_port,
+                key.local,
+                key.local_port,
+                key.ifindex,
             )
-        found = lookup.find_udp(namespace.sockets, request.protocol, wanted)
+        found = lookup.find_udp(namespace.sockets, request.protocol, key)
     if found is None:
         raise RequestError(errno.ENOENT)
     if request.cookie not in (_NOCOOKIE, found.cookie):
@@ -233,12 +231,12 @@ def _abort(namespace: FakeNamespace, sock: FakeSocket) -> None:
     sock.errors.append(errno.ECONNABORTED)
     namespace.destroyed.append(sock.cookie)
     if sock.protocol == model.TCP and sock.explicit_port and sock.inode:
-        # tcp_set_state keeps a port that the application bound, until it closes the descriptor.
+        # tcp_set_state keeps a port bound by the application until it closes the descriptor.
         sock.state = model.BOUND_INACTIVE
     elif sock.protocol in (model.TCP, model.RAW) or not sock.explicit_port:
         namespace.remove(sock)
     else:
-        # sk_v6_daddr stays as it was.
+        # sk_v6_daddr keeps its value.
         if sock.family == socket.AF_INET:
             sock.dst = bytes(4)
             sock.remote = None

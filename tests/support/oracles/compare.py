@@ -1,10 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A record of the core against a line of ss, field by field.
+"""Comparison of a record of the core with a line of ss, field by field.
 
-ss looks between two looks of the core. What does not move is equal. A clock (age, time left) lies
-between what the two looks say; where a socket moved otherwise meanwhile, the caller looks again.
+ss runs between two dumps of the core. Static fields must be equal. A clock (an age, a time left)
+must lie between its two values. If a socket changed otherwise, the caller repeats the comparison.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ _NO_RATE = 0xFFFFFFFFFFFFFFFF
 
 
 class Field(NamedTuple):
-    """One number of struct tcp_info: ss's name, how ss makes text of it, when ss leaves it out."""
+    """How ss prints a field of struct tcp_info.
+
+    shown: its name in ss. scale: ss divides by it. hidden: True for values that ss omits. part: the
+    index in a value such as 1.5/0.75. clock: it changes with time.
+    """
 
     shown: str
     scale: float = 1
@@ -30,7 +34,7 @@ class Field(NamedTuple):
     clock: bool = False
 
 
-# Microseconds that ss prints as milliseconds; with six significant digits (%g).
+# ss prints these microseconds as milliseconds, with six significant digits (%g).
 _US = 1000.0
 FIELDS: dict[str, Field] = {
     "rto": Field("rto", _US, lambda value: value in (0, 3_000_000)),
@@ -77,10 +81,10 @@ FIELDS: dict[str, Field] = {
     "rcv_ooopack": Field("rcv_ooopack"),
     "snd_wnd": Field("snd_wnd"),
 }
-# Options of tcpi_options (TCPI_OPT_*), and the word that ss has for each.
+# Options of tcpi_options (TCPI_OPT_*), and their names in ss.
 _OPTION_WORDS = {1: "ts", 2: "sack", 8: "ecn", 16: "ecnseen", 32: "fastopen"}
 _WINDOW_SCALE = 4
-# Names that compare() itself takes out of Shown.values.
+# Names in Shown.values that compare() checks itself.
 _GENERAL = {
     "uid",
     "ino",
@@ -93,7 +97,7 @@ _GENERAL = {
     "class_id",
     "wscale",
 }
-# What ss prints of struct mptcp_info, and in which base.
+# The fields of struct mptcp_info that ss prints, and their base.
 MPTCP = {
     **dict.fromkeys(("subflows", "subflows_max", "add_addr_signal", "add_addr_accepted"), 10),
     **dict.fromkeys(("add_addr_signal_max", "add_addr_accepted_max", "local_addr_used"), 10),
@@ -103,7 +107,7 @@ MPTCP = {
 
 
 def compare(before: Record, shown: Shown, after: Record) -> list[str]:
-    """What differs; nothing where the two agree."""
+    """Return the differences; empty if the two agree."""
     differences: list[str] = []
 
     def check(name: str, ours: object, theirs: object) -> None:
@@ -118,7 +122,7 @@ def compare(before: Record, shown: Shown, after: Record) -> list[str]:
     check("remote_port", after["remote_port"], shown.remote_port)
     check("cookie", after["cookie"], shown.cookie)
     check("inode", after["inode"], int(values["ino"]))
-    # ss prints no uid for 0, and 0 also stands for want of an owner.
+    # ss omits uid 0, and a socket without an owner has uid 0.
     check("uid", after["uid"] or 0, int(values.get("uid", 0)))
     check("timer", after["timer"], shown.timer)
     check("retransmits", after["retransmits"], shown.retransmits)
@@ -141,7 +145,7 @@ def compare(before: Record, shown: Shown, after: Record) -> list[str]:
     differences += _congestion(after["congestion_info"], shown.congestion_info)
     if after["tcp_info"] is not None:
         differences += _info(before["tcp_info"], shown, after["tcp_info"])
-        known = _GENERAL | {each.shown for each in FIELDS.values()}
+        known = _GENERAL | {field.shown for field in FIELDS.values()}
     else:
         known = _GENERAL | set(MPTCP)
         for name, base in MPTCP.items():
@@ -152,7 +156,7 @@ def compare(before: Record, shown: Shown, after: Record) -> list[str]:
 
 
 def _subflow(info: Record) -> dict[str, str]:
-    """As ss prints a subflow (mptcp_subflow_info)."""
+    """Format a subflow as ss does (mptcp_subflow_info)."""
     remote, local = (
         f"{info['token_' + end]:04x}(id:{info['id_' + end]})" for end in ("rem", "loc")
     )
@@ -166,7 +170,7 @@ def _subflow(info: Record) -> dict[str, str]:
 
 
 def _remote(shown: Shown, record: Record) -> str:
-    """ss prints * for the remote of a dual-stack listener too; a mapped one's may be any."""
+    """The remote as a record has it: ss prints * for a dual-stack listener too."""
     if record["family"] == "inet6" and not record["mapped"] and shown.remote == "0.0.0.0":
         return "::"
     return shown.remote
@@ -181,7 +185,7 @@ def _hexadecimal(text: str | None) -> int | None:
 
 
 def _time_left(before: Record, shown: Shown, after: Record) -> list[str]:
-    """Running down between the two looks; ss leaves out milliseconds above nine seconds."""
+    """Check a timer that runs down. Above nine seconds ss omits the milliseconds."""
     assert shown.timer_ms is not None
     highest, lowest = before["timer_ms"], after["timer_ms"]
     if not shown.timer_exact:
@@ -210,18 +214,20 @@ def _congestion(ours: Record | None, theirs: dict[str, str] | None) -> list[str]
 def _info(before: Record, shown: Shown, after: Record) -> list[str]:
     found: list[str] = []
     listening = shown.state == "listening"
-    for name, each in FIELDS.items():
-        text = shown.values.get(each.shown)
+    for name, field in FIELDS.items():
+        text = shown.values.get(field.shown)
         if text is None:
-            # A listener's sacked is its backlog's size, which ss prints as Send-Q.
-            if not each.hidden(after[name]) and not (
+            # sacked of a listener is its backlog, which ss prints as Send-Q.
+            if not field.hidden(after[name]) and not (
                 (listening and name == "sacked")
                 or (name in ("rwnd_limited", "sndbuf_limited") and not after["busy_time"])
             ):
-                found.append(f"tcp_info.{name}: {after[name]}, ss says nothing")
+                found.append(f"tcp_info.{name}: {after[name]}, ss omits it")
             continue
         parts = text.partition("(")[0].removesuffix("ms").split("/")
-        if len(parts) <= each.part or not _same(each, before[name], parts[each.part], after[name]):
+        if len(parts) <= field.part or not _same(
+            field, before[name], parts[field.part], after[name]
+        ):
             found.append(f"tcp_info.{name}: {before[name]} then {after[name]}, ss {text}")
     for bit, word in _OPTION_WORDS.items():
         if bool(after["options"] & bit) != (word in shown.words):
@@ -234,18 +240,18 @@ def _info(before: Record, shown: Shown, after: Record) -> list[str]:
     return found + _rates(shown, after)
 
 
-def _same(each: Field, before: int, text: str, after: int) -> bool:
+def _same(field: Field, before: int, text: str, after: int) -> bool:
     theirs = float(text)
-    if each.clock:
-        # Whole milliseconds, cut off.
-        return before // each.scale <= theirs <= after // each.scale
-    return f"{after / each.scale:g}" == f"{theirs:g}" or math.isclose(
-        after / each.scale, theirs, rel_tol=1e-9
+    if field.clock:
+        # Whole milliseconds, truncated.
+        return before // field.scale <= theirs <= after // field.scale
+    return f"{after / field.scale:g}" == f"{theirs:g}" or math.isclose(
+        after / field.scale, theirs, rel_tol=1e-9
     )
 
 
 def _rates(shown: Shown, after: Record) -> list[str]:
-    """Bytes a second, which ss prints as bits a second."""
+    """Compare rates: bytes a second in a record, bits a second in ss."""
     pacing = f"{after['pacing_rate'] * 8}bps" if after["pacing_rate"] not in (0, _NO_RATE) else ""
     if pacing and after["max_pacing_rate"] not in (0, _NO_RATE):
         pacing += f"/{after['max_pacing_rate'] * 8}bps"

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What pyroute2's DiagSocket reads."""
+"""Sockets as pyroute2's DiagSocket dumps them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.support.topologies.topology import LabNamespace
 
 
 def show(where: LabNamespace, family: int, protocol: int) -> list[dict[str, Any]]:
-    """The sockets of one family and protocol, by pyroute2's names; attributes beside the rest."""
-    return where.run(_ask, family, protocol)
+    """List the sockets of one family and protocol: fields and attributes by pyroute2's names."""
+    return where.run(_dump, family, protocol)
 
 
-def _ask(family: int, protocol: int) -> list[dict[str, Any]]:
+def _dump(family: int, protocol: int) -> list[dict[str, Any]]:
     with DiagSocket() as diag:
         diag.bind()
         messages = diag.get_sock_stats(

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What ss(8) prints, line by line (iproute2 6.1, misc/ss.c: tcp_show_info, tcp_stats_print)."""
+"""Parser of the output of ss(8) (iproute2 6.1, misc/ss.c: tcp_show_info, tcp_stats_print)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _TIMER = re.compile(
 
 @dataclass
 class Shown:
-    """One line. values: what stands behind a name and a colon. words: what stands alone."""
+    """A line of ss. values: the `name:value` pairs. words: the single words."""
 
     state: str
     recv_queue: int
@@ -81,14 +81,14 @@ class Shown:
 
 
 def show(where: LabNamespace, *selection: str) -> list[Shown]:
-    """The sockets that ss shows inside the namespace, in every state."""
+    """List the sockets that ss shows in the namespace, in all states."""
     return [parse(line) for line in where.output("ss", *OPTIONS, *selection).splitlines()]
 
 
 def parse(line: str, state: str | None = None) -> Shown:
-    """Raises ValueError at a word that is not known: nothing is passed over.
+    """Parse a line. Raises ValueError for an unknown word, so that no field is missed.
 
-    state: the one that ss was asked for, which it then leaves out of the line.
+    state: the state that was requested from ss, which then omits it.
     """
     words_of_line = line.split() if state is None else [state, *line.split()]
     state, recv_queue, send_queue, local, remote, *rest = words_of_line
@@ -113,7 +113,7 @@ def parse(line: str, state: str | None = None) -> Shown:
 
 
 def _end(text: str) -> tuple[str, str | None, bool, int]:
-    """ADDRESS[%DEVICE]:PORT, the address in brackets for IPv6; * for any of either family."""
+    """Parse ADDRESS[%DEVICE]:PORT. IPv6 is in brackets; * is any address of either family."""
     address, _colon, port = text.rpartition(":")
     address, _percent, device = address.partition("%")
     address = address.strip("[]")
@@ -133,9 +133,9 @@ def _take(shown: Shown, word: str, words: Iterator[str]) -> None:
         _take_timer(shown, value)
     elif name == "inet-sockopt":
         options = []
-        for each in iter(lambda: next(words), None):
-            options.append(each.strip("()"))
-            if each.endswith(")"):
+        for option in iter(lambda: next(words), None):
+            options.append(option.strip("()"))
+            if option.endswith(")"):
                 break
         shown.options = frozenset(filter(None, options))
     elif name == "skmem":
@@ -146,7 +146,7 @@ def _take(shown: Shown, word: str, words: Iterator[str]) -> None:
         shown.congestion_info = dict(inner)  # type: ignore[arg-type]
         shown.congestion_info["algorithm"] = name
     elif word.startswith("tcp-ulp-"):
-        # Everything behind is the protocol's own.
+        # The rest of the line belongs to the protocol.
         shown.ulp = word[len("tcp-ulp-") :]
         pairs = (rest.split(":", 1) for rest in words if ":" in rest)
         shown.ulp_values = {key: text for key, text in pairs if key != "flags"}
@@ -159,15 +159,15 @@ def _take(shown: Shown, word: str, words: Iterator[str]) -> None:
     elif shown.congestion is None:
         shown.congestion = word
     else:
-        raise ValueError(f"a word that is not known, {word!r}, in: {shown.line}")
+        raise ValueError(f"unknown word {word!r}, in: {shown.line}")
 
 
 def _take_timer(shown: Shown, value: str) -> None:
-    """(NAME,TIME,RETRANSMITS); print_ms_timer leaves out what it thinks small."""
+    """Parse (NAME,TIME,RETRANSMITS). print_ms_timer omits small parts of a long time."""
     name, when, retransmits = value.strip("()").split(",")
     match = _TIMER.fullmatch(when)
     if match is None:
-        raise ValueError(f"a time that is not known, {when!r}, in: {shown.line}")
+        raise ValueError(f"unknown time {when!r}, in: {shown.line}")
     minutes, seconds, full, milliseconds = (int(part or 0) for part in match.groups())
     shown.timer = name
     shown.timer_ms = minutes * 60_000 + (seconds + full) * 1000 + milliseconds
