@@ -9,26 +9,26 @@ SHELL := /bin/bash
 .PHONY: help setup demo test lint unit integration molecule test-kernels bench build docs clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
-# Settings of the caller's own Ansible do not leak into ours.
+# Ignore the Ansible settings of the user.
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-help: ## this list
+help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
 
-setup: ## everything that the other targets need; quick when it is there already
+setup: ## install what the other targets need (quick if it is installed)
 	@tools/setup
 
-demo: ## watch a playbook find stuck connections and destroy just those
+demo: ## watch a playbook find stuck connections and destroy only those
 	@tools/setup demo
 	@tools/demo
 
 test: setup ## lint, unit and integration tests, and the hosts of molecule
 	@tools/test
 
-lint: setup ## every static check (one: tools/lint NAME)
+lint: setup ## all static checks (a single one: tools/lint NAME)
 	@tools/lint
 
-unit: setup ## tests that need neither root nor a network
+unit: setup ## tests without root and without network
 	@tools/test unit
 
 integration: setup ## tests on the real kernel and through Ansible
@@ -37,18 +37,18 @@ integration: setup ## tests on the real kernel and through Ansible
 molecule: setup ## modules and roles over ssh on Debian 11, 12 and 13 (root only)
 	@tools/test molecule
 
-test-kernels: ## the core's tests on other kernels, emulated (not part of make test)
+test-kernels: ## tests of the core on other, emulated kernels (not part of make test)
 	@tools/setup kernels
 	@tools/test-kernels
 
-bench: setup ## speed and memory, side by side with ss
+bench: setup ## measure speed and memory, in comparison with ss
 	@tools/in-userns python tests/bench/run.py
 
-build: setup ## the collection's tarball and the core's wheel, into .build/dist
+build: setup ## build the tarball of the collection and the wheel of the core in .build/dist
 	@tools/build
 
-docs: setup ## the manual as HTML, into .build/docs
+docs: setup ## build the manual as HTML in .build/docs
 	@python tools/site.py
 
-clean: ## remove what the other targets made
+clean: ## remove what the other targets created
 	@rm -rf .build .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .ansible

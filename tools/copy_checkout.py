@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bring a directory to the state of the checkout: the files that git has or would add.
+"""Copy the checkout into a directory: all files that git tracks or would add.
 
 usage: copy_checkout.py DESTINATION
 
-Files that did not change keep their times, files that are gone go, so that caches stay good.
+Unchanged files keep their modification times, so that caches of other tools stay valid. Files that
+no longer exist in the checkout are removed.
 """
 
 from __future__ import annotations
@@ -22,18 +23,19 @@ LISTING = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"
 
 
 def checkout_files() -> set[Path]:
-    """Relative paths of all files of the checkout, links included; ignored files are left out."""
+    """Relative paths of all files of the checkout, including links, without ignored files."""
     listed = subprocess.run(LISTING, check=True, stdout=subprocess.PIPE).stdout
     paths = (Path(os.fsdecode(name)) for name in listed.split(b"\0") if name)
     return {path for path in paths if os.path.lexists(path)}
 
 
-def remove_others(destination: Path, wanted: set[Path]) -> None:
+def remove_others(destination: Path, expected: set[Path]) -> None:
+    """Remove files that are not expected, and empty directories."""
     for old in sorted(destination.rglob("*"), reverse=True):
         if old.is_dir() and not old.is_symlink():
             if not any(old.iterdir()):
                 old.rmdir()
-        elif old.relative_to(destination) not in wanted:
+        elif old.relative_to(destination) not in expected:
             old.unlink()
 
 
@@ -45,10 +47,10 @@ def is_same(path: Path, copy: Path) -> bool:
 
 def main() -> None:
     destination = Path(sys.argv[1])
-    wanted = checkout_files()
+    expected = checkout_files()
     destination.mkdir(parents=True, exist_ok=True)
-    remove_others(destination, wanted)
-    for path in wanted:
+    remove_others(destination, expected)
+    for path in expected:
         copy = destination / path
         if is_same(path, copy):
             continue

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Take the collections that ours depends on out of the wheel of the package `ansible`.
+"""Download the dependencies of the collection, from the wheel of the package `ansible`.
 
 usage: fetch_collections.py REQUIREMENTS DESTINATION
 
-DESTINATION is a directory named ansible_collections. The wheel itself is not kept.
+DESTINATION is a directory named ansible_collections. The wheel is deleted afterwards.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def wanted() -> list[str]:
-    """The names of the collections that galaxy.yml names."""
+def dependencies() -> list[str]:
+    """Names of the dependencies in galaxy.yml."""
     return list(yaml.safe_load((ROOT / "galaxy.yml").read_text())["dependencies"])
 
 
@@ -37,7 +37,7 @@ def download(requirements: Path, directory: str) -> Path:
 
 
 def extract(wheel: Path, names: list[str], destination: Path) -> None:
-    """A collection is in its place whole, or not at all."""
+    """Extract each collection to a temporary directory, then rename it into place."""
     with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory(dir=destination) as base:
         for name in names:
             path = name.replace(".", "/")
@@ -47,18 +47,18 @@ def extract(wheel: Path, names: list[str], destination: Path) -> None:
                 if member.startswith(f"ansible_collections/{path}/")
             ]
             if not members:
-                sys.exit(f"{wheel.name} does not carry {name}")
+                sys.exit(f"{wheel.name} does not contain {name}")
             archive.extractall(base, members)
-            place = destination / path
-            shutil.rmtree(place, ignore_errors=True)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            (Path(base) / "ansible_collections" / path).rename(place)
+            target = destination / path
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (Path(base) / "ansible_collections" / path).rename(target)
 
 
 def main() -> None:
     requirements, destination = map(Path, sys.argv[1:])
     destination.mkdir(parents=True, exist_ok=True)
-    names = wanted()
+    names = dependencies()
     with tempfile.TemporaryDirectory(dir=destination) as directory:
         extract(download(requirements, directory), names, destination)
 

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes the policy's JSON Schema where the manual offers it: docs/docsite/policy.schema.json."""
+"""Write the JSON Schema of the policy to docs/docsite/policy.schema.json, for the manual."""
 
 from __future__ import annotations
 

@@ -2,13 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prepare a home directory for ansible-test: pip's settings, and a get-pip that needs no download.
+"""Prepare a home directory for ansible-test: settings of pip, and an offline get-pip.py.
 
 usage: sanity_home.py HOME WHEELS      (with the Python of .venv)
 
-ansible-test makes virtual environments without pip and fetches get-pip.py to put it there, and it
-hides PIP_* variables from pip. So pip's present settings go into the file that pip reads in HOME,
-and a stand-in for get-pip.py, which runs pip out of its own wheel, goes into ansible-test's cache.
+ansible-test creates virtual environments without pip, downloads get-pip.py to install it, and does
+not pass PIP_* variables on. This script therefore writes the current settings of pip to the
+configuration file in HOME. It also puts a replacement for get-pip.py, which runs pip from its
+wheel, into the cache of ansible-test.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ runpy.run_module("pip", run_name="__main__")
 
 
 def write_pip_settings(home: Path) -> None:
-    """Write what `pip config list` tells, from files and variables, in that order of precedence."""
+    """Write the settings of `pip config list`. Environment variables override files."""
     listed = subprocess.run([*PIP, "config", "list"], check=True, stdout=subprocess.PIPE, text=True)
     settings = configparser.RawConfigParser()
     entries = [line.split("=", 1) for line in listed.stdout.splitlines() if "=" in line]
@@ -49,7 +50,7 @@ def write_pip_settings(home: Path) -> None:
 
 
 def pip_version() -> str:
-    """The version of pip that this ansible-test puts into its environments."""
+    """The version of pip that ansible-test installs into its environments."""
     from ansible_test._internal.host_configs import NativePythonConfig
     from ansible_test._internal.python_requirements import get_venv_packages
 
