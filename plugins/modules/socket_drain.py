@@ -429,7 +429,7 @@ def main() -> None:
         **arguments.guard(),
         **arguments.engine(),
         **arguments.limit(),
-        **drain_options.argument_spec(),
+        **drain_options(),
     }
     run_module(argument_spec, drain, modes=True)
 

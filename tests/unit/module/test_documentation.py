@@ -29,6 +29,7 @@ from plugins.module_utils._core.selector.keys import KEYS
 from plugins.module_utils._core.verdicts.stranded import STRANDED
 from plugins.module_utils._core.verdicts.stuck import STUCK
 from plugins.module_utils._module import arguments
+from tests.support.collection import load_plugin
 
 PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
 MODULES = sorted((PLUGINS / "modules").glob("*.py"))
@@ -116,13 +117,20 @@ def test_choices_are_what_the_core_offers() -> None:
     assert sorted(engines) == sorted(registry.NAMES)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_the_examples_use_options_that_there_are(path: Path) -> None:
-    found = blocks(path)
-    options = dict(found["DOCUMENTATION"].get("options", {}))
-    for name in found["DOCUMENTATION"]["extends_documentation_fragment"]:
+def documented_options(path: Path) -> dict[str, Any]:
+    """The options of a module, including those of its documentation fragments."""
+    documentation = blocks(path)["DOCUMENTATION"]
+    options = dict(documentation.get("options", {}))
+    for name in documentation["extends_documentation_fragment"]:
         file = name.removeprefix("linuxnet.sockets.").partition(".")[0]
         options.update(fragment(file))
+    return options
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_examples_use_existing_options(path: Path) -> None:
+    found = blocks(path)
+    options = documented_options(path)
 
     used = [
         task.get(f"linuxnet.sockets.{path.stem}") or {}
@@ -132,3 +140,14 @@ def test_the_examples_use_options_that_there_are(path: Path) -> None:
 
     assert used
     assert all(set(each) <= set(options) for each in used)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_main_declares_the_documented_options(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = load_plugin(f"modules.{path.stem}")
+    declared: dict[str, Any] = {}
+    monkeypatch.setattr(found, "run_module", lambda spec, *_work, **_modes: declared.update(spec))
+
+    found.main()
+
+    assert set(declared) == set(documented_options(path))

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import datetime
 import re
-import sys
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,19 +16,9 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 
 from linuxnet_sockets.policy import model
+from tests.support.collection import load_plugin
 from tests.support.policy_documents import document as written
 from tests.support.policy_documents import rule
-
-# `make setup` links the checkout here, so that Ansible finds it.
-_COLLECTIONS = Path(__file__).resolve().parents[3] / ".build" / "collections"
-
-
-def load_plugin(name: str) -> Any:
-    """Import a plugin of the collection by its name in Ansible."""
-    if str(_COLLECTIONS) not in sys.path:
-        sys.path.append(str(_COLLECTIONS))
-    return import_module(f"ansible_collections.linuxnet.sockets.plugins.{name}")
-
 
 _policy = load_plugin("plugin_utils._policy")
 
