@@ -34,7 +34,7 @@ from tests.support.topologies.topology import Lab, LabNamespace
 
 _SLOW_FIXTURE = HealthCheck.function_scoped_fixture
 _EXTENSIONS = inet_diag.extension_bits([inet_diag.INFO, inet_diag.CONG])
-_REFUSED = ("means nothing for", "autobound, which only a filter of the kernel can tell")
+_REFUSED = ("means nothing for", "autobound")
 
 
 @pytest.fixture(scope="module")

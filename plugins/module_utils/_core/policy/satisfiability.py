@@ -128,7 +128,7 @@ def _implies(one: Predicate, other: Predicate) -> bool:
     if isinstance(one, Compares) and isinstance(other, Compares):
         return one.quantity == other.quantity and _within(one.bounds, other.bounds)
     if isinstance(one, IdleFor) and isinstance(other, IdleFor):
-        return one.least_ms >= other.least_ms
+        return one.min_ms >= other.min_ms
     patterns = _comparable_patterns(one, other)
     return patterns is not None and all(
         any(_pattern_in(x, y) for y in patterns[1]) for x in patterns[0]

@@ -1,12 +1,13 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the filter language of ss(8), into the nodes of a selector.
+# Private to linuxnet.sockets.
+"""Parser for the filter language of ss(8).
 
-Read as ss reads it (misc/ssfilter.y and misc/ss.c of iproute2): words stand between blanks, a
-backslash takes the next character as it is, words for states come first, and `and`, `or` and
-nothing between two conditions bind equally, from left to right, whatever the manual page says.
-A host name is not looked up, and families other than inet and inet6 are refused.
+The grammar is that of ss (misc/ssfilter.y and misc/ss.c of iproute2). Words stand between blanks,
+and a backslash quotes the next character. States come first. `and`, `or` and a missing operator
+have the same precedence and are evaluated from left to right, contrary to the manual page.
+Host names are not resolved, and families other than inet and inet6 are rejected.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _OR = ("|", "||", "or")
 _STATE_WORDS = ("state", "exclude", "excl")
 _PREDICATES = ("dst", "src", "dport", "sport", "dev", "fwmark", "cgroup", "autobound")
 _RESERVED = frozenset({*_OPERATORS, *_NOT, *_AND, *_OR, "(", ")", *_PREDICATES})
-_DEPTH = 16
+_MAX_DEPTH = 16
 
 
 class _Word(NamedTuple):
@@ -61,8 +62,8 @@ class _Word(NamedTuple):
 
 
 def parse_expression(value: object, path: Path, names: Names) -> Node:
-    """Raises InputError that names the word and where it stands."""
-    return _Parser(values.text(value, path, ALLOWED), value, path, names).whole()
+    """Parse an expression into a node. Raises InputError with the word and its position."""
+    return _Parser(values.text(value, path, ALLOWED), value, path, names).parse()
 
 
 def _words(written: str) -> list[_Word]:
@@ -93,7 +94,7 @@ class _Parser:
         self.depth = 0
         self.families: list[str] = []
 
-    def whole(self) -> Node:
+    def parse(self) -> Node:
         nodes: list[Node] = []
         states = self._states()
         if states is not None:
@@ -102,13 +103,13 @@ class _Parser:
             nodes.append(self._list())
             word = self._peek()
             if word is not None:
-                raise self._refusal(word, "closes a parenthesis that is not open")
+                raise self._error(word, "closes a parenthesis that is not open")
         families = set(self.families)
         if len(families) > 1:
             raise InputError(
                 self.path,
                 self.value,
-                "mixes inet: and inet6:, of which ss obeys the last alone",
+                "mixes inet: and inet6:, where ss uses only the last one",
                 "one of them, or the key family",
             )
         nodes += [FamilyIs(self.path, self.value, {family}) for family in families]
@@ -117,26 +118,26 @@ class _Parser:
     def _peek(self) -> _Word | None:
         return self.words[self.next] if self.next < len(self.words) else None
 
-    def _take(self, wanted: str) -> _Word:
+    def _take(self, expected: str) -> _Word:
         word = self._peek()
         if word is None:
-            problem = f"ends at character {self.end}, where {wanted} is missing"
+            problem = f"ends at character {self.end}, where {expected} is missing"
             raise InputError(self.path, self.value, problem, ALLOWED)
         self.next += 1
         return word
 
-    def _operand(self, wanted: str) -> _Word:
-        word = self._take(wanted)
+    def _operand(self, expected: str) -> _Word:
+        word = self._take(expected)
         if word.text in _RESERVED:
-            raise self._refusal(word, f"stands where {wanted} is missing")
+            raise self._error(word, f"stands where {expected} is missing")
         return word
 
-    def _refusal(self, word: _Word, problem: str, allowed: str = ALLOWED) -> InputError:
+    def _error(self, word: _Word, problem: str, allowed: str = ALLOWED) -> InputError:
         where = f"`{word.text}` at character {word.position + 1}"
         return InputError(self.path, self.value, f"{where} {problem}", allowed)
 
     def _states(self) -> frozenset[int] | None:
-        """`state NAME` adds to those before; `exclude NAME` takes away, from all if it is first."""
+        """`state NAME` adds states, `exclude NAME` removes them; exclude alone starts from all."""
         states: frozenset[int] | None = None
         while True:
             word = self._peek()
@@ -148,16 +149,16 @@ class _Parser:
                 named = parse_state(name.text, self.path)
             except InputError as error:
                 hint = " (write `state` before each)" if "," in name.text else ""
-                raise self._refusal(name, f"is {error.problem}{hint}", error.allowed) from error
+                raise self._error(name, f"is {error.problem}{hint}", error.allowed) from error
             if word.text == "state":
                 states = named if states is None else states | named
             else:
                 states = (constants.GROUPS["all"] if states is None else states) - named
             if not states:
-                raise self._refusal(name, "leaves no state")
+                raise self._error(name, "leaves no state")
 
     def _list(self) -> Node:
-        """Conditions up to a closing parenthesis or the end."""
+        """Parse conditions up to a closing parenthesis or the end."""
         nodes = [self._condition()]
         joined_by: type[All | Any] = All
         depth = 0
@@ -165,27 +166,27 @@ class _Parser:
             word = self._peek()
             if word is None or word.text == ")":
                 return nodes[0] if len(nodes) == 1 else joined_by(tuple(nodes))
-            wanted: type[All | Any] = Any if word.text in _OR else All
+            operator: type[All | Any] = Any if word.text in _OR else All
             if word.text in _OR or word.text in _AND:
                 self.next += 1
-            if len(nodes) > 1 and wanted is not joined_by:
+            if len(nodes) > 1 and operator is not joined_by:
                 depth += 1
-                if depth > _DEPTH:
-                    raise self._refusal(word, "is one of too many changes between and and or")
+                if depth > _MAX_DEPTH:
+                    raise self._error(word, "is one of too many changes between and and or")
                 nodes = [joined_by(tuple(nodes))]
-            joined_by = wanted
+            joined_by = operator
             nodes.append(self._condition())
 
     def _condition(self) -> Node:
         word = self._take("a condition")
         self.depth += 1
-        if self.depth > _DEPTH:
-            raise self._refusal(word, "is nested too deeply")
-        node = self._one(word)
+        if self.depth > _MAX_DEPTH:
+            raise self._error(word, "is nested too deeply")
+        node = self._condition_at(word)
         self.depth -= 1
         return node
 
-    def _one(self, word: _Word) -> Node:
+    def _condition_at(self, word: _Word) -> Node:
         text = word.text
         if text == "(":
             node = self._list()
@@ -201,7 +202,7 @@ class _Parser:
             return self._equal_or_not(text)
         if text == "autobound":
             return Autobound(self.path, self.value)
-        raise self._refusal(word, self._unknown(text))
+        raise self._error(word, self._unknown(text))
 
     @staticmethod
     def _unknown(text: str) -> str:
@@ -212,22 +213,22 @@ class _Parser:
         return f"is no condition{values.suggestion(text, _PREDICATES)}"
 
     def _operator(self, allowed: tuple[str, ...]) -> str:
-        """The operator in front of an operand; none means =."""
+        """Take the operator in front of an operand; without one it is =."""
         word = self._peek()
         operator = _OPERATORS.get(word.text) if word is not None else None
         if word is None or operator is None:
             return "="
         if operator not in allowed:
-            raise self._refusal(word, "cannot compare this", f"{' or '.join(allowed)}, or nothing")
+            raise self._error(word, "cannot compare this", f"{' or '.join(allowed)}, or nothing")
         self.next += 1
         return operator
 
-    def _read(self, wanted: str, reader: Callable[[str], _HostWord]) -> _HostWord:
-        word = self._operand(wanted)
+    def _read(self, expected: str, reader: Callable[[str], _HostWord]) -> _HostWord:
+        word = self._operand(expected)
         try:
             host = reader(word.text)
         except _Unreadable as error:
-            raise self._refusal(word, error.problem, error.allowed) from error
+            raise self._error(word, error.problem, error.allowed) from error
         if host.family is not None:
             self.families.append(host.family)
         return host
@@ -236,8 +237,8 @@ class _Parser:
         self._operator(("=",))
         host = self._read("a host", lambda text: _read_host(text, self.names))
         if host.prefix is not None:
-            end = EndpointPattern(host.prefix, host.port)
-            return EndpointIn(self.path, self.value, remote=remote, patterns=[end], as_ss=True)
+            pattern = EndpointPattern(host.prefix, host.port)
+            return EndpointIn(self.path, self.value, remote=remote, patterns=[pattern], as_ss=True)
         if host.port is not None:
             return self._ports(remote, host.port, host.port)
         return Constant(self.path, self.value, answer=True)
@@ -249,7 +250,7 @@ class _Parser:
         if port is None:
             if operator != "=":
                 word = self.words[self.next - 1]
-                raise self._refusal(word, f"is any port, which {operator} cannot compare")
+                raise self._error(word, f"is any port, which {operator} cannot compare")
             return Constant(self.path, self.value, answer=True)
         if operator in ("=", "!="):
             node = self._ports(remote, port, port)
@@ -274,7 +275,7 @@ class _Parser:
             try:
                 pair = _read_mark(word.text)
             except _Unreadable as error:
-                raise self._refusal(word, error.problem, error.allowed) from error
+                raise self._error(word, error.problem, error.allowed) from error
             node = MarkIs(self.path, self.value, [pair])
         return Not(node) if operator == "!=" else node
 
@@ -285,7 +286,7 @@ _U32_MAX = 2**32 - 1
 
 
 class _Unreadable(Exception):
-    """problem, allowed: as of InputError."""
+    """A word that cannot be parsed. problem, allowed: as in InputError."""
 
     def __init__(self, problem: str, allowed: str) -> None:
         super().__init__(problem, allowed)
@@ -294,7 +295,7 @@ class _Unreadable(Exception):
 
 
 class _HostWord(NamedTuple):
-    """family: of an inet: or inet6: in front; prefix, port: None for any."""
+    """A parsed host. family: the prefix inet: or inet6:. prefix, port: None for any."""
 
     family: str | None
     prefix: Prefix | None
@@ -302,7 +303,7 @@ class _HostWord(NamedTuple):
 
 
 def _read_host(text: str, names: Names) -> _HostWord:
-    """[FAMILY:]ADDRESS[/LENGTH][:PORT]"""
+    """Parse [FAMILY:]ADDRESS[/LENGTH][:PORT] (parse_hostcond, misc/ss.c)."""
     family, text = _family(text)
     if text.startswith("["):
         address, bracket, port = text[1:].partition("]")
@@ -317,13 +318,13 @@ def _read_host(text: str, names: Names) -> _HostWord:
 
 
 def _read_port(text: str, names: Names) -> _HostWord:
-    """[FAMILY:][:]PORT"""
+    """Parse [FAMILY:][:]PORT (parse_hostcond, misc/ss.c)."""
     family, text = _family(text)
     return _HostWord(family, None, _port(text, names))
 
 
 def _read_mark(text: str) -> tuple[int, int]:
-    """(value, mask) of VALUE[/MASK]."""
+    """Parse VALUE[/MASK] into (value, mask) (parse_markmask, misc/ss.c)."""
     value, slash, mask = text.partition("/")
     numbers = _c_integer(value), _c_integer(mask) if slash else _U32_MAX
     if numbers[0] is None or numbers[1] is None or max(numbers[0], numbers[1]) > _U32_MAX:
@@ -336,7 +337,7 @@ def _family(text: str) -> tuple[str | None, str]:
     if colon and family in ("inet", "inet6"):
         return family, rest
     if colon and family in _FOREIGN:
-        raise _Unreadable(f"is of the family {family}", "inet and inet6: only they are looked at")
+        raise _Unreadable(f"is of the family {family}", "inet or inet6")
     return None, text
 
 
@@ -352,7 +353,7 @@ def _port(text: str, names: Names) -> int | None:
 
 
 def _prefix(text: str, family: str | None) -> Prefix | None:
-    """None: any address."""
+    """Parse ADDRESS[/LENGTH] (get_prefix, lib/utils.c of iproute2); None: any address."""
     if text in ("", *_ANY_ADDRESS):
         return None
     address, slash, length = text.partition("/")
@@ -378,7 +379,7 @@ def _six(text: str) -> bytes | None:
 
 
 def _four(text: str) -> bytes | None:
-    """get_addr_ipv4(): up to four numbers; those left out at the end are zero."""
+    """Parse an IPv4 address; missing numbers at the end are zero (get_addr_ipv4, lib/utils.c)."""
     numbers = [_c_integer(part) for part in text.split(".")]
     if len(numbers) > 4:
         return None
@@ -389,7 +390,7 @@ def _four(text: str) -> bytes | None:
 
 
 def _length(text: str) -> int | None:
-    """A number of bits, or a netmask whose ones all stand in front."""
+    """Parse a number of bits, or a contiguous netmask."""
     number = _c_integer(text)
     if number is not None:
         return number
@@ -402,7 +403,7 @@ def _length(text: str) -> int | None:
 
 
 def _c_integer(text: str) -> int | None:
-    """As strtol(3) with base 0: decimal, 0x hexadecimal, 0 octal."""
+    """Parse a number like strtol(3) with base 0: decimal, 0x hexadecimal, 0 octal."""
     if not text.isascii() or not text.isalnum() or not text[0].isdigit() or len(text) > 20:
         return None
     base = 16 if text[:2] in ("0x", "0X") else 8 if text[0] == "0" and len(text) > 1 else 10

@@ -1,11 +1,12 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: kernel filters as trees, before they become bytecode.
+# Private to linuxnet.sockets.
+"""Kernel filters as trees, before they are assembled into bytecode.
 
-A filter here holds conjunctions, disjunctions and single conditions, negations only on the last.
-So one that is too long for a netlink attribute can be split into several whose union is the same,
-or made to accept more than it should: every match is checked again in Python.
+A filter consists of conjunctions, disjunctions and conditions; only conditions are negated. A
+filter that is too long for a netlink attribute is split into several with the same union, or
+widened: every match is evaluated again in Python.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Union
 
 from ..netlink import bytecode
 
-# Beyond so many dumps the kernel's filter costs more than it saves.
+# With more dumps the kernel filter costs more than it saves.
 MAX_PROGRAMS = 8
 _JUMP = len(bytecode.REJECT)
 
@@ -43,35 +44,38 @@ Filter = Union[Condition, AllOf, AnyOf]
 
 ACCEPT = AllOf(())
 REJECT = AnyOf(())
-# IPv4's sockets, and v4-mapped ones.
-_OF_FOUR = Condition(bytecode.src_host(socket.AF_INET, 0, bytes(4)))
+# Matches IPv4 and v4-mapped sockets.
+_IPV4 = Condition(bytecode.src_host(socket.AF_INET, 0, bytes(4)))
 
 
 def all_of(filters: Iterable[Filter]) -> Filter:
+    """Return the simplified conjunction of filters."""
     parts: list[Filter] = []
-    for each in filters:
-        if isinstance(each, AllOf):
-            parts += each.parts
-        elif each == REJECT:
+    for part in filters:
+        if isinstance(part, AllOf):
+            parts += part.parts
+        elif part == REJECT:
             return REJECT
         else:
-            parts.append(each)
+            parts.append(part)
     return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
 
 
 def any_of(filters: Iterable[Filter]) -> Filter:
+    """Return the simplified disjunction of filters."""
     parts: list[Filter] = []
-    for each in filters:
-        if isinstance(each, AnyOf):
-            parts += each.parts
-        elif each == ACCEPT:
+    for part in filters:
+        if isinstance(part, AnyOf):
+            parts += part.parts
+        elif part == ACCEPT:
             return ACCEPT
         else:
-            parts.append(each)
+            parts.append(part)
     return parts[0] if len(parts) == 1 else AnyOf(tuple(parts))
 
 
 def negation(filter_: Filter) -> Filter:
+    """Return the negated filter, with negations only on conditions."""
     if isinstance(filter_, Condition):
         return Condition(bytecode.negation(filter_.block))
     negated = [negation(part) for part in filter_.parts]
@@ -79,7 +83,7 @@ def negation(filter_: Filter) -> Filter:
 
 
 def length(filter_: Filter) -> int:
-    """Of its bytecode, in bytes."""
+    """The length of the bytecode in bytes."""
     if isinstance(filter_, Condition):
         return len(filter_.block)
     between = _JUMP if isinstance(filter_, AnyOf) else 0
@@ -88,7 +92,7 @@ def length(filter_: Filter) -> int:
 
 
 def assemble(filter_: Filter) -> bytes:
-    """Raises BytecodeTooLong."""
+    """Return the bytecode of a filter. Raises BytecodeTooLong."""
     if isinstance(filter_, Condition):
         return filter_.block
     blocks = [assemble(part) for part in filter_.parts]
@@ -98,10 +102,10 @@ def assemble(filter_: Filter) -> bytes:
 
 
 def programs(filter_: Filter, *, whole: bool = False) -> list[bytes]:
-    """Programs of which each accepted socket is accepted by one at least.
+    """Return programs that together accept at least the sockets that the filter accepts.
 
-    []: nothing can be accepted. [b""]: everything may be. whole: just this filter, in one program;
-    raises BytecodeTooLong.
+    []: no socket is accepted. [b""]: every socket may be. whole: one program that is exactly the
+    filter; raises BytecodeTooLong.
     """
     if filter_ == REJECT:
         return []
@@ -114,14 +118,16 @@ def programs(filter_: Filter, *, whole: bool = False) -> list[bytes]:
 
 
 def program_of_both(four: Filter, six: Filter) -> bytes | None:
-    """One program that accepts at least what the filter of each family accepts of its sockets;
-    None: it would be too long."""
-    both = four if four == six else any_of((all_of((_OF_FOUR, four)), six))
+    """Return one program for a dump of both families, from the filter of each.
+
+    None: the program would be too long.
+    """
+    both = four if four == six else any_of((all_of((_IPV4, four)), six))
     return assemble(both) if length(both) <= bytecode.MAX_LENGTH else None
 
 
 def _split(filter_: Filter, budget: int) -> list[Filter]:
-    """Filters that fit the budget and together accept at least what this one accepts."""
+    """Filters of at most budget bytes that together accept at least the same sockets."""
     if length(filter_) <= budget:
         return [filter_]
     if isinstance(filter_, AnyOf):
@@ -148,7 +154,7 @@ def _grouped(parts: Sequence[Filter], budget: int) -> list[list[Filter]]:
 
 
 def _within(parts: Sequence[Filter], budget: int) -> list[Filter]:
-    """As many of the parts of a conjunction, the shortest first, as fit the budget."""
+    """The shortest parts of a conjunction that fit into budget bytes together."""
     kept: list[Filter] = []
     for part in parts:
         budget -= length(part)

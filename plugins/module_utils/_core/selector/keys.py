@@ -203,8 +203,9 @@ def _pid(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
 
 
 def _idle(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
-    least = values.parse_duration_ms(value, path, low_ms=1, high_ms=CLOCK_MAX_MS)
-    return IdleFor(path, value, least)
+    return IdleFor(
+        path, value, values.parse_duration_ms(value, path, low_ms=1, high_ms=CLOCK_MAX_MS)
+    )
 
 
 def _comparison(value: object, path: Path, names: Names, *, name: str) -> Node:  # noqa: ARG001
@@ -242,7 +243,7 @@ _COMPARISON_EXAMPLES = {
 
 
 def _meanings(verdicts: Mapping[str, str]) -> str:
-    return " ".join(f"{name}: {meaning}." for name, meaning in verdicts.items())
+    return " ".join(f"{name}: {applies_to}." for name, applies_to in verdicts.items())
 
 
 def _numeric_key(name: str, quantity: numeric.Quantity) -> Key:

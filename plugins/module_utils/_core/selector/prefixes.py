@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: sets of prefixes and ports that many sockets are looked up in."""
+# Private to linuxnet.sockets.
+"""Sets of address prefixes with fast look-ups."""
 
 from __future__ import annotations
 
@@ -13,7 +14,10 @@ MAPPED_LENGTH = 8 * len(V4_MAPPED_PREFIX)
 
 
 class Prefix(NamedTuple):
-    """address: 4 or 16 bytes; length: in bits; bits of the address beyond it do not count."""
+    """An address prefix.
+
+    address: 4 or 16 bytes; bits beyond the length are ignored. length: in bits.
+    """
 
     address: bytes
     length: int
@@ -26,11 +30,11 @@ class Prefix(NamedTuple):
         return int.from_bytes(self.address, "big") >> (self.size - self.length)
 
     def covers_mapped(self) -> bool:
-        """An IPv6 prefix that every v4-mapped address lies in."""
+        """Whether an IPv6 prefix contains every v4-mapped address."""
         return self.length <= MAPPED_LENGTH and contains(self, V4_MAPPED_PREFIX + b"\0" * 4)
 
     def inside_mapped(self) -> bool:
-        """An IPv6 prefix of v4-mapped addresses alone."""
+        """Whether an IPv6 prefix contains only v4-mapped addresses."""
         return self.length >= MAPPED_LENGTH and self.address.startswith(V4_MAPPED_PREFIX)
 
 
@@ -42,7 +46,7 @@ def contains(prefix: Prefix, address: bytes) -> bool:
 
 
 class PrefixSet:
-    """Prefixes of one address size. A look-up costs as many steps as there are lengths."""
+    """Prefixes of one address size. The cost of a look-up grows with the number of lengths."""
 
     def __init__(self) -> None:
         self._whole: set[bytes] = set()
@@ -61,7 +65,7 @@ class PrefixSet:
         if not self._by_shift:
             return False
         number = int.from_bytes(address, "big")
-        # A generator expression costs twice as much.
+        # A generator expression would double the cost.
         for shift, numbers in self._by_shift.items():  # noqa: SIM110
             if number >> shift in numbers:
                 return True
@@ -69,10 +73,10 @@ class PrefixSet:
 
 
 class AddressSet:
-    """Prefixes of both families, as sockets are compared with them.
+    """Prefixes of both families, with the rules for v4-mapped addresses.
 
-    IPv4 prefixes hold IPv4 and v4-mapped addresses. An IPv6 prefix holds v4-mapped ones where it
-    lies inside ::ffff:0:0/96; with wide also where it covers that (as ss compares).
+    IPv4 prefixes contain IPv4 and v4-mapped addresses. IPv6 prefixes contain v4-mapped addresses
+    only inside ::ffff:0:0/96, or with wide also if they cover it (as ss compares).
     """
 
     def __init__(self) -> None:
@@ -91,7 +95,10 @@ class AddressSet:
                 self._mapped.add(Prefix(b"\0" * 4, 0))
 
     def holds(self, address: bytes, six: bool) -> bool:
-        """address: 4 bytes for IPv4 and v4-mapped. six: the socket is an AF_INET6 one."""
+        """Whether an address is in the set.
+
+        address: 4 bytes for IPv4 and v4-mapped addresses. six: the socket is an AF_INET6 socket.
+        """
         if len(address) == 4:
             return address in self._four or (six and address in self._mapped)
         return address in self._six

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: a parsed selector, and what others may ask of it."""
+# Private to linuxnet.sockets.
+"""A parsed selector: which dumps and facts it needs, and its test for sockets."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from ..sockets.needs import Need
 from . import kernel_filter, tree
 from .kernel_filter import Filter
 from .predicates.socket import Autobound, Constant, ProtocolIs
-from .tree import Node, Target
+from .tree import FilterContext, Node
 
 if TYPE_CHECKING:
     from ..sockets.snapshot import Snapshot
@@ -23,13 +24,12 @@ if TYPE_CHECKING:
 
 
 class Selector:
-    """Which sockets are meant: true, false or unknown (None) for each.
+    """A parsed selector, which is true, false or unknown (None) for each socket.
 
-    protocols, families: those of which a socket can match at all. named_protocols: those that the
-    user wrote, as against what `not` leaves. needs: facts beyond the
-    dump. extensions: bits of idiag_ext that a dump must ask for.
-    kernel_decides: a match must have passed the kernel's filter, since Python cannot test all
-    of it.
+    protocols, families: those whose sockets can match. named_protocols: those that the user wrote,
+    without the ones that only `not` leaves. needs: facts beyond the dump.
+    extensions: bits of idiag_ext to request. kernel_decides: the kernel filter is part of the
+    result, because Python cannot evaluate all of the selector.
     """
 
     def __init__(self, root: Node) -> None:
@@ -70,47 +70,50 @@ class Selector:
         return true
 
     def states(self, protocol: str) -> int:
-        """The idiag_states bits of the states in which a socket of the protocol can match."""
+        """Return the idiag_states bits of the states in which sockets of a protocol can match."""
         return self._states.get(protocol, 0)
 
     def programs(
         self, snapshot: Snapshot, protocol: str, family: str, *, exact_ops: bool = True
     ) -> list[bytes]:
-        """Kernel filters of which each matching socket is accepted by one at least.
+        """Return kernel filters that together accept at least every matching socket.
 
-        []: nothing can match. [b""]: nothing to filter by. Several: too long for one, or split; the
-        same socket may be accepted by more than one. exact_ops False: without the ops that
-        Linux 5.4 does not know. Raises BytecodeTooLong with autobound, which Python cannot test.
+        []: no socket can match. [b""]: no filter is possible. Several: the filter was split, and
+        may accept a socket twice. exact_ops: allow the ops that Linux 5.4 lacks. Raises
+        BytecodeTooLong if kernel_decides, because such a filter cannot be split or widened.
         """
-        accepted = self._accepted(Target(snapshot, protocol, family, exact_ops))
+        accepted = self._accepted(FilterContext(snapshot, protocol, family, exact_ops))
         return kernel_filter.programs(accepted, whole=self.kernel_decides)
 
     def program_of_both(self, snapshot: Snapshot, protocol: str) -> bytes | None:
-        """One kernel filter for both families; None where a family has its own, or needs none."""
+        """Return one kernel filter for both families; None: dump each family with its own."""
         if self.kernel_decides or len(self.families) != len(constants.FAMILIES):
             return None
-        each = [self._accepted(Target(snapshot, protocol, name, True)) for name in self.families]
-        if kernel_filter.REJECT in each:
+        filters = [
+            self._accepted(FilterContext(snapshot, protocol, name, True)) for name in self.families
+        ]
+        if kernel_filter.REJECT in filters:
             return None
-        return kernel_filter.program_of_both(*each)
+        return kernel_filter.program_of_both(*filters)
 
-    def _accepted(self, target: Target) -> Filter:
-        accepted, _rejected = tree.node_filters(self.root, target)
+    def _accepted(self, context: FilterContext) -> Filter:
+        accepted, _rejected = tree.node_filters(self.root, context)
         return accepted
 
     def bind(self, snapshot: Snapshot, *, protocol: str | None = None) -> Matches:
-        """The test of one look: names of interfaces and cgroups mean what they mean now.
+        """Return the test for the sockets of a snapshot.
 
-        protocol: the test is for its sockets alone, and need not ask each for it.
+        Names of interfaces and cgroups are resolved in the snapshot. protocol: all sockets have
+        this protocol, so the test does not check it.
         """
 
-        def settled(predicate: tree.Predicate) -> tree.Predicate:
+        def without_protocol(predicate: tree.Predicate) -> tree.Predicate:
             if protocol is not None and isinstance(predicate, ProtocolIs):
                 return Constant(predicate.path, predicate.value, protocol in predicate.protocols)
             return predicate
 
-        bound = tree.bind(tree.replaced(self.root, settled), snapshot)
+        bound = tree.bind(tree.replace_predicates(self.root, without_protocol), snapshot)
         if bound is None or bound is True or bound is False:
             constant = bound
-            return lambda _subject: constant
+            return lambda _sock: constant
         return bound

@@ -1,11 +1,12 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the tree that a selector is parsed into.
+# Private to linuxnet.sockets.
+"""The tree that a selector is parsed into.
 
-A node is true, false or unknown (None) for a socket; all, any and not follow Kleene's logic.
-It can be asked three things: a test of subjects (bind); what it can be at all for a protocol, a
-family and a state (possible); and which sockets the kernel must send for it (filters).
+A node is true, false or unknown (None) for a socket. all, any and not follow Kleene's logic. Each
+node supports three operations: bind() returns a test for sockets, possible() the values that it can
+have for a protocol, family and state, and filters() the sockets that the kernel must return.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ..sockets.socket import Socket
 
     Test = Callable[[Socket], Optional[bool]]
-    # A test, or what it gives for every subject.
+    # A test, or the constant result for every socket.
     Bound = Union[bool, None, Test]
 
 # (may be true, may be false)
@@ -32,8 +33,8 @@ Possible = tuple[bool, bool]
 ALL_PROTOCOLS = frozenset(constants.PROTOCOLS)
 
 
-class Target(NamedTuple):
-    """What one filter is for. exact_ops: the ops that Linux 5.4 lacks may be used."""
+class FilterContext(NamedTuple):
+    """The dump that a kernel filter is built for. exact_ops: allow the ops that Linux 5.4 lacks."""
 
     snapshot: Snapshot
     protocol: str
@@ -42,20 +43,21 @@ class Target(NamedTuple):
 
 
 class Predicate:
-    """One condition that a user wrote.
+    """One condition of a selector.
 
-    path, value: what was written. restricts: it says which sockets are meant, beyond their protocol
-    and family. exact: the kernel's filter tells just what the test tells. meaning: the protocols
-    for whose sockets it can be known. needs, extensions: what a look must provide (extensions by
-    attribute number).
+    path, value: where the user wrote it, and what.
+    restricts: it narrows the selection beyond protocol and family.
+    exact: the kernel filter gives the same result as the test.
+    applies_to: protocols for whose sockets it can be known.
+    needs: facts that must be loaded before evaluation. extensions: attribute numbers to dump.
     """
 
     restricts = True
     exact = False
-    meaning: frozenset[str] = ALL_PROTOCOLS
+    applies_to: frozenset[str] = ALL_PROTOCOLS
     needs: frozenset[Need] = frozenset()
     extensions: tuple[int, ...] = ()
-    # What a test costs, so that cheap ones come first: 0 a field, 1 an attribute, 2 a table.
+    # Cost of the test, to evaluate cheap ones first: 0 a field, 1 an attribute, 2 a table.
     cost = 0
 
     def __init__(self, path: Path, value: object) -> None:
@@ -63,16 +65,17 @@ class Predicate:
         self.value = value
 
     def bind(self, snapshot: Snapshot) -> Bound:
+        """Return a test for the sockets of a snapshot, or its constant result."""
         raise NotImplementedError
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
-        """What it can be for such sockets; (False, False): never known."""
-        known = protocol in self.meaning
+        """Return the possible values for such sockets; (False, False): always unknown."""
+        known = protocol in self.applies_to
         return known, known
 
-    def filters(self, target: Target) -> tuple[Filter, Filter]:
-        """A filter that accepts every socket for which it is true, and one for false."""
-        if target.protocol in self.meaning:
+    def filters(self, context: FilterContext) -> tuple[Filter, Filter]:
+        """Return a filter that accepts every socket for which it is true, and one for false."""
+        if context.protocol in self.applies_to:
             return kernel_filter.ACCEPT, kernel_filter.ACCEPT
         return kernel_filter.REJECT, kernel_filter.REJECT
 
@@ -93,6 +96,7 @@ Node = Union[Predicate, Not, All, Any]
 
 
 def predicates(node: Node) -> Iterator[Predicate]:
+    """Iterate over the predicates of a tree, in the order of the selector."""
     if isinstance(node, Predicate):
         yield node
     elif isinstance(node, Not):
@@ -102,17 +106,17 @@ def predicates(node: Node) -> Iterator[Predicate]:
             yield from predicates(child)
 
 
-def replaced(node: Node, predicate: Callable[[Predicate], Predicate]) -> Node:
-    """The same tree with other leaves."""
+def replace_predicates(node: Node, predicate: Callable[[Predicate], Predicate]) -> Node:
+    """Return the tree with each predicate replaced by the result of a function."""
     if isinstance(node, Predicate):
         return predicate(node)
     if isinstance(node, Not):
-        return Not(replaced(node.child, predicate))
-    return type(node)(tuple(replaced(child, predicate) for child in node.children))
+        return Not(replace_predicates(node.child, predicate))
+    return type(node)(tuple(replace_predicates(child, predicate) for child in node.children))
 
 
 def possible(node: Node, predicate: Callable[[Predicate], Possible]) -> Possible:
-    """What the tree can be, given what each leaf can be."""
+    """Return the possible values of a tree from those of its predicates."""
     if isinstance(node, Predicate):
         return predicate(node)
     if isinstance(node, Not):
@@ -124,18 +128,18 @@ def possible(node: Node, predicate: Callable[[Predicate], Possible]) -> Possible
     return any(true for true, _false in answers), all(false for _true, false in answers)
 
 
-def node_filters(node: Node, target: Target) -> tuple[Filter, Filter]:
-    """A filter that accepts every socket for which the tree is true, and one for false.
+def node_filters(node: Node, context: FilterContext) -> tuple[Filter, Filter]:
+    """Return a filter that accepts every socket for which the tree is true, and one for false.
 
-    Both may accept more. So a condition that the kernel tests only roughly, or not at all, stays
-    right under not: there the filter for false is taken, which is rough in the other direction.
+    Both may accept more sockets. Under not, the filter for false is used, so a condition that the
+    kernel evaluates only roughly stays correct there.
     """
     if isinstance(node, Predicate):
-        return node.filters(target)
+        return node.filters(context)
     if isinstance(node, Not):
-        true, false = node_filters(node.child, target)
+        true, false = node_filters(node.child, context)
         return false, true
-    pairs = [node_filters(child, target) for child in node.children]
+    pairs = [node_filters(child, context) for child in node.children]
     trues = (true for true, _false in pairs)
     falses = (false for _true, false in pairs)
     if isinstance(node, All):
@@ -148,7 +152,7 @@ def _cost(node: Node) -> int:
 
 
 def bind(node: Node, snapshot: Snapshot) -> Bound:
-    """The tree as one test; parts that are the same for every subject are folded away."""
+    """Compile a tree into one test. Constant parts are folded."""
     if isinstance(node, Predicate):
         return node.bind(snapshot)
     if isinstance(node, Not):
@@ -185,7 +189,7 @@ def _negation(bound: Bound) -> Bound:
 
 
 def any_of(tests: list[Test]) -> Test:
-    """One test that holds where any of these holds, in Kleene's logic."""
+    """Combine tests into one that is true if any of them is, in Kleene's logic."""
     return _chain(tests, decides=True, unknown=False)
 
 

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the keys local and remote, and the hosts of an expression."""
+# Private to linuxnet.sockets.
+"""Predicates on the endpoints of a socket: `local`, `remote`, and the hosts of an expression."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from ...values import Names, Path
 from .. import kernel_filter
 from ..kernel_filter import REJECT, Condition, Filter
 from ..prefixes import AddressSet, Prefix
-from ..tree import Possible, Predicate, Target
+from ..tree import FilterContext, Possible, Predicate
 
 if TYPE_CHECKING:
     from ...sockets.snapshot import Snapshot
@@ -36,7 +37,7 @@ _LINK_LOCAL = ipaddress.IPv6Network("fe80::/10")
 
 
 class EndpointPattern(NamedTuple):
-    """One end of a connection: in the prefix, or at an address of the interface.
+    """An endpoint to match: an address in the prefix, or any address of the interface.
 
     port: None for any. With a prefix, interface is the link of a link-local address (fe80::1%eth0).
     """
@@ -49,17 +50,16 @@ class EndpointPattern(NamedTuple):
 class _Resolved(NamedTuple):
     prefix: Prefix
     port: int | None
-    # The interface that the socket must be bound to.
+    # The interface to which the socket must be bound; None: any.
     ifindex: int | None
 
 
 class EndpointIn(Predicate):
-    """The local or the remote end is one of the hosts.
+    """The local or the remote endpoint matches one of the patterns.
 
-    Unknown for every socket where it is not true and one of the interfaces does not exist or holds
-    no address.
-    as_ss: IPv6 prefixes hold v4-mapped addresses too where they cover them; and one of length 0
-    is never false, since ss and the kernel disagree on what it means for the other family.
+    Unknown instead of false if one of the interfaces does not exist or has no address.
+    as_ss: IPv6 prefixes that cover the v4-mapped addresses also match them. A prefix of length 0 is
+    never false, because ss and the kernel differ on sockets of the other family.
     """
 
     exact = True
@@ -81,12 +81,12 @@ class EndpointIn(Predicate):
             self.needs = frozenset({Need.ADDRESSES, Need.LINKS})
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
-        # An AF_INET6 socket may be v4-mapped, so only IPv6 hosts rule a family out.
+        # An AF_INET6 socket may be v4-mapped, so only IPv6 patterns exclude a family.
         four = any(host.prefix is None or host.prefix.size == 32 for host in self.patterns)
         return family == "inet6" or four, True
 
     def _resolve(self, snapshot: Snapshot) -> tuple[list[_Resolved], bool]:
-        """What the hosts are now, and whether a socket at none of them is known not to match."""
+        """Resolve interfaces; the second value is whether a socket that matches none is false."""
         resolved: list[_Resolved] = []
         whole = True
         for host in self.patterns:
@@ -115,7 +115,7 @@ class EndpointIn(Predicate):
         if not resolved:
             return None
         otherwise = False if whole else None
-        # (port, ifindex) that an entry asks for, None for any, to the addresses that it allows.
+        # The addresses for each pair of port and ifindex; None for any.
         sets: dict[tuple[int | None, int | None], AddressSet] = {}
         for prefix, port, ifindex in resolved:
             sets.setdefault((port, ifindex), AddressSet()).add(prefix, wide=self.as_ss)
@@ -129,10 +129,10 @@ class EndpointIn(Predicate):
         def test(sock: Socket) -> bool | None:
             address = sock.remote_address if remote else sock.local_address
             six = sock.family == "inet6"
-            wanted_ports = (
+            ports_to_try = (
                 (None, sock.remote_port if remote else sock.local_port) if ports else (None,)
             )
-            for port in wanted_ports:
+            for port in ports_to_try:
                 for ifindex in (None, sock.ifindex) if links else (None,):
                     addresses = sets.get((port, ifindex))
                     if addresses is not None and addresses.holds(address, six):
@@ -142,7 +142,7 @@ class EndpointIn(Predicate):
         return test
 
     def _any_port(self, addresses: AddressSet, otherwise: bool | None) -> Bound:
-        """Many sockets share an address: each one is looked up once."""
+        """The test for addresses without ports; many sockets share one, so results are cached."""
         answers: dict[tuple[bytes, int], bool | None] = {}
         remote = self.remote
 
@@ -157,20 +157,23 @@ class EndpointIn(Predicate):
 
         return test
 
-    def filters(self, target: Target) -> tuple[Filter, Filter]:
-        resolved, whole = self._resolve(target.snapshot)
-        accepted = kernel_filter.any_of(self._condition(each, target.family) for each in resolved)
+    def filters(self, context: FilterContext) -> tuple[Filter, Filter]:
+        resolved, whole = self._resolve(context.snapshot)
+        accepted = kernel_filter.any_of(
+            self._condition(pattern, context.family) for pattern in resolved
+        )
         return accepted, kernel_filter.negation(accepted) if whole else REJECT
 
-    def _condition(self, each: _Resolved, family: str) -> Filter:
-        """Exactly what bind() tests, as inet_diag_bc_run compares."""
+    def _condition(self, pattern: _Resolved, family: str) -> Filter:
+        """The same comparison as in bind(), for inet_diag_bc_run (net/ipv4/inet_diag.c)."""
         host = bytecode.dst_host if self.remote else bytecode.src_host
-        prefix, port, ifindex = each
+        prefix, port, ifindex = pattern
         number = constants.FAMILIES["inet" if prefix.size == 32 else "inet6"]
         if prefix.size != 32 and family == "inet":
             return REJECT
-        wanted = -1 if port is None else port
-        parts: list[Filter] = [Condition(host(number, prefix.length, prefix.address, wanted))]
+        # -1: any port (struct inet_diag_hostcond).
+        port_or_any = -1 if port is None else port
+        parts: list[Filter] = [Condition(host(number, prefix.length, prefix.address, port_or_any))]
         if not self.as_ss and prefix.covers_mapped() and not prefix.inside_mapped():
             mapped = Condition(host(constants.FAMILIES["inet"], 0, b"\0" * 4))
             parts.append(kernel_filter.negation(mapped))
@@ -184,7 +187,7 @@ def _is_link_local(prefix: Prefix) -> bool:
 
 
 def parse_endpoint(value: object, path: Path, names: Names) -> EndpointPattern:
-    """An entry of local or remote."""
+    """Parse an entry of local or remote. Raises InputError."""
     written = values.text(value, path, ENDPOINT)
     if written.startswith(_INTERFACE):
         name, colon, port = written[len(_INTERFACE) :].partition(":")
@@ -205,7 +208,7 @@ def parse_endpoint(value: object, path: Path, names: Names) -> EndpointPattern:
 
 
 def _parts(written: str, value: object, path: Path) -> tuple[str, str | None, str, str]:
-    """(address, prefix length or None, the colon before a port if there is one, port)."""
+    """Split into (address, prefix length or None, colon or nothing, port)."""
     if written.startswith("["):
         inside, bracket, behind = written[1:].partition("]")
         if not bracket:
@@ -269,7 +272,7 @@ def _prefix(address: str, length: str | None, value: object, path: Path) -> Pref
 
 
 def parse_device(value: object, path: Path) -> str:
-    """The name of an interface."""
+    """Return the name of an interface. Raises InputError."""
     allowed = "the name of an interface"
     name = values.text(value, path, allowed)
     if not _INTERFACE_NAME.fullmatch(name) or name in (".", ".."):

@@ -151,20 +151,20 @@ class Compares(Predicate):
         super().__init__(path, value)
         self.quantity = quantity
         self.bounds = bounds
-        self.meaning = quantity.protocols
+        self.applies_to = quantity.protocols
         if quantity.info:
             self.extensions = (inet_diag.INFO,)
         else:
             self.cost = 0
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
-        known = protocol in self.meaning and state not in self.quantity.stateless
+        known = protocol in self.applies_to and state not in self.quantity.stateless
         return known, known
 
     def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
         read = _from_info(self.quantity) if self.quantity.info else _from_socket(self.quantity)
         low, high, excluded = self.bounds
-        protocols, stateless = self.meaning, self.quantity.stateless
+        protocols, stateless = self.applies_to, self.quantity.stateless
 
         def test(sock: Socket) -> bool | None:
             if sock.protocol not in protocols or sock.state_number in stateless:

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: conditions by whose a socket is: user, cgroup, processes."""
+# Private to linuxnet.sockets.
+"""Predicates on the owner of a socket: user, cgroup and processes."""
 
 from __future__ import annotations
 
@@ -14,21 +15,21 @@ from ...sockets.needs import Need
 from ...values import Path
 from .. import kernel_filter
 from ..kernel_filter import ACCEPT, REJECT, Condition, Filter
-from ..tree import Predicate, Target
+from ..tree import FilterContext, Predicate
 
 if TYPE_CHECKING:
     from ...sockets.snapshot import Snapshot
     from ...sockets.socket import Socket
     from ..tree import Bound
 
-# TASK_COMM_LEN (include/linux/sched.h) less the end of the string.
+# TASK_COMM_LEN (include/linux/sched.h) without the terminating null byte.
 _COMM_BYTES = 15
-# More ids than this are cheaper to compare in Python.
+# Python compares more ids than this faster than a kernel filter.
 _CGROUP_CONDITIONS = 32
 
 
 class UserIs(Predicate):
-    """ranges: (first, last) of uids each. Unknown where the kernel names no owner."""
+    """The UID is in one of the ranges (first, last). Unknown if the kernel reports no owner."""
 
     def __init__(self, path: Path, value: object, ranges: Iterable[tuple[int, int]]) -> None:
         super().__init__(path, value)
@@ -47,10 +48,10 @@ class UserIs(Predicate):
 
 
 class CgroupIs(Predicate):
-    """A cgroup v2 and, unless below is False, everything below it, as of the socket's creation.
+    """The socket was created in a cgroup v2 or, unless below is False, anywhere below it.
 
-    Unknown where there is no such cgroup, for sockets without one (TIME_WAIT, half-open), and for
-    those whose cgroup is gone, since its place in the tree is forgotten.
+    Unknown if the cgroup does not exist, for sockets without one (TIME_WAIT, half-open), and for
+    sockets whose cgroup was removed, because its path is no longer known.
     """
 
     needs = frozenset({Need.CGROUPS})
@@ -65,13 +66,15 @@ class CgroupIs(Predicate):
         ids = snapshot.cgroup_ids(self.cgroup)
         if ids is None or self.below:
             return ids
-        return frozenset({min(ids, key=lambda each: len(snapshot.cgroup_path(each) or ""))})
+        return frozenset(
+            {min(ids, key=lambda identifier: len(snapshot.cgroup_path(identifier) or ""))}
+        )
 
     def bind(self, snapshot: Snapshot) -> Bound:
         ids = self._ids(snapshot)
         if ids is None:
             return None
-        # By id, so that a cgroup's path is asked for once and not for each socket in it.
+        # By id, so that the path of a cgroup is looked up once and not for each socket.
         answers: dict[int, bool | None] = dict.fromkeys(ids, True)
 
         def test(sock: Socket) -> bool | None:
@@ -79,46 +82,47 @@ class CgroupIs(Predicate):
             if not identifier:
                 return None
             if identifier not in answers:
-                gone = snapshot.cgroup_path(identifier) is None
-                answers[identifier] = None if gone else False
+                removed = snapshot.cgroup_path(identifier) is None
+                answers[identifier] = None if removed else False
             return answers[identifier]
 
         return test
 
-    def filters(self, target: Target) -> tuple[Filter, Filter]:
-        ids = self._ids(target.snapshot)
+    def filters(self, context: FilterContext) -> tuple[Filter, Filter]:
+        ids = self._ids(context.snapshot)
         if ids is None:
             return REJECT, REJECT
-        if not target.exact_ops or len(ids) > _CGROUP_CONDITIONS:
+        if not context.exact_ops or len(ids) > _CGROUP_CONDITIONS:
             return ACCEPT, ACCEPT
-        accepted = kernel_filter.any_of(Condition(bytecode.cgroup(each)) for each in sorted(ids))
+        accepted = kernel_filter.any_of(
+            Condition(bytecode.cgroup(identifier)) for identifier in sorted(ids)
+        )
         return accepted, kernel_filter.negation(accepted)
 
 
-class _Owned(Predicate):
-    """By the processes that hold a socket, as far as this caller may see them; unknown where it
-    sees none."""
+class _HeldByProcess(Predicate):
+    """Predicates on the processes that hold a socket. Unknown if the caller can see none."""
 
     needs = frozenset({Need.OWNERS})
     cost = 2
 
     def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
-        holds = self.holds
+        matches = self.matches
 
         def test(sock: Socket) -> bool | None:
             processes = sock.processes
             if processes is None:
                 return None
-            return any(holds(process.pid, process.comm) for process in processes)
+            return any(matches(process.pid, process.comm) for process in processes)
 
         return test
 
-    def holds(self, pid: int, comm: str) -> bool:
+    def matches(self, pid: int, comm: str) -> bool:
         raise NotImplementedError
 
 
-class ProcessIs(_Owned):
-    """names: of commands, as the kernel has them: cut after 15 bytes."""
+class ProcessIs(_HeldByProcess):
+    """A process with one of the command names, which the kernel cuts after 15 bytes."""
 
     def __init__(self, path: Path, value: object, names: Collection[str]) -> None:
         super().__init__(path, value)
@@ -127,14 +131,16 @@ class ProcessIs(_Owned):
             for name in names
         )
 
-    def holds(self, pid: int, comm: str) -> bool:  # noqa: ARG002
+    def matches(self, pid: int, comm: str) -> bool:  # noqa: ARG002
         return comm in self.names
 
 
-class PidIs(_Owned):
+class PidIs(_HeldByProcess):
+    """A process with one of the PIDs."""
+
     def __init__(self, path: Path, value: object, pids: Collection[int]) -> None:
         super().__init__(path, value)
         self.pids = frozenset(pids)
 
-    def holds(self, pid: int, comm: str) -> bool:  # noqa: ARG002
+    def matches(self, pid: int, comm: str) -> bool:  # noqa: ARG002
         return pid in self.pids

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: conditions by what the kernel says of a socket itself."""
+# Private to linuxnet.sockets.
+"""Predicates on the fields of a socket: protocol, state, ports, device, mark and others."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from ...sockets.needs import Need
 from ...values import PORT_MAX, Path
 from .. import kernel_filter
 from ..kernel_filter import ACCEPT, REJECT, Condition, Filter
-from ..tree import ALL_PROTOCOLS, Possible, Predicate, Target
+from ..tree import ALL_PROTOCOLS, FilterContext, Possible, Predicate
 
 if TYPE_CHECKING:
     from ...sockets.snapshot import Snapshot
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from ..tree import Bound
 
 _TABLE = PORT_MAX + 1
-# The kernel keeps an interface's index in an int.
+# The kernel stores the index of an interface in an int.
 _LAST_INDEX = 2**31 - 1
 
-# States without counters and clocks: struct tcp_info does not come with their sockets, or tells of
-# something else (of a listener's backlog: tcp_get_info, net/ipv4/tcp.c).
+# States without counters and clocks. The kernel sends no struct tcp_info for their sockets, or one
+# with the backlog of a listener (tcp_get_info, net/ipv4/tcp.c).
 WITHOUT_INFO = frozenset(
     {
         constants.TIME_WAIT,
@@ -35,8 +36,7 @@ WITHOUT_INFO = frozenset(
         constants.BOUND_INACTIVE,
     }
 )
-# Before the handshake is done last_data_sent, last_data_recv and last_ack_recv count from the boot
-# of the machine.
+# Until the handshake is complete, last_data_sent, last_data_recv and last_ack_recv count from boot.
 WITHOUT_CLOCKS = WITHOUT_INFO | {constants.SYN_SENT, constants.SYN_RECV}
 
 
@@ -45,7 +45,7 @@ def _constant(value: bool) -> tuple[Filter, Filter]:
 
 
 class Constant(Predicate):
-    """The same for every socket: `dst *`."""
+    """A constant, such as `dst *` of an expression."""
 
     restricts = False
     exact = True
@@ -60,11 +60,13 @@ class Constant(Predicate):
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
         return self.answer, not self.answer
 
-    def filters(self, target: Target) -> tuple[Filter, Filter]:  # noqa: ARG002
+    def filters(self, context: FilterContext) -> tuple[Filter, Filter]:  # noqa: ARG002
         return _constant(self.answer)
 
 
 class ProtocolIs(Predicate):
+    """The socket has one of the protocols."""
+
     restricts = False
     exact = True
 
@@ -81,11 +83,13 @@ class ProtocolIs(Predicate):
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
         return protocol in self.protocols, protocol not in self.protocols
 
-    def filters(self, target: Target) -> tuple[Filter, Filter]:
-        return _constant(target.protocol in self.protocols)
+    def filters(self, context: FilterContext) -> tuple[Filter, Filter]:
+        return _constant(context.protocol in self.protocols)
 
 
 class FamilyIs(Predicate):
+    """The socket has one of the address families."""
+
     restricts = False
     exact = True
 
@@ -102,42 +106,41 @@ class FamilyIs(Predicate):
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
         return family in self.families, family not in self.families
 
-    def filters(self, target: Target) -> tuple[Filter, Filter]:
-        return _constant(target.family in self.families)
+    def filters(self, context: FilterContext) -> tuple[Filter, Filter]:
+        return _constant(context.family in self.families)
 
 
 class StateIs(Predicate):
-    """states: as vocabulary.STATES numbers them.
+    """The socket is in one of the states, numbered as in constants.STATES.
 
-    Sockets of the other protocols than TCP and MPTCP are established where they have a remote, and
-    closed where they have none.
+    Datagram and raw sockets are established with a remote end, and closed without one.
     """
 
     def __init__(self, path: Path, value: object, states: Collection[int]) -> None:
         super().__init__(path, value)
         self.states = frozenset(states)
         if not self.states & {constants.ESTABLISHED, constants.CLOSED}:
-            self.meaning = constants.STREAMS
+            self.applies_to = constants.STREAMS
 
     def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
         states = self.states
         if states.issuperset(constants.STATES.values()):
             return True
         if states.isdisjoint((constants.CLOSED, constants.BOUND_INACTIVE)):
-            # Of these two alone the kernel's number is not the whole truth.
+            # Only for these two states the kernel's number is not the final state.
             return lambda sock: sock.message.state in states
         return lambda sock: sock.state_number in states
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
         return state in self.states, state not in self.states
 
-    def filters(self, target: Target) -> tuple[Filter, Filter]:  # noqa: ARG002
-        # The dump's own mask of states filters them.
+    def filters(self, context: FilterContext) -> tuple[Filter, Filter]:  # noqa: ARG002
+        # The dump request has a mask of states.
         return ACCEPT, ACCEPT
 
 
 class PortIn(Predicate):
-    """ranges: (first, last) each."""
+    """The local or the remote port is in one of the ranges (first, last)."""
 
     exact = True
 
@@ -156,9 +159,9 @@ class PortIn(Predicate):
             return lambda sock: table[sock.remote_port] == 1
         return lambda sock: table[sock.local_port] == 1
 
-    def filters(self, target: Target) -> tuple[Filter, Filter]:
+    def filters(self, context: FilterContext) -> tuple[Filter, Filter]:
         accepted = kernel_filter.any_of(
-            self._range(first, last, target.exact_ops) for first, last in self.ranges
+            self._range(first, last, context.exact_ops) for first, last in self.ranges
         )
         return accepted, kernel_filter.negation(accepted)
 
@@ -177,11 +180,10 @@ class PortIn(Predicate):
 
 
 class Autobound(Predicate):
-    """The kernel chose the local port: the word of ss(8), and as ss does it.
+    """The kernel chose the local port: `autobound` of ss(8), evaluated as ss does.
 
-    The kernel alone knows it (SOCK_BINDPORT_LOCK) and does not print it, so its filter decides.
-    Beside that ss asks that the port lies in ip_local_port_range. A socket for which the two differ
-    is dumped neither for true nor for false.
+    Only a kernel filter has this information (SOCK_BINDPORT_LOCK). In addition ss requires the port
+    to be in ip_local_port_range. A socket for which the two differ is neither true nor false.
     """
 
     exact = True
@@ -193,16 +195,16 @@ class Autobound(Predicate):
         first, last = ports
         return lambda sock: first <= sock.local_port <= last
 
-    def filters(self, target: Target) -> tuple[Filter, Filter]:  # noqa: ARG002
+    def filters(self, context: FilterContext) -> tuple[Filter, Filter]:  # noqa: ARG002
         chosen = Condition(bytecode.auto())
         return chosen, kernel_filter.negation(chosen)
 
 
 class DeviceIs(Predicate):
-    """The interface that a socket is bound to.
+    """The socket is bound to one of the interfaces.
 
-    Unknown for every socket where it is not true and one of the names belongs to no interface.
-    numeric: a number that is no interface's name is its index (as ss takes it).
+    Unknown instead of false if one of the names belongs to no interface.
+    numeric: a number that is not the name of an interface is its index, as in ss(8).
     """
 
     exact = True
@@ -216,14 +218,14 @@ class DeviceIs(Predicate):
         self.numeric = numeric
 
     def _resolved(self, snapshot: Snapshot) -> tuple[frozenset[int], bool]:
-        """The indexes, and whether all names have one."""
+        """The indexes, and whether every name has one."""
         indexes = [self._index(name, snapshot) for name in self.names]
         return frozenset(index for index in indexes if index is not None), None not in indexes
 
     def _index(self, name: str, snapshot: Snapshot) -> int | None:
         index = snapshot.interface_index(name)
         if index is None and self.numeric and name.isdigit() and name.isascii():
-            # Python itself refuses to read thousands of digits.
+            # int() raises ValueError for thousands of digits.
             return int(name) if len(name) <= 10 and int(name) <= _LAST_INDEX else None
         return index
 
@@ -234,8 +236,8 @@ class DeviceIs(Predicate):
         otherwise = False if whole else None
         return lambda sock: True if sock.ifindex in indexes else otherwise
 
-    def filters(self, target: Target) -> tuple[Filter, Filter]:
-        indexes, whole = self._resolved(target.snapshot)
+    def filters(self, context: FilterContext) -> tuple[Filter, Filter]:
+        indexes, whole = self._resolved(context.snapshot)
         accepted = kernel_filter.any_of(
             Condition(bytecode.device(index)) for index in sorted(indexes)
         )
@@ -243,8 +245,11 @@ class DeviceIs(Predicate):
 
 
 class MarkIs(Predicate):
-    """pairs: (value, mask) each. The kernel tells the mark to callers with CAP_NET_ADMIN alone, and
-    refuses a filter by it to others, so it is compared here."""
+    """The mark matches one of the pairs (value, mask).
+
+    The kernel reports marks, and accepts filters on them, only with CAP_NET_ADMIN. The comparison
+    is therefore done here.
+    """
 
     cost = 1
 
@@ -265,34 +270,34 @@ class MarkIs(Predicate):
 
 
 class IdleFor(Predicate):
-    """No data either way for at least so many milliseconds."""
+    """No data in either direction for at least min_ms milliseconds."""
 
-    meaning = frozenset({"tcp"})
+    applies_to = frozenset({"tcp"})
     extensions = (inet_diag.INFO,)
     cost = 2
 
-    def __init__(self, path: Path, value: object, least_ms: int) -> None:
+    def __init__(self, path: Path, value: object, min_ms: int) -> None:
         super().__init__(path, value)
-        self.least_ms = least_ms
+        self.min_ms = min_ms
 
     def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
-        least = self.least_ms
+        min_ms = self.min_ms
 
         def test(sock: Socket) -> bool | None:
             idle = sock.idle_ms
-            return None if idle is None else idle >= least
+            return None if idle is None else idle >= min_ms
 
         return test
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
-        known = protocol in self.meaning and state not in WITHOUT_CLOCKS
+        known = protocol in self.applies_to and state not in WITHOUT_CLOCKS
         return known, known
 
 
 class CongestionIs(Predicate):
-    """The congestion control algorithm's name."""
+    """The congestion control algorithm has one of the names."""
 
-    meaning = constants.STREAMS
+    applies_to = constants.STREAMS
     extensions = (inet_diag.CONG,)
     cost = 1
 
@@ -324,5 +329,5 @@ STATES_BY_NAME = {
 
 
 def parse_state(value: object, path: Path) -> frozenset[int]:
-    """The states that a name, an alias or a group of ss(8) means."""
+    """Return the states of a name, an alias or a group of ss(8). Raises InputError."""
     return STATES_BY_NAME[values.choice(value, path, STATES_BY_NAME, "state")]

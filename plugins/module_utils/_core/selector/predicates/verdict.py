@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: conditions by verdict: stuck, stranded, superseded."""
+# Private to linuxnet.sockets.
+"""Predicates on verdicts: `stuck`, `stranded` and `superseded`, and their parsers."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from ...verdicts.superseded import DEFAULT_SILENT_MS, PEERS, SUPERSEDED, PeerAct
 from ...verdicts.verdict import request_verdict
 from .. import kernel_filter
 from ..kernel_filter import Condition, Filter
-from ..tree import Possible, Predicate, Target, any_of
+from ..tree import FilterContext, Possible, Predicate, any_of
 from .address import parse_device
 from .socket import WITHOUT_CLOCKS
 
@@ -34,23 +35,23 @@ _TCP = frozenset({"tcp"})
 _WITHOUT_PEER = frozenset(
     {constants.LISTENING, constants.CLOSED, constants.BOUND_INACTIVE},
 )
-# The kernel does not tell of their sockets whether they are transparent or free-bound.
+# For these states the kernel does not report whether sockets are transparent or free-bound.
 _WITHOUT_OPTIONS = frozenset({constants.TIME_WAIT, constants.SYN_RECV})
-# The kernel compares each socket with one after the other.
-_MOST_ADDRESSES = 64
+# The kernel compares each socket with one address after the other.
+_MAX_FILTER_ADDRESSES = 64
 
 
 class StuckFor(NamedTuple):
-    """verdict: out of stuck.STUCK. for_ms: at least so long; None: its default."""
+    """A requested verdict of stuck.STUCK. for_ms: minimum duration; None: its default."""
 
     verdict: str
     for_ms: int | None
 
 
 class StrandedBy(NamedTuple):
-    """verdict: out of stranded.STRANDED. to: the interfaces that `rerouted` is asked of; None: any.
+    """A requested verdict of stranded.STRANDED.
 
-    path, value: where it was written.
+    path, value: where the user wrote it, and what. to: interfaces for `rerouted`; None: any.
     """
 
     path: Path
@@ -60,21 +61,23 @@ class StrandedBy(NamedTuple):
 
 
 class StuckIs(Predicate):
-    """Any of these verdicts has held for its time."""
+    """One of the verdicts has been true for its minimum duration."""
 
-    meaning = _TCP
+    applies_to = _TCP
     extensions = (inet_diag.INFO,)
     cost = 2
 
     def __init__(self, path: Path, value: object, verdicts: Sequence[StuckFor]) -> None:
         super().__init__(path, value)
         self.verdicts = tuple(verdicts)
-        self._states = frozenset().union(*(stuck.STATES[each.verdict] for each in self.verdicts))
+        self._states = frozenset().union(
+            *(stuck.STATES[requested.verdict] for requested in self.verdicts)
+        )
 
     @property
     def silent(self) -> bool:
-        """Silence is enough for it, which a pool of idle connections keeps as well."""
-        return any(each.verdict == stuck.SILENT for each in self.verdicts)
+        """Whether silence alone makes it true; a pool of idle connections is silent too."""
+        return any(verdict == stuck.SILENT for verdict, _for_ms in self.verdicts)
 
     @property
     def restricts(self) -> bool:  # type: ignore[override]
@@ -82,23 +85,23 @@ class StuckIs(Predicate):
 
     def bind(self, snapshot: Snapshot) -> Bound:
         for verdict, for_ms in self.verdicts:
-            usual = stuck.DEFAULT_FOR_MS[verdict]
-            request_verdict(snapshot, verdict, usual if for_ms is None else min(for_ms, usual))
+            default = stuck.DEFAULT_FOR_MS[verdict]
+            request_verdict(snapshot, verdict, default if for_ms is None else min(for_ms, default))
 
-        def is_stuck(verdicts: StuckFor) -> Test:
-            return lambda sock: stuck.evaluate(sock, *verdicts)
+        def is_stuck(verdict: str, for_ms: int | None) -> Test:
+            return lambda sock: stuck.evaluate(sock, verdict, for_ms)
 
-        return any_of([is_stuck(each) for each in self.verdicts])
+        return any_of([is_stuck(verdict, for_ms) for verdict, for_ms in self.verdicts])
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
-        known = protocol in self.meaning
+        known = protocol in self.applies_to
         return known and state in self._states, known
 
 
 class StrandedIs(Predicate):
-    """Any of these verdicts holds; unknown until the look has asked for routes."""
+    """One of the verdicts is true. Unknown until the route state of the snapshot is loaded."""
 
-    meaning = frozenset(constants.PROTOCOLS) - {"mptcp"}
+    applies_to = frozenset(constants.PROTOCOLS) - {"mptcp"}
     needs = frozenset({Need.ADDRESSES, Need.LINKS, Need.ROUTES, Need.RULES})
     extensions = (inet_diag.TOS, inet_diag.TCLASS)
     cost = 2
@@ -115,28 +118,34 @@ class StrandedIs(Predicate):
 
             return test
 
-        return any_of([is_stranded(each.verdict, each.to) for each in self.verdicts])
+        return any_of([is_stranded(requested.verdict, requested.to) for requested in self.verdicts])
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
-        known = protocol in self.meaning and state not in _WITHOUT_PEER
+        known = protocol in self.applies_to and state not in _WITHOUT_PEER
         return known and state not in _WITHOUT_OPTIONS, known
 
-    def filters(self, target: Target) -> tuple[Filter, Filter]:
-        """A socket whose address some interface holds has not lost it; link-local addresses are
-        held by a link, and not by the host."""
-        if target.protocol not in self.meaning:
+    def filters(self, context: FilterContext) -> tuple[Filter, Filter]:
+        """For `address_gone` alone: accept only addresses that no interface has.
+
+        Link-local addresses are not filtered, because they belong to a link and not to the host.
+        """
+        if context.protocol not in self.applies_to:
             return kernel_filter.REJECT, kernel_filter.REJECT
-        if {each.verdict for each in self.verdicts} != {ADDRESS_GONE}:
+        if {requested.verdict for requested in self.verdicts} != {ADDRESS_GONE}:
             return kernel_filter.ACCEPT, kernel_filter.ACCEPT
-        held = [each for each in target.snapshot.local_addresses if not is_link_local(each)]
-        if len(held) > _MOST_ADDRESSES:
+        assigned = [
+            address for address in context.snapshot.local_addresses if not is_link_local(address)
+        ]
+        if len(assigned) > _MAX_FILTER_ADDRESSES:
             return kernel_filter.ACCEPT, kernel_filter.ACCEPT
-        accepted = kernel_filter.all_of(_not_from(each, target.family) for each in sorted(held))
+        accepted = kernel_filter.all_of(
+            _not_from(address, context.family) for address in sorted(assigned)
+        )
         return accepted, kernel_filter.ACCEPT
 
 
 def _not_from(address: bytes, family: str) -> Filter:
-    """The local address is another one; IPv4's are those of v4-mapped sockets too."""
+    """A filter for other local addresses; an IPv4 address includes its v4-mapped form."""
     if len(address) == 16 and family == "inet":
         return kernel_filter.ACCEPT
     number = constants.FAMILIES["inet6" if len(address) == 16 else "inet"]
@@ -145,9 +154,9 @@ def _not_from(address: bytes, family: str) -> Filter:
 
 
 class SupersededAfter(Predicate):
-    """Silent for so long while its peer went on elsewhere; unknown until the look has listened."""
+    """Superseded after silent_ms. Unknown until the peer activity of the snapshot is loaded."""
 
-    meaning = _TCP
+    applies_to = _TCP
     needs = frozenset({Need.PEERS})
     extensions = (inet_diag.INFO,)
     cost = 2
@@ -159,16 +168,16 @@ class SupersededAfter(Predicate):
     def bind(self, snapshot: Snapshot) -> Bound:
         silent_ms = self.silent_ms
         request_verdict(snapshot, SUPERSEDED, min(silent_ms, DEFAULT_SILENT_MS))
-        nobody = PeerActivity()
+        no_activity = PeerActivity()
 
         def test(sock: Socket) -> bool | None:
             peers = snapshot.get(PEERS)
-            return (nobody if peers is None else peers).evaluate(sock, silent_ms)
+            return (no_activity if peers is None else peers).evaluate(sock, silent_ms)
 
         return test
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
-        known = protocol in self.meaning and state not in WITHOUT_CLOCKS
+        known = protocol in self.applies_to and state not in WITHOUT_CLOCKS
         return known, known
 
 
@@ -186,50 +195,50 @@ _INTERFACES = "the name of an interface, or a list of names"
 
 
 def parse_stuck(value: object, path: Path, names: Names) -> StuckIs:  # noqa: ARG001
-    verdicts: list[StuckFor] = []
+    requested: list[StuckFor] = []
     for at, item in values.items(value, path, STUCK_ALLOWED):
         if not isinstance(item, Mapping):
-            verdicts.append(StuckFor(_verdict(item, at, STUCK), None))
+            requested.append(StuckFor(_verdict(item, at, STUCK), None))
             continue
         _check_keys(item, at, ("verdict", "for"), STUCK_ALLOWED)
         for _where, name in _verdicts(item, at, STUCK, STUCK_ALLOWED):
-            least = _least(item["for"], (*at, "for"), name) if "for" in item else None
-            verdicts.append(StuckFor(name, least))
-    return StuckIs(path, value, verdicts)
+            for_ms = _for_ms(item["for"], (*at, "for"), name) if "for" in item else None
+            requested.append(StuckFor(name, for_ms))
+    return StuckIs(path, value, requested)
 
 
-def _least(value: object, path: Path, name: str) -> int:
-    least = values.parse_duration_ms(value, path, high_ms=CLOCK_MAX_MS)
-    most = PROVABLE_MS.get(name)
-    if most is not None and least > most:
-        minutes = most // 60_000
+def _for_ms(value: object, path: Path, name: str) -> int:
+    for_ms = values.parse_duration_ms(value, path, high_ms=CLOCK_MAX_MS)
+    limit = PROVABLE_MS.get(name)
+    if limit is not None and for_ms > limit:
+        minutes = limit // 60_000
         raise InputError(
             path,
             value,
-            f"longer than the kernel proves for {name}: its backoff is not counted any further",
+            f"longer than the kernel can prove for {name}, because it stops counting the backoff",
             f"at most {minutes}m",
         )
-    return least
+    return for_ms
 
 
 def parse_stranded(value: object, path: Path, names: Names) -> StrandedIs:  # noqa: ARG001
-    verdicts: list[StrandedBy] = []
+    requested: list[StrandedBy] = []
     for at, item in values.items(value, path, STRANDED_ALLOWED):
         if not isinstance(item, Mapping):
-            verdicts.append(StrandedBy(at, item, _verdict(item, at, STRANDED), None))
+            requested.append(StrandedBy(at, item, _verdict(item, at, STRANDED), None))
             continue
         if "for" in item:
             raise InputError(
                 (*at, "for"),
                 item["for"],
-                "the kernel does not tell since when a connection is stranded",
-                "no for here: a policy's hold waits until a rule has held for its time",
+                "the kernel does not report since when a connection is stranded",
+                "no for with stranded; in a policy, use hold of the rule",
             )
         _check_keys(item, at, ("verdict", "to"), STRANDED_ALLOWED)
         for where, name in _verdicts(item, at, STRANDED, STRANDED_ALLOWED):
             to = _interfaces(item["to"], (*at, "to"), name) if "to" in item else None
-            verdicts.append(StrandedBy(where, item, name, to))
-    return StrandedIs(path, value, verdicts)
+            requested.append(StrandedBy(where, item, name, to))
+    return StrandedIs(path, value, requested)
 
 
 def _interfaces(value: object, path: Path, name: str) -> frozenset[str]:
@@ -267,7 +276,7 @@ def _verdict(value: object, path: Path, known: Mapping[str, str]) -> str:
         others = STRANDED if known is STUCK else STUCK
         if isinstance(word, str) and word.lower() in others:
             key = "stranded" if known is STUCK else "stuck"
-            problem = f"no such verdict (it is one of the key {key})"
+            problem = f"no such verdict (it belongs to the key {key})"
             raise InputError(path, value, problem, error.allowed) from None
         raise values.error_of_whole(error, value) from None
 
