@@ -288,8 +288,8 @@ msg:
   type: str
   sample: >-
     12 sockets violate the policy and would be destroyed, but its limits allow 10 in 60 s: none was
-    touched. They are listed in survivors. If they are meant, raise limits.max_sockets; if not,
-    narrow the rules.
+    destroyed. They are listed in survivors. If you mean all of them, raise limits.max_sockets; if
+    not, narrow the rules.
 """
 
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module import arguments, policy
