@@ -117,7 +117,7 @@ class Machine:
             }
             decoded = [listed[each.cookie] for each in sockets]
             load(session, snapshot, guard.needs, decoded)
-            return guard.watch(snapshot).reasons(decoded)
+            return guard.evaluator(snapshot).evaluate(decoded)
 
     def reason(self, guard: Guard, sock: FakeSocket) -> Reason | None:
         return self.reasons(guard, sock)[0]

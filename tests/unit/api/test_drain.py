@@ -12,7 +12,7 @@ import pytest
 from linuxnet_sockets import api
 from linuxnet_sockets.api.drain_sockets import join_steps
 from linuxnet_sockets.errors import InputError
-from linuxnet_sockets.guard import holding
+from linuxnet_sockets.guard import owners
 from linuxnet_sockets.query.record import RECORD_KEYS
 from tests.support.drain_timeline import QUIET, Timeline
 from tests.support.fake_kernel import FakeSocket
@@ -221,10 +221,10 @@ def test_a_user_who_cannot_read_owners_is_told(
 ) -> None:
     """Such a user would think that the host is drained."""
 
-    def denied(_proc: str, _pid: int) -> holding.FdDirectory:
+    def denied(_proc: str, _pid: int) -> owners.FdDirectory:
         raise PermissionError
 
-    monkeypatch.setattr(holding, "FdDirectory", denied)
+    monkeypatch.setattr(owners, "FdDirectory", denied)
     sock = target.connect(1)
     answer = run(target)
     (entry,) = answer.result["protected"]

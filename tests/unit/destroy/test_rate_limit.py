@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linuxnet_sockets.destroy.rate_limit import Pace
+from linuxnet_sockets.destroy.rate_limit import RateLimiter
 
 
 class Clock:
@@ -25,44 +25,44 @@ class Clock:
         self.slept.append(seconds)
         self.now += seconds
 
-    def pace(self, per_second: float | None) -> Pace:
-        return Pace(per_second, monotonic=self.monotonic, sleep=self.sleep)
+    def limiter(self, per_second: float | None) -> RateLimiter:
+        return RateLimiter(per_second, monotonic=self.monotonic, sleep=self.sleep)
 
 
 def test_without_a_limit_everything_goes_at_once() -> None:
     clock = Clock()
-    assert list(clock.pace(None).slices([1, 2, 3])) == [[1, 2, 3]]
+    assert list(clock.limiter(None).slices([1, 2, 3])) == [[1, 2, 3]]
     assert clock.slept == []
 
 
 def test_nothing_to_do_takes_no_time() -> None:
     clock = Clock()
-    assert list(clock.pace(5).slices([])) == []
-    assert list(clock.pace(None).slices([])) == []
+    assert list(clock.limiter(5).slices([])) == []
+    assert list(clock.limiter(None).slices([])) == []
     assert clock.slept == []
 
 
 def test_a_slice_is_a_tenth_of_a_second() -> None:
     clock = Clock()
-    assert [len(part) for part in clock.pace(100).slices(range(35))] == [10, 10, 10, 5]
+    assert [len(part) for part in clock.limiter(100).slices(range(35))] == [10, 10, 10, 5]
     assert clock.slept == pytest.approx([0.1, 0.1, 0.1])
 
 
 def test_slow_paces_go_one_by_one() -> None:
     clock = Clock()
-    assert [len(part) for part in clock.pace(0.5).slices(range(3))] == [1, 1, 1]
+    assert [len(part) for part in clock.limiter(0.5).slices(range(3))] == [1, 1, 1]
     assert clock.slept == pytest.approx([2.0, 2.0])
 
 
 def test_the_first_slice_does_not_wait() -> None:
     clock = Clock()
-    assert next(clock.pace(1).slices(["a", "b"])) == ["a"]
+    assert next(clock.limiter(1).slices(["a", "b"])) == ["a"]
     assert clock.slept == []
 
 
 def test_the_pace_holds_over_several_calls() -> None:
     clock = Clock()
-    pace = clock.pace(2)
+    pace = clock.limiter(2)
     list(pace.slices(["a"]))
     list(pace.slices(["b"]))
     assert clock.slept == pytest.approx([0.5])
@@ -71,7 +71,7 @@ def test_the_pace_holds_over_several_calls() -> None:
 def test_work_that_takes_long_is_not_caught_up_with() -> None:
     clock = Clock()
     starts: list[float] = []
-    for _part in clock.pace(10).slices(range(4)):
+    for _part in clock.limiter(10).slices(range(4)):
         starts.append(clock.now)
         if len(starts) == 1:
             clock.now += 5
@@ -84,7 +84,7 @@ def test_never_faster_than_asked_and_nothing_is_lost(rate: float, count: int) ->
     clock = Clock()
     done: list[int] = []
     start = clock.now
-    for part in clock.pace(rate).slices(range(count)):
+    for part in clock.limiter(rate).slices(range(count)):
         # What came before this slice is at most what the time since the start allows.
         assert len(done) <= (clock.now - start) * rate + 1e-3
         done += part

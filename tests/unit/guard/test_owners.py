@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from linuxnet_sockets.guard import holding
+from linuxnet_sockets.guard import owners
 from linuxnet_sockets.host import processes
 from linuxnet_sockets.sockets.needs import Need
 from tests.support.fake_kernel import FakeSocket
@@ -34,7 +34,7 @@ class Reading:
                 super().__init__(proc, pid)
 
         monkeypatch.setattr(processes, "FdDirectory", Watched)
-        monkeypatch.setattr(holding, "FdDirectory", Watched)
+        monkeypatch.setattr(owners, "FdDirectory", Watched)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: destroys sockets in passes, until a fresh look shows no progress.
+# Private to linuxnet.sockets.
+"""Destruction in rounds, until a new dump shows no more progress.
 
-The kernel finds a socket by its addresses and then compares the cookie. Of several that share
-them (SO_REUSEPORT) it finds one, so each pass may reach others than the one before.
+The kernel looks a socket up by its addresses and then compares the cookie. Of several sockets with
+the same addresses (SO_REUSEPORT) it finds one, so each round may reach other sockets.
 """
 
 from __future__ import annotations
@@ -19,22 +20,25 @@ from ..sockets.session import NamespaceSession
 from ..sockets.socket import Socket
 from . import outcomes
 from .engines.base import Engine
-from .verify import still_there
+from .verify import find_remaining
 
-_MOST_PASSES = 256
+_MAX_ROUNDS = 256
 
 
-def run_passes(session: NamespaceSession, engine: Engine, sockets: Sequence[Socket]) -> list[str]:
-    """Destroy these sockets, none of which the engine declines; the outcome of each.
+def destroy_until_stable(
+    session: NamespaceSession, engine: Engine, sockets: Sequence[Socket]
+) -> list[str]:
+    """Destroy sockets that the engine handles. Returns the outcome of each.
 
-    A socket that is gone, and of which the kernel never said that it destroyed it, was
-    `already_gone`. One that is still there and was refused for a reason has that reason's outcome.
-    One that could not be looked at again counts as `survived`.
+    `already_gone`: the socket no longer exists, and the kernel never acknowledged its destruction.
+    `survived`: it still exists, or the dump that would prove the contrary failed. If it still
+    exists and the engine gave a refusal, that is its outcome. Raises what the engine raises in the
+    first round.
     """
     outcome: dict[int, str] = {}
     acknowledged: set[int] = set()
     pending: Sequence[Socket] = sockets
-    for _pass in range(_MOST_PASSES):
+    for _round in range(_MAX_ROUNDS):
         refusals: dict[int, str] = {}
         try:
             answers = engine.destroy(session, pending)
@@ -42,10 +46,10 @@ def run_passes(session: NamespaceSession, engine: Engine, sockets: Sequence[Sock
             if pending is sockets:
                 raise
             break
-        present = _look_again(session, pending)
-        if present is None:
+        remaining = _find_remaining(session, pending)
+        if remaining is None:
             break
-        if pending is sockets and not present and all(answer.acknowledged for answer in answers):
+        if pending is sockets and not remaining and all(answer.acknowledged for answer in answers):
             # The common case, and thousands of sockets go through it.
             return [outcomes.DESTROYED] * len(answers)
         for sock, answer in zip(pending, answers):
@@ -56,8 +60,8 @@ def run_passes(session: NamespaceSession, engine: Engine, sockets: Sequence[Sock
         left: list[Socket] = []
         for sock in pending:
             cookie = sock.message.cookie
-            now = present.get(cookie)
-            if now is None or _disconnected(sock.message, now):
+            now = remaining.get(cookie)
+            if now is None or _is_disconnected(sock.message, now):
                 if cookie not in acknowledged:
                     outcome[cookie] = outcomes.ALREADY_GONE
                 elif now is None:
@@ -77,23 +81,20 @@ def run_passes(session: NamespaceSession, engine: Engine, sockets: Sequence[Sock
     return [outcome[sock.message.cookie] for sock in sockets]
 
 
-def _look_again(
+def _find_remaining(
     session: NamespaceSession, sockets: Sequence[Socket]
 ) -> dict[int, DiagMessage] | None:
-    """What still_there tells; None where the kernel gives no whole answer twice in a row.
-
-    Then nothing is proven, and nothing is called done; but what is known of the others is kept.
-    """
+    """As find_remaining; None: the dump failed twice, so nothing is proven about the sockets."""
     for _attempt in range(2):
         with suppress(SocketsError):
-            return still_there(session, sockets)
+            return find_remaining(session, sockets)
     return None
 
 
-def _disconnected(before: DiagMessage, now: DiagMessage) -> bool:
-    """Whether a datagram socket that is still there has lost the remote that it had.
+def _is_disconnected(before: DiagMessage, now: DiagMessage) -> bool:
+    """Whether a datagram socket that still exists has lost its remote.
 
-    Its state says so (__udp_disconnect); the address of an IPv6 remote stays in the record.
+    The state says so (__udp_disconnect); an IPv6 socket keeps the address.
     """
     if before.protocol in STREAMS or before.state != ESTABLISHED:
         return False

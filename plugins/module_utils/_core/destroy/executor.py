@@ -19,19 +19,19 @@ from ..messages import describe
 from ..sockets.session import NamespaceSession
 from ..sockets.socket import Socket
 from . import outcomes
-from .converge import run_passes
+from .converge import destroy_until_stable
 from .engines import registry
 from .engines.base import Engine
 from .model import DestroyOptions, Plan, Report, Target, check_max_sockets
 from .outcomes import Result
-from .rate_limit import Pace
+from .rate_limit import RateLimiter
 
 # The current plan of a namespace, for targets whose turn comes late.
 Replan = Callable[[NamespaceSession], Plan]
 
 # Seconds after which a rate-limited run plans again before it destroys more.
 _MAX_PLAN_AGE = 1.0
-_NO_LONGER_SELECTED = Reason("changed", "it is gone, or is no longer what was selected")
+_NO_LONGER_SELECTED = Reason("changed", "it closed, or no longer matches the selector")
 
 
 def execute(
@@ -55,7 +55,7 @@ def execute(
     if exceeded is not None:
         untouched = [result for plan in plans for result in _uniform(plan, outcomes.LIMIT, None)]
         return Report(untouched, exceeded, unlisted)
-    limiter = Pace(options.rate, monotonic=host.monotonic, sleep=host.sleep)
+    limiter = RateLimiter(options.rate, monotonic=host.monotonic, sleep=host.sleep)
     results: list[Result] = []
     for plan in plans:
         try:
@@ -94,7 +94,7 @@ def _execute_plan(
     plan: Plan,
     options: DestroyOptions,
     engines: Sequence[Engine],
-    limiter: Pace,
+    limiter: RateLimiter,
     replan: Replan | None,
 ) -> list[Result]:
     """One result for each target of the plan."""
@@ -127,7 +127,7 @@ def _destroy_slowly(
     host: Host,
     plan: Plan,
     engines: Sequence[Engine],
-    limiter: Pace,
+    limiter: RateLimiter,
     replan: Replan | None,
 ) -> list[Result]:
     """One result for each unprotected target, slice by slice.
@@ -228,7 +228,11 @@ def _destroy_with(
     accepted = sockets
     if any(declined):
         accepted = [socket for socket, reply in zip(sockets, declined) if reply is None]
-    found = engine.forecast(session, accepted) if check else run_passes(session, engine, accepted)
+    found = (
+        engine.forecast(session, accepted)
+        if check
+        else destroy_until_stable(session, engine, accepted)
+    )
     results = outcomes.results(accepted, found, engine.name)
     if accepted is sockets:
         return results

@@ -41,10 +41,10 @@ def protect_whole_connections(
         if not streams.isdisjoint((message.protocol, message.cookie) for message in parts)
     ]
     load(session, snapshot, guard.needs, [part for parts in selected for part in parts])
-    watch = guard.watch(snapshot)
+    evaluator = guard.evaluator(snapshot)
     protected: dict[tuple[str, int], Reason] = {}
     for parts in selected:
-        for part, reason in zip(parts, watch.reasons(parts)):
+        for part, reason in zip(parts, evaluator.evaluate(parts)):
             # Some kernels give a subflow that joined an inode of its own, which no process holds.
             if reason is not None and (part.protocol, reason.rule) != ("tcp", KERNEL):
                 whole = _reason_of_part(reason, part)
@@ -59,5 +59,5 @@ def protect_whole_connections(
 
 
 def _reason_of_part(reason: Reason, part: Socket) -> Reason:
-    detail = f"its MPTCP connection is one with {part.protocol} sk:{part.cookie_hex}"
+    detail = f"same MPTCP connection as {part.protocol} sk:{part.cookie_hex}"
     return Reason(reason.rule, f"{detail}: {reason.detail}" if reason.detail else detail)

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: what became of a socket: the closed list of outcomes."""
+# Private to linuxnet.sockets.
+"""Outcomes: what happened to a socket. The list is closed."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ from typing import NamedTuple
 from ..guard.reason import Reason
 from ..sockets.socket import Socket
 
-# Asked for, and a fresh look no longer finds the cookie.
+# The kernel acknowledged it, and a new dump no longer has the cookie.
 DESTROYED = "destroyed"
-# A datagram socket on a port that the application chose: its remote is gone, it stays bound.
+# A datagram socket on a port that the application chose: it lost its remote and stays bound.
 DISCONNECTED = "disconnected"
-# What was to go went by itself: the socket, or the remote of a datagram socket that stays.
+# The socket closed on its own, or a datagram socket lost its remote on its own.
 ALREADY_GONE = "already_gone"
 SURVIVED = "survived"
 PROTECTED = "protected"
@@ -23,11 +24,11 @@ PROTECTED = "protected"
 UNSUPPORTED_PROTOCOL = "unsupported_protocol"
 # Built without CONFIG_INET_DIAG_DESTROY, or too old to destroy a socket in this state.
 KERNEL_WITHOUT_DESTROY = "kernel_without_destroy"
-# Left alone, because this kernel may turn such a socket into one that never ends.
+# Skipped: this kernel may make such a socket stay forever.
 KERNEL_DEFECT = "kernel_defect"
 BUSY = "busy"
 NOT_PERMITTED = "not_permitted"
-# More sockets than max_sockets: none was touched.
+# More sockets than max_sockets allows: none was destroyed.
 LIMIT = "limit"
 
 OUTCOMES = (
@@ -44,28 +45,27 @@ OUTCOMES = (
     LIMIT,
 )
 
-# At least one of these: something changed.
+# Outcomes that change something.
 CHANGING = frozenset({DESTROYED, DISCONNECTED})
 
-# At least one of these: the call failed.
+# Outcomes that make the call fail.
 FAILING = frozenset(
     {SURVIVED, BUSY, NOT_PERMITTED, UNSUPPORTED_PROTOCOL, KERNEL_WITHOUT_DESTROY, LIMIT}
 )
 
 
 def results(sockets: Iterable[Socket], outcomes: Iterable[str], engine: str) -> list[Result]:
-    """What one engine made of each of these sockets."""
-    # As Result(...), without its Python frame: there may be very many.
+    """One result for each socket, by one engine."""
+    # Result(...) without its Python frame: 20,000 sockets pass through here.
     new = tuple.__new__
-    return [new(Result, (each, outcome, None, engine)) for each, outcome in zip(sockets, outcomes)]
+    return [new(Result, (sock, outcome, None, engine)) for sock, outcome in zip(sockets, outcomes)]
 
 
 class Result(NamedTuple):
-    """What became of one selected socket.
+    """The outcome of one selected socket.
 
-    subject: as it was when it was selected. reason: why it was protected or could not be reached,
-    where the outcome does not say it.
-    engine: the one that took it on; None where none was asked to.
+    socket: as it was when it was selected. reason: why it was protected or not destroyed; None:
+    obvious from the outcome. engine: the name of the engine that handled it; None: none did.
     """
 
     socket: Socket

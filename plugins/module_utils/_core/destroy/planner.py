@@ -53,7 +53,7 @@ def evaluate_guard(
         return []
     show_verdicts(snapshot)
     load(session, snapshot, options.guard.needs, sockets)
-    targets = make_targets(sockets, options.guard.watch(snapshot).reasons(sockets))
+    targets = make_targets(sockets, options.guard.evaluator(snapshot).evaluate(sockets))
     if options.engine == NetlinkEngine.name:
         return targets
     return protect_whole_connections(session, options.guard, targets)
@@ -80,4 +80,4 @@ def count_unprotected(
                 options.guard.extensions,
             )
     load(session, snapshot, options.guard.needs, sockets)
-    return options.guard.watch(snapshot).reasons(sockets).count(None)
+    return options.guard.evaluator(snapshot).evaluate(sockets).count(None)

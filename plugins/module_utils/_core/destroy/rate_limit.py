@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: spreads work evenly over time."""
+# Private to linuxnet.sockets.
+"""Rate limiting of work on a sequence of items."""
 
 from __future__ import annotations
 
@@ -10,14 +11,15 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_LONGEST_SLICE = 0.1
+# Seconds of work in one slice.
+_MAX_SLICE = 0.1
 
 
-class Pace:
-    """At most so many items a second, over all calls; None is no limit.
+class RateLimiter:
+    """At most so many items a second, over all calls. per_second: None: no limit.
 
-    Items go in slices of a tenth of a second's worth, or one by one where that is less than one.
-    A slice that takes longer than its share of time delays the next; nothing is caught up with.
+    A slice has the items of a tenth of a second, or one item if that is less than one. A slice that
+    takes longer than its time delays the next. Lost time is not made up for.
     """
 
     def __init__(
@@ -33,12 +35,12 @@ class Pace:
         self._not_before: float | None = None
 
     def slices(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
-        """Parts of the items, in order, each when its time has come."""
+        """Yield the items in order, in slices, each when it is due. Sleeps in between."""
         if self._per_second is None:
             if items:
                 yield items
             return
-        size = max(1, int(self._per_second * _LONGEST_SLICE))
+        size = max(1, int(self._per_second * _MAX_SLICE))
         for start in range(0, len(items), size):
             part = items[start : start + size]
             now = self._monotonic()

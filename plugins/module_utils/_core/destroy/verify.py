@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: a fresh look at sockets that were asked to go."""
+# Private to linuxnet.sockets.
+"""Dumps that show which sockets still exist."""
 
 from __future__ import annotations
 
@@ -14,48 +15,50 @@ from ..netlink.inet_diag import DiagMessage
 from ..sockets.session import NamespaceSession
 from ..sockets.socket import Socket
 
-# So many ports are cheaper to compare in the kernel than sockets are to carry over.
-_MOST_PORTS = 32
-_MOST_FILTERED = 1024
+# Up to these, comparing ports in the kernel is cheaper than dumping all sockets.
+_MAX_PORTS = 32
+_MAX_FILTERED_SOCKETS = 1024
 
 _STATES = constants.state_mask(constants.ALL_STATES)
 _BOUND_INACTIVE = 1 << constants.BOUND_INACTIVE
 
 
-def still_there(session: NamespaceSession, sockets: Iterable[Socket]) -> dict[int, DiagMessage]:
-    """Those of the sockets that exist at this moment, by cookie, as they are now.
+def find_remaining(session: NamespaceSession, sockets: Iterable[Socket]) -> dict[int, DiagMessage]:
+    """Dump the sockets that still exist. Returns their current messages by cookie.
 
-    A TCP socket that was destroyed and keeps its port until the application closes it shows up
-    as bound and inactive; as a connection, or listener, it is gone.
+    A destroyed TCP socket keeps its port until the application closes it, in state bound-inactive.
+    The connection or listener that it was no longer exists. Raises what Connection.dump raises.
     """
-    socks = [sock.message for sock in sockets]
+    messages = [sock.message for sock in sockets]
     found: dict[int, DiagMessage] = {}
-    inactive = any(message.state == constants.CLOSED for message in socks)
-    for protocol, family in sorted({(message.protocol, message.family) for message in socks}):
+    inactive = any(message.state == constants.CLOSED for message in messages)
+    for protocol, family in sorted({(message.protocol, message.family) for message in messages}):
         streams = protocol in constants.STREAMS
         states = _STATES | _BOUND_INACTIVE if streams and inactive else _STATES
-        program = by_ports(protocol, socks)
-        listed = dump_filtered(session, protocol, family, states, program)
-        if not listed:
+        program = filter_by_ports(protocol, messages)
+        dumped = dump_filtered(session, protocol, family, states, program)
+        if not dumped:
             continue
         before = {
             message.cookie: message
-            for message in socks
+            for message in messages
             if message.family == family and message.protocol == protocol
         }
-        for now in listed:
+        for now in dumped:
             was = before.get(now.cookie)
             if was is None:
                 continue
-            if streams and was.state != constants.CLOSED and _is_another(was, now):
+            if streams and was.state != constants.CLOSED and _is_reused(was, now):
                 continue
             found[now.cookie] = now
     return found
 
 
-def _is_another(was: DiagMessage, now: DiagMessage) -> bool:
-    """Whether a socket that keeps its cookie is closed, or another connection, by now: its owner
-    may disconnect it and connect it elsewhere."""
+def _is_reused(was: DiagMessage, now: DiagMessage) -> bool:
+    """Whether a socket with the same cookie is closed now, or is another connection.
+
+    Its owner may disconnect it and connect it elsewhere.
+    """
     if now.state == constants.CLOSED:
         return True
     return (was.sport, was.dport, was.dst) != (now.sport, now.dport, now.dst)
@@ -69,7 +72,7 @@ def dump_filtered(
     program: bytes,
     extensions: int = 0,
 ) -> list[DiagMessage]:
-    """As inet_diag.dump; all are listed where this kernel does not know an op of the filter."""
+    """As inet_diag.dump, but without the filter if this kernel does not know one of its ops."""
     try:
         return inet_diag.dump(session.diag, protocol, family, states, extensions, program)
     except NetlinkError as error:
@@ -78,20 +81,20 @@ def dump_filtered(
         return inet_diag.dump(session.diag, protocol, family, states, extensions)
 
 
-def by_ports(protocol: str, socks: Collection[DiagMessage]) -> bytes:
-    """A filter that accepts these sockets by their ports, or every one where they are many.
+def filter_by_ports(protocol: str, messages: Collection[DiagMessage]) -> bytes:
+    """A kernel filter that accepts the ports of these sockets; if they are many, all sockets.
 
-    A living socket keeps its local port; a datagram socket may lose its remote one.
+    A socket keeps its local port; a datagram socket may lose its remote port.
     """
-    if len(socks) > _MOST_FILTERED:
+    if len(messages) > _MAX_FILTERED_SOCKETS:
         return bytecode.ACCEPT
     choices: list[tuple[set[int], Callable[[int], bytes]]] = [
-        ({message.sport for message in socks}, _local)
+        ({message.sport for message in messages}, _local)
     ]
     if protocol in constants.STREAMS:
-        choices.append(({message.dport for message in socks}, _remote))
+        choices.append(({message.dport for message in messages}, _remote))
     ports, block = min(choices, key=lambda choice: len(choice[0]))
-    if len(ports) > _MOST_PORTS:
+    if len(ports) > _MAX_PORTS:
         return bytecode.ACCEPT
     return bytecode.disjunction([block(port) for port in sorted(ports)])
 

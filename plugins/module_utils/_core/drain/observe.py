@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..destroy.model import Plan, Target
 from ..destroy.planner import count_unprotected, evaluate_guard
-from ..destroy.verify import by_ports, dump_filtered
+from ..destroy.verify import dump_filtered, filter_by_ports
 from ..guard.reason import Reason
 from ..host.namespaces import Namespace
 from ..netlink import bytecode, constants
@@ -174,7 +174,7 @@ def _find_no_longer_matching(
         connections = [tracked for key, tracked in missing.items() if key[1] == protocol]
         messages = [tracked.message for tracked in connections if tracked.message is not None]
         families = {message.family for message in messages}
-        program = by_ports(protocol, messages)
+        program = filter_by_ports(protocol, messages)
         if len(messages) < len(connections):
             families, program = set(constants.FAMILIES.values()), bytecode.ACCEPT
         for family in sorted(families):

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: how many sockets one call may destroy at most."""
+# Private to linuxnet.sockets.
+"""max_sockets: the most sockets that one call may destroy."""
 
 from __future__ import annotations
 
@@ -13,13 +14,13 @@ from ..values import parse_share
 
 
 class MaxSockets(NamedTuple):
-    """A number of sockets, or a share (0 to 1) of a population; just one of them is set."""
+    """A number of sockets, or a share (0 to 1) of a population. Exactly one is set."""
 
     number: int | None = None
     share: float | None = None
 
     def allows(self, count: int, population: int) -> bool:
-        """Whether so many sockets may go; a number does not look at the population."""
+        """Whether the limit allows count sockets. population: used by a share only."""
         if self.number is not None:
             return count <= self.number
         # 29% of 100 is a little less than 29 in floating point.
@@ -27,9 +28,10 @@ class MaxSockets(NamedTuple):
 
 
 class MaxSocketsExceeded(NamedTuple):
-    """More sockets were selected than may go: so many, and what was allowed.
+    """The number of unprotected sockets is above the limit.
 
-    population: the unprotected sockets of which `limit` allows a share; None for a number.
+    selected: that number. population: the unprotected sockets of which limit allows a share; None
+    for a number.
     """
 
     selected: int
@@ -38,7 +40,7 @@ class MaxSocketsExceeded(NamedTuple):
 
 
 def parse_max_sockets(value: object, path: Sequence[PathStep] = ("max_sockets",)) -> MaxSockets:
-    """From a number, or a share such as ``25%``. Raises InputError."""
+    """Parse a number, or a share such as ``25%``. Raises InputError."""
     parsed = parse_share(value, tuple(path))
     if isinstance(parsed, int):
         return MaxSockets(number=parsed)

@@ -1,10 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the way by which the caller reaches this host.
+# Private to linuxnet.sockets.
+"""The connections by which a host is managed: SSH and Salt.
 
-Who runs over ssh has the connection's ends in SSH_CONNECTION (sshd(8)); sudo strips it, but some
-ancestor process still has it. Salt's minion keeps connections to its master's ports.
+sshd(8) puts the endpoints of a session into SSH_CONNECTION. sudo removes the variable, but an
+ancestor process still has it. A Salt minion keeps connections to the ports of its master.
 """
 
 from __future__ import annotations
@@ -21,17 +22,18 @@ SALT_PORTS = frozenset({4505, 4506})
 
 _VARIABLE = b"SSH_CONNECTION="
 
-Ends = tuple[bytes, int, bytes, int]
+# Local address, local port, remote address, remote port.
+Endpoints = tuple[bytes, int, bytes, int]
 
 
 def ancestors(proc: str, pid: int) -> list[int]:
-    """A process and those it descends from, nearest first, as far as they can be seen."""
+    """The pids of a process and its visible ancestors, nearest first."""
     found: list[int] = []
     while pid and pid not in found:
         found.append(pid)
         try:
             with open(f"{proc}/{pid}/stat", "rb") as stream:
-                # proc_pid_stat(5): the command, field 2, may hold anything, parentheses too.
+                # proc_pid_stat(5): field 2, the command, may contain spaces and parentheses.
                 fields = stream.read().rpartition(b")")[2].split()
             pid = int(fields[1])
         except (OSError, IndexError, ValueError):
@@ -39,11 +41,11 @@ def ancestors(proc: str, pid: int) -> list[int]:
     return found
 
 
-def ssh_connections(host: Host, pids: list[int]) -> frozenset[Ends]:
-    """The ssh connections that the caller and these processes came by, each in both directions.
+def ssh_connections(host: Host, pids: list[int]) -> frozenset[Endpoints]:
+    """The SSH connections of this process and the processes with these pids.
 
-    (local address, local port, remote address, remote port); addresses have 4 bytes for IPv4 and
-    v4-mapped, else 16. Both directions, since the client may be on this host, in another namespace.
+    Addresses have 4 bytes for IPv4 and v4-mapped, else 16. Each connection is returned in both
+    directions: the client may be on this host, in another namespace.
     """
     values = [host.environ.get("SSH_CONNECTION", "")]
     for pid in pids:
@@ -53,16 +55,18 @@ def ssh_connections(host: Host, pids: list[int]) -> frozenset[Ends]:
         except OSError:
             continue
         values += [
-            os.fsdecode(each[len(_VARIABLE) :]) for each in variables if each.startswith(_VARIABLE)
+            os.fsdecode(variable[len(_VARIABLE) :])
+            for variable in variables
+            if variable.startswith(_VARIABLE)
         ]
-    found: set[Ends] = set()
+    found: set[Endpoints] = set()
     for value in set(values):
-        found.update(_both_ways(value))
+        found.update(_both_directions(value))
     return frozenset(found)
 
 
-def _both_ways(value: str) -> Iterator[Ends]:
-    """From ``client-address client-port server-address server-port``; nothing where it is not."""
+def _both_directions(value: str) -> Iterator[Endpoints]:
+    """Parse ``client-address client-port server-address server-port``; yields nothing on error."""
     fields = value.split()
     if len(fields) != 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
         return
@@ -75,10 +79,10 @@ def _both_ways(value: str) -> Iterator[Ends]:
 
 
 def _address(text: str) -> bytes | None:
-    plain = text.partition("%")[0]
+    unscoped = text.partition("%")[0]
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
-            address = socket.inet_pton(family, plain)
+            address = socket.inet_pton(family, unscoped)
         except OSError:
             continue
         return address[12:] if address[:12] == V4_MAPPED_PREFIX and len(address) == 16 else address

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the guard's switches and selectors, as the user gives them."""
+# Private to linuxnet.sockets.
+"""The guard: rules and selectors that protect sockets from being destroyed."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from ..selector.parse import Selector, parse_selector
 from ..sockets.needs import Need
 from ..sockets.snapshot import Snapshot
 from ..values import Names
-from .evaluator import Watch
+from .evaluator import GuardEvaluator
 from .protect_files import read_protect_files
 from .reason import CONTROL_CONNECTION, KERNEL, LISTENERS, LOOPBACK, SSH_SESSIONS, UNCONNECTED
 
@@ -24,9 +25,9 @@ _SELECTORS = "selectors"
 
 @dataclass(frozen=True)
 class Guard:
-    """What must not be destroyed, whoever asks for it.
+    """Which rules are on, and the selectors of further protected sockets.
 
-    selectors: each with the name of where it was written, for the reason.
+    selectors: each with the place where it is written, which becomes the reason's detail.
     """
 
     control_connection: bool = True
@@ -39,21 +40,20 @@ class Guard:
 
     @property
     def extensions(self) -> int:
-        """The bits of idiag_ext that a dump must ask for, so that the selectors can be judged."""
+        """The idiag_ext bits that the selectors need in a dump."""
         bits = 0
-        for _source, selector in self.selectors:
+        for _place, selector in self.selectors:
             bits |= selector.extensions
         return bits
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What must be found out of sockets, as query.find.load takes it, so that the selectors can
-        be judged. The guard's own rules look for themselves."""
-        return frozenset().union(*(selector.needs for _source, selector in self.selectors))
+        """The facts that the selectors need, for query.find.load. The rules load their own."""
+        return frozenset().union(*(selector.needs for _place, selector in self.selectors))
 
-    def watch(self, snapshot: Snapshot) -> Watch:
-        """The guard over the sockets of one look in one namespace."""
-        return Watch(
+    def evaluator(self, snapshot: Snapshot) -> GuardEvaluator:
+        """The guard, bound to a snapshot."""
+        return GuardEvaluator(
             snapshot,
             switches=frozenset(name for name in SWITCHES if getattr(self, name)),
             selectors=self.selectors,
@@ -67,10 +67,11 @@ def parse_guard(
     files: str | None,
     path: Sequence[PathStep] = ("protect",),
 ) -> Guard:
-    """The guard that a mapping of switches and selectors describes; None is the default guard.
+    """Parse a mapping of rules and selectors; None: the default guard.
 
-    files: the directory of protection files, which are obeyed beside what is given here; None for
-    a machine without one. Raises InputError, and ProtectFileError for a file that cannot be obeyed.
+    names: resolves user and service names. files: the directory of protection files, whose
+    selectors are added; None: no directory. path: of the value, for errors. Raises InputError, and
+    ProtectFileError for a file that is unreadable or invalid.
     """
     from_files = () if files is None else tuple(read_protect_files(files, names))
     if value is None:
@@ -86,7 +87,7 @@ def parse_guard(
         elif key not in SWITCHES:
             raise InputError((*path, str(key)), setting, "no such key", f"one of {allowed}")
         elif setting is None:
-            # An option that was not given.
+            # Ansible passes options that are not given as null.
             continue
         elif not isinstance(setting, bool):
             raise InputError((*path, key), setting, "not a boolean", "true or false")
@@ -103,7 +104,7 @@ def _selectors(value: object, names: Names, path: Sequence[PathStep]) -> list[tu
     return [
         (
             f"protect.{_SELECTORS}[{index}]",
-            parse_selector(each, names=names, path=(*path, index), role="protect"),
+            parse_selector(selector, names=names, path=(*path, index), role="protect"),
         )
-        for index, each in enumerate(value)
+        for index, selector in enumerate(value)
     ]

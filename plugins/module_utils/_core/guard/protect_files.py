@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the files in which a host says what must not be destroyed on it."""
+# Private to linuxnet.sockets.
+"""Protection files: selectors in JSON files on the host, which every face obeys."""
 
 from __future__ import annotations
 
@@ -15,31 +16,31 @@ from ..messages import describe
 from ..selector.parse import Selector, parse_selector
 from ..values import Names
 
-# What editors and package managers leave behind, and what people write about a directory.
+# Files that editors and package managers leave behind, and README.
 _IGNORED = ("*~", ".*", "#*#", "*.dpkg-*", "*.rpm*", "*.ucf-*", "README*")
-_ALLOWED_FILE = "files named *.json; backup files, dotfiles and README are left out"
+_ALLOWED_FILE = "files named *.json; backup files, dotfiles and README are ignored"
 _ALLOWED_CONTENT = 'a selector, a list of selectors, or {"selectors": [...]}, as JSON'
 
 
 def read_protect_files(directory: str, names: Names) -> Iterator[tuple[str, Selector]]:
-    """The selectors of all files of the directory, each with the name of its place.
+    """Yield the selectors of all files in the directory, each with its place: FILE or FILE[INDEX].
 
-    A missing directory protects nothing. Whatever else cannot be read or understood raises
-    ProtectFileError: a host whose wishes are not understood is left alone.
+    A missing directory protects nothing. Anything else that is unreadable or invalid raises
+    ProtectFileError, so that nothing is destroyed.
     """
     try:
         entries = sorted(os.listdir(directory))
     except FileNotFoundError:
         return
     except OSError as error:
-        raise ProtectFileError(directory, _why(error), "a readable directory") from error
+        raise ProtectFileError(directory, _problem(error), "a readable directory") from error
     for entry in entries:
-        named = entry.endswith(".json") and not entry.startswith(".")
-        if not named and any(fnmatch(entry, pattern) for pattern in _IGNORED):
+        is_json = entry.endswith(".json") and not entry.startswith(".")
+        if not is_json and any(fnmatch(entry, pattern) for pattern in _IGNORED):
             continue
         file = os.path.join(directory, entry)
-        if not named:
-            raise ProtectFileError(file, _misnamed(entry), _ALLOWED_FILE)
+        if not is_json:
+            raise ProtectFileError(file, _name_problem(entry), _ALLOWED_FILE)
         for index, value in _read(file):
             place = file if index is None else f"{file}[{index}]"
             try:
@@ -50,22 +51,22 @@ def read_protect_files(directory: str, names: Names) -> Iterator[tuple[str, Sele
                 raise ProtectFileError(file, problem, _ALLOWED_CONTENT) from error
 
 
-def _misnamed(entry: str) -> str:
+def _name_problem(entry: str) -> str:
     if entry.endswith((".yml", ".yaml")):
-        return "it is YAML, which needs more than Python's standard library to read"
+        return "it is YAML, which Python's standard library cannot read"
     return "it is not named *.json"
 
 
-def _why(error: OSError) -> str:
+def _problem(error: OSError) -> str:
     return error.strerror or str(error)
 
 
 def _read(file: str) -> Iterator[tuple[int | None, object]]:
-    """The values that stand for selectors, each with its index where they are a list."""
+    """Yield each selector of a file, unparsed, with its index; None: the file has no list."""
     try:
         value = parse_json(read_regular_file(file))
     except OSError as error:
-        raise ProtectFileError(file, _why(error), "a readable file") from error
+        raise ProtectFileError(file, _problem(error), "a readable file") from error
     except ValueError as error:
         raise ProtectFileError(file, str(error), _ALLOWED_CONTENT) from error
     if isinstance(value, Mapping) and set(value) == {"selectors"}:

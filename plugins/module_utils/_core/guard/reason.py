@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: why a socket is protected, as typed values."""
+# Private to linuxnet.sockets.
+"""The reason why a socket is protected."""
 
 from __future__ import annotations
 
@@ -29,7 +30,10 @@ RULES = (
 
 
 class Reason(NamedTuple):
-    """The first rule that protects a socket, and what made it apply, where that is not plain."""
+    """The first rule that protects a socket.
+
+    detail: why the rule applies; None: obvious from the rule.
+    """
 
     rule: str
     detail: str | None = None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..destroy.model import DestroyOptions
 from ..destroy.planner import evaluate_guard
 from ..errors import HandlerMissing, NamespaceDenied, NamespaceNotFound, NotEvaluated, SocketsError
-from ..guard.owners import name_holders
+from ..guard.owners import load_one_owner
 from ..host.host import Host
 from ..host.namespaces import Identity, Namespace, resolve
 from ..netlink import routes
@@ -251,7 +251,7 @@ def _with_guard(
     sockets = list(by_key.values())
     # Loads owners even if no guard rule needs them: journal entries name the owner.
     if one_owner and snapshot.owners is None:
-        name_holders(snapshot, {each.message.inode for each in sockets} - {0})
+        load_one_owner(snapshot, {each.message.inode for each in sockets} - {0})
     else:
         load(session, snapshot, (Need.OWNERS,), sockets)
     targets = dict(zip(by_key, evaluate_guard(session, options, snapshot, sockets)))

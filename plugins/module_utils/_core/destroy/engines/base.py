@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: what a way of destroying sockets has to offer."""
+# Private to linuxnet.sockets.
+"""The interface of engines: ways to destroy the sockets of one namespace."""
 
 from __future__ import annotations
 
@@ -14,10 +15,10 @@ from ...sockets.socket import Socket
 
 
 class EngineAnswer(NamedTuple):
-    """What the engine was told about one socket; the truth is what a fresh look says.
+    """The kernel's answer for one socket. Only a new dump proves what happened.
 
-    acknowledged: the kernel said that it did it, or did not say anything, though it was asked.
-    refusal: the outcome that stands if the socket is still there: asking again is useless.
+    acknowledged: the kernel reported success, or its answer to a request that was sent is lost.
+    refusal: the outcome if the socket still exists, when another attempt is useless.
     """
 
     acknowledged: bool
@@ -25,15 +26,17 @@ class EngineAnswer(NamedTuple):
 
 
 class Declined(NamedTuple):
-    """A socket that an engine leaves alone. outcome: what stands if no other engine takes it on.
-    reason: why, where the outcome does not say it."""
+    """A socket that an engine does not handle.
+
+    outcome: of the socket if no other engine handles it. reason: None: obvious from the outcome.
+    """
 
     outcome: str
     reason: Reason | None = None
 
 
 class Engine(Protocol):
-    """One way of destroying sockets of one namespace."""
+    """A way to destroy sockets."""
 
     @property
     def name(self) -> str: ...
@@ -41,10 +44,10 @@ class Engine(Protocol):
     def declines(
         self, session: NamespaceSession, sockets: Sequence[Socket]
     ) -> list[Declined | None]:
-        """For each socket None, or that this engine leaves it alone. Touches nothing."""
+        """For each socket: None if this engine handles it. Changes nothing."""
 
     def forecast(self, session: NamespaceSession, sockets: Sequence[Socket]) -> list[str]:
-        """For each socket that is not declined the outcome to expect; touches nothing."""
+        """For each socket that the engine handles: the expected outcome. Changes nothing."""
 
     def destroy(self, session: NamespaceSession, sockets: Sequence[Socket]) -> list[EngineAnswer]:
-        """Try once to destroy each of these very sockets, known by their cookies."""
+        """For each socket: try once to destroy it, identified by its cookie."""

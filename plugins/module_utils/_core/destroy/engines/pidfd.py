@@ -1,10 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: destroys sockets through a descriptor borrowed from their owner.
+# Private to linuxnet.sockets.
+"""The engine pidfd: disconnects sockets through a duplicate of a holder's descriptor.
 
-For kernels without SOCK_DESTROY, and for MPTCP, which it cannot destroy. The owner and the peer see
-the same as if the owner had disconnected the socket: the peer of a connection gets a RST.
+For kernels without SOCK_DESTROY, and for MPTCP, which SOCK_DESTROY cannot destroy. To the holder
+and the peer, the holder disconnected the socket itself: the peer of a connection gets a RST.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from ...query import classify
 from ...sockets.session import NamespaceSession
 from ...sockets.socket import Socket
 from .. import outcomes
-from ..verify import still_there
+from ..verify import find_remaining
 from .base import Declined, EngineAnswer
+from .kernel_quirks import mptcp_disconnect_resets
 
 _BUSY_PAUSES = (0.01, 0.02, 0.04, 0.08, 0.16)  # seconds
 
@@ -37,12 +39,13 @@ _ANSWERS = {
     errno.EPERM: _NOT_PERMITTED,
     # A security module.
     errno.EACCES: _NOT_PERMITTED,
-    # An upper layer that cannot be undone (tls_disconnect).
+    # An upper layer that cannot be removed (tls_disconnect).
     errno.EOPNOTSUPP: EngineAnswer(acknowledged=False, refusal=outcomes.UNSUPPORTED_PROTOCOL),
 }
 
 _NO_OWNER = Declined(
-    outcomes.SURVIVED, Reason("no_owner", "no process holds it, and pidfd goes through its owner")
+    outcomes.SURVIVED,
+    Reason("no_owner", "no process holds it, and engine pidfd needs the descriptor of one"),
 )
 _UNREADABLE = Declined(
     outcomes.NOT_PERMITTED,
@@ -50,24 +53,25 @@ _UNREADABLE = Declined(
 )
 _NO_CONNECTION = Declined(
     outcomes.UNSUPPORTED_PROTOCOL,
-    Reason("subflow", "the MPTCP connection that it carries is not found"),
+    Reason("subflow", "its MPTCP connection was not found"),
 )
 _OLD_MPTCP = Declined(
     outcomes.UNSUPPORTED_PROTOCOL,
-    Reason("kernel_too_old", "before Linux 5.17 not all of an MPTCP connection may end"),
+    Reason(
+        "kernel_too_old",
+        "before Linux 5.17, disconnecting may leave subflows of an MPTCP connection",
+    ),
 )
 _UNCONNECTED = Declined(
-    outcomes.SURVIVED, Reason("no_connection", "it neither listens nor connects")
+    outcomes.SURVIVED, Reason("no_connection", "it is neither listening nor connected")
 )
-# "mptcp: full disconnect implementation"; before, mptcp_disconnect did not reset the connection.
-_WHOLE_MPTCP_ENDS = (5, 17)
 _DATAGRAMS = ("udp", "udplite")
 
 Borrow = Callable[[Descriptor], BorrowedFd]
 
 
 class PidfdEngine:
-    """The way through the owner; it needs the right to trace it, and Linux 5.6."""
+    """Disconnects sockets. Requires permission to trace a holder, and Linux 5.6."""
 
     name = "pidfd"
 
@@ -77,21 +81,24 @@ class PidfdEngine:
     def declines(
         self, session: NamespaceSession, sockets: Sequence[Socket]
     ) -> list[Declined | None]:
-        """What it cannot reach: sockets that no visible process holds, sockets that have nothing to
-        disconnect, and MPTCP subflows whose connection is not found."""
-        targets = _targets(session, sockets)
-        bound = classify.bound_datagrams(session, sockets, _DATAGRAMS)
+        """For each socket: None if this engine handles it. It does not handle:
+
+        sockets that no visible process holds; sockets with nothing to disconnect; MPTCP subflows
+        whose connection is not found.
+        """
+        messages = _messages_to_disconnect(session, sockets)
+        bound = classify.udp_explicitly_bound(session, sockets, _DATAGRAMS)
         holders = pidfd.find_descriptors(
-            session.host.proc, {message.inode for message in targets if message is not None}
+            session.host.proc, {message.inode for message in messages if message is not None}
         )
-        nobody = _NO_OWNER if holders.readable else _UNREADABLE
-        old = classify.release(session.host.release) < _WHOLE_MPTCP_ENDS
+        no_holder = _NO_OWNER if holders.readable else _UNREADABLE
+        resets_mptcp = mptcp_disconnect_resets(session.host.release)
         found: list[Declined | None] = []
-        for sock, target in zip(sockets, targets):
+        for sock, target in zip(sockets, messages):
             message = sock.message
             if target is None:
                 found.append(_NO_CONNECTION)
-            elif old and target.protocol == "mptcp":
+            elif not resets_mptcp and target.protocol == "mptcp":
                 found.append(_OLD_MPTCP)
             elif not target.inode:
                 found.append(_NO_OWNER)
@@ -100,7 +107,7 @@ class PidfdEngine:
             elif sock.state_number == constants.BOUND_INACTIVE:
                 found.append(_UNCONNECTED)
             elif target.inode not in holders.descriptors:
-                found.append(nobody)
+                found.append(no_holder)
             elif message.protocol == "raw" and not sock.has_remote:
                 found.append(Declined(outcomes.UNSUPPORTED_PROTOCOL))
             else:
@@ -108,9 +115,9 @@ class PidfdEngine:
         return found
 
     def forecast(self, session: NamespaceSession, sockets: Sequence[Socket]) -> list[str]:
-        """Borrows, compares, and gives back: that alone tells whether it may."""
-        bound = classify.bound_datagrams(session, sockets, _DATAGRAMS)
-        answers = self._each(session, sockets, _touch_nothing)
+        """As destroy, but without the disconnect: duplicating a descriptor shows whether it may."""
+        bound = classify.udp_explicitly_bound(session, sockets, _DATAGRAMS)
+        answers = self._act_on_all(session, sockets, _no_op)
         found: list[str] = []
         for sock, answer in zip(sockets, answers):
             if answer.refusal is not None:
@@ -124,55 +131,60 @@ class PidfdEngine:
         return found
 
     def destroy(self, session: NamespaceSession, sockets: Sequence[Socket]) -> list[EngineAnswer]:
-        """What the kernel is too busy for is tried again, all of it after each pause."""
-        answers = self._each(session, sockets, _disconnect)
+        """For each socket: disconnect it. Busy sockets are retried after each pause."""
+        answers = self._act_on_all(session, sockets, _disconnect)
         for pause in _BUSY_PAUSES:
-            busy = [index for index, each in enumerate(answers) if each.refusal == outcomes.BUSY]
+            busy = [
+                index for index, answer in enumerate(answers) if answer.refusal == outcomes.BUSY
+            ]
             if not busy:
                 break
             session.host.sleep(pause)
-            again = self._each(session, [sockets[index] for index in busy], _disconnect)
+            again = self._act_on_all(session, [sockets[index] for index in busy], _disconnect)
             for index, answer in zip(busy, again):
                 answers[index] = answer
         return answers
 
-    def _each(
+    def _act_on_all(
         self, session: NamespaceSession, sockets: Sequence[Socket], act: Callable[[BorrowedFd], int]
     ) -> list[EngineAnswer]:
-        """Act on each socket, through any descriptor that is proven to be of this very socket."""
-        targets = _targets(session, sockets)
+        """Act on each socket through a descriptor that provably refers to it."""
+        messages = _messages_to_disconnect(session, sockets)
         found = pidfd.find_descriptors(
-            session.host.proc, {message.inode for message in targets if message is not None}
+            session.host.proc, {message.inode for message in messages if message is not None}
         ).descriptors
-        # A raw socket has no port, and is not told what it is connected to (inet_getname).
-        raw = still_there(session, [each for each in sockets if each.protocol == "raw"])
-        # Several subflows have one connection: it is acted on once.
+        # inet_getname does not name the remote of a raw socket, which has no port.
+        raw = find_remaining(session, [sock for sock in sockets if sock.protocol == "raw"])
+        # Several subflows share one connection: act on it once.
         done: dict[tuple[str, int], EngineAnswer] = {}
         answers: list[EngineAnswer] = []
-        for target in targets:
+        for target in messages:
             if target is None or (target.protocol == "raw" and _moved(target, raw)):
                 answers.append(_MISSED)
                 continue
             key = (target.protocol, target.cookie)
             if key not in done:
-                done[key] = self._one(target, found.get(target.inode, ()), act)
+                done[key] = self._act_on(target, found.get(target.inode, ()), act)
             answers.append(done[key])
         return answers
 
-    def _one(
-        self, message: DiagMessage, held: Sequence[Descriptor], act: Callable[[BorrowedFd], int]
+    def _act_on(
+        self,
+        message: DiagMessage,
+        descriptors: Sequence[Descriptor],
+        act: Callable[[BorrowedFd], int],
     ) -> EngineAnswer:
         answer = _MISSED
-        for descriptor in held:
+        for descriptor in descriptors:
             try:
                 with self._borrow(descriptor) as borrowed:
-                    if not _is_still(borrowed, message):
+                    if not _refers_to(borrowed, message):
                         continue
                     return _ANSWERS.get(act(borrowed), _FAILED)
             except PermissionError:
                 answer = _NOT_PERMITTED
             except OSError:
-                # The process, or its descriptor, is gone, or no socket any more.
+                # The process or its descriptor is gone, or refers to no socket now.
                 continue
         return answer
 
@@ -181,20 +193,20 @@ def _disconnect(borrowed: BorrowedFd) -> int:
     return borrowed.disconnect()
 
 
-def _touch_nothing(_borrowed: BorrowedFd) -> int:
+def _no_op(_borrowed: BorrowedFd) -> int:
     return 0
 
 
-def _moved(message: DiagMessage, present: Mapping[int, DiagMessage]) -> bool:
-    now = present.get(message.cookie)
+def _moved(message: DiagMessage, remaining: Mapping[int, DiagMessage]) -> bool:
+    now = remaining.get(message.cookie)
     return now is None or (now.state, now.dst) != (message.state, message.dst)
 
 
-def _is_still(borrowed: BorrowedFd, message: DiagMessage) -> bool:
-    """Whether a descriptor is of this very socket, and the socket is what it was.
+def _refers_to(borrowed: BorrowedFd, message: DiagMessage) -> bool:
+    """Whether a descriptor refers to this socket, and the socket is unchanged.
 
-    The descriptor's number may have been used anew since the look. A socket keeps its cookie when
-    its owner disconnects it, or connects it elsewhere.
+    The number of the descriptor may have been reused since the dump. A socket keeps its cookie when
+    its holder disconnects it or connects it elsewhere.
     """
     if borrowed.cookie() != message.cookie:
         return False
@@ -208,8 +220,10 @@ def _is_still(borrowed: BorrowedFd, message: DiagMessage) -> bool:
     return borrowed.remote(message.family) == remote
 
 
-def _targets(session: NamespaceSession, sockets: Sequence[Socket]) -> list[DiagMessage | None]:
-    """For each socket the one to disconnect: itself, or the MPTCP connection that it carries."""
+def _messages_to_disconnect(
+    session: NamespaceSession, sockets: Sequence[Socket]
+) -> list[DiagMessage | None]:
+    """For each socket: itself, or the connection if it is an MPTCP subflow; None: not found."""
     keys = classify.subflows(session, sockets)
     connections = classify.mptcp_sockets(session) if keys else {}
     return [

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the engines by their names."""
+# Private to linuxnet.sockets.
+"""The engines by name."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ NAMES = (AUTO, NetlinkEngine.name, PidfdEngine.name)
 
 
 def engines_named(name: str) -> tuple[Engine, ...]:
-    """The engines to try, one after the other: `auto` is netlink, then pidfd where there is one.
+    """The engines to try in turn. `auto`: netlink, then pidfd if the kernel has it.
 
     Raises EngineUnavailable.
     """
@@ -24,8 +25,10 @@ def engines_named(name: str) -> tuple[Engine, ...]:
         return (NetlinkEngine(),)
     if name == PidfdEngine.name:
         if not available():
-            raise EngineUnavailable(name, "this kernel has no pidfd_getfd (Linux 5.6 has)")
+            raise EngineUnavailable(
+                name, "this kernel has no pidfd_getfd, which is in Linux 5.6 and later"
+            )
         return (PidfdEngine(),)
     if name == AUTO:
         return (NetlinkEngine(), PidfdEngine()) if available() else (NetlinkEngine(),)
-    raise EngineUnavailable(name, f"there is no such engine; there are {', '.join(NAMES)}")
+    raise EngineUnavailable(name, f"unknown engine; known engines: {', '.join(NAMES)}")

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: destroys sockets by SOCK_DESTROY of NETLINK_SOCK_DIAG."""
+# Private to linuxnet.sockets.
+"""The engine netlink: SOCK_DESTROY of NETLINK_SOCK_DIAG."""
 
 from __future__ import annotations
 
@@ -16,55 +17,50 @@ from ...sockets.session import NamespaceSession
 from ...sockets.socket import Socket
 from .. import outcomes
 from .base import Declined, EngineAnswer
+from .kernel_quirks import can_abort_time_wait, makes_orphans_immortal
 
-# Answers that are lost cost the certainty about one batch alone.
+# Sockets per call: lost answers leave only one batch uncertain.
 _CHUNK = BATCH
 
 _ACKNOWLEDGED = EngineAnswer(acknowledged=True)
 _ANSWERS = {
     0: _ACKNOWLEDGED,
-    # Answers that do not fit the receive buffer are lost after the sockets were destroyed.
+    # The sockets were destroyed, and the answers did not fit the receive buffer.
     errno.ENOBUFS: _ACKNOWLEDGED,
-    # Gone, or the look-up found another socket: one of the same SO_REUSEPORT group, for one.
+    # It no longer exists, or the lookup found another socket of its SO_REUSEPORT group.
     errno.ENOENT: EngineAnswer(acknowledged=False),
     errno.EPERM: EngineAnswer(acknowledged=False, refusal=outcomes.NOT_PERMITTED),
     errno.EBUSY: EngineAnswer(acknowledged=False, refusal=outcomes.BUSY),
 }
 _FAILED = EngineAnswer(acknowledged=False, refusal=outcomes.SURVIVED)
 
-# raw_diag_destroy takes the first socket that the addresses fit, and does not look at the cookie.
+# raw_diag_destroy takes the first socket with the addresses and does not compare the cookie.
 _WITHOUT_COOKIE = "raw"
-# Its handler finds a socket, and then udplite_prot has no diag_destroy.
+# Its handler looks the socket up, but udplite_prot has no diag_destroy.
 _WITHOUT_ABORT = "udplite"
 _CLOSING = frozenset({constants.FIN_WAIT_1, constants.CLOSING, constants.LAST_ACK})
-# "tcp: fix forever orphan socket caused by tcp_abort"; before, tcp_abort emptied an orphan's send
-# queue and left it to timers that do nothing about an empty queue. Stable kernels that have the
-# fix too cannot be told by their number.
-_ORPHANS_END = (6, 11)
-# Before, tcp_abort answered EOPNOTSUPP for TIME_WAIT.
-_TIME_WAIT_ENDS = (6, 0)
 
 
 class NetlinkEngine:
-    """The kernel's own way; it needs CAP_NET_ADMIN over the namespace."""
+    """Destroys sockets with SOCK_DESTROY. Requires CAP_NET_ADMIN over the namespace."""
 
     name = "netlink"
 
     def declines(
         self, session: NamespaceSession, sockets: Sequence[Socket]
     ) -> list[Declined | None]:
-        """What this engine leaves alone.
+        """For each socket: None if this engine handles it. It does not handle:
 
-        MPTCP subflows: killing one does not end its connection. Raw sockets: the kernel does not
-        compare their cookies, so it might hit another. Orphans that an old kernel would make
-        immortal. UDP sockets without a remote on a port of their own: an abort takes nothing but
-        the remote from them (udp_abort, __udp_disconnect).
+        MPTCP subflows: destroying one does not end the connection. Raw sockets: the kernel does not
+        compare their cookies, so it may destroy another. Orphans that an old kernel would make
+        immortal. UDP sockets without a remote on a port that the application chose: an abort only
+        removes the remote (udp_abort, __udp_disconnect).
         """
-        orphans = classify.release(session.host.release) < _ORPHANS_END
+        orphans = makes_orphans_immortal(session.host.release)
         subflows = classify.subflows(session, sockets)
-        if not orphans and not subflows and {each.message.protocol for each in sockets} == {"tcp"}:
+        if not orphans and not subflows and {sock.message.protocol for sock in sockets} == {"tcp"}:
             return [None] * len(sockets)
-        bound = classify.bound_datagrams(session, sockets)
+        bound = classify.udp_explicitly_bound(session, sockets)
         found: list[Declined | None] = []
         for sock in sockets:
             message = sock.message
@@ -83,19 +79,19 @@ class NetlinkEngine:
 
     def forecast(self, session: NamespaceSession, sockets: Sequence[Socket]) -> list[str]:
         supported = capabilities.support(session)
-        may = capabilities.may_destroy(session)
-        bound = classify.bound_datagrams(session, sockets)
-        time_wait = classify.release(session.host.release) >= _TIME_WAIT_ENDS
+        permitted = capabilities.may_destroy(session)
+        bound = classify.udp_explicitly_bound(session, sockets)
+        time_wait = can_abort_time_wait(session.host.release)
         found: list[str] = []
         for sock in sockets:
             message = sock.message
             verdict = supported[message.protocol].verdict
             if verdict != capabilities.SUPPORTED:
-                outcome = _unable(verdict, sock)
+                outcome = _unsupported(verdict, sock)
             elif sock.state_number == constants.BOUND_INACTIVE:
-                # The look-up by addresses never finds it.
+                # The lookup by addresses never finds it.
                 outcome = outcomes.SURVIVED
-            elif not may:
+            elif not permitted:
                 outcome = outcomes.NOT_PERMITTED
             elif message.protocol == _WITHOUT_ABORT:
                 outcome = outcomes.UNSUPPORTED_PROTOCOL
@@ -109,19 +105,21 @@ class NetlinkEngine:
         return found
 
     def destroy(self, session: NamespaceSession, sockets: Sequence[Socket]) -> list[EngineAnswer]:
-        """Where answers do not come, or cannot be read, nothing more is sent: what was not asked
-        for may yet go by itself, and is not acknowledged. Raises NetlinkError where the very first
-        request cannot be made."""
+        """For each socket: try once to destroy it.
+
+        Stops sending when answers are lost or malformed: sockets without a request are not
+        acknowledged. Raises NetlinkError if the first request fails.
+        """
         numbers: list[int] = []
         for start in range(0, len(sockets), _CHUNK):
-            socks = [sock.message for sock in sockets[start : start + _CHUNK]]
+            messages = [sock.message for sock in sockets[start : start + _CHUNK]]
             try:
-                numbers += inet_diag.destroy(session.diag, socks)
+                numbers += inet_diag.destroy(session.diag, messages)
             except (MalformedMessage, NetlinkError, NetlinkTimeout) as error:
                 refused = isinstance(error, NetlinkError) and error.errno != errno.ENOBUFS
                 if refused and not numbers:
                     raise
-                numbers += [errno.ENOENT if refused else errno.ENOBUFS] * len(socks)
+                numbers += [errno.ENOENT if refused else errno.ENOBUFS] * len(messages)
                 numbers += [errno.ENOENT] * (len(sockets) - len(numbers))
                 break
         if not any(numbers):
@@ -134,13 +132,13 @@ class NetlinkEngine:
                 if number == errno.EOPNOTSUPP:
                     verdict = supported[sockets[index].protocol].verdict
                     answers[index] = EngineAnswer(
-                        acknowledged=False, refusal=_unable(verdict, sockets[index])
+                        acknowledged=False, refusal=_unsupported(verdict, sockets[index])
                     )
         return answers
 
 
-def _unable(verdict: str, sock: Socket) -> str:
-    """The outcome where the kernel has no way to destroy a socket of this protocol and state."""
+def _unsupported(verdict: str, sock: Socket) -> str:
+    """The outcome if the kernel cannot destroy a socket of this protocol and state."""
     if verdict == capabilities.BUILT_WITHOUT:
         return outcomes.KERNEL_WITHOUT_DESTROY
     if verdict == capabilities.SUPPORTED and _is_time_wait(sock):
@@ -149,9 +147,9 @@ def _unable(verdict: str, sock: Socket) -> str:
 
 
 def _is_time_wait(sock: Socket) -> bool:
-    """Whether it is what TIME_WAIT leaves of a socket (struct inet_timewait_sock).
+    """Whether the socket is a struct inet_timewait_sock.
 
-    A socket in FIN_WAIT_2 that its application has closed becomes one too, and says that it is in
-    FIN_WAIT_2; only its timer gives it away (inet_twsk_diag_fill).
+    A FIN_WAIT_2 socket that its application closed is one too. Its state still is FIN_WAIT_2; only
+    its timer shows it (inet_twsk_diag_fill).
     """
     return sock.message.state == constants.TIME_WAIT or sock.timer == "timewait"
