@@ -38,8 +38,8 @@ def outcomes_of(report: Report) -> dict[int, str]:
     return {result.socket.cookie: result.outcome for result in report.results}
 
 
-def cookies_asked_for(namespace: FakeNamespace) -> list[int]:
-    """Of every destroy request; 0 is the harmless probe."""
+def requested_cookies(namespace: FakeNamespace) -> list[int]:
+    """The cookies of all destroy requests. 0 is the probe, which destroys nothing."""
     return [
         int.from_bytes(payload[48:56], "little")
         for kind, payload in namespace.requests
@@ -50,11 +50,11 @@ def cookies_asked_for(namespace: FakeNamespace) -> list[int]:
 def both_ways(
     machine: Machine, sock: FakeSocket, match: Any, outcome: str, *, predicted: str | None = None
 ) -> Report:
-    """Check mode touches nothing and predicts; then the same order comes out as predicted."""
+    """Run in check mode, which must change nothing, then for real, with the same outcome."""
     machine.add(sock)
     forecast = run(machine, match, protect=UNGUARDED, check=True)
     assert outcomes_of(forecast) == {sock.cookie: predicted or outcome}
-    assert not any(cookies_asked_for(machine.sockets))
+    assert not any(requested_cookies(machine.sockets))
     assert machine.sockets.destroyed == []
     report = run(machine, match, protect=UNGUARDED)
     assert outcomes_of(report) == {sock.cookie: outcome}
@@ -62,7 +62,7 @@ def both_ways(
 
 
 def when_destroying(namespace: FakeNamespace, action: Callable[[], None]) -> None:
-    """Do it once, just before the first request to destroy a socket is worked on."""
+    """Run the action once, just before the first destroy request is processed."""
 
     def hook(kind: int, _payload: bytes) -> None:
         if kind == DESTROY:

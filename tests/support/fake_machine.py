@@ -24,12 +24,12 @@ REMOTE = "198.51.100.7"
 LOCAL6 = "2001:db8::1"
 REMOTE6 = "2001:db8:1::7"
 
-# The process that asks, and the shell that started it.
+# The process that runs the operation, and its parent shell.
 ASKING, SHELL = 900, 800
 
 
 class Machine:
-    """Sockets with an inode belong to process 500, an ordinary one, unless said otherwise."""
+    """A fake kernel and a fake /proc. By default, process 500 holds each added socket."""
 
     def __init__(self, base: Path) -> None:
         self.kernel = FakeKernel()
@@ -104,7 +104,7 @@ class Machine:
         return parse_guard(value, names=self.host, files=str(self.files))
 
     def reasons(self, guard: Guard, *sockets: FakeSocket) -> list[Reason | None]:
-        """What the guard says of sockets of the fake kernel, in one look."""
+        """The reasons for which the guard protects these sockets, from one snapshot."""
         with NamespaceSession(self.host, self.namespace) as session:
             snapshot = session.snapshot()
             listed = {
@@ -135,7 +135,7 @@ def connection(
     remote_port: int = 443,
     **fields: int,
 ) -> FakeSocket:
-    """An established TCP connection that nothing protects, unless a field says otherwise."""
+    """An established TCP connection that no rule protects. fields override its defaults."""
     return FakeSocket(
         local=local, local_port=local_port, remote=remote, remote_port=remote_port, **fields
     )

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generated sockets and generated selectors, drawn from few values, so that they meet."""
+"""Hypothesis strategies for sockets and selectors. Few distinct values, so that many match."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return {**one, **other}
 
 
-# Words of ss(8), as written and what they mean.
+# Terms of the filter language of ss(8), and their meaning.
 _EQUAL, _UNEQUAL = ["=", "==", "eq", ""], ["!=", "ne", "neq"]
 _SIGNS = {
     "=": _EQUAL,
@@ -303,7 +303,7 @@ def _item_lists(draw: st.DrawFn, depth: int, exact: bool) -> tuple[list[str], An
 
 @st.composite
 def filters(draw: st.DrawFn, exact: bool = False) -> Expression:
-    """Filters of ss(8). exact: of what the kernel itself can test, alone."""
+    """Filters of ss(8). exact: only conditions that the kernel itself can evaluate."""
     words = draw(
         st.sampled_from(
             [

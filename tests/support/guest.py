@@ -1,10 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The clock, the sleep and the disk of a guest of tools/test-kernels; no other machine's.
+"""Clock, suspend and persistent disk of a guest of tools/test-kernels.
 
-Whatever sets the clock or sends a machine to sleep asks anew, before anything else, whether this is
-such a guest; in doubt it is none, and nothing is done.
+Functions that set the clock or suspend the machine first check that it is such a guest. If that is
+not certain, they raise NotOursError and change nothing.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ import pytest
 from tests.kernel_matrix import ours
 
 DAY_S = 86_400.0
-# The directory on the disk that is there again after a reboot (tests/kernel_matrix/guest/init).
+# A directory on a disk that persists across reboots (tests/kernel_matrix/guest/init).
 LASTING = Path("/lasting")
 _POWER = Path("/sys/power")
 _ALARM = Path("/sys/class/rtc/rtc0/wakealarm")
 
 
 class NotOursError(Exception):
-    """This machine's clock and power are not the tests'."""
+    """This machine is not a guest, so tests must not change its clock or power state."""
 
 
 def _must_be_ours() -> None:
-    """Raises NotOursError; no assert, which python -O would leave out."""
+    """Raise NotOursError on any other machine. Not an assert, which python -O removes."""
     reason = ours.not_ours()
     if reason is not None:
         raise NotOursError(reason)
 
 
 def only_in_a_guest() -> None:
-    """Skips where this is none."""
+    """Skip the test on any other machine."""
     reason = ours.not_ours()
     if reason is not None:
         pytest.skip(reason)
 
 
 def lasting_disk(start: int) -> Path:
-    """Skips where a guest has none, or was started another number of times."""
+    """Skip the test without a persistent disk, or if this is not start number `start`."""
     only_in_a_guest()
     if not LASTING.is_mount():
         pytest.skip("this guest has no disk that outlasts it")
@@ -59,7 +59,7 @@ def boottime() -> float:
 
 
 def _asleep_s() -> float:
-    """How long it has slept since the boot (clock_gettime(2))."""
+    """Seconds suspended since the boot (clock_gettime(2))."""
     return boottime() - time.monotonic()
 
 
@@ -71,7 +71,7 @@ def step(seconds: float) -> None:
 
 @contextlib.contextmanager
 def clock_set_right() -> Iterator[None]:
-    """In the end the clock shows what it would have shown if nobody had set it.
+    """Restore the clock at the end, to the time that it would show without changes.
 
     Raises NotOursError.
     """
@@ -84,7 +84,7 @@ def clock_set_right() -> Iterator[None]:
 
 
 def cannot_sleep() -> str | None:
-    """Why the guest cannot suspend itself to memory; None: it can."""
+    """Why the guest cannot suspend to RAM, or None if it can."""
     try:
         if "mem" not in (_POWER / "state").read_text().split():
             return "this kernel cannot suspend to memory"
@@ -96,7 +96,7 @@ def cannot_sleep() -> str | None:
 
 
 def sleep(seconds: int) -> float:
-    """Suspend the machine to memory; its clock wakes it. For how long it slept, by the kernel.
+    """Suspend to RAM until an alarm of the clock. Return for how many seconds, by the kernel.
 
     Raises NotOursError.
     """

@@ -1,10 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A small world in which selectors mean something, and sockets in it, for tests.
+"""A sample host with interfaces, users, services and cgroups, and sockets on it.
 
-A socket is a plain mapping, as a person would write it down; subject() makes of it what the core
-sees. Nothing here uses the code that is tested, but for the layout of a dumped socket.
+A socket is a plain mapping. decoded() converts it to the Socket that the core sees. Nothing here
+uses the tested code, except the layout of a dumped socket.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ TCP_INFO = {
 
 
 class Names:
-    """Users and services of this world."""
+    """The users and services of the sample host."""
 
     def user_id(self, name: str) -> int | None:
         return USERS.get(name)
@@ -86,7 +86,7 @@ class Names:
 
 
 class World(SlotStore):
-    """Stands for the environment of one look. holders: by inode, (pid, command) each."""
+    """Replaces the snapshot context. holders: (pid, command) pairs by inode."""
 
     local_port_range = PORT_RANGE
 
@@ -126,7 +126,7 @@ class World(SlotStore):
 
 
 def sixteen(family: str, address: str) -> bytes:
-    """An address as inet_diag carries it; an IPv4 one of an inet6 socket as v4-mapped."""
+    """The 16 bytes of an address in inet_diag. IPv4 in an inet6 socket is v4-mapped."""
     packed = ipaddress.ip_address(address).packed
     if len(packed) == 16:
         return packed
@@ -179,13 +179,13 @@ DEFAULTS: dict[str, Any] = {
 
 
 def facts(**given: Any) -> dict[str, Any]:
-    """A socket as plain facts; what is not given is an established connection's."""
+    """A socket as a plain mapping. Defaults: an established TCP connection."""
     assert not given.keys() - DEFAULTS.keys(), given.keys() - DEFAULTS.keys()
     return {**DEFAULTS, **given}
 
 
 def diag_message(facts: Mapping[str, Any], cookie: int = 1) -> DiagMessage:
-    """As the kernel dumps it: a TCP socket that is only bound says that it is closed."""
+    """The message with which the kernel dumps it. A TCP socket that is only bound is closed."""
     number = STATES[facts["state"]]
     return DiagMessage(
         protocol=facts["protocol"],

@@ -1,11 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a selector means, written down naively: the oracle that the real one is compared with.
+"""A simple evaluation of selectors, to compare the real one with.
 
-A selector and a socket are the plain mappings that people write. Truth is 1, falsehood 0, and what
-is unknown one half: Kleene's any is the greatest, all the least, not what is left to 1.
-Nothing of the code that is tested is used.
+Selectors and sockets are plain mappings. True is 1, false is 0 and unknown is 0.5. In Kleene's
+logic, any is then the maximum, all the minimum, and not the difference from 1. Nothing here uses
+the tested code.
 """
 
 from __future__ import annotations

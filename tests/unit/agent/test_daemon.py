@@ -22,7 +22,7 @@ from linuxnet_sockets.agent.state import READ_BUDGET
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.policy.model import Policy
 from linuxnet_sockets.sockets.needs import Need
-from tests.support.destroy_calls import cookies_asked_for
+from tests.support.destroy_calls import requested_cookies
 from tests.support.fake_kernel import faults
 from tests.support.fake_machine import LOCAL, connection
 from tests.support.policy_documents import rule
@@ -221,7 +221,7 @@ def test_netlink_errors_only_cost_time(harness: Harness, fault: faults.Fault, at
         x.cookie for x in harness.machine.sockets.sockets
     }
     assert set(harness.destroyed) == violating
-    assert set(cookies_asked_for(harness.machine.sockets)) <= violating | {0}
+    assert set(requested_cookies(harness.machine.sockets)) <= violating | {0}
     assert harness.status["rules"][0]["violations"] == 0
 
 

@@ -23,8 +23,8 @@ from linuxnet_sockets.host.namespaces import Namespace
 from tests.support.destroy_calls import (
     DESTROY,
     UNGUARDED,
-    cookies_asked_for,
     outcomes_of,
+    requested_cookies,
     run,
 )
 from tests.support.fake_kernel import FakeNetlinkSocket, FakeSocket
@@ -56,7 +56,7 @@ def test_above_the_limit_nothing_is_destroyed(machine: Machine) -> None:
         assert report.exceeded == (3, MaxSockets(number=2), None)
         assert report.failed
         assert not report.changed
-    assert not any(cookies_asked_for(machine.sockets))
+    assert not any(requested_cookies(machine.sockets))
 
 
 def test_at_the_limit_all_go(machine: Machine) -> None:

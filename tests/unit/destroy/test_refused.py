@@ -15,8 +15,8 @@ from linuxnet_sockets.errors import (
 from tests.support.destroy_calls import (
     ALL,
     both_ways,
-    cookies_asked_for,
     outcomes_of,
+    requested_cookies,
     run,
 )
 from tests.support.fake_kernel import FakeSocket
@@ -54,7 +54,7 @@ def test_mptcp_subflow_is_not_killed_alone(machine: Machine) -> None:
     sock.ulp = "mptcp"
     both_ways(machine, sock, ALL, "unsupported_protocol")
     assert machine.sockets.sockets == [whole, sock]
-    assert not any(cookies_asked_for(machine.sockets))
+    assert not any(requested_cookies(machine.sockets))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_raw_sockets_are_left_alone(machine: Machine) -> None:
         protocol=RAW, local=LOCAL, local_port=1, remote=REMOTE, remote_port=0, raw_protocol=1
     )
     both_ways(machine, sock, {"protocol": "raw", "state": "all"}, "unsupported_protocol")
-    assert not any(cookies_asked_for(machine.sockets))
+    assert not any(requested_cookies(machine.sockets))
 
 
 def test_without_privilege(machine: Machine) -> None:

@@ -17,7 +17,7 @@ from linuxnet_sockets.errors import (
 )
 from linuxnet_sockets.guard.limits import MaxSockets
 from linuxnet_sockets.host.namespaces import Namespace
-from tests.support.destroy_calls import cookies_asked_for
+from tests.support.destroy_calls import requested_cookies
 from tests.support.drain_timeline import QUIET, Timeline, left_of, outcomes_of
 from tests.support.fake_kernel import FakeSocket, faults
 from tests.support.fake_kernel.model import (
@@ -359,7 +359,7 @@ def test_connection_not_permitted_to_destroy_may_still_end(machine: Timeline) ->
     assert report.counts == {}
     assert report.progress.ended == 1
     assert not report.failed
-    assert cookies_asked_for(machine.sockets).count(sock.cookie) == 1
+    assert requested_cookies(machine.sockets).count(sock.cookie) == 1
 
 
 def test_kernel_defect_is_reported_and_left(machine: Timeline) -> None:

@@ -17,12 +17,12 @@ from linuxnet_sockets.policy.satisfiability import names_specific_sockets, satis
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.selector.tree import Node
 from tests.support.generated_selectors import selectors, sockets
-from tests.support.policy_documents import People, policy, rule
+from tests.support.policy_documents import SampleNames, policy, rule
 from tests.support.selector_world import Names, decoded, world_of
 
 
 def tree(match: Any, role: str = "find") -> Node:
-    return parse_selector(match, names=People(), role=role).root
+    return parse_selector(match, names=SampleNames(), role=role).root
 
 
 def problems(*rules: dict[str, Any], **keys: Any) -> dict[str, str]:

@@ -21,7 +21,7 @@ from linuxnet_sockets.policy.reconcile import (
     reconcile,
     reconcile_once,
 )
-from tests.support.destroy_calls import cookies_asked_for, when_destroying
+from tests.support.destroy_calls import requested_cookies, when_destroying
 from tests.support.fake_kernel import FakeNetlinkSocket, FakeSocket
 from tests.support.fake_machine import LOCAL, Machine, connection
 from tests.support.policy_documents import document, rule
@@ -67,7 +67,7 @@ def test_check_mode_predicts_outcomes(machine: Machine) -> None:
     stubborn = machine.add(connection(local_port=2, errno=errno.EPERM)).cookie
     policy = of(machine, AT_ONCE)
     predicted = run_pass(machine, policy, check=True)
-    assert not any(cookies_asked_for(machine.sockets))
+    assert not any(requested_cookies(machine.sockets))
     assert outcomes_of(predicted)[expected] == "destroyed"
     assert outcomes_of(run_pass(machine, policy)) == {
         expected: "destroyed",
@@ -81,7 +81,7 @@ def test_inhibited_pass_destroys_nothing(machine: Machine, inhibited_by: str) ->
     result = run_pass(machine, of(machine, AT_ONCE), inhibited_by=inhibited_by)
     assert statuses(result) == {cookie: "inhibited"}
     assert result.results == ()
-    assert not any(cookies_asked_for(machine.sockets))
+    assert not any(requested_cookies(machine.sockets))
 
 
 def test_mode_report_and_exceeded_budget_destroy_nothing(machine: Machine) -> None:
@@ -95,7 +95,7 @@ def test_mode_report_and_exceeded_budget_destroy_nothing(machine: Machine) -> No
         assert set(statuses(result).values()) == {status}
     assert result.decision.budget_exceeded is not None
     assert result.decision.budget_exceeded.due == 3
-    assert not any(cookies_asked_for(machine.sockets))
+    assert not any(requested_cookies(machine.sockets))
 
 
 def test_outcomes_are_verified(machine: Machine) -> None:
@@ -290,7 +290,7 @@ def test_once_in_check_mode_predicts_outcomes(machine: Machine) -> None:
     machine.add(connection(remote_port=4505))
     policy = of(machine, rule("slow", hold="2s"), rule("quick", hold=0, match={"local_port": 2}))
     predicted = reconcile_once(machine.host, policy, PassOptions(check=True))
-    assert not any(cookies_asked_for(machine.sockets))
+    assert not any(requested_cookies(machine.sockets))
     done = reconcile_once(machine.host, policy)
     assert outcomes_of(done) == outcomes_of(predicted)
     assert statuses(done) == statuses(predicted)
