@@ -30,7 +30,7 @@ _ROOT = Path(__file__).parent.parent.parent
 
 @pytest.mark.parametrize("family", _FAMILIES)
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
-def test_the_empty_probe_harms_nothing(pair: Pair, diag: Diag, protocol: str, family: int) -> None:
+def test_probe_destroys_nothing(pair: Pair, diag: Diag, protocol: str, family: int) -> None:
     held = [states.listening(pair), states.listening(pair, v6=True)]
     wildcard = states.listener(pair.server, "0.0.0.0")
     look = diag(pair.server)
@@ -43,7 +43,7 @@ def test_the_empty_probe_harms_nothing(pair: Pair, diag: Diag, protocol: str, fa
     assert wildcard.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
 
 
-def test_a_wrong_cookie_is_enoent_and_harms_nothing(pair: Pair, diag: Diag) -> None:
+def test_wrong_cookie_is_enoent(pair: Pair, diag: Diag) -> None:
     held = states.established(pair)
     look = diag(held.where)
     sock = look.of(held)
@@ -53,7 +53,7 @@ def test_a_wrong_cookie_is_enoent_and_harms_nothing(pair: Pair, diag: Diag) -> N
     assert look.of(held).state == states.ESTABLISHED
 
 
-def test_what_is_gone_is_enoent(pair: Pair, diag: Diag) -> None:
+def test_destroyed_socket_is_enoent(pair: Pair, diag: Diag) -> None:
     held = states.established(pair)
     look = diag(held.where)
     sock = look.of(held)
@@ -62,7 +62,7 @@ def test_what_is_gone_is_enoent(pair: Pair, diag: Diag) -> None:
 
 
 @pytest.mark.parametrize("v6", [False, True], ids=["inet", "inet6"])
-def test_a_stale_tuple_falls_back_to_the_listener_but_for_its_cookie(
+def test_stale_tuple_falls_back_to_listener_without_cookie(
     pair: Pair, diag: Diag, v6: bool
 ) -> None:
     held = states.established_server(pair, v6=v6)
@@ -81,13 +81,13 @@ def test_a_stale_tuple_falls_back_to_the_listener_but_for_its_cookie(
     assert cookie not in {each.cookie for each in look.all(states=1 << states.LISTEN)}
 
 
-def test_the_cookie_is_that_of_the_socket_option(pair: Pair, diag: Diag) -> None:
+def test_cookie_equals_so_cookie(pair: Pair, diag: Diag) -> None:
     held = states.established(pair)
     assert held.target is not None
     assert diag(held.where).of(held).cookie == states.cookie_of(held.target)
 
 
-def test_states_of_a_destroy_are_ignored(pair: Pair, diag: Diag) -> None:
+def test_destroy_ignores_states(pair: Pair, diag: Diag) -> None:
     """Why states have to be chosen before: a mask without its state does not spare a socket."""
     held = states.established(pair)
     look = diag(held.where)
@@ -128,7 +128,7 @@ except NetlinkError as error:
     ],
     ids=["capability dropped", "root of another user namespace"],
 )
-def test_without_net_admin(pair: Pair, diag: Diag, words: list[str]) -> None:
+def test_destroy_without_net_admin(pair: Pair, diag: Diag, words: list[str]) -> None:
     """EPERM, but only after the look-up; the probe works; marks are neither told nor filtered."""
     held = states.established(pair)
     refused = subprocess.run([*words, "true"], capture_output=True, text=True, check=False)
@@ -148,7 +148,7 @@ def test_without_net_admin(pair: Pair, diag: Diag, words: list[str]) -> None:
     assert diag(held.where).of(held).state == states.ESTABLISHED
 
 
-def test_the_mark_is_told_to_the_privileged(pair: Pair, diag: Diag) -> None:
+def test_mark_is_reported_to_privileged_caller(pair: Pair, diag: Diag) -> None:
     held = states.established(pair)
     assert held.target is not None
     held.target.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0x1234)
@@ -163,12 +163,12 @@ def test_the_mark_is_told_to_the_privileged(pair: Pair, diag: Diag) -> None:
         assert len(matched) == expected
 
 
-def test_no_dump_of_all_families_at_once(pair: Pair, diag: Diag) -> None:
+def test_dump_of_af_unspec_is_rejected(pair: Pair, diag: Diag) -> None:
     with pytest.raises(HandlerMissing):
         inet_diag.dump(diag(pair.client).connection, "tcp", socket.AF_UNSPEC)
 
 
-def test_a_protocol_without_handler_says_so_at_the_end_of_its_dump(pair: Pair, diag: Diag) -> None:
+def test_missing_handler_is_reported_in_done(pair: Pair, diag: Diag) -> None:
     """SCTP or raw: the errno comes in the payload of NLMSG_DONE, and is not an empty list."""
     connection = diag(pair.client).connection
     asked = 0
@@ -184,7 +184,7 @@ def test_a_protocol_without_handler_says_so_at_the_end_of_its_dump(pair: Pair, d
     assert asked >= 1
 
 
-def test_an_ipv4_condition_matches_mapped_sockets(pair: Pair, diag: Diag) -> None:
+def test_ipv4_condition_matches_mapped_sockets(pair: Pair, diag: Diag) -> None:
     mapped = states.established(pair, mapped=True)
     states.established(pair, v6=True)
     connection = diag(mapped.where).connection
@@ -196,7 +196,7 @@ def test_an_ipv4_condition_matches_mapped_sockets(pair: Pair, diag: Diag) -> Non
         assert [each.cookie for each in found] == [mapped.cookie]
 
 
-def test_three_thousand_hosts_in_one_filter(pair: Pair, diag: Diag) -> None:
+def test_filter_with_three_thousand_hosts(pair: Pair, diag: Diag) -> None:
     held, other = states.established(pair), states.established(pair)
     hosts = [
         bytecode.dst_host(socket.AF_INET, 32, bytes((10, 0, n >> 8, n & 255))) for n in range(3269)
@@ -213,7 +213,7 @@ def test_three_thousand_hosts_in_one_filter(pair: Pair, diag: Diag) -> None:
     assert other.cookie != held.cookie
 
 
-def test_the_kernel_fills_many_answers_to_one_send(pair: Pair, diag: Diag) -> None:
+def test_replies_to_one_batch_match_requests(pair: Pair, diag: Diag) -> None:
     """More than fit a batch, half of them stale: each answer finds its request."""
     listens = states.listener(pair.server, pair.server4)
     clients = []
@@ -233,7 +233,7 @@ def test_the_kernel_fills_many_answers_to_one_send(pair: Pair, diag: Diag) -> No
     assert look.all(states=1 << states.ESTABLISHED) == []
 
 
-def test_a_udp_dump_of_one_swaps_its_ends_and_a_destroy_does_not(pair: Pair, diag: Diag) -> None:
+def test_udp_look_up_swaps_ends_and_destroy_does_not(pair: Pair, diag: Diag) -> None:
     held = states.udp_explicit(pair)
     look = diag(held.where)
     sock = look.of(held, "udp")
@@ -248,7 +248,7 @@ def test_a_udp_dump_of_one_swaps_its_ends_and_a_destroy_does_not(pair: Pair, dia
     assert look.destroy(sock) == [0]
 
 
-def test_opening_in_a_namespace_leaves_the_caller_where_it_is(pair: Pair) -> None:
+def test_open_netlink_does_not_move_caller(pair: Pair) -> None:
     before = os.stat("/proc/thread-self/ns/net").st_ino
     (namespace,) = namespaces.resolve([pair.client.name])
     namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG).close()
@@ -256,7 +256,7 @@ def test_opening_in_a_namespace_leaves_the_caller_where_it_is(pair: Pair) -> Non
     assert namespace.identity[1] == os.stat(pair.client.path).st_ino != before
 
 
-def test_the_same_tuple_in_two_namespaces_is_two_sockets(lab: Lab, diag: Diag) -> None:
+def test_destroy_is_limited_to_namespace(lab: Lab, diag: Diag) -> None:
     looks, cookies, ends = [], [], []
     for role in ("one", "two"):
         where = lab.namespace(role)
@@ -286,7 +286,7 @@ def test_the_same_tuple_in_two_namespaces_is_two_sockets(lab: Lab, diag: Diag) -
     assert accepted.recv(5) == b"alive"
 
 
-def test_in_a_user_namespace_of_ones_own() -> None:
+def test_destroy_in_own_user_namespace() -> None:
     """Whoever makes a user namespace may destroy in its network namespaces."""
     probe = ["unshare", "--user", "--map-root-user", "--net", "true"]
     refused = subprocess.run(probe, capture_output=True, text=True, check=False)

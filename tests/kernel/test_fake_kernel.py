@@ -94,7 +94,7 @@ _PROGRAMS = st.one_of(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(program=_PROGRAMS)
-def test_the_audit_and_the_run_of_any_program(look: Sockets, program: bytes) -> None:
+def test_filter_audit_and_run(look: Sockets, program: bytes) -> None:
     for family in (socket.AF_INET, socket.AF_INET6):
         listening = inet_diag.dump(look.connection, "tcp", family, 1 << 10)
         assert len(listening) == 3
@@ -142,7 +142,7 @@ def _answer(connection: Connection, kind: int, payload: bytes) -> int:
         ]
     ),
 )
-def test_the_errno_of_any_request(
+def test_errno_of_requests(
     look: Sockets, kind: int, family: int, protocol: int, size: int, sockid: bytes
 ) -> None:
     """None of these finds what it may destroy: the cookies are wrong."""
@@ -174,7 +174,7 @@ def _without_volatile(sock: inet_diag.DiagMessage) -> inet_diag.DiagMessage:
     ],
 )
 @pytest.mark.parametrize("v6", [False, True], ids=["inet", "inet6"])
-def test_a_socket_before_and_after(
+def test_socket_before_and_after_destroy(
     pair: Pair, diag: Diag, make: object, protocol: str, v6: bool
 ) -> None:
     """The same socket on the fake: the same answers to the same requests, the same record after."""

@@ -70,14 +70,14 @@ def process(*words: str) -> Iterator[subprocess.Popen[str]]:
             started.communicate(timeout=10)
 
 
-def test_named(lab: Lab) -> None:
+def test_named_namespace(lab: Lab) -> None:
     where = lab.namespace("named")
     (namespace,) = namespaces.resolve([where.name])
     assert namespace == (where.name, where.path, identity(where.path), True)
 
 
 @pytest.mark.usefixtures("whole_host")
-def test_all_has_each_once(lab: Lab) -> None:
+def test_all_has_no_duplicates(lab: Lab) -> None:
     where = lab.namespace("named")
     with process(*where.command("env")), process("unshare", "--net") as container:
         everything = namespaces.resolve(["all"])
@@ -90,7 +90,7 @@ def test_all_has_each_once(lab: Lab) -> None:
 
 
 @pytest.mark.usefixtures("whole_host")
-def test_container_with_its_own_mounts_and_processes() -> None:
+def test_container_with_own_mounts_and_pids() -> None:
     with process("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child") as container:
         child = Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text().split()[0]
         (namespace,) = found(f"/proc/{child}/ns/net")
@@ -124,7 +124,7 @@ def test_mount_without_a_process(mounted: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.usefixtures("whole_host")
-def test_mount_that_only_another_mount_namespace_has(tmp_path: Path) -> None:
+def test_mount_in_another_mount_namespace(tmp_path: Path) -> None:
     at = tmp_path / "inner"
     at.touch()
     script = (
@@ -175,13 +175,13 @@ def test_container_whose_first_process_ends(lab: Lab) -> None:
 
 
 @pytest.mark.usefixtures("whole_host")
-def test_all_finds_no_other_types() -> None:
+def test_all_excludes_other_types() -> None:
     with process("unshare", "--uts", "--ipc") as other:
         kinds = {identity(f"/proc/{other.pid}/ns/{kind}") for kind in ("uts", "ipc", "mnt")}
         assert kinds.isdisjoint(each.identity for each in namespaces.resolve(["all"]))
 
 
-def test_a_look_is_of_that_namespace_and_leaves_the_caller_where_it_is(lab: Lab) -> None:
+def test_session_does_not_move_caller(lab: Lab) -> None:
     where = lab.namespace("elsewhere")
     listens = states.listener(where, "127.0.0.1")
     before = identity("/proc/thread-self/ns/net")
@@ -212,7 +212,7 @@ def test_deleted_namespace_is_not_pinned(lab: Lab) -> None:
         namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG)
 
 
-def test_name_that_was_used_again_is_another_namespace(lab: Lab) -> None:
+def test_reused_name_is_not_found(lab: Lab) -> None:
     name = lab.namespace("keeps-pyroute2-busy").name + "-again"
     netns.create(name)
     try:
@@ -230,7 +230,7 @@ def test_name_that_was_used_again_is_another_namespace(lab: Lab) -> None:
         netns.remove(name)
 
 
-def test_what_is_no_namespace(tmp_path: Path) -> None:
+def test_other_files_are_not_found(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.touch()
     for name in (str(plain), "/proc/self/ns/mnt", "lns-never-made", "pid:4194305"):
@@ -238,19 +238,19 @@ def test_what_is_no_namespace(tmp_path: Path) -> None:
             namespaces.resolve([name])
 
 
-def test_without_the_right_to_enter(lab: Lab) -> None:
+def test_entering_without_privilege_is_denied(lab: Lab) -> None:
     where = lab.namespace("closed")
     answer = ask({"state": "all"}, [where.name], without=["sys_admin"])
     assert answer["error"] == "NamespaceDenied"
     assert answer["arguments"][0] == where.name
 
 
-def test_all_without_the_right_to_see_all_is_refused() -> None:
+def test_all_without_ptrace_is_denied() -> None:
     with process("unshare", "--net"):
         assert ask(None, ["all"], without=["sys_ptrace"])["error"] == "NamespaceDenied"
 
 
-def test_own_namespace_takes_no_privilege() -> None:
+def test_own_namespace_needs_no_privilege() -> None:
     own = f"pid:{os.getpid()}"
     (namespace,) = namespaces.resolve([own])
     with namespaces.open_netlink(namespace, socket.NETLINK_ROUTE) as sock:

@@ -122,7 +122,7 @@ def _look(where: LabNamespace, diag: Diag, protocol: str, family: int) -> dict[s
 @pytest.mark.parametrize("side", ["client", "server"])
 @pytest.mark.parametrize("family", _FAMILIES)
 @pytest.mark.parametrize("protocol", list(_PROTOCOLS))
-def test_the_same_sockets_field_by_field(
+def test_messages_equal_pyroute2(
     crowd: Pair, diag: Diag, protocol: str, family: int, side: str
 ) -> None:
     """Looked at again where a timer fired between the looks; what is wrong stays wrong."""

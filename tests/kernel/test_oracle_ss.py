@@ -71,7 +71,7 @@ def _differences(where: LabNamespace, protocol: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("side", ["client", "server"])
 @pytest.mark.parametrize("protocol", list(_SELECTION))
-def test_the_same_sockets_field_by_field(crowd: Pair, protocol: str, side: str) -> None:
+def test_records_equal_ss(crowd: Pair, protocol: str, side: str) -> None:
     """Looked at again where a timer fired between the looks; what is wrong stays wrong."""
     where: LabNamespace = getattr(crowd, side)
     differing: dict[str, list[str]] = {}
@@ -83,7 +83,7 @@ def test_the_same_sockets_field_by_field(crowd: Pair, protocol: str, side: str) 
     pytest.fail("\n".join(f"{line}\n    {text}" for line, text in differing.items()))
 
 
-def test_every_state_was_among_them(crowd: Pair) -> None:
+def test_sockets_cover_all_states(crowd: Pair) -> None:
     seen = {
         entry["state"]
         for where in (crowd.client, crowd.server)
@@ -92,7 +92,7 @@ def test_every_state_was_among_them(crowd: Pair) -> None:
     assert seen == set(states.TCP_STATES)
 
 
-def test_every_kind_of_field_was_among_them(crowd: Pair) -> None:
+def test_sockets_cover_fields_of_ss(crowd: Pair) -> None:
     """The comparison saw each thing that ss can print here at least once other than empty."""
     shown = [
         each
@@ -113,7 +113,7 @@ def test_every_kind_of_field_was_among_them(crowd: Pair) -> None:
     )
 
 
-def test_udplite_as_proc_shows_it(crowd: Pair) -> None:
+def test_udplite_equals_proc(crowd: Pair) -> None:
     """ss does not list UDP-Lite; /proc/net/udplite does."""
     for where in (crowd.client, crowd.server):
         ours = {
@@ -139,7 +139,7 @@ def test_udplite_as_proc_shows_it(crowd: Pair) -> None:
         ("fin-wait-2", 1 << 5),
     ],
 )
-def test_states_as_ss_filters_them(crowd: Pair, state: str, mask: int) -> None:
+def test_state_masks_equal_ss(crowd: Pair, state: str, mask: int) -> None:
     for where in (crowd.client, crowd.server):
         output = where.output("ss", "-H", "-O", "-n", "-e", "-t", "state", state)
         theirs = {ss.parse(line, state).cookie for line in output.splitlines()}
@@ -193,7 +193,7 @@ def _perturbed(entry: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{inner}.{name}", {**entry, inner: changed}
 
 
-def test_the_comparison_would_notice(crowd: Pair) -> None:
+def test_comparison_finds_every_changed_field(crowd: Pair) -> None:
     """Every field that is compared: changed in an otherwise equal record, it is found."""
     noticed: set[str] = set()
     passed: set[str] = set()

@@ -56,7 +56,7 @@ def _pass_a_byte(held: Held, *, raw: bool) -> None:
         ("mptcp", states.mptcp, "destroyed"),
     ],
 )
-def test_a_connected_socket(
+def test_connected_socket_per_protocol(
     pair: Pair, protocol: str, make: Callable[[Pair], Held], supported: str
 ) -> None:
     try:
@@ -91,7 +91,7 @@ def test_a_connected_socket(
 
 
 @pytest.mark.parametrize("name", sorted(_EVERY_STATE))
-def test_every_state_ends_as_predicted(pair: Pair, name: str) -> None:
+def test_every_state_has_predicted_outcome(pair: Pair, name: str) -> None:
     """Gone where it is said to be, and there where the kernel is said to have no way."""
     held = _EVERY_STATE[name](pair)
     match = {
@@ -121,7 +121,7 @@ def test_every_state_ends_as_predicted(pair: Pair, name: str) -> None:
     )
 
 
-def test_an_orphan_the_kernel_would_make_immortal_is_left_and_ends_by_itself(pair: Pair) -> None:
+def test_fin_wait_1_orphan_is_skipped_on_defective_kernels(pair: Pair) -> None:
     """Where the netlink engine declines it, the application's data still reaches the peer."""
     held = states.fin_wait_1_orphan(pair)
     match = {"state": "fin-wait-1", "local_port": held.local[1]}
@@ -139,7 +139,7 @@ def test_an_orphan_the_kernel_would_make_immortal_is_left_and_ends_by_itself(pai
     assert run(pair.client, match).results == []
 
 
-def test_raw_sockets_cannot_be_told_apart(pair: Pair) -> None:
+def test_kernel_ignores_cookie_of_raw_socket(pair: Pair) -> None:
     """Why none is destroyed: the kernel takes one that fits the addresses, whatever its cookie."""
     if _verdict(pair.client, "raw") not in (capabilities.NO_COOKIE_CHECK, capabilities.SUPPORTED):
         pytest.skip("this kernel cannot destroy raw sockets")

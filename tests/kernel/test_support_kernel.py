@@ -53,7 +53,7 @@ def test_tcp_and_udp_are_supported(pair: Pair) -> None:
                 assert "ENOENT" in found[protocol].how
 
 
-def test_a_missing_raw_handler_names_its_module(pair: Pair) -> None:
+def test_missing_raw_handler_names_module(pair: Pair) -> None:
     if _CONFIG["CONFIG_INET_RAW_DIAG"] != "n":
         pytest.skip("this kernel does not say that it was built without CONFIG_INET_RAW_DIAG")
     with _view(pair.client) as session:
@@ -62,7 +62,7 @@ def test_a_missing_raw_handler_names_its_module(pair: Pair) -> None:
     assert raw.module_available is not True
 
 
-def test_raw_has_a_handler_that_compares_no_cookie(pair: Pair, diag: Diag) -> None:
+def test_raw_destroy_ignores_cookie(pair: Pair, diag: Diag) -> None:
     """So it is not called supported: the socket that goes may be another than was meant."""
     _told("CONFIG_INET_DIAG_DESTROY", "y")
     with _view(pair.client) as session:
@@ -87,7 +87,7 @@ def test_mptcp_has_no_destroy_handler(pair: Pair) -> None:
     assert "EOPNOTSUPP" in found.how
 
 
-def test_udplite_is_found_and_not_aborted(pair: Pair, diag: Diag) -> None:
+def test_udplite_cannot_be_aborted(pair: Pair, diag: Diag) -> None:
     """The probe alone would call it supported: a socket that is there gives another answer."""
     try:
         held = states.udplite_connected(pair)
@@ -115,7 +115,7 @@ def descriptors() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("descriptors")
-def test_asking_ten_thousand_times_destroys_nothing(pair: Pair, diag: Diag) -> None:
+def test_ten_thousand_probes_destroy_nothing(pair: Pair, diag: Diag) -> None:
     ends = _connections(pair)
     pair.client.socket(socket.AF_INET, socket.SOCK_DGRAM).bind(("", 0))
     states.udp_explicit(pair)
@@ -207,7 +207,9 @@ CALLERS = {
 
 
 @pytest.mark.parametrize(("words", "reason"), CALLERS.values(), ids=CALLERS)
-def test_who_may_not_is_told_why(pair: Pair, diag: Diag, words: list[str], reason: str) -> None:
+def test_unprivileged_caller_gets_reason(
+    pair: Pair, diag: Diag, words: list[str], reason: str
+) -> None:
     program = [sys.executable, "-c", f"open({__file__!r})"]
     refused = subprocess.run([*words, *program], capture_output=True, text=True, check=False)
     if refused.returncode:
@@ -236,7 +238,7 @@ def _asked_as(pair: Pair, words: list[str]) -> dict[str, Any]:
     return answer
 
 
-def test_in_a_user_namespace_that_owns_the_network_namespace_all_is_well() -> None:
+def test_owner_of_network_namespace_may_destroy() -> None:
     words = ["unshare", "--user", "--map-root-user", "--net"]
     refused = subprocess.run([*words, "true"], capture_output=True, text=True, check=False)
     if refused.returncode:

@@ -48,7 +48,7 @@ def test_durations(written: object, microseconds: int) -> None:
     "written",
     [*_NEVER, float("nan"), float("inf"), -1, -0.5, "1w", "0.5us", "3651d", 10**30, "9" * 5000],
 )
-def test_what_is_no_duration(written: object) -> None:
+def test_invalid_durations(written: object) -> None:
     with pytest.raises(InputError) as caught:
         values.parse_duration_us(written, PATH)
     assert caught.value.path == PATH
@@ -56,7 +56,7 @@ def test_what_is_no_duration(written: object) -> None:
     assert caught.value.allowed == values.DURATION
 
 
-def test_milliseconds_between_bounds() -> None:
+def test_duration_ms_bounds() -> None:
     assert values.parse_duration_ms("1.5s", PATH, low_ms=1, high_ms=1500) == 1500
     for written in ("0", "1501ms", "1.5ms", "1us"):
         with pytest.raises(InputError):
@@ -72,18 +72,18 @@ def test_sizes(written: object, size: int) -> None:
 
 
 @pytest.mark.parametrize("written", [*_NEVER, "1kb", "0.5", -1, 2**63, float("nan")])
-def test_what_is_no_size(written: object) -> None:
+def test_invalid_sizes(written: object) -> None:
     with pytest.raises(InputError):
         values.parse_size(written, PATH)
 
 
 @given(st.integers(0, 2**63 - 1))
-def test_a_string_of_digits_is_its_number(number: int) -> None:
+def test_integer_from_string(number: int) -> None:
     assert values.integer(str(number), PATH) == values.integer(number, PATH) == number
 
 
 @given(st.integers(0, 2**53))
-def test_a_whole_number_stays_one_with_a_point_behind_it(number: int) -> None:
+def test_integer_from_whole_float(number: int) -> None:
     """Templates that divide make 8.0 of 8, and to JSON Schema both are integers."""
     assert values.integer(float(number), PATH) == number
     assert isinstance(values.integer(float(number), PATH), int)
@@ -94,7 +94,7 @@ def test_a_whole_number_stays_one_with_a_point_behind_it(number: int) -> None:
     "written",
     [*_NEVER, 1.5, -1.0, 2.0**63, "1.0", "0x10", "9" * 5000, 1e300, float("inf"), float("nan")],
 )
-def test_what_is_no_whole_number(written: object) -> None:
+def test_invalid_integers(written: object) -> None:
     with pytest.raises(InputError):
         values.integer(written, PATH)
 
@@ -107,7 +107,7 @@ def test_rates(written: object, rate: float) -> None:
 
 
 @pytest.mark.parametrize("written", [*_NEVER, 0, "0/s", "5/d", "5/", "/s", 1.5])
-def test_what_is_no_rate(written: object) -> None:
+def test_invalid_rates(written: object) -> None:
     with pytest.raises(InputError):
         values.parse_rate(written, PATH)
 
@@ -119,7 +119,7 @@ def test_shares(written: object, share: float) -> None:
 
 
 @pytest.mark.parametrize("written", [*_NEVER, "101%", "%", "-5%", 0.5])
-def test_what_is_no_share(written: object) -> None:
+def test_invalid_shares(written: object) -> None:
     with pytest.raises(InputError):
         values.parse_share(written, PATH)
 
@@ -145,11 +145,11 @@ def test_ports() -> None:
 
 
 @pytest.mark.parametrize("written", ["tcp", "TCP", " Tcp "])
-def test_words_in_any_case(written: str) -> None:
+def test_choice_ignores_case(written: str) -> None:
     assert values.choice(written, PATH, ["tcp", "bucket"], "word") == "tcp"
 
 
-def test_the_sign_of_the_kelvin_is_no_k() -> None:
+def test_choice_rejects_kelvin_sign() -> None:
     sign = "\N{KELVIN SIGN}"
     assert sign.lower() == "k"
     with pytest.raises(InputError, match=r"\bbucket\b"):

@@ -28,7 +28,7 @@ def mount(tmp_path: Path) -> Path:
     return tmp_path / "cgroup"
 
 
-def test_a_cgroup_and_everything_below_it(mount: Path) -> None:
+def test_ids_include_descendants(mount: Path) -> None:
     inside = {made(mount, path) for path in ("/a/b/c", "/a/d")}
     outside = made(mount, "/ab")
     inside |= {(mount / path).stat().st_ino for path in ("a", "a/b")}
@@ -41,13 +41,13 @@ def test_a_cgroup_and_everything_below_it(mount: Path) -> None:
     assert {cgroups.path(each) for each in inside} == {"/a", "/a/b", "/a/b/c", "/a/d"}
 
 
-def test_without_a_mount_nothing_is_known() -> None:
+def test_no_cgroups_without_mount() -> None:
     assert Cgroups(None).ids("/") is None
     assert Cgroups(None).path(1) is None
 
 
 @pytest.mark.parametrize("match", [{"not": {"cgroup": "/a"}}, {"cgroup": "/a"}])
-def test_a_cgroup_made_during_the_look_never_matches(
+def test_cgroup_created_after_snapshot_never_matches(
     tmp_path: Path, mount: Path, match: dict[str, object]
 ) -> None:
     """The selector is bound, then a service starts below /a, then the sockets are listed."""
@@ -62,7 +62,7 @@ def test_a_cgroup_made_during_the_look_never_matches(
     assert matches(Socket(later, snapshot)) is None
 
 
-def test_exactly_one_cgroup_is_meant_whatever_is_made_below_it(tmp_path: Path, mount: Path) -> None:
+def test_exact_cgroup_with_later_child(tmp_path: Path, mount: Path) -> None:
     own = made(mount, "/a")
     machine = Machine(tmp_path)
     snapshot = Snapshot(machine.host, machine.namespace, lambda: pytest.fail("no route"))

@@ -57,13 +57,13 @@ def _write(base: Path, place: str, content: bytes) -> str:
 
 
 @pytest.mark.parametrize("place", [*_PLACES, f"usr/lib/modules/{RELEASE}/config"])
-def test_it_is_read_wherever_it_lies(tmp_path: Path, place: str) -> None:
+def test_config_is_read_from_each_source(tmp_path: Path, place: str) -> None:
     text = TEXT.encode()
     source = _write(tmp_path, place, gzip.compress(text) if place.endswith(".gz") else text)
     assert _read(tmp_path) == KernelConfig(source, PARSED)
 
 
-def test_the_running_kernels_own_word_comes_first(tmp_path: Path) -> None:
+def test_config_gz_takes_precedence(tmp_path: Path) -> None:
     for place in _PLACES[1:]:
         _write(tmp_path, place, b"CONFIG_INET_DIAG=n\n")
     source = _write(tmp_path, _PLACES[0], gzip.compress(TEXT.encode()))
@@ -83,14 +83,14 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
-def test_a_broken_one_is_passed_over(tmp_path: Path, content: bytes) -> None:
+def test_broken_source_is_skipped(tmp_path: Path, content: bytes) -> None:
     _write(tmp_path, "proc/config.gz", content)
     assert _read(tmp_path) == NOTHING
     source = _write(tmp_path, _PLACES[1], TEXT.encode())
     assert _read(tmp_path) == KernelConfig(source, PARSED)
 
 
-def test_a_huge_one_is_not_read_to_its_end(tmp_path: Path) -> None:
+def test_huge_source_is_read_partially(tmp_path: Path) -> None:
     """A gigabyte, of which a megabyte is on disk."""
     text = TEXT.encode()
     with gzip.open(tmp_path / "bomb.gz", "wb", compresslevel=1) as stream:
@@ -106,7 +106,7 @@ def test_a_huge_one_is_not_read_to_its_end(tmp_path: Path) -> None:
     assert time.perf_counter() - began < 2
 
 
-def test_a_directory_or_nothing_at_all_is_no_source(tmp_path: Path) -> None:
+def test_missing_file_or_directory_is_no_source(tmp_path: Path) -> None:
     assert _read(tmp_path) == NOTHING
     for place in _PLACES:
         (tmp_path / place).mkdir(parents=True)
@@ -123,7 +123,7 @@ _LINES = st.one_of(
 
 
 @given(content=st.lists(_LINES).map(b"".join), place=st.sampled_from(_PLACES), packed=st.booleans())
-def test_any_bytes_give_an_answer_or_none(content: bytes, place: str, packed: bool) -> None:
+def test_any_bytes_parse(content: bytes, place: str, packed: bool) -> None:
     with tempfile.TemporaryDirectory() as base:
         source = _write(Path(base), place, gzip.compress(content) if packed else content)
         found = _read(Path(base))
@@ -135,7 +135,7 @@ def test_any_bytes_give_an_answer_or_none(content: bytes, place: str, packed: bo
 
 
 @given(values=st.fixed_dictionaries({name: st.sampled_from("ymn-") for name in OPTIONS}))
-def test_every_option_is_read_as_it_was_written(values: dict[str, str]) -> None:
+def test_parse_options(values: dict[str, str]) -> None:
     lines = {"n": "# {} is not set\n", "-": ""}
     text = "".join(
         lines.get(value, "{}=" + value + "\n").format(name) for name, value in values.items()
@@ -148,9 +148,7 @@ def test_every_option_is_read_as_it_was_written(values: dict[str, str]) -> None:
 @pytest.mark.parametrize("listing", ["modules.dep", "modules.builtin"])
 @pytest.mark.parametrize("ending", ["ko", "ko.xz", "ko.zst", "ko.gz"])
 @pytest.mark.parametrize("prefix", ["lib", "usr/lib"])
-def test_a_module_in_a_list_is_there(
-    tmp_path: Path, listing: str, ending: str, prefix: str
-) -> None:
+def test_listed_module_is_available(tmp_path: Path, listing: str, ending: str, prefix: str) -> None:
     after = ": kernel/net/ipv4/inet_diag.ko\n" if listing == "modules.dep" else "\n"
     line = f"kernel/net/ipv4/raw_diag.{ending}{after}"
     _write(tmp_path, f"{prefix}/modules/{RELEASE}/{listing}", line.encode())
@@ -159,7 +157,7 @@ def test_a_module_in_a_list_is_there(
     assert module_available(str(tmp_path), RELEASE, "w_diag") is False
 
 
-def test_without_lists_it_is_not_known(tmp_path: Path) -> None:
+def test_availability_is_unknown_without_lists(tmp_path: Path) -> None:
     assert module_available(str(tmp_path), RELEASE, "raw_diag") is None
     _write(tmp_path, f"lib/modules/{RELEASE}/modules.dep", b"\xff\xfe")
     assert module_available(str(tmp_path), RELEASE, "raw_diag") is None

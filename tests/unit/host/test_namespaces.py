@@ -63,7 +63,7 @@ def test_current_has_no_path(machine: Machine) -> None:
     assert machine.resolve("current") == [namespaces.Namespace("current", None, identity("net"))]
 
 
-def test_name_is_looked_for_in_the_directories(machine: Machine) -> None:
+def test_name_is_searched_in_directories(machine: Machine) -> None:
     (machine.directory / "blue").symlink_to(f"{OWN}/net")
     (found,) = machine.resolve("blue")
     assert found == ("blue", f"{machine.directory}/blue", identity("net"), True)
@@ -73,28 +73,28 @@ def test_absolute_path_is_a_name(machine: Machine) -> None:
     assert machine.resolve(f"{OWN}/net")[0].name == f"{OWN}/net"
 
 
-def test_process_by_number(machine: Machine) -> None:
+def test_namespace_of_process(machine: Machine) -> None:
     machine.process(7, net="uts")
     assert machine.resolve("pid:7") == [
         ("pid:7", f"{machine.proc}/7/ns/net", identity("uts"), True),
     ]
 
 
-def test_each_namespace_once_under_the_first_name(machine: Machine) -> None:
+def test_duplicates_keep_first_name(machine: Machine) -> None:
     machine.process(7)
     (machine.directory / "blue").symlink_to(f"{OWN}/net")
     assert [each.name for each in machine.resolve("pid:7", "current", "blue", "all")] == ["pid:7"]
 
 
 @pytest.mark.parametrize("name", ["missing", "../netns/blue", ".", "..", "pid:99", "/no/such"])
-def test_what_is_not_there_is_not_found(machine: Machine, name: str) -> None:
+def test_missing_namespace_is_not_found(machine: Machine, name: str) -> None:
     (machine.directory / "blue").symlink_to(f"{OWN}/net")
     with pytest.raises(errors.NamespaceNotFound) as caught:
         machine.resolve(name)
     assert caught.value.name == name
 
 
-def test_plain_file_and_other_namespace_types_are_no_network_namespaces(machine: Machine) -> None:
+def test_other_files_are_not_network_namespaces(machine: Machine) -> None:
     (machine.directory / "plain").write_text("")
     (machine.directory / "uts").symlink_to(f"{OWN}/uts")
     for name in ("plain", "uts"):
@@ -106,19 +106,19 @@ def test_plain_file_and_other_namespace_types_are_no_network_namespaces(machine:
 @pytest.mark.parametrize(
     "name", ["pid:", "pid:x", "pid:-1", "pid:0", "pid:1.5", "pid:" + "9" * 5000, "", 7, None]
 )
-def test_what_cannot_be_a_name_is_refused_with_its_place(machine: Machine, name: object) -> None:
+def test_invalid_name_is_rejected_with_path(machine: Machine, name: object) -> None:
     with pytest.raises(errors.InputError) as caught:
         machine.resolve("current", name)  # type: ignore[arg-type]
     assert caught.value.path == ("namespaces", 1)
     assert caught.value.value == name
 
 
-def test_no_name_at_all_is_refused(machine: Machine) -> None:
+def test_empty_list_is_rejected(machine: Machine) -> None:
     with pytest.raises(errors.InputError):
         machine.resolve()
 
 
-def test_all_is_current_then_named_then_lowest_pid(machine: Machine) -> None:
+def test_all_order_and_lowest_pid(machine: Machine) -> None:
     machine.process(30, net="uts")
     machine.process(4, net="ipc")
     machine.process(200, net="ipc")
@@ -132,7 +132,7 @@ def test_all_is_current_then_named_then_lowest_pid(machine: Machine) -> None:
     ]
 
 
-def test_all_tolerates_processes_that_end(machine: Machine) -> None:
+def test_all_ignores_ended_processes(machine: Machine) -> None:
     machine.process(5, net="no-such-type")
     (machine.process(6, net="uts") / "mountinfo").unlink()
     assert [each.name for each in machine.resolve("all")] == ["current", "pid:6"]
@@ -149,7 +149,7 @@ def netlink_table(base: Path, inode: int) -> None:
 
 
 @pytest.mark.parametrize(("inode", "seen"), [(100, True), (200, True), (300, False)])
-def test_process_that_hides_its_namespace(
+def test_all_with_hidden_namespace(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, inode: int, seen: bool
 ) -> None:
     netlink_table(machine.proc / "thread-self", 100)
@@ -198,26 +198,26 @@ def test_all_finds_mounts_in_other_mount_namespaces(machine: Machine) -> None:
     assert machine.resolve("all")[1:] == [(str(at), str(at), identity("uts"), False)]
 
 
-def test_all_passes_over_mounts_that_lie_below_others(machine: Machine, tmp_path: Path) -> None:
+def test_all_skips_covered_mounts(machine: Machine, tmp_path: Path) -> None:
     table = machine.process(9)
     mount(machine, table, "uts", tmp_path / "covered", inode=1)
     assert [each.name for each in machine.resolve("all")] == ["current"]
 
 
-def test_opens_in_the_callers_own_namespace() -> None:
+def test_open_netlink_in_own_namespace() -> None:
     (current,) = namespaces.resolve(["current"])
     with namespaces.open_netlink(current, socket.NETLINK_ROUTE) as sock:
         assert sock.family == socket.AF_NETLINK
         assert sock.proto == socket.NETLINK_ROUTE
 
 
-def test_another_name_of_the_own_namespace_takes_no_privilege() -> None:
+def test_own_namespace_by_pid_needs_no_privilege() -> None:
     (same,) = namespaces.resolve([f"pid:{os.getpid()}"])
     with namespaces.open_netlink(same, socket.NETLINK_ROUTE) as sock:
         assert sock.getsockname()[0]
 
 
-def test_path_that_leads_elsewhere_by_now_is_not_found() -> None:
+def test_changed_identity_is_not_found() -> None:
     moved = namespaces.Namespace("pid:1", f"{OWN}/net", (1, 1))
     with pytest.raises(errors.NamespaceNotFound) as caught:
         namespaces.open_netlink(moved, socket.NETLINK_ROUTE)

@@ -24,7 +24,7 @@ needs_getfd = pytest.mark.skipif(
 )
 
 
-def test_every_descriptor_of_every_process(tmp_path: Path) -> None:
+def test_find_descriptors_of_all_processes(tmp_path: Path) -> None:
     process(tmp_path, 10, [501, 502, 501])
     process(tmp_path, 11, [501])
     found = pidfd.find_descriptors(str(tmp_path), [501, 599, 0])
@@ -32,7 +32,7 @@ def test_every_descriptor_of_every_process(tmp_path: Path) -> None:
     assert found.readable
 
 
-def test_processes_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_process_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process(tmp_path, 10, [501])
     process(tmp_path, 11, [501])
 
@@ -47,7 +47,7 @@ def test_processes_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monke
     assert not found.readable
 
 
-def test_nothing_is_read_for_sockets_without_inode() -> None:
+def test_sockets_without_inode_read_nothing() -> None:
     assert pidfd.find_descriptors("/nowhere", [0]) == ({}, True)
 
 
@@ -74,7 +74,7 @@ def borrowed(sock: socket.socket) -> BorrowedFd:
 
 
 @needs_getfd
-def test_what_a_borrowed_descriptor_says(listener: socket.socket) -> None:
+def test_borrowed_descriptor_identifies_socket(listener: socket.socket) -> None:
     with socket.socket(listener.family) as client:
         with borrowed(client) as one:
             assert one.remote(client.family) is None
@@ -117,7 +117,7 @@ def test_default_timeout_does_not_reach_the_owner(listener: socket.socket) -> No
 
 
 @needs_getfd
-def test_nothing_stays_open(listener: socket.socket) -> None:
+def test_descriptors_are_closed(listener: socket.socket) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _each in range(10):
         with borrowed(listener) as one:
@@ -128,7 +128,7 @@ def test_nothing_stays_open(listener: socket.socket) -> None:
 
 
 @needs_getfd
-def test_no_such_process() -> None:
+def test_borrow_from_ended_process_fails() -> None:
     child = os.fork()
     if not child:
         os._exit(0)
@@ -138,7 +138,7 @@ def test_no_such_process() -> None:
 
 
 @needs_getfd
-def test_no_socket() -> None:
+def test_borrowed_descriptor_without_socket() -> None:
     reads, writes = os.pipe()
     try:
         with pidfd.borrow_fd(Descriptor(os.getpid(), reads)) as one:
@@ -151,7 +151,7 @@ def test_no_socket() -> None:
         os.close(writes)
 
 
-def test_kernel_without_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_without_pidfd_getfd(monkeypatch: pytest.MonkeyPatch) -> None:
     # A number that no architecture gives to a system call.
     monkeypatch.setattr(pidfd, "_PIDFD_GETFD", 9999)
     assert not pidfd.available()

@@ -30,7 +30,7 @@ def process(
     return base
 
 
-def test_command_and_unit_of_the_holder(tmp_path: Path) -> None:
+def test_command_and_unit_of_holder(tmp_path: Path) -> None:
     process(tmp_path, 10, [501, 502], comm="a b)c")
     process(tmp_path, 11, [503])
     found = processes.find_owners(str(tmp_path), [501, 599])
@@ -39,14 +39,14 @@ def test_command_and_unit_of_the_holder(tmp_path: Path) -> None:
     assert found.readable
 
 
-def test_a_socket_may_be_held_by_several(tmp_path: Path) -> None:
+def test_several_holders_by_pid(tmp_path: Path) -> None:
     for pid in (20, 9, 100):
         process(tmp_path, pid, [7])
     found = processes.find_owners(str(tmp_path), [7])
     assert [each.pid for each in found.of(7)] == [9, 20, 100]
 
 
-def test_only_what_was_asked_for(tmp_path: Path) -> None:
+def test_only_requested_inodes(tmp_path: Path) -> None:
     process(tmp_path, 10, [1, 2])
     assert processes.find_owners(str(tmp_path), [1]).of(2) == ()
 
@@ -57,13 +57,13 @@ def test_all_sockets(tmp_path: Path) -> None:
     assert [found.of(inode)[0].pid for inode in (1, 2)] == [10, 10]
 
 
-def test_nothing_is_read_for_sockets_without_inode(tmp_path: Path) -> None:
+def test_sockets_without_inode_read_nothing(tmp_path: Path) -> None:
     found = processes.find_owners(str(tmp_path / "not" / "there"), [0])
     assert found.of(0) == ()
     assert found.readable
 
 
-def test_ended_processes_are_passed_over(tmp_path: Path) -> None:
+def test_ended_processes_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "5").mkdir()
     process(tmp_path, 6, [1])
     found = processes.find_owners(str(tmp_path), [1])
@@ -71,7 +71,7 @@ def test_ended_processes_are_passed_over(tmp_path: Path) -> None:
     assert [each.pid for each in found.of(1)] == [6]
 
 
-def test_holder_that_ended_before_its_name_was_read_is_left_out(tmp_path: Path) -> None:
+def test_holder_without_command_is_skipped(tmp_path: Path) -> None:
     (process(tmp_path, 6, [1]) / "comm").unlink()
     assert processes.find_owners(str(tmp_path), [1]).of(1) == ()
 
@@ -119,5 +119,5 @@ def test_descriptors_with_gaps() -> None:
         ("nonsense\n", None),
     ],
 )
-def test_unit_is_the_innermost(cgroups: str, unit: str | None) -> None:
+def test_innermost_unit(cgroups: str, unit: str | None) -> None:
     assert processes.unit_of(cgroups) == unit

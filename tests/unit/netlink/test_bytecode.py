@@ -146,7 +146,7 @@ _TREES = st.recursive(_LEAVES, _combined, max_leaves=12)
 
 
 @given(_TREES, st.lists(_entries(), min_size=1, max_size=6))
-def test_a_tree_means_what_it_says(tree: tuple[bytes, Test], entries: list[Entry]) -> None:
+def test_filters_match_their_definition(tree: tuple[bytes, Test], entries: list[Entry]) -> None:
     block, test = tree
     if not block:
         # An empty attribute is none: nothing is filtered.
@@ -157,7 +157,7 @@ def test_a_tree_means_what_it_says(tree: tuple[bytes, Test], entries: list[Entry
 
 
 @given(_TREES)
-def test_older_kernels_take_what_is_not_exact(tree: tuple[bytes, Test]) -> None:
+def test_inexact_filters_pass_audit_of_old_kernels(tree: tuple[bytes, Test]) -> None:
     block, _test = tree
     unknown = frozenset({kernel.S_EQ, kernel.D_EQ, kernel.CGROUP_COND})
     uses = bool(unknown & set(_codes(block)))
@@ -174,19 +174,19 @@ def _codes(block: bytes) -> list[int]:
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_equality_knows_both_forms(exact: bool) -> None:
+def test_equality_with_and_without_exact_ops(exact: bool) -> None:
     for block in (bytecode.sport_eq(22, exact=exact), bytecode.dport_eq(22, exact=exact)):
         found = set(_codes(block))
         assert found.isdisjoint({kernel.S_EQ, kernel.D_EQ}) != exact
 
 
-def test_the_mark_needs_privilege() -> None:
+def test_mark_needs_privilege() -> None:
     assert kernel.audit(bytecode.mark(1, 1), privileged=False) == 1
     assert kernel.audit(bytecode.sport_ge(1), privileged=False) == 0
 
 
 @pytest.mark.parametrize("combine", [bytecode.conjunction, bytecode.disjunction])
-def test_as_large_as_an_attribute(combine: Callable[[list[bytes]], bytes]) -> None:
+def test_largest_program_fits_attribute(combine: Callable[[list[bytes]], bytes]) -> None:
     """Jumps and the attribute's length are u16: the largest still passes, one more is refused."""
     block = bytecode.dst_host(socket.AF_INET, 32, bytes([10, 0, 0, 1]))
     glue = 0 if combine is bytecode.conjunction else 4
@@ -201,7 +201,7 @@ def test_as_large_as_an_attribute(combine: Callable[[list[bytes]], bytes]) -> No
     assert caught.value.length > caught.value.limit == bytecode.MAX_LENGTH
 
 
-def test_a_negation_that_does_not_fit() -> None:
+def test_too_long_negation_is_rejected() -> None:
     block = bytecode.conjunction([bytecode.auto()] * (bytecode.MAX_LENGTH // 4))
     assert len(block) == bytecode.MAX_LENGTH
     with pytest.raises(BytecodeTooLong):
@@ -209,20 +209,20 @@ def test_a_negation_that_does_not_fit() -> None:
 
 
 @given(_PORTS)
-def test_every_port(port: int) -> None:
+def test_equality_with_every_port(port: int) -> None:
     entry = Entry(socket.AF_INET, bytes(16), bytes(16), port, 65535 - port)
     assert kernel.run(bytecode.sport_eq(port), entry)
     assert kernel.run(bytecode.dport_eq(65535 - port), entry)
 
 
 @given(st.binary(max_size=64))
-def test_the_audit_of_any_bytes_ends(program: bytes) -> None:
+def test_audited_bytes_can_run(program: bytes) -> None:
     entry = Entry(socket.AF_INET, bytes(16), bytes(16), 1, 2)
     if kernel.audit(program) == 0:
         assert kernel.run(program, entry) in (True, False)
 
 
-def test_a_block_is_the_headers_struct() -> None:
+def test_block_layout() -> None:
     assert bytecode.dport_ge(443) == struct.pack("=BBHBBH", 4, 8, 12, 0, 0, 443)
     assert bytecode.mark(1, 3) == struct.pack("=BBHII", 10, 12, 16, 1, 3)
     assert bytecode.src_host(2, 24, bytes([192, 0, 2, 0]), 80) == struct.pack(

@@ -64,7 +64,7 @@ def _cookies(kernel: FakeKernel) -> list[int]:
     return [sock.cookie for sock in kernel.current.sockets]
 
 
-def test_a_dump_of_many_parts(kernel: FakeKernel, connection: Connection) -> None:
+def test_dump_of_many_datagrams(kernel: FakeKernel, connection: Connection) -> None:
     assert _dump(connection) == _cookies(kernel)
 
 
@@ -78,7 +78,7 @@ def test_a_dump_of_many_parts(kernel: FakeKernel, connection: Connection) -> Non
         faults.done_with(errno.EINTR),
     ],
 )
-def test_a_dump_that_is_not_whole_is_asked_for_again(
+def test_interrupted_dump_is_repeated(
     kernel: FakeKernel, connection: Connection, fault: Any
 ) -> None:
     kernel.current.faults.extend([fault, fault])
@@ -87,7 +87,7 @@ def test_a_dump_that_is_not_whole_is_asked_for_again(
     assert len(kernel.current.requests) == asked + 3
 
 
-def test_a_dump_that_never_is_whole_is_an_error(kernel: FakeKernel, connection: Connection) -> None:
+def test_always_interrupted_dump_is_an_error(kernel: FakeKernel, connection: Connection) -> None:
     kernel.current.faults.extend([faults.dump_interrupted] * 50)
     with pytest.raises(DumpInterrupted) as caught:
         _dump(connection)
@@ -102,7 +102,7 @@ def test_a_dump_that_never_is_whole_is_an_error(kernel: FakeKernel, connection: 
         faults.strangers(sequence=True, port=True),
     ],
 )
-def test_answers_for_others_are_not_ours(
+def test_replies_to_others_are_ignored(
     kernel: FakeKernel, connection: Connection, fault: Any
 ) -> None:
     kernel.current.faults.append(fault)
@@ -110,7 +110,7 @@ def test_answers_for_others_are_not_ours(
 
 
 @pytest.mark.parametrize("fault", [faults.without_done, faults.lost(kept=1), faults.lost()])
-def test_an_end_that_does_not_come(kernel: FakeKernel, connection: Connection, fault: Any) -> None:
+def test_missing_done_times_out(kernel: FakeKernel, connection: Connection, fault: Any) -> None:
     kernel.current.faults.append(fault)
     with pytest.raises(NetlinkTimeout):
         _dump(connection)
@@ -119,9 +119,7 @@ def test_an_end_that_does_not_come(kernel: FakeKernel, connection: Connection, f
 
 
 @pytest.mark.parametrize("code", [errno.ENOENT, errno.EPERM, errno.EINVAL])
-def test_an_errno_in_the_end_of_a_dump(
-    kernel: FakeKernel, connection: Connection, code: int
-) -> None:
+def test_errno_in_done_is_an_error(kernel: FakeKernel, connection: Connection, code: int) -> None:
     kernel.current.faults.append(faults.done_with(code))
     with pytest.raises(NetlinkError) as caught:
         _dump(connection)
@@ -129,26 +127,30 @@ def test_an_errno_in_the_end_of_a_dump(
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 17, 100, 200])
-def test_a_datagram_that_is_cut(kernel: FakeKernel, connection: Connection, size: int) -> None:
+def test_truncated_datagram_is_malformed(
+    kernel: FakeKernel, connection: Connection, size: int
+) -> None:
     kernel.current.faults.append(faults.cut(size))
     with pytest.raises(MalformedMessage):
         _dump(connection)
 
 
-def test_a_datagram_longer_than_the_buffer(kernel: FakeKernel, connection: Connection) -> None:
+def test_datagram_longer_than_buffer_is_malformed(
+    kernel: FakeKernel, connection: Connection
+) -> None:
     kernel.current.faults.append(faults.padded(1 << 20))
     with pytest.raises(MalformedMessage):
         _dump(connection)
 
 
-def test_an_overrun_told_in_band() -> None:
+def test_overrun_message_repeats_dump() -> None:
     kernel = _populated(3)
     kernel.current.faults.append(faults.raw(message(NLMSG_OVERRUN, 0, 1, _PORT, b"")))
     connection = Connection(kernel.open("current", NETLINK_SOCK_DIAG), timeout=0.2)
     assert _dump(connection) == _cookies(kernel)
 
 
-def test_a_single_message_is_an_answer_of_its_own() -> None:
+def test_single_message_ends_dump() -> None:
     """Without NLM_F_MULTI nothing follows, no NLMSG_DONE either."""
     kernel = FakeKernel()
     kernel.current.faults.append(faults.raw(message(_BY_FAMILY, 0, 1, _PORT, bytes(72))))
@@ -156,7 +158,7 @@ def test_a_single_message_is_an_answer_of_its_own() -> None:
     assert _dump(connection) == [0]
 
 
-def test_another_error_of_the_socket(kernel: FakeKernel, connection: Connection) -> None:
+def test_receive_error_is_netlink_error(kernel: FakeKernel, connection: Connection) -> None:
     kernel.current.faults.append(faults.failing(errno.EIO, at=1))
     with pytest.raises(NetlinkError) as caught:
         _dump(connection)
@@ -185,7 +187,7 @@ class _Endless:
     def close(self) -> None: ...
 
 
-def test_strangers_do_not_hold_us_up_for_ever() -> None:
+def test_endless_foreign_messages_time_out() -> None:
     connection = Connection(_Endless(), timeout=0.05)
     started = time.monotonic()
     with pytest.raises(NetlinkTimeout):
@@ -211,7 +213,7 @@ _DATAGRAMS = st.lists(st.lists(_WORDS, max_size=4).map(b"".join), max_size=5)
 
 @settings(max_examples=500, deadline=None)
 @given(_DATAGRAMS)
-def test_a_dump_out_of_any_bytes(datagrams: list[bytes]) -> None:
+def test_dump_of_any_bytes(datagrams: list[bytes]) -> None:
     """A list whose every element came with our sequence number and port, or a typed error."""
     kernel = FakeKernel()
     for _attempt in range(5):
@@ -248,7 +250,7 @@ def _messages(datagram: bytes) -> list[tuple[int, int, int, bytes]]:
 
 @settings(max_examples=300, deadline=None)
 @given(_DATAGRAMS, st.integers(1, 3))
-def test_answers_out_of_any_bytes(datagrams: list[bytes], count: int) -> None:
+def test_execute_with_any_reply_bytes(datagrams: list[bytes], count: int) -> None:
     kernel = FakeKernel()
     kernel.current.faults.append(faults.raw(*datagrams))
     connection = Connection(kernel.open("current", NETLINK_SOCK_DIAG), timeout=0.2)
@@ -294,7 +296,7 @@ def _populated(count: int) -> FakeKernel:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 400), st.data())
-def test_each_answer_finds_its_request(count: int, data: st.DataObject) -> None:
+def test_replies_match_their_requests(count: int, data: st.DataObject) -> None:
     kernel = _populated(count)
     wrong = data.draw(st.sets(st.integers(0, count - 1), max_size=count))
     connection = Connection(kernel.open("current", NETLINK_SOCK_DIAG))
@@ -305,7 +307,7 @@ def test_each_answer_finds_its_request(count: int, data: st.DataObject) -> None:
     assert len(kernel.current.sockets) == len(wrong)
 
 
-def test_a_whole_batch_of_errors_fits_the_receive_buffer() -> None:
+def test_full_batch_of_errors_fits_receive_buffer() -> None:
     """Where the buffer could not be raised: an error quotes its request."""
     kernel = _populated(1000)
     connection = Connection(kernel.open("current", NETLINK_SOCK_DIAG))
@@ -314,7 +316,7 @@ def test_a_whole_batch_of_errors_fits_the_receive_buffer() -> None:
     assert kernel.opened[0].sends == -(-1000 // transport.BATCH)
 
 
-def test_lost_answers_are_not_taken_for_done() -> None:
+def test_lost_replies_are_not_success() -> None:
     kernel = _populated(10)
     kernel.current.faults.append(faults.overrun(kept=3))
     connection = Connection(kernel.open("current", NETLINK_SOCK_DIAG))
@@ -327,7 +329,7 @@ def test_lost_answers_are_not_taken_for_done() -> None:
     assert again == [0] * 4
 
 
-def test_no_answer_at_all_to_a_batch() -> None:
+def test_batch_without_replies_times_out() -> None:
     kernel = _populated(3)
     kernel.current.faults.append(faults.lost())
     connection = Connection(kernel.open("current", NETLINK_SOCK_DIAG), timeout=0.1)
@@ -335,7 +337,7 @@ def test_no_answer_at_all_to_a_batch() -> None:
         connection.execute("destroy", _DESTROY, _destroy_requests(kernel, set()))
 
 
-def test_nothing_to_do_sends_nothing() -> None:
+def test_empty_batch_sends_nothing() -> None:
     kernel = FakeKernel()
     connection = Connection(kernel.open("current", NETLINK_SOCK_DIAG))
     assert connection.execute("destroy", _DESTROY, []) == []

@@ -37,7 +37,7 @@ def ends() -> Iterator[tuple[socket.socket, DestroyEventSocket]]:
     listening.close()
 
 
-def test_cookies_of_all_that_waits(ends: tuple[socket.socket, DestroyEventSocket]) -> None:
+def test_take_cookies_returns_all_queued(ends: tuple[socket.socket, DestroyEventSocket]) -> None:
     kernel, listening = ends
     assert listening.take_cookies() == frozenset()
     for cookie in (7, 0xABCD_1234_5678, 7):
@@ -47,7 +47,7 @@ def test_cookies_of_all_that_waits(ends: tuple[socket.socket, DestroyEventSocket
     assert listening.take_cookies() == frozenset()
 
 
-def test_what_is_too_short_tells_nothing(ends: tuple[socket.socket, DestroyEventSocket]) -> None:
+def test_short_messages_are_ignored(ends: tuple[socket.socket, DestroyEventSocket]) -> None:
     kernel, listening = ends
     for size in (0, 16, 67):
         kernel.send(notice(7)[:size])
@@ -55,7 +55,7 @@ def test_what_is_too_short_tells_nothing(ends: tuple[socket.socket, DestroyEvent
     assert listening.take_cookies() == {8}
 
 
-def test_waiting(ends: tuple[socket.socket, DestroyEventSocket]) -> None:
+def test_wait_and_any_destroyed(ends: tuple[socket.socket, DestroyEventSocket]) -> None:
     kernel, listening = ends
     assert not destroy_events.wait([listening], 0.01)
     assert not destroy_events.wait([listening], -1.0)
@@ -78,12 +78,12 @@ class Failing:
         raise OSError(self._number, os.strerror(self._number))
 
 
-def test_lost_notices_may_have_told_of_any() -> None:
+def test_lost_notifications_count_as_destroyed() -> None:
     listening = DestroyEventSocket(Failing(errno.ENOBUFS))  # type: ignore[arg-type]
     assert listening.take_cookies() is None
     assert destroy_events.any_destroyed([listening], set())
 
 
-def test_other_failures_are_raised() -> None:
+def test_other_errors_are_raised() -> None:
     with pytest.raises(OSError, match="Bad file"):
         DestroyEventSocket(Failing(errno.EBADF)).take_cookies()  # type: ignore[arg-type]

@@ -65,7 +65,7 @@ def _sockets(draw: st.DrawFn) -> FakeSocket:
 
 
 @given(_sockets())
-def test_every_field_of_a_message(fake: FakeSocket) -> None:
+def test_message_fields(fake: FakeSocket) -> None:
     kernel = FakeKernel()
     kernel.current.add(fake)
     protocol = next(name for name, number in _NUMBERS.items() if number == fake.protocol)
@@ -95,9 +95,7 @@ def test_every_field_of_a_message(fake: FakeSocket) -> None:
 
 
 @given(st.lists(_sockets(), min_size=1, max_size=8), st.data())
-def test_a_destroy_reaches_just_the_socket_that_was_dumped(
-    fakes: list[FakeSocket], data: st.DataObject
-) -> None:
+def test_destroy_affects_only_dumped_socket(fakes: list[FakeSocket], data: st.DataObject) -> None:
     """Whatever else is there: the cookie decides, and a sibling never dies in its stead."""
     assume(len({fake.cookie for fake in fakes}) == len(fakes))
     kernel = FakeKernel()
@@ -120,7 +118,7 @@ def test_a_destroy_reaches_just_the_socket_that_was_dumped(
 
 
 @given(_sockets(), st.binary(max_size=90))
-def test_a_message_of_any_bytes(fake: FakeSocket, body: bytes) -> None:
+def test_any_bytes_decode_or_raise(fake: FakeSocket, body: bytes) -> None:
     kernel = FakeKernel()
     fake.protocol = _NUMBERS["tcp"]
     kernel.current.add(fake)
@@ -141,7 +139,7 @@ def test_a_message_of_any_bytes(fake: FakeSocket, body: bytes) -> None:
 
 @pytest.mark.parametrize("protocol", list(_NUMBERS))
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_a_dump_asks_for_what_is_wanted(protocol: str, family: int) -> None:
+def test_dump_selects_protocol_family_and_state(protocol: str, family: int) -> None:
     kernel = FakeKernel(Abilities(handlers=frozenset(_NUMBERS.values())))
     raw = {"raw_protocol": 1} if protocol == "raw" else {}
     wanted, other = ("192.0.2.1", "::1") if family == socket.AF_INET else ("::1", "192.0.2.1")
@@ -158,7 +156,7 @@ def test_a_dump_asks_for_what_is_wanted(protocol: str, family: int) -> None:
 
 
 @given(st.lists(_sockets(), min_size=1, max_size=8), _U32, st.integers(0, 255), st.booleans())
-def test_both_families_at_once_are_what_two_dumps_list(
+def test_one_walk_equals_two_dumps(
     fakes: list[FakeSocket], states: int, extensions: int, answers: bool
 ) -> None:
     kernel = FakeKernel(Abilities(supports_legacy_dump=answers))
@@ -183,7 +181,7 @@ def test_both_families_at_once_are_what_two_dumps_list(
     )
 
 
-def test_what_is_wrong_with_a_dump_is_said_by_that_of_one_family() -> None:
+def test_failed_one_walk_falls_back_to_families() -> None:
     kernel = FakeKernel(Abilities(handlers=frozenset()))
     with pytest.raises(HandlerMissing):
         inet_diag.dump_map_both_families(bool, _open(kernel), "tcp")
@@ -198,7 +196,7 @@ def test_what_is_wrong_with_a_dump_is_said_by_that_of_one_family() -> None:
     assert inet_diag.dump_map_one_walk(bool, _open(kernel), "udp") is None
 
 
-def test_extensions_ask_for_their_attributes() -> None:
+def test_extensions_request_attributes() -> None:
     kernel = FakeKernel()
     kernel.current.add(
         FakeSocket(local="::1", state=10, tos=8, tclass=32, class_id=7, ulp="tls", cgroup_id=99)
@@ -230,13 +228,13 @@ def test_extensions_ask_for_their_attributes() -> None:
     assert found[inet_diag.CGROUP_ID] == struct.pack("=Q", 99)
 
 
-def test_a_missing_handler_is_not_an_empty_list() -> None:
+def test_missing_handler_is_an_error() -> None:
     with pytest.raises(HandlerMissing) as caught:
         inet_diag.dump(_open(FakeKernel()), "raw", socket.AF_INET)
     assert caught.value.protocol == "raw"
 
 
-def test_mptcp_is_not_asked_of_a_kernel_that_would_answer_for_another_protocol() -> None:
+def test_mptcp_dump_on_kernel_without_protocol_attribute() -> None:
     """Before Linux 5.9 the attribute is not known, and the u8 is what counts: 255 is raw."""
     kernel = FakeKernel(Abilities(protocol_attribute=False, handlers=frozenset(_NUMBERS.values())))
     kernel.current.add(
@@ -260,7 +258,7 @@ def test_mptcp_is_not_asked_of_a_kernel_that_would_answer_for_another_protocol()
         (Abilities(), "raw", errno.ENOENT),
     ],
 )
-def test_the_probe(abilities: Abilities, protocol: str, expected: int) -> None:
+def test_probe_destroy_reports_ability(abilities: Abilities, protocol: str, expected: int) -> None:
     kernel = FakeKernel(abilities)
     kernel.current.add(
         FakeSocket(local="0.0.0.0", local_port=80, state=10),
@@ -283,7 +281,9 @@ def test_the_probe(abilities: Abilities, protocol: str, expected: int) -> None:
         (Abilities(), FakeSocket(state=13), errno.ENOENT),
     ],
 )
-def test_a_refused_destroy(abilities: Abilities, sock: FakeSocket, expected: int) -> None:
+def test_rejected_destroy_returns_errno(
+    abilities: Abilities, sock: FakeSocket, expected: int
+) -> None:
     kernel = FakeKernel(abilities)
     kernel.current.add(sock)
     protocol = next(name for name, number in _NUMBERS.items() if number == sock.protocol)
@@ -293,7 +293,7 @@ def test_a_refused_destroy(abilities: Abilities, sock: FakeSocket, expected: int
     assert kernel.current.sockets == [sock]
 
 
-def test_the_inner_protocol_of_a_raw_socket() -> None:
+def test_destroy_of_raw_socket_by_inner_protocol() -> None:
     kernel = FakeKernel(Abilities(handlers=frozenset({255})))
     for number in (1, 89):
         kernel.current.add(FakeSocket(protocol=255, raw_protocol=number, local="192.0.2.1"))
@@ -304,7 +304,7 @@ def test_the_inner_protocol_of_a_raw_socket() -> None:
     assert kernel.current.destroyed == [ospf.cookie]
 
 
-def test_an_ipv4_address_is_in_the_first_four_bytes() -> None:
+def test_ipv4_address_is_in_first_four_bytes() -> None:
     kernel = FakeKernel()
     kernel.current.add(FakeSocket(local="192.0.2.7", local_port=0x1234))
     (sock,) = inet_diag.dump(_open(kernel), "tcp", socket.AF_INET)
@@ -312,7 +312,7 @@ def test_an_ipv4_address_is_in_the_first_four_bytes() -> None:
     assert sock.sport == 0x1234
 
 
-def test_a_filter_that_the_kernel_refuses() -> None:
+def test_rejected_filter_is_an_error() -> None:
     kernel = FakeKernel()
     with pytest.raises(NetlinkError) as caught:
         inet_diag.dump(_open(kernel), "tcp", socket.AF_INET, bytecode=b"\xff\x04\x08\x00")

@@ -27,20 +27,20 @@ def _infos(draw: st.DrawFn) -> dict[str, int]:
 
 
 @given(_infos())
-def test_every_field_is_where_the_header_has_it(fields: dict[str, int]) -> None:
+def test_tcp_info_field_offsets(fields: dict[str, int]) -> None:
     decoded = info.decode_tcp_info(encode_info(fields, _SIZE))
     assert {name: decoded[name] for name in fields} == fields
     assert not any(value for name, value in decoded.items() if name not in fields)
 
 
-def test_bits_that_share_a_byte() -> None:
+def test_tcp_info_bit_fields() -> None:
     decoded = info.decode_tcp_info(encode_info({"delivery_rate_app_limited": 0b101}, _SIZE))
     assert decoded["delivery_rate_app_limited"] == 1
     assert decoded["fastopen_client_fail"] == 2
 
 
 @given(_infos(), st.integers(0, _SIZE))
-def test_a_shorter_one_has_the_fields_that_are_whole(fields: dict[str, int], size: int) -> None:
+def test_short_tcp_info_has_complete_fields(fields: dict[str, int], size: int) -> None:
     raw = encode_info(fields, _SIZE)
     whole, cut = info.decode_tcp_info(raw), info.decode_tcp_info(raw[:size])
     assert cut == {name: whole[name] for name in cut}
@@ -49,7 +49,7 @@ def test_a_shorter_one_has_the_fields_that_are_whole(fields: dict[str, int], siz
         assert cut["snd_wscale"] == fields["snd_wscale"]
 
 
-def test_known_lengths() -> None:
+def test_tcp_info_of_known_kernels() -> None:
     """Linux 2.6 (104), 4.9 (192), 5.4 (232), 6.8 (248)."""
     expected = {104: "total_retrans", 192: "sndbuf_limited", 232: "snd_wnd", 248: "total_rto_time"}
     raw = bytes(_SIZE)
@@ -59,7 +59,7 @@ def test_known_lengths() -> None:
 
 
 @given(st.binary(max_size=400))
-def test_any_bytes(raw: bytes) -> None:
+def test_any_bytes_decode(raw: bytes) -> None:
     """A longer struct than is known is read as far as it is known."""
     decoded = info.decode_tcp_info(raw)
     assert all(0 <= value <= _LIMITS["Q"] for value in decoded.values())

@@ -26,7 +26,7 @@ def _addresses(namespace: FakeNamespace) -> set[bytes]:
     return {ipaddress.ip_address(each.local).packed for each in namespace.addresses}
 
 
-def test_links_and_whether_they_are_up() -> None:
+def test_links_and_up() -> None:
     kernel = FakeKernel()
     kernel.current.link(2, "eth0")
     kernel.current.link(3, "eth1", flags=0x1003)  # no carrier
@@ -54,7 +54,7 @@ def test_addresses_of_both_families() -> None:
 @pytest.mark.parametrize(
     ("local", "peer"), [("10.8.0.2", "10.8.0.1"), ("2001:db8::2", "2001:db8::1")]
 )
-def test_the_address_of_a_point_to_point_link_is_its_own(local: str, peer: str) -> None:
+def test_point_to_point_address_is_local(local: str, peer: str) -> None:
     kernel = FakeKernel()
     kernel.current.link(2, "tun0")
     kernel.current.addresses.append(FakeAddress(local, 32, 2, peer=peer))
@@ -62,14 +62,14 @@ def test_the_address_of_a_point_to_point_link_is_its_own(local: str, peer: str) 
     assert found == {ipaddress.ip_address(local).packed}
 
 
-def test_many_addresses_come_in_parts() -> None:
+def test_addresses_in_many_datagrams() -> None:
     kernel = FakeKernel()
     texts = [f"10.{n >> 8}.{n & 255}.1/32" for n in range(2000)]
     kernel.current.link(2, "eth0", *texts)
     assert {each.address for each in links.addresses(_open(kernel))} == _addresses(kernel.current)
 
 
-def test_flags_beyond_eight_bits() -> None:
+def test_address_flags_beyond_eight_bits() -> None:
     kernel = FakeKernel()
     kernel.current.addresses.append(FakeAddress("192.0.2.9", 24, 1, flags=0x280))
     found = {each.address: each.flags for each in links.addresses(_open(kernel))}
@@ -77,7 +77,7 @@ def test_flags_beyond_eight_bits() -> None:
 
 
 @given(st.binary(max_size=80))
-def test_any_bytes(body: bytes) -> None:
+def test_any_bytes_decode_or_raise(body: bytes) -> None:
     kernel = FakeKernel()
     for ask in (links.links, links.addresses):
         kernel.current.faults.append(faults.bodies(lambda _body: body))
@@ -92,7 +92,7 @@ def test_any_bytes(body: bytes) -> None:
                 assert each.name.encode("utf-8", "surrogateescape") in body
 
 
-def test_a_link_without_a_name_is_malformed() -> None:
+def test_link_without_name_is_malformed() -> None:
     kernel = FakeKernel()
     kernel.current.faults.append(faults.bodies(lambda body: body[:16]))
     with pytest.raises(MalformedMessage):

@@ -48,7 +48,7 @@ def _one(kernel: FakeKernel, query: RouteQuery) -> RouteReply:
 
 
 @pytest.mark.parametrize("remote", ["203.0.113.1", "2001:db8:f::1"])
-def test_by_which_interface_and_table(remote: str) -> None:
+def test_reply_has_interface_and_table(remote: str) -> None:
     kernel = _kernel()
     kernel.current.routes.append(FakeRoute("10.0.0.0/8", ((WG0, None),), table=1000))
     assert _one(kernel, RouteQuery(_packed(remote))) == RouteReply(
@@ -57,7 +57,7 @@ def test_by_which_interface_and_table(remote: str) -> None:
 
 
 @pytest.mark.parametrize("own", ["192.0.2.1", "2001:db8::1"])
-def test_an_address_of_this_host_is_local(own: str) -> None:
+def test_own_address_is_local(own: str) -> None:
     reply = _one(_kernel(), RouteQuery(_packed(own)))
     assert (reply.errno, reply.kind, reply.table) == (0, routes.LOCAL, routes.TABLE_LOCAL)
 
@@ -70,7 +70,7 @@ def test_an_address_of_this_host_is_local(own: str) -> None:
         (routes.BLACKHOLE, errno.EINVAL),
     ],
 )
-def test_a_refusal_has_its_errno(kind: int, code: int) -> None:
+def test_rejected_query_has_errno(kind: int, code: int) -> None:
     kernel = _kernel()
     kernel.current.routes.append(FakeRoute("203.0.113.0/24", kind=kind))
     assert _one(kernel, RouteQuery(_packed("203.0.113.1"))) == RouteReply(code)
@@ -94,7 +94,7 @@ def test_a_refusal_has_its_errno(kind: int, code: int) -> None:
         ),
     ],
 )
-def test_what_rules_look_at_gets_there(rule: FakeRule, others: list[dict[str, object]]) -> None:
+def test_query_passes_rule_conditions(rule: FakeRule, others: list[dict[str, object]]) -> None:
     kernel = _kernel()
     kernel.current.rules.append(rule)
     kernel.current.routes.append(FakeRoute("0.0.0.0/0", ((WG0, None),), table=77))
@@ -113,14 +113,14 @@ def test_what_rules_look_at_gets_there(rule: FakeRule, others: list[dict[str, ob
         assert _one(kernel, RouteQuery(_packed("203.0.113.1"))._replace(**each)).oif == ETH0
 
 
-def test_a_question_for_one_device() -> None:
+def test_query_for_one_device() -> None:
     kernel = _kernel()
     kernel.current.routes.append(FakeRoute("0.0.0.0/0", ((WG0, None),), metric=100))
     assert _one(kernel, RouteQuery(_packed("203.0.113.1"), oif=WG0)).oif == WG0
 
 
 @pytest.mark.parametrize("remote", ["203.0.113.1", "2001:db8:f::1"])
-def test_the_whole_of_a_multipath_route(remote: str) -> None:
+def test_whole_route_has_all_hops(remote: str) -> None:
     kernel = _kernel()
     kernel.current.routes.append(
         FakeRoute(
@@ -133,7 +133,7 @@ def test_the_whole_of_a_multipath_route(remote: str) -> None:
     assert (whole.errno, whole.oif, whole.hops) == (0, 0, (ETH0, WG0))
 
 
-def test_many_questions_of_many_shapes_are_answered_in_order() -> None:
+def test_replies_are_in_order_of_queries() -> None:
     kernel = _kernel()
     kernel.current.routes.append(FakeRoute("203.0.113.0/25", ((WG0, None),)))
     remotes = [f"203.0.113.{number}" for number in range(256)] + ["2001:db8:f::1"] * 3
@@ -147,7 +147,7 @@ def test_many_questions_of_many_shapes_are_answered_in_order() -> None:
     ]
 
 
-def test_refusals_and_answers_are_told_apart_by_their_number() -> None:
+def test_errors_match_their_queries() -> None:
     kernel = _kernel()
     kernel.current.route_errors = {
         f"203.0.113.{number}": errno.EPERM for number in range(0, 200, 3)
@@ -159,7 +159,7 @@ def test_refusals_and_answers_are_told_apart_by_their_number() -> None:
     ]
 
 
-def test_answers_that_were_lost_are_asked_for_again() -> None:
+def test_lost_replies_are_requested_again() -> None:
     kernel = _kernel()
     kernel.current.faults.append(faults.overrun(kept=5))
     queries = [RouteQuery(_packed(f"203.0.113.{number}")) for number in range(100)]
@@ -169,7 +169,7 @@ def test_answers_that_were_lost_are_asked_for_again() -> None:
     assert 100 < len(asked) < 200
 
 
-def test_answers_that_are_lost_each_time_are_unknown_and_the_rest_is_told() -> None:
+def test_repeatedly_lost_reply_is_enobufs() -> None:
     kernel = _kernel()
 
     def lose_one(replies: list[Item]) -> list[Item]:
@@ -193,13 +193,13 @@ def _enobufs() -> OSError:
     return OSError(errno.ENOBUFS, "No buffer space available")
 
 
-def test_a_refusal_for_want_of_room_is_no_answer() -> None:
+def test_eagain_counts_as_lost_reply() -> None:
     kernel = _kernel()
     kernel.current.route_errors["203.0.113.1"] = errno.EAGAIN
     assert _one(kernel, RouteQuery(_packed("203.0.113.1"))) == RouteReply(errno.ENOBUFS)
 
 
-def test_after_a_time_out_nothing_more_is_asked() -> None:
+def test_no_queries_after_timeout() -> None:
     kernel = _kernel()
     kernel.current.faults += [faults.none, faults.lost(kept=3)]
     queries = [RouteQuery(_packed(f"203.0.113.{number}")) for number in range(200)]
@@ -208,7 +208,7 @@ def test_after_a_time_out_nothing_more_is_asked() -> None:
     assert len(kernel.current.requests) == 128
 
 
-def test_answers_for_others_are_passed_over() -> None:
+def test_replies_to_others_are_ignored() -> None:
     kernel = _kernel()
     kernel.current.faults += [faults.strangers(sequence=True), faults.strangers(port=True)]
     connection = _open(kernel)
@@ -217,13 +217,13 @@ def test_answers_for_others_are_passed_over() -> None:
         assert reply.oif == ETH0
 
 
-def test_nothing_asked_nothing_answered() -> None:
+def test_no_queries_send_nothing() -> None:
     kernel = _kernel()
     assert route_get.get(_open(kernel), []) == []
     assert kernel.current.requests == []
 
 
-def test_a_short_answer_is_malformed() -> None:
+def test_short_reply_is_malformed() -> None:
     kernel = _kernel()
     kernel.current.faults.append(faults.bodies(lambda body: body[:8]))
     with pytest.raises(MalformedMessage):
@@ -231,7 +231,7 @@ def test_a_short_answer_is_malformed() -> None:
 
 
 @given(st.binary(max_size=100))
-def test_any_bytes(body: bytes) -> None:
+def test_any_bytes_decode_or_raise(body: bytes) -> None:
     kernel = _kernel()
     kernel.current.faults.append(faults.bodies(lambda _body: body))
     try:
@@ -249,7 +249,7 @@ _u16 = st.integers(0, 0xFFFF)
 @given(
     _addresses, st.booleans(), _u32, st.none() | _u32, st.none() | _u32, _u16, _u16, st.booleans()
 )
-def test_every_request_says_what_was_asked(
+def test_request_encodes_query(
     destination: bytes,
     with_source: bool,
     oif: int,

@@ -35,7 +35,7 @@ def _added(*added: FakeRoute) -> list[routes.Route]:
     return [each for each in routes.routes(_open(kernel)) if each not in before]
 
 
-def test_a_route_with_a_gateway() -> None:
+def test_route_with_gateway() -> None:
     (found,) = _added(FakeRoute("10.0.0.0/8", ((2, "192.0.2.2"),), table=1000, metric=50))
     assert found == routes.Route(
         socket.AF_INET,
@@ -51,7 +51,7 @@ def test_a_route_with_a_gateway() -> None:
     assert (found.oif, found.gateway) == (2, _packed("192.0.2.2"))
 
 
-def test_a_default_route_covers_all_addresses_of_its_family() -> None:
+def test_default_route_covers_its_family() -> None:
     four, six = _added(FakeRoute("0.0.0.0/0", ((2, None),)), FakeRoute("::/0", ((2, None),)))
     assert (four.destination, four.prefix_length) == (bytes(4), 0)
     assert (six.destination, six.prefix_length) == (bytes(16), 0)
@@ -62,7 +62,7 @@ def test_a_default_route_covers_all_addresses_of_its_family() -> None:
 
 
 @pytest.mark.parametrize("destination", ["10.64.0.0/10", "2001:db8:40::/42"])
-def test_a_route_covers_what_lies_within_its_prefix(destination: str) -> None:
+def test_route_covers_its_prefix(destination: str) -> None:
     network = ipaddress.ip_network(destination)
     (found,) = _added(FakeRoute(destination, ((2, None),)))
     assert found.covers(network[0].packed)
@@ -79,7 +79,7 @@ def test_a_route_covers_what_lies_within_its_prefix(destination: str) -> None:
         ("2001:db8:1::/48", ("2001:db8::2", "fe80::2")),
     ],
 )
-def test_all_ways_of_a_multipath_route(destination: str, gateways: tuple[str, str]) -> None:
+def test_multipath_route_has_all_hops(destination: str, gateways: tuple[str, str]) -> None:
     (found,) = _added(FakeRoute(destination, ((2, gateways[0]), (3, gateways[1]))))
     assert found.hops == tuple(
         routes.Hop(index, _packed(text)) for index, text in enumerate(gateways, 2)
@@ -87,17 +87,17 @@ def test_all_ways_of_a_multipath_route(destination: str, gateways: tuple[str, st
     assert (found.oif, found.gateway) == (0, b"")
 
 
-def test_a_route_by_a_nexthop_object_that_is_told_by_its_id() -> None:
+def test_route_with_nexthop_id() -> None:
     (found,) = _added(FakeRoute("10.0.0.0/8", ((2, None),), nexthop_id=7))
     assert (found.hops, found.nexthop_id) == ((), 7)
 
 
-def test_a_route_for_some_sources_only() -> None:
+def test_route_with_source_prefix() -> None:
     (found,) = _added(FakeRoute("2001:db8:1::/48", ((2, None),), source="2001:db8::/32"))
     assert found.source_length == 32
 
 
-def test_only_routes_of_the_kinds_that_are_asked_for() -> None:
+def test_routes_by_kind() -> None:
     kernel = FakeKernel()
     kernel.current.link(2, "eth0", "192.0.2.1/24")
     kernel.current.routes += [
@@ -109,7 +109,7 @@ def test_only_routes_of_the_kinds_that_are_asked_for() -> None:
     assert _packed("192.0.2.1") in {each.destination for each in found}
 
 
-def test_only_routes_to_prefixes_as_long_as_asked_for() -> None:
+def test_routes_by_prefix_length() -> None:
     kernel = FakeKernel()
     kernel.current.link(2, "eth0", "192.0.2.1/24")
     kernel.current.routes += [
@@ -123,7 +123,7 @@ def test_only_routes_to_prefixes_as_long_as_asked_for() -> None:
     assert [each.destination for each in found] == [_packed("10.1.0.0")]
 
 
-def test_the_rules_of_a_namespace_that_nobody_changed() -> None:
+def test_default_rules() -> None:
     found = routes.rules(_open(FakeKernel()))
     assert [(each.family, each.priority, each.table) for each in found] == [
         (socket.AF_INET, 0, routes.TABLE_LOCAL),
@@ -135,7 +135,7 @@ def test_the_rules_of_a_namespace_that_nobody_changed() -> None:
     assert {each.action for each in found} == {routes.ACTION_TABLE}
 
 
-def test_what_a_rule_looks_at() -> None:
+def test_rule_conditions() -> None:
     kernel = FakeKernel()
     kernel.current.rules.append(
         FakeRule(
@@ -170,14 +170,14 @@ def test_what_a_rule_looks_at() -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EAFNOSUPPORT])
-def test_a_kernel_without_rules_has_none(code: int) -> None:
+def test_no_rules_without_policy_routing(code: int) -> None:
     kernel = FakeKernel()
     kernel.current.faults.append(faults.done_with(code))
     # What came before the error is of no account: such a kernel sends nothing before.
     assert routes.rules(_open(kernel)) == []
 
 
-def test_a_refused_dump_is_an_error() -> None:
+def test_rejected_dump_is_an_error() -> None:
     kernel = FakeKernel()
     for ask in (routes.rules, routes.routes):
         kernel.current.faults.append(faults.done_with(errno.EPERM))
@@ -187,7 +187,7 @@ def test_a_refused_dump_is_an_error() -> None:
 
 
 @given(st.binary(max_size=100))
-def test_any_bytes(body: bytes) -> None:
+def test_any_bytes_decode_or_raise(body: bytes) -> None:
     kernel = FakeKernel()
     for ask in (routes.rules, routes.routes):
         kernel.current.faults.append(faults.bodies(lambda _body: body))
@@ -202,6 +202,6 @@ def test_any_bytes(body: bytes) -> None:
                 assert each.prefix_length <= 8 * len(each.destination)
 
 
-def test_a_hop_that_is_longer_than_its_list_is_malformed() -> None:
+def test_too_long_hop_is_malformed() -> None:
     with pytest.raises(MalformedMessage):
         routes.hops({routes.RTA_MULTIPATH: struct.pack("=HBBi", 24, 0, 0, 2)})
