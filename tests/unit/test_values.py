@@ -84,7 +84,7 @@ def test_integer_from_string(number: int) -> None:
 
 @given(st.integers(0, 2**53))
 def test_integer_from_whole_float(number: int) -> None:
-    """Templates that divide make 8.0 of 8, and to JSON Schema both are integers."""
+    """A division in a template gives 8.0 for 8. In JSON Schema both are integers."""
     assert values.integer(float(number), PATH) == number
     assert isinstance(values.integer(float(number), PATH), int)
     assert values.parse_size(float(number), PATH) == number
@@ -125,7 +125,7 @@ def test_invalid_shares(written: object) -> None:
 
 
 class TwoMeanings(Names):
-    """Where the name means one port for TCP and another for UDP."""
+    """A resolver with a service that has different ports for TCP and UDP."""
 
     def service_port(self, name: str, protocol: str) -> int | None:
         return {"tcp": 512, "udp": 513}[protocol] if name == "both" else None

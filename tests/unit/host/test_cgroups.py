@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cgroup ids and paths, on a directory that stands for the mount."""
+"""Cgroup ids and paths, in a directory in place of the mount."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support import selector_world as world
 from tests.support.fake_machine import Machine
 
 
-def made(mount: Path, path: str) -> int:
+def create(mount: Path, path: str) -> int:
     directory = mount / path.lstrip("/")
     directory.mkdir(parents=True)
     return directory.stat().st_ino
@@ -29,8 +29,8 @@ def mount(tmp_path: Path) -> Path:
 
 
 def test_ids_include_descendants(mount: Path) -> None:
-    inside = {made(mount, path) for path in ("/a/b/c", "/a/d")}
-    outside = made(mount, "/ab")
+    inside = {create(mount, path) for path in ("/a/b/c", "/a/d")}
+    outside = create(mount, "/ab")
     inside |= {(mount / path).stat().st_ino for path in ("a", "a/b")}
     cgroups = Cgroups(str(mount))
 
@@ -38,7 +38,7 @@ def test_ids_include_descendants(mount: Path) -> None:
     assert cgroups.ids("a/") == cgroups.ids(f"{mount}/a") == inside
     assert cgroups.ids("/") == {*inside, outside, mount.stat().st_ino}
     assert cgroups.ids("/c") is cgroups.ids("/a/..") is None
-    assert {cgroups.path(each) for each in inside} == {"/a", "/a/b", "/a/b/c", "/a/d"}
+    assert {cgroups.path(identifier) for identifier in inside} == {"/a", "/a/b", "/a/b/c", "/a/d"}
 
 
 def test_no_cgroups_without_mount() -> None:
@@ -50,25 +50,25 @@ def test_no_cgroups_without_mount() -> None:
 def test_cgroup_created_after_snapshot_never_matches(
     tmp_path: Path, mount: Path, match: dict[str, object]
 ) -> None:
-    """The selector is bound, then a service starts below /a, then the sockets are listed."""
-    made(mount, "/a")
+    """A service starts below /a after the selector is bound and before sockets are dumped."""
+    create(mount, "/a")
     machine = Machine(tmp_path)
     snapshot = Snapshot(machine.host, machine.namespace, lambda: pytest.fail("no route"))
     snapshot.cgroups = Cgroups(str(mount))
     matches = parse_selector(match, names=machine.host, role="destroy").bind(snapshot)
 
-    later = world.diag_message(world.facts(cgroup=made(mount, "/a/later")))
+    later = world.diag_message(world.facts(cgroup=create(mount, "/a/later")))
 
     assert matches(Socket(later, snapshot)) is None
 
 
 def test_exact_cgroup_with_later_child(tmp_path: Path, mount: Path) -> None:
-    own = made(mount, "/a")
+    own = create(mount, "/a")
     machine = Machine(tmp_path)
     snapshot = Snapshot(machine.host, machine.namespace, lambda: pytest.fail("no route"))
     snapshot.cgroups = Cgroups(str(mount))
     assert snapshot.cgroup_path(own) == "/a"
-    made(mount, "/a/later")
+    create(mount, "/a/later")
     selector = parse_selector({"expression": "cgroup = /a"}, names=machine.host, role="protect")
 
     sock = world.diag_message(world.facts(cgroup=own))

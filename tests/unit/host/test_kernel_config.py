@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kernel's configuration and lists of modules, in whatever condition they are."""
+"""The kernel's configuration and module lists, complete and broken."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_broken_source_is_skipped(tmp_path: Path, content: bytes) -> None:
 
 
 def test_huge_source_is_read_partially(tmp_path: Path) -> None:
-    """A gigabyte, of which a megabyte is on disk."""
+    """A gigabyte that compresses to a megabyte."""
     text = TEXT.encode()
     with gzip.open(tmp_path / "bomb.gz", "wb", compresslevel=1) as stream:
         stream.write(text)

@@ -1,10 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which namespaces names mean, on a made-up /proc whose links lead to real files of nsfs.
+"""Resolution of namespace names, on a fake /proc with links to real nsfs files.
 
-Files of other types of namespaces stand for more network namespaces where the type is not looked
-at, since nobody needs privileges for those.
+Files of other namespace types stand for further network namespaces where the type is not checked,
+since they need no privileges.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def test_namespace_of_process(machine: Machine) -> None:
 def test_duplicates_keep_first_name(machine: Machine) -> None:
     machine.process(7)
     (machine.directory / "blue").symlink_to(f"{OWN}/net")
-    assert [each.name for each in machine.resolve("pid:7", "current", "blue", "all")] == ["pid:7"]
+    assert [namespace.name for namespace in machine.resolve("pid:7", "current", "blue", "all")] == [
+        "pid:7"
+    ]
 
 
 @pytest.mark.parametrize("name", ["missing", "../netns/blue", ".", "..", "pid:99", "/no/such"])
@@ -100,7 +102,7 @@ def test_other_files_are_not_network_namespaces(machine: Machine) -> None:
     for name in ("plain", "uts"):
         with pytest.raises(errors.NamespaceNotFound):
             machine.resolve(name)
-    assert [each.name for each in machine.resolve("all")] == ["current"]
+    assert [namespace.name for namespace in machine.resolve("all")] == ["current"]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_all_order_and_lowest_pid(machine: Machine) -> None:
     machine.process(100)
     (machine.directory / "own").symlink_to(f"{OWN}/net")
     found = machine.resolve("all")
-    assert [(each.name, each.identity) for each in found] == [
+    assert [(namespace.name, namespace.identity) for namespace in found] == [
         ("current", identity("net")),
         ("pid:4", identity("ipc")),
         ("pid:30", identity("uts")),
@@ -135,7 +137,7 @@ def test_all_order_and_lowest_pid(machine: Machine) -> None:
 def test_all_ignores_ended_processes(machine: Machine) -> None:
     machine.process(5, net="no-such-type")
     (machine.process(6, net="uts") / "mountinfo").unlink()
-    assert [each.name for each in machine.resolve("all")] == ["current", "pid:6"]
+    assert [namespace.name for namespace in machine.resolve("all")] == ["current", "pid:6"]
 
 
 def netlink_table(base: Path, inode: int) -> None:
@@ -148,9 +150,9 @@ def netlink_table(base: Path, inode: int) -> None:
     )
 
 
-@pytest.mark.parametrize(("inode", "seen"), [(100, True), (200, True), (300, False)])
+@pytest.mark.parametrize(("inode", "known"), [(100, True), (200, True), (300, False)])
 def test_all_with_hidden_namespace(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, inode: int, seen: bool
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, inode: int, known: bool
 ) -> None:
     netlink_table(machine.proc / "thread-self", 100)
     netlink_table(machine.process(5, net="uts"), 200)
@@ -163,9 +165,9 @@ def test_all_with_hidden_namespace(
         return stat(path)
 
     monkeypatch.setattr(namespaces.os, "stat", hiding)
-    if seen:
-        # It is in one that is known anyway.
-        assert [each.name for each in machine.resolve("all")] == ["current", "pid:5"]
+    if known:
+        # Its namespace was found through another process.
+        assert [namespace.name for namespace in machine.resolve("all")] == ["current", "pid:5"]
     else:
         with pytest.raises(errors.NamespaceDenied) as caught:
             machine.resolve("all")
@@ -191,7 +193,7 @@ def test_all_finds_mounts_without_a_process(machine: Machine, tmp_path: Path) ->
 
 
 def test_all_finds_mounts_in_other_mount_namespaces(machine: Machine) -> None:
-    # What is not the caller's own mount namespace is reached through /proc/PID/root.
+    # Mounts of another mount namespace are accessible through /proc/PID/root.
     table = machine.process(9, mounts="user")
     at = machine.proc / "9" / "root" / "run" / "hidden"
     mount(machine, table, "uts", at)
@@ -201,7 +203,7 @@ def test_all_finds_mounts_in_other_mount_namespaces(machine: Machine) -> None:
 def test_all_skips_covered_mounts(machine: Machine, tmp_path: Path) -> None:
     table = machine.process(9)
     mount(machine, table, "uts", tmp_path / "covered", inode=1)
-    assert [each.name for each in machine.resolve("all")] == ["current"]
+    assert [namespace.name for namespace in machine.resolve("all")] == ["current"]
 
 
 def test_open_netlink_in_own_namespace() -> None:
@@ -218,7 +220,7 @@ def test_own_namespace_by_pid_needs_no_privilege() -> None:
 
 
 def test_changed_identity_is_not_found() -> None:
-    moved = namespaces.Namespace("pid:1", f"{OWN}/net", (1, 1))
+    stale = namespaces.Namespace("pid:1", f"{OWN}/net", (1, 1))
     with pytest.raises(errors.NamespaceNotFound) as caught:
-        namespaces.open_netlink(moved, socket.NETLINK_ROUTE)
+        namespaces.open_netlink(stale, socket.NETLINK_ROUTE)
     assert caught.value.name == "pid:1"

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Other processes' descriptors: found on a made-up /proc, borrowed from the own process."""
+"""Descriptors of other processes: found on a fake /proc, borrowed from this process."""
 
 from __future__ import annotations
 
@@ -69,36 +69,36 @@ def end(sock: socket.socket, name: tuple[str, int]) -> End:
     return End(socket.inet_pton(sock.family, name[0]).ljust(16, b"\0"), name[1])
 
 
-def borrowed(sock: socket.socket) -> BorrowedFd:
+def borrow(sock: socket.socket) -> BorrowedFd:
     return pidfd.borrow_fd(Descriptor(os.getpid(), sock.fileno()))
 
 
 @needs_getfd
 def test_borrowed_descriptor_identifies_socket(listener: socket.socket) -> None:
     with socket.socket(listener.family) as client:
-        with borrowed(client) as one:
-            assert one.remote(client.family) is None
-            assert one.tcp_state() == 7
+        with borrow(client) as held:
+            assert held.remote(client.family) is None
+            assert held.tcp_state() == 7
         client.connect(listener.getsockname())
         cookie = client.getsockopt(socket.SOL_SOCKET, 57, 8)
-        with borrowed(client) as one:
-            assert one.cookie() == int.from_bytes(cookie, "little")
-            assert one.local() == end(client, client.getsockname()[:2])
-            assert one.remote(client.family) == end(client, client.getpeername()[:2])
-            assert one.tcp_state() == 1
-    with borrowed(listener) as one:
-        assert one.remote(listener.family) is None
-        assert one.local() == end(listener, listener.getsockname()[:2])
-        assert one.tcp_state() == 10
+        with borrow(client) as held:
+            assert held.cookie() == int.from_bytes(cookie, "little")
+            assert held.local() == end(client, client.getsockname()[:2])
+            assert held.remote(client.family) == end(client, client.getpeername()[:2])
+            assert held.tcp_state() == 1
+    with borrow(listener) as held:
+        assert held.remote(listener.family) is None
+        assert held.local() == end(listener, listener.getsockname()[:2])
+        assert held.tcp_state() == 10
 
 
 @needs_getfd
 def test_disconnect_resets_both_ends(listener: socket.socket) -> None:
     with socket.create_connection(listener.getsockname()[:2]) as client:
         accepted, _address = listener.accept()
-        with borrowed(client) as one:
-            assert one.disconnect() == 0
-            assert one.tcp_state() == 7
+        with borrow(client) as held:
+            assert held.disconnect() == 0
+            assert held.tcp_state() == 7
         with accepted, pytest.raises(ConnectionResetError):
             accepted.recv(1)
         with pytest.raises(ConnectionResetError):
@@ -109,8 +109,8 @@ def test_disconnect_resets_both_ends(listener: socket.socket) -> None:
 def test_default_timeout_does_not_reach_the_owner(listener: socket.socket) -> None:
     socket.setdefaulttimeout(1)
     try:
-        with borrowed(listener) as one:
-            one.cookie()
+        with borrow(listener) as held:
+            held.cookie()
     finally:
         socket.setdefaulttimeout(None)
     assert os.get_blocking(listener.fileno())
@@ -119,9 +119,9 @@ def test_default_timeout_does_not_reach_the_owner(listener: socket.socket) -> No
 @needs_getfd
 def test_descriptors_are_closed(listener: socket.socket) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    for _each in range(10):
-        with borrowed(listener) as one:
-            one.cookie()
+    for _attempt in range(10):
+        with borrow(listener) as held:
+            held.cookie()
         with pytest.raises(OSError, match=re.escape(os.strerror(errno.EBADF))):
             pidfd.borrow_fd(Descriptor(os.getpid(), 1 << 20))
     assert len(os.listdir("/proc/self/fd")) == before
@@ -141,11 +141,11 @@ def test_borrow_from_ended_process_fails() -> None:
 def test_borrowed_descriptor_without_socket() -> None:
     reads, writes = os.pipe()
     try:
-        with pidfd.borrow_fd(Descriptor(os.getpid(), reads)) as one:
-            for ask in (one.cookie, one.local, one.tcp_state):
+        with pidfd.borrow_fd(Descriptor(os.getpid(), reads)) as held:
+            for read in (held.cookie, held.local, held.tcp_state):
                 with pytest.raises(OSError, match="non-socket"):
-                    ask()
-            assert one.disconnect() == errno.ENOTSOCK
+                    read()
+            assert held.disconnect() == errno.ENOTSOCK
     finally:
         os.close(reads)
         os.close(writes)

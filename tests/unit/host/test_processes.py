@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who holds a socket: on a made-up /proc, and on the own process."""
+"""Holders of sockets, on a fake /proc and in this process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_several_holders_by_pid(tmp_path: Path) -> None:
     for pid in (20, 9, 100):
         process(tmp_path, pid, [7])
     found = processes.find_owners(str(tmp_path), [7])
-    assert [each.pid for each in found.of(7)] == [9, 20, 100]
+    assert [process.pid for process in found.of(7)] == [9, 20, 100]
 
 
 def test_only_requested_inodes(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_ended_processes_are_skipped(tmp_path: Path) -> None:
     process(tmp_path, 6, [1])
     found = processes.find_owners(str(tmp_path), [1])
     assert found.readable
-    assert [each.pid for each in found.of(1)] == [6]
+    assert [process.pid for process in found.of(1)] == [6]
 
 
 def test_holder_without_command_is_skipped(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_own_descriptors() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
         inode = os.fstat(sock.fileno()).st_ino
         found = processes.find_owners("/proc", [inode])
-        assert os.getpid() in {each.pid for each in found.of(inode)}
+        assert os.getpid() in {process.pid for process in found.of(inode)}
 
 
 def test_descriptors_with_gaps() -> None:

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Netlink attributes: any bytes in, attributes or a typed error out."""
+"""Netlink attributes: encode, and parse any bytes into attributes or a typed error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_type_excludes_flags(kind: int, value: bytes, flag: int) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_parse_or_raise(raw: bytes) -> None:
-    """Whatever is found lies inside the bytes, one after the other."""
+    """The parsed values do not overlap and lie inside the bytes."""
     try:
         found = attributes.parse(raw)
     except MalformedMessage:

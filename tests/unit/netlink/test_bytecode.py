@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters: what is assembled passes the kernel's audit and means what was said."""
+"""Socket filters: assembled programs pass the kernel's audit and match their definition."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ def _entries(draw: st.DrawFn) -> Entry:
 Test = Callable[[Entry], bool]
 
 
-def _in_prefix(entry: Entry, mine: bytes, family: int, address: bytes, length: int) -> bool:
+def _in_prefix(entry: Entry, own: bytes, family: int, address: bytes, length: int) -> bool:
     if entry.family != family:
         mapped = bytes(10) + b"\xff\xff"
-        if family != socket.AF_INET or mine[:12] != mapped:
+        if family != socket.AF_INET or own[:12] != mapped:
             return False
-        mine = mine[12:]
-    bits = "".join(f"{byte:08b}" for byte in mine)
-    wanted = "".join(f"{byte:08b}" for byte in address)
-    return bits[:length] == wanted[:length]
+        own = own[12:]
+    bits = "".join(f"{byte:08b}" for byte in own)
+    prefix = "".join(f"{byte:08b}" for byte in address)
+    return bits[:length] == prefix[:length]
 
 
 @st.composite
@@ -84,9 +84,9 @@ def _hosts(draw: st.DrawFn) -> tuple[bytes, Test]:
     )
 
 
-def _leaf(assemble: Callable[..., bytes], means: Callable[..., bool], *values: Any) -> Any:
+def _leaf(assemble: Callable[..., bytes], matches: Callable[..., bool], *values: Any) -> Any:
     return st.tuples(*values).map(
-        lambda drawn: (assemble(*drawn), lambda entry: means(entry, *drawn))
+        lambda drawn: (assemble(*drawn), lambda entry: matches(entry, *drawn))
     )
 
 
@@ -149,7 +149,7 @@ _TREES = st.recursive(_LEAVES, _combined, max_leaves=12)
 def test_filters_match_their_definition(tree: tuple[bytes, Test], entries: list[Entry]) -> None:
     block, test = tree
     if not block:
-        # An empty attribute is none: nothing is filtered.
+        # An empty program is sent as no filter.
         assert all(test(entry) for entry in entries)
         return
     assert kernel.audit(block) == 0
@@ -187,7 +187,7 @@ def test_mark_needs_privilege() -> None:
 
 @pytest.mark.parametrize("combine", [bytecode.conjunction, bytecode.disjunction])
 def test_largest_program_fits_attribute(combine: Callable[[list[bytes]], bytes]) -> None:
-    """Jumps and the attribute's length are u16: the largest still passes, one more is refused."""
+    """Jumps and the attribute's length are u16: one block more than the largest is rejected."""
     block = bytecode.dst_host(socket.AF_INET, 32, bytes([10, 0, 0, 1]))
     glue = 0 if combine is bytecode.conjunction else 4
     count = (bytecode.MAX_LENGTH + glue) // (len(block) + glue)

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The transport, whatever befalls the answers: they are whole, or there is a typed error."""
+"""The netlink transport under faults: results are complete, or a typed error is raised."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from linuxnet_sockets.errors import (
@@ -28,7 +28,7 @@ from tests.support.fake_kernel.netlink import NLMSG_DONE, NLMSG_ERROR, message
 
 _BY_FAMILY, _DESTROY = 20, 21
 NLMSG_OVERRUN = 4
-_PORT = 4242  # of the first socket that a fake kernel hands out
+_PORT = 4242  # The port of the first socket of a fake kernel.
 _COUNT = 500
 _REQUEST = struct.pack("=BBBBI", 2, 6, 0, 0, 0xFFFFFFFF) + bytes(48)
 
@@ -82,9 +82,9 @@ def test_interrupted_dump_is_repeated(
     kernel: FakeKernel, connection: Connection, fault: Any
 ) -> None:
     kernel.current.faults.extend([fault, fault])
-    asked = len(kernel.current.requests)
+    before = len(kernel.current.requests)
     assert _dump(connection) == _cookies(kernel)
-    assert len(kernel.current.requests) == asked + 3
+    assert len(kernel.current.requests) == before + 3
 
 
 def test_always_interrupted_dump_is_an_error(kernel: FakeKernel, connection: Connection) -> None:
@@ -114,7 +114,7 @@ def test_missing_done_times_out(kernel: FakeKernel, connection: Connection, faul
     kernel.current.faults.append(fault)
     with pytest.raises(NetlinkTimeout):
         _dump(connection)
-    # What came late is not taken for the next answer.
+    # Late messages are not taken for the next reply.
     assert _dump(connection) == _cookies(kernel)
 
 
@@ -151,7 +151,7 @@ def test_overrun_message_repeats_dump() -> None:
 
 
 def test_single_message_ends_dump() -> None:
-    """Without NLM_F_MULTI nothing follows, no NLMSG_DONE either."""
+    """Without NLM_F_MULTI no message follows, not even NLMSG_DONE."""
     kernel = FakeKernel()
     kernel.current.faults.append(faults.raw(message(_BY_FAMILY, 0, 1, _PORT, bytes(72))))
     connection = Connection(kernel.open("current", NETLINK_SOCK_DIAG), timeout=0.2)
@@ -166,7 +166,7 @@ def test_receive_error_is_netlink_error(kernel: FakeKernel, connection: Connecti
 
 
 class _Endless:
-    """A socket on which somebody else's messages never end."""
+    """A socket that endlessly receives messages for other ports."""
 
     def getsockname(self) -> tuple[int, int]:
         return 1, 0
@@ -180,9 +180,9 @@ class _Endless:
     def recv_into(self, buffer: bytearray, nbytes: int = 0, flags: int = 0) -> int:
         assert (nbytes, len(buffer) > 0) == (0, True)
         assert isinstance(flags, int)
-        stranger = message(_BY_FAMILY, 2, 0xDEAD, 2, bytes(72))
-        buffer[: len(stranger)] = stranger
-        return len(stranger)
+        foreign = message(_BY_FAMILY, 2, 0xDEAD, 2, bytes(72))
+        buffer[: len(foreign)] = foreign
+        return len(foreign)
 
     def close(self) -> None: ...
 
@@ -211,10 +211,19 @@ _WORDS = st.one_of(
 _DATAGRAMS = st.lists(st.lists(_WORDS, max_size=4).map(b"".join), max_size=5)
 
 
+# The first attempt is interrupted by its own message. The second datagram, left over, has the
+# sequence number of the second attempt.
+_LEFTOVER = [
+    message(_BY_FAMILY, 0, 2, _PORT, b"first") + message(_BY_FAMILY, 0x10, 1, _PORT, b""),
+    message(_BY_FAMILY, 0, 2, _PORT, b"left over"),
+]
+
+
 @settings(max_examples=500, deadline=None)
 @given(_DATAGRAMS)
+@example(_LEFTOVER)
 def test_dump_of_any_bytes(datagrams: list[bytes]) -> None:
-    """A list whose every element came with our sequence number and port, or a typed error."""
+    """All items came with the dump's sequence number and port, or a typed error is raised."""
     kernel = FakeKernel()
     for _attempt in range(5):
         kernel.current.faults.append(faults.raw(*datagrams))
@@ -223,17 +232,17 @@ def test_dump_of_any_bytes(datagrams: list[bytes]) -> None:
         found = connection.dump("list", _BY_FAMILY, _REQUEST, _body)
     except SocketsError:
         return
-    # Which of its five attempts succeeded is not known, but all of it came for one of them.
-    assert any(
-        found
-        == [
+    # The items are consecutive messages of one of the five attempts; which one is unknown.
+    for attempt in range(1, 6):
+        bodies = [
             body
-            for each in datagrams
-            for kind, sequence, port, body in _messages(each)
+            for datagram in datagrams * attempt
+            for kind, sequence, port, body in _messages(datagram)
             if kind >= 16 and sequence == attempt and port == _PORT
-        ][: len(found)]
-        for attempt in range(1, 6)
-    )
+        ]
+        if any(found == bodies[start : start + len(found)] for start in range(len(bodies) + 1)):
+            return
+    pytest.fail(f"not the messages of any attempt: {found}")
 
 
 def _messages(datagram: bytes) -> list[tuple[int, int, int, bytes]]:
@@ -255,20 +264,20 @@ def test_execute_with_any_reply_bytes(datagrams: list[bytes], count: int) -> Non
     kernel.current.faults.append(faults.raw(*datagrams))
     connection = Connection(kernel.open("current", NETLINK_SOCK_DIAG), timeout=0.2)
     try:
-        answers = connection.execute("destroy", _DESTROY, [_REQUEST] * count)
+        results = connection.execute("destroy", _DESTROY, [_REQUEST] * count)
     except SocketsError:
         return
-    assert len(answers) == count
-    told = {
+    assert len(results) == count
+    reported = {
         (sequence, -struct.unpack_from("=i", body)[0])
-        for each in datagrams
-        for kind, sequence, port, body in _messages(each)
+        for datagram in datagrams
+        for kind, sequence, port, body in _messages(datagram)
         if kind == NLMSG_ERROR and port == _PORT and len(body) >= 4
     }
-    for sequence, answer in enumerate(answers, 1):
-        assert answer in (0, errno.ENOBUFS) or (sequence, answer) in told
-    # An acknowledgement is never made up: the last request's own answer was there, or all is open.
-    assert any(sequence == count for sequence, _answer in told) or errno.ENOBUFS in answers
+    for sequence, result in enumerate(results, 1):
+        assert result in (0, errno.ENOBUFS) or (sequence, result) in reported
+    # Success is never invented: the last request's acknowledgement came, or a result is ENOBUFS.
+    assert any(sequence == count for sequence, _result in reported) or errno.ENOBUFS in results
 
 
 def _destroy_requests(kernel: FakeKernel, wrong: set[int]) -> list[bytes]:
@@ -301,14 +310,14 @@ def test_replies_match_their_requests(count: int, data: st.DataObject) -> None:
     wrong = data.draw(st.sets(st.integers(0, count - 1), max_size=count))
     connection = Connection(kernel.open("current", NETLINK_SOCK_DIAG))
 
-    answers = connection.execute("destroy", _DESTROY, _destroy_requests(kernel, wrong))
+    results = connection.execute("destroy", _DESTROY, _destroy_requests(kernel, wrong))
 
-    assert answers == [errno.ENOENT if number in wrong else 0 for number in range(count)]
+    assert results == [errno.ENOENT if number in wrong else 0 for number in range(count)]
     assert len(kernel.current.sockets) == len(wrong)
 
 
 def test_full_batch_of_errors_fits_receive_buffer() -> None:
-    """Where the buffer could not be raised: an error quotes its request."""
+    """An error quotes its request; the receive buffer has the default size."""
     kernel = _populated(1000)
     connection = Connection(kernel.open("current", NETLINK_SOCK_DIAG))
     requests = _destroy_requests(kernel, set(range(1000)))
@@ -321,10 +330,10 @@ def test_lost_replies_are_not_success() -> None:
     kernel.current.faults.append(faults.overrun(kept=3))
     connection = Connection(kernel.open("current", NETLINK_SOCK_DIAG))
     requests = _destroy_requests(kernel, {0, 1, 2, 7})
-    answers = connection.execute("destroy", _DESTROY, requests)
-    assert set(answers) <= {errno.ENOENT, errno.ENOBUFS}
-    assert answers[3:] == [errno.ENOBUFS] * 7
-    # The next question is not confused by what was left.
+    results = connection.execute("destroy", _DESTROY, requests)
+    assert set(results) <= {errno.ENOENT, errno.ENOBUFS}
+    assert results[3:] == [errno.ENOBUFS] * 7
+    # Leftover replies do not affect the next operation.
     again = connection.execute("destroy", _DESTROY, _destroy_requests(kernel, set()))
     assert again == [0] * 4
 

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Socket diag requests and messages, against the fake kernel's own reading of the headers."""
+"""Socket diag requests and messages, against the fake kernel's implementation."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_message_fields(fake: FakeSocket) -> None:
 
 @given(st.lists(_sockets(), min_size=1, max_size=8), st.data())
 def test_destroy_affects_only_dumped_socket(fakes: list[FakeSocket], data: st.DataObject) -> None:
-    """Whatever else is there: the cookie decides, and a sibling never dies in its stead."""
+    """The cookie selects the socket: no similar socket is destroyed instead."""
     assume(len({fake.cookie for fake in fakes}) == len(fakes))
     kernel = FakeKernel()
     kernel.current.add(*fakes)
@@ -129,7 +129,7 @@ def test_any_bytes_decode_or_raise(fake: FakeSocket, body: bytes) -> None:
         assert len(body) < 72
         return
     assert len(body) >= 72
-    # What comes out is what went in, byte by byte.
+    # The decoded fields equal the bytes.
     assert bytes((sock.family, sock.state, sock.timer, sock.retrans)) == body[:4]
     assert inet_diag.sockid(sock) == body[4:52]
     tail = struct.pack("=IIIII", sock.expires, sock.rqueue, sock.wqueue, sock.uid, sock.inode)
@@ -142,43 +142,43 @@ def test_any_bytes_decode_or_raise(fake: FakeSocket, body: bytes) -> None:
 def test_dump_selects_protocol_family_and_state(protocol: str, family: int) -> None:
     kernel = FakeKernel(Abilities(handlers=frozenset(_NUMBERS.values())))
     raw = {"raw_protocol": 1} if protocol == "raw" else {}
-    wanted, other = ("192.0.2.1", "::1") if family == socket.AF_INET else ("::1", "192.0.2.1")
+    local, other = ("192.0.2.1", "::1") if family == socket.AF_INET else ("::1", "192.0.2.1")
     for number in _NUMBERS.values():
         for state in (1, 10, 12):
-            for local in (wanted, other):
-                kernel.current.add(FakeSocket(protocol=number, local=local, state=state, **raw))
+            for address in (local, other):
+                kernel.current.add(FakeSocket(protocol=number, local=address, state=state, **raw))
 
     found = inet_diag.dump(_open(kernel), protocol, family, 1 << 1 | 1 << 3)
 
-    # The raw handler does not look at the states.
+    # The raw handler ignores the states.
     assert [sock.state for sock in found] == ([1, 10, 3] if protocol == "raw" else [1, 3])
     assert {(sock.protocol, sock.family) for sock in found} == {(protocol, family)}
 
 
 @given(st.lists(_sockets(), min_size=1, max_size=8), _U32, st.integers(0, 255), st.booleans())
 def test_one_walk_equals_two_dumps(
-    fakes: list[FakeSocket], states: int, extensions: int, answers: bool
+    fakes: list[FakeSocket], states: int, extensions: int, supported: bool
 ) -> None:
-    kernel = FakeKernel(Abilities(supports_legacy_dump=answers))
+    kernel = FakeKernel(Abilities(supports_legacy_dump=supported))
     kernel.current.add(*fakes)
     connection = _open(kernel)
-    asked = (states, extensions, bytecode.sport_ge(1024))
+    request = (states, extensions, bytecode.sport_ge(1024))
 
     def unchanged(sock: inet_diag.DiagMessage) -> inet_diag.DiagMessage:
         return sock
 
-    each = [
+    two_dumps = [
         sock
         for family in (socket.AF_INET, socket.AF_INET6)
-        for sock in inet_diag.dump(connection, "tcp", family, *asked)
+        for sock in inet_diag.dump(connection, "tcp", family, *request)
     ]
-    both = inet_diag.dump_map_one_walk(unchanged, connection, "tcp", *asked)
-    assert (both is not None) is answers
+    both = inet_diag.dump_map_one_walk(unchanged, connection, "tcp", *request)
+    assert (both is not None) is supported
     if both is not None:
-        assert sorted(both) == sorted(each)
-    assert sorted(inet_diag.dump_map_both_families(unchanged, connection, "tcp", *asked)) == sorted(
-        each
-    )
+        assert sorted(both) == sorted(two_dumps)
+    assert sorted(
+        inet_diag.dump_map_both_families(unchanged, connection, "tcp", *request)
+    ) == sorted(two_dumps)
 
 
 def test_failed_one_walk_falls_back_to_families() -> None:
@@ -189,7 +189,7 @@ def test_failed_one_walk_falls_back_to_families() -> None:
     with pytest.raises(NetlinkError) as caught:
         inet_diag.dump_map_both_families(bool, _open(kernel), "tcp", bytecode=bytecode.mark(0, 0))
     assert caught.value.errno == errno.EPERM
-    # What is no answer to the question is not asked again.
+    # Other errors do not fall back.
     kernel.current.faults.append(faults.raw())
     with pytest.raises(NetlinkTimeout):
         inet_diag.dump_map_one_walk(bool, _open(kernel), "tcp")
@@ -201,7 +201,7 @@ def test_extensions_request_attributes() -> None:
     kernel.current.add(
         FakeSocket(local="::1", state=10, tos=8, tclass=32, class_id=7, ulp="tls", cgroup_id=99)
     )
-    asked = {
+    requested = {
         inet_diag.MEMINFO,
         inet_diag.INFO,
         inet_diag.CONG,
@@ -218,12 +218,12 @@ def test_extensions_request_attributes() -> None:
     }
     connection = _open(kernel)
     (plain,) = inet_diag.dump(connection, "tcp", socket.AF_INET6)
-    bits = inet_diag.extension_bits(sorted(asked))
+    bits = inet_diag.extension_bits(sorted(requested))
     (full,) = inet_diag.dump(connection, "tcp", socket.AF_INET6, inet_diag.ANY_STATE, bits)
 
     assert set(attributes.parse(plain.attributes)) == always
     found = attributes.parse(full.attributes)
-    assert set(found) == always | asked | {inet_diag.CLASS_ID, inet_diag.ULP_INFO}
+    assert set(found) == always | requested | {inet_diag.CLASS_ID, inet_diag.ULP_INFO}
     assert found[inet_diag.CLASS_ID] == struct.pack("=I", 7)
     assert found[inet_diag.CGROUP_ID] == struct.pack("=Q", 99)
 
@@ -235,7 +235,7 @@ def test_missing_handler_is_an_error() -> None:
 
 
 def test_mptcp_dump_on_kernel_without_protocol_attribute() -> None:
-    """Before Linux 5.9 the attribute is not known, and the u8 is what counts: 255 is raw."""
+    """Before Linux 5.9 the kernel ignores the attribute and uses the u8, where 255 is raw."""
     kernel = FakeKernel(Abilities(protocol_attribute=False, handlers=frozenset(_NUMBERS.values())))
     kernel.current.add(
         FakeSocket(local="192.0.2.1", state=1),

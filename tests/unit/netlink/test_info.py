@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""struct tcp_info in whatever length a kernel sends."""
+"""struct tcp_info in all lengths that kernels send."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_tcp_info_of_known_kernels() -> None:
 
 @given(st.binary(max_size=400))
 def test_any_bytes_decode(raw: bytes) -> None:
-    """A longer struct than is known is read as far as it is known."""
+    """Unknown fields at the end are ignored."""
     decoded = info.decode_tcp_info(raw)
     assert all(0 <= value <= _LIMITS["Q"] for value in decoded.values())
     assert info.decode_tcp_info(raw + b"\xff" * 40) | decoded == info.decode_tcp_info(

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Links and addresses by rtnetlink, as the kernel lays them out."""
+"""Links and addresses over rtnetlink."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def _open(kernel: FakeKernel) -> Connection:
 
 
 def _addresses(namespace: FakeNamespace) -> set[bytes]:
-    return {ipaddress.ip_address(each.local).packed for each in namespace.addresses}
+    return {ipaddress.ip_address(address.local).packed for address in namespace.addresses}
 
 
 def test_links_and_up() -> None:
     kernel = FakeKernel()
     kernel.current.link(2, "eth0")
     kernel.current.link(3, "eth1", flags=0x1003)  # no carrier
-    kernel.current.link(4, "wg0", flags=0x100D1)  # a tunnel says operstate unknown
-    kernel.current.link(5, "eth2", flags=0x11002)  # set down
+    kernel.current.link(4, "wg0", flags=0x100D1)  # a tunnel, whose operstate is unknown
+    kernel.current.link(5, "eth2", flags=0x11002)  # administratively down
     found = links.links(_open(kernel))
     assert [(link.ifindex, link.name, link.up) for link in found] == [
         (1, "lo", True),
@@ -46,9 +46,9 @@ def test_addresses_of_both_families() -> None:
     kernel = FakeKernel()
     kernel.current.link(2, "eth0", "192.0.2.1/24", "2001:db8::1/64", "fe80::1/64")
     found = links.addresses(_open(kernel))
-    assert {each.address for each in found} == _addresses(kernel.current)
-    (mine,) = [each for each in found if each.address == socket.inet_aton("192.0.2.1")]
-    assert (mine.family, mine.prefix_length, mine.ifindex) == (socket.AF_INET, 24, 2)
+    assert {address.address for address in found} == _addresses(kernel.current)
+    (own,) = [address for address in found if address.address == socket.inet_aton("192.0.2.1")]
+    assert (own.family, own.prefix_length, own.ifindex) == (socket.AF_INET, 24, 2)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_point_to_point_address_is_local(local: str, peer: str) -> None:
     kernel = FakeKernel()
     kernel.current.link(2, "tun0")
     kernel.current.addresses.append(FakeAddress(local, 32, 2, peer=peer))
-    found = {each.address for each in links.addresses(_open(kernel)) if each.ifindex == 2}
+    found = {address.address for address in links.addresses(_open(kernel)) if address.ifindex == 2}
     assert found == {ipaddress.ip_address(local).packed}
 
 
@@ -66,30 +66,32 @@ def test_addresses_in_many_datagrams() -> None:
     kernel = FakeKernel()
     texts = [f"10.{n >> 8}.{n & 255}.1/32" for n in range(2000)]
     kernel.current.link(2, "eth0", *texts)
-    assert {each.address for each in links.addresses(_open(kernel))} == _addresses(kernel.current)
+    assert {address.address for address in links.addresses(_open(kernel))} == _addresses(
+        kernel.current
+    )
 
 
 def test_address_flags_beyond_eight_bits() -> None:
     kernel = FakeKernel()
     kernel.current.addresses.append(FakeAddress("192.0.2.9", 24, 1, flags=0x280))
-    found = {each.address: each.flags for each in links.addresses(_open(kernel))}
+    found = {address.address: address.flags for address in links.addresses(_open(kernel))}
     assert found[socket.inet_aton("192.0.2.9")] == 0x280
 
 
 @given(st.binary(max_size=80))
 def test_any_bytes_decode_or_raise(body: bytes) -> None:
     kernel = FakeKernel()
-    for ask in (links.links, links.addresses):
+    for dump in (links.links, links.addresses):
         kernel.current.faults.append(faults.bodies(lambda _body: body))
         try:
-            found = ask(_open(kernel))
+            found = dump(_open(kernel))
         except SocketsError:
             continue
-        for each in found:
-            if isinstance(each, links.Address):
-                assert len(each.address) == (4 if each.family == socket.AF_INET else 16)
+        for item in found:
+            if isinstance(item, links.Address):
+                assert len(item.address) == (4 if item.family == socket.AF_INET else 16)
             else:
-                assert each.name.encode("utf-8", "surrogateescape") in body
+                assert item.name.encode("utf-8", "surrogateescape") in body
 
 
 def test_link_without_name_is_malformed() -> None:

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Route look-ups in bulk: requests of many shapes, and answers of which some do not come."""
+"""Route look-ups in bulk: requests of different lengths, and lost replies."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_query_passes_rule_conditions(rule: FakeRule, others: list[dict[str, obj
     kernel = _kernel()
     kernel.current.rules.append(rule)
     kernel.current.routes.append(FakeRoute("0.0.0.0/0", ((WG0, None),), table=77))
-    all_that_matters = RouteQuery(
+    full = RouteQuery(
         _packed("203.0.113.1"),
         source=_packed("192.0.2.1"),
         mark=7,
@@ -108,9 +108,9 @@ def test_query_passes_rule_conditions(rule: FakeRule, others: list[dict[str, obj
         sport=15,
         dport=443,
     )
-    assert _one(kernel, all_that_matters).oif == WG0
-    for each in others:
-        assert _one(kernel, RouteQuery(_packed("203.0.113.1"))._replace(**each)).oif == ETH0
+    assert _one(kernel, full).oif == WG0
+    for change in others:
+        assert _one(kernel, RouteQuery(_packed("203.0.113.1"))._replace(**change)).oif == ETH0
 
 
 def test_query_for_one_device() -> None:
@@ -142,7 +142,7 @@ def test_replies_are_in_order_of_queries() -> None:
         for index, text in enumerate(remotes)
     ]
     replies = route_get.get(_open(kernel), queries)
-    assert [each.oif for each in replies] == [
+    assert [reply.oif for reply in replies] == [
         ETH0 if index % 11 == 0 or index >= 128 else WG0 for index in range(len(remotes))
     ]
 
@@ -154,7 +154,7 @@ def test_errors_match_their_queries() -> None:
     }
     queries = [RouteQuery(_packed(f"203.0.113.{number}")) for number in range(200)]
     replies = route_get.get(_open(kernel), queries)
-    assert [each.errno for each in replies] == [
+    assert [reply.errno for reply in replies] == [
         0 if number % 3 else errno.EPERM for number in range(200)
     ]
 
@@ -164,9 +164,9 @@ def test_lost_replies_are_requested_again() -> None:
     kernel.current.faults.append(faults.overrun(kept=5))
     queries = [RouteQuery(_packed(f"203.0.113.{number}")) for number in range(100)]
     replies = route_get.get(_open(kernel), queries)
-    assert [each.oif for each in replies] == [ETH0] * 100
-    asked = [payload for kind, payload in kernel.current.requests if kind == routes.RTM_GETROUTE]
-    assert 100 < len(asked) < 200
+    assert [reply.oif for reply in replies] == [ETH0] * 100
+    requests = [payload for kind, payload in kernel.current.requests if kind == routes.RTM_GETROUTE]
+    assert 100 < len(requests) < 200
 
 
 def test_repeatedly_lost_reply_is_enobufs() -> None:
@@ -176,17 +176,17 @@ def test_repeatedly_lost_reply_is_enobufs() -> None:
         kernel.current.faults.append(lose_one)
         lost = _packed("203.0.113.7")
         return [
-            each if not isinstance(each, bytes) or lost not in each else _enobufs()
-            for each in replies
+            item if not isinstance(item, bytes) or lost not in item else _enobufs()
+            for item in replies
         ]
 
     kernel.current.faults.append(lose_one)
     queries = [RouteQuery(_packed(f"203.0.113.{number}")) for number in range(20)]
     replies = route_get.get(_open(kernel), queries)
     assert replies[7] == RouteReply(errno.ENOBUFS)
-    # Others of its batch may have been thrown away with it, each time.
-    assert {each.errno for each in replies} == {0, errno.ENOBUFS}
-    assert sum(each.errno == 0 for each in replies) >= 16
+    # Other replies of its batch may be lost with it in each attempt.
+    assert {reply.errno for reply in replies} == {0, errno.ENOBUFS}
+    assert sum(reply.errno == 0 for reply in replies) >= 16
 
 
 def _enobufs() -> OSError:
@@ -204,7 +204,7 @@ def test_no_queries_after_timeout() -> None:
     kernel.current.faults += [faults.none, faults.lost(kept=3)]
     queries = [RouteQuery(_packed(f"203.0.113.{number}")) for number in range(200)]
     replies = route_get.get(_open(kernel), queries)
-    assert [each.errno for each in replies] == [0] * 64 + [errno.ETIMEDOUT] * 136
+    assert [reply.errno for reply in replies] == [0] * 64 + [errno.ETIMEDOUT] * 136
     assert len(kernel.current.requests) == 128
 
 

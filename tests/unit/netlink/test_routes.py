@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Routes and routing rules by rtnetlink, as the kernel lays them out."""
+"""Routes and routing rules over rtnetlink."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _added(*added: FakeRoute) -> list[routes.Route]:
     kernel = FakeKernel()
     before = set(routes.routes(_open(kernel)))
     kernel.current.routes += added
-    return [each for each in routes.routes(_open(kernel)) if each not in before]
+    return [route for route in routes.routes(_open(kernel)) if route not in before]
 
 
 def test_route_with_gateway() -> None:
@@ -105,8 +105,8 @@ def test_routes_by_kind() -> None:
         FakeRoute("10.1.0.0/16", kind=routes.PROHIBIT),
     ]
     found = routes.routes(_open(kernel), [routes.BLACKHOLE, routes.LOCAL])
-    assert {each.kind for each in found} == {routes.BLACKHOLE, routes.LOCAL}
-    assert _packed("192.0.2.1") in {each.destination for each in found}
+    assert {route.kind for route in found} == {routes.BLACKHOLE, routes.LOCAL}
+    assert _packed("192.0.2.1") in {route.destination for route in found}
 
 
 def test_routes_by_prefix_length() -> None:
@@ -118,21 +118,21 @@ def test_routes_by_prefix_length() -> None:
         FakeRoute("2001:db8::/32", ((2, None),)),
     ]
     found = routes.routes(_open(kernel), lengths=[8, 32])
-    assert {each.prefix_length for each in found} == {8, 32}
+    assert {route.prefix_length for route in found} == {8, 32}
     found = routes.routes(_open(kernel), [routes.UNICAST], [16])
-    assert [each.destination for each in found] == [_packed("10.1.0.0")]
+    assert [route.destination for route in found] == [_packed("10.1.0.0")]
 
 
 def test_default_rules() -> None:
     found = routes.rules(_open(FakeKernel()))
-    assert [(each.family, each.priority, each.table) for each in found] == [
+    assert [(rule.family, rule.priority, rule.table) for rule in found] == [
         (socket.AF_INET, 0, routes.TABLE_LOCAL),
         (socket.AF_INET, 32766, routes.TABLE_MAIN),
         (socket.AF_INET, 32767, routes.TABLE_DEFAULT),
         (socket.AF_INET6, 0, routes.TABLE_LOCAL),
         (socket.AF_INET6, 32766, routes.TABLE_MAIN),
     ]
-    assert {each.action for each in found} == {routes.ACTION_TABLE}
+    assert {rule.action for rule in found} == {routes.ACTION_TABLE}
 
 
 def test_rule_conditions() -> None:
@@ -154,7 +154,7 @@ def test_rule_conditions() -> None:
             tos=0x10,
         )
     )
-    found = next(each for each in routes.rules(_open(kernel)) if each.priority == 100)
+    found = next(rule for rule in routes.rules(_open(kernel)) if rule.priority == 100)
     assert (found.table, found.source_length, found.destination_length) == (51820, 8, 24)
     assert found.tos == 0x10
     assert found.kinds >= {
@@ -173,33 +173,33 @@ def test_rule_conditions() -> None:
 def test_no_rules_without_policy_routing(code: int) -> None:
     kernel = FakeKernel()
     kernel.current.faults.append(faults.done_with(code))
-    # What came before the error is of no account: such a kernel sends nothing before.
+    # Messages before the error are ignored; such a kernel sends none.
     assert routes.rules(_open(kernel)) == []
 
 
 def test_rejected_dump_is_an_error() -> None:
     kernel = FakeKernel()
-    for ask in (routes.rules, routes.routes):
+    for dump in (routes.rules, routes.routes):
         kernel.current.faults.append(faults.done_with(errno.EPERM))
         with pytest.raises(NetlinkError) as caught:
-            ask(_open(kernel))
+            dump(_open(kernel))
         assert caught.value.errno == errno.EPERM
 
 
 @given(st.binary(max_size=100))
 def test_any_bytes_decode_or_raise(body: bytes) -> None:
     kernel = FakeKernel()
-    for ask in (routes.rules, routes.routes):
+    for dump in (routes.rules, routes.routes):
         kernel.current.faults.append(faults.bodies(lambda _body: body))
         try:
-            found = ask(_open(kernel))
+            found = dump(_open(kernel))
         except SocketsError:
             continue
-        for each in found:
-            assert each.family in (socket.AF_INET, socket.AF_INET6)
-            if isinstance(each, routes.Route):
-                assert len(each.destination) == (4 if each.family == socket.AF_INET else 16)
-                assert each.prefix_length <= 8 * len(each.destination)
+        for item in found:
+            assert item.family in (socket.AF_INET, socket.AF_INET6)
+            if isinstance(item, routes.Route):
+                assert len(item.destination) == (4 if item.family == socket.AF_INET else 16)
+                assert item.prefix_length <= 8 * len(item.destination)
 
 
 def test_too_long_hop_is_malformed() -> None:
