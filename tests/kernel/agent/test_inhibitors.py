@@ -127,7 +127,7 @@ def test_unknown_interface_is_reported_and_matches_nothing(
         assert rule["violations"] == 0
         assert rule["missing_interfaces"] == ["etth0"]
         assert agent.metrics()[f'missing_interfaces{{rule="{rule["name"]}"}}'] == 1
-        assert agent.log_lines(f"rule {rule['name']}: ", "etth0")
+        assert agent.log_lines(f"(rule {rule['name']})", "etth0")
     assert text.count("etth0") == len(UNKNOWN_INTERFACE)
 
 

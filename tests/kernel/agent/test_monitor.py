@@ -15,7 +15,7 @@ from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from tests.support.topologies.topology import Lab
 
-# The kernel reuses the lowest free inode; others may create namespaces meanwhile.
+# The kernel reuses the lowest free inode; others may create namespaces, too.
 _ATTEMPTS = 200
 
 

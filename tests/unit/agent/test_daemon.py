@@ -9,6 +9,7 @@ import errno
 import io
 import json
 import os
+import re
 import socket
 
 import pytest
@@ -318,6 +319,19 @@ def test_plan_names_the_protecting_selector(harness: Harness) -> None:
     assert f"{harness.machine.files}/dns.json[0]" in line
 
 
+def test_unknown_interface_is_logged_once_with_the_existing_ones(harness: Harness) -> None:
+    harness.write(rule("typo", hold=0, match={"local": "interface:etth0"}))
+    harness.run_for()
+    (line,) = [line for line in harness.log if "etth0" in line]
+    assert "rule typo" in line
+    assert set(re.split(r"\W+", line.partition("Existing:")[2])) >= {"eth0", "lo"}
+    harness.run_for(60)
+    assert harness.conditions("interfaces of typo") == [True]
+    harness.write(rule("typo", hold=0, match={"local": "interface:eth0"}))
+    harness.run_for(11)
+    assert harness.conditions("interfaces of typo") == [True, False]
+
+
 def test_unchanged_state_is_not_logged_again(harness: Harness) -> None:
     harness.machine.add(connection(remote_port=4505))
     harness.write(rule("typo", hold=0, match={"local": "interface:etth0"}), AT_ONCE)
@@ -364,7 +378,7 @@ def test_slow_policy_load_does_not_delay_event_handling(
     harness.agent.run_once()
     assert harness.destroyed == [violating.cookie]
     assert scheduler.cooldown_s(harness.machine.now) < 0.01
-    # The next reload has to wait; the policy in force is enforced meanwhile.
+    # The next reload has to wait; the agent enforces the policy in force.
     assert scheduler.reload_cooldown_s(harness.machine.now) == pytest.approx(9 * 0.3)
     harness.write(AT_ONCE, mode="report")
     later = harness.machine.add(connection(local_port=7, remote_port=444))

@@ -74,7 +74,7 @@ def test_invalid_protection_file_is_named(harness: Harness, kind: str) -> None:
     (error,) = harness.status["rejected"]["errors"]
     assert str(odd) in error
     assert str(harness.policy) not in error
-    # What the file protects is unknown, so nothing is destroyed.
+    # Unknown protections: nothing may be destroyed.
     assert (harness.status["inhibited_by"], harness.destroyed) == ("no_policy", [])
     odd.unlink()
     harness.run_for(11)

@@ -89,7 +89,7 @@ class BudgetFile:
         self.corrupt_reason: str | None = None
 
     def read(self, now_ms: int) -> BudgetSnapshot:
-        """Read what was destroyed in this boot. For an untrusted file: unknown until now_ms."""
+        """Read the budget of this boot. For an untrusted file: unknown until now_ms."""
         self.close()
         self.corrupt_reason = None
         try:

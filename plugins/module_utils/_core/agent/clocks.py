@@ -38,7 +38,7 @@ def clock_reader(proc: str) -> Callable[[], Clocks]:
 
 
 class Deadline(NamedTuple):
-    """A moment on both clocks, if nobody sets one and the host does not reboot.
+    """A moment on both clocks, unless one is set or the host reboots.
 
     span_s: the seconds from its creation to the deadline.
     """

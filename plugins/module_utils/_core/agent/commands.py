@@ -73,7 +73,7 @@ def _count_text(things: Sized, name: str) -> str:
 
 
 def plan(host: Host, file: str, out: TextIO, *, as_json: bool) -> int:
-    """Print what a policy would destroy now, without holds, and destroy nothing."""
+    """Print which sockets a policy would destroy now, without holds; destroy none."""
     policy = load_policy(file, host)
     if isinstance(policy, Rejected):
         return _print_rejected(out, policy, as_json=as_json)

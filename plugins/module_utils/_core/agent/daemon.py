@@ -135,7 +135,7 @@ class Daemon:
             self.close()
 
     def _run_with_watchdog(self) -> None:
-        """Run one iteration, and feed the watchdog meanwhile."""
+        """Run one iteration while a timer feeds the watchdog."""
         self._iteration_began = self.host.monotonic()
         interval_s = self.systemd.watchdog_interval_s or 0.0
         signal.setitimer(signal.ITIMER_REAL, interval_s, interval_s)
@@ -289,7 +289,7 @@ class Daemon:
         if metrics_file is not None:
             metrics = render(collect(self.state, now))
             self.faults.run("write metrics", lambda: write_atomic(metrics_file, metrics))
-        # After the metrics: whoever waits for a new status then finds the matching metrics.
+        # After the metrics, so that a reader of a new status finds the matching metrics.
         file = os.path.join(self.options.runtime, STATUS)
         status = json.dumps(build_status(self.state, now), indent=1) + "\n"
         self.faults.run(f"write {STATUS}", lambda: write_atomic(file, status))

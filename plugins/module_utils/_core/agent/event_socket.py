@@ -106,7 +106,7 @@ def _accepts_connections(path: str) -> bool:
 
 
 def _is_connected(reader: socket.socket) -> bool:
-    """Return whether the peer is connected; discard what it sends, close it if it is gone."""
+    """Return whether the peer is connected; discard its data, close it if it is gone."""
     try:
         if reader.recv(4096, socket.MSG_DONTWAIT):
             return True

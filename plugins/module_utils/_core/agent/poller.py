@@ -41,8 +41,8 @@ class Poller:
     ) -> set[int]:
         """Wait, and return the readable descriptors.
 
-        seconds: the timeout. block_signals: signals to block meanwhile. The kernel keeps one of
-        each pending (signal(7)), so a flood of them costs nothing.
+        seconds: the timeout. block_signals: signals to block during the wait. The kernel keeps
+        one of each pending (signal(7)), so a flood of them costs nothing.
         """
         poller = select.poll()
         for source in (self._wakeup_reader, *sources):

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..destroy import outcomes
 from ..messages import describe, endpoint_text
+from ..messages.policy import unknown_interfaces_text
 from ..policy import findings
 from ..policy.findings import Violation, ViolationResult
 from ..policy.reconcile import ReconcileResult
@@ -47,7 +48,7 @@ class Reporter:
         self._conditions: dict[str, str] = {}
         self._violations: set[tuple[Any, ...]] = set()
         self._not_evaluated: set[str] = set()
-        self._missing_interfaces: set[str] = set()
+        self._missing_interfaces: dict[str, list[str]] = {}
 
     def event(self, name: str, fields: Mapping[str, Any]) -> None:
         if self.event_socket is not None:
@@ -107,7 +108,7 @@ class Reporter:
         )
 
     def report_pass(self, result: ReconcileResult) -> None:
-        """Report what a pass found and destroyed."""
+        """Report the violations and outcomes of a pass."""
         self._report_not_evaluated(result)
         self._report_missing_interfaces(result)
         self._report_budget(result)
@@ -144,18 +145,17 @@ class Reporter:
 
     def _report_missing_interfaces(self, result: ReconcileResult) -> None:
         """Report at a low priority: the interface of a tunnel that is down is missing too."""
-        now = result.missing_interfaces
-        for rule in self._missing_interfaces - set(now):
+        now, before = result.missing_interfaces, self._missing_interfaces
+        for rule in before.keys() - now.keys():
             self.set_condition(
                 f"interfaces of {rule}", None, ended=f"rule {rule}: all its interfaces exist"
             )
         for rule, names in now.items():
-            text = (
-                f"rule {rule}: unknown interface {', '.join(names)}; conditions on missing "
-                "interfaces never match"
-            )
-            self.set_condition(f"interfaces of {rule}", text, priority=NOTICE)
-        self._missing_interfaces = set(now)
+            # Not if only the existing interfaces changed.
+            if names != before.get(rule):
+                text = unknown_interfaces_text(rule, names, result.existing_interfaces)
+                self.set_condition(f"interfaces of {rule}", text, priority=NOTICE)
+        self._missing_interfaces = now
 
     def _report_results(self, results: Iterable[ViolationResult]) -> None:
         for number, enforced in enumerate(results):

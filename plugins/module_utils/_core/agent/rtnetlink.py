@@ -4,9 +4,9 @@
 # Private to linuxnet.sockets.
 """Rtnetlink multicast events, received with pyroute2.
 
-An event tells the agent to take a new snapshot. In addition, the agent reads from it which
-addresses and links appeared: a socket that violates a rule in two snapshots may have complied with
-it in between, and only the events show that.
+An event triggers a new snapshot. In addition, the agent reads from it which addresses and links
+appeared: a socket that violates a rule in two snapshots may have complied with it in between, and
+only the events show that.
 """
 
 from __future__ import annotations

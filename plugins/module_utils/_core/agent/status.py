@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from ..messages.results import not_evaluated_text
 from ..policy import findings
 from ..policy.model import REFUSE
 from . import state as states
@@ -127,7 +128,7 @@ def at_read_time(status: Mapping[str, Any], monotonic_s: float, now: Clocks) -> 
     """Update a status to the time at which it is read.
 
     Adds the age of the last pass, sets inhibited_by to "overdue" if that is too old, and reduces
-    the remaining times. monotonic_s: CLOCK_MONOTONIC, the clock of the resync. Nobody can set it,
+    the remaining times. monotonic_s: CLOCK_MONOTONIC, the clock of the resync. It cannot be set,
     and it stops during suspend, when no agent can run a pass.
     """
     updated = dict(status)
@@ -187,7 +188,10 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         lines += [f"policy rejected: {error}" for error in status["rejected"]["errors"]]
     lines += map(_rule_line, status["rules"])
     if status["last_pass"] is not None:
-        lines += map(not_evaluated_line, status["last_pass"]["not_evaluated"])
+        lines += [
+            f"not evaluated: {not_evaluated_text(**entry)}"
+            for entry in status["last_pass"]["not_evaluated"]
+        ]
     lines += [fault["error"] for fault in status["faults"]]
     return lines
 
@@ -246,12 +250,6 @@ def _rule_line(rule: Mapping[str, Any]) -> str:
         + (f"; since the start: {counts}" if counts else "")
         + (f"; unknown interface {', '.join(missing)}" if missing else "")
     )
-
-
-def not_evaluated_line(entry: Mapping[str, Any]) -> str:
-    """Format an entry of not_evaluated."""
-    rule = f", rule {entry['rule']}" if entry["rule"] else ""
-    return f"not evaluated: namespace {entry['namespace']}{rule}: {entry['error']}"
 
 
 def _remaining_text(control: Mapping[str, Any]) -> str:

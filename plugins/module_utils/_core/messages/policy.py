@@ -2,23 +2,25 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""Plans of a policy as text."""
+"""Plans and warnings of a policy as text."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from .results import endpoint_text, not_evaluated_text
 
 _STATUSES = {
     "destroy": "would be destroyed",
-    "limit": "over the limit",
+    "limit": "exceeds the budget",
     "protected": "protected",
-    "reported": "reported",
-    "inhibited": "would be destroyed, but for the mode",
-    "other_rule": "an earlier rule names it",
+    "reported": "reported only",
+    "inhibited": "not destroyed in mode report",
+    "other_rule": "matched by an earlier rule",
 }
+# How many existing interfaces a warning lists.
+_MAX_INTERFACES = 20
 _CHANGING = frozenset({"destroyed", "disconnected"})
 
 
@@ -31,8 +33,8 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
     excess = plan["budget_exceeded"]
     if excess is not None:
         lines.append(
-            f"over the limit: {excess['due']} to destroy, at most {excess['max_sockets']} in "
-            f"{excess['per_ms'] / 1000:g} s ({excess['on_excess']})"
+            f"budget exceeded: {excess['due']} sockets to destroy, at most "
+            f"{excess['max_sockets']} in {excess['per_ms'] / 1000:g} s ({excess['on_excess']})"
         )
     for entry in plan["not_evaluated"]:
         where = not_evaluated_text(entry["namespace"], entry["rule"], entry["error"])
@@ -42,13 +44,24 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def unknown_interfaces_text(rule: str, names: Sequence[str], existing: Sequence[str]) -> str:
+    """Describe interfaces that a rule names and that do not exist."""
+    unknown = ", ".join(f"'{name}'" for name in names)
+    listed = ", ".join(existing[:_MAX_INTERFACES]) or "none"
+    more = len(existing) - _MAX_INTERFACES
+    return (
+        f"unknown interface {unknown} (rule {rule}): conditions on missing interfaces never "
+        f"match. Existing: {listed}{f' and {more} more' if more > 0 else ''}"
+    )
+
+
 def _rule_line(rule: Mapping[str, Any]) -> str:
     hold = ""
     if rule["hold_ms"] and rule["action"] == "destroy":
         hold = f", after {rule['hold_ms'] / 1000:g} s"
-    idle = "" if rule["conditions_hold"] else "; its condition does not hold now"
+    idle = "" if rule["conditions_hold"] else "; its while condition is not true now"
     missing = rule["missing_interfaces"]
-    lacks = f"; no interface {', '.join(missing)}" if missing else ""
+    lacks = f"; unknown interface {', '.join(missing)}" if missing else ""
     sockets = _counted(rule["sockets"], "socket")
     return f"{rule['name']}: {sockets} ({rule['action']}{hold}){idle}{lacks}"
 

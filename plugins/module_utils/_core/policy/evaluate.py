@@ -183,6 +183,7 @@ def _evaluate(
         {rule: names for rule, names in missing.items() if names},
         frozenset(session.unlisted)
         | {error.protocol for error in failed.values() if isinstance(error, HandlerMissing)},
+        frozenset(network.links),
     )
 
 

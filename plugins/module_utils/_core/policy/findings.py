@@ -91,7 +91,7 @@ class Evaluation(NamedTuple):
     violations: in the order of the rules. conditions: the value of each rule's `while`, true for a
     rule without one. failed: errors by rule; nothing is known about the violations of these rules.
     missing: by rule, the interfaces that do not exist. unlisted: protocols that a rule selects but
-    the kernel cannot list.
+    the kernel cannot list. interfaces: the existing ones, if the policy names any.
     """
 
     namespace: Namespace
@@ -102,6 +102,7 @@ class Evaluation(NamedTuple):
     failed: dict[str, SocketsError] = {}  # noqa: RUF012 - never modified
     missing: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - never modified
     unlisted: frozenset[str] = frozenset()
+    interfaces: frozenset[str] = frozenset()
 
 
 class Finding(NamedTuple):

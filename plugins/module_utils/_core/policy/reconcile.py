@@ -85,6 +85,11 @@ class ReconcileResult:
         }
         return {rule: sorted(names) for rule, names in missing.items() if names}
 
+    @property
+    def existing_interfaces(self) -> list[str]:
+        """The interfaces of all evaluated namespaces; empty if no rule names any."""
+        return sorted(set().union(*(each.interfaces for each in self.evaluations)))
+
 
 def reconcile(
     host: Host,

@@ -1,0 +1,53 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The output of the commands for a terminal."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from linuxnet_sockets.agent import commands
+from tests.support.fake_machine import connection
+from tests.support.policy_documents import rule
+from tests.unit.agent.conftest import Harness
+
+
+def _plan_lines(harness: Harness, *rules: dict[str, Any], **keys: Any) -> list[str]:
+    harness.write(*rules, **keys)
+    out = io.StringIO()
+    commands.plan(harness.machine.host, str(harness.policy), out, as_json=False)
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ({}, "would be destroyed: "),
+        ({"mode": "report"}, "not destroyed in mode report: "),
+        ({"limits": {"max_sockets": 1}}, "exceeds the budget: "),
+        ({"protect": {"selectors": [{"local_port": [1, 2]}]}}, "protected by selector"),
+    ],
+)
+def test_plan_shows_the_status_of_each_socket(
+    harness: Harness, keys: dict[str, Any], text: str
+) -> None:
+    for port in (1, 2):
+        harness.machine.add(connection(local_port=port))
+    first, *sockets = _plan_lines(harness, rule(), **keys)[:3]
+    assert first.startswith("a-rule: 2 sockets (destroy, after 2 s)")
+    for line in sockets:
+        assert line.startswith(f"  {text}")
+        assert "app[" in line
+    assert harness.destroyed == []
+
+
+def test_plan_names_an_unknown_interface_and_a_false_condition(harness: Harness) -> None:
+    vpn = rule("vpn", **{"while": {"interface": "wg00", "is": "up"}})
+    (line,) = _plan_lines(harness, vpn)
+    assert line.startswith("vpn: 0 sockets")
+    assert "while" in line
+    assert "unknown interface wg00" in line
