@@ -95,7 +95,7 @@ def test_a_run_that_ended_before_it_wrote_its_unit_leaves_nothing_behind(
     given = {
         "agent_state": "absent",
         "agent_user": "nobody-of-that-name",
-        "agent__etc": str(etc),
+        "agent__config_directory": str(etc),
         "agent__library": str(library),
         "agent__command": str(tmp_path / "socket-agent"),
         "agent__state_directory": str(tmp_path / "state"),

@@ -361,7 +361,7 @@ def test_read_only_sysctls_do_where_the_values_are_in_force(target: Target) -> N
 
 def test_modules_that_answer_are_only_written_down(target: Target) -> None:
     """As on a kernel whose configuration says m; nothing has to be loaded."""
-    variables = {"_built_as_modules": ["CONFIG_INET_TCP_DIAG", "CONFIG_INET_UDP_DIAG"]}
+    variables = {"_options_as_modules": ["CONFIG_INET_TCP_DIAG", "CONFIG_INET_UDP_DIAG"]}
     assert target.play(**variables).changed == {("modules-load.conf.j2", "")}
     written = target.file("modules-load.d", MODULES)
     assert written is not None
@@ -380,7 +380,7 @@ def test_a_module_that_cannot_be_loaded_is_named_and_not_written_down(target: Ta
         pytest.skip("this kernel has raw_diag")
     answers["raw"]["module_available"] = True
 
-    played = target.play(_answers=answers, protocols=["raw"])
+    played = target.play(_support=answers, protocols=["raw"])
 
     assert "its module raw_diag cannot be loaded (" in played.failed
     assert "kernel.modules_disabled" in played.failed

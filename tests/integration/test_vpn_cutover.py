@@ -28,7 +28,7 @@ PORT, KEPT_PORT = 8443, 8444
 MARK = 51820
 PLAYBOOKS = ROOT / "playbooks"
 # The first task on the hosts, and the first one of the play that changes them.
-FIRST_QUERY = yaml.safe_load((PLAYBOOKS / "tasks" / "vpn_cutover_look.yml").read_text())[0]["name"]
+FIRST_QUERY = yaml.safe_load((PLAYBOOKS / "tasks" / "vpn_cutover_check.yml").read_text())[0]["name"]
 FIRST_CHANGE = yaml.safe_load((PLAYBOOKS / "vpn_cutover.yml").read_text())[1]["tasks"][1]["name"]
 # What the agent asks for: the one thing that these hosts may lack.
 HAS_SYSTEMD = Path("/run/systemd/system").is_dir()

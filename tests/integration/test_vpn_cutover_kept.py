@@ -42,9 +42,12 @@ def read(controller: Controller, tmp_path: Path) -> Any:
             **given,
             "vpn_cutover_become": False,
             "vpn_cutover__paths": [str(tmp_path / name) for name in names],
-            "vpn_cutover__guards_path": str(tmp_path / "protect.d"),
+            "vpn_cutover__protect_directory": str(tmp_path / "protect.d"),
         }
-        copy = {"content": "{{ vpn_cutover__agent | to_json }}", "dest": str(tmp_path / "kept")}
+        copy = {
+            "content": "{{ vpn_cutover__agent_settings | to_json }}",
+            "dest": str(tmp_path / "kept"),
+        }
         play = {
             "hosts": "all",
             "gather_facts": False,
