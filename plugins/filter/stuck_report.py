@@ -81,8 +81,8 @@ _value:
       elements: str
     totals:
       description:
-        - Numbers of hosts are C(hosts), C(looked) (returned a result), C(unreachable), C(failed),
-          C(not_asked) (no result) and C(affected) (at least one connection is certainly stuck).
+        - Numbers of hosts are C(hosts), C(answered) (returned a result), C(unreachable), C(failed),
+          C(no_result) and C(affected) (at least one connection is certainly stuck).
         - Numbers of connections are C(connections) (all open TCP connections), C(found),
           C(certain), C(listed), C(left_out) (found but not listed), C(owners_unknown), and
           C(verdicts) by name.
@@ -106,8 +106,8 @@ _value:
       elements: dict
     hosts:
       description:
-        - Every host, sorted by name. C(status) is V(looked), V(unreachable), V(failed) or
-          V(not_asked). C(message) is the error of a host without a result.
+        - Every host, sorted by name. C(status) is V(answered), V(unreachable), V(failed) or
+          V(no_result). C(message) is the error of a host without a result.
         - The counts have the same names as in RV(_value.totals).
       type: list
       elements: dict

@@ -233,7 +233,7 @@ def test_unreachable_host_is_reported_and_fails_the_play(report: Report) -> None
     assert list(hosts) == [HOST, "gone", "web-2", "web-10"]
     assert hosts["gone"]["status"] == "unreachable"
     assert "Connection refused" in hosts["gone"]["message"]
-    assert (hosts["web-10"]["status"], hosts["web-10"]["found"]) == ("looked", 0)
+    assert (hosts["web-10"]["status"], hosts["web-10"]["found"]) == ("answered", 0)
     assert hosts["web-10"]["connections"] == 4
     assert report.document["headline"].startswith("9 connections on 2 of the 3 hosts that answered")
     assert report.status == 2

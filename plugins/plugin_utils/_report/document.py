@@ -115,7 +115,7 @@ def _host(name: str, result: Any, facts_result: Any) -> tuple[dict[str, Any], li
         "kernel": None if facts.get("kernel") is None else sanitize(facts["kernel"], 80),
         "may_destroy": may_destroy if may_destroy in (True, False) else None,
     }
-    if host["status"] != "looked":
+    if host["status"] != "answered":
         host["message"] = _failure_message(result)
         return host, []
     records = result.get("sockets") or ()
@@ -143,7 +143,9 @@ def _status(result: Mapping[str, Any]) -> str:
         return "failed"
     sockets = result.get("sockets")
     return (
-        "looked" if isinstance(sockets, Sequence) and not isinstance(sockets, str) else "not_asked"
+        "answered"
+        if isinstance(sockets, Sequence) and not isinstance(sockets, str)
+        else "no_result"
     )
 
 
@@ -170,14 +172,14 @@ def _open_connections(facts: Mapping[str, Any]) -> int | None:
 
 
 def _totals(hosts: Sequence[Mapping[str, Any]], findings: Sequence[Finding]) -> dict[str, Any]:
-    answered = [host for host in hosts if host["status"] == "looked"]
+    answered = [host for host in hosts if host["status"] == "answered"]
     open_connections = [host["connections"] for host in answered if host["connections"] is not None]
     return {
         "hosts": len(hosts),
-        "looked": len(answered),
+        "answered": len(answered),
         "unreachable": sum(host["status"] == "unreachable" for host in hosts),
         "failed": sum(host["status"] == "failed" for host in hosts),
-        "not_asked": sum(host["status"] == "not_asked" for host in hosts),
+        "no_result": sum(host["status"] == "no_result" for host in hosts),
         "affected": sum(host["certain"] > 0 for host in answered),
         "connections": sum(open_connections) if open_connections else None,
         "found": sum(host["found"] for host in answered),

@@ -36,7 +36,7 @@ _MAX_TEXT = 10_000
 
 _FOLDER = Path(__file__).parent
 _ICON_COLOURS = {"good": "12805c", "maybe": "6b7280", "gap": "b3541e", "bad": "b3261e"}
-_HOST_STATUS = {"unreachable": "unreachable", "failed": "failed", "not_asked": "no result"}
+_HOST_STATUS = {"unreachable": "unreachable", "failed": "failed", "no_result": "no result"}
 
 
 def render_page(report: Mapping[str, Any], *, json_path: str | None = None) -> str:
@@ -68,7 +68,7 @@ def render_page(report: Mapping[str, Any], *, json_path: str | None = None) -> s
         bar_length=charts.BAR_LENGTH,
         column_length=charts.COLUMN_LENGTH,
         legend=charts.legend(totals["verdicts"], totals["left_out"]),
-        host_chart=_host_chart(report["hosts"]) if totals["looked"] > 1 else None,
+        host_chart=_host_chart(report["hosts"]) if totals["answered"] > 1 else None,
         age_columns=charts.age_columns(report["ages"]),
         rankings=_rankings(report),
         hosts=_hosts(report["hosts"]),
@@ -107,7 +107,7 @@ def _state(totals: Mapping[str, Any]) -> str:
     """Return the state that colours the page: good, maybe, gap (a host is missing) or bad."""
     if totals["certain"]:
         return "bad"
-    if totals["looked"] < totals["hosts"] or not totals["hosts"]:
+    if totals["answered"] < totals["hosts"] or not totals["hosts"]:
         return "gap"
     return "maybe" if totals["found"] else "good"
 
@@ -121,7 +121,7 @@ class _Tile(NamedTuple):
 
 
 def _tiles(totals: Mapping[str, Any]) -> list[_Tile]:
-    missing = totals["hosts"] - totals["looked"]
+    missing = totals["hosts"] - totals["answered"]
     total = totals["connections"]
     uncertain = totals["found"] - totals["certain"]
     tiles = [
@@ -163,7 +163,7 @@ def _host_chart(hosts: Sequence[Mapping[str, Any]]) -> charts.BarChart:
 
 
 def _rankings(report: Mapping[str, Any]) -> list[charts.BarChart]:
-    several = report["totals"]["looked"] > 1
+    several = report["totals"]["answered"] > 1
 
     def bars(entries: Iterable[Mapping[str, Any]]) -> Iterable[charts.Bar]:
         for entry in entries:
@@ -205,12 +205,12 @@ class _Hosts(NamedTuple):
 
 
 def _hosts(hosts: Sequence[Mapping[str, Any]]) -> _Hosts:
-    missing = [host for host in hosts if host["status"] != "looked"]
+    missing = [host for host in hosts if host["status"] != "answered"]
     affected = sorted(
         (host for host in hosts if host["found"]),
         key=lambda host: (-host["certain"], -host["found"]),
     )
-    healthy = [host for host in hosts if host["status"] == "looked" and not host["found"]]
+    healthy = [host for host in hosts if host["status"] == "answered" and not host["found"]]
     count = len(missing) + len(affected)
     return _Hosts(
         missing[:MAX_CARDS],

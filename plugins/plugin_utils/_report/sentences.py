@@ -64,7 +64,7 @@ def join_names(names: list[str], limit: int = 8) -> str:
 def headline(report: Mapping[str, Any]) -> str:
     """Return the result of the report in one sentence."""
     totals = report["totals"]
-    answered, hosts = totals["looked"], totals["hosts"]
+    answered, hosts = totals["answered"], totals["hosts"]
     if not answered:
         return "No host could be checked." if hosts else "The report contains no hosts."
     stuck = totals["certain"]
@@ -87,7 +87,7 @@ def _all_hosts(answered: int, hosts: int) -> str:
 
 
 def _affected_hosts(totals: Mapping[str, Any]) -> str:
-    affected, answered, hosts = totals["affected"], totals["looked"], totals["hosts"]
+    affected, answered, hosts = totals["affected"], totals["answered"], totals["hosts"]
     if hosts == 1:
         return ""
     if answered == 1:
@@ -121,7 +121,7 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
     for status, problem in (
         ("unreachable", "could not be reached"),
         ("failed", "could not be checked"),
-        ("not_asked", "returned no result"),
+        ("no_result", "returned no result"),
     ):
         names = [host["name"] for host in report["hosts"] if host["status"] == status]
         if names:

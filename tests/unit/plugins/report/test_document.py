@@ -40,16 +40,16 @@ def test_report_contains_every_host() -> None:
     report = mixed_report()
 
     assert [(host["name"], host["status"], host["found"]) for host in report["hosts"]] == [
-        ("cache-1", "looked", 0),
+        ("cache-1", "answered", 0),
         ("db-2", "unreachable", 0),
         ("old-1", "failed", 0),
-        ("web-2", "looked", 1),
-        ("web-10", "looked", 3),
+        ("web-2", "answered", 1),
+        ("web-10", "answered", 3),
     ]
     assert report["hosts"][1]["message"] == "ssh: connect to host db-2 port 22: No route to host"
     assert [remark.rpartition(": ")[2] for remark in report["remarks"]] == ["db-2.", "old-1."]
     totals = report["totals"]
-    assert (totals["hosts"], totals["looked"], totals["affected"]) == (5, 3, 1)
+    assert (totals["hosts"], totals["answered"], totals["affected"]) == (5, 3, 1)
     assert (totals["found"], totals["certain"], totals["left_out"]) == (4, 3, 0)
     assert totals["connections"] == 100
     assert totals["waiting_bytes"] == 4 * 18432
@@ -70,10 +70,10 @@ def test_message_of_a_crashed_module_includes_its_stderr() -> None:
 
 
 @pytest.mark.parametrize("answer", [None, {}, {"skipped": True}, "?", {"sockets": "none"}])
-def test_host_without_result_is_not_asked(answer: Any) -> None:
+def test_host_without_sockets_has_no_result(answer: Any) -> None:
     report = build_report({"web": answer, "db": info_result()}, time=TIME)
 
-    assert report["hosts"][1]["status"] == "not_asked"
+    assert report["hosts"][1]["status"] == "no_result"
     (remark,) = report["remarks"]
     assert remark.startswith("1 host ")
     assert remark.endswith(": web.")
