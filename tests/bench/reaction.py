@@ -1,10 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a change of the network to the last connection that it ends: the agent, and shell loops.
+"""The time from an address change to the last destroyed connection: the agent and shell loops.
 
-Time on the clock: what counts is when the last application has heard of it. It begins when the
-kernel is told to delete the address; starting the program that tells it is not part of it.
+Wall time, from the request to delete the address until the last application is notified. It
+excludes the start of ip(8).
 """
 
 from __future__ import annotations
@@ -27,27 +27,26 @@ from tests.bench import measure, population, resident
 ADDRESS = "10.65.77.77"
 _PORT = 6_900
 _GOAL = 0.2
-# What one would write: every event of an address, and whoever has it still goes.
+# A shell loop: for each address event, destroy the connections with that address.
 LOOP = "ip monitor address | while read -r line; do {} src {}; done"
-# Alone, and telling of each connection what the agent's journal tells: who held it (-p), whose it
-# was (-e), and how it stood (-i).
+# ss alone, and with the details that the agent logs: owner (-p, -e) and TCP state (-i).
 PEERS = ("ss -K -Htn", "ss -K -Htnpie")
 
 
 def compare(
     far: population.FarEnd, count: int, others: int, rounds: int
 ) -> list[measure.Comparison]:
-    """Medians of so many rounds, taken in turns. The agent also finds out why each is stranded,
-    who holds it and whether it is protected, and looks again whether it is gone.
+    """Compare the medians of several rounds, in turns.
 
-    others: connections of other addresses, which live on.
+    The agent also evaluates why each connection is stranded, who owns it and whether it is
+    protected, and verifies the result. others: connections from other addresses, which remain.
     """
     bash = shutil.which("bash") or "bash"
     ours: list[measure.Taken] = []
-    least: list[measure.Taken] = []
+    kernel_alone: list[measure.Taken] = []
     theirs: dict[str, list[measure.Taken]] = {peer: [] for peer in PEERS}
     with resident.agent() as agent:
-        # To another port each time: the agent leaves alone what comes back again and again.
+        # Another port each time, because the agent backs off from repeated destinations.
         for port in range(_PORT, _PORT + rounds):
             with far.listener(port, count * (len(PEERS) + 2)):
                 ours.append(_reaction(port, count))
@@ -55,18 +54,18 @@ def compare(
                 for peer in PEERS:
                     with resident.started(bash, "-c", LOOP.format(peer, ADDRESS)):
                         theirs[peer].append(_reaction(port, count))
-                least.append(_reaction(port, count, by_cookies=True))
+                kernel_alone.append(_reaction(port, count, by_cookies=True))
                 os.killpg(agent, signal.SIGCONT)
-    alone = measure.median(least).wall
+    alone = measure.median(kernel_alone).wall
     share = alone / measure.median(theirs[PEERS[0]]).wall
     print(
-        f"the kernel alone, told the cookies of {count} connections in advance, ends them in "
+        f"the kernel alone, with the cookies of {count} connections known, destroys them in "
         f"{alone * 1000:.1f} ms: {share:.2f} of the loop with {PEERS[0]}",
         flush=True,
     )
     return [
         measure.Comparison(
-            f"{count} of {count + others} after their address",
+            f"{count} of {count + others} after address removal",
             f"ip monitor | {peer}",
             measure.median(ours),
             measure.median(theirs[peer]),
@@ -78,34 +77,36 @@ def compare(
 
 
 def _reaction(port: int, count: int, *, by_cookies: bool = False) -> measure.Taken:
-    """Seconds from the deletion of the address to the last abort, by whoever is awake, or by one
-    who need not look."""
+    """Measure from the address removal to the last abort.
+
+    by_cookies: destroy by known cookies instead of waiting for the agent or the shell loop.
+    """
     held: list[socket.socket] = []
-    with _told_to_ip() as ip, select.epoll() as poll, _diag() as diag:
-        _tell(ip, "add")
-        # Until its event has been dealt with: the loop ends connections then too.
+    with _ip_batch() as ip, select.epoll() as poll, _diag() as diag:
+        _change_address(ip, "add")
+        # Wait for the handling of this event: the loop destroys connections for it too.
         time.sleep(0.7)
         try:
-            for _each in range(count):
+            for _connection in range(count):
                 held.append(_connect(port))
                 poll.register(held[-1], select.EPOLLONESHOT)
-            doomed = _from_address(diag) if by_cookies else []
+            violating = _from_address(diag) if by_cookies else []
             began = time.perf_counter()
-            _tell(ip, "del")
-            inet_diag.destroy(diag, doomed)
+            _change_address(ip, "del")
+            inet_diag.destroy(diag, violating)
             left = count
             while left:
                 ended = len(poll.poll(20, count))
                 if not ended:
-                    raise SystemExit(f"{left} connections were not ended")
+                    raise SystemExit(f"{left} connections were not destroyed")
                 left -= ended
-            took = time.perf_counter() - began
+            elapsed = time.perf_counter() - began
         finally:
             for sock in held:
                 sock.close()
-    # Whoever was awake tells of it, and rests.
+    # Logging and cooldown of the agent.
     time.sleep(0.7)
-    return measure.Taken(took, took)
+    return measure.Taken(elapsed, elapsed)
 
 
 @contextmanager
@@ -123,16 +124,16 @@ def _from_address(diag: Connection) -> list[inet_diag.DiagMessage]:
 
 
 @contextmanager
-def _told_to_ip() -> Iterator[IO[str]]:
-    """Lines for one ip(8) that runs already."""
+def _ip_batch() -> Iterator[IO[str]]:
+    """Start ip(8) and yield its standard input."""
     words = ("ip", "-batch", "-")
     with subprocess.Popen(words, stdin=subprocess.PIPE, text=True, bufsize=1) as process:
         assert process.stdin is not None
         yield process.stdin
 
 
-def _tell(ip: IO[str], what: str) -> None:
-    ip.write(f"address {what} {ADDRESS}/32 dev near\n")
+def _change_address(ip: IO[str], verb: str) -> None:
+    ip.write(f"address {verb} {ADDRESS}/32 dev near\n")
 
 
 def _connect(port: int) -> socket.socket:

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an agent takes while nothing happens, and while the table of routes is rewritten."""
+"""CPU time and memory of an agent: idle, and during a flood of route changes."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _CORE = Path(__file__).resolve().parents[2] / "plugins" / "module_utils" / "_cor
 _POLICY = {
     "version": 1,
     "limits": {"max_sockets": 10_000, "per": "1s"},
-    # The bench holds the connections and is the agent's parent: else it would spare them.
+    # The bench owns the connections and is the agent's parent: the guard would protect them.
     "protect": {"control_connection": False},
     "rules": [{"name": "gone", "match": {"stranded": "address_gone"}, "hold": 0}],
 }
 _IDLE_S = 3.0
-_MOST_MIB = 60.0
-_MOST_OF_A_CORE = 0.1
-# The clock of /proc/PID/stat ticks 100 times a second: less than two ticks is nothing measurable.
+_MAX_MIB = 60.0
+_MAX_CORE_SHARE = 0.1
+# The resolution of /proc/PID/stat. Less than two ticks is not measurable.
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _CHANGES = 100_000
-_AT_ONCE = 10_000
+_BATCH_SIZE = 10_000
 
 
 class Promise(NamedTuple):
@@ -57,39 +57,39 @@ class Promise(NamedTuple):
 
 def promises() -> list[Promise]:
     with agent() as pid:
-        # What it found at its start has been dealt with.
+        # The first pass and its cooldown are over.
         time.sleep(1)
-        before = _processor_s(pid)
+        before = _cpu_s(pid)
         time.sleep(_IDLE_S)
-        idle = _processor_s(pid) - before
+        idle = _cpu_s(pid) - before
         resident = _resident_mib(pid)
-        share = _storm(pid)
-        storm_resident = _resident_mib(pid)
+        share = _route_flood(pid)
+        flood_resident = _resident_mib(pid)
     return [
-        Promise("idle agent: resident memory", resident, "MiB", _MOST_MIB),
-        Promise(f"idle agent: processor in {_IDLE_S:g} s", idle, "s", _TICK_S),
-        Promise(f"agent under {_CHANGES} route changes", share, "of a core", _MOST_OF_A_CORE),
-        Promise("  and its resident memory", storm_resident, "MiB", _MOST_MIB),
+        Promise("idle agent: resident memory", resident, "MiB", _MAX_MIB),
+        Promise(f"idle agent: CPU time in {_IDLE_S:g} s", idle, "s", _TICK_S),
+        Promise(f"agent under {_CHANGES} route changes", share, "of a core", _MAX_CORE_SHARE),
+        Promise("  and its resident memory", flood_resident, "MiB", _MAX_MIB),
     ]
 
 
-def _storm(pid: int) -> float:
-    """What part of a core the agent takes meanwhile."""
-    lines = [f"route add 100.64.{n >> 8}.{n & 255}/32 dev lo" for n in range(_AT_ONCE // 2)]
+def _route_flood(pid: int) -> float:
+    """Return the share of a core that the agent uses during the flood."""
+    lines = [f"route add 100.64.{n >> 8}.{n & 255}/32 dev lo" for n in range(_BATCH_SIZE // 2)]
     lines += [line.replace(" add ", " del ") for line in lines]
     with tempfile.NamedTemporaryFile("w") as batch:
         batch.write("".join(f"{line}\n" for line in lines))
         batch.flush()
-        before, began = _processor_s(pid), time.monotonic()
-        for _each in range(_CHANGES // _AT_ONCE):
+        before, began = _cpu_s(pid), time.monotonic()
+        for _batch in range(_CHANGES // _BATCH_SIZE):
             measure.run_quietly("ip", "-batch", batch.name)
-        # The rest after the last look belongs to it.
+        # Includes the cooldown after the last pass.
         time.sleep(0.5)
-        return (_processor_s(pid) - before) / (time.monotonic() - began)
+        return (_cpu_s(pid) - before) / (time.monotonic() - began)
 
 
-def _processor_s(pid: int) -> float:
-    """User and system time so far (proc(5), stat)."""
+def _cpu_s(pid: int) -> float:
+    """Return the user and system time of a process (proc_pid_stat(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * _TICK_S
 
@@ -100,10 +100,10 @@ def _resident_mib(pid: int) -> float:
 
 
 @contextmanager
-def started(*words: str, environ: dict[str, str] | None = None) -> Iterator[int]:
-    """A process that leads a group of its own; its pid."""
+def started(*command: str, environ: dict[str, str] | None = None) -> Iterator[int]:
+    """Run a process in a process group of its own; yield its PID."""
     process = subprocess.Popen(
-        words,
+        command,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         env={**os.environ, **(environ or {})},
@@ -118,22 +118,22 @@ def started(*words: str, environ: dict[str, str] | None = None) -> Iterator[int]
 
 @contextmanager
 def agent() -> Iterator[int]:
-    """One that has looked; what loses its address is destroyed at once."""
+    """Run an agent without holds for stranded connections; yield its PID after the first pass."""
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         (base / "linuxnet_sockets").symlink_to(_CORE)
         (base / "policy.json").write_text(json.dumps(_POLICY))
-        words = (sys.executable, "-m", "linuxnet_sockets.agent.cli", "run")
-        places = ("--policy", str(base / "policy.json"), "--state-directory", folder)
-        where = ("--runtime-directory", folder)
-        with started(*words, *places, *where, environ={"PYTHONPATH": folder}) as pid:
-            _until((base / "status.json").exists)
+        command = (sys.executable, "-m", "linuxnet_sockets.agent.cli", "run")
+        options = ("--policy", str(base / "policy.json"), "--state-directory", folder)
+        options += ("--runtime-directory", folder)
+        with started(*command, *options, environ={"PYTHONPATH": folder}) as pid:
+            _wait_until((base / "status.json").exists)
             yield pid
 
 
-def _until(true: Callable[[], bool]) -> None:
+def _wait_until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 20
-    while not true():
+    while not condition():
         if time.monotonic() > end:
             raise SystemExit("the agent does not start")
         time.sleep(0.05)

@@ -498,6 +498,15 @@ def test_unwritable_budget_is_reported_and_does_not_inhibit(harness: Harness) ->
     assert len(harness.destroyed) == 2
 
 
+def test_failed_status_write_is_logged_once(harness: Harness) -> None:
+    harness.write(AT_ONCE)
+    harness.run_for()
+    harness.runtime.rename(harness.runtime.with_name("elsewhere"))
+    harness.run_for(100)
+    (line,) = [line for line in harness.log if "status.json" in line]
+    assert str(harness.runtime / "status.json") in line
+
+
 def test_budget_write_is_retried_without_violations(harness: Harness) -> None:
     (harness.runtime / "budget.json").mkdir()
     harness.write(AT_ONCE, limits={"max_sockets": 5, "per": "1s"})

@@ -160,5 +160,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
         write_atomic(str(file), "\ud800")
     assert file.read_text() == "one"
     assert list(tmp_path.iterdir()) == [file]
-    with pytest.raises(FileNotFoundError):
-        write_atomic(str(tmp_path / "nowhere" / "status.json"), "x")
+    missing = str(tmp_path / "nowhere" / "status.json")
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomic(missing, "x")
+    assert caught.value.filename == missing

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..errors import SocketsError
-from ..messages import describe
+from ..messages import describe, os_error_text
 from .reporter import Reporter
 from .state import AgentState
 
@@ -33,7 +33,7 @@ class FaultTracker:
         try:
             result = work()
         except OSError as error:
-            self.set(operation, f"cannot {operation}: {error}")
+            self.set(operation, f"cannot {operation}: {os_error_text(error)}")
         except SocketsError as error:
             self.set(operation, f"cannot {operation}: {describe(error)}")
         else:

@@ -148,7 +148,7 @@ class Reporter:
         now, before = result.missing_interfaces, self._missing_interfaces
         for rule in before.keys() - now.keys():
             self.set_condition(
-                f"interfaces of {rule}", None, ended=f"rule {rule}: all its interfaces exist"
+                f"interfaces of {rule}", None, ended=f"rule {rule}: no unknown interfaces"
             )
         for rule, names in now.items():
             # Not if only the existing interfaces changed.

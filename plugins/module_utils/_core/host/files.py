@@ -109,6 +109,14 @@ def write_atomic(path: str, content: str, *, mode: int = 0o644, durable: bool = 
     durable: the content is on the disk when this returns. Raises OSError; the old file is then
     unchanged, unless only the final fsync failed.
     """
+    try:
+        _replace(path, content, mode, durable)
+    except OSError as error:
+        # Without the name of the temporary file.
+        raise OSError(error.errno, error.strerror, path) from error
+
+
+def _replace(path: str, content: str, mode: int, durable: bool) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path) or ".")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
