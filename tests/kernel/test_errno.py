@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the errnos of socket diag mean on this kernel, and how its wire surprises."""
+"""Errnos of socket diag on this kernel, and surprises of its netlink interface."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ _ROOT = Path(__file__).parent.parent.parent
 def test_probe_destroys_nothing(pair: Pair, diag: Diag, protocol: str, family: int) -> None:
     held = [states.listening(pair), states.listening(pair, v6=True)]
     wildcard = states.listener(pair.server, "0.0.0.0")
-    look = diag(pair.server)
-    before = {each.cookie for each in look.all(protocol)}
-    assert protocol != "tcp" or before >= {each.cookie for each in held}
+    sockets = diag(pair.server)
+    before = {sock.cookie for sock in sockets.all(protocol)}
+    assert protocol != "tcp" or before >= {target.cookie for target in held}
 
-    assert inet_diag.probe_destroy(look.connection, protocol, family) == errno.ENOENT
+    assert inet_diag.probe_destroy(sockets.connection, protocol, family) == errno.ENOENT
 
-    assert {each.cookie for each in look.all(protocol)} == before
+    assert {sock.cookie for sock in sockets.all(protocol)} == before
     assert wildcard.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
 
 
 def test_wrong_cookie_is_enoent(pair: Pair, diag: Diag) -> None:
     held = states.established(pair)
-    look = diag(held.where)
-    sock = look.of(held)
+    sockets = diag(held.where)
+    sock = sockets.of(held)
 
-    assert look.destroy(sock._replace(cookie=sock.cookie ^ 1)) == [errno.ENOENT]
+    assert sockets.destroy(sock._replace(cookie=sock.cookie ^ 1)) == [errno.ENOENT]
 
-    assert look.of(held).state == states.ESTABLISHED
+    assert sockets.of(held).state == states.ESTABLISHED
 
 
 def test_destroyed_socket_is_enoent(pair: Pair, diag: Diag) -> None:
     held = states.established(pair)
-    look = diag(held.where)
-    sock = look.of(held)
-    assert look.destroy(sock) == [0]
-    assert look.destroy(sock) == [errno.ENOENT]
+    sockets = diag(held.where)
+    sock = sockets.of(held)
+    assert sockets.destroy(sock) == [0]
+    assert sockets.destroy(sock) == [errno.ENOENT]
 
 
 @pytest.mark.parametrize("v6", [False, True], ids=["inet", "inet6"])
@@ -67,18 +67,18 @@ def test_stale_tuple_falls_back_to_listener_without_cookie(
 ) -> None:
     held = states.established_server(pair, v6=v6)
     listens = held.others[0]
-    look = diag(held.where)
-    stale = look.of(held)
-    assert look.destroy(stale) == [0]
+    sockets = diag(held.where)
+    stale = sockets.of(held)
+    assert sockets.destroy(stale) == [0]
     cookie = states.cookie_of(listens)
 
-    # With its cookie: nothing.
-    assert look.destroy(stale) == [errno.ENOENT]
-    assert cookie in {each.cookie for each in look.all(states=1 << states.LISTEN)}
+    # With its cookie, nothing is found.
+    assert sockets.destroy(stale) == [errno.ENOENT]
+    assert cookie in {sock.cookie for sock in sockets.all(states=1 << states.LISTEN)}
 
-    # Without (INET_DIAG_NOCOOKIE), as nothing in the core asks: the listener is what is found.
-    assert look.destroy(stale._replace(cookie=_NOCOOKIE)) == [0]
-    assert cookie not in {each.cookie for each in look.all(states=1 << states.LISTEN)}
+    # Without a cookie (INET_DIAG_NOCOOKIE), which the core never sends, the listener is found.
+    assert sockets.destroy(stale._replace(cookie=_NOCOOKIE)) == [0]
+    assert cookie not in {sock.cookie for sock in sockets.all(states=1 << states.LISTEN)}
 
 
 def test_cookie_equals_so_cookie(pair: Pair, diag: Diag) -> None:
@@ -88,13 +88,13 @@ def test_cookie_equals_so_cookie(pair: Pair, diag: Diag) -> None:
 
 
 def test_destroy_ignores_states(pair: Pair, diag: Diag) -> None:
-    """Why states have to be chosen before: a mask without its state does not spare a socket."""
+    """A socket is destroyed even if the request's states exclude it, so callers filter first."""
     held = states.established(pair)
-    look = diag(held.where)
-    payload = bytearray(inet_diag.destroy_request(look.of(held)))
+    sockets = diag(held.where)
+    payload = bytearray(inet_diag.destroy_request(sockets.of(held)))
     struct.pack_into("=I", payload, 4, 1 << states.LISTEN)
 
-    answer = look.connection.execute("destroy", inet_diag.SOCK_DESTROY, [bytes(payload)])
+    answer = sockets.connection.execute("destroy", inet_diag.SOCK_DESTROY, [bytes(payload)])
 
     assert answer == [0]
 
@@ -111,7 +111,7 @@ assert socks, "no established socket here"
 print("destroy", inet_diag.destroy(connection, socks))
 print("wrong cookie", inet_diag.destroy(connection, [socks[0]._replace(cookie=1)]))
 print("probe", inet_diag.probe_destroy(connection, "tcp", socket.AF_INET))
-print("mark told", inet_diag.MARK in attributes.parse(socks[0].attributes))
+print("mark reported", inet_diag.MARK in attributes.parse(socks[0].attributes))
 try:
     inet_diag.dump(connection, "tcp", socket.AF_INET, 0, 0, bytecode.mark(0, 0))
     print("mark filter", 0)
@@ -129,7 +129,7 @@ except NetlinkError as error:
     ids=["capability dropped", "root of another user namespace"],
 )
 def test_destroy_without_net_admin(pair: Pair, diag: Diag, words: list[str]) -> None:
-    """EPERM, but only after the look-up; the probe works; marks are neither told nor filtered."""
+    """EPERM comes only after the look-up. The probe works; marks are neither shown nor filtered."""
     held = states.established(pair)
     refused = subprocess.run([*words, "true"], capture_output=True, text=True, check=False)
     if refused.returncode:
@@ -142,7 +142,7 @@ def test_destroy_without_net_admin(pair: Pair, diag: Diag, words: list[str]) -> 
         f"destroy [{errno.EPERM}]",
         f"wrong cookie [{errno.ENOENT}]",
         f"probe {errno.ENOENT}",
-        "mark told False",
+        "mark reported False",
         f"mark filter {errno.EPERM}",
     ]
     assert diag(held.where).of(held).state == states.ESTABLISHED
@@ -152,14 +152,14 @@ def test_mark_is_reported_to_privileged_caller(pair: Pair, diag: Diag) -> None:
     held = states.established(pair)
     assert held.target is not None
     held.target.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0x1234)
-    look = diag(held.where)
+    sockets = diag(held.where)
 
-    found = attributes.parse(look.of(held).attributes)
+    found = attributes.parse(sockets.of(held).attributes)
 
     assert found[inet_diag.MARK] == struct.pack("=I", 0x1234)
     for value, expected in ((0x1230, 1), (0x1240, 0)):
         program = bytecode.mark(value, 0xFFF0)
-        matched = inet_diag.dump(look.connection, "tcp", socket.AF_INET, 1 << 1, 0, program)
+        matched = inet_diag.dump(sockets.connection, "tcp", socket.AF_INET, 1 << 1, 0, program)
         assert len(matched) == expected
 
 
@@ -169,19 +169,19 @@ def test_dump_of_af_unspec_is_rejected(pair: Pair, diag: Diag) -> None:
 
 
 def test_missing_handler_is_reported_in_done(pair: Pair, diag: Diag) -> None:
-    """SCTP or raw: the errno comes in the payload of NLMSG_DONE, and is not an empty list."""
+    """NLMSG_DONE carries the errno (SCTP or raw); the result is not an empty list."""
     connection = diag(pair.client).connection
-    asked = 0
+    missing = 0
     for number in (1, socket.IPPROTO_SCTP, 255):
         payload = struct.pack("=BBBxI", socket.AF_INET, number, 0, inet_diag.ANY_STATE) + bytes(48)
         try:
             connection.dump("list", inet_diag.SOCK_DIAG_BY_FAMILY, payload, lambda *_args: None)
         except NetlinkError as error:
             assert error.errno == errno.ENOENT  # noqa: PT017 - handlers may be there
-            asked += 1
+            missing += 1
         assert connection.execute("destroy", inet_diag.SOCK_DESTROY, [payload]) == [errno.ENOENT]
     # Nothing registers ICMP.
-    assert asked >= 1
+    assert missing >= 1
 
 
 def test_ipv4_condition_matches_mapped_sockets(pair: Pair, diag: Diag) -> None:
@@ -214,38 +214,38 @@ def test_filter_with_three_thousand_hosts(pair: Pair, diag: Diag) -> None:
 
 
 def test_replies_to_one_batch_match_requests(pair: Pair, diag: Diag) -> None:
-    """More than fit a batch, half of them stale: each answer finds its request."""
+    """More requests than a batch has, most of them stale: replies match their requests."""
     listens = states.listener(pair.server, pair.server4)
     clients = []
     for _each in range(40):
         client = pair.client.socket(socket.AF_INET, socket.SOCK_STREAM)
         client.connect(listens.getsockname())
         clients.append(client)
-    look = diag(pair.client)
-    socks = look.all(states=1 << states.ESTABLISHED)
+    sockets = diag(pair.client)
+    socks = sockets.all(states=1 << states.ESTABLISHED)
     assert len(socks) == 40
     wrong = [each._replace(cookie=0) for each in socks]
     mixed = [each for several in zip(wrong, socks, wrong, wrong, wrong) for each in several]
 
-    answers = look.destroy(*mixed)
+    answers = sockets.destroy(*mixed)
 
     assert answers == [errno.ENOENT, 0, errno.ENOENT, errno.ENOENT, errno.ENOENT] * 40
-    assert look.all(states=1 << states.ESTABLISHED) == []
+    assert sockets.all(states=1 << states.ESTABLISHED) == []
 
 
 def test_udp_look_up_swaps_ends_and_destroy_does_not(pair: Pair, diag: Diag) -> None:
     held = states.udp_explicit(pair)
-    look = diag(held.where)
-    sock = look.of(held, "udp")
+    sockets = diag(held.where)
+    sock = sockets.of(held, "udp")
     turned = sock._replace(sport=sock.dport, dport=sock.sport, src=sock.dst, dst=sock.src)
 
     def one(of: inet_diag.DiagMessage) -> int:
         request = inet_diag.destroy_request(of)
-        return look.connection.execute("look", inet_diag.SOCK_DIAG_BY_FAMILY, [request])[0]
+        return sockets.connection.execute("look up", inet_diag.SOCK_DIAG_BY_FAMILY, [request])[0]
 
     assert (one(turned), one(sock)) == (0, errno.ENOENT)
-    assert look.destroy(turned) == [errno.ENOENT]
-    assert look.destroy(sock) == [0]
+    assert sockets.destroy(turned) == [errno.ENOENT]
+    assert sockets.destroy(sock) == [0]
 
 
 def test_open_netlink_does_not_move_caller(pair: Pair) -> None:
@@ -257,7 +257,7 @@ def test_open_netlink_does_not_move_caller(pair: Pair) -> None:
 
 
 def test_destroy_is_limited_to_namespace(lab: Lab, diag: Diag) -> None:
-    looks, cookies, ends = [], [], []
+    views, cookies, ends = [], [], []
     for role in ("one", "two"):
         where = lab.namespace(role)
         listens = states.listener(where, "127.0.0.1", 7777)
@@ -267,9 +267,9 @@ def test_destroy_is_limited_to_namespace(lab: Lab, diag: Diag) -> None:
         accepted = where.keep(listens.accept()[0])
         ends.append((client, accepted))
         cookies.append(states.cookie_of(client))
-        looks.append(diag(where))
-    (sock,) = [each for each in looks[0].all() if each.cookie == cookies[0]]
-    (same,) = [each for each in looks[1].all() if each.cookie == cookies[1]]
+        views.append(diag(where))
+    (sock,) = [each for each in views[0].all() if each.cookie == cookies[0]]
+    (same,) = [each for each in views[1].all() if each.cookie == cookies[1]]
     assert (sock.src, sock.sport, sock.dst, sock.dport) == (
         same.src,
         same.sport,
@@ -277,9 +277,9 @@ def test_destroy_is_limited_to_namespace(lab: Lab, diag: Diag) -> None:
         same.dport,
     )
 
-    # The tuple exists in both, the cookie in one.
-    assert looks[1].destroy(sock) == [errno.ENOENT]
-    assert looks[0].destroy(sock) == [0]
+    # Both namespaces have the tuple, one has the cookie.
+    assert views[1].destroy(sock) == [errno.ENOENT]
+    assert views[0].destroy(sock) == [0]
 
     client, accepted = ends[1]
     client.sendall(b"alive")
@@ -287,7 +287,7 @@ def test_destroy_is_limited_to_namespace(lab: Lab, diag: Diag) -> None:
 
 
 def test_destroy_in_own_user_namespace() -> None:
-    """Whoever makes a user namespace may destroy in its network namespaces."""
+    """The creator of a user namespace may destroy sockets in its network namespaces."""
     probe = ["unshare", "--user", "--map-root-user", "--net", "true"]
     refused = subprocess.run(probe, capture_output=True, text=True, check=False)
     if refused.returncode:

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The fake kernel says what this one says: what is tested on it holds here too."""
+"""The fake kernel against this one, so that tests on it are valid here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OP = struct.Struct("=BBH")
 
 @pytest.fixture(scope="module")
 def quiet() -> Iterator[LabNamespace]:
-    """A namespace with a few sockets that stay as they are."""
+    """A namespace with a few listeners that do not change."""
     with Lab() as lab:
         where = lab.namespace("quiet")
         for port in (22, 443, 8080):
@@ -39,7 +39,7 @@ def quiet() -> Iterator[LabNamespace]:
 
 
 @pytest.fixture(scope="module")
-def look(quiet: LabNamespace) -> Iterator[Sockets]:
+def sockets(quiet: LabNamespace) -> Iterator[Sockets]:
     (namespace,) = namespaces.resolve([quiet.name])
     connection = Connection(namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG))
     yield Sockets(connection)
@@ -74,7 +74,7 @@ _ARGUMENTS = {
 
 @st.composite
 def _ops(draw: st.DrawFn) -> bytes:
-    """An op with a fitting argument and steps that often are right."""
+    """An instruction with a valid argument and mostly valid offsets."""
     code = draw(st.sampled_from([0, *_ARGUMENTS]))
     argument = draw(_ARGUMENTS.get(code, st.just(b"")))
     size = 4 + len(argument)
@@ -94,17 +94,17 @@ _PROGRAMS = st.one_of(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(program=_PROGRAMS)
-def test_filter_audit_and_run(look: Sockets, program: bytes) -> None:
+def test_filter_audit_and_run(sockets: Sockets, program: bytes) -> None:
     for family in (socket.AF_INET, socket.AF_INET6):
-        listening = inet_diag.dump(look.connection, "tcp", family, 1 << 10)
+        listening = inet_diag.dump(sockets.connection, "tcp", family, 1 << 10)
         assert len(listening) == 3
         try:
-            found = inet_diag.dump(look.connection, "tcp", family, 1 << 10, 0, program)
-            said = 0
+            found = inet_diag.dump(sockets.connection, "tcp", family, 1 << 10, 0, program)
+            code = 0
         except NetlinkError as error:
-            found, said = [], error.errno
-        assert fake.audit(program) == said
-        if not said:
+            found, code = [], error.errno
+        assert fake.audit(program) == code
+        if not code:
             entries = [
                 fake.Entry(each.family, each.src, each.dst, each.sport, each.dport)
                 for each in listening
@@ -119,8 +119,8 @@ def test_filter_audit_and_run(look: Sockets, program: bytes) -> None:
                 assert [each.sport for each in found] == expected
 
 
-def _answer(connection: Connection, kind: int, payload: bytes) -> int:
-    return connection.execute("ask", kind, [payload])[0]
+def _errno(connection: Connection, kind: int, payload: bytes) -> int:
+    return connection.execute("send a request", kind, [payload])[0]
 
 
 @settings(
@@ -143,16 +143,16 @@ def _answer(connection: Connection, kind: int, payload: bytes) -> int:
     ),
 )
 def test_errno_of_requests(
-    look: Sockets, kind: int, family: int, protocol: int, size: int, sockid: bytes
+    sockets: Sockets, kind: int, family: int, protocol: int, size: int, sockid: bytes
 ) -> None:
-    """None of these finds what it may destroy: the cookies are wrong."""
+    """The cookies are wrong, so nothing is destroyed."""
     kernel = FakeKernel()
     for port in (22, 443, 8080):
         for address in ("127.0.0.1", "::1"):
             kernel.current.add(FakeSocket(local=address, local_port=port, state=10))
     payload = (struct.pack("=BBBBI", family, protocol, 0, 0, 0xFFF) + sockid)[:size]
     faked = Connection(kernel.open("current", NETLINK_SOCK_DIAG))
-    assert _answer(faked, kind, payload) == _answer(look.connection, kind, payload)
+    assert _errno(faked, kind, payload) == _errno(sockets.connection, kind, payload)
     assert kernel.current.destroyed == []
 
 
@@ -177,10 +177,10 @@ def _without_volatile(sock: inet_diag.DiagMessage) -> inet_diag.DiagMessage:
 def test_socket_before_and_after_destroy(
     pair: Pair, diag: Diag, make: object, protocol: str, v6: bool
 ) -> None:
-    """The same socket on the fake: the same answers to the same requests, the same record after."""
+    """A copy of the socket on the fake kernel gives the same replies and ends in the same state."""
     held = make(pair, v6=v6)  # type: ignore[operator]
-    look = diag(held.where)
-    real = look.of(held, protocol)
+    sockets = diag(held.where)
+    real = sockets.of(held, protocol)
     kernel = FakeKernel()
     faked = kernel.current.add(
         FakeSocket(
@@ -201,17 +201,17 @@ def test_socket_before_and_after_destroy(
         )
     )
     connection = Connection(kernel.open("current", NETLINK_SOCK_DIAG))
-    fake_look = Sockets(connection)
-    (same,) = fake_look.all(protocol)
+    fake_sockets = Sockets(connection)
+    (same,) = fake_sockets.all(protocol)
     assert _without_volatile(same) == _without_volatile(real)
     assert same.attributes[:4] == real.attributes[:4]
 
-    for ask in (real._replace(cookie=1), real, real):
-        assert fake_look.destroy(ask) == look.destroy(ask)
+    for target in (real._replace(cookie=1), real, real):
+        assert fake_sockets.destroy(target) == sockets.destroy(target)
 
     states_left = inet_diag.ANY_STATE & ~(1 << 13)
-    after = [each for each in look.all(protocol, states_left) if each.cookie == real.cookie]
-    fake_after = fake_look.all(protocol, states_left)
+    after = [each for each in sockets.all(protocol, states_left) if each.cookie == real.cookie]
+    fake_after = fake_sockets.all(protocol, states_left)
     assert [_without_volatile(each) for each in after] == [
         _without_volatile(each) for each in fake_after
     ]

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every network namespace of the host is found once, entered without a trace, and let go."""
+"""Network namespaces of the host: each is found once, entered in a thread, and released."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.support.topologies.waiting import until
 
 @pytest.fixture
 def whole_host() -> None:
-    """Only root of the machine itself sees the namespaces of all processes."""
+    """Only root of the initial user namespace sees the namespaces of all processes."""
     if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
         pytest.skip("the namespaces of other users' processes may not be seen: not real root")
 
@@ -46,14 +46,16 @@ def identity(path: str) -> tuple[int, int]:
 
 
 def found(path: str) -> list[Namespace]:
-    """What `all` says of the namespace to which the path leads."""
-    wanted = identity(path)
-    return [each for each in namespaces.resolve(["all"]) if each.identity == wanted]
+    """The namespaces in `all` with the identity of this path."""
+    expected = identity(path)
+    return [
+        namespace for namespace in namespaces.resolve(["all"]) if namespace.identity == expected
+    ]
 
 
 @contextlib.contextmanager
 def process(*words: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that says when it is ready and ends with its input."""
+    """Run a process that prints when it is ready, and ends at the end of its input."""
     script = "echo ready; read _line"
     started = subprocess.Popen(
         [*words, "/bin/sh", "-c", script],
@@ -81,12 +83,12 @@ def test_all_has_no_duplicates(lab: Lab) -> None:
     where = lab.namespace("named")
     with process(*where.command("env")), process("unshare", "--net") as container:
         everything = namespaces.resolve(["all"])
-        identities = [each.identity for each in everything]
+        identities = [namespace.identity for namespace in everything]
         assert len(identities) == len(set(identities))
         assert everything[0] == ("current", None, identity("/proc/self/ns/net"), True)
-        assert [each.name for each in found(where.path)] == [where.name]
+        assert [namespace.name for namespace in found(where.path)] == [where.name]
         label = f"pid:{container.pid}"
-        assert [each.name for each in found(f"/proc/{container.pid}/ns/net")] == [label]
+        assert [namespace.name for namespace in found(f"/proc/{container.pid}/ns/net")] == [label]
 
 
 @pytest.mark.usefixtures("whole_host")
@@ -101,7 +103,7 @@ def test_container_with_own_mounts_and_pids() -> None:
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Bind a namespace to a file of the test's own, as container engines do."""
+    """Bind-mount a namespace to a file of the test, as container engines do."""
     with contextlib.ExitStack() as stack:
 
         def mount(source: str) -> Path:
@@ -141,7 +143,9 @@ def test_mount_in_another_mount_namespace(tmp_path: Path) -> None:
             assert engine.stdout is not None
             device, inode = map(int, engine.stdout.readline().split())
             (namespace,) = [
-                each for each in namespaces.resolve(["all"]) if each.identity == (device, inode)
+                namespace
+                for namespace in namespaces.resolve(["all"])
+                if namespace.identity == (device, inode)
             ]
             assert str(namespace.path).endswith(f"/root{at}")
             with namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG) as sock:
@@ -157,15 +161,15 @@ def test_container_whose_first_process_ends(lab: Lab) -> None:
         entered = ("nsenter", f"--net=/proc/{first.pid}/ns/net")
         with process(*entered) as second:
             (namespace,) = found(f"/proc/{second.pid}/ns/net")
-            lowest = min(first, second, key=lambda each: each.pid)
+            lowest = min(first, second, key=lambda child: child.pid)
             assert namespace.name == f"pid:{lowest.pid}"
             lowest.communicate(timeout=10)
-            # The other one is still in it.
+            # The other process is still in it.
             with namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG) as sock:
                 assert sock.getsockname()[0]
             with pytest.raises(NamespaceNotFound):
                 namespaces.open_netlink(namespace._replace(explicit=True), NETLINK_SOCK_DIAG)
-    # Nobody is in it any more: an order for all passes over it.
+    # No process is in it any more, so `all` skips it.
     with pytest.raises(NamespaceNotFound):
         namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG)
     host = Host()
@@ -178,7 +182,7 @@ def test_container_whose_first_process_ends(lab: Lab) -> None:
 def test_all_excludes_other_types() -> None:
     with process("unshare", "--uts", "--ipc") as other:
         kinds = {identity(f"/proc/{other.pid}/ns/{kind}") for kind in ("uts", "ipc", "mnt")}
-        assert kinds.isdisjoint(each.identity for each in namespaces.resolve(["all"]))
+        assert kinds.isdisjoint(namespace.identity for namespace in namespaces.resolve(["all"]))
 
 
 def test_session_does_not_move_caller(lab: Lab) -> None:

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The core's view of sockets against pyroute2's, in every state and protocol."""
+"""Messages of the core against pyroute2's, in all states and protocols."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.topologies.topology import LabNamespace, Pair
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "udplite": 136}
 _FAMILIES = [socket.AF_INET, socket.AF_INET6]
-# What runs by itself: ages and times left.
+# Fields that change with time.
 _CLOCKS = {
     "tcpi_last_data_sent",
     "tcpi_last_data_recv",
@@ -75,29 +75,29 @@ def _ours(sock: inet_diag.DiagMessage) -> dict[str, Any]:
     return entry
 
 
-def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     found = [
         f"{name}: {value!r}, pyroute2 {theirs.get(name)!r}"
-        for name, value in mine.items()
+        for name, value in ours.items()
         if name != "INET_DIAG_INFO" and theirs.get(name) != value
     ]
     fields = theirs.get("INET_DIAG_INFO")
     if fields is None:
-        return found if "INET_DIAG_INFO" not in mine else [*found, "no INET_DIAG_INFO"]
-    ours = mine.get("INET_DIAG_INFO", {})
+        return found if "INET_DIAG_INFO" not in ours else [*found, "no INET_DIAG_INFO"]
+    own_fields = ours.get("INET_DIAG_INFO", {})
     for name, value in fields.items():
-        # Theirs has the two bit fields of one byte in one number.
+        # pyroute2 has the two bit fields of a byte in one number.
         if name == "tcpi_delivery_rate_app_limited":
             value &= 1
         if name in _CLOCKS:
-            if not value <= ours.get(name, -1) <= value + 2_000_000:
-                found.append(f"{name}: {ours.get(name)}, pyroute2 {value} before")
-        elif ours.get(name) != value:
-            found.append(f"{name}: {ours.get(name)}, pyroute2 {value}")
+            if not value <= own_fields.get(name, -1) <= value + 2_000_000:
+                found.append(f"{name}: {own_fields.get(name)}, pyroute2 {value} before")
+        elif own_fields.get(name) != value:
+            found.append(f"{name}: {own_fields.get(name)}, pyroute2 {value}")
     return found
 
 
-def _look(where: LabNamespace, diag: Diag, protocol: str, family: int) -> dict[str, list[str]]:
+def _compare(where: LabNamespace, diag: Diag, protocol: str, family: int) -> dict[str, list[str]]:
     theirs = {
         entry["idiag_cookie"]: entry
         for entry in pyroute2_diag.show(where, family, _PROTOCOLS[protocol])
@@ -108,7 +108,7 @@ def _look(where: LabNamespace, diag: Diag, protocol: str, family: int) -> dict[s
         if sock.family == family
     }
     found = {
-        str(theirs.get(cookie, ours.get(cookie))): ["seen by one alone"]
+        str(theirs.get(cookie, ours.get(cookie))): ["listed by only one"]
         for cookie in ours.keys() ^ theirs.keys()
     }
     for cookie in ours.keys() & theirs.keys():
@@ -125,10 +125,10 @@ def _look(where: LabNamespace, diag: Diag, protocol: str, family: int) -> dict[s
 def test_messages_equal_pyroute2(
     crowd: Pair, diag: Diag, protocol: str, family: int, side: str
 ) -> None:
-    """Looked at again where a timer fired between the looks; what is wrong stays wrong."""
+    """Repeated, since a timer may fire between the dumps; a real difference persists."""
     differing: dict[str, list[str]] = {}
     for _attempt in range(5):
-        differing = _look(getattr(crowd, side), diag, protocol, family)
+        differing = _compare(getattr(crowd, side), diag, protocol, family)
         if not differing:
             return
         time.sleep(0.05)

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The core's records against what ss prints of the same sockets, in every state and protocol."""
+"""Records of the core against the output of ss, in all states and protocols."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.topologies import proc_net, states
 from tests.support.topologies.topology import LabNamespace, Pair
 
 _SELECTION = {"tcp": "-t", "udp": "-u", "mptcp": "-M"}
-# As ss -a: all but the bound ones that are not connected, which this ss does not know.
+# As ss -a, without bound-inactive sockets, which this ss does not know.
 _STATES = inet_diag.ANY_STATE & ~(1 << 13)
 
 pytestmark = pytest.mark.skipif(
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def _records(where: LabNamespace, protocol: str) -> dict[str, dict[str, Any]]:
-    """Every socket of the namespace as a record with all details, by its cookie."""
+    """The records of all sockets of the namespace, with all details, by cookie."""
     (namespace,) = namespaces.resolve([where.name])
     details = record.DETAILS
     with NamespaceSession(Host(), namespace) as session:
@@ -57,22 +57,22 @@ def _differences(where: LabNamespace, protocol: str) -> dict[str, list[str]]:
     shown = ss.show(where, _SELECTION[protocol])
     after = _records(where, protocol)
     found: dict[str, list[str]] = {}
-    cookies = {str(each.cookie) for each in shown}
+    cookies = {str(line.cookie) for line in shown}
     if set(before) != cookies or set(after) != cookies:
         found["sockets"] = sorted(cookies ^ (set(before) | set(after)))
-    for each in shown:
-        cookie = str(each.cookie)
+    for line in shown:
+        cookie = str(line.cookie)
         if cookie in before and cookie in after:
-            differing = compare.compare(before[cookie], each, after[cookie])
+            differing = compare.compare(before[cookie], line, after[cookie])
             if differing:
-                found[each.line] = differing
+                found[line.line] = differing
     return found
 
 
 @pytest.mark.parametrize("side", ["client", "server"])
 @pytest.mark.parametrize("protocol", list(_SELECTION))
 def test_records_equal_ss(crowd: Pair, protocol: str, side: str) -> None:
-    """Looked at again where a timer fired between the looks; what is wrong stays wrong."""
+    """Repeated, since a timer may fire between the dumps; a real difference persists."""
     where: LabNamespace = getattr(crowd, side)
     differing: dict[str, list[str]] = {}
     for _attempt in range(5):
@@ -93,23 +93,23 @@ def test_sockets_cover_all_states(crowd: Pair) -> None:
 
 
 def test_sockets_cover_fields_of_ss(crowd: Pair) -> None:
-    """The comparison saw each thing that ss can print here at least once other than empty."""
+    """Every field that ss can print here occurred at least once with a value."""
     shown = [
-        each
+        line
         for where in (crowd.client, crowd.server)
         for selection in _SELECTION.values()
-        for each in ss.show(where, selection)
+        for line in ss.show(where, selection)
     ]
-    values = {name for each in shown for name in each.values}
+    values = {name for line in shown for name in line.values}
     assert values >= {"fwmark", "tos", "tclass", "class_id", "v6only", "cgroup", "ino", "sk"}
     assert values >= {"unacked", "notsent", "busy", "rwnd_limited", "backoff", "ato", "rcv_rtt"}
-    assert {each.timer for each in shown} >= {None, "on", "timewait", "persist"}
-    assert {each.shutdown for each in shown} == {None, "none", "receive", "send", "both"}
-    assert any(each.mapped for each in shown)
-    assert any(each.device for each in shown)
-    assert any(each.ulp == "mptcp" for each in shown) or not os.path.exists("/proc/sys/net/mptcp")
-    assert any(each.congestion_info for each in shown) or not any(
-        each.congestion == "bbr" for each in shown
+    assert {line.timer for line in shown} >= {None, "on", "timewait", "persist"}
+    assert {line.shutdown for line in shown} == {None, "none", "receive", "send", "both"}
+    assert any(line.mapped for line in shown)
+    assert any(line.device for line in shown)
+    assert any(line.ulp == "mptcp" for line in shown) or not os.path.exists("/proc/sys/net/mptcp")
+    assert any(line.congestion_info for line in shown) or not any(
+        line.congestion == "bbr" for line in shown
     )
 
 
@@ -153,7 +153,7 @@ def test_state_masks_equal_ss(crowd: Pair, state: str, mask: int) -> None:
         assert ours == theirs
 
 
-# The fields that hold numbers of their own, and which of them ss shows; None: all.
+# Nested fields, and those of them that ss prints; None: all.
 _INNER = {
     "tcp_info": frozenset(compare.FIELDS),
     "memory": None,
@@ -165,7 +165,7 @@ _INNER = {
 
 
 def _perturbed(entry: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The record with one thing changed, for each thing that ss tells too."""
+    """Yield (name, record with that field changed) for each field that ss prints."""
     other = {"protocol", "family", "namespace", "processes", "user", "idle_ms", "stuck"}
     other |= {"stranded", "superseded", "timer_ms", *_INNER}
     for name, value in entry.items():
@@ -184,33 +184,33 @@ def _perturbed(entry: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             if (shown is not None and name not in shown) or name == "algorithm":
                 continue
             if inner == "mptcp_info" and not entry[inner][name]:
-                # ss leaves it out.
+                # ss omits it.
                 continue
-            # Enough to be seen behind what ss rounds: milliseconds out of microseconds. A threshold
-            # above 65535 is none to ss.
+            # Large enough to differ after ss rounds microseconds to milliseconds. ss omits a
+            # threshold above 65535.
             value = 7 if name == "snd_ssthresh" else entry[inner][name] * 2 + 100_000
             changed = {**entry[inner], name: value}
             yield f"{inner}.{name}", {**entry, inner: changed}
 
 
 def test_comparison_finds_every_changed_field(crowd: Pair) -> None:
-    """Every field that is compared: changed in an otherwise equal record, it is found."""
-    noticed: set[str] = set()
-    passed: set[str] = set()
+    """A change in any compared field of an equal record is a difference."""
+    found: set[str] = set()
+    missed: set[str] = set()
     for protocol, selection in _SELECTION.items():
-        shown = {each.cookie: each for each in ss.show(crowd.client, selection)}
+        shown = {line.cookie: line for line in ss.show(crowd.client, selection)}
         for cookie, entry in _records(crowd.client, protocol).items():
             usual = compare.compare(entry, shown[cookie], entry)
             for name, changed in _perturbed(entry):
                 differing = compare.compare(changed, shown[cookie], changed)
-                (noticed if set(differing) - set(usual) else passed).add(name)
-    assert noticed >= {f"tcp_info.{name}" for name in compare.FIELDS}
-    assert noticed >= {"mptcp_info.token", "ulp_info.token_loc"}
-    assert noticed >= set(record.RECORD_KEYS) - _NOT_SHOWN
-    assert not passed - noticed
+                (found if set(differing) - set(usual) else missed).add(name)
+    assert found >= {f"tcp_info.{name}" for name in compare.FIELDS}
+    assert found >= {"mptcp_info.token", "ulp_info.token_loc"}
+    assert found >= set(record.RECORD_KEYS) - _NOT_SHOWN
+    assert not missed - found
 
 
-# Not from the kernel's diag message, or not told by ss; the numbers inside are compared one by one.
+# Not from the diag message, or not printed by ss. Nested fields are compared one by one.
 _NOT_SHOWN = {
     "protocol",
     "family",

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the kernel is said to be able to do is what happens to its sockets, whatever the kernel."""
+"""Reported capabilities against the real outcome of destroying sockets, on any kernel."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _verdict(where: LabNamespace, protocol: str) -> str:
 
 
 def _pass_a_byte(held: Held, *, raw: bool) -> None:
-    """From the peer to the target; for a raw socket an ICMP message that the kernel ignores."""
+    """Send from the target to the peer; from a raw socket an ICMP message that is ignored."""
     assert held.target is not None
     if raw:
         held.target.send(b"\xfd\0\0\0")
@@ -72,7 +72,7 @@ def test_connected_socket_per_protocol(
         return
 
     if protocol in ("udplite", "raw"):
-        # No kernel destroys just the one that is meant, so none is asked.
+        # No kernel destroys exactly the selected one, so none gets a request.
         assert verdict != capabilities.SUPPORTED
         expected = "unsupported_protocol"
     else:
@@ -92,7 +92,7 @@ def test_connected_socket_per_protocol(
 
 @pytest.mark.parametrize("name", sorted(_EVERY_STATE))
 def test_every_state_has_predicted_outcome(pair: Pair, name: str) -> None:
-    """Gone where it is said to be, and there where the kernel is said to have no way."""
+    """Check mode and the real run agree, and the outcome is possible on this kernel."""
     held = _EVERY_STATE[name](pair)
     match = {
         "state": name.partition(" ")[0],
@@ -108,7 +108,7 @@ def test_every_state_has_predicted_outcome(pair: Pair, name: str) -> None:
     (outcome,) = report.counts
     possible = {"kernel_without_destroy"}
     if _verdict(held.where, "tcp") == capabilities.SUPPORTED:
-        # FIN_WAIT_2 without an application is TIME_WAIT under another name.
+        # FIN_WAIT_2 without an application is a TIME_WAIT socket for the kernel.
         possible = {"destroyed"}
         if name in ("time-wait", "fin-wait-2 orphan") and release() < (6, 0):
             possible = {"kernel_without_destroy"}
@@ -122,7 +122,7 @@ def test_every_state_has_predicted_outcome(pair: Pair, name: str) -> None:
 
 
 def test_fin_wait_1_orphan_is_skipped_on_defective_kernels(pair: Pair) -> None:
-    """Where the netlink engine declines it, the application's data still reaches the peer."""
+    """If the netlink engine skips it, its data reaches the peer and it closes on its own."""
     held = states.fin_wait_1_orphan(pair)
     match = {"state": "fin-wait-1", "local_port": held.local[1]}
     if _verdict(pair.client, "tcp") != capabilities.SUPPORTED:
@@ -140,7 +140,7 @@ def test_fin_wait_1_orphan_is_skipped_on_defective_kernels(pair: Pair) -> None:
 
 
 def test_kernel_ignores_cookie_of_raw_socket(pair: Pair) -> None:
-    """Why none is destroyed: the kernel takes one that fits the addresses, whatever its cookie."""
+    """The kernel destroys any raw socket with these addresses, so the core destroys none."""
     if _verdict(pair.client, "raw") not in (capabilities.NO_COOKIE_CHECK, capabilities.SUPPORTED):
         pytest.skip("this kernel cannot destroy raw sockets")
     held = states.raw(pair)

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the real kernel answers about its own abilities, and that asking it harms nothing."""
+"""Capabilities that this kernel reports, and probes that change nothing."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _HOST = Host()
 _CONFIG = kernel_config.read_config(_HOST.proc, _HOST.root, _HOST.release).options
 
 
-def _view(where: LabNamespace) -> NamespaceSession:
+def _session(where: LabNamespace) -> NamespaceSession:
     (namespace,) = namespaces.resolve([where.name])
     return NamespaceSession(_HOST, namespace)
 
 
-def _told(option: str, *values: str) -> None:
-    """Skip where this kernel was built otherwise; one whose configuration is hidden is asked."""
+def _require(option: str, *values: str) -> None:
+    """Skip if the option has another value. A kernel without a readable configuration is tested."""
     if _CONFIG[option] not in (*values, None):
         pytest.skip(f"this kernel has {option}={_CONFIG[option]}")
 
 
 def test_tcp_and_udp_are_supported(pair: Pair) -> None:
-    _told("CONFIG_INET_DIAG_DESTROY", "y")
-    with _view(pair.client) as session:
+    _require("CONFIG_INET_DIAG_DESTROY", "y")
+    with _session(pair.client) as session:
         for found in (capabilities.support(session), capabilities.support_for_caller(session)):
             for protocol in ("tcp", "udp"):
                 assert found[protocol].verdict == capabilities.SUPPORTED
@@ -56,16 +56,16 @@ def test_tcp_and_udp_are_supported(pair: Pair) -> None:
 def test_missing_raw_handler_names_module(pair: Pair) -> None:
     if _CONFIG["CONFIG_INET_RAW_DIAG"] != "n":
         pytest.skip("this kernel does not say that it was built without CONFIG_INET_RAW_DIAG")
-    with _view(pair.client) as session:
+    with _session(pair.client) as session:
         raw = capabilities.support(session)["raw"]
     assert (raw.verdict, raw.module) == (capabilities.HANDLER_MISSING, "raw_diag")
     assert raw.module_available is not True
 
 
 def test_raw_destroy_ignores_cookie(pair: Pair, diag: Diag) -> None:
-    """So it is not called supported: the socket that goes may be another than was meant."""
-    _told("CONFIG_INET_DIAG_DESTROY", "y")
-    with _view(pair.client) as session:
+    """It counts as unsupported, since another socket may be destroyed."""
+    _require("CONFIG_INET_DIAG_DESTROY", "y")
+    with _session(pair.client) as session:
         raw = capabilities.support(session)["raw"]
     if raw.verdict == capabilities.HANDLER_MISSING:
         pytest.skip("this kernel has no raw_diag")
@@ -79,21 +79,21 @@ def test_raw_destroy_ignores_cookie(pair: Pair, diag: Diag) -> None:
 
 
 def test_mptcp_has_no_destroy_handler(pair: Pair) -> None:
-    _told("CONFIG_INET_MPTCP_DIAG", "y", "m")
-    _told("CONFIG_INET_DIAG_DESTROY", "y")
-    with _view(pair.client) as session:
+    _require("CONFIG_INET_MPTCP_DIAG", "y", "m")
+    _require("CONFIG_INET_DIAG_DESTROY", "y")
+    with _session(pair.client) as session:
         found = capabilities.support(session)["mptcp"]
     assert found.verdict == capabilities.NO_DESTROY_HANDLER
     assert "EOPNOTSUPP" in found.how
 
 
 def test_udplite_cannot_be_aborted(pair: Pair, diag: Diag) -> None:
-    """The probe alone would call it supported: a socket that is there gives another answer."""
+    """The probe alone would report support, but an existing socket returns another errno."""
     try:
         held = states.udplite_connected(pair)
     except OSError as error:
         pytest.skip(f"this kernel has no UDP-Lite: {error}")
-    with _view(pair.client) as session:
+    with _session(pair.client) as session:
         assert capabilities.support(session)["udplite"].verdict == capabilities.NO_DESTROY_HANDLER
 
     sockets = diag(held.where)
@@ -104,7 +104,7 @@ def test_udplite_cannot_be_aborted(pair: Pair, diag: Diag) -> None:
 
 @pytest.fixture
 def descriptors() -> Iterator[None]:
-    """As many descriptors as this process may have."""
+    """Raise the limit of descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 3 * CONNECTIONS:
         pytest.skip(f"no more than {hard} descriptors for a process")
@@ -123,15 +123,15 @@ def test_ten_thousand_probes_destroy_nothing(pair: Pair, diag: Diag) -> None:
     with pair.client.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
         sockets = diag(pair.client)
         protocols = [name for name in ("tcp", "udp", "mptcp") if _listed(pair, name)]
-        before = _fates(sockets, protocols)
+        before = _states(sockets, protocols)
         assert len(before) > CONNECTIONS
 
-        with _view(pair.client) as session:
+        with _session(pair.client) as session:
             first = capabilities.support_for_caller(session)
             for _each in range(TIMES):
                 assert capabilities.support_for_caller(session) == first
 
-        assert _fates(sockets, protocols) == before
+        assert _states(sockets, protocols) == before
         assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
     for number, (mine, theirs) in enumerate(ends):
         text = str(number).encode()
@@ -141,8 +141,8 @@ def test_ten_thousand_probes_destroy_nothing(pair: Pair, diag: Diag) -> None:
         assert mine.recv(16) == text
 
 
-def _fates(sockets: Sockets, protocols: list[str]) -> set[tuple[int, int, int, bytes]]:
-    """What an abort would change: state, and a datagram socket's remote end."""
+def _states(sockets: Sockets, protocols: list[str]) -> set[tuple[int, int, int, bytes]]:
+    """The fields that an abort changes: the state, and the remote end of a datagram socket."""
     return {
         (sock.cookie, sock.state, sock.dport, sock.dst)
         for name in protocols
@@ -151,7 +151,7 @@ def _fates(sockets: Sockets, protocols: list[str]) -> set[tuple[int, int, int, b
 
 
 def _listed(pair: Pair, protocol: str) -> bool:
-    with _view(pair.client) as session:
+    with _session(pair.client) as session:
         missing = (capabilities.HANDLER_MISSING, capabilities.PROTOCOL_MISSING)
         return capabilities.support(session)[protocol].verdict not in missing
 
@@ -169,7 +169,7 @@ def _connections(pair: Pair) -> list[tuple[socket.socket, socket.socket]]:
     return ends
 
 
-_ASKING = """
+_SCRIPT = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import tests.conftest
@@ -217,10 +217,10 @@ def test_unprivileged_caller_gets_reason(
     held = states.established(pair)
     sock = diag(held.where).of(held)
 
-    found = _asked_as(pair, words)
+    found = _support_as(pair, words)
 
     assert found["may"] is False
-    # Anyone may ask what the kernel can; what the caller may is another question.
+    # Any caller may probe the kernel. Its own permission is reported separately.
     for protocol, kernel in found["kernel"].items():
         caller = found["caller"][protocol]
         if kernel["verdict"] == capabilities.SUPPORTED:
@@ -232,8 +232,8 @@ def test_unprivileged_caller_gets_reason(
     assert diag(held.where).alive(sock)
 
 
-def _asked_as(pair: Pair, words: list[str]) -> dict[str, Any]:
-    answer = json.loads(pair.client.output(*words, sys.executable, "-B", "-c", _ASKING, str(_ROOT)))
+def _support_as(pair: Pair, words: list[str]) -> dict[str, Any]:
+    answer = json.loads(pair.client.output(*words, sys.executable, "-B", "-c", _SCRIPT, str(_ROOT)))
     assert isinstance(answer, dict)
     return answer
 
@@ -244,7 +244,7 @@ def test_owner_of_network_namespace_may_destroy() -> None:
     if refused.returncode:
         pytest.skip(f"no user namespaces for this user: {refused.stderr.strip()}")
     done = subprocess.run(
-        [*words, sys.executable, "-B", "-c", _ASKING, str(_ROOT)],
+        [*words, sys.executable, "-B", "-c", _SCRIPT, str(_ROOT)],
         check=True,
         capture_output=True,
         text=True,
