@@ -48,7 +48,7 @@ def test_connection_is_destroyed_once_quiescent(pair: Pair, start: Start) -> Non
         quiet.peer.recv(1)
     assert report.counts == {"destroyed": 3}
     assert report.progress.sent == 2
-    details = {cookie: each for (_name, _protocol, cookie), each in report.details.items()}
+    details = {key[2]: entry for key, entry in report.details.items()}
     assert details[unread.cookie].sent is False
     assert report.progress.lost == (0, 0, 10)
     assert not report.failed
