@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests on the real kernel, in namespaces of their own: root, or root of a user namespace."""
+"""Fixtures of the tests on the running kernel. They need root, or root of a user namespace."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tests.support.topologies.topology import Lab, LabNamespace, Pair
 
 _HERE = Path(__file__).parent
 
-# What these check is shown as the checks of tests are; to be said before anybody imports them.
+# Assertions in these helpers are rewritten as in tests. Register them before the first import.
 pytest.register_assert_rewrite(
     "tests.kernel.agent.running",
-    "tests.kernel.borrowing",
+    "tests.kernel.pidfd_calls",
     "tests.kernel.drain.background",
     "tests.kernel.stranded.connections",
 )
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _possible() -> None:
+def _require_namespaces() -> None:
     reason = topology.missing()
     if reason is not None:
         pytest.skip(reason)
@@ -62,7 +62,7 @@ def pair(lab: Lab) -> Pair:
 
 @pytest.fixture(scope="module")
 def crowd() -> Iterator[Pair]:
-    """Sockets of every kind; tests of a module share it and leave it as it is."""
+    """Sockets of every kind, shared by the tests of a module. They must not change it."""
     with topology.pair() as filled:
         gather(filled)
         yield filled
@@ -73,7 +73,7 @@ StartOwner = Callable[[LabNamespace], Owner]
 
 @pytest.fixture
 def owner() -> Iterator[StartOwner]:
-    """Start a process in a namespace that holds sockets and does with them what it is told."""
+    """Start a process in a namespace that owns sockets and executes commands on them."""
     with contextlib.ExitStack() as stack:
         yield lambda where: stack.enter_context(Owner(where))
 
@@ -82,7 +82,7 @@ Diag = Callable[[LabNamespace], "Sockets"]
 
 
 class Sockets:
-    """The core's view of one namespace's sockets."""
+    """Sockets of one namespace, dumped and destroyed through the core."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -96,15 +96,15 @@ class Sockets:
         return found
 
     def of(self, held: Held, protocol: str = "tcp") -> inet_diag.DiagMessage:
-        """The held socket, by its cookie; by its ends where no process ever had it."""
+        """Find the socket by cookie, or by its ports if no process ever had it."""
         (found,) = [
-            each
-            for each in self.all(protocol)
+            sock
+            for sock in self.all(protocol)
             if (
-                each.cookie == held.cookie
+                sock.cookie == held.cookie
                 if held.cookie is not None
-                else each.state != 10
-                and (each.sport, each.dport) == (held.local[1], held.remote[1])
+                else sock.state != 10
+                and (sock.sport, sock.dport) == (held.local[1], held.remote[1])
             )
         ]
         return found
@@ -113,21 +113,21 @@ class Sockets:
         return inet_diag.destroy(self.connection, socks)
 
     def alive(self, sock: inet_diag.DiagMessage) -> bool:
-        """Whether a fresh look finds the cookie, in a state that is not that of a closed socket."""
+        """Whether a new dump lists the cookie, bound-inactive sockets excluded."""
         states = inet_diag.ANY_STATE & ~(1 << 13)
-        return any(each.cookie == sock.cookie for each in self.all(sock.protocol, states))
+        return any(other.cookie == sock.cookie for other in self.all(sock.protocol, states))
 
 
 @pytest.fixture
 def diag() -> Iterator[Diag]:
-    """A namespace of the lab, as the core sees it."""
+    """Open the sockets of a namespace of the lab."""
     opened: list[Connection] = []
 
-    def look(where: LabNamespace) -> Sockets:
+    def open_sockets(where: LabNamespace) -> Sockets:
         (namespace,) = namespaces.resolve([where.name])
         opened.append(Connection(namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG)))
         return Sockets(opened[-1])
 
-    yield look
+    yield open_sockets
     for connection in opened:
         connection.close()

@@ -1,10 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A process that owns a socket and says, line by line, what it sees of it.
+"""A process that owns a socket and executes commands on it.
 
-One command a line, one answer a line; an error is told by its name. `blocked` before a command
-waits without a time-out.
+It reads one command a line and answers with one line: the result, or the name of the errno. The
+prefix `blocked` runs the command without a timeout.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _ROOT = Path(__file__).parents[2]
 
 
 class Owner:
-    """The test's side; a context manager that ends the process."""
+    """Test side of the process. The context manager kills it on exit."""
 
     def __init__(self, where: LabNamespace) -> None:
-        # A pair for handing descriptors over.
+        # Descriptors are passed over this pair.
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._process = where.spawn(
             *(sys.executable, "-m", "tests.kernel.owner", str(theirs.fileno())),
@@ -54,8 +54,8 @@ class Owner:
             if stream is not None:
                 stream.close()
 
-    def tell(self, command: str) -> None:
-        """Without waiting for the answer."""
+    def send(self, command: str) -> None:
+        """Send a command without waiting for the answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(command + "\n")
         self._process.stdin.flush()
@@ -63,20 +63,20 @@ class Owner:
     def answer(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line, "the owner ended"
+        assert line, "the owner process exited"
         return line.strip()
 
     def ask(self, command: str) -> str:
-        self.tell(command)
+        self.send(command)
         return self.answer()
 
     def connect(self, address: str, port: int) -> int:
-        """The cookie of its new connection."""
+        """Connect and return the cookie."""
         return int(self.ask(f"connect {address} {port}"))
 
-    def give(self, other: Owner) -> None:
-        """Hand its socket over to another owner too (SCM_RIGHTS)."""
-        self.tell("send_rights")
+    def share(self, other: Owner) -> None:
+        """Share its socket with another owner (SCM_RIGHTS)."""
+        self.send("send_rights")
         size = array.array("i").itemsize
         _data, ancillary, _flags, _address = self.channel.recvmsg(1, socket.CMSG_SPACE(size))
         assert self.answer() == "ok"
@@ -86,8 +86,8 @@ class Owner:
         assert other.ask("receive_rights") == "ok"
 
 
-def _wait_for_the_end() -> None:
-    """In a child, which is ended by its parent, or ends by itself if that was killed."""
+def _wait_for_kill() -> None:
+    """Wait until the parent kills this child. Exit after 120 s if the parent is gone."""
     signal.alarm(120)
     signal.pause()
     os._exit(0)
@@ -97,7 +97,7 @@ class _Process:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._socket = socket.socket()
-        self._ends = threading.Event()
+        self._stop = threading.Event()
         self._loop: threading.Thread | None = None
         self._counts = [0, 0, 0]
         self._children: list[int] = []
@@ -128,28 +128,31 @@ class _Process:
     def send(self) -> object:
         return self._socket.send(b"x")
 
-    def spread(self, address: str, port: str, processes: str, each: str) -> object:
-        """Children, each with so many connections; how many connections there are at last."""
+    def spread(self, address: str, port: str, processes: str, per_process: str) -> object:
+        """Fork children with connections of their own. Returns the number of connections."""
         reads, writes = os.pipe()
-        for _each in range(int(processes)):
+        for _process in range(int(processes)):
             if not self._child():
-                made = [socket.create_connection((address, int(port))) for _n in range(int(each))]
+                made = [
+                    socket.create_connection((address, int(port)))
+                    for _connection in range(int(per_process))
+                ]
                 os.write(writes, len(made).to_bytes(1, "big"))
-                _wait_for_the_end()
-        return sum(os.read(reads, 1)[0] for _each in range(int(processes)))
+                _wait_for_kill()
+        return sum(os.read(reads, 1)[0] for _process in range(int(processes)))
 
     def _child(self) -> int:
-        """0 in the child; its number in the parent, which ends it."""
+        """Fork; return 0 in the child and its PID in the parent, which kills it at the end."""
         child = os.fork()
         if child:
             self._children.append(child)
         return child
 
     def fork(self, count: str) -> object:
-        """Children that hold what it holds."""
-        for _each in range(int(count)):
+        """Fork children that inherit its descriptors."""
+        for _child in range(int(count)):
             if not self._child():
-                _wait_for_the_end()
+                _wait_for_kill()
         return "forked"
 
     def end(self) -> None:
@@ -168,41 +171,41 @@ class _Process:
         self._socket = socket.socket(fileno=int.from_bytes(ancillary[0][2], sys.byteorder))
         return "ok"
 
-    def loop(self, address: str, doomed: str, protected: str) -> object:
-        """Connect to one server and close, then to the other, under the same descriptor number.
+    def loop(self, address: str, target_port: str, other_port: str) -> object:
+        """Connect to the target and close, then to the other server, reusing the descriptor number.
 
-        The first connections live for a different time each.
+        The connections to the target last for varying times.
         """
         self._loop = threading.Thread(
-            target=self._turns, args=(address, int(doomed), int(protected))
+            target=self._run_loop, args=(address, int(target_port), int(other_port))
         )
         self._loop.start()
         return "looping"
 
-    def _turns(self, address: str, doomed: int, protected: int) -> None:
-        while not self._ends.is_set():
-            for which, port in ((1, doomed), (2, protected)):
+    def _run_loop(self, address: str, target_port: int, other_port: int) -> None:
+        while not self._stop.is_set():
+            for index, port in ((1, target_port), (2, other_port)):
                 with socket.socket() as sock:
                     sock.settimeout(5)
                     try:
                         sock.connect((address, port))
-                        for _each in range(3):
+                        for _exchange in range(3):
                             sock.sendall(b"x")
                             if not sock.recv(1):
                                 raise ConnectionResetError
-                            if which == 1:
+                            if index == 1:
                                 time.sleep(self._counts[0] % 8 * 0.003)
                     except OSError:
-                        self._counts[which] += 1
+                        self._counts[index] += 1
             self._counts[0] += 1
 
     def counts(self) -> object:
-        """As stop tells them in the end."""
+        """Rounds so far, and failed connections to the target and to the other server."""
         return " ".join(map(str, self._counts))
 
     def stop(self) -> object:
-        """How many turns there were, and how often either connection failed."""
-        self._ends.set()
+        """Stop the loop and return counts()."""
+        self._stop.set()
         assert self._loop is not None
         self._loop.join()
         return self.counts()

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is expected to differ on older kernels. Where it does not, the test fails, and tells so."""
+"""Expected failures on older kernels (pytest xfail). A strict one that passes is a failure."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import pytest
 
 
 def release() -> tuple[int, int]:
-    """The running kernel's first two numbers."""
+    """Major and minor version of the running kernel."""
     found = re.match(r"(\d+)\.(\d+)", os.uname().release)
     assert found is not None
     return int(found.group(1)), int(found.group(2))
 
 
-# inet_csk_diag_destroy gave way to tcp_abort, which knows TIME_WAIT, in Linux 6.0.
-time_wait_stays = pytest.mark.xfail(
+# Linux 6.0 replaced inet_csk_diag_destroy by tcp_abort, which supports TIME_WAIT.
+xfail_time_wait = pytest.mark.xfail(
     release() < (6, 0),
-    reason="before Linux 6.0 a connection in TIME_WAIT, also one that says FIN_WAIT_2 and has no "
-    "application any more, cannot be destroyed (EOPNOTSUPP)",
+    reason="before Linux 6.0 the kernel does not destroy a connection in TIME_WAIT, or an orphan "
+    "in FIN_WAIT_2 (EOPNOTSUPP)",
 )
 
-# "tcp: fix forever orphan socket caused by tcp_abort", in Linux 6.11 and in some stable releases
-# of older ones, which their numbers do not tell.
-stuck_orphan_may_stay = pytest.mark.xfail(
+# Commit "tcp: fix forever orphan socket caused by tcp_abort": Linux 6.11 and backports to some
+# stable releases. The release number does not show a backport, so the xfail is not strict.
+may_xfail_stuck_orphan = pytest.mark.xfail(
     release() < (6, 11),
-    reason="some kernels before Linux 6.11 make an orphan with unsent data immortal",
+    reason="some kernels before Linux 6.11 never close a destroyed orphan with unsent data",
     strict=False,
 )

@@ -1,9 +1,9 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Some two hundred real sockets of many kinds in one namespace, for selectors to choose from.
+"""About 200 sockets of many kinds in one namespace, as input for selectors.
 
-The addresses, ports and interface names are those from which selectors are generated.
+Addresses, ports and interface names are those of the generated selectors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SERVED = (22, 53, 80, 443, 8000, 8050)
 
 
 class Crowd:
-    """host: the namespace that is looked at; peer: the other ends."""
+    """host: the namespace that is dumped; peer: the namespace of the remote ends."""
 
     def __init__(self, lab: Lab) -> None:
         self.host = lab.namespace("crowd")
@@ -89,7 +89,7 @@ class Crowd:
         mark: int | None = None,
         protocol: int = 0,
     ) -> tuple[socket.socket, socket.socket]:
-        """A connection from the host to the peer: both ends."""
+        """Connect the host to the peer and return both ends."""
         sock = self.host.socket(family, _STREAM, protocol)
         if mark is not None:
             sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
@@ -127,7 +127,7 @@ class Crowd:
         for uid in (33, 1000, 1001, 70_000):
             for port in (80, 443):
                 sock, _other = self.connect(("192.0.2.7", port))
-                # Root of a user namespace has no other users.
+                # fchown() fails in a user namespace that maps only root.
                 with contextlib.suppress(OSError):
                     os.fchown(sock.fileno(), uid, -1)
         for size in (1, 3, 1000, 200_000):
@@ -186,7 +186,7 @@ class Crowd:
                     sock.connect(remote)
 
     def _states(self) -> None:
-        for _each in range(3):
+        for _connection in range(3):
             _sock, other = self.connect(("10.0.0.2", 443))
             other.shutdown(socket.SHUT_WR)  # the host's end: CLOSE_WAIT
             sock, _other = self.connect(("10.0.0.2", 443))
@@ -202,11 +202,11 @@ class Crowd:
             listener.bind(("10.0.0.2", 8443))
             listener.listen(5)
             self.listeners[8443] = listener
-            for _each in range(3):
+            for _connection in range(3):
                 self.connect(("10.0.0.2", 8443), protocol=IPPROTO_MPTCP)
 
     def interfaces(self) -> dict[str, tuple[int, tuple[str, ...]]]:
-        """By name: index and addresses, as ip(8) prints them."""
+        """Index and addresses of each interface by name, from ip(8)."""
         links = json.loads(self.host.output("ip", "-j", "addr"))
         return {
             link["ifname"]: (
@@ -218,7 +218,7 @@ class Crowd:
 
 
 def cgroups() -> dict[int, str]:
-    """By inode number: the directories of the cgroup v2 mount."""
+    """Directories of the cgroup v2 mount by inode number."""
     with open("/proc/self/mountinfo", encoding="ascii") as lines:
         mounts = [line.split()[4] for line in lines if " - cgroup2 " in line]
     return {
@@ -229,7 +229,7 @@ def cgroups() -> dict[int, str]:
 
 
 def own_inodes() -> set[int]:
-    """Of everything that this process has open."""
+    """Inodes of all open descriptors of this process."""
     found = set()
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
@@ -238,9 +238,10 @@ def own_inodes() -> set[int]:
 
 
 def facts_of(sock: DiagMessage, own: set[int]) -> dict[str, Any]:
-    """A dumped socket as the plain facts that the reference judges, read from its bytes anew.
+    """Decode a dumped socket into the facts that the reference selector evaluates.
 
-    own: the inodes that this process holds; it stands for the holder of its sockets.
+    The attributes are decoded independently of the core. own: inodes of this process, which is
+    reported as the owner of its sockets.
     """
     attributes: dict[int, bytes] = {}
     raw = sock.attributes

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Requirement of tests on what the kernel reports of a socket's options."""
+"""Requirement of tests: the kernel reports the options of a socket."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from linuxnet_sockets.netlink.connection import NETLINK_SOCK_DIAG
 from linuxnet_sockets.query.find import find
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.session import NamespaceSession
-from tests.kernel.asking import ask
+from tests.kernel.destroy_subprocess import destroy_in_subprocess
 from tests.support.topologies import states
 from tests.support.topologies.topology import Lab, LabNamespace
 from tests.support.topologies.waiting import until
@@ -244,14 +244,17 @@ def test_other_files_are_not_found(tmp_path: Path) -> None:
 
 def test_entering_without_privilege_is_denied(lab: Lab) -> None:
     where = lab.namespace("closed")
-    answer = ask({"state": "all"}, [where.name], without=["sys_admin"])
+    answer = destroy_in_subprocess({"state": "all"}, [where.name], without=["sys_admin"])
     assert answer["error"] == "NamespaceDenied"
     assert answer["arguments"][0] == where.name
 
 
 def test_all_without_ptrace_is_denied() -> None:
     with process("unshare", "--net"):
-        assert ask(None, ["all"], without=["sys_ptrace"])["error"] == "NamespaceDenied"
+        assert (
+            destroy_in_subprocess(None, ["all"], without=["sys_ptrace"])["error"]
+            == "NamespaceDenied"
+        )
 
 
 def test_own_namespace_needs_no_privilege() -> None:

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Destroying sockets through their owners' descriptors, on the real kernel, whichever it is."""
+"""Destruction through the owner's descriptor (pidfd engine), on any kernel."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from linuxnet_sockets.destroy.engines import registry
 from linuxnet_sockets.destroy.engines.pidfd import PidfdEngine
 from linuxnet_sockets.destroy.engines.sock_destroy import NetlinkEngine
 from linuxnet_sockets.host.pidfd import BorrowedFd, Descriptor
-from tests.kernel.borrowing import as_predicted, needs_pidfd, outcomes_of, run
 from tests.kernel.conftest import Diag, StartOwner
+from tests.kernel.pidfd_calls import check_then_run, needs_pidfd, outcomes_of, run
 from tests.support.topologies import states
 from tests.support.topologies.states import Held
 from tests.support.topologies.topology import Pair
@@ -25,7 +25,7 @@ from tests.support.topologies.waiting import until
 
 pytestmark = needs_pidfd
 
-# Without a process that could be asked: closed by it, or never given to it.
+# States without an owning process: it closed the socket, or has not accepted it yet.
 OWNERLESS = ("syn-recv", "fin-wait-1", "time-wait", "last-ack")
 
 
@@ -39,7 +39,7 @@ def _assert_disconnected(sock: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(states.TCP_STATES))
-def test_every_state_that_has_an_owner_goes(pair: Pair, diag: Diag, name: str) -> None:
+def test_every_state(pair: Pair, diag: Diag, name: str) -> None:
     held = states.TCP_STATES[name](pair)
     match = {
         "state": name,
@@ -48,12 +48,12 @@ def test_every_state_that_has_an_owner_goes(pair: Pair, diag: Diag, name: str) -
     }
     sock = diag(held.where).of(held)
     if name not in OWNERLESS:
-        report = as_predicted(held.where, match, "destroyed")
+        report = check_then_run(held.where, match, "destroyed")
         assert (report.matched, report.engines, report.changed) == (1, ("pidfd",), True)
         assert run(held.where, match).results == []
         assert not diag(held.where).alive(sock)
         return
-    report = as_predicted(held.where, match, "survived")
+    report = check_then_run(held.where, match, "survived")
     (result,) = report.results
     assert result.reason is not None
     assert result.reason.rule == "no_owner"
@@ -61,13 +61,13 @@ def test_every_state_that_has_an_owner_goes(pair: Pair, diag: Diag, name: str) -
     assert diag(held.where).of(held).state == sock.state
 
 
-def test_bound_and_nothing_else(pair: Pair) -> None:
+def test_bound_inactive_survives(pair: Pair) -> None:
     held = states.bound_inactive(pair)
     match = {"state": "bound-inactive", "local_port": held.local[1]}
     (result,) = run(pair.client, match, check=True).results or [None]
     if result is None:
-        pytest.skip("this kernel does not list such sockets (Linux 6.8 does)")
-    (result,) = as_predicted(pair.client, match, "survived").results
+        pytest.skip("this kernel does not list bound-inactive sockets (Linux 6.8 does)")
+    (result,) = check_then_run(pair.client, match, "survived").results
     assert result.reason is not None
     assert result.reason.rule == "no_connection"
 
@@ -85,40 +85,40 @@ def test_bound_and_nothing_else(pair: Pair) -> None:
     ],
     ids=["client", "server", "inet6", "mapped", "fin-wait-2", "close-wait", "zero-window"],
 )
-def test_peer_gets_a_reset(pair: Pair, make: Callable[[Pair], Held]) -> None:
+def test_peer_receives_reset(pair: Pair, make: Callable[[Pair], Held]) -> None:
     held = make(pair)
     assert held.peer is not None
     assert held.cookie is not None
     report = run(held.where, {"state": "connected", "local_port": held.local[1]})
     assert outcomes_of(report) == {held.cookie: "destroyed"}
     if make is states.fin_wait_2:
-        # It was told before that nothing more would come (tcp_reset in CLOSE_WAIT).
+        # The peer already received a FIN (tcp_reset in CLOSE_WAIT).
         with pytest.raises(BrokenPipeError):
             held.peer.send(b"x")
     else:
-        # What had arrived before can be read, and then comes the reset.
+        # Data that arrived before the reset can still be read.
         with pytest.raises(ConnectionResetError):
-            _read_to_the_end(held.peer)
+            _read_all(held.peer)
 
 
-def _read_to_the_end(sock: socket.socket) -> None:
+def _read_all(sock: socket.socket) -> None:
     while sock.recv(1 << 20):
         pass
 
 
-# What the application sees.
+# Effect on the application.
 
 
-def test_blocked_receive_wakes(pair: Pair, owner: StartOwner) -> None:
-    listens = states.listener(pair.server, pair.server4)
+def test_blocked_recv_fails(pair: Pair, owner: StartOwner) -> None:
+    listening = states.listener(pair.server, pair.server4)
     process = owner(pair.client)
-    cookie = process.connect(*listens.getsockname())
-    accepted = pair.server.keep(listens.accept()[0])
-    process.tell("blocked recv")
+    cookie = process.connect(*listening.getsockname())
+    accepted = pair.server.keep(listening.accept()[0])
+    process.send("blocked recv")
     time.sleep(0.1)
-    report = run(pair.client, {"remote_port": listens.getsockname()[1]})
+    report = run(pair.client, {"remote_port": listening.getsockname()[1]})
     if outcomes_of(report) == {cookie: "busy"}:
-        # A kernel that does not disconnect what a thread waits on: it lives, and is named.
+        # This kernel does not disconnect a socket on which a thread waits (EBUSY).
         assert report.failed
         accepted.sendall(b"x")
         assert process.answer() == "b'x'"
@@ -127,7 +127,7 @@ def test_blocked_receive_wakes(pair: Pair, owner: StartOwner) -> None:
     assert outcomes_of(report) == {cookie: "destroyed"}
     assert process.answer() in ("EPIPE", "ECONNRESET")
     assert time.monotonic() - began < 2
-    # The error that the reset left is told once, then there is no connection.
+    # The first recv() returns the pending error of the reset; the next finds no connection.
     assert process.ask("recv") == "ECONNRESET"
     assert process.ask("recv") == "ENOTCONN"
     assert process.ask("send") == "EPIPE"
@@ -135,12 +135,12 @@ def test_blocked_receive_wakes(pair: Pair, owner: StartOwner) -> None:
         accepted.recv(1)
 
 
-def test_blocked_connect_wakes(pair: Pair, owner: StartOwner) -> None:
+def test_blocked_connect_fails(pair: Pair, owner: StartOwner) -> None:
     process = owner(pair.client)
     cookie = process.ask("socket")
-    process.tell(f"blocked connect {pair.silent} 7")
+    process.send(f"blocked connect {pair.silent} 7")
     match = {"state": "syn-sent", "remote": pair.silent}
-    until(lambda: run(pair.client, match, check=True).matched, "the connection is on its way")
+    until(lambda: run(pair.client, match, check=True).matched, "a connection in SYN_SENT")
     report = run(pair.client, match)
     if outcomes_of(report) == {int(cookie): "busy"}:
         assert report.failed
@@ -152,10 +152,10 @@ def test_blocked_connect_wakes(pair: Pair, owner: StartOwner) -> None:
     assert time.monotonic() - began < 2
 
 
-def test_blocked_accept_wakes(pair: Pair, owner: StartOwner) -> None:
+def test_blocked_accept_fails(pair: Pair, owner: StartOwner) -> None:
     process = owner(pair.server)
     cookie, port = process.ask(f"listen {pair.server4}").split()
-    process.tell("blocked accept")
+    process.send("blocked accept")
     time.sleep(0.1)
     match = {"state": "listening", "local_port": int(port)}
     assert outcomes_of(run(pair.server, match)) == {int(cookie): "destroyed"}
@@ -167,59 +167,59 @@ def test_blocked_accept_wakes(pair: Pair, owner: StartOwner) -> None:
 
 
 @pytest.mark.parametrize("v6", [False, True], ids=["inet", "inet6"])
-def test_datagrams_on_a_port_of_their_own(pair: Pair, v6: bool) -> None:
+def test_udp_explicit_port_disconnected(pair: Pair, v6: bool) -> None:
     held = states.udp_explicit(pair, v6=v6)
     assert held.target is not None
     assert held.peer is not None
     match = {"protocol": "udp", "local_port": held.local[1], "state": "all"}
-    as_predicted(pair.client, match, "disconnected")
+    check_then_run(pair.client, match, "disconnected")
     _assert_disconnected(held.target)
     held.peer.sendto(b"y", held.local)
     assert held.target.recv(1) == b"y"
-    again = as_predicted(pair.client, match, "already_gone")
-    assert (again.changed, again.failed) == (False, False)
+    second = check_then_run(pair.client, match, "already_gone")
+    assert (second.changed, second.failed) == (False, False)
 
 
-def test_datagrams_on_a_port_that_the_kernel_chose(pair: Pair) -> None:
+def test_udp_autobound_destroyed(pair: Pair) -> None:
     held = states.udp_autobound(pair)
     assert held.target is not None
     match = {"protocol": "udp", "remote_port": held.remote[1]}
-    as_predicted(pair.client, match, "destroyed")
+    check_then_run(pair.client, match, "destroyed")
     assert run(pair.client, match).results == []
     _assert_disconnected(held.target)
 
 
 @pytest.mark.parametrize("v6", [False, True], ids=["inet", "inet6"])
-def test_udplite_which_netlink_cannot(pair: Pair, v6: bool) -> None:
+def test_udplite_disconnected(pair: Pair, v6: bool) -> None:
     try:
         held = states.udplite_connected(pair, v6=v6)
     except OSError as error:
-        pytest.skip(f"no UDP-Lite here: {error}")
+        pytest.skip(f"this kernel has no UDP-Lite: {error}")
     match = {"protocol": "udplite", "remote_port": held.remote[1]}
     assert run(pair.client, match, engine="netlink").failed
-    report = as_predicted(pair.client, match, "disconnected", engine="auto")
+    report = check_then_run(pair.client, match, "disconnected", engine="auto")
     assert report.engines == ("pidfd",)
 
 
-# Beside the other engine.
+# Choice of the engine (auto).
 
 
-def test_auto_takes_netlink_where_it_can(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_prefers_netlink(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     held = states.established(pair)
     match = {"remote_port": held.remote[1]}
     if run(pair.client, match, engine="netlink", check=True).failed:
         pytest.skip("this kernel has no SOCK_DESTROY")
 
-    def never(_descriptor: Descriptor) -> BorrowedFd:
-        raise AssertionError("nothing is to be borrowed")
+    def fail(_descriptor: Descriptor) -> BorrowedFd:
+        raise AssertionError("the pidfd engine was used")
 
-    engines = (NetlinkEngine(), PidfdEngine(never))
+    engines = (NetlinkEngine(), PidfdEngine(fail))
     monkeypatch.setattr(registry, "engines_named", lambda _name: engines)
     report = run(pair.client, match, engine="auto")
     assert (report.counts, report.engines) == ({"destroyed": 1}, ("netlink",))
 
 
-def test_auto_takes_pidfd_where_the_kernel_has_no_destroy(pair: Pair, diag: Diag) -> None:
+def test_auto_falls_back_to_pidfd(pair: Pair, diag: Diag) -> None:
     held, orphan = states.established(pair), states.fin_wait_1_orphan(pair)
     match = {"state": ["established", "fin-wait-1"], "local": pair.client4}
     if not run(pair.client, match, engine="netlink", check=True).counts.get(
@@ -228,10 +228,10 @@ def test_auto_takes_pidfd_where_the_kernel_has_no_destroy(pair: Pair, diag: Diag
         pytest.skip("this kernel has SOCK_DESTROY")
     before = diag(pair.client).of(orphan)
     report = run(pair.client, match, engine="auto")
-    told = {each.socket.cookie: (each.outcome, each.engine) for each in report.results}
-    assert told == {
+    outcomes = {result.socket.cookie: (result.outcome, result.engine) for result in report.results}
+    assert outcomes == {
         held.cookie: ("destroyed", "pidfd"),
         before.cookie: ("kernel_without_destroy", "netlink"),
     }
-    assert {each.reason.rule for each in report.results if each.reason} == {"no_owner"}
+    assert {result.reason.rule for result in report.results if result.reason} == {"no_owner"}
     assert diag(pair.client).alive(before)

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sockets that several hold, that many hold, that are busy, and that nobody may borrow."""
+"""Descriptors shared by processes, many sockets, busy sockets and denied borrowing."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from linuxnet_sockets.host import namespaces, pidfd
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.pidfd import BorrowedFd, Descriptor
 from linuxnet_sockets.sockets.session import NamespaceSession
-from tests.kernel.asking import ask
-from tests.kernel.borrowing import as_predicted, needs_pidfd, outcomes_of, run, with_borrow
 from tests.kernel.conftest import StartOwner
-from tests.kernel.holding import holder
+from tests.kernel.destroy_subprocess import destroy_in_subprocess
+from tests.kernel.holder import holder
+from tests.kernel.pidfd_calls import check_then_run, needs_pidfd, outcomes_of, replace_borrow, run
 from tests.support.topologies import states
 from tests.support.topologies.topology import Pair
 
 pytestmark = needs_pidfd
 
 
-def test_socket_of_several_processes_is_one(
+def test_shared_socket_disconnected_once(
     pair: Pair, owner: StartOwner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listens = states.listener(pair.server, pair.server4)
+    listening = states.listener(pair.server, pair.server4)
     first, second = owner(pair.client), owner(pair.client)
-    cookie = first.connect(*listens.getsockname())
+    cookie = first.connect(*listening.getsockname())
     first.ask("fork 3")
-    first.give(second)
-    accepted = pair.server.keep(listens.accept()[0])
-    report = run(pair.client, {"remote_port": listens.getsockname()[1]}, check=True)
+    first.share(second)
+    accepted = pair.server.keep(listening.accept()[0])
+    report = run(pair.client, {"remote_port": listening.getsockname()[1]}, check=True)
     with NamespaceSession(Host(), *namespaces.resolve([pair.client.name])) as session:
         (result,) = report.results
         inode = result.socket.inode
@@ -50,7 +50,7 @@ def test_socket_of_several_processes_is_one(
             return super().disconnect()
 
     monkeypatch.setattr(pidfd, "BorrowedFd", Counted)
-    report = run(pair.client, {"remote_port": listens.getsockname()[1]})
+    report = run(pair.client, {"remote_port": listening.getsockname()[1]})
     assert outcomes_of(report) == {cookie: "destroyed"}
     assert disconnected == [cookie]
     with pytest.raises(ConnectionResetError):
@@ -58,29 +58,29 @@ def test_socket_of_several_processes_is_one(
     assert second.ask("recv") in ("ECONNRESET", "ENOTCONN")
 
 
-def test_a_thousand_sockets_of_fifty_processes(
+def test_thousand_sockets_of_fifty_processes(
     pair: Pair, owner: StartOwner, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    listens = states.listener(pair.server, pair.server4)
-    listens.listen(2048)
-    port = listens.getsockname()[1]
+    listening = states.listener(pair.server, pair.server4)
+    listening.listen(2048)
+    port = listening.getsockname()[1]
     assert owner(pair.client).ask(f"spread {pair.server4} {port} 50 20") == "1000"
     began = time.monotonic()
     report = run(pair.client, {"remote_port": port})
-    took = time.monotonic() - began
+    elapsed = time.monotonic() - began
     assert report.counts == {"destroyed": 1000}
     with capfd.disabled():
-        sys.stderr.write(f" [1,000 sockets of 50 processes: {took:.3f} s]")
-    # How long it takes in an emulated machine (tests/kernel_matrix) says nothing about others.
-    assert took < (20 if os.environ.get("LINUXNET_SOCKETS_EMULATED") else 1)
+        sys.stderr.write(f" [1,000 sockets of 50 processes: {elapsed:.3f} s]")
+    # The limit does not apply to the emulated guests of tests/kernel_matrix.
+    assert elapsed < (20 if os.environ.get("LINUXNET_SOCKETS_EMULATED") else 1)
 
 
-def test_busy_is_tried_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = [states.established(pair) for _each in range(3)]
+def test_busy_retried(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = [states.established(pair) for _connection in range(3)]
     busy = dict.fromkeys([held[0].cookie, held[1].cookie], 0)
 
     class Busy(BorrowedFd):
-        """Refuses one for ever, and another twice."""
+        """Returns EBUSY for one socket always, and for another twice."""
 
         def disconnect(self) -> int:
             cookie = self.cookie()
@@ -92,7 +92,7 @@ def test_busy_is_tried_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(pidfd, "BorrowedFd", Busy)
     began = time.monotonic()
-    report = run(pair.client, {"remote_port": [each.remote[1] for each in held]})
+    report = run(pair.client, {"remote_port": [connection.remote[1] for connection in held]})
     assert outcomes_of(report) == {
         held[0].cookie: "busy",
         held[1].cookie: "destroyed",
@@ -106,26 +106,26 @@ def test_busy_is_tried_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES])
-def test_owner_that_may_not_be_traced(
+def test_borrow_denied_not_permitted(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """As Yama or a security module has it: its descriptors can be seen, and not borrowed."""
+    """Yama or an LSM can deny pidfd_getfd(2) although the descriptors are visible."""
     held = states.established(pair)
     assert held.target is not None
 
     def refuse(_descriptor: Descriptor) -> BorrowedFd:
         raise OSError(number, os.strerror(number))
 
-    with_borrow(monkeypatch, refuse)
-    report = as_predicted(pair.client, {"remote_port": held.remote[1]}, "not_permitted")
+    replace_borrow(monkeypatch, refuse)
+    report = check_then_run(pair.client, {"remote_port": held.remote[1]}, "not_permitted")
     assert report.failed
     held.target.sendall(b"x")
 
 
-def test_without_the_right_to_trace(pair: Pair) -> None:
+def test_without_cap_sys_ptrace_not_permitted(pair: Pair) -> None:
     with holder(pair) as process:
         for check in (True, False):
-            answer = ask(
+            result = destroy_in_subprocess(
                 {"remote_port": process.remote_port},
                 [pair.client.name],
                 protect={"ssh_sessions": False, "kernel": False},
@@ -133,6 +133,6 @@ def test_without_the_right_to_trace(pair: Pair) -> None:
                 without=["sys_ptrace"],
                 engine="pidfd",
             )
-            assert answer["outcomes"] == {process.cookie: "not_permitted"}
-            assert answer["rules"] == {process.cookie: "owner_unreadable"}
+            assert result["outcomes"] == {process.cookie: "not_permitted"}
+            assert result["rules"] == {process.cookie: "owner_unreadable"}
         assert process.alive()

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""MPTCP connections end whole, through their owners' descriptors, or not at all."""
+"""The pidfd engine destroys an MPTCP connection with all its subflows, or not at all."""
 
 from __future__ import annotations
 
@@ -18,8 +18,15 @@ from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.pidfd import BorrowedFd, Descriptor
 from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.selector.parse import parse_selector
-from tests.kernel.borrowing import OPEN, as_predicted, needs_pidfd, outcomes_of, run, with_borrow
 from tests.kernel.conftest import Diag
+from tests.kernel.pidfd_calls import (
+    UNGUARDED,
+    check_then_run,
+    needs_pidfd,
+    outcomes_of,
+    replace_borrow,
+    run,
+)
 from tests.support.topologies import states
 from tests.support.topologies.states import Held
 from tests.support.topologies.topology import LabNamespace, Pair
@@ -30,7 +37,7 @@ pytestmark = needs_pidfd
 
 @pytest.fixture
 def joined(pair: Pair) -> Held:
-    """An MPTCP connection of two subflows: the client joins from a second address."""
+    """An MPTCP connection with two subflows: the client joins from a second address."""
     return _joined(pair)
 
 
@@ -43,7 +50,7 @@ def _joined(pair: Pair) -> Held:
         pair.client.output("ip", "mptcp", "endpoint", "add", "198.18.0.1", "dev", device, "subflow")
         held = states.mptcp(pair)
     except (OSError, ValueError) as error:
-        pytest.skip(f"no MPTCP here: {error}")
+        pytest.skip(f"this kernel has no MPTCP: {error}")
     return held
 
 
@@ -69,7 +76,7 @@ def _two_subflows(diag: Diag, held: Held) -> list[inet_diag.DiagMessage]:
     )
 
 
-def _sees_the_end(held: Held) -> None:
+def _assert_closed(held: Held) -> None:
     assert held.target is not None
     assert held.peer is not None
     with pytest.raises((BrokenPipeError, ConnectionResetError)):
@@ -79,34 +86,36 @@ def _sees_the_end(held: Held) -> None:
 
 
 @pytest.mark.parametrize("engine", ["auto", "pidfd"])
-def test_mptcp_connection_dies_whole(pair: Pair, diag: Diag, joined: Held, engine: str) -> None:
+def test_mptcp_connection_destroyed_whole(
+    pair: Pair, diag: Diag, joined: Held, engine: str
+) -> None:
     port = joined.remote[1]
     _two_subflows(diag, joined)
-    report = as_predicted(
+    report = check_then_run(
         pair.client, {"protocol": "mptcp", "remote_port": port}, "destroyed", engine=engine
     )
     assert outcomes_of(report) == {joined.cookie: "destroyed"}
     assert report.engines == ("pidfd",)
     for protocol in ("mptcp", "tcp"):
         assert _of_port(diag, pair.client, port, protocol) == []
-    _sees_the_end(joined)
+    _assert_closed(joined)
 
 
 @pytest.mark.parametrize("engine", ["auto", "pidfd"])
-def test_one_subflow_takes_the_whole_connection_along(
+def test_selected_subflow_destroys_connection(
     pair: Pair, diag: Diag, joined: Held, engine: str
 ) -> None:
     _first, second = _two_subflows(diag, joined)
     match = {"local": "198.18.0.1", "remote_port": joined.remote[1]}
-    report = as_predicted(pair.client, match, "destroyed", engine=engine)
+    report = check_then_run(pair.client, match, "destroyed", engine=engine)
     assert (report.matched, report.engines) == (1, ("pidfd",))
     assert set(outcomes_of(report)) <= {_first.cookie, second.cookie}
     for protocol in ("mptcp", "tcp"):
         assert _of_port(diag, pair.client, joined.remote[1], protocol) == []
-    _sees_the_end(joined)
+    _assert_closed(joined)
 
 
-def test_subflows_and_their_connection_are_disconnected_once(
+def test_connection_and_subflows_disconnected_once(
     pair: Pair, diag: Diag, joined: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _two_subflows(diag, joined)
@@ -116,18 +125,18 @@ def test_subflows_and_their_connection_are_disconnected_once(
         borrowed.append(descriptor)
         return pidfd.borrow_fd(descriptor)
 
-    with_borrow(monkeypatch, borrow)
+    replace_borrow(monkeypatch, borrow)
     report = run(pair.client, {"protocol": ["tcp", "mptcp"], "remote_port": joined.remote[1]})
     assert (report.matched, report.counts) == (3, {"destroyed": 3})
     assert len(borrowed) == 1
 
 
-def test_netlink_lets_both_subflows_live(pair: Pair, diag: Diag, joined: Held) -> None:
+def test_netlink_leaves_subflows(pair: Pair, diag: Diag, joined: Held) -> None:
     assert joined.target is not None
     assert joined.peer is not None
     before = _two_subflows(diag, joined)
     match = {"protocol": ["tcp", "mptcp"], "remote_port": joined.remote[1]}
-    report = as_predicted(pair.client, match, "unsupported_protocol", engine="netlink")
+    report = check_then_run(pair.client, match, "unsupported_protocol", engine="netlink")
     assert report.matched == 3
     after = _two_subflows(diag, joined)
     assert {sock.cookie for sock in after} == {sock.cookie for sock in before}
@@ -135,8 +144,8 @@ def test_netlink_lets_both_subflows_live(pair: Pair, diag: Diag, joined: Held) -
     assert joined.peer.recv(5) == b"alive"
 
 
-def test_joined_subflow_has_its_connections_owner(diag: Diag, joined: Held) -> None:
-    """So the guard's rules about owners hold for all subflows alike."""
+def test_joined_subflow_shares_inode(diag: Diag, joined: Held) -> None:
+    """The guard's owner rules therefore apply to all subflows."""
     assert joined.target is not None
     inodes = {sock.inode for sock in _two_subflows(diag, joined)}
     own = os.fstat(joined.target.fileno()).st_ino
@@ -149,19 +158,19 @@ def _mptcp_or_skip(where: LabNamespace) -> socket.socket:
         where.sysctl("mptcp/enabled", 1)
         return where.socket(socket.AF_INET, socket.SOCK_STREAM, states.IPPROTO_MPTCP)
     except OSError as error:
-        pytest.skip(f"no MPTCP here: {error}")
+        pytest.skip(f"this kernel has no MPTCP: {error}")
 
 
-def test_mptcp_to_a_server_without_it(pair: Pair, diag: Diag) -> None:
-    """The subflow of a connection that fell back still is not alone."""
+def test_fallback_to_tcp_destroyed(pair: Pair, diag: Diag) -> None:
+    """After a fallback to TCP the subflow still belongs to an MPTCP socket."""
     client = _mptcp_or_skip(pair.client)
-    listens = states.listener(pair.server, pair.server4)
-    client.connect(listens.getsockname())
-    accepted = pair.server.keep(listens.accept()[0])
+    listening = states.listener(pair.server, pair.server4)
+    client.connect(listening.getsockname())
+    accepted = pair.server.keep(listening.accept()[0])
     client.sendall(b"x")
     assert accepted.recv(1) == b"x"
-    port = listens.getsockname()[1]
-    report = as_predicted(pair.client, {"remote_port": port}, "destroyed", engine="auto")
+    port = listening.getsockname()[1]
+    report = check_then_run(pair.client, {"remote_port": port}, "destroyed", engine="auto")
     assert report.matched == 1
     for protocol in ("mptcp", "tcp"):
         assert _of_port(diag, pair.client, port, protocol) == []
@@ -171,41 +180,41 @@ def test_mptcp_to_a_server_without_it(pair: Pair, diag: Diag) -> None:
 
 def test_mptcp_listener(pair: Pair) -> None:
     _mptcp_or_skip(pair.server)
-    listens = states.listener(pair.server, pair.server4, protocol=states.IPPROTO_MPTCP)
-    match = {"state": "listening", "local_port": listens.getsockname()[1]}
+    listening = states.listener(pair.server, pair.server4, protocol=states.IPPROTO_MPTCP)
+    match = {"state": "listening", "local_port": listening.getsockname()[1]}
     try:
-        report = as_predicted(pair.server, match, "destroyed", engine="auto")
+        report = check_then_run(pair.server, match, "destroyed", engine="auto")
     finally:
-        listens.settimeout(1)
+        listening.settimeout(1)
     assert report.engines == ("pidfd",)
     with pytest.raises(OSError, match="Invalid argument"):
-        listens.accept()
+        listening.accept()
 
 
-def test_orphaned_mptcp_connection_is_named(pair: Pair) -> None:
-    """A closed connection of which the peer has not seen the end."""
+def test_orphaned_mptcp_connection_survives(pair: Pair) -> None:
+    """The application closed the connection, and the peer has not closed it yet."""
     try:
         held = states.mptcp(pair)
     except OSError as error:
-        pytest.skip(f"no MPTCP here: {error}")
+        pytest.skip(f"this kernel has no MPTCP: {error}")
     assert held.target is not None
     held.target.close()
     match = {"protocol": "mptcp", "state": "all", "remote_port": held.remote[1]}
     results = run(pair.client, match).results
-    assert {each.outcome for each in results} <= {"survived"}
-    assert {each.reason.rule for each in results if each.reason} <= {"no_owner"}
+    assert {result.outcome for result in results} <= {"survived"}
+    assert {result.reason.rule for result in results if result.reason} <= {"no_owner"}
     assert len(results) == 1
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
-def test_connection_of_which_a_part_is_protected(
+def test_partly_protected_connection_protected(
     pair: Pair, diag: Diag, joined: Held, protocol: str
 ) -> None:
     _two_subflows(diag, joined)
     host = Host()
     match = {"protocol": protocol, "local": pair.client4, "remote_port": joined.remote[1]}
-    kept = parse_selector({"local": "198.18.0.1"}, names=host, role="protect")
-    guard = dataclasses.replace(OPEN, selectors=(("mine", kept),))
+    protect = parse_selector({"local": "198.18.0.1"}, names=host, role="protect")
+    guard = dataclasses.replace(UNGUARDED, selectors=(("mine", protect),))
     for check in (True, False):
         (result,) = destroy(
             host,

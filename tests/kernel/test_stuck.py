@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from linuxnet_sockets.verdicts import stuck
-from tests.kernel.ward import Case, Ward, bounds, look
+from tests.kernel.stuck_cases import Case, StuckCases, bounds, dump_sockets
 from tests.support.topologies import stuck as lab_stuck
 from tests.support.topologies.bed import KINDS, Bed
 from tests.support.topologies.states import listener
@@ -35,7 +35,7 @@ class _Expected(NamedTuple):
 
     The moments: connected, early and late are steps of it; turn: what goes on on it has made
     progress since. gone: the kernel gives it up while it is watched. passing: it need not be so at
-    every moment. plain: made in the Ward's pair of that name.
+    every moment. plain: made in the pair of that name.
     """
 
     make: Callable[[Bed], Steps]
@@ -126,17 +126,17 @@ _CASES: dict[str, _Expected] = {
 
 
 @pytest.fixture(scope="module")
-def ward() -> Iterator[Ward]:
+def stuck_cases() -> Iterator[StuckCases]:
     with Lab() as lab:
-        made = Ward(lab)
-        made.admit(
+        made = StuckCases(lab)
+        made.create(
             {
                 name: (expected.make, name.rpartition("-")[2], expected.plain)
                 for name, expected in _CASES.items()
             },
             _AGE,
         )
-        made.watch(_WATCHED, 0.05)
+        made.sample(_WATCHED, 0.05)
         yield made
         made.release()
 
@@ -163,8 +163,8 @@ def _lasting(verdict: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", _CASES)
-def test_never_said_for_longer_than_it_is_true(ward: Ward, name: str) -> None:
-    case = ward.cases[name]
+def test_never_said_for_longer_than_it_is_true(stuck_cases: StuckCases, name: str) -> None:
+    case = stuck_cases.cases[name]
     if _CASES[name].gone and not case.samples:
         pytest.skip("the kernel had given it up before this slow machine looked")
     assert case.samples
@@ -177,38 +177,40 @@ def test_never_said_for_longer_than_it_is_true(ward: Ward, name: str) -> None:
 
 
 @pytest.mark.parametrize("verdict", stuck.STUCK)
-def test_a_good_part_of_the_time_is_proven(ward: Ward, verdict: str) -> None:
+def test_a_good_part_of_the_time_is_proven(stuck_cases: StuckCases, verdict: str) -> None:
     assert _lasting(verdict)
     for name in _lasting(verdict):
-        sample, late = ward.cases[name].samples[-1], ward.cases[name].late
+        sample, late = stuck_cases.cases[name].samples[-1], stuck_cases.cases[name].late
         bound = sample.bounds[verdict]
         assert bound is not None, (name, sample.socket.tcp_info)
         assert bound > (sample.before - late.latest) * 300, (name, sample.socket.tcp_info)
 
 
 @pytest.mark.parametrize("verdict", stuck.STUCK)
-def test_selected_by_what_it_has_been_for_so_long(ward: Ward, verdict: str) -> None:
+def test_selected_by_what_it_has_been_for_so_long(stuck_cases: StuckCases, verdict: str) -> None:
     before = time.monotonic()
-    found = ward.found({"stuck": {"verdict": verdict, "for": "500ms"}})
+    found = stuck_cases.matching({"stuck": {"verdict": verdict, "for": "500ms"}})
     after = time.monotonic()
 
     assert set(_lasting(verdict)) <= found
     for name in found:
         assert verdict in _CASES[name].since
-        assert _truth_ms(ward.cases[name], verdict, before, after) >= 500
+        assert _truth_ms(stuck_cases.cases[name], verdict, before, after) >= 500
 
 
 @pytest.mark.parametrize("verdict", stuck.STUCK)
-def test_nothing_has_lasted_for_ten_minutes(ward: Ward, verdict: str) -> None:
+def test_nothing_has_lasted_for_ten_minutes(stuck_cases: StuckCases, verdict: str) -> None:
     """Though some of the kernel's clocks count from the boot of the machine."""
-    assert not ward.found({"stuck": {"verdict": verdict, "for": "10m"}})
+    assert not stuck_cases.matching({"stuck": {"verdict": verdict, "for": "10m"}})
 
 
-def test_records_and_the_short_form_tell_what_is_so_for_long_enough(ward: Ward) -> None:
+def test_records_and_the_short_form_tell_what_is_so_for_long_enough(
+    stuck_cases: StuckCases,
+) -> None:
     expected = {name for verdict in _SHORT for name in _lasting(verdict)}
 
     def told() -> dict[str, dict[str, Any]]:
-        records = ward.records()
+        records = stuck_cases.records()
         slow = [name for name in expected if not records[name]["stuck"]]
         return {} if slow else records
 
@@ -218,23 +220,27 @@ def test_records_and_the_short_form_tell_what_is_so_for_long_enough(ward: Ward) 
 
     said = {name for name, record in records.items() if record["stuck"]}
     assert expected <= said
-    assert said <= ward.found({"stuck": list(stuck.STUCK)})
+    assert said <= stuck_cases.matching({"stuck": list(stuck.STUCK)})
     for name in said:
         for each in records[name]["stuck"]:
             verdict, bound = each["verdict"], each["for_ms"]
             assert stuck.DEFAULT_FOR_MS[verdict] <= bound
-            assert bound <= _truth_ms(ward.cases[name], verdict, before, after)
+            assert bound <= _truth_ms(stuck_cases.cases[name], verdict, before, after)
             assert all(isinstance(number, int) for number in each["evidence"].values())
 
 
-def test_the_evidence_of_a_verdict_is_what_it_rests_on(ward: Ward) -> None:
-    until(lambda: ward.records()["window_shut-inet"]["stuck"], "the default time", seconds=20)
-    records = ward.records()
+def test_the_evidence_of_a_verdict_is_what_it_rests_on(stuck_cases: StuckCases) -> None:
+    until(
+        lambda: stuck_cases.records()["window_shut-inet"]["stuck"], "the default time", seconds=20
+    )
+    records = stuck_cases.records()
 
     (shut,) = records["window_shut-inet"]["stuck"]
     assert shut["evidence"]["peer_window_bytes"] == 0
     assert shut["evidence"]["send_queue_bytes"] == records["window_shut-inet"]["send_queue"]
-    (lost,) = until(lambda: ward.records()["lost-inet"]["stuck"], "the default time", seconds=20)
+    (lost,) = until(
+        lambda: stuck_cases.records()["lost-inet"]["stuck"], "the default time", seconds=20
+    )
     assert lost["evidence"]["retransmits"] >= 4
     assert lost["evidence"]["send_queue_bytes"] == 1
 
@@ -261,7 +267,7 @@ def test_a_peer_whose_host_is_gone(lab: Lab) -> None:
 
     proven = 0
     while proven < 600:
-        (decoded,) = look(client, {"remote": "198.51.100.1"})
+        (decoded,) = dump_sockets(client, {"remote": "198.51.100.1"})
         truth = (time.monotonic() - began) * 1000
         proven = bounds(decoded)["retransmitting"] or 0
         assert proven <= truth < 10_000, decoded.tcp_info

@@ -16,7 +16,7 @@ from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.query import capabilities
 from linuxnet_sockets.sockets.session import NamespaceSession
-from tests.kernel.destroying import as_predicted, outcomes_of, run
+from tests.kernel.destroy_calls import check_then_run, outcomes_of, run
 from tests.kernel.releases import release
 from tests.support.topologies import states
 from tests.support.topologies.states import Held
@@ -77,7 +77,7 @@ def test_connected_socket_per_protocol(
         expected = "unsupported_protocol"
     else:
         expected = supported if verdict == capabilities.SUPPORTED else _WITHOUT[verdict]
-    report = as_predicted(held.where, match, expected)
+    report = check_then_run(held.where, match, expected)
 
     assert outcomes_of(report) == {held.cookie: expected}
     assert held.target is not None

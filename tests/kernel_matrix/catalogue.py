@@ -20,7 +20,7 @@ _ANY = ("tests/kernel/test_support_comes_true.py",)
 # The way without SOCK_DESTROY, all of it where there is no other.
 _ALSO_BORROWING = ("tests/kernel/test_pidfd.py",)
 _BORROWING = _ALSO_BORROWING + tuple(
-    f"tests/kernel/test_pidfd_{each}.py" for each in ("between", "holders", "mptcp")
+    f"tests/kernel/test_pidfd_{each}.py" for each in ("races", "holders", "mptcp")
 )
 _ALL = _DESTROYING + _ANY + _ALSO_BORROWING
 # The agent, on the kernels of the systems for which its service is promised: what becomes of its

@@ -26,7 +26,7 @@ from tests.support.topologies.topology import LabNamespace
 from tests.support.topologies.waiting import until
 
 # The test process holds the sockets, so the guard must not protect them as its own.
-OPEN = Guard(
+UNGUARDED = Guard(
     control_connection=False, ssh_sessions=False, loopback=False, listeners=False, kernel=False
 )
 
@@ -35,7 +35,7 @@ def command_of(
     where: LabNamespace | Sequence[LabNamespace],
     match: Any,
     *,
-    guard: Guard = OPEN,
+    guard: Guard = UNGUARDED,
     max_sockets: MaxSockets | None = None,
     rate: float | None = None,
     check: bool = False,

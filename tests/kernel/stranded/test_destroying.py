@@ -14,7 +14,7 @@ import pytest
 
 from linuxnet_sockets.errors import InputError
 from tests.kernel.conftest import Diag
-from tests.kernel.destroying import outcomes_of, run
+from tests.kernel.destroy_calls import outcomes_of, run
 from tests.kernel.socket_options import require_socket_options
 from tests.kernel.stranded.connections import (
     GONE,

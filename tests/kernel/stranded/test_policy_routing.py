@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.kernel.asking import ask
+from tests.kernel.destroy_subprocess import destroy_in_subprocess
 from tests.kernel.stranded.connections import GONE, NOTHING, REROUTED, Connections, chosen
 from tests.support.topologies.networks import VPN_MARK, Talk, Uplinks, ip, send_all_by
 
@@ -232,7 +232,7 @@ def test_who_may_not_see_marks_is_told_nothing_that_depends_on_them(
         False,
     )
     order = {"check": True, "protect": spare_nothing}
-    seen = ask(match, [uplinks.host.name], **order)
+    seen = destroy_in_subprocess(match, [uplinks.host.name], **order)
     assert bool(seen["outcomes"]) is not negated
-    unseen = ask(match, [uplinks.host.name], **order, without=["net_admin"])
+    unseen = destroy_in_subprocess(match, [uplinks.host.name], **order, without=["net_admin"])
     assert unseen["outcomes"] == {}

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Destroying sockets through their owners' descriptors: what its tests share."""
+"""Run destroy() with the pidfd engine and read its outcomes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.support.topologies.topology import LabNamespace
 
 needs_pidfd = pytest.mark.skipif(
-    not pidfd.available(), reason="this kernel has no pidfd_getfd (Linux 5.6 has)"
+    not pidfd.available(), reason="this kernel has no pidfd_getfd (Linux 5.6)"
 )
 
-OPEN = Guard(
+UNGUARDED = Guard(
     control_connection=False,
     ssh_sessions=False,
     loopback=False,
@@ -41,23 +41,27 @@ OPEN = Guard(
 def run(where: LabNamespace, match: Any, *, engine: str = "pidfd", **options: Any) -> Report:
     host = Host()
     selector = parse_selector(match, names=host, role="destroy")
-    found = DestroyOptions(OPEN, engine=engine, **options)
-    return destroy(host, selector, namespaces.resolve([where.name]), found)
+    destroy_options = DestroyOptions(UNGUARDED, engine=engine, **options)
+    return destroy(host, selector, namespaces.resolve([where.name]), destroy_options)
 
 
 def outcomes_of(report: Report) -> dict[int, str]:
     return {result.socket.cookie: result.outcome for result in report.results}
 
 
-def as_predicted(where: LabNamespace, match: Any, outcome: str, *, engine: str = "pidfd") -> Report:
-    """Check mode says it and touches nothing, and then it is so."""
+def check_then_run(
+    where: LabNamespace, match: Any, outcome: str, *, engine: str = "pidfd"
+) -> Report:
+    """Run in check mode, which must change nothing, then run. Both give the same outcome."""
     with NamespaceSession(Host(), *namespaces.resolve([where.name])) as session:
         before = _connections(session)
         predicted = run(where, match, engine=engine, check=True)
         assert _connections(session) == before
     report = run(where, match, engine=engine)
     assert outcomes_of(report) == outcomes_of(predicted)
-    assert [each.engine for each in report.results] == [each.engine for each in predicted.results]
+    assert [result.engine for result in report.results] == [
+        result.engine for result in predicted.results
+    ]
     assert set(report.counts) == {outcome}
     return report
 
@@ -71,8 +75,8 @@ def _connections(session: NamespaceSession) -> set[tuple[int, int, int]]:
     }
 
 
-def with_borrow(
+def replace_borrow(
     monkeypatch: pytest.MonkeyPatch, borrow: Callable[[Descriptor], BorrowedFd]
 ) -> None:
-    """Let the engine borrow in this way."""
+    """Make the engine borrow descriptors with this function."""
     monkeypatch.setattr(registry, "engines_named", lambda _name: (PidfdEngine(borrow),))

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Orders carried out on the real kernel: what they report is what is true afterwards."""
+"""destroy() on the running kernel: the reported outcomes match the state of the sockets."""
 
 from __future__ import annotations
 
@@ -17,55 +17,55 @@ import pytest
 from linuxnet_sockets.guard.limits import MaxSockets
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import inet_diag
-from tests.kernel.asking import ask
-from tests.kernel.destroying import as_predicted, outcomes_of, run
-from tests.kernel.holding import holder
+from tests.kernel.destroy_calls import check_then_run, outcomes_of, run
+from tests.kernel.destroy_subprocess import destroy_in_subprocess
+from tests.kernel.holder import holder
 from tests.support.topologies import states
 from tests.support.topologies.states import Held, cookie_of
 from tests.support.topologies.topology import Lab, Pair
 
 
 @pytest.mark.parametrize("name", sorted(states.TCP_STATES))
-def test_every_state_goes_once_and_for_all(pair: Pair, name: str) -> None:
+def test_every_state_destroyed(pair: Pair, name: str) -> None:
     held = states.TCP_STATES[name](pair)
     match = {
         "state": name,
         "local_port": held.local[1],
         **({"remote_port": held.remote[1]} if held.remote[1] else {}),
     }
-    report = as_predicted(held.where, match, "destroyed")
+    report = check_then_run(held.where, match, "destroyed")
     assert report.matched == 1
     assert report.changed
     assert run(held.where, match).results == []
 
 
-def test_only_what_was_selected(pair: Pair) -> None:
-    goes, stays = states.established(pair), states.established(pair)
-    assert goes.target is not None
-    assert stays.target is not None
-    report = run(pair.client, {"remote_port": goes.remote[1]})
-    assert outcomes_of(report) == {goes.cookie: "destroyed"}
+def test_unselected_connection_unaffected(pair: Pair) -> None:
+    selected, other = states.established(pair), states.established(pair)
+    assert selected.target is not None
+    assert other.target is not None
+    report = run(pair.client, {"remote_port": selected.remote[1]})
+    assert outcomes_of(report) == {selected.cookie: "destroyed"}
     with pytest.raises(ConnectionAbortedError):
-        goes.target.send(b"x")
-    stays.target.sendall(b"x")
+        selected.target.send(b"x")
+    other.target.sendall(b"x")
 
 
-def test_connection_that_keeps_its_port(pair: Pair) -> None:
-    listens = states.listener(pair.server, pair.server4)
+def test_destroyed_connection_keeps_port(pair: Pair) -> None:
+    listening = states.listener(pair.server, pair.server4)
     client = pair.client.socket()
     client.bind((pair.client4, 41_000))
-    client.connect(listens.getsockname())
+    client.connect(listening.getsockname())
     report = run(pair.client, {"state": "established"})
     assert outcomes_of(report) == {cookie_of(client): "destroyed"}
-    # The port is still the application's, until it closes.
+    # The port stays bound until the application closes the socket.
     other = pair.client.socket()
     with pytest.raises(OSError, match="in use"):
         other.bind(client.getsockname())
 
 
-def test_all_listeners_of_a_group_go(pair: Pair) -> None:
+def test_reuseport_listeners_all_destroyed(pair: Pair) -> None:
     group = states.reuseport(pair.server, pair.server4, socket.SOCK_STREAM, 16)
-    report = as_predicted(pair.server, {"state": "listening"}, "destroyed")
+    report = check_then_run(pair.server, {"state": "listening"}, "destroyed")
     assert set(outcomes_of(report)) == {cookie_of(sock) for sock in group}
     for sock in group:
         with pytest.raises(OSError, match="Invalid argument"):
@@ -76,35 +76,35 @@ def test_all_listeners_of_a_group_go(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("v6", [False, True], ids=["inet", "inet6"])
-def test_datagrams_on_a_port_of_their_own(pair: Pair, v6: bool) -> None:
+def test_udp_explicit_port_disconnected(pair: Pair, v6: bool) -> None:
     held = states.udp_explicit(pair, v6=v6)
     assert held.target is not None
     assert held.peer is not None
     match = {"protocol": "udp", "local_port": held.local[1], "state": "all"}
-    as_predicted(pair.client, match, "disconnected")
+    check_then_run(pair.client, match, "disconnected")
     with pytest.raises(ConnectionAbortedError):
         held.target.recv(1)
     held.peer.sendto(b"y", held.local)
     assert held.target.recv(1) == b"y"
-    # Nothing is left to take away, and nobody is disturbed again.
-    again = as_predicted(pair.client, match, "already_gone")
-    assert not again.changed
-    assert not again.failed
+    # It has no remote address any more, so a second run must not abort its recv() again.
+    second = check_then_run(pair.client, match, "already_gone")
+    assert not second.changed
+    assert not second.failed
     held.target.setblocking(False)
     with pytest.raises(BlockingIOError):
         held.target.recv(1)
 
 
-def test_datagrams_on_a_port_that_the_kernel_chose(pair: Pair) -> None:
+def test_udp_autobound_destroyed(pair: Pair) -> None:
     held = states.udp_autobound(pair)
     match = {"protocol": "udp", "remote_port": held.remote[1]}
-    as_predicted(pair.client, match, "destroyed")
+    check_then_run(pair.client, match, "destroyed")
     assert run(pair.client, match).results == []
 
 
-def test_unconnected_group_is_left_in_peace(pair: Pair) -> None:
+def test_unconnected_udp_group_unaffected(pair: Pair) -> None:
     group = states.reuseport(pair.server, pair.server4, socket.SOCK_DGRAM, 4)
-    report = as_predicted(pair.server, {"protocol": "udp", "state": "all"}, "already_gone")
+    report = check_then_run(pair.server, {"protocol": "udp", "state": "all"}, "already_gone")
     assert report.matched == 4
     for sock in group:
         sock.setblocking(False)
@@ -112,18 +112,18 @@ def test_unconnected_group_is_left_in_peace(pair: Pair) -> None:
             sock.recv(1)
 
 
-def test_connected_group_goes_one_after_the_other(pair: Pair) -> None:
+def test_connected_udp_group_disconnected(pair: Pair) -> None:
     group = states.reuseport(pair.server, pair.server4, socket.SOCK_DGRAM, 4)
     for sock in group:
         sock.connect((pair.client4, 9))
-    report = as_predicted(pair.server, {"protocol": "udp", "remote_port": 9}, "disconnected")
+    report = check_then_run(pair.server, {"protocol": "udp", "remote_port": 9}, "disconnected")
     assert report.matched == 4
     for sock in group:
         with pytest.raises(ConnectionAbortedError):
             sock.recv(1)
 
 
-def test_siblings_of_a_selected_datagram_socket_stay_connected(pair: Pair) -> None:
+def test_other_members_of_udp_group_unaffected(pair: Pair) -> None:
     group = states.reuseport(pair.server, pair.server4, socket.SOCK_DGRAM, 3)
     for number, sock in enumerate(group):
         sock.connect((pair.client4, 9 + number))
@@ -133,13 +133,13 @@ def test_siblings_of_a_selected_datagram_socket_stay_connected(pair: Pair) -> No
         assert group[number].getpeername() == (pair.client4, 9 + number)
 
 
-def test_udplite(pair: Pair) -> None:
+def test_udplite_unsupported(pair: Pair) -> None:
     try:
         held = states.udplite_connected(pair)
     except OSError as error:
-        pytest.skip(f"no UDP-Lite here: {error}")
+        pytest.skip(f"this kernel has no UDP-Lite: {error}")
     match = {"protocol": "udplite", "remote_port": held.remote[1]}
-    assert as_predicted(pair.client, match, "unsupported_protocol").failed
+    assert check_then_run(pair.client, match, "unsupported_protocol").failed
 
 
 # MPTCP.
@@ -149,38 +149,40 @@ def _mptcp(pair: Pair) -> Held:
     try:
         return states.mptcp(pair)
     except OSError as error:
-        pytest.skip(f"no MPTCP here: {error}")
+        pytest.skip(f"this kernel has no MPTCP: {error}")
 
 
-def test_mptcp_connection_and_its_subflow_live(pair: Pair) -> None:
+def test_mptcp_unsupported(pair: Pair) -> None:
     held = _mptcp(pair)
     assert held.target is not None
     assert held.peer is not None
     for protocol in ("mptcp", "tcp"):
         match = {"protocol": protocol, "state": "established"}
-        report = as_predicted(pair.client, match, "unsupported_protocol")
+        report = check_then_run(pair.client, match, "unsupported_protocol")
         assert report.failed
     held.target.sendall(b"alive")
     assert held.peer.recv(5) == b"alive"
 
 
-@pytest.mark.parametrize("extensions", [(), (inet_diag.INFO,)], ids=["plain", "with-tcp-info"])
-def test_plain_connection_beside_mptcp_goes(pair: Pair, extensions: Sequence[int]) -> None:
-    """The look may have brought what tells a subflow from a connection."""
+@pytest.mark.parametrize(
+    "extensions", [(), (inet_diag.INFO,)], ids=["without-tcp-info", "with-tcp-info"]
+)
+def test_tcp_connection_beside_mptcp_destroyed(pair: Pair, extensions: Sequence[int]) -> None:
+    """tcp_info in the dump, if requested, distinguishes a subflow from a TCP connection."""
     _mptcp(pair)
-    plain = states.established(pair)
+    tcp = states.established(pair)
     bits = inet_diag.extension_bits(extensions)
     report = run(pair.client, {"state": "established"}, extensions=bits)
-    (subflow,) = set(outcomes_of(report)) - {plain.cookie}
-    wanted = {plain.cookie: "destroyed", subflow: "unsupported_protocol"}
-    assert outcomes_of(report) == wanted
+    (subflow,) = set(outcomes_of(report)) - {tcp.cookie}
+    expected = {tcp.cookie: "destroyed", subflow: "unsupported_protocol"}
+    assert outcomes_of(report) == expected
 
 
-# What happens meanwhile: the pace leaves time for it.
+# Changes during destruction, made while the rate limit pauses.
 
 
-def meanwhile(action: Callable[[], None]) -> Host:
-    """A host on which it happens the first time that the pace waits."""
+def host_with_sleep_hook(action: Callable[[], None]) -> Host:
+    """A Host that runs the action in the first pause of the rate limiter."""
     pending = [action]
 
     def sleep(_seconds: float) -> None:
@@ -190,40 +192,40 @@ def meanwhile(action: Callable[[], None]) -> Host:
     return Host(sleep=sleep)
 
 
-def test_stale_tuple_never_kills_the_listener(pair: Pair) -> None:
-    both = [states.established_server(pair), states.established_server(pair)]
+def test_closed_connection_leaves_listener(pair: Pair) -> None:
+    connections = [states.established_server(pair), states.established_server(pair)]
 
-    def both_close() -> None:
-        # Which of the two has been destroyed by now is the kernel's choice.
-        for held in both:
+    def close_both() -> None:
+        # One of the two is destroyed already; the kernel's dump order decides which one.
+        for held in connections:
             assert held.target is not None
             states.linger_reset(held.target)
             held.target.close()
 
     report = run(
         pair.server,
-        {"state": "established", "local_port": [held.local[1] for held in both]},
-        host=meanwhile(both_close),
+        {"state": "established", "local_port": [held.local[1] for held in connections]},
+        host=host_with_sleep_hook(close_both),
         rate=1,
     )
-    assert set(outcomes_of(report)) == {held.cookie for held in both}
+    assert set(outcomes_of(report)) == {held.cookie for held in connections}
     assert report.counts == {"destroyed": 1, "already_gone": 1}
-    for held in both:
+    for held in connections:
         client = pair.client.socket()
         client.connect(held.others[0].getsockname())
         held.others[0].accept()[0].close()
 
 
-def test_successor_on_the_same_addresses_lives(pair: Pair) -> None:
-    listens = states.listener(pair.server, pair.server4)
-    address = listens.getsockname()
+def test_new_connection_on_same_tuple_unaffected(pair: Pair) -> None:
+    listening = states.listener(pair.server, pair.server4)
+    address = listening.getsockname()
 
     def connected(port: int) -> socket.socket:
         client = pair.client.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         client.bind((pair.client4, port))
         client.connect(address)
-        pair.server.keep(listens.accept()[0])
+        pair.server.keep(listening.accept()[0])
         return client
 
     clients = [connected(port) for port in (41_001, 41_002)]
@@ -240,7 +242,7 @@ def test_successor_on_the_same_addresses_lives(pair: Pair) -> None:
     report = run(
         pair.client,
         {"remote_port": address[1], "state": "established"},
-        host=meanwhile(replace_both),
+        host=host_with_sleep_hook(replace_both),
         rate=1,
     )
     assert set(outcomes_of(report)) == cookies
@@ -249,84 +251,84 @@ def test_successor_on_the_same_addresses_lives(pair: Pair) -> None:
         successor.sendall(b"x")
 
 
-def test_pace_takes_its_time(pair: Pair) -> None:
-    for _each in range(4):
+def test_pace_limits_rate(pair: Pair) -> None:
+    for _connection in range(4):
         states.established(pair)
     start = time.monotonic()
     report = run(pair.client, {"state": "established"}, rate=20)
     assert report.counts == {"destroyed": 4}
-    # Two at a time, a tenth of a second apart.
+    # Bursts of two, 100 ms apart.
     assert 0.1 <= time.monotonic() - start < 2
 
 
 # Limits, namespaces, privileges.
 
 
-def test_above_the_limit_all_live(pair: Pair) -> None:
-    held = [states.established(pair) for _each in range(3)]
+def test_max_sockets_exceeded_destroys_nothing(pair: Pair) -> None:
+    held = [states.established(pair) for _connection in range(3)]
     report = run(pair.client, {"state": "established"}, max_sockets=MaxSockets(number=2))
     assert report.counts == {"limit": 3}
-    for each in held:
-        assert each.target is not None
-        each.target.sendall(b"x")
+    for connection in held:
+        assert connection.target is not None
+        connection.target.sendall(b"x")
     share = MaxSockets(share=0.5)
     assert run(pair.client, {"state": "established"}, max_sockets=share).counts == {"limit": 3}
     whole = MaxSockets(share=1.0)
     assert run(pair.client, {"state": "established"}, max_sockets=whole).counts == {"destroyed": 3}
 
 
-def test_the_same_addresses_in_two_namespaces_are_two_sockets(lab: Lab) -> None:
-    twins = [Pair(lab), Pair(lab)]
+def test_same_tuple_in_two_namespaces(lab: Lab) -> None:
+    pairs = [Pair(lab), Pair(lab)]
     ends: list[socket.socket] = []
-    for each in twins:
-        listens = states.listener(each.server, each.server4, 7777)
-        client = each.client.socket()
-        client.bind((each.client4, 40_404))
-        client.connect(listens.getsockname())
-        each.server.keep(listens.accept()[0])
+    for pair in pairs:
+        listening = states.listener(pair.server, pair.server4, 7777)
+        client = pair.client.socket()
+        client.bind((pair.client4, 40_404))
+        client.connect(listening.getsockname())
+        pair.server.keep(listening.accept()[0])
         ends.append(client)
     assert ends[0].getsockname() == ends[1].getsockname()
     assert ends[0].getpeername() == ends[1].getpeername()
-    report = run(twins[1].client, {"local_port": 40_404})
+    report = run(pairs[1].client, {"local_port": 40_404})
     assert [result.socket.identity for result in report.results] == [
-        (twins[1].client.name, "tcp", cookie_of(ends[1]))
+        (pairs[1].client.name, "tcp", cookie_of(ends[1]))
     ]
     ends[0].sendall(b"x")
     with pytest.raises(ConnectionAbortedError):
         ends[1].send(b"x")
 
 
-def test_several_namespaces_in_one_order(lab: Lab) -> None:
-    twins = [Pair(lab), Pair(lab)]
-    held = [states.established(each) for each in twins]
-    report = run([each.client for each in twins], {"state": "established"})
-    assert outcomes_of(report) == {each.cookie: "destroyed" for each in held}
-    labels = [result.socket.snapshot.namespace.name for result in report.results]
-    assert labels == [each.client.name for each in twins]
+def test_several_namespaces(lab: Lab) -> None:
+    pairs = [Pair(lab), Pair(lab)]
+    held = [states.established(pair) for pair in pairs]
+    report = run([pair.client for pair in pairs], {"state": "established"})
+    assert outcomes_of(report) == {connection.cookie: "destroyed" for connection in held}
+    names = [result.socket.snapshot.namespace.name for result in report.results]
+    assert names == [pair.client.name for pair in pairs]
 
 
-def test_without_the_privilege(pair: Pair) -> None:
+def test_without_cap_net_admin_not_permitted(pair: Pair) -> None:
     with holder(pair) as held:
         for check in (True, False):
-            answer = ask(
+            result = destroy_in_subprocess(
                 {"state": "established"},
                 [pair.client.name],
                 protect={"ssh_sessions": False, "kernel": False},
                 without=["net_admin"],
                 check=check,
             )
-            assert answer["outcomes"] == {held.cookie: "not_permitted"}
+            assert result["outcomes"] == {held.cookie: "not_permitted"}
         assert held.alive()
 
 
-def test_nothing_stays_open(pair: Pair) -> None:
+def test_no_descriptors_leaked(pair: Pair) -> None:
     states.established(pair)
     before = sorted(os.listdir("/proc/self/fd"))
     run(pair.client, {"state": "established"})
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
-def test_peer_learns_of_it_at_once(pair: Pair) -> None:
+def test_peer_receives_reset(pair: Pair) -> None:
     held = states.established(pair)
     assert held.peer is not None
     run(pair.client, {"state": "established"})

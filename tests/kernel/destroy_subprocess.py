@@ -1,10 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A program that gives one order to the core, as a module does, and prints what came of it.
+"""Run destroy() in a subprocess and print its result as JSON.
 
-It runs in a process of its own: who asks, and with which privileges, decides about the guard.
-Run as ``python -m tests.kernel.asking ORDER`` with a mapping of ask()'s arguments as JSON.
+The guard depends on the calling process: its ancestors and its privileges. Usage:
+``python -m tests.kernel.destroy_subprocess REQUEST``. REQUEST is a JSON object with the arguments
+of destroy_in_subprocess().
 """
 
 from __future__ import annotations
@@ -21,40 +22,41 @@ from typing import Any
 _ROOT = Path(__file__).parents[2]
 
 
-def ask(
+def destroy_in_subprocess(
     match: Mapping[str, Any] | None,
     namespaces: Sequence[str],
     *,
     protect: Mapping[str, Any] | None = None,
     check: bool = False,
     without: Sequence[str] = (),
-    apart: bool = False,
+    new_pid_namespace: bool = False,
     environ: Mapping[str, str] | None = None,
     engine: str = "netlink",
 ) -> dict[str, Any]:
-    """Run the program; {outcomes: {cookie: name}, rules: {cookie: name}}, or {error: type, ...}.
+    """Run the program and return {outcomes: {cookie: name}, rules: {cookie: name}}.
 
-    match None: only resolve the namespaces and say their labels. without: capabilities that it
-    shall not have, as setpriv(1) writes them. apart: it sees no processes but its own, as in a
-    container. environ: more variables.
+    The result is {error: type, arguments: [...]} if it fails. match None: only resolve the
+    namespaces and return their names as {labels: [...]}. without: capabilities to drop, as
+    setpriv(1) writes them. new_pid_namespace: run in a PID namespace of its own, as in a container.
+    environ: additional variables.
     """
-    order = {
+    request = {
         "match": match,
         "namespaces": list(namespaces),
         "protect": protect,
         "check": check,
         "engine": engine,
     }
-    words = [sys.executable, "-m", "tests.kernel.asking", json.dumps(order)]
-    if apart:
+    command = [sys.executable, "-m", "tests.kernel.destroy_subprocess", json.dumps(request)]
+    if new_pid_namespace:
         unshare = shutil.which("unshare") or "unshare"
-        words = [unshare, "--fork", "--pid", "--mount-proc", "--kill-child", *words]
+        command = [unshare, "--fork", "--pid", "--mount-proc", "--kill-child", *command]
     if without:
         setpriv = shutil.which("setpriv") or "setpriv"
         dropped = ",".join(f"-{name}" for name in without)
-        words = [setpriv, f"--bounding-set={dropped}", f"--inh-caps={dropped}", *words]
+        command = [setpriv, f"--bounding-set={dropped}", f"--inh-caps={dropped}", *command]
     done = subprocess.run(
-        words,
+        command,
         cwd=_ROOT,
         env={**os.environ, **(environ or {})},
         check=True,
@@ -72,7 +74,7 @@ def ask(
     }
 
 
-def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
+def _destroy(order: Mapping[str, Any]) -> dict[str, Any]:
     from linuxnet_sockets import errors
     from linuxnet_sockets.destroy.command import destroy
     from linuxnet_sockets.destroy.model import DestroyOptions
@@ -83,13 +85,13 @@ def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
 
     host = Host()
     try:
-        meant = namespaces.resolve(order["namespaces"])
+        resolved = namespaces.resolve(order["namespaces"])
         if order["match"] is None:
-            return {"labels": [each.name for each in meant]}
+            return {"labels": [namespace.name for namespace in resolved]}
         report = destroy(
             host,
             parse_selector(order["match"], names=host, role="destroy"),
-            meant,
+            resolved,
             DestroyOptions(
                 parse_guard(order["protect"], names=host, files=None),
                 check=order["check"],
@@ -97,7 +99,10 @@ def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
             ),
         )
     except errors.SocketsError as error:
-        return {"error": type(error).__name__, "arguments": [str(each) for each in error.args]}
+        return {
+            "error": type(error).__name__,
+            "arguments": [str(argument) for argument in error.args],
+        }
     return {
         "outcomes": {result.socket.cookie: result.outcome for result in report.results},
         "rules": {
@@ -109,7 +114,7 @@ def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # For what it does: it makes the core importable.
+    # Imported for its side effect: it makes the core importable.
     import tests.conftest  # noqa: F401  # pylint: disable=unused-import
 
-    json.dump(_answer(json.loads(sys.argv[1])), sys.stdout)
+    json.dump(_destroy(json.loads(sys.argv[1])), sys.stdout)

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run destroy() without a guard on the real kernel and read its outcomes."""
+"""Run destroy() without a guard on the running kernel and read its outcomes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.selector.parse import parse_selector
 from tests.support.topologies.topology import LabNamespace
 
-# The test holds the sockets itself, so its own and its ancestors' must not be protected.
-OPEN = Guard(
+# The test owns the sockets itself, so the guard must not protect its process tree.
+UNGUARDED = Guard(
     control_connection=False,
     ssh_sessions=False,
     loopback=False,
@@ -39,8 +39,8 @@ def run(
     return destroy(
         host,
         parse_selector(match, names=host, role="destroy"),
-        namespaces.resolve([each.name for each in spaces]),
-        DestroyOptions(OPEN, **options),
+        namespaces.resolve([namespace.name for namespace in spaces]),
+        DestroyOptions(UNGUARDED, **options),
     )
 
 
@@ -48,8 +48,8 @@ def outcomes_of(report: Report) -> dict[int, str]:
     return {result.socket.cookie: result.outcome for result in report.results}
 
 
-def as_predicted(where: LabNamespace, match: Any, outcome: str) -> Report:
-    """Check mode says it, and then it is so."""
+def check_then_run(where: LabNamespace, match: Any, outcome: str) -> Report:
+    """Run in check mode, then run. Both give the same outcome."""
     predicted = run(where, match, check=True)
     report = run(where, match)
     assert outcomes_of(report) == outcomes_of(predicted)

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A process beside the test that holds a connection, so that the test itself does not."""
+"""A process that holds a connection, so that the test process does not own it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import NamedTuple
 from tests.support.topologies.states import listener
 from tests.support.topologies.topology import LabNamespace, Pair
 
-# Connects, tells its own port, its cookie and its pid, and holds on until it is spoken to. With a
-# name it takes that for its command (PR_SET_NAME).
+# Connects and prints its port, its cookie and its PID. Sends on the connection at each line of
+# input. A name becomes its command name (PR_SET_NAME).
 _PROGRAM = """
 import ctypes, os, socket, sys
 address, port, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -54,12 +54,12 @@ class Holder(NamedTuple):
 
 @contextlib.contextmanager
 def holder(pair: Pair, *, name: str = "") -> Iterator[Holder]:
-    """A process in the client's namespace that is connected to the server."""
-    listens = listener(pair.server, pair.server4)
-    port = listens.getsockname()[1]
+    """Start a process in the client's namespace and connect it to the server."""
+    listening = listener(pair.server, pair.server4)
+    port = listening.getsockname()[1]
     process = _start(pair.client, pair.server4, port, name)
     try:
-        accepted, _address = listens.accept()
+        accepted, _address = listening.accept()
         pair.server.keep(accepted)
         assert process.stdout is not None
         own_port, cookie, pid = map(int, process.stdout.readline().split())

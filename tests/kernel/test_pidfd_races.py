@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens between the look and the act, while a descriptor is borrowed."""
+"""Changes between the snapshot and the destruction, while a descriptor is borrowed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 
 from linuxnet_sockets.host import pidfd
 from linuxnet_sockets.host.pidfd import BorrowedFd, Descriptor
-from tests.kernel.borrowing import needs_pidfd, outcomes_of, run, with_borrow
 from tests.kernel.conftest import StartOwner
-from tests.kernel.holding import holder
+from tests.kernel.holder import holder
+from tests.kernel.pidfd_calls import needs_pidfd, outcomes_of, replace_borrow, run
 from tests.support.topologies import states
 from tests.support.topologies.states import cookie_of
 from tests.support.topologies.topology import Pair
@@ -26,8 +26,8 @@ from tests.support.topologies.topology import Pair
 pytestmark = needs_pidfd
 
 
-class Mischief:
-    """Borrows, after having done something, once."""
+class BorrowAfter:
+    """Borrow function that runs an action before the first call."""
 
     def __init__(self, action: Callable[[], None]) -> None:
         self._action: Callable[[], None] | None = action
@@ -39,88 +39,84 @@ class Mischief:
         return pidfd.borrow_fd(descriptor)
 
 
-def test_descriptor_that_became_another_sockets(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    goes, stays = states.established(pair), states.established(pair)
-    assert goes.target is not None
-    assert stays.target is not None
-    number = goes.target.fileno()
+def test_reused_descriptor_unaffected(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    selected, other = states.established(pair), states.established(pair)
+    assert selected.target is not None
+    assert other.target is not None
+    number = selected.target.fileno()
 
     def reuse() -> None:
-        states.linger_reset(goes.target)  # type: ignore[arg-type]
-        os.dup2(stays.target.fileno(), number)  # type: ignore[union-attr]
+        states.linger_reset(selected.target)  # type: ignore[arg-type]
+        os.dup2(other.target.fileno(), number)  # type: ignore[union-attr]
 
-    with_borrow(monkeypatch, Mischief(reuse))
-    report = run(pair.client, {"remote_port": goes.remote[1]})
-    assert outcomes_of(report) == {goes.cookie: "already_gone"}
+    replace_borrow(monkeypatch, BorrowAfter(reuse))
+    report = run(pair.client, {"remote_port": selected.remote[1]})
+    assert outcomes_of(report) == {selected.cookie: "already_gone"}
     assert (report.changed, report.failed) == (False, False)
-    stays.target.sendall(b"x")
+    other.target.sendall(b"x")
 
 
-def test_process_that_ended(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    stays = states.established(pair)
-    assert stays.target is not None
+def test_exited_owner(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = states.established(pair)
+    assert other.target is not None
     with holder(pair) as process:
 
-        def end() -> None:
+        def kill() -> None:
             process.process.kill()
             process.process.wait()
 
-        with_borrow(monkeypatch, Mischief(end))
+        replace_borrow(monkeypatch, BorrowAfter(kill))
         report = run(pair.client, {"remote_port": process.remote_port})
-    # Its last data was acknowledged, or the connection lingers on without an owner.
+    # The connection is closed, or an orphan that still waits for an acknowledgement.
     assert outcomes_of(report)[process.cookie] in ("already_gone", "survived")
     assert not report.changed
-    stays.target.sendall(b"x")
+    other.target.sendall(b"x")
 
 
-def test_descriptor_that_was_closed(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_descriptor_already_gone(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     held = states.established(pair)
-    with_borrow(monkeypatch, Mischief(held.close))
+    replace_borrow(monkeypatch, BorrowAfter(held.close))
     report = run(pair.client, {"remote_port": held.remote[1]})
     assert outcomes_of(report) == {held.cookie: "already_gone"}
 
 
 @pytest.mark.parametrize("v6", [False, True], ids=["inet", "inet6"])
-def test_datagram_socket_that_was_connected_elsewhere(
+def test_udp_reconnected_already_gone(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, v6: bool
 ) -> None:
-    """To another address, on the same port."""
+    """The owner connects it to another address and the same port."""
     held = states.udp_explicit(pair, v6=v6)
     assert held.target is not None
     other = (pair.silent6 if v6 else pair.silent, held.remote[1])
-    with_borrow(monkeypatch, Mischief(lambda: held.target.connect(other)))  # type: ignore[union-attr]
+    replace_borrow(monkeypatch, BorrowAfter(lambda: held.target.connect(other)))  # type: ignore[union-attr]
     report = run(pair.client, {"protocol": "udp", "remote_port": held.remote[1]})
     assert outcomes_of(report) == {held.cookie: "already_gone"}
     assert held.target.getpeername()[:2] == other
 
 
 def _disconnect(sock: socket.socket) -> None:
-    """As an application does it that uses its socket again."""
+    """Disconnect as an application does before it connects the same socket again."""
     with BorrowedFd(os.dup(sock.fileno())) as own:
         assert own.disconnect() == 0
 
 
-def test_connection_that_was_made_anew_elsewhere(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same socket, with the same cookie, on the same local port, to another peer."""
-    listens = states.listener(pair.server, pair.server4)
+def test_tcp_reconnected_already_gone(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner connects the same socket (same cookie, same local port) to another peer."""
+    listening = states.listener(pair.server, pair.server4)
     other = states.listener(pair.server, pair.server4)
     client = pair.client.socket()
     client.bind((pair.client4, 41_000))
-    client.connect(listens.getsockname())
+    client.connect(listening.getsockname())
     cookie = cookie_of(client)
 
-    def again() -> None:
+    def reconnect() -> None:
         _disconnect(client)
         with contextlib.suppress(ConnectionResetError):
             client.recv(1)
         client.connect(other.getsockname())
 
-    with_borrow(monkeypatch, Mischief(again))
-    report = run(pair.client, {"state": "established", "remote_port": listens.getsockname()[1]})
+    replace_borrow(monkeypatch, BorrowAfter(reconnect))
+    report = run(pair.client, {"state": "established", "remote_port": listening.getsockname()[1]})
     assert outcomes_of(report) == {cookie: "already_gone"}
     assert cookie_of(client) == cookie
     accepted, _address = other.accept()
@@ -129,13 +125,13 @@ def test_connection_that_was_made_anew_elsewhere(
     accepted.close()
 
 
-def test_connect_that_was_begun_anew_elsewhere(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not answered yet: the kernel does not call it connected."""
+def test_restarted_connect_already_gone(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket is in SYN_SENT, which the kernel does not consider connected."""
     held = states.syn_sent(pair)
     assert held.target is not None
     other = "198.51.100.2"
 
-    def again() -> None:
+    def reconnect() -> None:
         assert held.target is not None
         _disconnect(held.target)
         held.target.bind(held.local)
@@ -144,68 +140,68 @@ def test_connect_that_was_begun_anew_elsewhere(pair: Pair, monkeypatch: pytest.M
         with contextlib.suppress(BlockingIOError):
             held.target.connect((other, 7))
 
-    with_borrow(monkeypatch, Mischief(again))
+    replace_borrow(monkeypatch, BorrowAfter(reconnect))
     report = run(pair.client, {"state": "syn-sent", "remote": pair.silent})
     assert outcomes_of(report) == {held.cookie: "already_gone"}
     assert run(pair.client, {"state": "syn-sent", "remote": other}, check=True).matched == 1
 
 
-def test_listener_that_became_a_connection(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listener_turned_connection_already_gone(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     far = states.listener(pair.server, pair.server4)
-    listens = states.listener(pair.client, pair.client4)
-    cookie = cookie_of(listens)
+    listening = states.listener(pair.client, pair.client4)
+    cookie = cookie_of(listening)
 
     def connect() -> None:
-        _disconnect(listens)
-        listens.connect(far.getsockname())
+        _disconnect(listening)
+        listening.connect(far.getsockname())
 
-    with_borrow(monkeypatch, Mischief(connect))
-    report = run(pair.client, {"state": "listening", "local_port": listens.getsockname()[1]})
+    replace_borrow(monkeypatch, BorrowAfter(connect))
+    report = run(pair.client, {"state": "listening", "local_port": listening.getsockname()[1]})
     assert outcomes_of(report) == {cookie: "already_gone"}
-    listens.sendall(b"x")
+    listening.sendall(b"x")
 
 
-def test_a_loop_that_reuses_its_descriptor_loses_nothing_else(
-    pair: Pair, owner: StartOwner
-) -> None:
-    """It opens, closes, and opens to another server, under the same number, all the time."""
-    doomed = states.listener(pair.server, pair.server4)
-    protected = states.listener(pair.server, pair.server4)
-    ends = threading.Event()
+def test_descriptor_reuse_loop(pair: Pair, owner: StartOwner) -> None:
+    """The owner alternates between two servers and reuses one descriptor number."""
+    target = states.listener(pair.server, pair.server4)
+    other = states.listener(pair.server, pair.server4)
+    stop = threading.Event()
 
-    def serve(listens: socket.socket) -> None:
-        while not ends.is_set():
+    def serve(listening: socket.socket) -> None:
+        while not stop.is_set():
             with contextlib.suppress(OSError):
-                accepted, _address = listens.accept()
+                accepted, _address = listening.accept()
                 with accepted:
                     accepted.settimeout(5)
                     while accepted.recv(16):
                         accepted.sendall(b"y")
 
-    for listens in (doomed, protected):
-        listens.settimeout(0.2)
-        for _each in range(2):
-            pair.server.start(serve, listens)
+    for listening in (target, other):
+        listening.settimeout(0.2)
+        for _thread in range(2):
+            pair.server.start(serve, listening)
     process = owner(pair.client)
-    ports = (doomed.getsockname()[1], protected.getsockname()[1])
+    ports = (target.getsockname()[1], other.getsockname()[1])
     destroyed = 0
     try:
         assert process.ask(f"loop {pair.server4} {ports[0]} {ports[1]}") == "looping"
-        least, most = (time.monotonic() + each for each in (2, 40))
+        earliest_end, latest_end = (time.monotonic() + seconds for seconds in (2, 40))
         errors = 0
-        while time.monotonic() < least or (
-            (destroyed < 3 or not errors) and time.monotonic() < most
+        while time.monotonic() < earliest_end or (
+            (destroyed < 3 or not errors) and time.monotonic() < latest_end
         ):
             report = run(pair.client, {"remote_port": ports[0], "state": "established"})
             destroyed += report.counts.get("destroyed", 0)
             errors = int(process.ask("counts").split()[1])
         rounds, errors, lost = map(int, process.ask("stop").split())
     finally:
-        ends.set()
+        stop.set()
     assert lost == 0
-    # Both sides had their turn.
+    # The owner and the engine both made progress.
     assert rounds > 10
     if os.cpu_count() == 1 and not (destroyed >= 3 and errors):
-        pytest.skip("on one processor the two hardly ever meet; nothing else was lost")
+        pytest.skip("with one CPU the race rarely occurs; no other connection was lost")
     assert destroyed >= 3
     assert errors > 0

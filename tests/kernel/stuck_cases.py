@@ -1,8 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connections that are watched: for how long the core says that they are stuck, and for how long
-they really have been, by the clock of the test."""
+"""Stuck connections, sampled repeatedly: the duration that the core proves, and the real one."""
 
 from __future__ import annotations
 
@@ -28,23 +27,24 @@ from tests.support.topologies.stuck import Steps
 from tests.support.topologies.topology import Lab, LabNamespace, Pair
 
 _INFO = inet_diag.extension_bits([inet_diag.INFO])
-# Longer than anything here lasts.
-_EVER_MS = 1 << 17
-# (namespace's name, local port, remote port)
+# Longer than any test here.
+_MAX_MS = 1 << 17
+# (name of the namespace, local port, remote port)
 Key = tuple[str, int, int]
 
 
 class Span(NamedTuple):
-    """When something began, on time.monotonic(): not before earliest, not after latest."""
+    """Time at which a step was taken, in seconds of time.monotonic(): between both."""
 
     earliest: float
     latest: float
 
 
 class Sample(NamedTuple):
-    """What one look said of one socket: for each verdict its proven milliseconds, or None.
+    """One sample of a socket.
 
-    before, after: when the look began and ended. subject: for a failing test to show.
+    before, after: start and end of the dump, in seconds of time.monotonic(). bounds: the proven
+    milliseconds of each verdict, or None. socket: for the output of a failing test.
     """
 
     before: float
@@ -55,10 +55,7 @@ class Sample(NamedTuple):
 
 @dataclass
 class Case:
-    """A connection with what is known of it.
-
-    connected, early, late: when the steps were taken.
-    """
+    """A connection, the times of its steps, and its samples."""
 
     name: str
     held: Held
@@ -74,28 +71,31 @@ class Case:
 
 
 def bounds(sock: Socket) -> dict[str, int | None]:
-    """For each verdict: the longest time for which it is true; None: not even for none."""
+    """Longest duration in milliseconds for which each verdict is true; None if it is not true."""
     return {name: _bound(sock, name) for name in stuck.STUCK}
 
 
 def _bound(sock: Socket, name: str) -> int | None:
     if not stuck.evaluate(sock, name, 0):
         return None
-    if stuck.evaluate(sock, name, _EVER_MS):
-        return _EVER_MS
-    least, most = 0, _EVER_MS
-    while most - least > 1:
-        middle = (least + most) // 2
+    if stuck.evaluate(sock, name, _MAX_MS):
+        return _MAX_MS
+    low, high = 0, _MAX_MS
+    while high - low > 1:
+        middle = (low + high) // 2
         if stuck.evaluate(sock, name, middle):
-            least = middle
+            low = middle
         else:
-            most = middle
-    return least
+            high = middle
+    return low
 
 
-class Ward:
-    """Two pairs of namespaces, full of cases. The plain one does without timestamps (RFC 7323);
-    in the other one each timeout of a SYN is twice the last one, as before Linux 6.5."""
+class StuckCases:
+    """Two pairs of namespaces with the cases.
+
+    The plain pair has TCP timestamps (RFC 7323) disabled. In the other pair the SYN timeout doubles
+    with each retry, as before Linux 6.5 (tcp_syn_linear_timeouts).
+    """
 
     def __init__(self, lab: Lab) -> None:
         self._pairs = {True: Pair(lab), False: Pair(lab)}
@@ -104,15 +104,15 @@ class Ward:
             self._pairs[False].client.sysctl("ipv4/tcp_syn_linear_timeouts", 0)
         self.cases: dict[str, Case] = {}
 
-    def admit(
-        self, wanted: Mapping[str, tuple[Callable[[Bed], Steps], str, bool]], age: float
+    def create(
+        self, definitions: Mapping[str, tuple[Callable[[Bed], Steps], str, bool]], age: float
     ) -> None:
-        """Make the cases, by name: (function, kind, whether in the plain pair).
+        """Create the cases, by name: (function, kind, whether in the plain pair).
 
-        age: seconds between what is done early and what is done late.
+        age: seconds between the early and the late step.
         """
         made: dict[str, tuple[Steps, Span]] = {}
-        for name, (function, kind, plain) in wanted.items():
+        for name, (function, kind, plain) in definitions.items():
             before = time.monotonic()
             steps = function(Bed(self._pairs[plain], kind))
             made[name] = steps, Span(before, time.monotonic())
@@ -127,20 +127,19 @@ class Ward:
             live = None if steps.turn is None else Live(steps.turn, steps.pause)
             self.cases[name] = Case(name, steps.held, connected, early[name], late, live)
 
-    def watch(self, seconds: float, pause: float) -> None:
-        """Look at all, again and again."""
-        over = time.monotonic() + seconds
+    def sample(self, seconds: float, pause: float) -> None:
+        """Sample all cases repeatedly, with a pause in seconds between two dumps."""
+        deadline = time.monotonic() + seconds
         by_key = {case.key: case for case in self.cases.values()}
-        while time.monotonic() < over:
+        while time.monotonic() < deadline:
             for where in self._namespaces():
                 before = time.monotonic()
-                sockets = look(where)
+                sockets = dump_sockets(where)
                 after = time.monotonic()
                 for sock in sockets:
                     case = by_key.get((where.name, sock.local_port, sock.remote_port))
                     if case is not None:
-                        sample = Sample(before, after, bounds(sock), sock)
-                        case.samples.append(sample)
+                        case.samples.append(Sample(before, after, bounds(sock), sock))
             time.sleep(pause)
 
     def _namespaces(self) -> Iterator[LabNamespace]:
@@ -148,27 +147,27 @@ class Ward:
             yield pair.client
             yield pair.server
 
-    def found(self, selector: Mapping[str, Any]) -> set[str]:
-        """The cases for whose sockets the selector is true."""
+    def matching(self, selector: Mapping[str, Any]) -> set[str]:
+        """Names of the cases whose sockets match the selector."""
         keys = {
             (where.name, sock.local_port, sock.remote_port)
             for where in self._namespaces()
-            for sock in look(where, selector)
+            for sock in dump_sockets(where, selector)
         }
         return {name for name, case in self.cases.items() if case.key in keys}
 
     def records(self) -> dict[str, dict[str, Any]]:
-        """The record of each case's socket, as far as there is one, with its verdicts."""
+        """Records with verdicts, by name of the case. Cases without a socket are omitted."""
         keys = {case.key: name for name, case in self.cases.items()}
         return {
             keys[key]: record(sock, ["verdicts"])
             for where in self._namespaces()
-            for sock in look(where)
+            for sock in dump_sockets(where)
             if (key := (where.name, sock.local_port, sock.remote_port)) in keys
         }
 
     def release(self) -> None:
-        """End what goes on. Raises what went wrong meanwhile."""
+        """Stop the background traffic. Raises the errors that occurred in it."""
         for case in self.cases.values():
             if case.live is not None:
                 case.live.stop()
@@ -180,8 +179,8 @@ def _timed(step: Callable[[], object]) -> Span:
     return Span(before, time.monotonic())
 
 
-def look(where: LabNamespace, selector: Mapping[str, Any] | None = None) -> list[Socket]:
-    """The TCP sockets of a namespace, in every state, for which the selector is true."""
+def dump_sockets(where: LabNamespace, selector: Mapping[str, Any] | None = None) -> list[Socket]:
+    """TCP sockets of a namespace in every state that match the selector."""
     (namespace,) = namespaces.resolve([where.name])
     host = Host()
     match = {"protocol": "tcp", "state": "all", **(selector or {})}
