@@ -5,7 +5,7 @@
 """Destruction of planned targets.
 
 The limit is checked first. Then each namespace is handled in turn. An engine's answer alone proves
-nothing: an outcome is what a new dump shows.
+nothing: a new dump decides the outcome.
 """
 
 from __future__ import annotations

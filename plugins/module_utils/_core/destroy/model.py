@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""What to destroy, how, and what came of it."""
+"""Options, targets, plans and reports of destroying sockets."""
 
 from __future__ import annotations
 
@@ -56,8 +56,9 @@ def make_targets(sockets: Iterable[Socket], reasons: Iterable[Reason | None]) ->
 class Plan:
     """The targets of one namespace.
 
-    population: the unprotected sockets of which max_sockets allows a share; 0 where it is not a
-    share. unlisted: protocols that the selector admits and that the kernel cannot list.
+    population: the base of a max_sockets share, which counts the unprotected sockets of all
+    selected protocols; 0 if max_sockets is no share. unlisted: protocols that the selector admits
+    and that the kernel cannot list.
     """
 
     namespace: Namespace
@@ -74,7 +75,7 @@ class Plan:
 def check_max_sockets(
     limit: MaxSockets | None, plans: Sequence[Plan], destroyed_before: int = 0
 ) -> MaxSocketsExceeded | None:
-    """Compare what the plans would destroy together with the limit; None: it is not exceeded.
+    """Compare the unprotected targets of all plans with the limit; None: it is not exceeded.
 
     destroyed_before: sockets already destroyed that count against the same limit.
     """

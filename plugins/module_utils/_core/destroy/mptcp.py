@@ -48,7 +48,7 @@ def protect_whole_connections(
             # Some kernels give a subflow that joined an inode of its own, which no process holds.
             if reason is not None and (part.protocol, reason.rule) != ("tcp", KERNEL):
                 whole = _reason_of_part(reason, part)
-                protected.update(((each.protocol, each.cookie), whole) for each in parts)
+                protected.update(((member.protocol, member.cookie), whole) for member in parts)
                 break
     return [
         Target(socket, protected.get((socket.protocol, socket.cookie)))

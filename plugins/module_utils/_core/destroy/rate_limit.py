@@ -16,7 +16,7 @@ _MAX_SLICE = 0.1
 
 
 class RateLimiter:
-    """At most so many items a second, over all calls. per_second: None: no limit.
+    """A limit of items per second, over all calls. per_second: None: no limit.
 
     A slice has the items of a tenth of a second, or one item if that is less than one. A slice that
     takes longer than its time delays the next. Lost time is not made up for.

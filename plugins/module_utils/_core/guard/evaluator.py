@@ -144,7 +144,7 @@ class GuardEvaluator:
         )
 
     def _control_ports(self) -> frozenset[int]:
-        """The ports of which a control connection has one at either end."""
+        """The ports that identify candidates for a control connection, at either end."""
         if CONTROL_CONNECTION not in self._switches:
             return frozenset()
         return management.SALT_PORTS | {endpoints[1] for endpoints in self._ssh_connections}

@@ -30,8 +30,8 @@ class MaxSockets(NamedTuple):
 class MaxSocketsExceeded(NamedTuple):
     """The number of unprotected sockets is above the limit.
 
-    selected: that number. population: the unprotected sockets of which limit allows a share; None
-    for a number.
+    selected: that number. population: the base of a share, which counts the unprotected sockets of
+    all selected protocols; None for a number.
     """
 
     selected: int

@@ -33,7 +33,7 @@ SSH_PROGRAMS = frozenset({"sshd", "sshd-session", "sshd-auth", "dropbear"})
 _DELETED = " (deleted)"
 _MAX_COMM = 64
 
-# From so many descriptors on, sampling pays.
+# The number of descriptors from which sampling pays.
 _MIN_SAMPLED = 1024
 _SAMPLE_SIZE = 32
 

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: what this kernel can do for this caller, found by asking it."""
+# Private to linuxnet.sockets.
+"""What SOCK_DESTROY can do on this kernel for this caller, found by probing."""
 
 from __future__ import annotations
 
@@ -23,32 +24,35 @@ PROTOCOL_MISSING = "protocol_missing"
 NO_COOKIE_CHECK = "no_cookie_check"
 NOT_PERMITTED = "not_permitted"
 
-# Why a caller is not permitted.
+# Reasons for NOT_PERMITTED.
 NO_CAPABILITY = "no_capability"
 FOREIGN_USER_NAMESPACE = "foreign_user_namespace"
 
 CAP_NET_ADMIN = 12  # include/uapi/linux/capability.h
 
-# Their handler looks the socket up, and then its proto has no diag_destroy: EOPNOTSUPP, which the
-# probe, finding no socket, does not get to see (sock_diag_destroy, net/ipv4/udplite.c).
+# Their handler looks the socket up, but its proto has no diag_destroy (sock_diag_destroy,
+# net/ipv4/udplite.c). The probe finds no socket, so it never gets that EOPNOTSUPP.
 _WITHOUT_ABORT = frozenset({"udplite"})
 
-# Their handler takes the first socket that the addresses fit, whatever cookie was asked for
-# (raw_diag_destroy): it might be another one than was selected.
+# Their handler takes the first socket with the addresses and does not compare the cookie
+# (raw_diag_destroy), so it may destroy another socket than the selected one.
 _WITHOUT_COOKIE = frozenset({"raw"})
 
 
 class ProtocolSupport(NamedTuple):
-    """What SOCK_DESTROY can do to one protocol's sockets.
+    """What SOCK_DESTROY can do to the sockets of a protocol.
 
-    verdict: supported; built_without (no CONFIG_INET_DIAG_DESTROY); no_destroy_handler (the
-    protocol has none, whatever the configuration); no_cookie_check (the kernel would destroy, but
-    it cannot be told which socket: the netlink engine declines); handler_missing (its sockets
-    cannot even be listed: `module` would bring the handler); protocol_missing (nor can they, and
-    that module is at work already: this kernel has no such protocol); not_permitted (the kernel
-    can, this caller may not: `reason` is no_capability or foreign_user_namespace, None where it is
-    not known). how: the answers that say so. module_available: whether this kernel's modules hold
-    `module`; None where that is not known.
+    verdict:
+        supported;
+        built_without: no CONFIG_INET_DIAG_DESTROY;
+        no_destroy_handler: the protocol has none in any configuration;
+        no_cookie_check: the kernel may destroy another socket, so engine netlink declines;
+        handler_missing: the sockets cannot be listed; `module` has the handler;
+        protocol_missing: the handler's module is loaded, and this kernel has no such protocol;
+        not_permitted: the kernel can, this caller may not.
+    how: the answers of the kernel that prove it. module_available: whether the modules of this
+    kernel include `module`; None: unknown. reason: of not_permitted: no_capability or
+    foreign_user_namespace; None: unknown.
     """
 
     verdict: str
@@ -59,16 +63,16 @@ class ProtocolSupport(NamedTuple):
 
 
 def support(session: NamespaceSession) -> dict[str, ProtocolSupport]:
-    """What the kernel can do, for every protocol. Harmless, and open to every caller."""
+    """Probe the kernel for each protocol. Changes nothing; needs no privileges."""
     found: dict[str, ProtocolSupport] = {}
     destroyers: set[str] = set()
     for protocol in constants.PROTOCOLS:
         found[protocol] = verdict = _protocol(session, protocol)
         if verdict.verdict not in (BUILT_WITHOUT, HANDLER_MISSING):
             destroyers.add(protocol)
-    _tell_missing_protocols(found)
-    # One option builds every protocol's handler: where one can destroy, another that cannot was
-    # not left out by the configuration.
+    _mark_missing_protocols(found)
+    # One option builds the handlers of all protocols. If one can destroy, the configuration is not
+    # the reason why another cannot.
     if destroyers:
         for protocol, verdict in found.items():
             if verdict.verdict == BUILT_WITHOUT:
@@ -76,15 +80,15 @@ def support(session: NamespaceSession) -> dict[str, ProtocolSupport]:
     return found
 
 
-def _tell_missing_protocols(found: dict[str, ProtocolSupport]) -> None:
-    """A diag module brings the handlers of all its protocols that the kernel has."""
-    at_work = {
+def _mark_missing_protocols(found: dict[str, ProtocolSupport]) -> None:
+    """A loaded diag module has the handlers of all its protocols that the kernel has."""
+    loaded = {
         constants.DIAG_MODULES[protocol]: protocol
         for protocol, verdict in found.items()
         if verdict.verdict != HANDLER_MISSING
     }
     for protocol, verdict in found.items():
-        sibling = at_work.get(verdict.module or "")
+        sibling = loaded.get(verdict.module or "")
         if verdict.verdict == HANDLER_MISSING and sibling is not None:
             found[protocol] = ProtocolSupport(
                 PROTOCOL_MISSING,
@@ -123,7 +127,7 @@ def _protocol(session: NamespaceSession, protocol: str) -> ProtocolSupport:
 
 
 def support_for_caller(session: NamespaceSession) -> dict[str, ProtocolSupport]:
-    """As support, but where the kernel can and this caller may not, the verdict says so."""
+    """As support, but with verdict not_permitted if the kernel can and this caller may not."""
     found = support(session)
     if may_destroy(session):
         return found
@@ -145,9 +149,9 @@ def support_for_caller(session: NamespaceSession) -> dict[str, ProtocolSupport]:
 
 
 def has_capability(host: Host, capability: int) -> bool | None:
-    """Whether it is in the caller's effective set, in the user namespace that it is in.
+    """Whether this process has a capability in its effective set, in its own user namespace.
 
-    None where /proc does not say.
+    None: /proc/self/status is unreadable.
     """
     try:
         with open(f"{host.proc}/self/status", encoding="ascii", errors="replace") as lines:
@@ -161,7 +165,7 @@ def has_capability(host: Host, capability: int) -> bool | None:
 
 def _can_list(session: NamespaceSession, protocol: str) -> bool:
     try:
-        # A state mask of zero: the handler answers, and no socket comes.
+        # With a state mask of zero, the handler answers without any socket.
         inet_diag.dump(session.diag, protocol, socket.AF_INET, states=0)
     except HandlerMissing:
         return False
@@ -171,8 +175,8 @@ def _can_list(session: NamespaceSession, protocol: str) -> bool:
 def may_destroy(session: NamespaceSession) -> bool:
     """Whether the caller has CAP_NET_ADMIN in the user namespace that owns the network namespace.
 
-    The kernel lets a filter test marks under just the condition under which it lets a caller
-    destroy (netlink_net_capable(CAP_NET_ADMIN); inet_diag_bc_audit).
+    The kernel requires the same of a filter by mark as of SOCK_DESTROY
+    (netlink_net_capable(CAP_NET_ADMIN); inet_diag_bc_audit). Raises NetlinkError.
     """
     try:
         inet_diag.dump(session.diag, "tcp", socket.AF_INET, states=0, bytecode=bytecode.mark(0, 0))
@@ -181,6 +185,6 @@ def may_destroy(session: NamespaceSession) -> bool:
             return False
         raise
     except HandlerMissing:
-        # The filter is judged before the handler is looked for.
+        # The kernel checks the filter before it looks for the handler.
         return True
     return True

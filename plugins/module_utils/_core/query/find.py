@@ -1,7 +1,12 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: look at the sockets of a namespace and keep those that are meant."""
+# Private to linuxnet.sockets.
+"""The sockets of a namespace that a selector matches.
+
+The kernel filters what its filter language can express, and the selector tests every socket that
+the kernel returns.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +26,7 @@ from ..verdicts.superseded import PeerActivity, peer_key
 
 T = TypeVar("T")
 
-# What a selector may need that a dump does not tell, and load finds out.
+# The needs that load() loads. The others are loaded where they are used.
 LOADED = frozenset({Need.OWNERS, Need.ROUTES, Need.PEERS})
 
 
@@ -33,24 +38,28 @@ def find(
     needs: Collection[Need] = (),
     snapshot: Snapshot | None = None,
 ) -> list[Socket]:
-    """The sockets of the view's namespace for which the selector is true.
+    """Return the sockets for which the selector is true.
 
-    extensions: more bits of idiag_ext to ask for than the selector needs. needs: what to find out
-    of those that matched, as load takes it. environment: judge by this one instead of a fresh
-    one.
-    A protocol that the selector names and the kernel cannot list raises HandlerMissing; one that it
-    merely admits goes to view.unlisted. Raises what Connection.dump raises.
+    extensions: idiag_ext bits to request beyond those of the selector. needs: facts to load for the
+    result, as load takes them. snapshot: None: a new one.
+
+    Raises HandlerMissing for a protocol that the selector names and the kernel cannot list. One
+    that the selector only admits is added to session.unlisted. Raises what Connection.dump raises.
     """
     if snapshot is None:
         snapshot = session.snapshot()
-    found = find_map(_unchanged, session, selector, snapshot, extensions=extensions)
+    found = find_map(_identity, session, selector, snapshot, extensions=extensions)
     for sock in found:
         if sock.ifindex:
-            # Asked while the view is open, so that records can be made when it is closed.
+            # Load the links while the session is open: records need them later.
             snapshot.interface_name(sock.ifindex)
             break
     load(session, snapshot, needs, found)
     return found
+
+
+def _identity(sock: Socket) -> Socket:
+    return sock
 
 
 def load(
@@ -59,11 +68,9 @@ def load(
     needs: Collection[Need],
     sockets: Collection[Socket],
 ) -> None:
-    """Find out for these sockets what a dump does not tell; kept in the environment.
+    """Load facts about these sockets into the snapshot.
 
-    needs: out of LOADED. owners: which processes hold them. routes: how the network lies
-    under them. heard: who else was heard of at their local ports.
-    Anything else in needs is let pass, so that Selector.needs can be given as it is. Raises what
+    needs: those not in LOADED are ignored, so that you can pass Selector.needs. Raises what
     Connection.dump raises.
     """
     if not sockets:
@@ -76,10 +83,6 @@ def load(
         PeerActivity.of(snapshot).load(session.diag, snapshot, map(peer_key, sockets))
 
 
-def _unchanged(sock: Socket) -> Socket:
-    return sock
-
-
 def find_map(
     make: Callable[[Socket], T | None],
     session: NamespaceSession,
@@ -88,46 +91,51 @@ def find_map(
     *,
     extensions: int = 0,
 ) -> list[T]:
-    """As find, but of each socket only what `make` makes of it is kept, and nothing of None: for
-    totals and records of very many sockets. `make` may be called again for the same socket.
-    """
-    only = selector.protocols[0] if len(selector.protocols) == 1 else None
-    matches = selector.bind(snapshot, protocol=only)
+    """Return make(socket) for each socket for which the selector is true, without None.
 
-    def possible_one(message: inet_diag.DiagMessage) -> Socket | None:
+    It saves memory: the sockets themselves are not kept. make may be called again for the same
+    socket. Raises what find raises.
+    """
+    only_protocol = selector.protocols[0] if len(selector.protocols) == 1 else None
+    matches = selector.bind(snapshot, protocol=only_protocol)
+
+    def keep_possible(message: inet_diag.DiagMessage) -> Socket | None:
         sock = Socket(message, snapshot)
         return None if matches(sock) is False else sock
 
-    def made(message: inet_diag.DiagMessage) -> T | None:
+    def make_matching(message: inet_diag.DiagMessage) -> T | None:
         sock = Socket(message, snapshot)
         return make(sock) if matches(sock) else None
 
     if selector.needs.isdisjoint(LOADED):
-        return _each_listed(made, session, selector, snapshot, extensions)
-    # Only of those that may match once it is known is the rest found out.
-    possible = _each_listed(possible_one, session, selector, snapshot, extensions)
+        return _dump_map(make_matching, session, selector, snapshot, extensions)
+    # The needs are expensive: load them only for sockets that may match.
+    possible = _dump_map(keep_possible, session, selector, snapshot, extensions)
     load(session, snapshot, selector.needs, possible)
-    matches = selector.bind(snapshot, protocol=only)
+    matches = selector.bind(snapshot, protocol=only_protocol)
     found = (make(sock) for sock in possible if matches(sock))
     return [item for item in found if item is not None]
 
 
-def _each_listed(
+def _dump_map(
     make: Callable[[inet_diag.DiagMessage], T | None],
     session: NamespaceSession,
     selector: Selector,
     snapshot: Snapshot,
     extensions: int,
 ) -> list[T]:
+    """make(message) for each message that the kernel's filters accept, without None."""
     made: list[T] = []
     for protocol in selector.protocols:
         try:
-            at_once = _listed_at_once(make, session, selector, snapshot, protocol, extensions)
-            if at_once is not None:
-                made += at_once
+            both = _dump_map_both_families(make, session, selector, snapshot, protocol, extensions)
+            if both is not None:
+                made += both
                 continue
             for family in selector.families:
-                made += _listed(make, session, selector, snapshot, protocol, family, extensions)
+                made += _dump_map_family(
+                    make, session, selector, snapshot, protocol, family, extensions
+                )
         except HandlerMissing:
             if protocol in selector.named_protocols:
                 raise
@@ -135,7 +143,7 @@ def _each_listed(
     return made
 
 
-def _listed_at_once(
+def _dump_map_both_families(
     make: Callable[[inet_diag.DiagMessage], T | None],
     session: NamespaceSession,
     selector: Selector,
@@ -143,7 +151,7 @@ def _listed_at_once(
     protocol: str,
     extensions: int,
 ) -> list[T] | None:
-    """As _listed, of both families; None where each must be asked for by itself."""
+    """One dump of both families; None: each family needs its own filter."""
     program = selector.program_of_both(snapshot, protocol)
     if program is None:
         return None
@@ -152,7 +160,7 @@ def _listed_at_once(
     return inet_diag.dump_map_one_walk(make, session.diag, protocol, states, bits, program)
 
 
-def _listed(
+def _dump_map_family(
     make: Callable[[inet_diag.DiagMessage], T | None],
     session: NamespaceSession,
     selector: Selector,
@@ -161,9 +169,8 @@ def _listed(
     family: str,
     extensions: int,
 ) -> list[T]:
-    """What is made of those that the kernel's filter leaves: at least of every socket for which
-    the selector is true, and of each once."""
-    asked = (
+    """As _dump_map for one family. Each socket is passed once, and all that match are passed."""
+    arguments = (
         session.diag,
         protocol,
         constants.FAMILIES[family],
@@ -174,26 +181,29 @@ def _listed(
     for programs in _programs(selector, snapshot, protocol, family):
         try:
             if len(programs) == 1:
-                return inet_diag.dump_map(make, *asked, programs[0])
-            listed = [
-                message for program in programs for message in inet_diag.dump(*asked, program)
+                return inet_diag.dump_map(make, *arguments, programs[0])
+            messages = [
+                message for program in programs for message in inet_diag.dump(*arguments, program)
             ]
         except NetlinkError as error:
-            # An op that this kernel does not know, or that this caller may not use
-            # (inet_diag_bc_audit): filter less in the kernel.
+            # This kernel does not know an op of the filter, or this caller may not use it
+            # (inet_diag_bc_audit): try a filter with fewer ops.
             if error.errno not in (errno.EINVAL, errno.EPERM) or not any(programs):
                 raise
             refusal = error
             continue
-        once = {message.cookie: message for message in listed}
-        return [item for item in map(make, once.values()) if item is not None]
+        distinct = {message.cookie: message for message in messages}
+        return [item for item in map(make, distinct.values()) if item is not None]
     raise refusal or AssertionError("there is a first attempt")
 
 
 def _programs(
     selector: Selector, snapshot: Snapshot, protocol: str, family: str
 ) -> Iterator[list[bytes]]:
-    """The filters to try, the best first; none at all last, unless only the kernel can tell."""
+    """The filters to try, the most selective first.
+
+    No filter comes last, unless the selector has a condition that only the kernel can test.
+    """
     yield selector.programs(snapshot, protocol, family)
     yield selector.programs(snapshot, protocol, family, exact_ops=False)
     if not selector.kernel_decides:

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: the record of a socket: always the same keys, null for unknown."""
+# Private to linuxnet.sockets.
+"""The record of a socket: a dict that always has the same keys, None for unknown."""
 
 from __future__ import annotations
 
@@ -53,7 +54,7 @@ _MEMORY = (
     "backlog",
     "drops",
 )
-# struct inet_diag_sockopt: bit fields in two bytes, from the low end on little-endian machines.
+# struct inet_diag_sockopt: bit fields in two bytes, lowest bit first on little-endian machines.
 _OPTIONS = (
     "recverr",
     "is_icsk",
@@ -113,23 +114,23 @@ RECORD_KEYS = (
 
 
 def extensions(details: Collection[str], *, clocks: bool = True) -> int:
-    """The idiag_ext bits that records with these details need. clocks: fill idle_ms."""
-    wanted = [inet_diag.CONG, inet_diag.TOS, inet_diag.TCLASS, inet_diag.SHUTDOWN]
+    """The idiag_ext bits that records with these details need. clocks: include idle_ms."""
+    numbers = [inet_diag.CONG, inet_diag.TOS, inet_diag.TCLASS, inet_diag.SHUTDOWN]
     if clocks or "info" in details or "verdicts" in details:
-        wanted += [inet_diag.INFO]
+        numbers += [inet_diag.INFO]
     if "info" in details:
-        wanted += [inet_diag.VEGASINFO]
+        numbers += [inet_diag.VEGASINFO]
     if "memory" in details:
-        wanted += [inet_diag.SKMEMINFO]
-    return inet_diag.extension_bits(wanted)
+        numbers += [inet_diag.SKMEMINFO]
+    return inet_diag.extension_bits(numbers)
 
 
 def record(sock: Socket, details: Collection[str] = ()) -> dict[str, Any]:
-    """The record of one socket, with every one of RECORD_KEYS.
+    """Make the record of a socket, with all RECORD_KEYS.
 
-    details: which of DETAILS to fill; what was not asked for is null, but verdicts that the look's
-    selector asked for are told. Milliseconds and bytes,
-    except in tcp_info, whose numbers are the kernel's.
+    details: the groups of keys to fill, of DETAILS; the keys of others are None. The verdicts
+    are also filled if shows_verdicts(snapshot). Units are milliseconds and bytes, but tcp_info has
+    the kernel's numbers.
     """
     message = sock.message
     entry = _settings(sock).copy()
@@ -161,26 +162,27 @@ def record(sock: Socket, details: Collection[str] = ()) -> dict[str, Any]:
     if "process" in details:
         entry["processes"] = _processes(sock)
     if "verdicts" in details or shows_verdicts(sock.snapshot):
-        entry["stuck"] = _told(stuck.verdicts(sock))
-        entry["stranded"] = _told(stranded(sock))
+        entry["stuck"] = _as_dicts(stuck.verdicts(sock))
+        entry["stranded"] = _as_dicts(stranded(sock))
         entry["superseded"] = superseded(sock)
     return entry
 
 
-# What query.find.load must find out for details of verdicts.
+# What query.find.load must load for the details `verdicts`.
 VERDICT_NEEDS = frozenset({Need.ROUTES, Need.PEERS})
 
 
 def stranded(sock: Socket) -> list[Verdict] | None:
-    """Why the network under the socket is gone; None: not known, or not asked."""
+    """The stranded verdicts; None: unknown, or routes were not loaded."""
     routes = sock.snapshot.get(ROUTES)
     return None if routes is None else routes.verdicts(sock)
 
 
 def superseded(sock: Socket) -> Finding:
-    """The evidence that another connection took over, or False; None: not known, or not asked.
+    """The evidence that another connection replaced this one, or False.
 
-    Where the look's selector did not ask for it, by its local port, only at the port of a service.
+    None: unknown, or peers were not loaded. If no selector requested the verdict, it is False for
+    sockets whose local port is not a service port.
     """
     snapshot = sock.snapshot
     peers = snapshot.get(PEERS)
@@ -193,11 +195,11 @@ def superseded(sock: Socket) -> Finding:
     return False
 
 
-def _told(verdicts: list[Verdict] | None) -> list[dict[str, Any]] | None:
+def _as_dicts(verdicts: list[Verdict] | None) -> list[dict[str, Any]] | None:
     return None if verdicts is None else [verdict._asdict() for verdict in verdicts]
 
 
-# What a socket is set to, as against what it is doing: the same for most sockets of one look.
+# Attributes that are configuration, not state: most sockets of a snapshot have the same.
 _SETTINGS = (
     inet_diag.MARK,
     inet_diag.CGROUP_ID,
@@ -216,7 +218,7 @@ _SETTINGS_CACHE: Slot[dict[tuple[bytes | None, ...], dict[str, Any]]] = Slot("se
 
 
 def _settings(sock: Socket) -> dict[str, Any]:
-    """A record in which only the settings are filled in: every other begins as a copy of it."""
+    """A cached record with only the settings filled; copy it to make a record."""
     attributes = sock.attributes
     cache = sock.snapshot.get_or_create(_SETTINGS_CACHE, dict)
     raw = tuple(map(attributes.get, _SETTINGS))
@@ -238,7 +240,7 @@ def _settings(sock: Socket) -> dict[str, Any]:
 
 
 def sort_key(sock: Socket) -> tuple[Any, ...]:
-    """Records are in the order of namespace, protocol, local, remote."""
+    """Sort key of records: namespace, protocol, local, remote."""
     message = sock.message
     return (
         sock.snapshot.namespace.name,
@@ -286,7 +288,7 @@ def _memory(attributes: Mapping[int, bytes]) -> dict[str, int] | None:
 
 
 def _options(raw: bytes | None) -> list[str] | None:
-    """The names of the options that are set."""
+    """The names of the options that are on."""
     if raw is None:
         return None
     found: list[str] = []

@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: what one look in one namespace knows beside its sockets."""
+# Private to linuxnet.sockets.
+"""Snapshot of a namespace: links, addresses, cgroups and owners, loaded on demand."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from .slots import SlotStore
 
 
 class _UserNames(dict[int, Optional[str]]):
-    """The names of uids, each asked for once."""
+    """User names by uid, each looked up once."""
 
     def __init__(self, host: Host) -> None:
         super().__init__()
@@ -31,10 +32,11 @@ class _UserNames(dict[int, Optional[str]]):
 
 
 class Snapshot(SlotStore):
-    """Interfaces, addresses, cgroups and owners of one moment: asked for when first needed, then
-    kept, so that every socket of one look is judged by the same facts.
+    """Facts about a namespace at one moment, beyond its sockets.
 
-    open_route gives the rtnetlink connection of the namespace. What it raises passes through.
+    Each fact is loaded on first use and kept, so that all sockets of the snapshot are evaluated
+    against the same facts. open_route: returns the rtnetlink connection of the namespace. Loading
+    raises what open_route and Connection.dump raise.
     """
 
     def __init__(
@@ -47,11 +49,11 @@ class Snapshot(SlotStore):
         self._open_route = open_route
         self._links: tuple[Link, ...] | None = None
         self._addresses: tuple[Address, ...] | None = None
-        self._held: frozenset[bytes] | None = None
+        self._local_addresses: frozenset[bytes] | None = None
         self._names: dict[int, str] | None = None
         self._users = _UserNames(host)
         self._owners: SocketOwners | None = None
-        self._owned: frozenset[int] = frozenset()
+        self._loaded_inodes: frozenset[int] = frozenset()
         self._some_owners: SocketOwners | None = None
         self._rto_max_ms: tuple[int, ...] | None = None
 
@@ -62,68 +64,67 @@ class Snapshot(SlotStore):
 
     @property
     def links(self) -> tuple[Link, ...]:
+        """The links of the namespace."""
         if self._links is None:
             self._links = tuple(links(self.rtnetlink))
         return self._links
 
     @property
     def addresses(self) -> tuple[Address, ...]:
+        """The addresses of the namespace."""
         if self._addresses is None:
             self._addresses = tuple(addresses(self.rtnetlink))
         return self._addresses
 
     def interface_index(self, name: str) -> int | None:
-        """None: there is no such interface."""
+        """The index of an interface; None: it does not exist."""
         for link in self.links:
             if link.name == name:
                 return link.ifindex
         return None
 
     def interface_name(self, index: int) -> str | None:
-        """None: there is no such interface."""
+        """The name of an interface; None: it does not exist."""
         if self._names is None:
             self._names = {link.ifindex: link.name for link in self.links}
         return self._names.get(index)
 
     def interface_addresses(self, name: str) -> frozenset[bytes] | None:
-        """The addresses, of 4 or 16 bytes, that an interface holds.
+        """The addresses, of 4 or 16 bytes, of an interface.
 
-        None, which means unknown and never matches: no such interface, or one without an address.
+        None (unknown): it does not exist or has no address.
         """
         index = self.interface_index(name)
         if index is None:
             return None
-        held = frozenset(each.address for each in self.addresses if each.ifindex == index)
-        return held or None
+        found = (entry.address for entry in self.addresses if entry.ifindex == index)
+        return frozenset(found) or None
 
     @property
     def local_addresses(self) -> frozenset[bytes]:
-        """The addresses, of 4 or 16 bytes, that any interface of the namespace holds."""
-        if self._held is None:
-            self._held = frozenset(each.address for each in self.addresses)
-        return self._held
+        """The addresses, of 4 or 16 bytes, of all interfaces."""
+        if self._local_addresses is None:
+            self._local_addresses = frozenset(entry.address for entry in self.addresses)
+        return self._local_addresses
 
     @property
     def local_port_range(self) -> tuple[int, int] | None:
-        """First and last of the ports that the kernel chooses from (ip_local_port_range).
-
-        None: it cannot be read.
-        """
+        """The first and last ephemeral port (ip_local_port_range); None: unreadable."""
         values = self._setting("ip_local_port_range")
         return (values[0], values[1]) if len(values) == 2 else None
 
     @property
     def rto_max_ms(self) -> int | None:
-        """The longest interval of a retransmission (tcp_rto_max_ms).
+        """The longest retransmission timeout in milliseconds (tcp_rto_max_ms).
 
-        None: two minutes, which older kernels than Linux 6.15 do not let one change.
+        None: the fixed two minutes of kernels before Linux 6.15.
         """
         if self._rto_max_ms is None:
             self._rto_max_ms = self._setting("tcp_rto_max_ms")
         return self._rto_max_ms[0] if self._rto_max_ms else None
 
     def _setting(self, name: str) -> tuple[int, ...]:
-        """The numbers of a setting below net.ipv4; empty: it cannot be read."""
+        """The numbers of a sysctl below net.ipv4; empty: unreadable."""
         file = f"{self.host.proc}/sys/net/ipv4/{name}"
 
         def read() -> str:
@@ -134,46 +135,48 @@ class Snapshot(SlotStore):
         try:
             return tuple(map(int, inside(self.namespace, read).split()))
         except (OSError, ValueError, NamespaceNotFound, NamespaceDenied):
-            # Records are made when a look is over, and the namespace may be gone by then.
+            # Records are made later, when the namespace may no longer exist.
             return ()
 
     def cgroup_ids(self, path: str) -> frozenset[int] | None:
-        """The ids of a cgroup and all below it; None: no such cgroup (unknown)."""
+        """The ids of a cgroup and its descendants; None (unknown): it does not exist."""
         return self.cgroups.ids(path)
 
     def cgroup_path(self, identifier: int) -> str | None:
+        """The path of a cgroup; None: it does not exist."""
         return self.cgroups.path(identifier)
 
     def user_name(self, uid: int) -> str | None:
+        """The name of a user; None: it has none."""
         return self._users[uid]
 
     def load_owners(self, inodes: Collection[int]) -> SocketOwners:
-        """Find who holds these sockets, in one walk over the processes; kept for this look.
+        """Find all processes that hold the sockets with these inodes.
 
-        There is no second walk for what the first one was asked for.
+        Reads the descriptors of all processes, unless an earlier call covered these inodes.
         """
-        wanted = frozenset(inodes)
-        if self._owners is None or not wanted <= self._owned:
-            self._owned |= wanted
-            self._owners = find_owners(self.host.proc, self._owned)
+        requested = frozenset(inodes)
+        if self._owners is None or not requested <= self._loaded_inodes:
+            self._loaded_inodes |= requested
+            self._owners = find_owners(self.host.proc, self._loaded_inodes)
         return self._owners
 
     def set_some_owners(self, owners: SocketOwners) -> None:
-        """Keep one owner of some sockets, for when load_owners is not called: it takes longer."""
+        """Set some holders of some sockets, for known_owners until load_owners is called."""
         self._some_owners = owners
 
     @property
     def owners(self) -> SocketOwners | None:
-        """The owners that load_owners found; None: it was not called."""
+        """All holders of the sockets given to load_owners; None: it was not called."""
         return self._owners
 
     @property
     def known_owners(self) -> SocketOwners | None:
-        """All owners if load_owners was called, else those of set_some_owners; None: neither."""
+        """All holders if load_owners was called, else those of set_some_owners; None: neither."""
         return self._owners or self._some_owners
 
     def processes(self, inode: int) -> tuple[Process, ...] | None:
-        """The processes known to own a socket; None: unknown, or the socket has none."""
+        """The known holders of a socket; None: not loaded, or none."""
         owners = self._owners or self._some_owners
         if not inode or owners is None:
             return None

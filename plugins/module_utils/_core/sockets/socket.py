@@ -1,7 +1,8 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private to linuxnet.sockets: one socket within one look: how every field of it is read."""
+# Private to linuxnet.sockets.
+"""A decoded socket of a snapshot."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ..host.processes import Process
-from ..netlink import attributes as wire_attributes
+from ..netlink import attributes as netlink_attributes
 from ..netlink import constants, inet_diag, info
 from ..netlink.constants import V4_MAPPED_PREFIX
 from .slots import Slot
@@ -20,18 +21,18 @@ from .snapshot import Snapshot
 
 T = TypeVar("T")
 
-_CLOCKLESS = (constants.SYN_SENT, constants.SYN_RECV, constants.LISTENING)
+_STATES_WITHOUT_CLOCK = (constants.SYN_SENT, constants.SYN_RECV, constants.LISTENING)
 _FAMILY_NAMES = {number: name for name, number in constants.FAMILIES.items()}
 _U32 = struct.Struct("=I")
 _U64 = struct.Struct("=Q")
-_NOT_ASKED: Mapping[str, int] = {}
+_NOT_DECODED: Mapping[str, int] = {}
 
 
 class Socket:
-    """A socket as the kernel dumped it, and the environment of that look.
+    """A dumped socket and its snapshot. Properties are decoded on use.
 
-    A property that is None is unknown: the kernel did not say, may not say to this caller, or what
-    it says is meaningless for such a socket.
+    None means unknown: the kernel did not report it, does not report it to this caller, or reports
+    a value without meaning for this socket.
     """
 
     __slots__ = ("_attributes", "_cached_slot", "_cached_value", "_tcp_info", "message", "snapshot")
@@ -40,7 +41,7 @@ class Socket:
         self.message = message
         self.snapshot = snapshot
         self._attributes: Mapping[int, bytes] | None = None
-        self._tcp_info: Mapping[str, int] | None = _NOT_ASKED
+        self._tcp_info: Mapping[str, int] | None = _NOT_DECODED
         self._cached_slot: Slot[Any] | None = None
         self._cached_value: Any = None
 
@@ -56,7 +57,7 @@ class Socket:
 
     @property
     def identity(self) -> tuple[str, str, int]:
-        """(namespace's name, protocol, cookie): what tells this socket from every other."""
+        """(name of the namespace, protocol, cookie): unique on the host."""
         message = self.message
         return self.snapshot.namespace.name, message.protocol, message.cookie
 
@@ -66,7 +67,7 @@ class Socket:
 
     @property
     def ends(self) -> tuple[str, bool, str, str]:
-        """(family, mapped, local, remote)"""
+        """(family, mapped, local address, remote address), the addresses as text."""
         message = self.message
         return _ends(message.family, message.src, message.dst)
 
@@ -77,12 +78,12 @@ class Socket:
 
     @property
     def mapped(self) -> bool:
-        """An AF_INET6 socket that carries IPv4."""
+        """Whether this is an AF_INET6 socket with IPv4 addresses (v4-mapped)."""
         return self.ends[1]
 
     @property
     def state_number(self) -> int:
-        """As vocabulary.STATES numbers them."""
+        """The state, numbered as in constants.STATES."""
         message = self.message
         if message.state == constants.CLOSED and message.protocol == "tcp":
             return constants.BOUND_INACTIVE
@@ -97,13 +98,13 @@ class Socket:
 
     @property
     def local_address(self) -> bytes:
-        """4 bytes for IPv4, v4-mapped included; else 16."""
-        return _plain(self.message.family, self.message.src)
+        """4 bytes for IPv4 and v4-mapped, else 16."""
+        return _unmapped(self.message.family, self.message.src)
 
     @property
     def remote_address(self) -> bytes:
-        """4 bytes for IPv4, v4-mapped included; else 16. All zero: the socket has no remote."""
-        return _plain(self.message.family, self.message.dst)
+        """4 bytes for IPv4 and v4-mapped, else 16. All zero: no remote."""
+        return _unmapped(self.message.family, self.message.dst)
 
     @property
     def local(self) -> str:
@@ -115,7 +116,7 @@ class Socket:
 
     @property
     def local_port(self) -> int:
-        """Of a raw socket: the protocol that it receives."""
+        """The local port; of a raw socket, the protocol that it receives."""
         return self.message.sport
 
     @property
@@ -124,10 +125,10 @@ class Socket:
 
     @property
     def has_remote(self) -> bool:
-        """Connected, or on the way there.
+        """Whether the socket is connected or connecting.
 
-        Datagram and raw sockets say so by their state: an IPv6 one that was disconnected keeps the
-        address in its record (__udp_disconnect), and a raw one has no port.
+        For datagram and raw sockets the state decides: a disconnected IPv6 socket keeps the address
+        of its remote (__udp_disconnect), and a raw socket has no port.
         """
         message = self.message
         if message.protocol in constants.STREAMS:
@@ -136,33 +137,33 @@ class Socket:
 
     @property
     def ifindex(self) -> int:
-        """The interface that the socket is bound to; 0: none."""
+        """The index of the interface that the socket is bound to; 0: none."""
         return self.message.ifindex
 
     @property
     def device(self) -> str | None:
-        """The name of the interface that the socket is bound to; None: none, or it is gone."""
+        """The name of that interface; None: none, or it no longer exists."""
         return self.snapshot.interface_name(self.message.ifindex) if self.message.ifindex else None
 
     @property
     def uid(self) -> int | None:
-        """None where the kernel says 0 for want of an owner.
+        """The uid of the owner; None if the kernel reports 0 because there is no owner.
 
-        TIME_WAIT and half-open connections always say 0 (inet_twsk_diag_fill, inet_req_diag_fill),
-        orphans do on older kernels; none of them has an inode.
+        It does so for TIME_WAIT and half-open connections (inet_twsk_diag_fill,
+        inet_req_diag_fill) and, on older kernels, for orphans. None of them has an inode.
         """
         message = self.message
         return message.uid if message.uid or message.inode else None
 
     @property
     def user(self) -> str | None:
-        """The name of the uid; None where it is not known or has none."""
+        """The name of that user; None: unknown, or the user has no name."""
         uid = self.uid
         return None if uid is None else self.snapshot.user_name(uid)
 
     @property
     def inode(self) -> int:
-        """0: no process owns the socket any more, or does yet."""
+        """The inode; 0: the socket has no file, since it was closed or is not yet accepted."""
         return self.message.inode
 
     @property
@@ -171,80 +172,82 @@ class Socket:
 
     @property
     def cookie_hex(self) -> str:
-        """As ss prints it behind `sk:`."""
+        """The cookie as ss prints it after `sk:`."""
         return f"{self.message.cookie:x}"
 
     @property
     def attributes(self) -> Mapping[int, bytes]:
-        """The attributes that came with the message, by number."""
+        """The attributes of the message by number."""
         if self._attributes is None:
-            self._attributes = wire_attributes.parse(self.message.attributes)
+            self._attributes = netlink_attributes.parse(self.message.attributes)
         return self._attributes
 
     @property
     def tcp_info(self) -> Mapping[str, int] | None:
-        """struct tcp_info by the kernel's names; None where it was not asked for or did not come.
+        """struct tcp_info by the kernel's names; None: not in the message.
 
-        An MPTCP socket's INFO is another struct (mptcp_info), so it is not read as this one.
+        An MPTCP socket has another struct instead: mptcp_info.
         """
-        if self._tcp_info is _NOT_ASKED:
+        if self._tcp_info is _NOT_DECODED:
             raw = self.attributes.get(inet_diag.INFO) if self.message.protocol == "tcp" else None
             self._tcp_info = info.decode_tcp_info(raw) if raw else None
         return self._tcp_info
 
     @property
     def mark(self) -> int | None:
-        """SO_MARK. The kernel tells it to callers with CAP_NET_ADMIN alone."""
+        """SO_MARK. The kernel reports it only to callers with CAP_NET_ADMIN."""
         return _number(self.attributes.get(inet_diag.MARK), _U32)
 
     @property
     def cgroup_id(self) -> int | None:
-        """The cgroup v2 in which the socket was made (Linux 5.8 and later)."""
+        """The id of the cgroup v2 that created the socket (Linux 5.8 and later)."""
         return _number(self.attributes.get(inet_diag.CGROUP_ID), _U64)
 
     @property
     def cgroup(self) -> str | None:
-        """That cgroup's path; None where it is not known or is gone."""
+        """The path of that cgroup; None: unknown, or it no longer exists."""
         identifier = self.cgroup_id
         return None if identifier is None else self.snapshot.cgroup_path(identifier)
 
     @property
     def timer(self) -> str | None:
-        """Which timer runs: on (retransmission), keepalive, timewait, persist; None: none."""
+        """The running timer: on (retransmission), keepalive, timewait or persist; None: none."""
         timer = self.message.timer
         return constants.TIMERS[timer] if timer < len(constants.TIMERS) else "on"
 
     @property
     def timer_ms(self) -> int | None:
-        """Milliseconds until that timer fires; None: none runs."""
+        """Milliseconds until that timer fires; None: no timer."""
         return self.message.expires if self.message.timer else None
 
     @property
     def retransmits(self) -> int:
-        """How often the running timer fired without an answer: retransmissions, zero-window
-        probes or keepalive probes, as ss prints them in timer:(...)."""
+        """How often the running timer fired without an answer, as ss prints it in timer:(...).
+
+        It counts retransmissions, zero-window probes or keepalive probes.
+        """
         return self.message.retrans
 
     @property
     def send_queue(self) -> int:
-        """Bytes not acknowledged yet, or not sent; of a listener the most it lets wait."""
+        """Bytes that are unacknowledged or unsent; of a listener, its backlog limit."""
         return self.message.wqueue
 
     @property
     def recv_queue(self) -> int:
-        """Bytes that the application has not read; of a listener the connections that wait."""
+        """Bytes that the application has not read; of a listener, the connections to accept."""
         return self.message.rqueue
 
     @property
     def idle_ms(self) -> int | None:
-        """Milliseconds without data either way.
+        """Milliseconds without data in either direction.
 
-        With data unacknowledged only what was received counts, since each retransmission resets
-        the sending clock. None: no clock (not TCP, a listener, struct tcp_info did not come, or the
-        handshake is not done: till then both clocks count from the boot of the machine).
+        With unacknowledged data only the receive clock counts: each retransmission resets the send
+        clock. None: not TCP, a listener, no struct tcp_info, or the handshake is incomplete. Until
+        it is complete, both clocks count from boot.
         """
         fields = self.tcp_info
-        if fields is None or self.message.state in _CLOCKLESS:
+        if fields is None or self.message.state in _STATES_WITHOUT_CLOCK:
             return None
         received = fields.get("last_data_recv")
         if received is None:
@@ -253,13 +256,13 @@ class Socket:
 
     @property
     def congestion(self) -> str | None:
-        """The congestion control algorithm's name; None where it was not asked for."""
+        """The name of the congestion control algorithm; None: not in the message."""
         raw = self.attributes.get(inet_diag.CONG)
         return raw.rstrip(b"\0").decode("ascii", "replace") if raw else None
 
     @property
     def class_id(self) -> int | None:
-        """The traffic class (SO_PRIORITY, or the net_cls cgroup's); None where it did not come."""
+        """The traffic class (SO_PRIORITY, or of the net_cls cgroup); None: not in the message."""
         return _number(self.attributes.get(inet_diag.CLASS_ID), _U32)
 
     @property
@@ -270,21 +273,21 @@ class Socket:
 
     @property
     def ulp_info(self) -> Mapping[str, int] | None:
-        """What that protocol tells of itself; None where there is none, or it tells nothing."""
+        """The details of that protocol; None: no such protocol, or no details."""
         raw = self.attributes.get(inet_diag.ULP_INFO)
         return (info.decode_ulp_info(raw) or None) if raw else None
 
     @property
     def mptcp_info(self) -> Mapping[str, int] | None:
-        """struct mptcp_info of an MPTCP socket; None where it was not asked for or did not come."""
+        """struct mptcp_info of an MPTCP socket; None: not in the message."""
         raw = self.attributes.get(inet_diag.INFO) if self.message.protocol == "mptcp" else None
         return info.decode_mptcp_info(raw) if raw else None
 
     @property
     def mptcp_token(self) -> int | None:
-        """The local token of an MPTCP connection, or of the one that a TCP subflow carries.
+        """The local token of an MPTCP connection, for its socket and its TCP subflows.
 
-        None for other sockets, and for listeners, which have no token yet.
+        None for other sockets and for listeners, which have no token.
         """
         fields = self.mptcp_info if self.message.protocol == "mptcp" else self.ulp_info
         if fields is None:
@@ -293,11 +296,11 @@ class Socket:
 
     @property
     def processes(self) -> tuple[Process, ...] | None:
-        """Who holds the socket; None where that is not known, or nobody asked."""
+        """The processes that hold the socket; None: not loaded, or none."""
         return self.snapshot.processes(self.message.inode)
 
 
-def _plain(family: int, address: bytes) -> bytes:
+def _unmapped(family: int, address: bytes) -> bytes:
     if family == socket.AF_INET:
         return address[:4]
     if address[:12] == V4_MAPPED_PREFIX:
@@ -311,13 +314,13 @@ def _ends(family: int, src: bytes, dst: bytes) -> tuple[str, bool, str, str]:
     return (
         _FAMILY_NAMES[family],
         mapped,
-        address_text(_plain(family, src)),
-        address_text(_plain(family, dst)),
+        address_text(_unmapped(family, src)),
+        address_text(_unmapped(family, dst)),
     )
 
 
 def address_text(address: bytes) -> str:
-    """An address of 4 or 16 bytes as people write it (inet_ntop(3))."""
+    """Format an address of 4 or 16 bytes (inet_ntop(3))."""
     return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
 
 
