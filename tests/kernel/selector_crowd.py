@@ -19,12 +19,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from linuxnet_sockets.netlink.inet_diag import DiagMessage
-from tests.support import selector_world as world
+from tests.support import sample_sockets
 from tests.support.topologies.states import FIN_WAIT2, IPPROTO_MPTCP, IPPROTO_UDPLITE, wait_for
 from tests.support.topologies.topology import Lab, LabNamespace
 
 SO_MARK = 36  # include/uapi/asm-generic/socket.h
-_STATE_NAMES = {number: name for name, number in world.STATES.items()}
+_STATE_NAMES = {number: name for name, number in sample_sockets.STATES.items()}
 _STREAM, _DATAGRAM = socket.SOCK_STREAM, socket.SOCK_DGRAM
 _V4, _V6 = socket.AF_INET, socket.AF_INET6
 _SERVED = (22, 53, 80, 443, 8000, 8050)
@@ -251,7 +251,7 @@ def facts_of(sock: DiagMessage, own: set[int]) -> dict[str, Any]:
         raw = raw[(length + 3) & ~3 :]
     held = sock.inode in own
     state = "bound-inactive" if sock.state == 7 and sock.protocol == "tcp" else None
-    return world.facts(
+    return sample_sockets.facts(
         protocol=sock.protocol,
         family="inet" if sock.family == _V4 else "inet6",
         state=state or _STATE_NAMES[sock.state],
@@ -288,7 +288,7 @@ def _info(raw: bytes | None) -> Mapping[str, int] | None:
         return None
     return {
         name: struct.unpack_from("=" + code, raw, offset)[0]
-        for name, (offset, code) in world.TCP_INFO.items()
+        for name, (offset, code) in sample_sockets.TCP_INFO.items()
     }
 
 

@@ -26,10 +26,9 @@ from linuxnet_sockets.selector.parse import Selector, parse_selector
 from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.kernel import selector_crowd
 from tests.kernel.selector_crowd import Crowd
-from tests.support import generated_selectors
-from tests.support import selector_world as world
+from tests.support import generated_selectors, sample_sockets
 from tests.support.oracles import reference_selector
-from tests.support.selector_world import Names
+from tests.support.sample_sockets import Names
 from tests.support.topologies.topology import Lab, LabNamespace
 
 _SLOW_FIXTURE = HealthCheck.function_scoped_fixture
@@ -42,8 +41,8 @@ def crowd() -> Iterator[Crowd]:
     with Lab() as lab:
         made = Crowd(lab)
         with (
-            patch.dict(world.INTERFACES, made.interfaces(), clear=True),
-            patch.dict(world.CGROUPS, selector_crowd.cgroups(), clear=True),
+            patch.dict(sample_sockets.INTERFACES, made.interfaces(), clear=True),
+            patch.dict(sample_sockets.CGROUPS, selector_crowd.cgroups(), clear=True),
         ):
             yield made
 

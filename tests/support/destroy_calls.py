@@ -13,7 +13,7 @@ from linuxnet_sockets.destroy.model import DestroyOptions, Report
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.selector.parse import parse_selector
 from tests.support.fake_kernel import FakeNamespace, FakeSocket
-from tests.support.fake_machine import Machine
+from tests.support.fake_machine import FakeMachine
 
 DESTROY = 21
 ALL = {"state": "all"}
@@ -21,7 +21,7 @@ UNGUARDED = {"listeners": False, "unconnected": False, "kernel": False}
 
 
 def run(
-    machine: Machine,
+    machine: FakeMachine,
     match: Any = None,
     *,
     namespaces: Sequence[Namespace] | None = None,
@@ -48,7 +48,12 @@ def requested_cookies(namespace: FakeNamespace) -> list[int]:
 
 
 def both_ways(
-    machine: Machine, sock: FakeSocket, match: Any, outcome: str, *, predicted: str | None = None
+    machine: FakeMachine,
+    sock: FakeSocket,
+    match: Any,
+    outcome: str,
+    *,
+    predicted: str | None = None,
 ) -> Report:
     """Run in check mode, which must change nothing, then for real, with the same outcome."""
     machine.add(sock)

@@ -20,7 +20,7 @@ from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.query.record import extensions
 from linuxnet_sockets.selector.parse import parse_selector
 from tests.support.fake_kernel import FakeSocket
-from tests.support.fake_machine import Machine, connection
+from tests.support.fake_machine import FakeMachine, connection
 
 ALL = {"state": "all", "protocol": ["tcp", "udp"]}
 QUIET = {"last_data_sent": 60_000, "last_data_recv": 60_000}
@@ -50,7 +50,7 @@ class FakeDestroyEvents:
         self.closed = True
 
 
-class Timeline(Machine):
+class Timeline(FakeMachine):
     """A fake machine whose clock advances only in waits, and by snapshot_takes_s per snapshot.
 
     snapshots: the time of each snapshot in seconds since the start. listeners: all that were ever

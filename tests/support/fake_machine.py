@@ -25,10 +25,10 @@ LOCAL6 = "2001:db8::1"
 REMOTE6 = "2001:db8:1::7"
 
 # The process that runs the operation, and its parent shell.
-ASKING, SHELL = 900, 800
+CALLER_PID, SHELL_PID = 900, 800
 
 
-class Machine:
+class FakeMachine:
     """A fake kernel and a fake /proc. By default, process 500 holds each added socket."""
 
     def __init__(self, base: Path) -> None:
@@ -43,8 +43,8 @@ class Machine:
         self.release = "6.18.0"
         self.now = 0.0
         self.process(1, comm="systemd")
-        self.process(SHELL, comm="bash")
-        self.process(ASKING, comm="python3", parent=SHELL)
+        self.process(SHELL_PID, comm="bash")
+        self.process(CALLER_PID, comm="python3", parent=SHELL_PID)
         self.process(500, comm="app")
 
     @property
@@ -54,7 +54,7 @@ class Machine:
             root=str(self.root),
             protect_directory=str(self.files),
             environ=self.environ,
-            pid=ASKING,
+            pid=CALLER_PID,
             release=self.release,
             open_netlink=self.open,
             monotonic=lambda: self.now,

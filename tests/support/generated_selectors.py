@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.support.oracles.reference_selector import COMPARISONS, GROUPS, Expression
-from tests.support.selector_world import INTERFACES, STATES, USERS, facts
+from tests.support.sample_sockets import INTERFACES, STATES, USERS, facts
 
 V4 = ["10.0.0.1", "10.0.0.2", "10.1.0.1", "192.0.2.7", "127.0.0.1", "0.0.0.0"]
 V6 = ["::", "::1", "2001:db8::1", "2001:db8:1::1", "fe80::1", "fe80::2"]

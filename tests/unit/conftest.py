@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from linuxnet_sockets.errors import NamespaceNotFound
 from linuxnet_sockets.host.namespaces import Namespace
 from tests.support.fake_kernel import FakeNetlinkSocket
-from tests.support.fake_machine import Machine
+from tests.support.fake_machine import FakeMachine
 
 # Tests with hypothesis do not fail for being slow: the machine may be busy with other things.
 settings.register_profile(
@@ -24,13 +24,13 @@ settings.load_profile("shared_machine")
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def machine(tmp_path: Path) -> FakeMachine:
     """A machine with a fake kernel and processes, for each test its own."""
-    return Machine(tmp_path)
+    return FakeMachine(tmp_path)
 
 
 @pytest.fixture
-def spaces(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> dict[str, Namespace]:
+def spaces(machine: FakeMachine, monkeypatch: pytest.MonkeyPatch) -> dict[str, Namespace]:
     """The namespaces of the made-up machine, by name: more may be added, and taken away."""
     known = {"current": machine.namespace}
 

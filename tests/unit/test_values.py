@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from linuxnet_sockets import values
 from linuxnet_sockets.errors import InputError
-from tests.support.selector_world import Names
+from tests.support.sample_sockets import Names
 
 PATH = ("settle",)
 

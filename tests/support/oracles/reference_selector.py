@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tests.support.selector_world import CGROUPS, INTERFACES, PORT_RANGE, SERVICES, STATES, USERS
+from tests.support.sample_sockets import CGROUPS, INTERFACES, PORT_RANGE, SERVICES, STATES, USERS
 
 UNKNOWN = 0.5
 ALL = set(STATES) - {"bound-inactive"}

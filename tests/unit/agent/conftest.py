@@ -23,7 +23,7 @@ from linuxnet_sockets.agent.sd_notify import SystemdNotifier
 from linuxnet_sockets.errors import PackageMissing
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.sockets.needs import Need
-from tests.support.fake_machine import ASKING, Machine
+from tests.support.fake_machine import CALLER_PID, FakeMachine
 from tests.support.policy_documents import document
 
 
@@ -69,7 +69,7 @@ class Harness:
     suspended_s, wall_s: how far CLOCK_BOOTTIME and the wall clock are ahead, in seconds.
     """
 
-    def __init__(self, machine: Machine, folder: Path) -> None:
+    def __init__(self, machine: FakeMachine, folder: Path) -> None:
         self.machine = machine
         self.folder = folder
         self.suspended_s = self.wall_s = 0.0
@@ -94,7 +94,7 @@ class Harness:
             self.machine.host,
             options,
             RecordingReporter(log, self.events),
-            SystemdNotifier({}, ASKING),
+            SystemdNotifier({}, CALLER_PID),
             clocks=self.clocks,
             listen=self._listen,
         )
@@ -165,7 +165,9 @@ class Harness:
 
 
 @pytest.fixture
-def harness(machine: Machine, spaces: dict[str, Namespace], tmp_path: Path) -> Iterator[Harness]:
+def harness(
+    machine: FakeMachine, spaces: dict[str, Namespace], tmp_path: Path
+) -> Iterator[Harness]:
     assert set(spaces) == {"current"}
     made = Harness(machine, tmp_path)
     yield made

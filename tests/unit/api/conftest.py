@@ -16,7 +16,7 @@ from linuxnet_sockets.errors import NamespaceNotFound
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.messages import describe_failure, describe_warning
 from tests.support.fake_kernel import FakeNetlinkSocket
-from tests.support.fake_machine import Machine
+from tests.support.fake_machine import FakeMachine
 
 
 class Answer(NamedTuple):
@@ -35,7 +35,7 @@ def answer_of(result: OperationResult) -> Answer:
     )
 
 
-class Target(Machine):
+class Target(FakeMachine):
     """A made-up machine on which operations run."""
 
     def __init__(self, base: Path) -> None:

@@ -41,12 +41,12 @@ from tests.support.fake_kernel.model import (
     UDP,
     UDPLITE,
 )
-from tests.support.fake_machine import LOCAL, LOCAL6, REMOTE, REMOTE6, Machine, connection
+from tests.support.fake_machine import LOCAL, LOCAL6, REMOTE, REMOTE6, FakeMachine, connection
 
 # Limits.
 
 
-def test_above_the_limit_nothing_is_destroyed(machine: Machine) -> None:
+def test_above_the_limit_nothing_is_destroyed(machine: FakeMachine) -> None:
     meant = [machine.add(connection(local_port=port)) for port in (1, 2, 3)]
     protected = machine.add(connection(remote_port=4505))
     for check in (True, False):
@@ -59,7 +59,7 @@ def test_above_the_limit_nothing_is_destroyed(machine: Machine) -> None:
     assert not any(requested_cookies(machine.sockets))
 
 
-def test_at_the_limit_all_go(machine: Machine) -> None:
+def test_at_the_limit_all_go(machine: FakeMachine) -> None:
     for port in (1, 2, 3):
         machine.add(connection(local_port=port))
     # The protected do not count.
@@ -69,7 +69,7 @@ def test_at_the_limit_all_go(machine: Machine) -> None:
     assert report.exceeded is None
 
 
-def test_share_is_of_the_unprotected_in_every_state_and_family(machine: Machine) -> None:
+def test_share_is_of_the_unprotected_in_every_state_and_family(machine: FakeMachine) -> None:
     machine.add(connection())
     machine.add(connection(LOCAL6, 1, REMOTE6, 2, state=SYN_SENT))
     machine.add(connection(local_port=2, state=TIME_WAIT))
@@ -85,7 +85,7 @@ def test_share_is_of_the_unprotected_in_every_state_and_family(machine: Machine)
     assert run(machine, match, max_sockets=MaxSockets(share=0.25)).counts == {"destroyed": 1}
 
 
-def test_limit_counts_over_all_namespaces(machine: Machine) -> None:
+def test_limit_counts_over_all_namespaces(machine: FakeMachine) -> None:
     other = machine.kernel.namespace("other")
     other.add(connection())
     machine.add(connection())
@@ -99,7 +99,7 @@ def test_limit_counts_over_all_namespaces(machine: Machine) -> None:
     }
 
 
-def test_what_only_the_kernel_can_tell_is_not_guessed(machine: Machine) -> None:
+def test_what_only_the_kernel_can_tell_is_not_guessed(machine: FakeMachine) -> None:
     """autobound, of a kernel that takes no such filter: the range of ports alone proves nothing."""
     ports = machine.proc / "sys" / "net" / "ipv4"
     ports.mkdir(parents=True)
@@ -117,7 +117,7 @@ def test_what_only_the_kernel_can_tell_is_not_guessed(machine: Machine) -> None:
 # Namespaces.
 
 
-def test_the_same_addresses_in_two_namespaces_are_two_sockets(machine: Machine) -> None:
+def test_the_same_addresses_in_two_namespaces_are_two_sockets(machine: FakeMachine) -> None:
     other = machine.kernel.namespace("other")
     stays = other.add(connection())
     meant = machine.add(connection())
@@ -135,7 +135,7 @@ def test_the_same_addresses_in_two_namespaces_are_two_sockets(machine: Machine) 
     ],
 )
 def test_namespace_that_goes_between_look_and_work(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, error: SocketsError, outcome: str
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch, error: SocketsError, outcome: str
 ) -> None:
     other = machine.kernel.namespace("other")
     lost = other.add(connection())
@@ -161,7 +161,7 @@ def test_namespace_that_goes_between_look_and_work(
 # Pace.
 
 
-def test_pace_spreads_the_work(machine: Machine) -> None:
+def test_pace_spreads_the_work(machine: FakeMachine) -> None:
     for port in range(1, 26):
         machine.add(connection(local_port=port))
     times: list[float] = []
@@ -174,7 +174,7 @@ def test_pace_spreads_the_work(machine: Machine) -> None:
 
 
 def test_what_goes_while_it_waits_for_its_turn(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = machine.add(connection(local_port=1)), machine.add(connection(local_port=2))
     successor = connection(local_port=2)
@@ -191,7 +191,7 @@ def test_what_goes_while_it_waits_for_its_turn(
 
 
 def test_what_changes_while_it_waits_for_its_turn_is_judged_anew(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.process(700, comm="sshd")
     socks = [
@@ -223,7 +223,7 @@ def test_what_changes_while_it_waits_for_its_turn_is_judged_anew(
     assert machine.sockets.sockets == [recovered, taken_over]
 
 
-def test_check_mode_does_not_wait(machine: Machine) -> None:
+def test_check_mode_does_not_wait(machine: FakeMachine) -> None:
     for port in (1, 2, 3):
         machine.add(connection(local_port=port))
     run(machine, rate=1, check=True)
@@ -233,19 +233,19 @@ def test_check_mode_does_not_wait(machine: Machine) -> None:
 # The whole.
 
 
-def test_unknown_engine(machine: Machine) -> None:
+def test_unknown_engine(machine: FakeMachine) -> None:
     machine.add(connection())
     with pytest.raises(EngineUnavailable):
         run(machine, engine="hammer")
     assert machine.sockets.destroyed == []
 
 
-def test_auto_is_netlink_here(machine: Machine) -> None:
+def test_auto_is_netlink_here(machine: FakeMachine) -> None:
     machine.add(connection())
     assert run(machine, engine="auto").engines == ("netlink",)
 
 
-def test_only_outcomes_of_the_closed_list(machine: Machine) -> None:
+def test_only_outcomes_of_the_closed_list(machine: FakeMachine) -> None:
     machine.kernel.abilities.handlers |= {RAW}
     for number, state in enumerate(range(ESTABLISHED, BOUND_INACTIVE + 1)):
         machine.sockets.add(connection(local_port=number + 1, state=state))
@@ -260,7 +260,7 @@ def test_only_outcomes_of_the_closed_list(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_the_garbage_collector_is_left_as_it_was(machine: Machine, enabled: bool) -> None:
+def test_the_garbage_collector_is_left_as_it_was(machine: FakeMachine, enabled: bool) -> None:
     machine.add(connection())
     seen: list[bool] = []
     machine.sockets.before_request = lambda _kind, _payload: seen.append(gc.isenabled())

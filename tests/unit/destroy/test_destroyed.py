@@ -31,10 +31,10 @@ from tests.support.fake_kernel.model import (
     TIME_WAIT,
     UDP,
 )
-from tests.support.fake_machine import LOCAL, LOCAL6, REMOTE, REMOTE6, Machine, connection
+from tests.support.fake_machine import LOCAL, LOCAL6, REMOTE, REMOTE6, FakeMachine, connection
 
 
-def test_destroys_what_is_selected_and_nothing_else(machine: Machine) -> None:
+def test_destroys_what_is_selected_and_nothing_else(machine: FakeMachine) -> None:
     meant = [machine.add(connection(local_port=port)) for port in (1, 2)]
     other = machine.add(connection(local_port=3, remote_port=80))
     report = run(machine, {"remote_port": 443})
@@ -51,7 +51,7 @@ def test_destroys_what_is_selected_and_nothing_else(machine: Machine) -> None:
     "state", [ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LISTEN, CLOSING]
 )
 @pytest.mark.parametrize(("local", "remote"), [(LOCAL, REMOTE), (LOCAL6, REMOTE6)])
-def test_every_state(machine: Machine, state: int, local: str, remote: str) -> None:
+def test_every_state(machine: FakeMachine, state: int, local: str, remote: str) -> None:
     if state == LISTEN:
         sock = FakeSocket(local=local, local_port=5, state=state)
     else:
@@ -59,7 +59,7 @@ def test_every_state(machine: Machine, state: int, local: str, remote: str) -> N
     both_ways(machine, sock, ALL, "destroyed")
 
 
-def test_second_run_has_nothing_to_do(machine: Machine) -> None:
+def test_second_run_has_nothing_to_do(machine: FakeMachine) -> None:
     machine.add(connection())
     assert run(machine).changed
     again = run(machine)
@@ -68,7 +68,7 @@ def test_second_run_has_nothing_to_do(machine: Machine) -> None:
     assert not again.failed
 
 
-def test_connection_that_keeps_its_port_is_destroyed(machine: Machine) -> None:
+def test_connection_that_keeps_its_port_is_destroyed(machine: FakeMachine) -> None:
     # The application bound the port: until it closes the descriptor the kernel keeps it.
     sock = connection(explicit_port=True)
     both_ways(machine, sock, ALL, "destroyed")
@@ -76,13 +76,13 @@ def test_connection_that_keeps_its_port_is_destroyed(machine: Machine) -> None:
     assert run(machine).results == []
 
 
-def test_bound_inactive_socket_cannot_be_reached(machine: Machine) -> None:
+def test_bound_inactive_socket_cannot_be_reached(machine: FakeMachine) -> None:
     sock = FakeSocket(local=LOCAL, local_port=7, state=BOUND_INACTIVE)
     report = both_ways(machine, sock, {"state": "bound-inactive"}, "survived")
     assert report.failed
 
 
-def test_protected_sockets_are_named_with_their_reason(machine: Machine) -> None:
+def test_protected_sockets_are_named_with_their_reason(machine: FakeMachine) -> None:
     protected = machine.add(connection(remote_port=4505))
     meant = machine.add(connection(local_port=2))
     for check in (True, False):
@@ -97,7 +97,7 @@ def test_protected_sockets_are_named_with_their_reason(machine: Machine) -> None
     assert machine.sockets.sockets == [protected]
 
 
-def test_nothing_is_left_open_in_a_namespace(machine: Machine) -> None:
+def test_nothing_is_left_open_in_a_namespace(machine: FakeMachine) -> None:
     machine.add(connection())
     run(machine)
     assert machine.kernel.opened
@@ -107,7 +107,7 @@ def test_nothing_is_left_open_in_a_namespace(machine: Machine) -> None:
 # What happens meanwhile.
 
 
-def test_what_went_by_itself(machine: Machine) -> None:
+def test_what_went_by_itself(machine: FakeMachine) -> None:
     sock = machine.add(connection())
     when_destroying(machine.sockets, lambda: machine.sockets.remove(sock))
     report = run(machine)
@@ -116,7 +116,7 @@ def test_what_went_by_itself(machine: Machine) -> None:
     assert not report.failed
 
 
-def test_stale_tuple_never_kills_its_successor(machine: Machine) -> None:
+def test_stale_tuple_never_kills_its_successor(machine: FakeMachine) -> None:
     sock, successor = machine.add(connection()), connection()
 
     def replace() -> None:
@@ -128,7 +128,7 @@ def test_stale_tuple_never_kills_its_successor(machine: Machine) -> None:
     assert machine.sockets.sockets == [successor]
 
 
-def test_stale_tuple_never_kills_the_listener(machine: Machine) -> None:
+def test_stale_tuple_never_kills_the_listener(machine: FakeMachine) -> None:
     listener = machine.add(FakeSocket(local=LOCAL, local_port=443, state=LISTEN))
     sock = machine.add(connection(local_port=443, remote_port=50000))
     when_destroying(machine.sockets, lambda: machine.sockets.remove(sock))
@@ -137,7 +137,7 @@ def test_stale_tuple_never_kills_the_listener(machine: Machine) -> None:
     assert machine.sockets.sockets == [listener]
 
 
-def test_connection_that_changes_its_state_meanwhile_is_still_the_one(machine: Machine) -> None:
+def test_connection_that_changes_its_state_meanwhile_is_still_the_one(machine: FakeMachine) -> None:
     sock = machine.add(connection())
 
     def closes() -> None:
@@ -150,7 +150,7 @@ def test_connection_that_changes_its_state_meanwhile_is_still_the_one(machine: M
 # Several sockets with the same addresses.
 
 
-def test_all_listeners_of_a_group_go(machine: Machine) -> None:
+def test_all_listeners_of_a_group_go(machine: FakeMachine) -> None:
     group = [
         machine.add(FakeSocket(local=LOCAL, local_port=80, state=LISTEN, reuseport=1))
         for _each in range(16)
@@ -160,7 +160,7 @@ def test_all_listeners_of_a_group_go(machine: Machine) -> None:
     assert sorted(machine.sockets.destroyed) == sorted(sock.cookie for sock in group)
 
 
-def test_only_the_selected_of_a_group_go(machine: Machine) -> None:
+def test_only_the_selected_of_a_group_go(machine: FakeMachine) -> None:
     mine, others = [], []
     for number in range(12):
         sock = FakeSocket(
@@ -180,7 +180,7 @@ def test_only_the_selected_of_a_group_go(machine: Machine) -> None:
 
 @pytest.mark.parametrize(("local", "remote"), [(LOCAL, REMOTE), (LOCAL6, REMOTE6)])
 def test_datagrams_on_a_port_of_their_own_are_disconnected(
-    machine: Machine, local: str, remote: str
+    machine: FakeMachine, local: str, remote: str
 ) -> None:
     sock = FakeSocket(
         protocol=UDP, local=local, local_port=5, remote=remote, remote_port=53, explicit_port=True
@@ -199,7 +199,7 @@ def test_datagrams_on_a_port_of_their_own_are_disconnected(
     assert outcomes_of(run(machine, match)) == {sock.cookie: "protected"}
 
 
-def test_datagrams_on_a_port_that_the_kernel_chose_are_destroyed(machine: Machine) -> None:
+def test_datagrams_on_a_port_that_the_kernel_chose_are_destroyed(machine: FakeMachine) -> None:
     sock = FakeSocket(
         protocol=UDP, local=LOCAL, local_port=5, remote=REMOTE, remote_port=53, explicit_port=False
     )
@@ -207,12 +207,12 @@ def test_datagrams_on_a_port_that_the_kernel_chose_are_destroyed(machine: Machin
     assert machine.sockets.sockets == []
 
 
-def test_unconnected_datagrams_on_a_port_that_the_kernel_chose(machine: Machine) -> None:
+def test_unconnected_datagrams_on_a_port_that_the_kernel_chose(machine: FakeMachine) -> None:
     sock = FakeSocket(protocol=UDP, local=LOCAL, local_port=5, state=CLOSE, explicit_port=False)
     both_ways(machine, sock, {"protocol": "udp", "state": "all"}, "destroyed")
 
 
-def test_connected_siblings_go_one_after_the_other(machine: Machine) -> None:
+def test_connected_siblings_go_one_after_the_other(machine: FakeMachine) -> None:
     siblings = [
         machine.add(
             FakeSocket(
@@ -231,7 +231,7 @@ def test_connected_siblings_go_one_after_the_other(machine: Machine) -> None:
     assert [sock.errors for sock in siblings] == [[errno.ECONNABORTED]] * 4
 
 
-def test_datagram_socket_that_finds_another_remote_was_disconnected(machine: Machine) -> None:
+def test_datagram_socket_that_finds_another_remote_was_disconnected(machine: FakeMachine) -> None:
     def connects_again(_namespace: FakeNamespace, sock: FakeSocket) -> None:
         sock.remote, sock.dst, sock.remote_port = "203.0.113.9", bytes((203, 0, 113, 9)), 53
         sock.state = ESTABLISHED

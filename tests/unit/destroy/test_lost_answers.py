@@ -30,11 +30,11 @@ from tests.support.destroy_calls import (
 )
 from tests.support.fake_kernel import FakeNetlinkSocket, FakeSocket, faults
 from tests.support.fake_kernel.model import MPTCP
-from tests.support.fake_machine import Machine, connection
+from tests.support.fake_machine import FakeMachine, connection
 
 
 @pytest.mark.parametrize("fault", [faults.overrun(), faults.lost()], ids=["overrun", "time-out"])
-def test_lost_answers_change_no_outcome(machine: Machine, fault: faults.Fault) -> None:
+def test_lost_answers_change_no_outcome(machine: FakeMachine, fault: faults.Fault) -> None:
     gone = machine.add(connection())
     stays = machine.add(connection(local_port=2, immortal=True))
     when_destroying(machine.sockets, lambda: machine.sockets.faults.append(fault))
@@ -43,7 +43,7 @@ def test_lost_answers_change_no_outcome(machine: Machine, fault: faults.Fault) -
 
 
 def test_what_was_not_asked_for_any_more_is_not_claimed(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer about the first does not come; meanwhile the second goes by itself."""
     monkeypatch.setattr("linuxnet_sockets.destroy.engines.sock_destroy._CHUNK", 1)
@@ -70,7 +70,7 @@ def refuse_all_but(meant: FakeSocket, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_request_that_cannot_be_sent_does_not_hide_those_before(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("linuxnet_sockets.destroy.engines.sock_destroy._CHUNK", 1)
     first, *others = [machine.add(connection(local_port=port)) for port in (1, 2, 3)]
@@ -82,13 +82,13 @@ def test_a_request_that_cannot_be_sent_does_not_hide_those_before(
         run(machine)
 
 
-def test_an_acknowledgement_that_cannot_be_read_is_one_that_was_lost(machine: Machine) -> None:
+def test_an_acknowledgement_that_cannot_be_read_is_one_that_was_lost(machine: FakeMachine) -> None:
     sock = machine.add(connection())
     when_destroying(machine.sockets, lambda: machine.sockets.faults.append(faults.cut(4)))
     assert outcomes_of(run(machine)) == {sock.cookie: "destroyed"}
 
 
-def test_more_refusals_than_the_receive_buffer_holds(machine: Machine) -> None:
+def test_more_refusals_than_the_receive_buffer_holds(machine: FakeMachine) -> None:
     machine.kernel.abilities.privileged = False
     machine.kernel.abilities.receive_buffer = 30_000
     for port in range(1, 300):
@@ -100,7 +100,7 @@ def test_more_refusals_than_the_receive_buffer_holds(machine: Machine) -> None:
     assert not report.changed
 
 
-def test_fresh_look_that_is_interrupted_is_taken_again(machine: Machine) -> None:
+def test_fresh_look_that_is_interrupted_is_taken_again(machine: FakeMachine) -> None:
     sock = machine.add(connection())
     machine.sockets.before_request = lambda kind, _payload: (
         machine.sockets.faults.extend([faults.none, faults.dump_interrupted])
@@ -110,7 +110,7 @@ def test_fresh_look_that_is_interrupted_is_taken_again(machine: Machine) -> None
     assert outcomes_of(run(machine)) == {sock.cookie: "destroyed"}
 
 
-def test_without_a_fresh_look_nothing_is_claimed_and_nothing_lost(machine: Machine) -> None:
+def test_without_a_fresh_look_nothing_is_claimed_and_nothing_lost(machine: FakeMachine) -> None:
     protected = machine.add(connection(remote_port=4505))
     sock = machine.add(connection())
     machine.sockets.before_request = lambda kind, _payload: (
@@ -124,7 +124,7 @@ def test_without_a_fresh_look_nothing_is_claimed_and_nothing_lost(machine: Machi
     assert not report.changed
 
 
-def test_a_fresh_look_that_cannot_be_read_loses_nothing(machine: Machine) -> None:
+def test_a_fresh_look_that_cannot_be_read_loses_nothing(machine: FakeMachine) -> None:
     protected = machine.add(connection(remote_port=4505))
     sock = machine.add(connection())
     machine.sockets.before_request = lambda kind, _payload: (
@@ -137,7 +137,7 @@ def test_a_fresh_look_that_cannot_be_read_loses_nothing(machine: Machine) -> Non
 
 @pytest.mark.parametrize("check", [False, True])
 def test_an_error_after_something_was_destroyed_does_not_hide_it(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, check: bool
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch, check: bool
 ) -> None:
     meant = machine.add(connection())
     other = machine.kernel.namespace("other")
@@ -168,7 +168,7 @@ def test_an_error_after_something_was_destroyed_does_not_hide_it(
 
 
 def test_an_error_between_two_slices_does_not_hide_the_first(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = [machine.add(connection(local_port=port)) for port in (1, 2)]
     refuse_all_but(first, monkeypatch)
@@ -191,7 +191,7 @@ class Interrupted(NetlinkEngine):
 
 
 def test_an_error_of_the_next_engine_does_not_hide_what_the_first_did(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "linuxnet_sockets.destroy.engines.registry.engines_named",

@@ -31,10 +31,10 @@ from tests.support.fake_kernel.model import (
     UDP,
     UDPLITE,
 )
-from tests.support.fake_machine import LOCAL, REMOTE, Machine, connection
+from tests.support.fake_machine import LOCAL, REMOTE, FakeMachine, connection
 
 
-def test_udplite_has_no_way_to_be_destroyed(machine: Machine) -> None:
+def test_udplite_has_no_way_to_be_destroyed(machine: FakeMachine) -> None:
     sock = FakeSocket(protocol=UDPLITE, local=LOCAL, local_port=5, remote=REMOTE, remote_port=6)
     report = both_ways(
         machine, sock, {"protocol": "udplite", "remote_port": 6}, "unsupported_protocol"
@@ -43,12 +43,12 @@ def test_udplite_has_no_way_to_be_destroyed(machine: Machine) -> None:
     assert sock.errors == []
 
 
-def test_mptcp_has_no_way_to_be_destroyed(machine: Machine) -> None:
+def test_mptcp_has_no_way_to_be_destroyed(machine: FakeMachine) -> None:
     sock = connection(protocol=MPTCP)
     both_ways(machine, sock, {"protocol": "mptcp", "state": "all"}, "unsupported_protocol")
 
 
-def test_mptcp_subflow_is_not_killed_alone(machine: Machine) -> None:
+def test_mptcp_subflow_is_not_killed_alone(machine: FakeMachine) -> None:
     whole = machine.add(connection(protocol=MPTCP))
     sock = connection()
     sock.ulp = "mptcp"
@@ -61,7 +61,7 @@ def test_mptcp_subflow_is_not_killed_alone(machine: Machine) -> None:
     ("knows_mptcp", "outcome"), [(True, "unsupported_protocol"), (False, "destroyed")]
 )
 def test_subflows_where_mptcp_cannot_be_listed(
-    machine: Machine, knows_mptcp: bool, outcome: str
+    machine: FakeMachine, knows_mptcp: bool, outcome: str
 ) -> None:
     machine.kernel.abilities.handlers -= {MPTCP}
     if knows_mptcp:
@@ -72,19 +72,19 @@ def test_subflows_where_mptcp_cannot_be_listed(
     both_ways(machine, sock, ALL, outcome)
 
 
-def test_other_connections_beside_mptcp_go(machine: Machine) -> None:
+def test_other_connections_beside_mptcp_go(machine: FakeMachine) -> None:
     machine.add(connection(protocol=MPTCP))
     both_ways(machine, connection(local_port=2), ALL, "destroyed")
 
 
-def test_connection_under_tls_is_no_subflow(machine: Machine) -> None:
+def test_connection_under_tls_is_no_subflow(machine: FakeMachine) -> None:
     machine.add(connection(protocol=MPTCP))
     sock = connection(local_port=2)
     sock.ulp = "tls"
     both_ways(machine, sock, ALL, "destroyed")
 
 
-def test_raw_sockets_are_left_alone(machine: Machine) -> None:
+def test_raw_sockets_are_left_alone(machine: FakeMachine) -> None:
     # The kernel would take the first that fits, whatever the cookie says.
     machine.kernel.abilities.handlers |= {RAW}
     sock = FakeSocket(
@@ -94,7 +94,7 @@ def test_raw_sockets_are_left_alone(machine: Machine) -> None:
     assert not any(requested_cookies(machine.sockets))
 
 
-def test_without_privilege(machine: Machine) -> None:
+def test_without_privilege(machine: FakeMachine) -> None:
     machine.kernel.abilities.privileged = False
     report = both_ways(machine, connection(), {"remote_port": 443}, "not_permitted")
     assert report.failed
@@ -102,7 +102,7 @@ def test_without_privilege(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
-def test_kernel_without_destroy(machine: Machine, protocol: str) -> None:
+def test_kernel_without_destroy(machine: FakeMachine, protocol: str) -> None:
     machine.kernel.abilities.destroys = False
     sock = connection()
     if protocol == "udp":
@@ -112,7 +112,7 @@ def test_kernel_without_destroy(machine: Machine, protocol: str) -> None:
 
 
 @pytest.mark.parametrize("state", [TIME_WAIT, FIN_WAIT2])
-def test_kernel_too_old_for_time_wait(machine: Machine, state: int) -> None:
+def test_kernel_too_old_for_time_wait(machine: FakeMachine, state: int) -> None:
     """FIN_WAIT_2 without an application is TIME_WAIT under another name: its timer says so."""
     machine.kernel.abilities.destroys_time_wait = False
     machine.release = "5.15.0-100-generic"
@@ -120,7 +120,7 @@ def test_kernel_too_old_for_time_wait(machine: Machine, state: int) -> None:
     both_ways(machine, sock, ALL, "kernel_without_destroy")
 
 
-def test_kernel_too_old_for_time_wait_destroys_fin_wait_2(machine: Machine) -> None:
+def test_kernel_too_old_for_time_wait_destroys_fin_wait_2(machine: FakeMachine) -> None:
     machine.kernel.abilities.destroys_time_wait = False
     machine.release = "5.15.0-100-generic"
     both_ways(machine, connection(state=FIN_WAIT2), ALL, "destroyed")
@@ -129,7 +129,7 @@ def test_kernel_too_old_for_time_wait_destroys_fin_wait_2(machine: Machine) -> N
 @pytest.mark.parametrize("state", [FIN_WAIT1, CLOSING, LAST_ACK])
 @pytest.mark.parametrize("release", ["5.4.0-42-generic", "6.1.0-28-amd64", "6.10.14", "odd"])
 def test_orphans_that_an_old_kernel_would_make_immortal(
-    machine: Machine, state: int, release: str
+    machine: FakeMachine, state: int, release: str
 ) -> None:
     machine.release = release
     sock = connection(state=state, inode=0, wqueue=100, timer=4)
@@ -140,12 +140,12 @@ def test_orphans_that_an_old_kernel_would_make_immortal(
 
 
 @pytest.mark.parametrize("release", ["6.11.0", "6.18.44", "7.0"])
-def test_orphans_go_on_kernels_with_the_fix(machine: Machine, release: str) -> None:
+def test_orphans_go_on_kernels_with_the_fix(machine: FakeMachine, release: str) -> None:
     machine.release = release
     both_ways(machine, connection(state=FIN_WAIT1, inode=0, wqueue=9), ALL, "destroyed")
 
 
-def test_sockets_that_are_no_such_orphans_go_on_old_kernels(machine: Machine) -> None:
+def test_sockets_that_are_no_such_orphans_go_on_old_kernels(machine: FakeMachine) -> None:
     machine.release = "5.10.0"
     for sock in (
         connection(local_port=1, state=FIN_WAIT1, wqueue=9),
@@ -156,19 +156,19 @@ def test_sockets_that_are_no_such_orphans_go_on_old_kernels(machine: Machine) ->
     assert run(machine).counts == {"destroyed": 3}
 
 
-def test_acknowledged_but_still_there(machine: Machine) -> None:
+def test_acknowledged_but_still_there(machine: FakeMachine) -> None:
     sock = connection(immortal=True)
     report = both_ways(machine, sock, ALL, "survived", predicted="destroyed")
     assert report.failed
 
 
 @pytest.mark.parametrize(("number", "outcome"), [(errno.EBUSY, "busy"), (errno.EINVAL, "survived")])
-def test_refusals_of_one_socket(machine: Machine, number: int, outcome: str) -> None:
+def test_refusals_of_one_socket(machine: FakeMachine, number: int, outcome: str) -> None:
     refused, other = machine.add(connection(errno=number)), machine.add(connection(local_port=2))
     assert outcomes_of(run(machine)) == {refused.cookie: outcome, other.cookie: "destroyed"}
 
 
-def test_protocol_that_the_kernel_cannot_list(machine: Machine) -> None:
+def test_protocol_that_the_kernel_cannot_list(machine: FakeMachine) -> None:
     machine.kernel.abilities.handlers -= {MPTCP}
     with pytest.raises(HandlerMissing):
         run(machine, {"protocol": "mptcp", "state": "all"})

@@ -24,12 +24,12 @@ from tests.support.fake_machine import (
     REMOTE,
     REMOTE6,
     SECOND_LOCAL,
-    Machine,
+    FakeMachine,
     connection,
 )
 
 
-def test_an_ordinary_connection_is_not_spared(machine: Machine) -> None:
+def test_an_ordinary_connection_is_not_spared(machine: FakeMachine) -> None:
     for sock in (connection(), connection(LOCAL6, 1, REMOTE6, 2), connection(state=TIME_WAIT)):
         assert machine.rule(machine.add(sock)) is None
 
@@ -52,7 +52,7 @@ LOOPBACK = [
 
 
 @pytest.mark.parametrize("sock", LOOPBACK, ids=lambda sock: f"{sock.local}-{sock.remote}")
-def test_loopback(machine: Machine, sock: FakeSocket) -> None:
+def test_loopback(machine: FakeMachine, sock: FakeSocket) -> None:
     machine.add(sock)
     assert machine.rule(sock) == "loopback"
     assert machine.rule(sock, loopback=False) is None
@@ -68,11 +68,13 @@ def test_loopback(machine: Machine, sock: FakeSocket) -> None:
     ],
     ids=lambda sock: f"{sock.local}-{sock.remote}",
 )
-def test_not_loopback(machine: Machine, sock: FakeSocket) -> None:
+def test_not_loopback(machine: FakeMachine, sock: FakeSocket) -> None:
     assert machine.rule(machine.add(sock)) is None
 
 
-def test_an_ipv6_address_of_the_same_bytes_does_not_hide_one_of_this_host(machine: Machine) -> None:
+def test_an_ipv6_address_of_the_same_bytes_does_not_hide_one_of_this_host(
+    machine: FakeMachine,
+) -> None:
     """The kernel gives 16 bytes for both families: 192.0.2.129 and c000:281:: are the same."""
     both_here = machine.add(connection(LOCAL, 1, SECOND_LOCAL, 2))
     alike = machine.add(connection(LOCAL6, 1, "c000:281::", 2))
@@ -90,14 +92,14 @@ LISTENERS = [
 
 
 @pytest.mark.parametrize("sock", LISTENERS, ids=lambda sock: f"{sock.local}-{sock.state}")
-def test_listeners(machine: Machine, sock: FakeSocket) -> None:
+def test_listeners(machine: FakeMachine, sock: FakeSocket) -> None:
     machine.add(sock)
     assert machine.rule(sock) == "listeners"
     assert machine.rule(sock, listeners=False) is None
 
 
 @pytest.mark.parametrize("protocol", [UDP, UDPLITE])
-def test_unconnected(machine: Machine, protocol: int) -> None:
+def test_unconnected(machine: FakeMachine, protocol: int) -> None:
     bound = machine.add(FakeSocket(protocol=protocol, local=LOCAL, local_port=53, state=CLOSE))
     connected = machine.add(
         FakeSocket(
@@ -116,7 +118,7 @@ def test_unconnected(machine: Machine, protocol: int) -> None:
 
 @pytest.mark.parametrize("port", [4505, 4506])
 @pytest.mark.parametrize("end", ["local", "remote"])
-def test_ports_of_salt(machine: Machine, port: int, end: str) -> None:
+def test_ports_of_salt(machine: FakeMachine, port: int, end: str) -> None:
     ports = {f"{end}_port": port}
     sock = machine.add(connection(**ports))
     datagrams = machine.add(
@@ -128,7 +130,7 @@ def test_ports_of_salt(machine: Machine, port: int, end: str) -> None:
     assert machine.rule(datagrams) is None
 
 
-def test_one_look_judges_many_sockets_each_for_itself(machine: Machine) -> None:
+def test_one_look_judges_many_sockets_each_for_itself(machine: FakeMachine) -> None:
     sockets = [
         machine.add(connection()),
         machine.add(connection("127.0.0.1", 1, "127.0.0.1", 2)),
@@ -146,7 +148,7 @@ def test_one_look_judges_many_sockets_each_for_itself(machine: Machine) -> None:
     ]
 
 
-def test_every_switch_off_spares_nothing(machine: Machine) -> None:
+def test_every_switch_off_spares_nothing(machine: FakeMachine) -> None:
     off = dict.fromkeys(
         (
             "control_connection",

@@ -12,14 +12,14 @@ import pytest
 from linuxnet_sockets.guard import management
 from tests.support.fake_kernel.model import MPTCP, UDP
 from tests.support.fake_machine import (
-    ASKING,
+    CALLER_PID,
     LOCAL,
     LOCAL6,
     REMOTE,
     REMOTE6,
-    SHELL,
+    SHELL_PID,
+    FakeMachine,
     FakeSocket,
-    Machine,
     connection,
 )
 
@@ -41,7 +41,7 @@ CAME_BY_6 = f"{REMOTE6} 50000 {LOCAL6}%eth0 22"
 )
 @pytest.mark.parametrize("where", ["own environment", "ancestor's environment"])
 def test_ssh_connection(
-    machine: Machine, value: str, ends: tuple[str, int, str, int], where: str
+    machine: FakeMachine, value: str, ends: tuple[str, int, str, int], where: str
 ) -> None:
     if where == "own environment":
         machine.environ["SSH_CONNECTION"] = value
@@ -49,7 +49,7 @@ def test_ssh_connection(
         # sudo took it out of the own environment, but the shell that ran sudo has it.
         machine.process(700, comm="bash", environ={"A": "b", "SSH_CONNECTION": value})
         machine.process(701, comm="sudo", parent=700)
-        (machine.proc / str(SHELL) / "stat").write_text(f"{SHELL} (a) b) (c) S 701 1 1 0\n")
+        (machine.proc / str(SHELL_PID) / "stat").write_text(f"{SHELL_PID} (a) b) (c) S 701 1 1 0\n")
     sock = machine.add(connection(*ends))
     assert machine.rule(sock) == "control_connection"
     assert machine.rule(sock, control_connection=False) is None
@@ -66,13 +66,13 @@ def test_ssh_connection(
     ],
 )
 def test_other_connections_are_not_the_control_connection(
-    machine: Machine, ends: tuple[str, int, str, int]
+    machine: FakeMachine, ends: tuple[str, int, str, int]
 ) -> None:
     machine.environ["SSH_CONNECTION"] = CAME_BY
     assert machine.rule(machine.add(connection(*ends))) is None
 
 
-def test_the_same_ends_in_another_protocol(machine: Machine) -> None:
+def test_the_same_ends_in_another_protocol(machine: FakeMachine) -> None:
     machine.environ["SSH_CONNECTION"] = CAME_BY
 
     def with_protocol(protocol: int) -> FakeSocket:
@@ -89,14 +89,14 @@ def test_the_same_ends_in_another_protocol(machine: Machine) -> None:
 @pytest.mark.parametrize(
     "value", ["", "UNKNOWN 0 UNKNOWN 0", f"{REMOTE} 50000 {LOCAL}", "a b c d", f"{CAME_BY} 7"]
 )
-def test_what_is_no_ssh_connection_protects_nothing(machine: Machine, value: str) -> None:
+def test_what_is_no_ssh_connection_protects_nothing(machine: FakeMachine, value: str) -> None:
     machine.environ["SSH_CONNECTION"] = value
     assert management.ssh_connections(machine.host, []) == frozenset()
     assert machine.rule(machine.add(connection(*(LOCAL, 22, REMOTE, 50000)))) is None
 
 
-@pytest.mark.parametrize("holder", [ASKING, SHELL, 1])
-def test_sockets_of_every_ancestor(machine: Machine, holder: int) -> None:
+@pytest.mark.parametrize("holder", [CALLER_PID, SHELL_PID, 1])
+def test_sockets_of_every_ancestor(machine: FakeMachine, holder: int) -> None:
     sock = machine.add(connection(), holder=holder)
     reason = machine.reason(machine.guard(), sock)
     assert reason is not None
@@ -105,8 +105,8 @@ def test_sockets_of_every_ancestor(machine: Machine, holder: int) -> None:
     assert machine.rule(sock, control_connection=False) is None
 
 
-def test_sockets_of_a_sibling_are_not_the_control_path(machine: Machine) -> None:
-    machine.process(901, comm="sibling", parent=SHELL)
+def test_sockets_of_a_sibling_are_not_the_control_path(machine: FakeMachine) -> None:
+    machine.process(901, comm="sibling", parent=SHELL_PID)
     assert machine.rule(machine.add(connection(), holder=901)) is None
 
 

@@ -18,18 +18,18 @@ from linuxnet_sockets.errors import InputError, ProtectFileError
 from linuxnet_sockets.guard.options import SWITCHES
 from linuxnet_sockets.guard.reason import RULES
 from tests.support.fake_kernel.model import TIME_WAIT, UDP
-from tests.support.fake_machine import LOCAL, REMOTE, FakeSocket, Machine, connection
+from tests.support.fake_machine import LOCAL, REMOTE, FakeMachine, FakeSocket, connection
 from tests.support.named_pipes import pipe
 
 
-def write(machine: Machine, name: str, content: object) -> str:
+def write(machine: FakeMachine, name: str, content: object) -> str:
     machine.files.mkdir(exist_ok=True)
     file = machine.files / name
     file.write_text(content if isinstance(content, str) else json.dumps(content))
     return str(file)
 
 
-def test_everything_is_on_unless_said_otherwise(machine: Machine) -> None:
+def test_everything_is_on_unless_said_otherwise(machine: FakeMachine) -> None:
     for value in (None, {}, {"selectors": None, "loopback": None}, {"selectors": []}):
         guard = machine.guard(value)
         assert all(getattr(guard, name) for name in SWITCHES)
@@ -37,7 +37,7 @@ def test_everything_is_on_unless_said_otherwise(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("name", SWITCHES)
-def test_each_switch_turns_off_itself_alone(machine: Machine, name: str) -> None:
+def test_each_switch_turns_off_itself_alone(machine: FakeMachine, name: str) -> None:
     guard = machine.guard({name: False})
     assert [each for each in SWITCHES if not getattr(guard, each)] == [name]
 
@@ -63,20 +63,20 @@ def test_each_switch_is_a_rule() -> None:
     ],
 )
 def test_mistakes_are_refused_with_their_place(
-    machine: Machine, value: object, path: tuple[Any, ...]
+    machine: FakeMachine, value: object, path: tuple[Any, ...]
 ) -> None:
     with pytest.raises(InputError) as caught:
         machine.guard(value)
     assert caught.value.path[: len(path)] == path
 
 
-def test_own_selectors(machine: Machine) -> None:
+def test_own_selectors(machine: FakeMachine) -> None:
     guard = machine.guard({"selectors": [{"remote_port": 1}, {"remote": "198.51.100.0/24"}]})
     assert machine.reason(guard, machine.add(connection())) == ("selector", "protect.selectors[1]")
     assert machine.reason(guard, machine.add(connection(remote="203.0.113.9"))) is None
 
 
-def test_selectors_have_no_defaults(machine: Machine) -> None:
+def test_selectors_have_no_defaults(machine: FakeMachine) -> None:
     # Plain TCP in the usual states is what a selector finds; it protects every protocol and state.
     guard = machine.guard({"selectors": [{"remote": REMOTE}], "unconnected": False})
     datagrams = FakeSocket(protocol=UDP, local=LOCAL, local_port=1, remote=REMOTE, remote_port=53)
@@ -86,7 +86,7 @@ def test_selectors_have_no_defaults(machine: Machine) -> None:
         assert reason.rule == "selector"
 
 
-def test_in_doubt_it_lives(machine: Machine) -> None:
+def test_in_doubt_it_lives(machine: FakeMachine) -> None:
     # The interface does not exist, so nobody knows its addresses.
     guard = machine.guard({"selectors": [{"local": "interface:wg7"}]})
     reason = machine.reason(guard, machine.add(connection()))
@@ -97,7 +97,7 @@ def test_in_doubt_it_lives(machine: Machine) -> None:
     assert reason.detail != "protect.selectors[0]"
 
 
-def test_selector_for_a_process(machine: Machine) -> None:
+def test_selector_for_a_process(machine: FakeMachine) -> None:
     guard = machine.guard({"selectors": [{"process": "app"}]})
     mine, other = machine.add(connection()), machine.add(connection(local_port=2), holder=None)
     machine.process(501, comm="other")
@@ -106,7 +106,7 @@ def test_selector_for_a_process(machine: Machine) -> None:
     assert [None if each is None else each.rule for each in reasons] == ["selector", None]
 
 
-def test_selector_that_needs_tcp_info_asks_for_it(machine: Machine) -> None:
+def test_selector_that_needs_tcp_info_asks_for_it(machine: FakeMachine) -> None:
     guard = machine.guard({"selectors": [{"protocol": "tcp", "rtt": ">1s"}]})
     assert guard.extensions
     slow = connection()
@@ -125,25 +125,25 @@ def test_selector_that_needs_tcp_info_asks_for_it(machine: Machine) -> None:
         ({"selectors": [{"remote": REMOTE}]}, "[0]"),
     ],
 )
-def test_files_of_the_host(machine: Machine, content: object, place: str) -> None:
+def test_files_of_the_host(machine: FakeMachine, content: object, place: str) -> None:
     file = write(machine, "50-database.json", content)
     reason = machine.reason(machine.guard(), machine.add(connection()))
     assert reason == ("selector", f"{file}{place}")
     assert machine.reason(machine.guard(), machine.add(connection(remote="203.0.113.9"))) is None
 
 
-def test_files_are_obeyed_whatever_is_switched_off(machine: Machine) -> None:
+def test_files_are_obeyed_whatever_is_switched_off(machine: FakeMachine) -> None:
     write(machine, "all.json", [{"remote": REMOTE}])
     off = dict.fromkeys(SWITCHES, False)
     assert machine.rule(machine.add(connection()), **off) == "selector"
 
 
-def test_no_directory_protects_nothing(machine: Machine) -> None:
+def test_no_directory_protects_nothing(machine: FakeMachine) -> None:
     assert not machine.files.exists()
     assert machine.guard().selectors == ()
 
 
-def test_empty_lists_in_files_protect_nothing(machine: Machine) -> None:
+def test_empty_lists_in_files_protect_nothing(machine: FakeMachine) -> None:
     write(machine, "a.json", [])
     write(machine, "b.json", {"selectors": []})
     assert machine.guard().selectors == ()
@@ -153,14 +153,14 @@ def test_empty_lists_in_files_protect_nothing(machine: Machine) -> None:
     "name",
     ["a.json~", ".a.json.swp", "a.json.dpkg-old", "a.json.rpmsave", "README", "README.md", "#a#"],
 )
-def test_what_is_left_lying_about_is_not_read(machine: Machine, name: str) -> None:
+def test_what_is_left_lying_about_is_not_read(machine: FakeMachine, name: str) -> None:
     write(machine, name, "nonsense")
     assert machine.guard().selectors == ()
 
 
 @pytest.mark.parametrize("name", ["db.rpm-mirror.json", "README-hosts.json", "a.dpkg-b.json"])
 def test_what_is_named_json_is_obeyed_whatever_else_it_looks_like(
-    machine: Machine, name: str
+    machine: FakeMachine, name: str
 ) -> None:
     write(machine, name, [{"remote": REMOTE}])
     assert len(machine.guard().selectors) == 1
@@ -191,7 +191,7 @@ def test_what_is_named_json_is_obeyed_whatever_else_it_looks_like(
     ],
 )
 def test_a_file_that_cannot_be_obeyed_stops_everything(
-    machine: Machine, name: str, content: object, problem: str
+    machine: FakeMachine, name: str, content: object, problem: str
 ) -> None:
     write(machine, "00-good.json", {"remote": REMOTE})
     file = write(machine, name, content)
@@ -202,14 +202,14 @@ def test_a_file_that_cannot_be_obeyed_stops_everything(
     assert caught.value.allowed
 
 
-def test_directory_that_is_none(machine: Machine) -> None:
+def test_directory_that_is_none(machine: FakeMachine) -> None:
     machine.files.write_text("")
     with pytest.raises(ProtectFileError) as caught:
         machine.guard()
     assert caught.value.file == str(machine.files)
 
 
-def test_file_that_cannot_be_opened(machine: Machine) -> None:
+def test_file_that_cannot_be_opened(machine: FakeMachine) -> None:
     machine.files.mkdir()
     (machine.files / "gone.json").symlink_to("/does/not/exist")
     with pytest.raises(ProtectFileError) as caught:
@@ -227,7 +227,7 @@ def test_file_that_cannot_be_opened(machine: Machine) -> None:
     ],
 )
 def test_what_is_no_file_is_refused_by_its_name_and_not_waited_for(
-    machine: Machine, kind: str, problem: str
+    machine: FakeMachine, kind: str, problem: str
 ) -> None:
     machine.files.mkdir()
     file = machine.files / "odd.json"
@@ -247,7 +247,7 @@ def test_what_is_no_file_is_refused_by_its_name_and_not_waited_for(
     assert problem in caught.value.problem
 
 
-def test_file_that_is_no_text(machine: Machine) -> None:
+def test_file_that_is_no_text(machine: FakeMachine) -> None:
     machine.files.mkdir()
     (machine.files / "a.json").write_bytes(b'{"remote": "\xff"}')
     with pytest.raises(ProtectFileError) as caught:

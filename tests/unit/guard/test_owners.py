@@ -16,7 +16,7 @@ from linuxnet_sockets.host import processes
 from linuxnet_sockets.sockets.needs import Need
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import SYN_RECV, TIME_WAIT
-from tests.support.fake_machine import LOCAL, REMOTE, Machine, connection
+from tests.support.fake_machine import LOCAL, REMOTE, FakeMachine, connection
 
 
 class Reading:
@@ -50,7 +50,7 @@ class Reading:
         ("renamed", "/usr/sbin/sshd (deleted)"),
     ],
 )
-def test_sockets_of_ssh(machine: Machine, comm: str, program: str) -> None:
+def test_sockets_of_ssh(machine: FakeMachine, comm: str, program: str) -> None:
     machine.process(600, comm=comm, program=program)
     # A forwarded leg: neither end is the ssh connection itself.
     sock = machine.add(connection(remote_port=5432), holder=600)
@@ -59,12 +59,14 @@ def test_sockets_of_ssh(machine: Machine, comm: str, program: str) -> None:
 
 
 @pytest.mark.parametrize("comm", ["ssh", "sshd2", "sshfs", "my-sshd", "app"])
-def test_others_are_not_ssh(machine: Machine, comm: str) -> None:
+def test_others_are_not_ssh(machine: FakeMachine, comm: str) -> None:
     machine.process(600, comm=comm)
     assert machine.rule(machine.add(connection(), holder=600)) is None
 
 
-def test_a_process_whose_program_may_not_be_read_is_known_by_its_command(machine: Machine) -> None:
+def test_a_process_whose_program_may_not_be_read_is_known_by_its_command(
+    machine: FakeMachine,
+) -> None:
     machine.process(600, comm="sshd")
     program = machine.proc / "600" / "exe"
     program.unlink()
@@ -73,20 +75,20 @@ def test_a_process_whose_program_may_not_be_read_is_known_by_its_command(machine
     assert machine.rule(machine.add(connection(), holder=600)) == "ssh_sessions"
 
 
-def test_what_runs_no_program_holds_nothing(machine: Machine) -> None:
+def test_what_runs_no_program_holds_nothing(machine: FakeMachine) -> None:
     machine.process(600, comm="kworker/0:1")
     (machine.proc / "600" / "exe").unlink()
     assert machine.rule(machine.add(connection(), holder=600)) == "kernel"
 
 
-def test_a_socket_shared_with_ssh_is_spared(machine: Machine) -> None:
+def test_a_socket_shared_with_ssh_is_spared(machine: FakeMachine) -> None:
     machine.process(600, comm="sshd")
     sock = machine.add(connection())
     machine.hold(600, sock)
     assert machine.rule(sock) == "ssh_sessions"
 
 
-def test_owner_that_cannot_be_read(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_owner_that_cannot_be_read(machine: FakeMachine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.process(600)
     machine.process(601)
     hidden, seen = machine.add(connection(), holder=600), machine.add(connection(local_port=2))
@@ -103,26 +105,26 @@ def test_owner_that_cannot_be_read(machine: Machine, monkeypatch: pytest.MonkeyP
 
 
 def test_socket_without_owner_is_never_unreadable(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Reading(monkeypatch, 1, 500)
     for state in (TIME_WAIT, SYN_RECV):
         assert machine.rule(machine.add(connection(state=state, inode=0))) is None
 
 
-def test_held_by_the_kernel(machine: Machine) -> None:
+def test_held_by_the_kernel(machine: FakeMachine) -> None:
     sock = machine.add(connection(remote_port=2049), holder=None)
     assert machine.rule(sock) == "kernel"
     assert machine.rule(sock, kernel=False) is None
     assert machine.rule(machine.add(connection())) is None
 
 
-def test_orphans_are_not_held_by_the_kernel(machine: Machine) -> None:
+def test_orphans_are_not_held_by_the_kernel(machine: FakeMachine) -> None:
     assert machine.rule(machine.add(connection(inode=0), holder=None)) is None
 
 
 def test_descriptors_are_read_no_longer_than_needed(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading = Reading(monkeypatch)
     machine.process(501)
@@ -140,14 +142,14 @@ def test_descriptors_are_read_no_longer_than_needed(
     assert reading.asked == []
 
 
-def test_owners_that_the_look_knows_already_are_not_looked_for_again(machine: Machine) -> None:
+def test_owners_that_the_look_knows_already_are_not_looked_for_again(machine: FakeMachine) -> None:
     sock = machine.add(connection())
     guard = machine.guard({"selectors": [{"process": "elsewhere"}]})
     assert Need.OWNERS in guard.needs
     assert machine.reason(guard, sock) is None
 
 
-def test_detail_names_the_holder(machine: Machine) -> None:
+def test_detail_names_the_holder(machine: FakeMachine) -> None:
     machine.process(600, comm="sshd")
     reason = machine.reason(machine.guard(), machine.add(connection(), holder=600))
     assert reason is not None
@@ -161,7 +163,7 @@ def test_detail_names_the_holder(machine: Machine) -> None:
     assert "ssh" in str(reason.detail).lower()
 
 
-def many(machine: Machine, monkeypatch: pytest.MonkeyPatch, count: int) -> list[FakeSocket]:
+def many(machine: FakeMachine, monkeypatch: pytest.MonkeyPatch, count: int) -> list[FakeSocket]:
     """A process with so many descriptors, of which the odd ones are sockets of connections.
 
     The size of its directory tells how many, as that of the real /proc does.
@@ -188,7 +190,7 @@ def many(machine: Machine, monkeypatch: pytest.MonkeyPatch, count: int) -> list[
 
 
 def test_of_many_descriptors_the_promising_are_read_first(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sockets = many(machine, monkeypatch, 1100)
     read: list[str] = []
@@ -206,7 +208,7 @@ def test_of_many_descriptors_the_promising_are_read_first(
 
 
 def test_of_many_descriptors_all_are_read_where_one_is_not_found(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sockets = many(machine, monkeypatch, 1100)
     nowhere = machine.add(connection(local_port=2), holder=None)
@@ -214,7 +216,9 @@ def test_of_many_descriptors_all_are_read_where_one_is_not_found(
     assert [None if each is None else each.rule for each in reasons] == ["kernel"] + [None] * 550
 
 
-def test_of_many_descriptors_with_gaps(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_descriptors_with_gaps(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sockets = many(machine, monkeypatch, 1100)
     directory = machine.proc / "700" / "fd"
     # Two are closed, one of them where the sample looks, and one has a high number.

@@ -13,8 +13,8 @@ from linuxnet_sockets.host.cgroups import Cgroups
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.snapshot import Snapshot
 from linuxnet_sockets.sockets.socket import Socket
-from tests.support import selector_world as world
-from tests.support.fake_machine import Machine
+from tests.support import sample_sockets
+from tests.support.fake_machine import FakeMachine
 
 
 def create(mount: Path, path: str) -> int:
@@ -52,25 +52,25 @@ def test_cgroup_created_after_snapshot_never_matches(
 ) -> None:
     """A service starts below /a after the selector is bound and before sockets are dumped."""
     create(mount, "/a")
-    machine = Machine(tmp_path)
+    machine = FakeMachine(tmp_path)
     snapshot = Snapshot(machine.host, machine.namespace, lambda: pytest.fail("no route"))
     snapshot.cgroups = Cgroups(str(mount))
     matches = parse_selector(match, names=machine.host, role="destroy").bind(snapshot)
 
-    later = world.diag_message(world.facts(cgroup=create(mount, "/a/later")))
+    later = sample_sockets.diag_message(sample_sockets.facts(cgroup=create(mount, "/a/later")))
 
     assert matches(Socket(later, snapshot)) is None
 
 
 def test_exact_cgroup_with_later_child(tmp_path: Path, mount: Path) -> None:
     own = create(mount, "/a")
-    machine = Machine(tmp_path)
+    machine = FakeMachine(tmp_path)
     snapshot = Snapshot(machine.host, machine.namespace, lambda: pytest.fail("no route"))
     snapshot.cgroups = Cgroups(str(mount))
     assert snapshot.cgroup_path(own) == "/a"
     create(mount, "/a/later")
     selector = parse_selector({"expression": "cgroup = /a"}, names=machine.host, role="protect")
 
-    sock = world.diag_message(world.facts(cgroup=own))
+    sock = sample_sockets.diag_message(sample_sockets.facts(cgroup=own))
 
     assert selector.bind(snapshot)(Socket(sock, snapshot)) is True

@@ -27,7 +27,7 @@ def identity(kind: str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-class Machine:
+class FakeMachine:
     """A /proc and a directory of named namespaces."""
 
     def __init__(self, base: Path) -> None:
@@ -55,32 +55,32 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def machine(tmp_path: Path) -> FakeMachine:
+    return FakeMachine(tmp_path)
 
 
-def test_current_has_no_path(machine: Machine) -> None:
+def test_current_has_no_path(machine: FakeMachine) -> None:
     assert machine.resolve("current") == [namespaces.Namespace("current", None, identity("net"))]
 
 
-def test_name_is_searched_in_directories(machine: Machine) -> None:
+def test_name_is_searched_in_directories(machine: FakeMachine) -> None:
     (machine.directory / "blue").symlink_to(f"{OWN}/net")
     (found,) = machine.resolve("blue")
     assert found == ("blue", f"{machine.directory}/blue", identity("net"), True)
 
 
-def test_absolute_path_is_a_name(machine: Machine) -> None:
+def test_absolute_path_is_a_name(machine: FakeMachine) -> None:
     assert machine.resolve(f"{OWN}/net")[0].name == f"{OWN}/net"
 
 
-def test_namespace_of_process(machine: Machine) -> None:
+def test_namespace_of_process(machine: FakeMachine) -> None:
     machine.process(7, net="uts")
     assert machine.resolve("pid:7") == [
         ("pid:7", f"{machine.proc}/7/ns/net", identity("uts"), True),
     ]
 
 
-def test_duplicates_keep_first_name(machine: Machine) -> None:
+def test_duplicates_keep_first_name(machine: FakeMachine) -> None:
     machine.process(7)
     (machine.directory / "blue").symlink_to(f"{OWN}/net")
     assert [namespace.name for namespace in machine.resolve("pid:7", "current", "blue", "all")] == [
@@ -89,14 +89,14 @@ def test_duplicates_keep_first_name(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("name", ["missing", "../netns/blue", ".", "..", "pid:99", "/no/such"])
-def test_missing_namespace_is_not_found(machine: Machine, name: str) -> None:
+def test_missing_namespace_is_not_found(machine: FakeMachine, name: str) -> None:
     (machine.directory / "blue").symlink_to(f"{OWN}/net")
     with pytest.raises(errors.NamespaceNotFound) as caught:
         machine.resolve(name)
     assert caught.value.name == name
 
 
-def test_other_files_are_not_network_namespaces(machine: Machine) -> None:
+def test_other_files_are_not_network_namespaces(machine: FakeMachine) -> None:
     (machine.directory / "plain").write_text("")
     (machine.directory / "uts").symlink_to(f"{OWN}/uts")
     for name in ("plain", "uts"):
@@ -108,19 +108,19 @@ def test_other_files_are_not_network_namespaces(machine: Machine) -> None:
 @pytest.mark.parametrize(
     "name", ["pid:", "pid:x", "pid:-1", "pid:0", "pid:1.5", "pid:" + "9" * 5000, "", 7, None]
 )
-def test_invalid_name_is_rejected_with_path(machine: Machine, name: object) -> None:
+def test_invalid_name_is_rejected_with_path(machine: FakeMachine, name: object) -> None:
     with pytest.raises(errors.InputError) as caught:
         machine.resolve("current", name)  # type: ignore[arg-type]
     assert caught.value.path == ("namespaces", 1)
     assert caught.value.value == name
 
 
-def test_empty_list_is_rejected(machine: Machine) -> None:
+def test_empty_list_is_rejected(machine: FakeMachine) -> None:
     with pytest.raises(errors.InputError):
         machine.resolve()
 
 
-def test_all_order_and_lowest_pid(machine: Machine) -> None:
+def test_all_order_and_lowest_pid(machine: FakeMachine) -> None:
     machine.process(30, net="uts")
     machine.process(4, net="ipc")
     machine.process(200, net="ipc")
@@ -134,7 +134,7 @@ def test_all_order_and_lowest_pid(machine: Machine) -> None:
     ]
 
 
-def test_all_ignores_ended_processes(machine: Machine) -> None:
+def test_all_ignores_ended_processes(machine: FakeMachine) -> None:
     machine.process(5, net="no-such-type")
     (machine.process(6, net="uts") / "mountinfo").unlink()
     assert [namespace.name for namespace in machine.resolve("all")] == ["current", "pid:6"]
@@ -152,7 +152,7 @@ def netlink_table(base: Path, inode: int) -> None:
 
 @pytest.mark.parametrize(("inode", "known"), [(100, True), (200, True), (300, False)])
 def test_all_with_hidden_namespace(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, inode: int, known: bool
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch, inode: int, known: bool
 ) -> None:
     netlink_table(machine.proc / "thread-self", 100)
     netlink_table(machine.process(5, net="uts"), 200)
@@ -174,7 +174,9 @@ def test_all_with_hidden_namespace(
         assert (caught.value.name, caught.value.errno) == ("pid:6", errno.EACCES)
 
 
-def mount(machine: Machine, table: Path, kind: str, at: Path, *, inode: int | None = None) -> None:
+def mount(
+    machine: FakeMachine, table: Path, kind: str, at: Path, *, inode: int | None = None
+) -> None:
     at.parent.mkdir(parents=True, exist_ok=True)
     at.symlink_to(f"{OWN}/{kind}")
     shown = identity(kind)[1] if inode is None else inode
@@ -185,14 +187,14 @@ def mount(machine: Machine, table: Path, kind: str, at: Path, *, inode: int | No
         stream.write(f"40 22 0:4 net:[{shown}] {escaped} rw shared:9 - nsfs nsfs rw\n")
 
 
-def test_all_finds_mounts_without_a_process(machine: Machine, tmp_path: Path) -> None:
+def test_all_finds_mounts_without_a_process(machine: FakeMachine, tmp_path: Path) -> None:
     table = machine.process(9)
     at = tmp_path / "docker" / "a name"
     mount(machine, table, "uts", at)
     assert machine.resolve("all")[1:] == [(str(at), str(at), identity("uts"), False)]
 
 
-def test_all_finds_mounts_in_other_mount_namespaces(machine: Machine) -> None:
+def test_all_finds_mounts_in_other_mount_namespaces(machine: FakeMachine) -> None:
     # Mounts of another mount namespace are accessible through /proc/PID/root.
     table = machine.process(9, mounts="user")
     at = machine.proc / "9" / "root" / "run" / "hidden"
@@ -200,7 +202,7 @@ def test_all_finds_mounts_in_other_mount_namespaces(machine: Machine) -> None:
     assert machine.resolve("all")[1:] == [(str(at), str(at), identity("uts"), False)]
 
 
-def test_all_skips_covered_mounts(machine: Machine, tmp_path: Path) -> None:
+def test_all_skips_covered_mounts(machine: FakeMachine, tmp_path: Path) -> None:
     table = machine.process(9)
     mount(machine, table, "uts", tmp_path / "covered", inode=1)
     assert [namespace.name for namespace in machine.resolve("all")] == ["current"]

@@ -21,7 +21,7 @@ from plugins.module_utils._core.api.task import OperationResult
 from plugins.module_utils._core.errors import InputError, SocketsNotDestroyed
 from plugins.module_utils._module import arguments, policy, run
 from plugins.module_utils._module import drain as drain_options
-from tests.support.fake_machine import Machine, connection
+from tests.support.fake_machine import FakeMachine, connection
 from tests.support.policy_documents import document, rule
 
 Leaves = dict[str, Any]
@@ -60,8 +60,8 @@ class FakeModule:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    machine = Machine(tmp_path)
+def machine(tmp_path: Path) -> FakeMachine:
+    machine = FakeMachine(tmp_path)
     own = machine.proc / "thread-self" / "ns"
     own.mkdir(parents=True)
     (own / "net").write_text("")
@@ -89,7 +89,7 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeModule]:
     return called
 
 
-def test_result_is_returned_as_it_is(machine: Machine, call: Callable[..., FakeModule]) -> None:
+def test_result_is_returned_as_it_is(machine: FakeMachine, call: Callable[..., FakeModule]) -> None:
     machine.add(connection())
     spec = {**arguments.selector(required=False), **arguments.limit()}
     left = call(spec, lambda **options: find(**options, host=machine.host), {})
@@ -97,7 +97,9 @@ def test_result_is_returned_as_it_is(machine: Machine, call: Callable[..., FakeM
     assert left.result["matched"] == 1
 
 
-def test_facts_are_returned_as_one_fact(machine: Machine, call: Callable[..., FakeModule]) -> None:
+def test_facts_are_returned_as_one_fact(
+    machine: FakeMachine, call: Callable[..., FakeModule]
+) -> None:
     left = call(
         arguments.namespaces(),
         lambda **options: facts(**options, host=machine.host),
@@ -109,7 +111,7 @@ def test_facts_are_returned_as_one_fact(machine: Machine, call: Callable[..., Fa
 
 
 def test_check_and_diff_mode_reach_the_operation(
-    machine: Machine, call: Callable[..., FakeModule]
+    machine: FakeMachine, call: Callable[..., FakeModule]
 ) -> None:
     machine.add(connection())
     left = call(
@@ -125,7 +127,9 @@ def test_check_and_diff_mode_reach_the_operation(
     assert machine.sockets.destroyed == []
 
 
-def test_failure_comes_with_the_result(machine: Machine, call: Callable[..., FakeModule]) -> None:
+def test_failure_comes_with_the_result(
+    machine: FakeMachine, call: Callable[..., FakeModule]
+) -> None:
     machine.add(connection())
     left = call(
         {**arguments.selector(required=True), **arguments.guard()},
@@ -163,7 +167,7 @@ def test_input_error_is_described(call: Callable[..., FakeModule]) -> None:
 
 
 def test_rejected_policy_lists_its_errors(
-    machine: Machine, call: Callable[..., FakeModule]
+    machine: FakeMachine, call: Callable[..., FakeModule]
 ) -> None:
     given = document(rule("a", match={"user": "nobody-here"}), rule("b", hold="soon"))
     left = call(

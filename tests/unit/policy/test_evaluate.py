@@ -17,7 +17,7 @@ from linuxnet_sockets.policy.parse import parse_policy
 from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.support.fake_kernel import FakeRoute
 from tests.support.fake_kernel.model import TCP, UDP, FakeAddress
-from tests.support.fake_machine import LOCAL, SECOND_LOCAL, Machine, connection
+from tests.support.fake_machine import LOCAL, SECOND_LOCAL, FakeMachine, connection
 from tests.support.policy_documents import document, rule
 
 UP = 0x11043
@@ -29,11 +29,11 @@ VPN = rule(
 )
 
 
-def of(machine: Machine, *rules: Any, **keys: Any) -> Policy:
+def of(machine: FakeMachine, *rules: Any, **keys: Any) -> Policy:
     return parse_policy(document(*rules, **keys), names=machine.host, files=None)
 
 
-def evaluated(machine: Machine, policy: Policy, **keys: Any) -> Evaluation:
+def evaluated(machine: FakeMachine, policy: Policy, **keys: Any) -> Evaluation:
     with NamespaceSession(machine.host, machine.namespace) as session:
         return evaluate(session, policy, **keys)
 
@@ -42,7 +42,7 @@ def cookies(evaluation: Evaluation) -> list[tuple[str, int]]:
     return [(each.rule.name, each.socket.cookie) for each in evaluation.violations]
 
 
-def test_matching_sockets_violate(machine: Machine) -> None:
+def test_matching_sockets_violate(machine: FakeMachine) -> None:
     one, other = rule("one"), rule("other", match={"remote_port": 80})
     first = machine.add(connection())
     second = machine.add(connection(local_port=40_001, remote_port=80))
@@ -56,7 +56,7 @@ def test_matching_sockets_violate(machine: Machine) -> None:
     assert (found.missing, found.failed, found.unlisted) == ({}, {}, frozenset())
 
 
-def test_condition_uses_links_of_snapshot(machine: Machine) -> None:
+def test_condition_uses_links_of_snapshot(machine: FakeMachine) -> None:
     policy = of(machine, VPN)
     bypassing = machine.add(connection())
     link = machine.sockets.link(4, "wg0", "10.8.0.2/24", flags=DOWN)
@@ -68,7 +68,7 @@ def test_condition_uses_links_of_snapshot(machine: Machine) -> None:
     assert cookies(evaluated(machine, policy)) == [("vpn", bypassing.cookie)]
 
 
-def test_missing_interface_is_reported_and_matches_nothing(machine: Machine) -> None:
+def test_missing_interface_is_reported_and_matches_nothing(machine: FakeMachine) -> None:
     machine.add(connection())
     found = evaluated(machine, of(machine, VPN, rule("b", match=VPN["match"])))
     assert cookies(found) == []
@@ -76,7 +76,7 @@ def test_missing_interface_is_reported_and_matches_nothing(machine: Machine) -> 
     assert found.missing == {"vpn": ("wg0",), "b": ("wg0",)}
 
 
-def test_route_condition_loads_routes(machine: Machine) -> None:
+def test_route_condition_loads_routes(machine: FakeMachine) -> None:
     policy = of(machine, rule(while_={"route": "default", "via": "eth0"}))
     machine.add(connection())
     assert evaluated(machine, policy).conditions == {"a-rule": False}
@@ -84,12 +84,12 @@ def test_route_condition_loads_routes(machine: Machine) -> None:
     assert len(evaluated(machine, policy).violations) == 1
 
 
-def default_route(machine: Machine, name: str) -> FakeRoute:
+def default_route(machine: FakeMachine, name: str) -> FakeRoute:
     (index,) = [link.index for link in machine.sockets.links if link.name == name]
     return FakeRoute("0.0.0.0/0", ((index, "192.0.2.126"),))
 
 
-def test_evidence_names_stranded_verdict(machine: Machine) -> None:
+def test_evidence_names_stranded_verdict(machine: FakeMachine) -> None:
     policy = of(machine, rule("gone", match={"stranded": ["address_gone", "unroutable"]}))
     machine.add(connection("192.0.2.77"))
     machine.sockets.routes.append(default_route(machine, "eth0"))
@@ -97,7 +97,7 @@ def test_evidence_names_stranded_verdict(machine: Machine) -> None:
     assert only.evidence == ("stranded: address_gone",)
 
 
-def test_evidence_names_only_verdicts_that_hold(machine: Machine) -> None:
+def test_evidence_names_only_verdicts_that_hold(machine: FakeMachine) -> None:
     alternatives = [{"stranded": "address_gone"}, {"stranded": "unroutable"}]
     together = {"remote_port": 443, "stranded": "address_gone"}
     policy = of(machine, rule("any", match={"any": alternatives}), rule("all", match=together))
@@ -107,7 +107,7 @@ def test_evidence_names_only_verdicts_that_hold(machine: Machine) -> None:
     assert [each.evidence for each in found] == [("stranded: address_gone",)] * 2
 
 
-def test_evidence_without_verdict_is_the_condition(machine: Machine) -> None:
+def test_evidence_without_verdict_is_the_condition(machine: FakeMachine) -> None:
     up = {"interface": "eth0", "is": "up"}
     policy = of(
         machine,
@@ -125,7 +125,7 @@ def test_evidence_without_verdict_is_the_condition(machine: Machine) -> None:
     }
 
 
-def test_guard_is_evaluated_for_action_destroy_only(machine: Machine) -> None:
+def test_guard_is_evaluated_for_action_destroy_only(machine: FakeMachine) -> None:
     policy = of(
         machine, rule("kill"), rule("tell", action="report", match={"remote_port": "1-5000"})
     )
@@ -149,13 +149,13 @@ def test_guard_is_evaluated_for_action_destroy_only(machine: Machine) -> None:
     assert found.violations[0].socket.processes
 
 
-def test_guard_is_not_evaluated_if_not_needed(machine: Machine) -> None:
+def test_guard_is_not_evaluated_if_not_needed(machine: FakeMachine) -> None:
     machine.add(connection())
     found = evaluated(machine, of(machine, rule()), needs_guard=lambda _violation: False)
     assert [each.guard_checked for each in found.violations] == [False]
 
 
-def test_failed_rule_does_not_affect_others(machine: Machine) -> None:
+def test_failed_rule_does_not_affect_others(machine: FakeMachine) -> None:
     machine.kernel.abilities.handlers = frozenset({TCP})
     kept = machine.add(connection())
     policy = of(
@@ -170,7 +170,7 @@ def test_failed_rule_does_not_affect_others(machine: Machine) -> None:
 
 
 def test_address_added_during_dump_ends_violation(
-    machine: Machine,
+    machine: FakeMachine,
 ) -> None:
     """An address moves to another interface between the dumps of addresses and sockets."""
     policy = of(machine, rule(match={"remote_port": 443, "not": {"local": "interface:eth1"}}))
@@ -195,7 +195,9 @@ def test_address_added_during_dump_ends_violation(
     assert moved.cookie not in [cookie for _rule, cookie in cookies(found)]
 
 
-def test_unknown_namespace_is_not_evaluated(machine: Machine, spaces: dict[str, Namespace]) -> None:
+def test_unknown_namespace_is_not_evaluated(
+    machine: FakeMachine, spaces: dict[str, Namespace]
+) -> None:
     policy = of(machine, rule(), namespaces=["no-such-namespace", *spaces])
     machine.add(connection())
     gone, seen = evaluate_all(machine.host, policy)
@@ -207,7 +209,7 @@ def test_unknown_namespace_is_not_evaluated(machine: Machine, spaces: dict[str, 
 
 
 def test_namespace_with_failing_dumps_is_not_evaluated(
-    machine: Machine, spaces: dict[str, Namespace]
+    machine: FakeMachine, spaces: dict[str, Namespace]
 ) -> None:
     def refuse(kind: int, _payload: bytes) -> None:
         raise NetlinkError(f"answer {kind}", errno.EIO)
@@ -219,7 +221,7 @@ def test_namespace_with_failing_dumps_is_not_evaluated(
 
 
 def test_namespace_that_vanishes_is_left_out_of_all(
-    machine: Machine, spaces: dict[str, Namespace]
+    machine: FakeMachine, spaces: dict[str, Namespace]
 ) -> None:
     """A namespace named explicitly is NotEvaluated instead."""
     spaces["gone"] = Namespace("gone", "/run/netns/gone", (4, 4711))
@@ -231,7 +233,7 @@ def test_namespace_that_vanishes_is_left_out_of_all(
 
 
 def test_address_added_during_guard_ends_violation(
-    machine: Machine,
+    machine: FakeMachine,
 ) -> None:
     """The guard walks over all processes, and the network may change during it."""
     policy = of(machine, rule(match={"remote_port": 443, "not": {"local": "interface:eth1"}}))
@@ -254,7 +256,7 @@ def test_address_added_during_guard_ends_violation(
     ]
 
 
-def test_condition_that_ends_during_guard_ends_violations(machine: Machine) -> None:
+def test_condition_that_ends_during_guard_ends_violations(machine: FakeMachine) -> None:
     """A route is removed; links and addresses stay the same."""
     policy = of(machine, rule("kill", while_={"route": "default", "via": "eth0"}), rule("always"))
     only = machine.add(connection())
@@ -271,7 +273,7 @@ def test_condition_that_ends_during_guard_ends_violations(machine: Machine) -> N
     assert found.conditions == {"kill": False, "always": True}
 
 
-def test_only_routes_of_conditions_are_loaded(machine: Machine) -> None:
+def test_only_routes_of_conditions_are_loaded(machine: FakeMachine) -> None:
     """Routes to other prefixes do not affect the conditions."""
     policy = of(
         machine,

@@ -18,7 +18,7 @@ from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.selector.tree import Node
 from tests.support.generated_selectors import selectors, sockets
 from tests.support.policy_documents import SampleNames, policy, rule
-from tests.support.selector_world import Names, decoded, world_of
+from tests.support.sample_sockets import Names, decoded, snapshot_of
 
 
 def tree(match: Any, role: str = "find") -> Node:
@@ -180,7 +180,7 @@ def test_selector_that_matches_is_satisfiable(match: Any, facts: Any) -> None:
         selector = parse_selector(match, names=Names(), role="protect")
     except InputError:
         assume(False)
-    world: Any = world_of(facts)
+    world: Any = snapshot_of(facts)
     value = selector.bind(world)(decoded(facts, world))
     if value is not None:
         assert satisfiable([(selector.root, value)]) is not False

@@ -23,7 +23,7 @@ from linuxnet_sockets.policy.reconcile import (
 )
 from tests.support.destroy_calls import requested_cookies, when_destroying
 from tests.support.fake_kernel import FakeNetlinkSocket, FakeSocket
-from tests.support.fake_machine import LOCAL, Machine, connection
+from tests.support.fake_machine import LOCAL, FakeMachine, connection
 from tests.support.policy_documents import document, rule
 
 pytestmark = pytest.mark.usefixtures("spaces")
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("spaces")
 AT_ONCE = rule(hold=0)
 
 
-def of(machine: Machine, *rules: Any, **keys: Any) -> Policy:
+def of(machine: FakeMachine, *rules: Any, **keys: Any) -> Policy:
     return parse_policy(document(*rules, **keys), names=machine.host, files=None)
 
 
@@ -43,14 +43,14 @@ def statuses(result: ReconcileResult) -> dict[int, str]:
     return {each.violation.socket.cookie: each.status for each in result.decision.findings}
 
 
-def run_pass(machine: Machine, policy: Policy, **options: Any) -> ReconcileResult:
+def run_pass(machine: FakeMachine, policy: Policy, **options: Any) -> ReconcileResult:
     return reconcile(machine.host, Decider(policy), PassOptions(**options))
 
 
 # One pass.
 
 
-def test_only_violations_are_destroyed(machine: Machine) -> None:
+def test_only_violations_are_destroyed(machine: FakeMachine) -> None:
     expected = [machine.add(connection(local_port=port)).cookie for port in (1, 2, 3)]
     protected = machine.add(connection(remote_port=4505)).cookie
     machine.add(connection(remote="203.0.113.9"))
@@ -62,7 +62,7 @@ def test_only_violations_are_destroyed(machine: Machine) -> None:
     assert result.not_evaluated == ()
 
 
-def test_check_mode_predicts_outcomes(machine: Machine) -> None:
+def test_check_mode_predicts_outcomes(machine: FakeMachine) -> None:
     expected = machine.add(connection()).cookie
     stubborn = machine.add(connection(local_port=2, errno=errno.EPERM)).cookie
     policy = of(machine, AT_ONCE)
@@ -76,7 +76,7 @@ def test_check_mode_predicts_outcomes(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("inhibited_by", ["paused", "unconfirmed"])
-def test_inhibited_pass_destroys_nothing(machine: Machine, inhibited_by: str) -> None:
+def test_inhibited_pass_destroys_nothing(machine: FakeMachine, inhibited_by: str) -> None:
     cookie = machine.add(connection()).cookie
     result = run_pass(machine, of(machine, AT_ONCE), inhibited_by=inhibited_by)
     assert statuses(result) == {cookie: "inhibited"}
@@ -84,7 +84,7 @@ def test_inhibited_pass_destroys_nothing(machine: Machine, inhibited_by: str) ->
     assert not any(requested_cookies(machine.sockets))
 
 
-def test_mode_report_and_exceeded_budget_destroy_nothing(machine: Machine) -> None:
+def test_mode_report_and_exceeded_budget_destroy_nothing(machine: FakeMachine) -> None:
     for port in (1, 2, 3):
         machine.add(connection(local_port=port))
     for keys, status in (
@@ -98,7 +98,7 @@ def test_mode_report_and_exceeded_budget_destroy_nothing(machine: Machine) -> No
     assert not any(requested_cookies(machine.sockets))
 
 
-def test_outcomes_are_verified(machine: Machine) -> None:
+def test_outcomes_are_verified(machine: FakeMachine) -> None:
     immortal = machine.add(connection(immortal=True)).cookie
     leaving = machine.add(connection(local_port=2))
     when_destroying(machine.sockets, lambda: machine.sockets.remove(leaving))
@@ -112,7 +112,7 @@ def test_outcomes_are_verified(machine: Machine) -> None:
     assert statuses(again) == {immortal: "back_off"}
 
 
-def test_namespaces_share_one_budget(machine: Machine, spaces: dict[str, Namespace]) -> None:
+def test_namespaces_share_one_budget(machine: FakeMachine, spaces: dict[str, Namespace]) -> None:
     other = machine.kernel.namespace("other")
     spaces["other"] = Namespace("other", "/run/netns/other", other.identity)
     here = machine.add(connection()).cookie
@@ -128,7 +128,7 @@ def test_namespaces_share_one_budget(machine: Machine, spaces: dict[str, Namespa
 
 
 def test_missing_namespace_does_not_affect_others(
-    machine: Machine, spaces: dict[str, Namespace]
+    machine: FakeMachine, spaces: dict[str, Namespace]
 ) -> None:
     spaces["gone"] = Namespace("gone", "/run/netns/gone", (4, 4711))
     cookie = machine.add(connection()).cookie
@@ -137,7 +137,7 @@ def test_missing_namespace_does_not_affect_others(
     assert outcomes_of(result) == {cookie: "destroyed"}
 
 
-def test_unknown_engine_fails_before_any_request(machine: Machine) -> None:
+def test_unknown_engine_fails_before_any_request(machine: FakeMachine) -> None:
     machine.add(connection())
     with pytest.raises(EngineUnavailable):
         run_pass(machine, of(machine, AT_ONCE), engine="magic")
@@ -150,7 +150,9 @@ def test_unknown_engine_fails_before_any_request(machine: Machine) -> None:
 class Slow:
     """Adds a second, and a change, between the decision and the destruction."""
 
-    def __init__(self, machine: Machine, meanwhile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, machine: FakeMachine, meanwhile: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         real = Decider.decide
 
         def decide(decider: Decider, now_ms: int, *, inhibited_by: str | None = None) -> Any:
@@ -163,7 +165,7 @@ class Slow:
 
 
 def test_violation_that_ceases_before_destruction_is_left_out(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = of(
         machine, rule(hold=0, match={"remote_port": 443, "not": {"local": "interface:eth1"}})
@@ -183,7 +185,7 @@ def test_violation_that_ceases_before_destruction_is_left_out(
 
 
 def test_socket_protected_before_destruction_is_left_out(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = machine.add(connection(), holder=None)
     machine.hold(500, held)
@@ -197,7 +199,7 @@ def test_socket_protected_before_destruction_is_left_out(
 
 
 def test_failed_second_evaluation_destroys_nothing(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cookie = machine.add(connection()).cookie
 
@@ -219,7 +221,7 @@ def test_failed_second_evaluation_destroys_nothing(
 # reconcile_once.
 
 
-def test_once_waits_for_hold(machine: Machine) -> None:
+def test_once_waits_for_hold(machine: FakeMachine) -> None:
     stays = machine.add(connection())
     leaves = machine.add(connection(local_port=2))
     late = connection(local_port=3)
@@ -237,7 +239,7 @@ def test_once_waits_for_hold(machine: Machine) -> None:
     assert machine.now == pytest.approx(2, abs=0.1)
 
 
-def test_once_detects_violation_that_ceases_for_a_moment(machine: Machine) -> None:
+def test_once_detects_violation_that_ceases_for_a_moment(machine: FakeMachine) -> None:
     link = machine.sockets.link(4, "wg0", "10.8.0.2/24")
     machine.add(connection())
 
@@ -254,7 +256,7 @@ def test_once_detects_violation_that_ceases_for_a_moment(machine: Machine) -> No
 
 @pytest.mark.parametrize(("until", "ends_s", "outcome"), [(1.2, 3, "destroyed"), (9, 2, None)])
 def test_once_waits_longer_after_failed_evaluation(
-    machine: Machine, until: float, ends_s: float, outcome: str | None
+    machine: FakeMachine, until: float, ends_s: float, outcome: str | None
 ) -> None:
     """A failed evaluation pauses the hold; the total wait is bounded."""
     cookie = machine.add(connection()).cookie
@@ -272,19 +274,19 @@ def test_once_waits_longer_after_failed_evaluation(
     assert [list(each.failed) for each in result.evaluations] == [[] if outcome else ["a-rule"]]
 
 
-def test_once_without_violations_does_not_wait(machine: Machine) -> None:
+def test_once_without_violations_does_not_wait(machine: FakeMachine) -> None:
     result = reconcile_once(machine.host, of(machine, rule(hold="10m")))
     assert (result.decision.findings, machine.now) == ((), 0)
 
 
-def test_once_limits_passes_during_long_hold(machine: Machine) -> None:
+def test_once_limits_passes_during_long_hold(machine: FakeMachine) -> None:
     cookie = machine.add(connection()).cookie
     result = reconcile_once(machine.host, of(machine, rule(hold="1h")))
     assert outcomes_of(result) == {cookie: "destroyed"}
     assert len([kind for kind, _payload in machine.sockets.requests if kind in (18, 20)]) < 400
 
 
-def test_once_in_check_mode_predicts_outcomes(machine: Machine) -> None:
+def test_once_in_check_mode_predicts_outcomes(machine: FakeMachine) -> None:
     machine.add(connection())
     machine.add(connection(local_port=2))
     machine.add(connection(remote_port=4505))

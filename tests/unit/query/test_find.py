@@ -17,7 +17,7 @@ from linuxnet_sockets.sockets.needs import Need
 from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import FakeRoute
-from tests.support.fake_machine import LOCAL, Machine, connection
+from tests.support.fake_machine import LOCAL, FakeMachine, connection
 
 DUMP, GETADDR, GETROUTE = 20, 22, 26
 # Of sockets of both families (TCPDIAG_GETSOCK); to rtnetlink the number is RTM_GETLINK.
@@ -26,34 +26,34 @@ GONE = "192.0.2.99"
 
 
 @pytest.fixture
-def routed(machine: Machine) -> Machine:
+def routed(machine: FakeMachine) -> FakeMachine:
     machine.sockets.routes.append(FakeRoute("0.0.0.0/0", ((2, "192.0.2.126"),)))
     return machine
 
 
-def cookies(machine: Machine, selector: dict[str, Any]) -> list[int]:
+def cookies(machine: FakeMachine, selector: dict[str, Any]) -> list[int]:
     parsed = parse_selector(selector, names=machine.host)
     with NamespaceSession(machine.host, machine.namespace) as session:
         return [sock.cookie for sock in find(session, parsed)]
 
 
-def kinds(machine: Machine) -> Counter[int]:
+def kinds(machine: FakeMachine) -> Counter[int]:
     return Counter(kind for kind, _payload in machine.sockets.requests)
 
 
-def test_a_selector_without_verdicts_asks_for_sockets_alone(routed: Machine) -> None:
+def test_a_selector_without_verdicts_asks_for_sockets_alone(routed: FakeMachine) -> None:
     routed.add(connection())
     cookies(routed, {"remote_port": 443, "idle": "1ms"})
     assert kinds(routed) == {DUMP_BOTH: 1}
 
 
-def test_a_stuck_one_needs_no_second_look(routed: Machine) -> None:
+def test_a_stuck_one_needs_no_second_look(routed: FakeMachine) -> None:
     routed.add(connection())
     cookies(routed, {"stuck": ["retransmitting", "silent"]})
     assert kinds(routed) == {DUMP_BOTH: 1}
 
 
-def test_routes_are_asked_for_those_that_all_else_leaves(routed: Machine) -> None:
+def test_routes_are_asked_for_those_that_all_else_leaves(routed: FakeMachine) -> None:
     wanted = routed.add(connection(local=GONE, remote="198.51.100.1", uid=1000))
     for number in range(100):
         routed.add(connection(local=GONE, remote=f"203.0.113.{number}", uid=33))
@@ -62,19 +62,19 @@ def test_routes_are_asked_for_those_that_all_else_leaves(routed: Machine) -> Non
     assert 1 <= kinds(routed)[GETROUTE] < 20
 
 
-def test_where_nothing_may_match_nothing_is_asked(routed: Machine) -> None:
+def test_where_nothing_may_match_nothing_is_asked(routed: FakeMachine) -> None:
     routed.add(connection(local=GONE))
     assert cookies(routed, {"remote_port": 80, "stranded": "unroutable"}) == []
     assert kinds(routed) == {DUMP_BOTH: 1}
 
 
-def test_where_all_have_their_address_only_addresses_are_asked_for(routed: Machine) -> None:
+def test_where_all_have_their_address_only_addresses_are_asked_for(routed: FakeMachine) -> None:
     routed.add(connection())
     assert cookies(routed, {"stranded": "address_gone"}) == []
     assert kinds(routed) == {DUMP_BOTH: 1, GETADDR: 1}
 
 
-def test_verdicts_obey_not_and_any(routed: Machine) -> None:
+def test_verdicts_obey_not_and_any(routed: FakeMachine) -> None:
     gone = routed.add(connection(local=GONE, local_port=1)).cookie
     there = routed.add(connection(local_port=2)).cookie
     other = routed.add(connection(local_port=3, remote_port=80)).cookie
@@ -87,7 +87,7 @@ def test_verdicts_obey_not_and_any(routed: Machine) -> None:
     assert cookies(routed, {"stranded": ["no_carrier", "address_gone"], "process": "app"}) == [gone]
 
 
-def test_what_is_made_is_made_of_those_that_match_in_the_end(routed: Machine) -> None:
+def test_what_is_made_is_made_of_those_that_match_in_the_end(routed: FakeMachine) -> None:
     routed.add(connection(local=GONE, local_port=1))
     routed.add(connection(local_port=2))
     parsed = parse_selector({"stranded": "address_gone"}, names=routed.host)
@@ -102,7 +102,7 @@ def test_what_is_made_is_made_of_those_that_match_in_the_end(routed: Machine) ->
     assert made == [1]
 
 
-def test_a_protecting_selector_may_go_by_verdicts(routed: Machine) -> None:
+def test_a_protecting_selector_may_go_by_verdicts(routed: FakeMachine) -> None:
     gone, there = connection(local=GONE), connection(local=LOCAL)
     guard = routed.guard({"selectors": [{"stranded": "address_gone"}]})
     routed.add(gone)
@@ -131,7 +131,7 @@ def test_a_protecting_selector_may_go_by_verdicts(routed: Machine) -> None:
     ],
 )
 def test_a_kernel_without_the_one_walk_finds_the_same(
-    machine: Machine, selector: dict[str, Any]
+    machine: FakeMachine, selector: dict[str, Any]
 ) -> None:
     for local, remote in (
         ("10.0.0.1", "10.9.9.9"),
@@ -148,14 +148,14 @@ def test_a_kernel_without_the_one_walk_finds_the_same(
     assert kinds(machine)[DUMP] == 2
 
 
-def test_families_that_are_not_both_meant_are_asked_for_one_by_one(machine: Machine) -> None:
+def test_families_that_are_not_both_meant_are_asked_for_one_by_one(machine: FakeMachine) -> None:
     machine.add(connection(local="2001:db8::1", remote="2001:db8::2"))
     cookies(machine, {"family": "inet6"})
     cookies(machine, {"protocol": "udp"})
     assert kinds(machine) == {DUMP: 3}
 
 
-def test_owners_are_looked_for_once(routed: Machine) -> None:
+def test_owners_are_looked_for_once(routed: FakeMachine) -> None:
     routed.add(connection())
     parsed = parse_selector({"process": "app"}, names=routed.host)
     with NamespaceSession(routed.host, routed.namespace) as session:

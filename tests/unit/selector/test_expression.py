@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from linuxnet_sockets.errors import InputError
 from linuxnet_sockets.selector.parse import parse_selector
-from tests.support.selector_world import Names, World, decoded, facts
+from tests.support.sample_sockets import Names, SampleSnapshot, decoded, facts
 
 
 def matches(expression: str, **given: Any) -> bool | None:
-    world: Any = World()
+    world: Any = SampleSnapshot()
     selector = parse_selector({"expression": expression, "protocol": "tcp"}, names=Names())
     return selector.bind(world)(decoded(facts(**given), world))
 
@@ -124,7 +124,7 @@ def test_ipv6_hosts_and_mapped_sockets() -> None:
 
 
 def test_a_backslash_takes_the_next_character() -> None:
-    world: Any = World()
+    world: Any = SampleSnapshot()
     world.cgroup_ids = lambda path: frozenset({13}) if path == "/with blank" else None
     selector = parse_selector({"expression": "cgroup /with\\ blank"}, names=Names())
     assert selector.bind(world)(decoded(facts(cgroup=13), world)) is True
@@ -194,7 +194,7 @@ _WORDS = (
 @given(st.lists(st.sampled_from(_WORDS.split()), max_size=12).map(" ".join) | st.text(max_size=40))
 @settings(max_examples=500, deadline=None)
 def test_anything_is_a_selector_or_an_error(expression: str) -> None:
-    world: Any = World()
+    world: Any = SampleSnapshot()
     with contextlib.suppress(InputError):
         selector = parse_selector({"expression": expression}, names=Names())
         assert selector.bind(world)(decoded(facts(), world)) in (True, False, None)

@@ -20,17 +20,21 @@ from linuxnet_sockets.selector.kernel_filter import MAX_PROGRAMS
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import bytecode
-from tests.support.selector_world import Names, World, decoded, facts, sixteen
+from tests.support.sample_sockets import Names, SampleSnapshot, decoded, facts, inet_diag_address
 
 
 def _programs(selector: Any, protocol: str = "tcp", family: str = "inet", **options: Any) -> Any:
-    world: Any = World()
+    world: Any = SampleSnapshot()
     return parse_selector(selector, names=Names()).programs(world, protocol, family, **options)
 
 
 def _entry(remote: str, port: int = 443, local: str = "10.0.0.1") -> bytecode.Entry:
     return bytecode.Entry(
-        int(socket.AF_INET), sixteen("inet", local), sixteen("inet", remote), 40000, port
+        int(socket.AF_INET),
+        inet_diag_address("inet", local),
+        inet_diag_address("inet", remote),
+        40000,
+        port,
     )
 
 
@@ -66,7 +70,7 @@ def test_thousands_of_hosts_under_not_accept_too_much_rather_than_too_little() -
     assert [bytecode.audit(program, privileged=False) for program in programs] == [0]
     assert _accepted(programs, _entry("11.255.0.1"))
     assert not _accepted(programs, _entry("11.255.0.1", local="12.0.0.1"))
-    world: Any = World()
+    world: Any = SampleSnapshot()
     test = parse_selector({"not": {"remote": hosts}}, names=Names()).bind(world)
     for host in hosts[::100]:
         assert test(decoded(facts(remote=host), world)) is False
@@ -109,16 +113,18 @@ def test_of_lost_addresses_the_kernel_sends_only_those_that_no_interface_holds()
     assert bytecode.audit(program, privileged=False) == 0
     held = ("2001:db8::1", "10.0.0.1")
     gone = ("2001:db8::2", "10.0.0.2", "fe80::1")
-    sources = [sixteen("inet6", each) for each in (*held, *gone)]
+    sources = [inet_diag_address("inet6", each) for each in (*held, *gone)]
     entries = [
-        bytecode.Entry(int(socket.AF_INET6), source, sixteen("inet6", "2001:db8::9"), 40000, 443)
+        bytecode.Entry(
+            int(socket.AF_INET6), source, inet_diag_address("inet6", "2001:db8::9"), 40000, 443
+        )
         for source in sources
     ]
     assert [bytecode.run(program, each) for each in entries] == [False, False, True, True, True]
 
 
 def _of_both(selector: Any) -> bytes | None:
-    world: Any = World()
+    world: Any = SampleSnapshot()
     return parse_selector(selector, names=Names()).program_of_both(world, "tcp")
 
 
@@ -130,9 +136,10 @@ def test_the_filter_of_both_families_sends_of_each_what_its_own_would() -> None:
         ("inet6", ("10.0.0.1", "2001:db8::1", "10.0.0.2", "2001:db8::2"), [False] * 2 + [True] * 2),
     ):
         number = int(socket.AF_INET if family == "inet" else socket.AF_INET6)
-        remote = sixteen(family, "10.0.0.9")
+        remote = inet_diag_address(family, "10.0.0.9")
         entries = [
-            bytecode.Entry(number, sixteen(family, local), remote, 40000, 443) for local in ends
+            bytecode.Entry(number, inet_diag_address(family, local), remote, 40000, 443)
+            for local in ends
         ]
         assert [bytecode.run(program, each) for each in entries] == sent
 
@@ -161,12 +168,12 @@ def test_where_a_held_address_says_nothing_all_are_sent(selector: Any) -> None:
 
 def test_a_host_of_very_many_addresses_is_sent_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     many = frozenset(ipaddress.ip_address(each).packed for each in _hosts(65))
-    monkeypatch.setattr(World, "local_addresses", many)
+    monkeypatch.setattr(SampleSnapshot, "local_addresses", many)
     assert _programs({"stranded": "address_gone"}) == [b""]
 
 
 def test_a_large_set_of_hosts_is_looked_up_and_not_walked() -> None:
-    world: Any = World()
+    world: Any = SampleSnapshot()
     hosts = _hosts(20_000)
     large = parse_selector({"remote": [*hosts, "192.0.2.0/24"]}, names=Names()).bind(world)
     small = parse_selector({"remote": ["10.9.9.9", "192.0.2.0/24"]}, names=Names()).bind(world)

@@ -18,7 +18,7 @@ from linuxnet_sockets.selector.keys import COMBINATORS, KEYS
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.selector.predicates.numeric import QUANTITIES
 from linuxnet_sockets.selector.predicates.socket import ProtocolIs
-from tests.support.selector_world import Names
+from tests.support.sample_sockets import Names
 
 FRAGMENT = Path(__file__).parents[3] / "plugins" / "doc_fragments" / "selector.py"
 DOCUMENTED = " ".join(FRAGMENT.read_text(encoding="utf-8").split())

@@ -17,7 +17,7 @@ from linuxnet_sockets.netlink import constants
 from linuxnet_sockets.selector.keys import KEYS, SYNONYMS
 from linuxnet_sockets.selector.parse import Selector, parse_selector
 from linuxnet_sockets.sockets.needs import Need
-from tests.support.selector_world import Names, World, decoded, facts
+from tests.support.sample_sockets import Names, SampleSnapshot, decoded, facts
 
 
 def parse(value: object, role: str = "find") -> Selector:
@@ -31,7 +31,7 @@ def refused(value: object, role: str = "find") -> InputError:
 
 
 def matches(value: object, **given: Any) -> bool | None:
-    world: Any = World()
+    world: Any = SampleSnapshot()
     return parse(value).bind(world)(decoded(facts(**given), world))
 
 
@@ -426,7 +426,7 @@ def test_states_and_families_that_cannot_match_are_not_dumped() -> None:
 
 
 def test_a_selector_that_is_the_same_for_all_is_no_test_any_more() -> None:
-    world: Any = World()
+    world: Any = SampleSnapshot()
     bound = parse({"not": {"local": "interface:nowhere0"}}, "protect").bind(world)
     assert bound(decoded(facts())) is None
     assert parse({"expression": "dst *"}, "protect").bind(world)(decoded(facts())) is True

@@ -17,7 +17,7 @@ from linuxnet_sockets.selector.parse import Selector, parse_selector
 from tests.support import generated_selectors
 from tests.support.fake_kernel import bytecode
 from tests.support.oracles.reference_selector import Expression, truth
-from tests.support.selector_world import STATES, Names, decoded, sixteen, world_of
+from tests.support.sample_sockets import STATES, Names, decoded, inet_diag_address, snapshot_of
 
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 _REFUSED = (
@@ -41,8 +41,8 @@ def _entry(facts: Mapping[str, Any]) -> bytecode.Entry:
     family = facts["family"]
     return bytecode.Entry(
         family=_FAMILIES[family],
-        src=sixteen(family, facts["local"]),
-        dst=sixteen(family, facts["remote"]),
+        src=inet_diag_address(family, facts["local"]),
+        dst=inet_diag_address(family, facts["remote"]),
         sport=facts["local_port"],
         dport=facts["remote_port"],
         autobound=facts["autobound"],
@@ -59,7 +59,7 @@ def _dumped(selector: Selector, facts: Mapping[str, Any], exact_ops: bool) -> bo
         return False
     if not selector.states(protocol) >> STATES[facts["state"]] & 1:
         return False
-    snapshot: Any = world_of(facts)
+    snapshot: Any = snapshot_of(facts)
     programs = selector.programs(snapshot, protocol, family, exact_ops=exact_ops)
     for program in programs:
         assert not program or bytecode.audit(program, privileged=False) == 0
@@ -81,7 +81,7 @@ def _dumped(selector: Selector, facts: Mapping[str, Any], exact_ops: bool) -> bo
 def test_the_test_in_python_agrees_with_the_reference(
     selector: dict[str, Any], facts: dict[str, Any]
 ) -> None:
-    world: Any = world_of(facts)
+    world: Any = snapshot_of(facts)
     matches = _parsed(selector).bind(world)
     assert matches(decoded(facts, world)) is truth(selector, facts)
 
@@ -91,7 +91,7 @@ def test_the_test_in_python_agrees_with_the_reference(
 def test_without_defaults_a_protecting_selector_covers_every_protocol_and_state(
     selector: dict[str, Any], facts: dict[str, Any]
 ) -> None:
-    world: Any = world_of(facts)
+    world: Any = snapshot_of(facts)
     matches = _parsed(selector, role="protect").bind(world)
     assert matches(decoded(facts, world)) is truth(selector, facts, defaults=False)
 
@@ -102,7 +102,7 @@ def test_filter_and_test_together_find_just_what_is_true(
     selector: dict[str, Any], facts: dict[str, Any], exact_ops: bool
 ) -> None:
     parsed = _parsed(selector)
-    world: Any = world_of(facts)
+    world: Any = snapshot_of(facts)
     found = _dumped(parsed, facts, exact_ops) and parsed.bind(world)(decoded(facts, world))
     assert (found is True) is (truth(selector, facts) is True)
 
@@ -113,7 +113,7 @@ def test_the_filter_of_both_families_leaves_out_nothing_that_is_true(
     selector: dict[str, Any], facts: dict[str, Any]
 ) -> None:
     parsed = _parsed(selector)
-    snapshot: Any = world_of(facts)
+    snapshot: Any = snapshot_of(facts)
     program = parsed.program_of_both(snapshot, facts["protocol"])
     if not program:
         return
@@ -126,6 +126,6 @@ def test_the_filter_of_both_families_leaves_out_nothing_that_is_true(
 def test_filters_of_ss_select_what_ss_would(expression: Expression, facts: dict[str, Any]) -> None:
     selector = {"expression": expression, "protocol": ["tcp", "udp", "mptcp"]}
     parsed = _parsed(selector)
-    world: Any = world_of(facts)
+    world: Any = snapshot_of(facts)
     found = _dumped(parsed, facts, True) and parsed.bind(world)(decoded(facts, world))
     assert (found is True) is (truth(selector, facts) is True)

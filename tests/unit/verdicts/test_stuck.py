@@ -30,7 +30,7 @@ from tests.support.fake_kernel.model import (
     TIME_WAIT,
     UDP,
 )
-from tests.support.fake_machine import LOCAL, REMOTE, Machine
+from tests.support.fake_machine import LOCAL, REMOTE, FakeMachine
 
 RETRANSMISSION, KEEPALIVE, TIMEWAIT, PERSIST = 1, 2, 3, 4
 MINUTE = 60_000
@@ -111,7 +111,7 @@ LEFT = {"timer": RETRANSMISSION, "unacked": 1, "backoff": 7, "rto": 26_112_000}
 QUIET = {"last_data_recv": 3 * HOUR, "last_ack_recv": 3 * HOUR, "last_data_sent": 3 * HOUR}
 
 
-def subject_of(machine: Machine, sock: FakeSocket) -> Socket:
+def subject_of(machine: FakeMachine, sock: FakeSocket) -> Socket:
     machine.add(sock, holder=None)
     selector = parse_selector({"state": "all"}, names=machine.host, role="protect")
     with NamespaceSession(machine.host, machine.namespace) as session:
@@ -151,7 +151,7 @@ HAVE: list[tuple[str, FakeSocket]] = [
 
 
 @pytest.mark.parametrize(("name", "sock"), HAVE)
-def test_a_connection_that_has_it(machine: Machine, name: str, sock: FakeSocket) -> None:
+def test_a_connection_that_has_it(machine: FakeMachine, name: str, sock: FakeSocket) -> None:
     decoded = subject_of(machine, sock)
 
     assert evaluate(decoded, name) is True
@@ -206,14 +206,14 @@ NEARLY: list[tuple[str, FakeSocket]] = [
 
 
 @pytest.mark.parametrize(("name", "sock"), NEARLY)
-def test_a_connection_that_nearly_has_it(machine: Machine, name: str, sock: FakeSocket) -> None:
+def test_a_connection_that_nearly_has_it(machine: FakeMachine, name: str, sock: FakeSocket) -> None:
     decoded = subject_of(machine, sock)
 
     assert evaluate(decoded, name) is False
     assert name not in {each.verdict for each in verdicts(decoded) or []}
 
 
-def test_what_a_normal_close_leaves_in_fin_wait_2_is_not_stuck(machine: Machine) -> None:
+def test_what_a_normal_close_leaves_in_fin_wait_2_is_not_stuck(machine: FakeMachine) -> None:
     """inet_twsk_diag_fill: a small record under the timer of TIME_WAIT, without tcp_info."""
     sock = made(FIN_WAIT2, TIMEWAIT, inode=0, expires=59_000)
     machine.kernel.abilities.info_size = 0
@@ -225,7 +225,7 @@ def test_what_a_normal_close_leaves_in_fin_wait_2_is_not_stuck(machine: Machine)
 
 @pytest.mark.parametrize("name", STUCK)
 def test_listeners_and_what_is_left_of_connections_are_never_stuck(
-    machine: Machine, name: str
+    machine: FakeMachine, name: str
 ) -> None:
     for state in (LISTEN, TIME_WAIT):
         sock = made(state, TIMEWAIT if state == TIME_WAIT else 0)
@@ -235,14 +235,16 @@ def test_listeners_and_what_is_left_of_connections_are_never_stuck(
         machine.sockets.remove(sock)
 
 
-def test_of_other_protocols_nothing_is_known(machine: Machine) -> None:
+def test_of_other_protocols_nothing_is_known(machine: FakeMachine) -> None:
     sock = FakeSocket(protocol=UDP, local=LOCAL, local_port=53, remote=REMOTE, remote_port=53)
     decoded = subject_of(machine, sock)
     assert evaluate(decoded, "close_wait") is None
     assert verdicts(decoded) is None
 
 
-def test_without_the_kernels_numbers_it_is_unknown_where_it_could_hold(machine: Machine) -> None:
+def test_without_the_kernels_numbers_it_is_unknown_where_it_could_hold(
+    machine: FakeMachine,
+) -> None:
     machine.add(made(CLOSE_WAIT, **QUIET), holder=None)
     selector = parse_selector({"local_port": 40_000}, names=machine.host)
     with NamespaceSession(machine.host, machine.namespace) as session:
@@ -252,7 +254,9 @@ def test_without_the_kernels_numbers_it_is_unknown_where_it_could_hold(machine: 
     assert verdicts(decoded) is None
 
 
-def test_a_field_that_an_old_kernel_lacks_leaves_unknown_what_needs_it(machine: Machine) -> None:
+def test_a_field_that_an_old_kernel_lacks_leaves_unknown_what_needs_it(
+    machine: FakeMachine,
+) -> None:
     # Linux 5.3: up to reord_seen, without snd_wnd.
     machine.kernel.abilities.info_size = 224
     shut = subject_of(machine, made(ESTABLISHED, **SHUT))
@@ -261,7 +265,7 @@ def test_a_field_that_an_old_kernel_lacks_leaves_unknown_what_needs_it(machine: 
     assert verdicts(shut) == []
 
 
-def test_the_longest_interval_is_that_of_the_namespace(machine: Machine) -> None:
+def test_the_longest_interval_is_that_of_the_namespace(machine: FakeMachine) -> None:
     """net.ipv4.tcp_rto_max_ms, Linux 6.15."""
     settings = machine.proc / "sys" / "net" / "ipv4"
     settings.mkdir(parents=True)
@@ -277,7 +281,7 @@ def test_the_longest_interval_is_that_of_the_namespace(machine: Machine) -> None
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_a_record_is_made_though_its_namespace_is_gone(machine: Machine, asked: bool) -> None:
+def test_a_record_is_made_though_its_namespace_is_gone(machine: FakeMachine, asked: bool) -> None:
     decoded = subject_of(machine, made(ESTABLISHED, **SHUT))
     nowhere = str(machine.proc / "nowhere")
     decoded.snapshot.namespace = Namespace("gone", nowhere, (1, 1), explicit=asked)
@@ -288,13 +292,13 @@ def test_a_record_is_made_though_its_namespace_is_gone(machine: Machine, asked: 
     assert decoded.snapshot.local_port_range is None
 
 
-def test_nobody_owns_a_subflow_but_its_connection(machine: Machine) -> None:
+def test_nobody_owns_a_subflow_but_its_connection(machine: FakeMachine) -> None:
     decoded = subject_of(machine, made(FIN_WAIT2, inode=0, ulp="mptcp", **QUIET))
     assert evaluate(decoded, "orphaned") is None
     assert evaluate(decoded, "fin_wait") is True
 
 
-def test_the_record_tells_what_its_selector_asked_for(machine: Machine) -> None:
+def test_the_record_tells_what_its_selector_asked_for(machine: FakeMachine) -> None:
     machine.add(made(CLOSE_WAIT, last_data_recv=5010, last_ack_recv=5010), holder=None)
     for written, told in (
         ({"verdict": "close_wait", "for": "5s"}, [("close_wait", 5000)]),

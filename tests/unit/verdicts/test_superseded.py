@@ -16,7 +16,7 @@ from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import CLOSE_WAIT, ESTABLISHED, LISTEN
-from tests.support.fake_machine import LOCAL, LOCAL6, REMOTE, REMOTE6, Machine
+from tests.support.fake_machine import LOCAL, LOCAL6, REMOTE, REMOTE6, FakeMachine
 
 MINUTE = 60_000
 SILENT = {"last_data_recv": MINUTE, "last_ack_recv": MINUTE, "bytes_received": 5000}
@@ -29,19 +29,19 @@ def peer(port: int, info: dict[str, int], **fields: Any) -> FakeSocket:
     return FakeSocket(remote_port=port, tcp_info=info, **given)
 
 
-def found(machine: Machine, **selector: Any) -> list[Socket]:
+def found(machine: FakeMachine, **selector: Any) -> list[Socket]:
     written = {"local_port": 5000, "superseded": {"silent_for": "30s"}, **selector}
     parsed = parse_selector(written, names=machine.host, role="destroy")
     with NamespaceSession(machine.host, machine.namespace) as session:
         return find(session, parsed, extensions=record.extensions(("verdicts",)))
 
 
-def found_ports(machine: Machine, **selector: Any) -> list[int]:
+def found_ports(machine: FakeMachine, **selector: Any) -> list[int]:
     return [sock.remote_port for sock in found(machine, **selector)]
 
 
 def test_the_one_that_is_silent_is_superseded_and_not_the_one_that_is_heard(
-    machine: Machine,
+    machine: FakeMachine,
 ) -> None:
     old = machine.add(peer(1111, SILENT), holder=None)
     new = machine.add(peer(2222, HEARD), holder=None)
@@ -71,7 +71,9 @@ def test_the_one_that_is_silent_is_superseded_and_not_the_one_that_is_heard(
         ("heard of at the same time", {"info": SILENT}),
     ],
 )
-def test_what_does_not_take_its_place(machine: Machine, case: str, other: dict[str, Any]) -> None:
+def test_what_does_not_take_its_place(
+    machine: FakeMachine, case: str, other: dict[str, Any]
+) -> None:
     machine.add(peer(1111, SILENT), holder=None)
     fields = {"info": HEARD, **other}
     machine.add(peer(2222, fields.pop("info"), **fields), holder=None)
@@ -89,32 +91,32 @@ def test_what_does_not_take_its_place(machine: Machine, case: str, other: dict[s
         {"last_data_recv": 9 * MINUTE, "last_ack_recv": 20_000},
     ],
 )
-def test_what_is_heard_of_is_not_superseded(machine: Machine, info: dict[str, int]) -> None:
+def test_what_is_heard_of_is_not_superseded(machine: FakeMachine, info: dict[str, int]) -> None:
     machine.add(peer(1111, info), holder=None)
     machine.add(peer(2222, HEARD), holder=None)
     assert found(machine) == []
 
 
-def test_alone_nothing_is_superseded(machine: Machine) -> None:
+def test_alone_nothing_is_superseded(machine: FakeMachine) -> None:
     machine.add(peer(1111, SILENT), holder=None)
     assert found(machine) == []
 
 
-def test_of_several_only_the_one_heard_of_last_is_left(machine: Machine) -> None:
+def test_of_several_only_the_one_heard_of_last_is_left(machine: FakeMachine) -> None:
     for port, seconds in ((1, 300), (2, 200), (3, 100), (4, 40)):
         clocks = dict.fromkeys(("last_data_recv", "last_ack_recv"), seconds * 1000)
         machine.add(peer(port, {**clocks, "bytes_received": 9}), holder=None)
     assert found_ports(machine) == [1, 2, 3]
 
 
-def test_data_that_came_with_the_fin_was_heard(machine: Machine) -> None:
+def test_data_that_came_with_the_fin_was_heard(machine: FakeMachine) -> None:
     machine.add(peer(1111, SILENT), holder=None)
     machine.add(peer(2222, {**HEARD, "bytes_received": 2}, state=CLOSE_WAIT), holder=None)
     assert found_ports(machine) == [1111]
 
 
 def test_ipv6_and_mapped_peers_are_told_apart_from_others_and_known_as_themselves(
-    machine: Machine,
+    machine: FakeMachine,
 ) -> None:
     machine.add(peer(1, SILENT, local=LOCAL6, remote=REMOTE6), holder=None)
     machine.add(peer(2, HEARD, local=LOCAL6, remote=REMOTE6), holder=None)
@@ -124,7 +126,7 @@ def test_ipv6_and_mapped_peers_are_told_apart_from_others_and_known_as_themselve
     assert sorted(found_ports(machine)) == [1, 3]
 
 
-def test_the_one_that_takes_over_need_not_be_selected(machine: Machine) -> None:
+def test_the_one_that_takes_over_need_not_be_selected(machine: FakeMachine) -> None:
     machine.add(peer(1111, SILENT, uid=1000), holder=None)
     machine.add(peer(2222, HEARD, uid=33), holder=None)
     assert found_ports(machine, user=1000) == [1111]
@@ -132,7 +134,7 @@ def test_the_one_that_takes_over_need_not_be_selected(machine: Machine) -> None:
     assert found_ports(machine, **{"not": {"remote_port": 1111}}) == []
 
 
-def test_without_the_kernels_clocks_it_is_unknown(machine: Machine) -> None:
+def test_without_the_kernels_clocks_it_is_unknown(machine: FakeMachine) -> None:
     machine.kernel.abilities.info_size = 40
     machine.add(peer(1111, {}), holder=None)
     machine.add(peer(2222, {}), holder=None)
@@ -142,7 +144,7 @@ def test_without_the_kernels_clocks_it_is_unknown(machine: Machine) -> None:
             assert find(session, selector) == []
 
 
-def test_only_the_ports_that_matter_are_listed_again(machine: Machine) -> None:
+def test_only_the_ports_that_matter_are_listed_again(machine: FakeMachine) -> None:
     for number in range(20):
         machine.add(peer(number + 1, HEARD, local_port=6000), holder=None)
     machine.add(peer(1111, SILENT), holder=None)
@@ -153,13 +155,13 @@ def test_only_the_ports_that_matter_are_listed_again(machine: Machine) -> None:
     assert len(listened) > 60
 
 
-def test_nobody_is_listened_for_where_nobody_can_be_superseded(machine: Machine) -> None:
+def test_nobody_is_listened_for_where_nobody_can_be_superseded(machine: FakeMachine) -> None:
     machine.add(peer(1111, HEARD), holder=None)
     found(machine)
     assert len([1 for kind, _payload in machine.sockets.requests if kind == DUMP]) == 1
 
 
-def told(machine: Machine, **selector: Any) -> dict[int, Any]:
+def told(machine: FakeMachine, **selector: Any) -> dict[int, Any]:
     """What records tell where the selector does not ask for it."""
     parsed = parse_selector({"state": "established", **selector}, names=machine.host)
     with NamespaceSession(machine.host, machine.namespace) as session:
@@ -172,7 +174,7 @@ def told(machine: Machine, **selector: Any) -> dict[int, Any]:
         }
 
 
-def test_a_record_tells_it_at_the_port_of_a_service(machine: Machine) -> None:
+def test_a_record_tells_it_at_the_port_of_a_service(machine: FakeMachine) -> None:
     machine.add(peer(1111, SILENT), holder=None)
     machine.add(peer(2222, HEARD), holder=None)
     settings = machine.proc / "sys" / "net" / "ipv4"
@@ -192,7 +194,7 @@ def test_a_record_tells_it_at_the_port_of_a_service(machine: Machine) -> None:
     assert {port: bool(each) for port, each in told(machine).items()} == {1111: True, 2222: False}
 
 
-def test_a_record_does_not_know_what_nobody_asked(machine: Machine) -> None:
+def test_a_record_does_not_know_what_nobody_asked(machine: FakeMachine) -> None:
     machine.add(peer(1111, SILENT, state=ESTABLISHED), holder=None)
     parsed = parse_selector({}, names=machine.host)
     with NamespaceSession(machine.host, machine.namespace) as session:

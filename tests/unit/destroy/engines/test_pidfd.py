@@ -32,7 +32,7 @@ from tests.support.fake_kernel.model import (
     UDP,
     UDPLITE,
 )
-from tests.support.fake_machine import LOCAL, REMOTE, SECOND_LOCAL, Machine, connection
+from tests.support.fake_machine import LOCAL, REMOTE, SECOND_LOCAL, FakeMachine, connection
 
 UNGUARDED = {"listeners": False, "unconnected": False, "kernel": False}
 ULP_INFO = 19
@@ -45,7 +45,7 @@ class Owners:
     says; the last answer stands.
     """
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: FakeMachine) -> None:
         self.machine = machine
         self.before: Callable[[Descriptor], None] = lambda _descriptor: None
         self.answers: dict[int, list[int]] = {}
@@ -110,12 +110,12 @@ class Lent:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def machine(tmp_path: Path) -> FakeMachine:
+    return FakeMachine(tmp_path)
 
 
 @pytest.fixture
-def owners(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Owners:
+def owners(machine: FakeMachine, monkeypatch: pytest.MonkeyPatch) -> Owners:
     owners = Owners(machine)
     engines = {
         "netlink": (NetlinkEngine(),),
@@ -127,7 +127,12 @@ def owners(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Owners:
 
 
 def run(
-    machine: Machine, engine: str, match: Any = None, *, protect: Any = None, check: bool = False
+    machine: FakeMachine,
+    engine: str,
+    match: Any = None,
+    *,
+    protect: Any = None,
+    check: bool = False,
 ) -> Report:
     match = match or {"protocol": ["tcp", "udp", "udplite", "mptcp"], "state": "all"}
     selector = parse_selector(match, names=machine.host, role="destroy")
@@ -145,7 +150,7 @@ def told(report: Report) -> dict[int, tuple[str, str | None, str | None]]:
 
 
 def both_ways(
-    machine: Machine, owners: Owners, engine: str, match: Any = None
+    machine: FakeMachine, owners: Owners, engine: str, match: Any = None
 ) -> dict[int, tuple[str, str | None, str | None]]:
     """What check mode says, which touches nothing, and which then comes true."""
     predicted = told(run(machine, engine, match, check=True))
@@ -155,7 +160,7 @@ def both_ways(
     return predicted
 
 
-def test_kernel_without_destroy(machine: Machine, owners: Owners) -> None:
+def test_kernel_without_destroy(machine: FakeMachine, owners: Owners) -> None:
     machine.kernel.abilities.destroys = False
     held = machine.add(connection())
     orphan = machine.add(connection(local_port=2, inode=0))
@@ -172,7 +177,7 @@ def test_kernel_without_destroy(machine: Machine, owners: Owners) -> None:
     assert owners.disconnected == [held.cookie]
 
 
-def test_pidfd_alone_names_what_has_no_owner(machine: Machine, owners: Owners) -> None:
+def test_pidfd_alone_names_what_has_no_owner(machine: FakeMachine, owners: Owners) -> None:
     orphan = machine.add(connection(inode=0))
     unseen = machine.add(connection(local_port=2), holder=None)
     assert both_ways(machine, owners, "pidfd") == {
@@ -181,7 +186,7 @@ def test_pidfd_alone_names_what_has_no_owner(machine: Machine, owners: Owners) -
     }
 
 
-def test_auto_takes_netlink_where_it_can(machine: Machine, owners: Owners) -> None:
+def test_auto_takes_netlink_where_it_can(machine: FakeMachine, owners: Owners) -> None:
     held = machine.add(connection())
     assert both_ways(machine, owners, "auto") == {held.cookie: ("destroyed", "netlink", None)}
     assert owners.lent == []
@@ -201,14 +206,14 @@ def test_auto_takes_netlink_where_it_can(machine: Machine, owners: Owners) -> No
     ],
     ids=["explicit", "autobound", "udplite", "no-remote", "udplite-no-remote"],
 )
-def test_datagrams(machine: Machine, owners: Owners, fields: Any, outcome: str) -> None:
+def test_datagrams(machine: FakeMachine, owners: Owners, fields: Any, outcome: str) -> None:
     sock = machine.add(FakeSocket(local=LOCAL, local_port=9, **fields))
     assert both_ways(machine, owners, "pidfd")[sock.cookie][0] == outcome
 
 
 @pytest.mark.parametrize("number", [errno.ESRCH, errno.EPERM, errno.EMFILE])
 def test_next_holder_is_asked_where_one_is_gone_or_refuses(
-    machine: Machine, owners: Owners, number: int
+    machine: FakeMachine, owners: Owners, number: int
 ) -> None:
     sock = machine.add(connection())
     machine.process(501)
@@ -224,7 +229,7 @@ def test_next_holder_is_asked_where_one_is_gone_or_refuses(
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES])
-def test_nobody_lends(machine: Machine, owners: Owners, number: int) -> None:
+def test_nobody_lends(machine: FakeMachine, owners: Owners, number: int) -> None:
     sock = machine.add(connection())
 
     def refuse(_descriptor: Descriptor) -> None:
@@ -245,7 +250,7 @@ def test_nobody_lends(machine: Machine, owners: Owners, number: int) -> None:
     ],
 )
 def test_what_the_kernel_answers(
-    machine: Machine, owners: Owners, answers: list[int], outcome: str
+    machine: FakeMachine, owners: Owners, answers: list[int], outcome: str
 ) -> None:
     sock, other = machine.add(connection()), machine.add(connection(local_port=2))
     owners.answers[sock.cookie] = answers
@@ -255,7 +260,7 @@ def test_what_the_kernel_answers(
     assert machine.now < 1
 
 
-def test_many_that_are_busy_are_waited_for_together(machine: Machine, owners: Owners) -> None:
+def test_many_that_are_busy_are_waited_for_together(machine: FakeMachine, owners: Owners) -> None:
     for port in range(1, 101):
         owners.answers[machine.add(connection(local_port=port)).cookie] = [errno.EBUSY]
     assert run(machine, "pidfd").counts == {"busy": 100}
@@ -263,7 +268,7 @@ def test_many_that_are_busy_are_waited_for_together(machine: Machine, owners: Ow
 
 
 def test_another_remote_or_local_end_is_another_connection(
-    machine: Machine, owners: Owners
+    machine: FakeMachine, owners: Owners
 ) -> None:
     changes: list[Callable[[FakeSocket], None]] = [
         lambda sock: setattr(sock, "remote_port", 444),
@@ -288,7 +293,7 @@ def test_another_remote_or_local_end_is_another_connection(
     assert owners.disconnected == []
 
 
-def test_another_socket_with_the_same_ends(machine: Machine, owners: Owners) -> None:
+def test_another_socket_with_the_same_ends(machine: FakeMachine, owners: Owners) -> None:
     """The owner connected anew, from the same port to the same server, under the same number."""
     sock = machine.add(connection())
 
@@ -305,7 +310,7 @@ def test_another_socket_with_the_same_ends(machine: Machine, owners: Owners) -> 
     assert owners.disconnected == []
 
 
-def test_raw_socket_that_was_connected_elsewhere(machine: Machine, owners: Owners) -> None:
+def test_raw_socket_that_was_connected_elsewhere(machine: FakeMachine, owners: Owners) -> None:
     machine.kernel.abilities.handlers |= {RAW}
     sock = machine.add(FakeSocket(protocol=RAW, local=LOCAL, remote=REMOTE, raw_protocol=1))
     match = {"protocol": "raw", "remote": REMOTE}
@@ -325,7 +330,7 @@ def test_raw_socket_that_was_connected_elsewhere(machine: Machine, owners: Owner
     assert owners.disconnected == [sock.cookie]
 
 
-def test_bound_and_inactive(machine: Machine, owners: Owners) -> None:
+def test_bound_and_inactive(machine: FakeMachine, owners: Owners) -> None:
     sock = machine.add(FakeSocket(local=LOCAL, local_port=5, state=BOUND_INACTIVE))
     assert both_ways(machine, owners, "pidfd", {"state": "bound-inactive"}) == {
         sock.cookie: ("survived", None, "no_connection")
@@ -352,7 +357,7 @@ def _mptcp(token: int, **fields: Any) -> FakeSocket:
 
 
 def test_subflows_go_with_their_connection_and_never_alone(
-    machine: Machine, owners: Owners
+    machine: FakeMachine, owners: Owners
 ) -> None:
     whole = machine.add(_mptcp(7, inode=70))
     parts = [
@@ -372,7 +377,7 @@ def test_subflows_go_with_their_connection_and_never_alone(
 
 @pytest.mark.parametrize("engine", ["auto", "pidfd"])
 def test_old_kernel_that_may_not_end_all_of_a_connection(
-    machine: Machine, owners: Owners, engine: str
+    machine: FakeMachine, owners: Owners, engine: str
 ) -> None:
     machine.release = "5.16.20"
     parts = [
@@ -387,7 +392,7 @@ def test_old_kernel_that_may_not_end_all_of_a_connection(
     assert owners.lent == []
 
 
-def test_subflow_of_a_connection_that_is_not_listed(machine: Machine, owners: Owners) -> None:
+def test_subflow_of_a_connection_that_is_not_listed(machine: FakeMachine, owners: Owners) -> None:
     machine.kernel.abilities.handlers -= {MPTCP}
     (machine.proc / "sys" / "net" / "mptcp").mkdir(parents=True)
     sock = machine.add(_subflow(7))
@@ -399,7 +404,7 @@ def test_subflow_of_a_connection_that_is_not_listed(machine: Machine, owners: Ow
 
 @pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
 def test_connection_of_which_a_part_is_protected(
-    machine: Machine, owners: Owners, protocol: str
+    machine: FakeMachine, owners: Owners, protocol: str
 ) -> None:
     machine.add(_mptcp(7, inode=70))
     machine.add(_subflow(7, inode=70), holder=None)
@@ -414,7 +419,7 @@ def test_connection_of_which_a_part_is_protected(
     assert owners.lent == []
 
 
-def test_joined_subflow_with_an_inode_of_its_own(machine: Machine, owners: Owners) -> None:
+def test_joined_subflow_with_an_inode_of_its_own(machine: FakeMachine, owners: Owners) -> None:
     """Nobody holds it, and yet its connection is no kernel's."""
     whole = machine.add(_mptcp(7, inode=70))
     first = machine.add(_subflow(7, inode=70), holder=None)
@@ -428,7 +433,7 @@ def test_joined_subflow_with_an_inode_of_its_own(machine: Machine, owners: Owner
 # The registry.
 
 
-def test_kernel_without_pidfd_getfd(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
+def test_kernel_without_pidfd_getfd(monkeypatch: pytest.MonkeyPatch, machine: FakeMachine) -> None:
     monkeypatch.setattr(registry, "available", lambda: False)
     machine.add(connection())
     with pytest.raises(EngineUnavailable) as caught:

@@ -30,7 +30,7 @@ from linuxnet_sockets.verdicts.stranded import STRANDED
 from linuxnet_sockets.verdicts.stuck import STUCK
 from tests.support.generated_selectors import selectors
 from tests.support.policy_documents import document
-from tests.support.selector_world import Names
+from tests.support.sample_sockets import Names
 from tests.unit.policy.test_conditions import CONDITIONS
 
 PUBLISHED = Path(__file__).parents[4] / "docs" / "docsite" / "policy.schema.json"

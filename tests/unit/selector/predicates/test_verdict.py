@@ -15,7 +15,7 @@ from linuxnet_sockets.selector.parse import Selector, parse_selector
 from linuxnet_sockets.sockets.needs import Need
 from linuxnet_sockets.verdicts.stranded import STRANDED
 from linuxnet_sockets.verdicts.stuck import STUCK
-from tests.support.selector_world import Names
+from tests.support.sample_sockets import Names
 
 
 def parse(selector: Any, role: str = "find") -> Selector:

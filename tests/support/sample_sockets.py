@@ -76,7 +76,7 @@ TCP_INFO = {
 
 
 class Names:
-    """The users and services of the sample host."""
+    """User and service names of the sample host."""
 
     def user_id(self, name: str) -> int | None:
         return USERS.get(name)
@@ -85,8 +85,8 @@ class Names:
         return SERVICES.get((name, protocol))
 
 
-class World(SlotStore):
-    """Replaces the snapshot context. holders: (pid, command) pairs by inode."""
+class SampleSnapshot(SlotStore):
+    """A snapshot of the sample host. holders: (pid, command) pairs by inode."""
 
     local_port_range = PORT_RANGE
 
@@ -99,24 +99,23 @@ class World(SlotStore):
 
     @property
     def local_addresses(self) -> frozenset[bytes]:
-        return frozenset().union(*(self.interface_addresses(each) or () for each in INTERFACES))
+        return frozenset().union(*(self.interface_addresses(name) or () for name in INTERFACES))
 
     def interface_addresses(self, name: str) -> frozenset[bytes] | None:
         if name not in INTERFACES:
             return None
-        return frozenset(ipaddress.ip_address(each).packed for each in INTERFACES[name][1]) or None
+        addresses = (ipaddress.ip_address(address) for address in INTERFACES[name][1])
+        return frozenset(address.packed for address in addresses) or None
 
     def cgroup_ids(self, path: str) -> frozenset[int] | None:
-        wanted = "/" + path.strip("/")
-        below = wanted.rstrip("/") + "/"
-        return (
-            frozenset(
-                number
-                for number, each in CGROUPS.items()
-                if each == wanted or each.startswith(below)
-            )
-            or None
+        top = "/" + path.strip("/")
+        below = top.rstrip("/") + "/"
+        found = (
+            number
+            for number, cgroup in CGROUPS.items()
+            if cgroup == top or cgroup.startswith(below)
         )
+        return frozenset(found) or None
 
     def cgroup_path(self, identifier: int) -> str | None:
         return CGROUPS.get(identifier)
@@ -125,8 +124,8 @@ class World(SlotStore):
         return tuple(Process(pid, comm, None) for pid, comm in self.holders.get(inode, ())) or None
 
 
-def sixteen(family: str, address: str) -> bytes:
-    """The 16 bytes of an address in inet_diag. IPv4 in an inet6 socket is v4-mapped."""
+def inet_diag_address(family: str, address: str) -> bytes:
+    """Return the 16 bytes of an address in inet_diag. IPv4 in an inet6 socket is v4-mapped."""
     packed = ipaddress.ip_address(address).packed
     if len(packed) == 16:
         return packed
@@ -179,13 +178,13 @@ DEFAULTS: dict[str, Any] = {
 
 
 def facts(**given: Any) -> dict[str, Any]:
-    """A socket as a plain mapping. Defaults: an established TCP connection."""
+    """Return a socket as a plain mapping. Default: an established TCP connection."""
     assert not given.keys() - DEFAULTS.keys(), given.keys() - DEFAULTS.keys()
     return {**DEFAULTS, **given}
 
 
 def diag_message(facts: Mapping[str, Any], cookie: int = 1) -> DiagMessage:
-    """The message with which the kernel dumps it. A TCP socket that is only bound is closed."""
+    """Return the message of the kernel's dump. It shows a bound-inactive socket as closed."""
     number = STATES[facts["state"]]
     return DiagMessage(
         protocol=facts["protocol"],
@@ -195,8 +194,8 @@ def diag_message(facts: Mapping[str, Any], cookie: int = 1) -> DiagMessage:
         retrans=facts["retransmits"],
         sport=facts["local_port"],
         dport=facts["remote_port"],
-        src=sixteen(facts["family"], facts["local"]),
-        dst=sixteen(facts["family"], facts["remote"]),
+        src=inet_diag_address(facts["family"], facts["local"]),
+        dst=inet_diag_address(facts["family"], facts["remote"]),
         ifindex=facts["ifindex"],
         cookie=cookie,
         expires=0,
@@ -208,11 +207,11 @@ def diag_message(facts: Mapping[str, Any], cookie: int = 1) -> DiagMessage:
     )
 
 
-def world_of(facts: Mapping[str, Any]) -> World:
+def snapshot_of(facts: Mapping[str, Any]) -> SampleSnapshot:
     holders = {facts["inode"]: facts["processes"]} if facts["processes"] and facts["inode"] else {}
-    return World(holders)
+    return SampleSnapshot(holders)
 
 
-def decoded(facts: Mapping[str, Any], world: World | None = None) -> Socket:
-    snapshot: Any = world or world_of(facts)
-    return Socket(diag_message(facts), snapshot)
+def decoded(facts: Mapping[str, Any], snapshot: SampleSnapshot | None = None) -> Socket:
+    context: Any = snapshot or snapshot_of(facts)
+    return Socket(diag_message(facts), context)
