@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,6 +233,25 @@ def test_imports_point_down_only() -> None:
 def test_every_layer_named_in_the_table_is_there() -> None:
     named = {name for rule in LAYERS.values() for name in rule.layers}
     assert named <= set(LAYERS)
+
+
+def test_architecture_page_describes_every_layer_in_order() -> None:
+    page = (ROOT / "docs/docsite/rst/architecture.rst").read_text(encoding="utf-8")
+    layers = page[page.index("Layers\n---") : page.index("SOCK_DESTROY and back\n---")]
+    assert re.findall(r"^  \* - ``([a-z.]+)``$", layers, re.MULTILINE) == list(CORE_LAYERS)
+
+
+def test_architecture_page_names_existing_files() -> None:
+    page = (ROOT / "docs/docsite/rst/architecture.rst").read_text(encoding="utf-8")
+    named = set(re.findall(r"``((?:\w+/)+\w+\.py)``", page))
+    roots = (ROOT, ROOT / "plugins/module_utils", ROOT / "plugins/module_utils/_core")
+    missing = [
+        name
+        for name in sorted(named)
+        if not any((root / name).is_file() for root in (*roots, roots[2] / "destroy"))
+    ]
+    assert named
+    assert missing == []
 
 
 CORE = "plugins/module_utils/_core"
