@@ -9,9 +9,7 @@ The source of the site is put together in .build/site/source:
 - the pages of docs/docsite/rst, at the top, in the sections that docs/docsite/extra-docs.yml names;
 - a page for each module, filter and role, which antsibull-docs makes of their documentation, in
   reference/;
-- the home page, the page on the Python API, the configuration and the style sheet of docs/site.
-
-The Python API is documented from its docstrings, once plugins/module_utils/_core/api exists.
+- the home page, the configuration and the style sheet of docs/site.
 
 Any warning of Sphinx, such as a broken reference or a page that no section names, fails the build.
 Nothing is fetched over the network.
@@ -33,9 +31,6 @@ WORK = ROOT / ".build/site"
 SOURCE = WORK / "source"
 OUTPUT = ROOT / ".build/docs"
 COLLECTION = "linuxnet.sockets"
-CORE = ROOT / "plugins/module_utils/_core"
-# The core under the name that the wheel gives it, for autodoc.
-PYTHON_PATH = WORK / "python"
 
 # The suffix of a generated page, and the heading under which the navigation lists it.
 KINDS = {"module": "Modules", "filter": "Filters", "role": "Roles"}
@@ -127,20 +122,7 @@ def navigation(reference: list[Path]) -> str:
         parts.append(toctree(section["title"], section["toctree"]))
         if section["title"] == "Reference":
             parts += plugin_toctrees(reference)
-            if has_api():
-                parts.append(toctree("Python", ["python_api"]))
     return "\n".join(parts)
-
-
-def has_api() -> bool:
-    return (CORE / "api/__init__.py").exists()
-
-
-def link_package() -> None:
-    PYTHON_PATH.mkdir(parents=True, exist_ok=True)
-    link = PYTHON_PATH / "linuxnet_sockets"
-    link.unlink(missing_ok=True)
-    link.symlink_to(CORE)
 
 
 def plugin_toctrees(reference: list[Path]) -> list[str]:
@@ -161,10 +143,6 @@ def assemble() -> None:
     for file in sorted((ROOT / "docs/site").glob("_static/*")):
         copy_changed(file, SOURCE / "_static" / file.name)
         expected.add(SOURCE / "_static" / file.name)
-    if has_api():
-        link_package()
-        copy_changed(ROOT / "docs/site/python_api.rst", SOURCE / "python_api.rst")
-        expected.add(SOURCE / "python_api.rst")
     index = (ROOT / "docs/site/index.rst").read_text() + "\n" + navigation(reference)
     write_changed(SOURCE / "index.rst", index.encode())
     expected.add(SOURCE / "index.rst")
@@ -177,12 +155,9 @@ def build() -> int:
     shutil.rmtree(OUTPUT, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", "--builder=html", "--quiet", "--fail-on-warning"]
     doctrees = WORK / "doctrees"
-    # Sphinx does not see that the modules behind the API changed.
-    (doctrees / "python_api.doctree").unlink(missing_ok=True)
     command += ["--keep-going", f"--doctree-dir={doctrees}"]
     command += [f"--conf-dir={ROOT / 'docs/site'}", SOURCE, OUTPUT]
-    environment = dict(os.environ, PYTHONPATH=str(PYTHON_PATH), PYTHONDONTWRITEBYTECODE="1")
-    status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+    status = subprocess.run(command, cwd=ROOT, check=False).returncode
     if status != 0:
         # Sphinx does not read unchanged pages again, so the next build would not warn of them.
         shutil.rmtree(doctrees, ignore_errors=True)

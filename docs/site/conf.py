@@ -20,19 +20,10 @@ project = "linuxnet.sockets"
 project_copyright = "linuxnet.sockets contributors"
 html_title = "linuxnet.sockets"
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_antsibull_ext"]
+extensions = ["sphinx_antsibull_ext"]
 nitpicky = True
-# Types in signatures are from the standard library or not part of the API.
-nitpick_ignore_regex = [("py:.*", ".*")]
 # site.css names the colours, so that they follow the theme's light and dark mode.
 antsibull_ext_color_scheme = "none"
-
-autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
-add_module_names = False
-autodoc_typehints_format = "short"
-python_use_unqualified_type_names = True
-python_maximum_signature_line_length = 80
 
 highlight_language = "yaml+jinja"
 pygments_style = "default"

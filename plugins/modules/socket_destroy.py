@@ -281,9 +281,9 @@ msg:
   returned: on failure
   type: str
   sample: >-
-    2 of the 14 selected sockets could not be destroyed: 2 unsupported_protocol (the kernel cannot
-    destroy sockets of this kind: leave their protocol out, try engine: auto, or end the process
-    that holds them). They are listed in survivors.
+    2 of the 14 selected sockets could not be destroyed: 2 unsupported_protocol (the kernel
+    cannot destroy sockets of this kind: leave their protocol out, try engine: auto, or end the
+    process that holds them). They are listed in survivors.
 """
 
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.destroy_sockets import (

@@ -410,8 +410,9 @@ msg:
   type: str
   sample: >-
     1 connections began to match during the drain, and arrivals is fail: tcp established
-    192.0.2.10:8080 -> 198.51.100.7:51022 user root namespace current sk:3e9. None was destroyed.
-    remaining lists the others. Keep new ones out first, or use arrivals: include or ignore.
+    192.0.2.10:8080 -> 198.51.100.7:51022 user root namespace current sk:3e9. Of those before
+    them, none was destroyed. The others are listed in remaining. Keep new connections out
+    first, or use arrivals: include or ignore.
 """
 
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.drain_sockets import drain

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 import yaml
 
+from plugins.module_utils._core import errors
 from plugins.module_utils._core.api.summary import GROUP_KEYS
 from plugins.module_utils._core.destroy import outcomes
 from plugins.module_utils._core.destroy.engines import registry
 from plugins.module_utils._core.guard import reason
+from plugins.module_utils._core.messages import describe_failure
 from plugins.module_utils._core.query import record
 from plugins.module_utils._core.query.capabilities import (
     BUILT_WITHOUT,
@@ -151,3 +153,29 @@ def test_main_declares_the_documented_options(path: Path, monkeypatch: pytest.Mo
     found.main()
 
     assert set(declared) == set(documented_options(path))
+
+
+EXAMPLE = {
+    "protocol": "tcp",
+    "state": "established",
+    "local": "192.0.2.10",
+    "local_port": 8080,
+    "remote": "198.51.100.7",
+    "remote_port": 51022,
+    "uid": 0,
+    "user": "root",
+    "namespace": "current",
+    "cookie": "3e9",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "failure"),
+    [
+        ("socket_destroy", errors.SocketsNotDestroyed({"unsupported_protocol": 2}, 14)),
+        ("socket_drain", errors.NewConnections(1, (EXAMPLE,))),
+        ("socket_policy", errors.OverBudget(12, 10, 60_000, "refuse", 0)),
+    ],
+)
+def test_sample_of_a_message_is_what_the_module_says(name: str, failure: errors.Failure) -> None:
+    assert module(name)["RETURN"]["msg"]["sample"] == describe_failure(failure)

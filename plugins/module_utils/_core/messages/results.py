@@ -133,25 +133,24 @@ def _too_many(failure: errors.TooManySockets) -> str:
         allowed = f"{failure.share:.0%} of the {failure.population} unprotected ones"
     return (
         f"{failure.selected} sockets would be destroyed, but max_sockets allows {allowed}: "
-        f"{_touched(failure.destroyed)} They are listed in survivors. If you mean all of them, "
+        f"{_destroyed(failure.destroyed)}. They are listed in survivors. If you mean all of them, "
         "raise max_sockets; if not, narrow the selector."
     )
 
 
-def _touched(destroyed: int) -> str:
-    if destroyed:
-        return f"{destroyed} had been destroyed before, and no more."
-    return "none was destroyed."
+def _destroyed(before: int) -> str:
+    """What an operation destroyed before it was refused."""
+    return f"{before} had been destroyed before, and no more" if before else "none was destroyed"
 
 
 def _new_connections(failure: errors.NewConnections) -> str:
     lines = [socket_text(record) for record in failure.examples]
     more = failure.connections - len(lines)
-    done = _touched(failure.destroyed)
     return (
         f"{failure.connections} connections began to match during the drain, and arrivals is fail: "
-        f"{'; '.join(lines)}{f'; and {more} more' if more else ''}. {done[0].upper()}{done[1:]} "
-        "remaining lists the others. Keep new ones out first, or use arrivals: include or ignore."
+        f"{'; '.join(lines)}{f'; and {more} more' if more else ''}. Of those before them, "
+        f"{_destroyed(failure.destroyed)}. The others are listed in remaining. Keep new "
+        "connections out first, or use arrivals: include or ignore."
     )
 
 
