@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Selectors on the real kernel: what is found is what the reference says of an unfiltered dump."""
+"""Selectors on the real kernel agree with the reference on an unfiltered dump, and with ss."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _unfiltered(session: NamespaceSession) -> dict[int, inet_diag.DiagMessage]:
     """Every socket of the namespace, by cookie."""
     socks: list[inet_diag.DiagMessage] = []
     for protocol in ("tcp", "udp", "udplite", "mptcp"):
-        # A kernel may lack one of the last two.
+        # A kernel may lack the last two protocols.
         with contextlib.suppress(HandlerMissing):
             for family in constants.FAMILIES.values():
                 socks += inet_diag.dump(
@@ -89,12 +89,12 @@ def _found(session: NamespaceSession, selector: Selector) -> list[int]:
     try:
         return [decoded.cookie for decoded in find(session, selector)]
     except HandlerMissing:
-        # A protocol was named that this kernel cannot list.
+        # The selector names a protocol that this kernel cannot dump.
         assume(False)
         raise
 
 
-def test_there_is_a_crowd(session: NamespaceSession) -> None:
+def test_crowd_has_enough_sockets(session: NamespaceSession) -> None:
     socks = _unfiltered(session)
     assert len(socks) >= 200
     kinds = {(sock.protocol, sock.family, sock.state) for sock in socks.values()}
@@ -110,15 +110,13 @@ def test_there_is_a_crowd(session: NamespaceSession) -> None:
 @example(selector={"local": ["interface:eth0", "interface:wg0"], "state": "all"})
 @example(selector={"not": {"local": "interface:nowhere0"}})
 @example(selector={"process": "pytest", "not": {"pid": os.getpid()}})
-def test_what_is_found_is_what_the_reference_says(
-    session: NamespaceSession, selector: dict[str, Any]
-) -> None:
+def test_find_agrees_with_reference(session: NamespaceSession, selector: dict[str, Any]) -> None:
     parsed = _parsed(selector)
     before = _unfiltered(session)
     found = _found(session, parsed)
     after = _unfiltered(session)
     assert len(found) == len(set(found))
-    # Clocks run on, and sockets in TIME_WAIT end: what changed meanwhile may be either.
+    # Clocks advance, and TIME_WAIT ends: sockets that changed may have either result.
     sure = before.keys() & after.keys()
     one, other = _true(selector, before) & sure, _true(selector, after) & sure
     assert one & other <= set(found)
@@ -127,7 +125,7 @@ def test_what_is_found_is_what_the_reference_says(
 
 @given(selector=generated_selectors.selectors(expressions=False, verdicts=False))
 @settings(max_examples=60, deadline=None, suppress_health_check=[_SLOW_FIXTURE])
-def test_older_ops_and_no_filter_at_all_find_the_same(
+def test_result_does_not_depend_on_kernel_filter(
     session: NamespaceSession, selector: dict[str, Any]
 ) -> None:
     assume("idle" not in repr(selector))
@@ -168,7 +166,7 @@ def _ss(host: LabNamespace, *filter_words: str) -> set[int]:
 def _as_ss(
     session: NamespaceSession, host: LabNamespace, expression: reference_selector.Expression | str
 ) -> None:
-    """Compare what the expression finds with what ss prints, sockets that ended aside."""
+    """Compare the result of an expression with ss, except sockets that ended."""
     selector: dict[str, Any] = {"expression": expression, "protocol": ["tcp", "udp"]}
     if not expression.startswith(("state", "excl")):
         selector["state"] = "all"
@@ -177,7 +175,7 @@ def _as_ss(
     printed = _ss(host, *expression.split())
     found = set(_found(session, parsed))
     lasting = before.keys() & _unfiltered(session).keys()
-    # ss 6.5 and later also lists sockets that are only bound with -a; they are not meant by "all".
+    # With -a, ss 6.5 and later also lists sockets that are only bound; "all" does not include them.
     lasting -= {
         cookie for cookie, sock in before.items() if (sock.protocol, sock.state) == ("tcp", 7)
     }
@@ -186,11 +184,12 @@ def _as_ss(
 
 @given(expression=generated_selectors.filters(exact=True))
 @settings(max_examples=150, deadline=None, suppress_health_check=[_SLOW_FIXTURE])
-def test_an_expression_finds_what_ss_prints(
+def test_expression_agrees_with_ss(
     session: NamespaceSession, crowd: Crowd, expression: reference_selector.Expression
 ) -> None:
-    # ss does not compile a filter with dev, so the kernel's half of the rest is missing there. And
-    # where its two halves disagree in two ways at once, it may show what is neither true nor false.
+    # ss does not compile a filter with dev, so the kernel does not evaluate the rest of it. Where
+    # the two filters of ss disagree in two ways, ss may show sockets that are neither true nor
+    # false.
     assume("dev" not in expression)
     assume("autobound" not in expression or "/0" not in expression)
     _as_ss(session, crowd.host, expression)
@@ -223,17 +222,17 @@ def test_an_expression_finds_what_ss_prints(
         "src [fe80::]/10",
     ],
 )
-def test_chosen_expressions_find_what_ss_prints(
+def test_selected_expressions_agree_with_ss(
     session: NamespaceSession, crowd: Crowd, expression: str
 ) -> None:
     if expression.endswith(("/0", "/10")):
-        # ss wants the length within the brackets, or none of them.
+        # ss requires the length inside the brackets, or no brackets.
         expression = expression.replace("[", "").replace("]", "")
     _as_ss(session, crowd.host, expression)
     assert _ss(crowd.host, *expression.split()) or expression.startswith("state syn-sent")
 
 
-def test_a_misspelt_interface_under_not_finds_nothing(session: NamespaceSession) -> None:
+def test_unknown_interface_under_not_finds_nothing(session: NamespaceSession) -> None:
     for wrong in (
         {"local": "interface:eth00"},
         {"device": "eth00"},
@@ -244,12 +243,12 @@ def test_a_misspelt_interface_under_not_finds_nothing(session: NamespaceSession)
         assert _found(session, parse_selector({"not": wrong, "state": "all"}, names=Names())) == []
 
 
-def test_an_interface_without_an_address_is_unknown(session: NamespaceSession) -> None:
+def test_interface_without_address_is_unknown(session: NamespaceSession) -> None:
     for selector in ({"local": "interface:tun0"}, {"not": {"local": "interface:tun0"}}):
         assert _found(session, parse_selector(selector, names=Names())) == []
 
 
-def test_an_address_of_an_interface_is_resolved_at_every_look(
+def test_interface_address_is_resolved_per_snapshot(
     session: NamespaceSession, crowd: Crowd
 ) -> None:
     selector = parse_selector({"local": "interface:tun0"}, names=Names())
@@ -264,7 +263,7 @@ def test_an_address_of_an_interface_is_resolved_at_every_look(
     assert _found(session, selector) == []
 
 
-def test_thousands_of_hosts_are_split_and_found(session: NamespaceSession) -> None:
+def test_thousands_of_addresses_are_split_and_found(session: NamespaceSession) -> None:
     hosts = [f"11.{high}.{low}.1" for high in range(40) for low in range(250)]
     wanted = parse_selector({"remote": [*hosts, "10.0.0.2"]}, names=Names())
     plain = parse_selector({"remote": "10.0.0.2"}, names=Names())
@@ -281,9 +280,7 @@ def test_thousands_of_hosts_are_split_and_found(session: NamespaceSession) -> No
 
 
 @pytest.mark.needs_root
-def test_cgroups_by_the_place_where_the_socket_was_made(
-    session: NamespaceSession, crowd: Crowd
-) -> None:
+def test_cgroup_is_the_one_at_creation(session: NamespaceSession, crowd: Crowd) -> None:
     with open("/proc/self/mountinfo", encoding="ascii") as lines:
         mounts = [line.split()[4] for line in lines if " - cgroup2 " in line]
     if not mounts:
@@ -321,7 +318,7 @@ def test_cgroups_by_the_place_where_the_socket_was_made(
     assert _ss(crowd.host, "cgroup", f"/{name}") & both == {cookies[name]}
     assert _ss(crowd.host, "cgroup", str(outer)) & both == {cookies[name]}
     inner.rmdir()
-    # Where a cgroup that is gone had its place is not known any more.
+    # The path of a removed cgroup is unknown.
     assert found({"cgroup": f"/{name}"}) == {cookies[name]}
     assert found({"not": {"cgroup": f"/{name}"}}) == set()
     outer.rmdir()

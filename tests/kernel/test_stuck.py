@@ -1,9 +1,9 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which connections are called stuck, and that they are never said to be so for too long.
+"""Stuck verdicts on real connections: who gets them, and that durations are never too long.
 
-All of them are watched at once, each for every verdict, with the time that it really was so.
+All connections are sampled together, for every verdict, and compared with the true duration.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from tests.support.topologies.stuck import Steps
 from tests.support.topologies.topology import Lab
 from tests.support.topologies.waiting import until
 
-# Seconds between what was done early and what was done late, and for how long all is watched.
+# Seconds between the early and the late steps, and seconds of sampling.
 _AGE, _WATCHED = 1.0, 2.6
-# Each verdict has a default time; these are the shortest.
+# The verdicts with the shortest default duration.
 _SHORT = ("zero_window", "retransmitting", "syn_sent")
 
 
 class _Expected(NamedTuple):
-    """What may be said of a case, and nothing else: each verdict, and since when it is true.
+    """The verdicts that a case may have, each with the step since when it is true.
 
-    The moments: connected, early and late are steps of it; turn: what goes on on it has made
-    progress since. gone: the kernel gives it up while it is watched. passing: it need not be so at
-    every moment. plain: made in the pair of that name.
+    Steps: connected, early, late; turn: the last progress of its ongoing traffic.
+    gone: the kernel ends the connection during sampling. passing: the verdict may be absent at
+    times. plain: made in the pair without options, of that name.
     """
 
     make: Callable[[Bed], Steps]
@@ -88,7 +88,7 @@ _EXPECTED: dict[str, _Expected] = {
     ),
     "peer_stays": _Expected(lab_stuck.peer_stays, {}),
     "nothing_said": _Expected(lab_stuck.nothing_said, {"silent": "connected"}),
-    # Of what the peer's keepalive asks, the kernel keeps no time.
+    # The kernel keeps no time of keepalive probes that it receives.
     "asking_peer": _Expected(lab_stuck.asking_peer, {"silent": "connected"}),
     "pool": _Expected(lab_stuck.pool, {}),
     "asked_each_second": _Expected(lab_stuck.asked_each_second, {}),
@@ -97,14 +97,14 @@ _EXPECTED: dict[str, _Expected] = {
     "slow_reader": _Expected(
         lab_stuck.slow_reader, {"zero_window": "turn", "silent": "late"}, passing=True
     ),
-    # Should the machine not keep up, there is nothing to send for a moment.
+    # On a slow machine there may be nothing to send at times.
     "bulk": _Expected(lab_stuck.bulk, {"zero_window": "turn", "silent": "late"}, passing=True),
     "not_accepted": _Expected(lab_stuck.not_accepted, {"silent": "connected"}),
     "not_accepted_and_done": _Expected(lab_stuck.not_accepted_and_done, {"close_wait": "late"}),
     "half_open": _Expected(lab_stuck.half_open, {}, kinds=_UNMAPPED),
     "ended": _Expected(lab_stuck.ended, {}, kinds=_UNMAPPED),
     "waiting": _Expected(lab_stuck.waiting, {}, kinds=_UNMAPPED),
-    # Last: they end soon after the late step.
+    # Last, because they end soon after the late step.
     "lost_with_user_timeout": _Expected(
         lab_stuck.lost_with_user_timeout, {"retransmitting": "late"}, gone=True
     ),
@@ -142,7 +142,7 @@ def stuck_cases() -> Iterator[StuckCases]:
 
 
 def _truth_ms(case: Case, verdict: str, before: float, after: float) -> float:
-    """For how long it is true at the most, of a look that began and ended then."""
+    """The longest true duration for a dump between two moments, in milliseconds."""
     moment = _CASES[case.name].since[verdict]
     if moment == "turn":
         assert case.live is not None
@@ -154,7 +154,7 @@ def _truth_ms(case: Case, verdict: str, before: float, after: float) -> float:
 
 
 def _lasting(verdict: str) -> list[str]:
-    """The cases of which it is true from soon after the late step on."""
+    """The cases for which a verdict is true soon after the late step."""
     return [
         name
         for name, expected in _CASES.items()
@@ -163,7 +163,7 @@ def _lasting(verdict: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", _CASES)
-def test_never_said_for_longer_than_it_is_true(stuck_cases: StuckCases, name: str) -> None:
+def test_proven_duration_never_exceeds_true_duration(stuck_cases: StuckCases, name: str) -> None:
     case = stuck_cases.cases[name]
     if _CASES[name].gone and not case.samples:
         pytest.skip("the kernel had given it up before this slow machine looked")
@@ -177,7 +177,7 @@ def test_never_said_for_longer_than_it_is_true(stuck_cases: StuckCases, name: st
 
 
 @pytest.mark.parametrize("verdict", stuck.STUCK)
-def test_a_good_part_of_the_time_is_proven(stuck_cases: StuckCases, verdict: str) -> None:
+def test_proven_duration_is_close_to_true_duration(stuck_cases: StuckCases, verdict: str) -> None:
     assert _lasting(verdict)
     for name in _lasting(verdict):
         sample, late = stuck_cases.cases[name].samples[-1], stuck_cases.cases[name].late
@@ -187,7 +187,7 @@ def test_a_good_part_of_the_time_is_proven(stuck_cases: StuckCases, verdict: str
 
 
 @pytest.mark.parametrize("verdict", stuck.STUCK)
-def test_selected_by_what_it_has_been_for_so_long(stuck_cases: StuckCases, verdict: str) -> None:
+def test_selector_with_minimum_duration(stuck_cases: StuckCases, verdict: str) -> None:
     before = time.monotonic()
     found = stuck_cases.matching({"stuck": {"verdict": verdict, "for": "500ms"}})
     after = time.monotonic()
@@ -199,29 +199,27 @@ def test_selected_by_what_it_has_been_for_so_long(stuck_cases: StuckCases, verdi
 
 
 @pytest.mark.parametrize("verdict", stuck.STUCK)
-def test_nothing_has_lasted_for_ten_minutes(stuck_cases: StuckCases, verdict: str) -> None:
-    """Though some of the kernel's clocks count from the boot of the machine."""
+def test_nothing_matches_ten_minutes(stuck_cases: StuckCases, verdict: str) -> None:
+    """Also not with the kernel clocks that count from boot."""
     assert not stuck_cases.matching({"stuck": {"verdict": verdict, "for": "10m"}})
 
 
-def test_records_and_the_short_form_tell_what_is_so_for_long_enough(
-    stuck_cases: StuckCases,
-) -> None:
+def test_record_and_short_form_use_default_duration(stuck_cases: StuckCases) -> None:
     expected = {name for verdict in _SHORT for name in _lasting(verdict)}
 
-    def told() -> dict[str, dict[str, Any]]:
+    def complete_records() -> dict[str, dict[str, Any]]:
         records = stuck_cases.records()
         slow = [name for name in expected if not records[name]["stuck"]]
         return {} if slow else records
 
     before = time.monotonic()
-    records = until(told, "the records of all that are stuck say so", seconds=20)
+    records = until(complete_records, "the records have all verdicts", seconds=20)
     after = time.monotonic()
 
-    said = {name for name, record in records.items() if record["stuck"]}
-    assert expected <= said
-    assert said <= stuck_cases.matching({"stuck": list(stuck.STUCK)})
-    for name in said:
+    with_verdicts = {name for name, record in records.items() if record["stuck"]}
+    assert expected <= with_verdicts
+    assert with_verdicts <= stuck_cases.matching({"stuck": list(stuck.STUCK)})
+    for name in with_verdicts:
         for each in records[name]["stuck"]:
             verdict, bound = each["verdict"], each["for_ms"]
             assert stuck.DEFAULT_FOR_MS[verdict] <= bound
@@ -229,7 +227,7 @@ def test_records_and_the_short_form_tell_what_is_so_for_long_enough(
             assert all(isinstance(number, int) for number in each["evidence"].values())
 
 
-def test_the_evidence_of_a_verdict_is_what_it_rests_on(stuck_cases: StuckCases) -> None:
+def test_evidence_has_the_values_of_the_verdict(stuck_cases: StuckCases) -> None:
     until(
         lambda: stuck_cases.records()["window_shut-inet"]["stuck"], "the default time", seconds=20
     )
@@ -245,8 +243,8 @@ def test_the_evidence_of_a_verdict_is_what_it_rests_on(stuck_cases: StuckCases) 
     assert lost["evidence"]["send_queue_bytes"] == 1
 
 
-def test_a_peer_whose_host_is_gone(lab: Lab) -> None:
-    """A router on the way says that it is unreachable, which makes TCP ask more often."""
+def test_peer_host_gone(lab: Lab) -> None:
+    """A router reports the host as unreachable, so TCP retransmits more often."""
     client, router, server = map(lab.namespace, ("client", "router", "server"))
     router.sysctl("ipv4/ip_forward", 1)
     lab.wire(client, router, ["192.0.2.1/24"], ["192.0.2.254/24"])

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which connections another one of the same client has taken the place of."""
+"""Superseded connections on the real kernel."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _CASES = [(scene, kind) for scene in _SCENES for kind in KINDS]
 
 
 class _Played(NamedTuple):
-    """A scene that has taken place, when its early part began, and what goes on in it."""
+    """A prepared scene, the start of its early part, and its ongoing traffic."""
 
     scene: Scene
     newer: Call
@@ -59,7 +59,7 @@ class _Played(NamedTuple):
     live: list[Live]
 
     def quick(self, before: float, after: float) -> bool:
-        """Whether all that goes on went on within the time of silence before the look's end."""
+        """Whether the ongoing traffic was recent enough at the end of the dump."""
         turns = [live.last(before) for live in self.live]
         return all(turn is not None and after - turn < _SILENT_MS / 1000 for turn in turns)
 
@@ -76,7 +76,7 @@ class Stage(NamedTuple):
         return self.played[scene, kind]
 
     def superseded(self, ports: tuple[int, ...], silent_for: str) -> set[int]:
-        """The clients' ports of those that the selector finds."""
+        """The remote ports of the connections that the selector finds."""
         host = Host()
         (namespace,) = namespaces.resolve([self.server.name])
         match = {"local_port": list(ports), "superseded": {"silent_for": silent_for}}
@@ -85,7 +85,7 @@ class Stage(NamedTuple):
         return {sock.remote_port for sock in found}
 
     def findings(self, ports: tuple[int, ...]) -> dict[int, Any]:
-        """What is found out of each connection, by the client's port."""
+        """The evidence for each connection, by remote port."""
         host = Host()
         (namespace,) = namespaces.resolve([self.server.name])
         with NamespaceSession(host, namespace) as session:
@@ -99,7 +99,7 @@ class Stage(NamedTuple):
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    """All scenes at once, for they have to wait."""
+    """Prepare all scenes together, because each has to wait."""
     early: dict[tuple[str, str], tuple[Scene, float]] = {}
     impossible: dict[tuple[str, str], OSError] = {}
     with Lab() as lab:
@@ -128,23 +128,23 @@ def stage() -> Iterator[Stage]:
 
 
 @pytest.mark.parametrize(("scene", "kind"), _CASES)
-def test_found_are_those_whose_place_was_taken(stage: Stage, scene: str, kind: str) -> None:
+def test_selector_finds_superseded_connections(stage: Stage, scene: str, kind: str) -> None:
     played = stage.of(scene, kind)
 
-    def looked() -> tuple[set[int]] | None:
+    def dumped() -> tuple[set[int]] | None:
         before = time.monotonic()
         found = stage.superseded(played.scene.ports, f"{_SILENT_MS}ms")
         return (found,) if played.quick(before, time.monotonic()) else None
 
-    # Where the machine does not keep up with what goes on, there is silence indeed.
-    (found,) = until(looked, "a look while all goes on", seconds=20)
+    # On a machine that is too slow for the traffic, connections are really silent.
+    (found,) = until(dumped, "a dump during ongoing traffic", seconds=20)
     assert found == {older.remote_port for older in played.scene.older}
     assert not stage.superseded(played.scene.ports, "10m")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scene", ["come_again", "come_again_and_again"])
-def test_the_evidence_names_the_one_that_took_it(stage: Stage, scene: str, kind: str) -> None:
+def test_evidence_names_the_successor(stage: Stage, scene: str, kind: str) -> None:
     played = stage.of(scene, kind)
 
     findings = stage.findings(played.scene.ports)
@@ -158,7 +158,7 @@ def test_the_evidence_names_the_one_that_took_it(stage: Stage, scene: str, kind:
         assert evidence["by"]["heard_ms"] < evidence["silent_ms"]
 
 
-def test_the_last_one_stays_however_long_it_is_silent(stage: Stage) -> None:
+def test_most_recent_connection_is_not_superseded(stage: Stage) -> None:
     played = stage.of("come_again", "inet")
     time.sleep(0.05)
 
@@ -167,8 +167,8 @@ def test_the_last_one_stays_however_long_it_is_silent(stage: Stage) -> None:
     assert found == {older.remote_port for older in played.scene.older}
 
 
-def test_who_speaks_again_was_not_replaced(stage: Stage) -> None:
-    """It is the other one now that has been silent for longer."""
+def test_connection_that_receives_again_is_not_superseded(stage: Stage) -> None:
+    """Afterwards the other connection has been silent for longer."""
     played = stage.of("come_again", "inet6")
     (older,) = played.scene.older
     time.sleep(0.05)

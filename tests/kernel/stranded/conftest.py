@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host whose network is taken away, and its connections."""
+"""A host with two uplinks, and its connections."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from tests.support.topologies.topology import Lab
 
 @pytest.fixture
 def uplinks(lab: Lab) -> Uplinks:
-    made = Uplinks(lab)
-    require_socket_options(made.host)
-    return made
+    created = Uplinks(lab)
+    require_socket_options(created.host)
+    return created
 
 
 @pytest.fixture
 def connections(uplinks: Uplinks) -> Connections:
-    made = Connections(uplinks)
-    made.are(NOTHING, NOTHING)
-    return made
+    created = Connections(uplinks)
+    created.assert_verdicts(NOTHING, NOTHING)
+    return created
 
 
 @pytest.fixture
 def tunnel(uplinks: Uplinks) -> Iterator[Callable[..., io.FileIO]]:
-    """Makes a tun device of that name on the host, and gives its program's end."""
+    """Creates a tun device on the host and returns the end of its program."""
     with contextlib.ExitStack() as ends:
 
         def make(name: str, *, persistent: bool = False) -> io.FileIO:

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connections over two uplinks, and what is told of each when something happens to the network."""
+"""Connections over two uplinks, and their stranded verdicts after a change of the network."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def view_of(where: LabNamespace) -> NamespaceSession:
     return NamespaceSession(Host(), namespace)
 
 
-def chosen(where: LabNamespace, **selector: Any) -> set[int]:
+def selected(where: LabNamespace, **selector: Any) -> set[int]:
     """The cookies of the TCP and UDP sockets, in any state, for which the selector is true."""
     with view_of(where) as session:
         parsed = parse_selector({**_EVERY, **selector}, names=session.host)
@@ -39,7 +39,7 @@ def chosen(where: LabNamespace, **selector: Any) -> set[int]:
 
 
 def recorded(where: LabNamespace, **selector: Any) -> dict[int, list[dict[str, Any]] | None]:
-    """By cookie: what the records of TCP and UDP sockets, in any state, say of `stranded`."""
+    """The `stranded` field of the records of TCP and UDP sockets in any state, by cookie."""
     with view_of(where) as session:
         parsed = parse_selector({**_EVERY, **selector}, names=session.host)
         snapshot = session.snapshot()
@@ -54,34 +54,36 @@ def recorded(where: LabNamespace, **selector: Any) -> dict[int, list[dict[str, A
 
 
 def strandings(where: LabNamespace) -> dict[int, frozenset[str] | None]:
-    """By cookie: the verdicts of each socket, as the records have them; None: unknown.
+    """The verdicts of each socket by cookie, from the records; None: unknown.
 
-    The selectors say the same: of whom a verdict holds, and of whom it does not.
+    Asserts that selectors agree with the records, with and without not.
     """
-    told = {
-        cookie: None if said is None else frozenset(each["verdict"] for each in said)
-        for cookie, said in recorded(where).items()
+    verdicts = {
+        cookie: None if entry is None else frozenset(each["verdict"] for each in entry)
+        for cookie, entry in recorded(where).items()
     }
-    undecided = {cookie for cookie, said in told.items() if said is None}
-    unlike: set[int] = set()
+    undecided = {cookie for cookie, entry in verdicts.items() if entry is None}
+    undetermined: set[int] = set()
     for name in VERDICTS:
-        true = {cookie for cookie, said in told.items() if name in (said or ())}
-        assert chosen(where, stranded=name) == true
-        false = chosen(where, **{"not": {"stranded": name}})
+        true = {cookie for cookie, entry in verdicts.items() if name in (entry or ())}
+        assert selected(where, stranded=name) == true
+        false = selected(where, **{"not": {"stranded": name}})
         assert not true & false
-        unlike |= told.keys() - true - false
-    # In doubt of one verdict only those of whom another is true are told of.
-    assert undecided <= unlike
-    assert not any(told[cookie] == NOTHING for cookie in unlike)
-    assert chosen(where, stranded=list(VERDICTS)) == {each for each, said in told.items() if said}
-    return told
+        undetermined |= verdicts.keys() - true - false
+    # A record with an unknown verdict exists only if another verdict is true.
+    assert undecided <= undetermined
+    assert not any(verdicts[cookie] == NOTHING for cookie in undetermined)
+    assert selected(where, stranded=list(VERDICTS)) == {
+        each for each, entry in verdicts.items() if entry
+    }
+    return verdicts
 
 
 class Connections:
-    """Connections of every kind, by a name for people.
+    """Connections of every kind, by a readable name.
 
-    four, six: those that hold an address of eth0. others: those that nothing that happens to eth0
-    concerns. There are also some without a remote, of which nothing is known.
+    four, six: connections from an address of eth0. others: connections that eth0 does not affect.
+    Sockets without a remote end exist too; their verdicts are unknown.
     """
 
     def __init__(self, uplinks: Uplinks, *, over_wlan0: bool = True) -> None:
@@ -123,22 +125,23 @@ class Connections:
                     sock.listen()
                 self._without_peer.add(cookie_of(sock))
 
-    def are(
+    def assert_verdicts(
         self,
         four: Iterable[str],
         six: Iterable[str],
         more: Mapping[str, tuple[Talk, Iterable[str]]] | None = None,
     ) -> None:
-        """The verdicts of those that hold an address of eth0, and of more, which may be some of
-        them. Nobody else has any.
+        """Assert the verdicts of connections from eth0, and of more; others must have none.
+
+        more: further connections, or exceptions among those from eth0.
         """
-        told = strandings(self.host)
+        found_by_cookie = strandings(self.host)
         expected = {each.cookie: (name, frozenset(four)) for name, each in self.four.items()}
         expected.update((each.cookie, (name, frozenset(six))) for name, each in self.six.items())
         expected.update((each.cookie, (name, NOTHING)) for name, each in self.others.items())
-        for name, (talk, said) in (more or {}).items():
-            expected[talk.cookie] = name, frozenset(said)
-        found = {name: told.pop(cookie) for cookie, (name, _said) in expected.items()}
+        for name, (talk, verdicts) in (more or {}).items():
+            expected[talk.cookie] = name, frozenset(verdicts)
+        found = {name: found_by_cookie.pop(cookie) for cookie, (name, _said) in expected.items()}
         assert found == dict(expected.values())
-        assert not any(told.values()), told
-        assert all(told[cookie] is None for cookie in self._without_peer)
+        assert not any(found_by_cookie.values()), found_by_cookie
+        assert all(found_by_cookie[cookie] is None for cookie in self._without_peer)

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stranded connections in every state, and what becomes of those that are to be destroyed."""
+"""Stranded connections in every state, and the result of destroying them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.kernel.stranded.connections import (
     NOTHING,
     UNROUTABLE,
     Connections,
-    chosen,
+    selected,
     strandings,
 )
 from tests.support.topologies import states
@@ -39,7 +39,7 @@ _HELD: dict[str, Callable[[Pair], Held]] = {
     "udp, unconnected": states.udp_unconnected,
 }
 _WITHOUT_PEER = ("listening", "udp, unconnected")
-# Of these the kernel does not tell whether they are tied to an address of the host.
+# For these the kernel does not report whether they need a local source address.
 _WITHOUT_OPTIONS = ("syn-recv", "time-wait", "fin-wait-2 orphan")
 
 
@@ -59,20 +59,20 @@ def test_every_state(pair: Pair, diag: Diag) -> None:
         for name, each in held.items()
     }
 
-    def told() -> dict[str, frozenset[str] | None]:
-        found = {**strandings(pair.client), **strandings(pair.server)}
-        return {name: found[cookie] for name, cookie in cookies.items()}
+    def found() -> dict[str, frozenset[str] | None]:
+        by_cookie = {**strandings(pair.client), **strandings(pair.server)}
+        return {name: by_cookie[cookie] for name, cookie in cookies.items()}
 
     unknown = dict.fromkeys(_WITHOUT_PEER)
-    assert told() == {**dict.fromkeys(held, NOTHING), **unknown}
+    assert found() == {**dict.fromkeys(held, NOTHING), **unknown}
     _without_addresses(pair)
     gone = dict.fromkeys(held, GONE | UNROUTABLE)
-    assert told() == {**gone, **unknown, **dict.fromkeys(_WITHOUT_OPTIONS)}
+    assert found() == {**gone, **unknown, **dict.fromkeys(_WITHOUT_OPTIONS)}
     for each in held.values():
         each.close()
 
 
-def _seen_from_outside(where: LabNamespace) -> set[int]:
+def _printed_by_ss(where: LabNamespace) -> set[int]:
     """The cookies of the connections that ss(8) prints."""
     printed = where.output("ss", "-H", "-O", "-n", "-e", "-t", "-u", "state", "connected")
     return {int(word.removeprefix("sk:"), 16) for word in printed.split() if word.startswith("sk:")}
@@ -82,19 +82,21 @@ def _cookies(talks: dict[str, Talk]) -> set[int]:
     return {talk.cookie for talk in talks.values()}
 
 
-def test_just_the_stranded_are_destroyed(uplinks: Uplinks, connections: Connections) -> None:
-    """The owners are told, which the network never would have."""
+def test_stranded_verdict_destroys_only_stranded_connections(
+    uplinks: Uplinks, connections: Connections
+) -> None:
+    """Their owners get an error, which the network alone would never cause."""
     host = uplinks.host
-    before = _seen_from_outside(host)
+    before = _printed_by_ss(host)
     ip(host, f"addr del {uplinks.eth4}/24 dev eth0")
     match = {"stranded": ["address_gone"], "protocol": ["tcp", "udp"]}
     predicted = run(host, match, check=True)
-    assert _seen_from_outside(host) == before
+    assert _printed_by_ss(host) == before
     report = run(host, match)
     stranded = _cookies(connections.four)
     assert outcomes_of(report).keys() == outcomes_of(predicted).keys() == stranded
     assert set(outcomes_of(report).values()) <= {"destroyed", "disconnected"}
-    assert _seen_from_outside(host) == before - stranded
+    assert _printed_by_ss(host) == before - stranded
     for name, talk in connections.four.items():
         with pytest.raises(OSError) as caught:  # noqa: PT011
             talk.sock.recv(1)
@@ -107,15 +109,15 @@ def test_just_the_stranded_are_destroyed(uplinks: Uplinks, connections: Connecti
     assert outcomes_of(run(host, match)) == {}
 
 
-def test_just_those_that_bypass_the_vpn_are_destroyed(
+def test_rerouted_to_vpn_destroys_only_bypassing_connections(
     uplinks: Uplinks, connections: Connections, tunnel: Callable[..., io.FileIO]
 ) -> None:
     host = uplinks.host
     tunnel("tun0")
     ip(host, "addr add 10.9.0.1/32 dev tun0", f"route add {uplinks.service4}/32 dev tun0")
     ip(host, f"route replace {uplinks.other6} metric 1")
-    before = _seen_from_outside(host)
-    assert chosen(host, stranded="rerouted") == _cookies(connections.four) | _cookies(
+    before = _printed_by_ss(host)
+    assert selected(host, stranded="rerouted") == _cookies(connections.four) | _cookies(
         connections.six
     )
     report = run(host, {"stranded": [{"verdict": "rerouted", "to": ["tun0"]}]})
@@ -123,9 +125,9 @@ def test_just_those_that_bypass_the_vpn_are_destroyed(
         talk.cookie for talk in connections.four.values() if talk.sock.type == socket.SOCK_STREAM
     }
     assert outcomes_of(report) == dict.fromkeys(bypassing, "destroyed")
-    assert _seen_from_outside(host) == before - bypassing
+    assert _printed_by_ss(host) == before - bypassing
 
 
-def test_what_is_rerouted_somewhere_is_not_destroyed(uplinks: Uplinks) -> None:
+def test_rerouted_without_to_destroys_nothing(uplinks: Uplinks) -> None:
     with pytest.raises(InputError, match="rerouted"):
         run(uplinks.host, {"stranded": ["address_gone", "rerouted"]})

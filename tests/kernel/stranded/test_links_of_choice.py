@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Routes that leave a choice of links, and sockets that have none: by device, by VRF."""
+"""Multipath routes, and sockets bound to a device or a VRF."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _by_both(uplinks: Uplinks) -> None:
 def _by_both_as_objects(uplinks: Uplinks) -> None:
     number = 0
     # Before "ipv6: nexthop: release IPv6 per-cpu dsts ..." (5.16; stables differ) a link that was
-    # in a group of IPv6 nexthops may never go.
+    # in a group of IPv6 nexthops may never be freed.
     families = _DEFAULTS if release() >= (5, 16) else _DEFAULTS[:1]
     try:
         for family, default, gateways in families:
@@ -59,11 +59,10 @@ def _by_both_as_objects(uplinks: Uplinks) -> None:
 
 
 @pytest.mark.parametrize("lead", [_by_both, _by_both_as_objects])
-def test_routes_by_several_links_at_once(
+def test_multipath_route(
     uplinks: Uplinks, connections: Connections, lead: Callable[[Uplinks], None]
 ) -> None:
-    """Which of them a connection takes is the kernel's choice; the one that holds its address is
-    one of them."""
+    """The kernel selects the next hop; the link with the local address is one of them."""
     services = [
         f"{network}{number}"
         for network in ("203.0.113.", "2001:db8:f::")
@@ -76,19 +75,21 @@ def test_routes_by_several_links_at_once(
         words = ip(uplinks.host, f"route get {service} from {talk.sock.getsockname()[0]}").split()
         taken.add(words[words.index("dev") + 1])
     assert taken == {"eth0", "wlan0"}
-    connections.are(NOTHING, NOTHING, {each: (talk, NOTHING) for each, talk in talks.items()})
+    connections.assert_verdicts(
+        NOTHING, NOTHING, {each: (talk, NOTHING) for each, talk in talks.items()}
+    )
 
 
-def test_routes_by_several_links_of_which_only_the_id_is_told(uplinks: Uplinks) -> None:
-    """Nobody is told to be rerouted then, whatever way the kernel chose."""
+def test_multipath_route_with_nexthop_id_only(uplinks: Uplinks) -> None:
+    """No connection is rerouted, whatever next hop the kernel selects."""
     talks = [uplinks.udp(f"203.0.113.{number}") for number in range(20, 32)]
     _by_both_as_objects(uplinks)
     uplinks.host.sysctl("ipv4/nexthop_compat_mode", 0)
-    told = strandings(uplinks.host)
-    assert {told[talk.cookie] for talk in talks} <= {None, NOTHING}
+    verdicts = strandings(uplinks.host)
+    assert {verdicts[talk.cookie] for talk in talks} <= {None, NOTHING}
 
 
-def test_routes_by_several_other_links(uplinks: Uplinks, connections: Connections) -> None:
+def test_multipath_route_over_other_links(uplinks: Uplinks, connections: Connections) -> None:
     uplinks.link("eth2", "f2")
     uplinks.host.address("eth2", "10.2.0.1/24", "2001:db8:2::1/64")
     for default, gateways in (
@@ -97,21 +98,19 @@ def test_routes_by_several_other_links(uplinks: Uplinks, connections: Connection
     ):
         hops = " ".join(f"nexthop via {each}" for each in gateways)
         ip(uplinks.host, f"route del {default}", f"route add default {hops}")
-    connections.are(REROUTED, REROUTED)
+    connections.assert_verdicts(REROUTED, REROUTED)
 
     def leave_by(*links: str) -> set[int]:
         return chosen(uplinks.host, stranded={"verdict": "rerouted", "to": list(links)})
 
     over_eth0 = {talk.cookie for talk in (*connections.four.values(), *connections.six.values())}
     assert leave_by("wlan0", "eth2") == over_eth0
-    # Each of them may leave by the other as well.
+    # Each connection may leave through the other link as well.
     assert leave_by("wlan0") == leave_by("eth2") == set()
 
 
-def test_a_socket_bound_to_a_device_leaves_by_no_other(
-    uplinks: Uplinks, connections: Connections
-) -> None:
-    """IPv4 takes the far end for a neighbour then; IPv6 has no route."""
+def test_bound_socket_uses_only_its_device(uplinks: Uplinks, connections: Connections) -> None:
+    """IPv4 treats the peer as a neighbour; IPv6 has no route."""
     bound = {
         "bound": uplinks.tcp(uplinks.service4, device="eth0"),
         "bound, mapped": uplinks.tcp(f"::ffff:{uplinks.service4}", device="eth0"),
@@ -122,28 +121,28 @@ def test_a_socket_bound_to_a_device_leaves_by_no_other(
         (uplinks.default6, uplinks.other6),
     ):
         ip(uplinks.host, f"route del {default}", f"route add {other}")
-    told = {name: (talk, NOTHING) for name, talk in bound.items()}
-    told["bound, 6"] = bound["bound, 6"], UNROUTABLE
-    connections.are(REROUTED, REROUTED, told)
-    # What really happens.
+    more = {name: (talk, NOTHING) for name, talk in bound.items()}
+    more["bound, 6"] = bound["bound, 6"], UNROUTABLE
+    connections.assert_verdicts(REROUTED, REROUTED, more)
+    # The real path of the packets.
     assert bound["bound, 6"].sock.send(b"x") == 1
     with pytest.raises(OSError, match="unreachable"):
         uplinks.udp(uplinks.service6, uplinks.eth6, device="eth0")
 
 
-def test_a_vrf(uplinks: Uplinks) -> None:
+def test_vrf(uplinks: Uplinks) -> None:
     host = uplinks.host
     if lacks(host, "type", "vrf", "table", "10"):
         pytest.skip("this kernel has no VRF")
     ip(host, "link add red type vrf table 10", "link set red up", "link set wlan0 master red")
     host.own("red")
-    # IPv6 addresses go when a link changes its VRF.
+    # The kernel removes IPv6 addresses when a link changes its VRF.
     ip(host, f"addr replace {uplinks.wlan6}/64 dev wlan0 nodad")
     ip(
         host,
         f"route add {uplinks.other4} table 10",
         f"route add {uplinks.other6} table 10",
-        # Without these a look-up would go on to the main table (vrf.rst of the kernel).
+        # Otherwise a look-up continues in the main table (vrf.rst of the kernel).
         "-4 route add unreachable default metric 4278198272 table 10",
         "-6 route add unreachable default metric 4278198272 table 10",
     )
@@ -159,8 +158,8 @@ def test_a_vrf(uplinks: Uplinks) -> None:
         uplinks.wlan6,
     }
 
-    def are(four: frozenset[str], six: frozenset[str]) -> None:
-        connections.are(
+    def assert_verdicts(four: frozenset[str], six: frozenset[str]) -> None:
+        connections.assert_verdicts(
             NOTHING,
             NOTHING,
             {
@@ -169,13 +168,13 @@ def test_a_vrf(uplinks: Uplinks) -> None:
             },
         )
 
-    are(NOTHING, NOTHING)
+    assert_verdicts(NOTHING, NOTHING)
     ip(host, f"route del {uplinks.other6} table 10")
-    are(NOTHING, UNROUTABLE)
+    assert_verdicts(NOTHING, UNROUTABLE)
     ip(host, f"route add {uplinks.other6} table 10")
-    are(NOTHING, NOTHING)
+    assert_verdicts(NOTHING, NOTHING)
     ip(host, f"addr del {uplinks.wlan4}/24 dev wlan0", f"addr del {uplinks.wlan6}/64 dev wlan0")
-    are(GONE | UNROUTABLE, GONE)
-    # AnyIP of that table.
+    assert_verdicts(GONE | UNROUTABLE, GONE)
+    # AnyIP in the table of the VRF.
     ip(host, f"route add local {uplinks.wlan6}/128 dev red table 10")
-    are(GONE | UNROUTABLE, NOTHING)
+    assert_verdicts(GONE | UNROUTABLE, NOTHING)

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Routes by rules: each connection is judged by its own mark, owner, device, ports and source."""
+"""Policy routing: verdicts use the mark, owner, device, ports and source of each connection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Tunnel = Callable[..., io.FileIO]
 
 @pytest.fixture
 def other_table(uplinks: Uplinks) -> int:
-    """A table of routes by wlan0, which no rule asks yet."""
+    """A table of routes over wlan0, without a rule."""
     ip(
         uplinks.host,
         f"route add {uplinks.other4} table 77",
@@ -32,7 +32,7 @@ def other_table(uplinks: Uplinks) -> int:
 
 @pytest.fixture
 def vpn(uplinks: Uplinks, connections: Connections, tunnel: Tunnel) -> None:  # noqa: ARG001
-    """What wg-quick(8) does, with a tun device: all goes there but what has the VPN's own mark."""
+    """The rules of wg-quick(8) with a tun device: all traffic without the VPN's mark."""
     tunnel("tun0")
     send_all_by(uplinks.host, "tun0")
 
@@ -46,7 +46,7 @@ def _cookies(*talks: Talk) -> set[int]:
 
 
 @pytest.mark.usefixtures("vpn")
-def test_a_vpn_came_up(uplinks: Uplinks, connections: Connections) -> None:
+def test_vpn_up(uplinks: Uplinks, connections: Connections) -> None:
     protected = {
         "the VPN's transport": uplinks.udp(uplinks.service4, mark=VPN_MARK),
         "the VPN's transport, 6": uplinks.udp(uplinks.service6, mark=VPN_MARK),
@@ -60,7 +60,9 @@ def test_a_vpn_came_up(uplinks: Uplinks, connections: Connections) -> None:
     }
     assert protected["through the VPN"].sock.getsockname()[0] == "10.9.0.1"
     assert protected["the VPN's transport, 6"].sock.getsockname()[0] == uplinks.eth6
-    connections.are(REROUTED, REROUTED, {name: (each, NOTHING) for name, each in protected.items()})
+    connections.assert_verdicts(
+        REROUTED, REROUTED, {name: (each, NOTHING) for name, each in protected.items()}
+    )
     bypassing = _cookies(*connections.four.values(), *connections.six.values())
     assert _rerouted(uplinks, "tun0") == bypassing
     assert _rerouted(uplinks, "wlan0", "tun0") == bypassing
@@ -68,7 +70,7 @@ def test_a_vpn_came_up(uplinks: Uplinks, connections: Connections) -> None:
     assert _rerouted(uplinks, "tun1") == set()
 
 
-def test_a_vpn_that_went_again(uplinks: Uplinks, connections: Connections, tunnel: Tunnel) -> None:
+def test_vpn_down_again(uplinks: Uplinks, connections: Connections, tunnel: Tunnel) -> None:
     end = tunnel("tun0")
     ip(
         uplinks.host,
@@ -76,13 +78,15 @@ def test_a_vpn_that_went_again(uplinks: Uplinks, connections: Connections, tunne
         f"route add {uplinks.service4}/32 dev tun0",
     )
     inside = uplinks.udp(uplinks.service4), uplinks.udp("10.9.0.2")
-    connections.are(REROUTED, NOTHING, {str(each): (each, NOTHING) for each in inside})
+    connections.assert_verdicts(REROUTED, NOTHING, {str(each): (each, NOTHING) for each in inside})
     end.close()
-    connections.are(NOTHING, NOTHING, {str(each): (each, GONE) for each in inside})
+    connections.assert_verdicts(NOTHING, NOTHING, {str(each): (each, GONE) for each in inside})
 
 
-def test_routing_that_is_asymmetric_and_works(uplinks: Uplinks, connections: Connections) -> None:
-    """It looks the same, but does not leave by where a rule says that it must not."""
+def test_asymmetric_routing_is_rerouted_but_not_to_the_tunnel(
+    uplinks: Uplinks, connections: Connections
+) -> None:
+    """`rerouted` is true, but not with the interface that the rule names."""
     for default, other in (
         (uplinks.default4, uplinks.other4),
         (uplinks.default6, uplinks.other6),
@@ -95,12 +99,12 @@ def test_routing_that_is_asymmetric_and_works(uplinks: Uplinks, connections: Con
         assert talk.peer.recv(8) == b"question"
         talk.peer.sendall(b"answer")
         assert talk.sock.recv(8) == b"answer"
-    connections.are(REROUTED, REROUTED)
+    connections.assert_verdicts(REROUTED, REROUTED)
     assert _rerouted(uplinks, "tun0") == set()
     assert len(_rerouted(uplinks, "wlan0")) == len(connections.four) + len(connections.six)
 
 
-def test_rules_by_mark(uplinks: Uplinks, connections: Connections, other_table: int) -> None:
+def test_rule_by_mark(uplinks: Uplinks, connections: Connections, other_table: int) -> None:
     marked = {
         address: uplinks.tcp(address, mark=0x13)
         for address in (uplinks.service4, f"::ffff:{uplinks.service4}", uplinks.service6)
@@ -108,7 +112,7 @@ def test_rules_by_mark(uplinks: Uplinks, connections: Connections, other_table: 
     unlike = uplinks.tcp(uplinks.service4, mark=0x23), uplinks.tcp(uplinks.service6, mark=0x23)
     for family in ("-4", "-6"):
         ip(uplinks.host, f"{family} rule add fwmark 0x10/0xf0 table {other_table}")
-    connections.are(
+    connections.assert_verdicts(
         NOTHING,
         NOTHING,
         {
@@ -118,7 +122,7 @@ def test_rules_by_mark(uplinks: Uplinks, connections: Connections, other_table: 
     )
 
 
-def test_rules_by_owner(uplinks: Uplinks, connections: Connections, other_table: int) -> None:
+def test_rule_by_uid(uplinks: Uplinks, connections: Connections, other_table: int) -> None:
     try:
         owned = {
             (address, uid): uplinks.tcp(address, uid=uid)
@@ -129,7 +133,7 @@ def test_rules_by_owner(uplinks: Uplinks, connections: Connections, other_table:
         pytest.skip(f"root of this user namespace has no other users: {error}")
     for family in ("-4", "-6"):
         ip(uplinks.host, f"{family} rule add uidrange 1000-2000 table {other_table}")
-    connections.are(
+    connections.assert_verdicts(
         NOTHING,
         NOTHING,
         {
@@ -139,16 +143,16 @@ def test_rules_by_owner(uplinks: Uplinks, connections: Connections, other_table:
     )
 
 
-def test_rules_by_owner_do_not_concern_root(
+def test_rule_by_uid_excludes_root(
     uplinks: Uplinks, connections: Connections, other_table: int
 ) -> None:
-    """Who looks is not who owns."""
+    """The UID of the socket counts, not that of the caller."""
     for family in ("-4", "-6"):
         ip(
             uplinks.host,
             f"{family} rule add uidrange {os.getuid()}-{os.getuid()} table {other_table}",
         )
-    connections.are(REROUTED, REROUTED)
+    connections.assert_verdicts(REROUTED, REROUTED)
     try:
         another = {
             "another's": (uplinks.tcp(uplinks.eth4_gateway, uid=1000), NOTHING),
@@ -156,19 +160,19 @@ def test_rules_by_owner_do_not_concern_root(
         }
     except OSError as error:
         pytest.skip(f"root of this user namespace has no other users: {error}")
-    connections.are(REROUTED, REROUTED, another)
+    connections.assert_verdicts(REROUTED, REROUTED, another)
 
 
 @pytest.mark.parametrize("rule", ["ipproto tcp", "ipproto tcp dport 4433", "dport 4400-4433"])
-def test_rules_by_protocol_and_port(
+def test_rule_by_protocol_and_port(
     uplinks: Uplinks, connections: Connections, other_table: int, rule: str
 ) -> None:
     for family in ("-4", "-6"):
         ip(uplinks.host, f"{family} rule add {rule} table {other_table}")
     concerned = frozenset(REROUTED if rule.startswith("dport") else NOTHING)
-    # What came in has 4433 as its own port.
+    # Accepted connections have the local port 4433.
     accepted = NOTHING if "dport" in rule else REROUTED
-    connections.are(
+    connections.assert_verdicts(
         REROUTED,
         REROUTED,
         {
@@ -181,18 +185,18 @@ def test_rules_by_protocol_and_port(
     )
 
 
-def test_rules_by_source_port(uplinks: Uplinks, connections: Connections, other_table: int) -> None:
+def test_rule_by_source_port(uplinks: Uplinks, connections: Connections, other_table: int) -> None:
     for family in ("-4", "-6"):
         ip(uplinks.host, f"{family} rule add sport 4433 table {other_table}")
     accepted = (connections.four["tcp, accepted"], connections.six["tcp6, accepted"])
-    connections.are(
+    connections.assert_verdicts(
         NOTHING,
         NOTHING,
         dict(zip(("tcp, accepted", "tcp6, accepted"), ((each, REROUTED) for each in accepted))),
     )
 
 
-def test_rules_by_source(uplinks: Uplinks, connections: Connections, other_table: int) -> None:
+def test_rule_by_source(uplinks: Uplinks, connections: Connections, other_table: int) -> None:
     ip(uplinks.host, "addr add 192.0.2.11/24 dev eth0", "addr add 2001:db8:a::11/64 dev eth0 nodad")
     others = {
         "192.0.2.11": uplinks.tcp(uplinks.service4, "192.0.2.11"),
@@ -200,29 +204,31 @@ def test_rules_by_source(uplinks: Uplinks, connections: Connections, other_table
     }
     for source in others:
         ip(uplinks.host, f"rule add from {source} table {other_table}")
-    connections.are(NOTHING, NOTHING, {name: (each, REROUTED) for name, each in others.items()})
+    connections.assert_verdicts(
+        NOTHING, NOTHING, {name: (each, REROUTED) for name, each in others.items()}
+    )
 
 
-def test_rules_by_type_of_service(
-    uplinks: Uplinks, connections: Connections, other_table: int
-) -> None:
+def test_rule_by_tos(uplinks: Uplinks, connections: Connections, other_table: int) -> None:
     quick = uplinks.tcp(uplinks.service4, options=[(socket.IPPROTO_IP, socket.IP_TOS, 0x10)])
     quick6 = uplinks.tcp(
         uplinks.service6, options=[(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 0x10)]
     )
     for family in ("-4", "-6"):
         ip(uplinks.host, f"{family} rule add tos 0x10 table {other_table}")
-    connections.are(NOTHING, NOTHING, {"quick": (quick, REROUTED), "quick6": (quick6, REROUTED)})
+    connections.assert_verdicts(
+        NOTHING, NOTHING, {"quick": (quick, REROUTED), "quick6": (quick6, REROUTED)}
+    )
 
 
 @pytest.mark.parametrize("negated", [False, True])
-def test_who_may_not_see_marks_is_told_nothing_that_depends_on_them(
+def test_mark_rules_are_unknown_without_cap_net_admin(
     uplinks: Uplinks,
     connections: Connections,  # noqa: ARG001
     other_table: int,
     negated: bool,
 ) -> None:
-    """Without CAP_NET_ADMIN nobody knows of a mark."""
+    """The kernel reports marks only with CAP_NET_ADMIN."""
     match = {"stranded": {"verdict": "rerouted", "to": ["wlan0"]}, "remote": uplinks.service4}
     if negated:
         match = {"not": {"stranded": match["stranded"]}, "remote": uplinks.service4}

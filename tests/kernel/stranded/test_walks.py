@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whatever happens to a network: what is told of connections is what becomes of their packets."""
+"""Random changes of a network: verdicts agree with the packets that really arrive."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ _STEPS = 10
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_walk_of_random_changes(
-    uplinks: Uplinks, tunnel: Callable[..., io.FileIO], seed: int
-) -> None:
+def test_random_changes(uplinks: Uplinks, tunnel: Callable[..., io.FileIO], seed: int) -> None:
     walk = Walk(uplinks, tunnel("tun0"), seed)
     for _step in range(_STEPS):
         walk.step()
         expected = walk.expected()
-        told = strandings(uplinks.host)
-        for (kind, *talks), each in zip(walk.talks, expected):
+        verdicts = strandings(uplinks.host)
+        for (kind, *talks), required in zip(walk.talks, expected):
             for talk in talks:
-                found = told[talk.cookie]
+                found = verdicts[talk.cookie]
                 assert found is not None, (kind, walk.done)
-                assert found - each.possible == each.verdicts, (kind, walk.done)
+                assert found - required.possible == required.verdicts, (kind, walk.done)

@@ -1,9 +1,9 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connections of many kinds over a network that changes at random, and what becomes of them.
+"""Connections of many kinds over a network that changes at random.
 
-What has to be told of them is found out without the core: by sending, and by ip(8).
+The expected verdicts come from sending datagrams and from ip(8), not from the core.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TO4, _TO6 = Uplinks.service4, Uplinks.service6
 
 
 class Kind(NamedTuple):
-    """What connections may differ in. how: as Uplinks.socket takes it."""
+    """The properties of a connection. how: arguments of Uplinks.socket."""
 
     remote: str
     local: str
@@ -54,7 +54,7 @@ def _turns(does: str, undoes: str, *things: str) -> list[tuple[str, str]]:
     return [(f"{does} {each}", f"{undoes} {each}") for each in things]
 
 
-# What is done to the network, and what undoes it; either may find that there is nothing to do.
+# Changes of the network with their inverse; either may have no effect.
 _CHANGES = [
     *_turns(
         "addr del",
@@ -102,14 +102,14 @@ _CHANGES = [
 
 
 class Expected(NamedTuple):
-    """The verdicts that it must have, and others that it may have too: nothing tells."""
+    """The required verdicts, and further possible ones that cannot be determined."""
 
     verdicts: frozenset[str]
     possible: frozenset[str] = frozenset()
 
 
 class _Links:
-    """The links of a namespace, as ip(8) shows them now."""
+    """The links of a namespace, from ip(8)."""
 
     def __init__(self, where: LabNamespace) -> None:
         shown = [link for link in json.loads(ip(where, "-j addr show")) if link]
@@ -118,13 +118,16 @@ class _Links:
             link["ifname"]: {each["local"] for each in link["addr_info"]} for link in shown
         }
 
-    def holders(self, address: str) -> set[str]:
+    def with_address(self, address: str) -> set[str]:
         return {link for link, held in self._held.items() if address in held}
 
 
 class Walk:
-    """tunnel: the program's end of the host's tun0. talks: of each kind a datagram socket and a
-    connection. done: the changes so far."""
+    """A sequence of random changes.
+
+    tunnel: the program's end of tun0. talks: a datagram socket and a connection of each kind.
+    done: the changes so far.
+    """
 
     def __init__(self, uplinks: Uplinks, tunnel: io.FileIO, seed: int) -> None:
         self.done: list[str] = []
@@ -133,7 +136,7 @@ class Walk:
         self._tunnel = tunnel
         self._random = random.Random(seed)
         self._several = False
-        # Nothing depends on what is resolved when, or on addresses that the far host lost.
+        # Static neighbours and kept addresses make the result independent of timing.
         self._far.sysctl("ipv6/conf/all/keep_addr_on_down", 1)
         ip(self._far, f"addr add {uplinks.eth6_gateway}/128 dev lo nodad")
         self._neighbours = [
@@ -153,18 +156,18 @@ class Walk:
         )
         self.talks: list[tuple[Kind, Talk, Talk]] = []
         for kind in _KINDS:
-            # Root of a user namespace has no other users.
+            # A user namespace may have no other users.
             with contextlib.suppress(OSError):
                 ends = kind.remote, kind.local
-                made = uplinks.udp(*ends, **kind.how), uplinks.tcp(*ends, **kind.how)
-                self.talks.append((kind, *made))
+                created = uplinks.udp(*ends, **kind.how), uplinks.tcp(*ends, **kind.how)
+                self.talks.append((kind, *created))
 
     def _hardware(self, far: str) -> str:
         (link,) = json.loads(ip(self._far, f"-j link show {far}"))
         return str(link["address"])
 
     def step(self) -> None:
-        """One change: forth or, where it is so already, back."""
+        """Apply one random change, or its inverse if it is already in effect."""
         for change in self._random.choice(_CHANGES):
             try:
                 ip(self._far if change.startswith("link set f") else self._host, change)
@@ -172,42 +175,42 @@ class Walk:
                 continue
             self.done.append(change)
             break
-        # A link that is down has none.
+        # A link that is down has no neighbours.
         with contextlib.suppress(subprocess.CalledProcessError):
             self._host.output("ip", "-force", "-batch", "-", stdin="\n".join(self._neighbours))
 
     def expected(self) -> list[Expected]:
-        """For each of the talks."""
+        """The expected verdicts of each talk."""
         links = _Links(self._host)
         self._several = any("nexthop" in ip(self._host, f"{each} route") for each in ("-4", "-6"))
-        ways = self._send(links.carriers)
-        return [self._of(talk[0], by, links) for talk, by in zip(self.talks, ways)]
+        egress = self._send(links.carriers)
+        return [self._of(talk[0], by, links) for talk, by in zip(self.talks, egress)]
 
-    def _of(self, kind: Kind, ways: set[str], links: _Links) -> Expected:
+    def _of(self, kind: Kind, egress: set[str], links: _Links) -> Expected:
         local = _plain(kind.local)
-        holders = links.holders(local)
+        owners = links.with_address(local)
         found = set()
-        if not holders and "local" not in self._route(local)[:1]:
+        if not owners and "local" not in self._route(local)[:1]:
             found.add("address_gone")
             if ":" not in local:
-                assert not ways
+                assert not egress
                 return Expected(frozenset(found), frozenset({"unroutable", "no_carrier"}))
-        if not ways:
+        if not egress:
             found.add("unroutable")
-        elif not ways & links.carriers:
+        elif not egress & links.carriers:
             found.add("no_carrier")
-        # Addresses on lo are no link's, and the device that a socket chose is its own choice.
-        chosen = ways == {kind.how.get("device")}
-        if ways and holders and not chosen and "lo" not in holders and not holders & ways:
+        # Addresses on lo belong to no link, and a bound device is the choice of the socket.
+        chosen = egress == {kind.how.get("device")}
+        if egress and owners and not chosen and "lo" not in owners and not owners & egress:
             found.add("rerouted")
         return Expected(frozenset(found))
 
     def _send(self, carriers: set[str]) -> list[set[str]]:
-        """For each of the talks: by which links its datagrams may leave; none: they cannot.
+        """For each talk, the links through which its datagrams may leave; empty: they cannot.
 
-        Those that can leave by nothing but links with a carrier have to arrive, over one of them.
+        If all these links have a carrier, the datagram must arrive over one of them.
         """
-        ways: list[set[str]] = []
+        egress: list[set[str]] = []
         due: dict[bytes, set[str]] = {}
         for number, (kind, datagrams, _connection) in enumerate(self.talks):
             payload = b"%d after %d" % (number, len(self.done))
@@ -215,11 +218,11 @@ class Walk:
             try:
                 datagrams.sock.send(payload)
             except OSError:
-                ways.append(set())
+                egress.append(set())
                 continue
-            ways.append(self._ways(kind))
-            if ways[-1] <= carriers:
-                due[payload] = ways[-1]
+            egress.append(self._ways(kind))
+            if egress[-1] <= carriers:
+                due[payload] = egress[-1]
         came: dict[bytes, str] = {}
 
         def arrived() -> bool:
@@ -228,16 +231,16 @@ class Walk:
 
         until(arrived, f"these arrive: {due}")
         assert all(came[payload] in links for payload, links in due.items())
-        return ways
+        return egress
 
     def _ways(self, kind: Kind) -> set[str]:
-        """The links of the route that packets of that kind take."""
+        """The links of the route for packets of that kind."""
         if "device" in kind.how:
             return {kind.how["device"]}
         asked = [_plain(kind.remote), "from", _plain(kind.local)]
         for name, value in kind.how.items():
             asked += [name, str(value)]
-        # Only of a route by several links does it matter which route it is.
+        # The exact route matters only with several next hops.
         return _devices(self._route(*(["fibmatch"] if self._several else []), *asked))
 
     def _route(self, *question: str) -> list[str]:
@@ -247,7 +250,7 @@ class Walk:
         return []
 
     def _arrivals(self) -> list[tuple[bytes, str]]:
-        """What has come since: each payload, and the host's link by which it left."""
+        """Received payloads, each with the link of the host through which it left."""
         found = [(data, _NEAR_ENDS[link]) for data, link in self._uplinks.arrivals()]
         while packet := self._tunnel.read(2048):
             found.append((packet[28 if packet[0] >> 4 == 4 else 48 :], "tun0"))

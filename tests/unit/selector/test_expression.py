@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filter language of ss(8): what is read, in which order, and where it is wrong."""
+"""Parsing of expressions: conditions, precedence, and positions in errors."""
 
 from __future__ import annotations
 
@@ -81,17 +81,17 @@ def refused(expression: str) -> str:
         ("src\n10.0.0.1\tand\r\ndst 192.0.2.7", True),
     ],
 )
-def test_conditions(expression: str, true: bool) -> None:
+def test_condition(expression: str, true: bool) -> None:
     assert matches(expression, mark=0x11, cgroup=12) is true
 
 
 @pytest.mark.parametrize("number", ["4294967296", "9999999999", "9" * 5000])
-def test_a_number_that_no_interface_has_is_unknown(number: str) -> None:
+def test_unused_interface_index_is_unknown(number: str) -> None:
     assert matches(f"dev {number}") is None
     assert matches(f"dev != {number}") is None
 
 
-def test_and_and_or_bind_equally_from_left_to_right() -> None:
+def test_and_and_or_have_equal_precedence() -> None:
     # As ss does: ( dport 443 or src 10.0.0.9 ) and src 10.0.0.9
     assert matches("dport = :443 or src 10.0.0.9 and src 10.0.0.9") is False
     assert matches("dport = :443 or ( src 10.0.0.9 and src 10.0.0.9 )") is True
@@ -99,7 +99,7 @@ def test_and_and_or_bind_equally_from_left_to_right() -> None:
     assert matches("src 10.0.0.9 src 10.0.0.9 or dport = :443") is True
 
 
-def test_long_filters_and_deep_ones() -> None:
+def test_long_and_deep_filters() -> None:
     hosts = " or ".join(f"dst 10.{number // 250}.{number % 250}.1" for number in range(5000))
     assert matches(hosts, remote="10.19.249.1") is True
     assert matches(hosts, remote="10.20.0.1") is False
@@ -110,7 +110,7 @@ def test_long_filters_and_deep_ones() -> None:
     assert matches(deepest) is True
 
 
-def test_ipv6_hosts_and_mapped_sockets() -> None:
+def test_ipv6_prefix_matches_mapped_sockets() -> None:
     mapped = {"family": "inet6", "local": "10.0.0.1", "remote": "192.0.2.7"}
     six = {"family": "inet6", "local": "2001:db8::1", "remote": "2001:db8::9"}
     assert matches("dst 192.0.2.0/24", **mapped) is True
@@ -123,7 +123,7 @@ def test_ipv6_hosts_and_mapped_sockets() -> None:
     assert matches("dst 2001:db8::/32", **mapped) is False
 
 
-def test_a_backslash_takes_the_next_character() -> None:
+def test_backslash_quotes_next_character() -> None:
     world: Any = SampleSnapshot()
     world.cgroup_ids = lambda path: frozenset({13}) if path == "/with blank" else None
     selector = parse_selector({"expression": "cgroup /with\\ blank"}, names=Names())
@@ -193,7 +193,7 @@ _WORDS = (
 
 @given(st.lists(st.sampled_from(_WORDS.split()), max_size=12).map(" ".join) | st.text(max_size=40))
 @settings(max_examples=500, deadline=None)
-def test_anything_is_a_selector_or_an_error(expression: str) -> None:
+def test_any_text_parses_or_raises_input_error(expression: str) -> None:
     world: Any = SampleSnapshot()
     with contextlib.suppress(InputError):
         selector = parse_selector({"expression": expression}, names=Names())

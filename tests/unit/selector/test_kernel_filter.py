@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kernel filters for large selectors: split, or rough, but never too narrow."""
+"""Kernel filters accept every matching socket, also if they are split or widened."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _hosts(count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("count", [1, 100, 3270, 3500, 10_000])
-def test_thousands_of_hosts_in_as_many_programs_as_it_takes(count: int) -> None:
+def test_thousands_of_addresses_are_split_into_programs(count: int) -> None:
     hosts = _hosts(count)
     programs = _programs({"remote": hosts, "remote_port": 443})
     assert len(programs) == -(-count * 20 // MAX_LENGTH)
@@ -60,11 +60,11 @@ def test_thousands_of_hosts_in_as_many_programs_as_it_takes(count: int) -> None:
     assert not _accepted(programs, _entry("11.255.0.1"))
 
 
-def test_more_than_the_kernel_should_compare_is_left_to_python() -> None:
+def test_too_many_addresses_are_not_filtered() -> None:
     assert _programs({"remote": _hosts(MAX_PROGRAMS * 3500)}) == [b""]
 
 
-def test_thousands_of_hosts_under_not_accept_too_much_rather_than_too_little() -> None:
+def test_thousands_of_addresses_under_not_accept_more() -> None:
     hosts = _hosts(5000)
     programs = _programs({"not": {"remote": hosts}, "local": "10.0.0.0/8"})
     assert [bytecode.audit(program, privileged=False) for program in programs] == [0]
@@ -76,13 +76,13 @@ def test_thousands_of_hosts_under_not_accept_too_much_rather_than_too_little() -
         assert test(decoded(facts(remote=host), world)) is False
 
 
-def test_what_python_cannot_test_again_is_never_left_to_it() -> None:
+def test_autobound_is_never_widened() -> None:
     assert len(_programs({"remote": _hosts(3000), "expression": "autobound"})) == 1
     with pytest.raises(BytecodeTooLong):
         _programs({"remote": _hosts(4000), "expression": "autobound"})
 
 
-def test_nothing_can_match_or_nothing_to_filter() -> None:
+def test_programs_that_reject_or_accept_all() -> None:
     assert _programs({"protocol": "udp"}) == []
     assert _programs({"remote": "2001:db8::/32"}) == []
     assert _programs({"local": "interface:nowhere0"}) == []
@@ -92,7 +92,7 @@ def test_nothing_can_match_or_nothing_to_filter() -> None:
     assert _programs({"any": [{"user": "alice"}, {"local_port": 22}]}) == [b""]
 
 
-def test_kernels_without_the_exact_ops_get_none_of_them() -> None:
+def test_old_kernels_get_no_exact_ops() -> None:
     selector = {"local_port": [22, "80-90"], "remote_port": 443, "cgroup": "/a"}
     new = {bytecode.S_EQ, bytecode.D_EQ, bytecode.CGROUP_COND}
     (newest,) = _programs(selector)
@@ -102,7 +102,7 @@ def test_kernels_without_the_exact_ops_get_none_of_them() -> None:
     assert bytecode.audit(older, privileged=False, unknown=frozenset(new)) == 0
 
 
-def test_of_lost_addresses_the_kernel_sends_only_those_that_no_interface_holds() -> None:
+def test_address_gone_filters_assigned_addresses() -> None:
     (program,) = _programs({"stranded": "address_gone"})
     assert bytecode.audit(program, privileged=False) == 0
     assert [
@@ -128,7 +128,7 @@ def _of_both(selector: Any) -> bytes | None:
     return parse_selector(selector, names=Names()).program_of_both(world, "tcp")
 
 
-def test_the_filter_of_both_families_sends_of_each_what_its_own_would() -> None:
+def test_filter_of_both_families_equals_filter_of_each() -> None:
     program = _of_both({"stranded": "address_gone"})
     assert program
     for family, ends, sent in (
@@ -144,7 +144,7 @@ def test_the_filter_of_both_families_sends_of_each_what_its_own_would() -> None:
         assert [bytecode.run(program, each) for each in entries] == sent
 
 
-def test_one_filter_for_both_families_where_that_is_less_work() -> None:
+def test_when_one_filter_serves_both_families() -> None:
     assert _of_both({}) == b""
     assert _of_both({"remote_port": 443}) == _programs({"remote_port": 443})[0]
     assert _of_both({"family": "inet6"}) is None
@@ -162,17 +162,17 @@ def test_one_filter_for_both_families_where_that_is_less_work() -> None:
         {"any": [{"stranded": "address_gone"}, {"user": "alice"}]},
     ],
 )
-def test_where_a_held_address_says_nothing_all_are_sent(selector: Any) -> None:
+def test_other_verdicts_do_not_filter_by_address(selector: Any) -> None:
     assert _programs(selector) == [b""]
 
 
-def test_a_host_of_very_many_addresses_is_sent_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_local_addresses_are_not_filtered(monkeypatch: pytest.MonkeyPatch) -> None:
     many = frozenset(ipaddress.ip_address(each).packed for each in _hosts(65))
     monkeypatch.setattr(SampleSnapshot, "local_addresses", many)
     assert _programs({"stranded": "address_gone"}) == [b""]
 
 
-def test_a_large_set_of_hosts_is_looked_up_and_not_walked() -> None:
+def test_large_address_set_is_hashed() -> None:
     world: Any = SampleSnapshot()
     hosts = _hosts(20_000)
     large = parse_selector({"remote": [*hosts, "192.0.2.0/24"]}, names=Names()).bind(world)
@@ -181,7 +181,7 @@ def test_a_large_set_of_hosts_is_looked_up_and_not_walked() -> None:
     assert large(found) is True
     assert large(decoded(facts(remote="192.0.2.9"), world)) is True
     assert large(absent) is False
-    # A walk would take thousands of times as long.
+    # A linear search would take thousands of times as long.
     assert _seconds(large, absent) < 50 * _seconds(small, absent)
 
 

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The manual's page about selectors says of every key what the code does."""
+"""The page on selectors in the manual agrees with the code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TEXT = _PAGE.read_text(encoding="utf-8")
 
 
 class Anyone:
-    """Every user exists, and no service."""
+    """Every user exists, but no service."""
 
     def user_id(self, name: str) -> int | None:
         return 1000 + len(name)
@@ -47,22 +47,22 @@ def _examples() -> list[Any]:
 
 
 @pytest.mark.parametrize("match", _examples(), ids=repr)
-def test_the_examples_are_good_enough_to_destroy_by(match: Any) -> None:
+def test_examples_are_accepted_for_destroy(match: Any) -> None:
     parse_selector(match, names=Anyone(), role="destroy")
 
 
-def test_every_key_is_described_once() -> None:
+def test_each_key_has_one_row() -> None:
     rows = re.findall(r"^  \* - (``.*)$", _TEXT, re.MULTILINE)
     described = [key for row in rows for key in re.findall(r"``(\w+)``", row)]
     assert sorted(described) == sorted([*KEYS, "not", "any", "all"])
 
 
-def test_every_state_and_group_is_named() -> None:
+def test_each_state_and_group_is_named() -> None:
     for name in (*constants.STATES, *constants.GROUPS):
         assert f"``{name}``" in _TEXT
 
 
-def test_the_unit_of_every_number_is_right() -> None:
+def test_type_of_each_numeric_key() -> None:
     rows = re.findall(r"^  \* - (``.*)\n    - (\w+)$", _TEXT, re.MULTILINE)
     units = {key: unit for row, unit in rows for key in re.findall(r"``(\w+)``", row)}
     assert units == {name: quantity.unit for name, quantity in QUANTITIES.items()}

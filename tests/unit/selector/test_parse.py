@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a selector may look like, what is refused, and with which words."""
+"""Parsing of selectors: accepted values, defaults and errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def matches(value: object, **given: Any) -> bool | None:
     return parse(value).bind(world)(decoded(facts(**given), world))
 
 
-def test_nothing_said_means_what_plain_ss_shows() -> None:
+def test_empty_selector_matches_like_plain_ss() -> None:
     selector = parse({})
     assert selector.protocols == ("tcp",)
     assert selector.states("tcp") == constants.state_mask(constants.DEFAULT_STATES)
@@ -53,19 +53,19 @@ def test_nothing_said_means_what_plain_ss_shows() -> None:
         {"not": {"expression": "exclude established"}},
     ],
 )
-def test_a_state_anywhere_takes_the_default_away(nested: object) -> None:
+def test_state_anywhere_removes_its_default(nested: object) -> None:
     selector = parse({"all": [nested, {"local": "10.0.0.0/8"}]})
     assert matches({"any": [nested, {"local": "10.0.0.0/8"}]}, state="time-wait") is True
     assert selector.protocols == ("tcp",)
 
 
-def test_a_protocol_anywhere_takes_the_default_away() -> None:
+def test_protocol_anywhere_removes_its_default() -> None:
     selector = parse({"not": {"any": [{"protocol": "tcp"}, {"protocol": "mptcp"}]}})
     assert selector.protocols == ("udp", "udplite", "raw")
     assert selector.named_protocols == {"tcp", "mptcp"}
 
 
-def test_without_a_word_about_them_a_protecting_selector_covers_all() -> None:
+def test_protecting_selector_has_no_defaults() -> None:
     selector = parse({"remote": "10.0.0.53"}, "protect")
     assert selector.protocols == tuple(constants.PROTOCOLS)
     assert selector.states("tcp") == constants.state_mask(constants.STATES.values())
@@ -89,7 +89,7 @@ EMPTY: list[Any] = [
 
 @pytest.mark.parametrize("role", ["find", "destroy", "protect"])
 @pytest.mark.parametrize("emptied", EMPTY, ids=repr)
-def test_what_an_emptied_template_leaves_is_refused_at_any_depth(emptied: Any, role: str) -> None:
+def test_empty_value_is_rejected_at_any_depth(emptied: Any, role: str) -> None:
     (key,) = emptied
     good = {"remote": "10.0.0.1"}
     for path, selector in (
@@ -105,19 +105,19 @@ def test_what_an_emptied_template_leaves_is_refused_at_any_depth(emptied: Any, r
 
 @pytest.mark.parametrize("value", [None, "", [], [{}], "tcp", 5, True, [{"protocol": "tcp"}]])
 @pytest.mark.parametrize("role", ["find", "destroy", "protect"])
-def test_a_selector_is_a_mapping(value: object, role: str) -> None:
+def test_selector_must_be_a_mapping(value: object, role: str) -> None:
     assert refused(value, role).path == ("match",)
 
 
 @pytest.mark.parametrize("role", ["destroy", "protect"])
-def test_an_empty_selector_is_good_for_finding_alone(role: str) -> None:
+def test_empty_selector_is_accepted_only_for_find(role: str) -> None:
     error = refused({}, role)
     assert (error.path, error.value) == (("match",), {})
     assert "empty" in error.problem
 
 
 @pytest.mark.parametrize("key", [True, False, None, 5, 1.5])
-def test_a_key_that_is_no_word(key: object) -> None:
+def test_key_that_is_not_a_string_is_rejected(key: object) -> None:
     error = refused({"any": [{key: "x"}]})
     assert error.path == ("match", "any", 0)
     assert error.value is key
@@ -128,14 +128,14 @@ def test_a_key_that_is_no_word(key: object) -> None:
     [("remote_prot", "remote_port"), ("Remote", "remote"), ("local-port", "local_port")]
     + [("anny", "any"), ("NOT", "not"), ("send-queue", "send_queue"), *SYNONYMS.items()],
 )
-def test_a_misspelt_key_names_the_right_one(key: str, meant: str) -> None:
+def test_unknown_key_suggests_the_right_one(key: str, meant: str) -> None:
     error = refused({"not": {key: "x"}})
     assert error.path == ("match", "not", key)
     assert meant in re.findall(r"\w+", error.problem)
     assert meant in error.allowed
 
 
-def test_every_foreign_name_leads_to_a_key() -> None:
+def test_synonyms_name_existing_keys() -> None:
     assert set(SYNONYMS.values()) <= {*KEYS, "any", "all"}
     assert not SYNONYMS.keys() & KEYS.keys()
 
@@ -217,7 +217,7 @@ BAD: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("key", "value", "problem"), BAD)
-def test_a_bad_value_is_refused_with_its_path(key: str, value: Any, problem: str) -> None:
+def test_invalid_value_is_rejected_with_its_path(key: str, value: Any, problem: str) -> None:
     error = refused({"any": [{"not": {key: value}}]})
     assert error.path == ("match", "any", 0, "not", key)
     assert error.value is value
@@ -230,27 +230,27 @@ def test_a_bad_value_is_refused_with_its_path(key: str, value: Any, problem: str
 
 
 @pytest.mark.parametrize("value", [error for error in BAD if error[0] == "local"], ids=repr)
-def test_both_ends_are_read_alike(value: tuple[str, Any, str]) -> None:
+def test_local_and_remote_accept_the_same_values(value: tuple[str, Any, str]) -> None:
     assert value[2] in refused({"remote": value[1]}).problem
 
 
-def test_an_error_becomes_a_sentence_with_path_value_and_remedy() -> None:
+def test_error_message_has_path_value_and_allowed_values() -> None:
     text = describe(refused({"any": [{"remote": ["10.0.0.0/8", "192.0.2.1/24"]}]}))
     assert text.startswith("match.any[0].remote[1]: '192.0.2.1/24': ")
     assert "prefix length" in text
-    # What is allowed: the whole network, or the one address.
+    # Allowed: the whole network, or the one address.
     assert re.findall(r"[\d./]+\d", text)[-2:] == ["192.0.2.0/24", "192.0.2.1"]
 
 
-def test_nesting_without_end_is_refused() -> None:
+def test_deep_nesting_is_rejected() -> None:
     endless: dict[str, Any] = {}
     endless["not"] = endless
     assert "deep" in refused(endless).problem
 
 
 @pytest.mark.parametrize("joined", [{"not": "any"}, {"all": None}])
-def test_thousands_of_branches_take_no_time(joined: dict[str, Any]) -> None:
-    """It was the square of their number: a minute for these."""
+def test_thousands_of_branches_parse_fast(joined: dict[str, Any]) -> None:
+    """Validation takes linear time; quadratic time would be a minute."""
     branches = [{"remote": f"10.0.{n >> 8}.{n & 255}", "remote_port": 443} for n in range(6_000)]
     ((key, under),) = joined.items()
     selector = {key: branches if under is None else {under: branches}, "local_port": 1}
@@ -259,13 +259,13 @@ def test_thousands_of_branches_take_no_time(joined: dict[str, Any]) -> None:
     assert time.process_time() - before < 10
 
 
-def test_the_path_begins_where_the_caller_says() -> None:
+def test_error_path_starts_with_given_path() -> None:
     with pytest.raises(InputError) as caught:
         parse_selector({"x": 1}, names=Names(), path=("rules", 2, "match"))
     assert caught.value.path == ("rules", 2, "match", "x")
 
 
-def test_an_unknown_role_is_a_mistake_of_the_program() -> None:
+def test_unknown_role_raises_value_error() -> None:
     with pytest.raises(ValueError, match="burn"):
         parse({}, "burn")
 
@@ -285,7 +285,7 @@ def test_an_unknown_role_is_a_mistake_of_the_program() -> None:
         {"expression": "dst 10.0.0.1 or sport *"},
     ],
 )
-def test_to_destroy_takes_more_than_protocol_and_family(selector: Any) -> None:
+def test_unrestricted_selector_is_rejected_for_destroy(selector: Any) -> None:
     parse(selector)
     assert refused(selector, "destroy").path == ("match",)
 
@@ -307,7 +307,7 @@ def test_to_destroy_takes_more_than_protocol_and_family(selector: Any) -> None:
         {"send_queue": ">0"},
     ],
 )
-def test_what_restricts_enough_to_destroy(selector: Any) -> None:
+def test_restricted_selector_is_accepted_for_destroy(selector: Any) -> None:
     parse(selector, "destroy")
 
 
@@ -329,7 +329,7 @@ def test_what_restricts_enough_to_destroy(selector: Any) -> None:
         ({"not": {"protocol": ["tcp", "mptcp"]}, "idle": "1s"}, ("idle",), "raw udp"),
     ],
 )
-def test_a_key_that_can_never_have_meaning(selector: Any, path: Any, sockets: str) -> None:
+def test_inapplicable_key_is_rejected(selector: Any, path: Any, sockets: str) -> None:
     error = refused(selector)
     assert error.path == ("match", *path)
     named = re.findall(r"\b(?:tcp|udp|raw|mptcp)\b", error.problem)
@@ -347,11 +347,11 @@ def test_a_key_that_can_never_have_meaning(selector: Any, path: Any, sockets: st
         {"protocol": "mptcp", "retransmits": ">0"},
     ],
 )
-def test_a_key_that_has_meaning_for_some_of_the_protocols(selector: Any) -> None:
+def test_key_that_applies_to_some_protocols_is_accepted(selector: Any) -> None:
     parse(selector)
 
 
-def test_autobound_only_where_the_kernel_decides_it() -> None:
+def test_autobound_is_rejected_unless_the_kernel_decides_it() -> None:
     for good in (
         {"expression": "autobound"},
         {"expression": "not ( autobound or dst 10.0.0.1 )", "user": "alice"},
@@ -367,7 +367,7 @@ def test_autobound_only_where_the_kernel_decides_it() -> None:
     assert "autobound" in refused({"expression": "autobound"}, "protect").problem
 
 
-def test_numbers_as_strings_are_numbers() -> None:
+def test_numeric_strings_are_numbers() -> None:
     for key, one, other in (
         ("local_port", 5000, "5000"),
         ("user", 33, "33"),
@@ -388,7 +388,7 @@ def test_numbers_as_strings_are_numbers() -> None:
             assert matches({key: one}, **given) is matches({key: other}, **given)
 
 
-def test_a_misspelt_interface_under_not_matches_nothing() -> None:
+def test_unknown_interface_under_not_matches_nothing() -> None:
     for wrong in (
         {"local": "interface:wg00"},
         {"remote": "interface:wg00:443"},
@@ -404,7 +404,7 @@ def test_a_misspelt_interface_under_not_matches_nothing() -> None:
         assert matches({"not": {"not": wrong}}) is None
 
 
-def test_needs_and_extensions_are_asked_for_where_they_are_used() -> None:
+def test_needs_and_extensions_of_keys() -> None:
     selector = parse({"any": [{"local": "interface:wg0"}, {"not": {"idle": "5m"}}]})
     assert selector.needs == {Need.ADDRESSES, Need.LINKS}
     assert selector.extensions == 1 << (2 - 1)
@@ -414,7 +414,7 @@ def test_needs_and_extensions_are_asked_for_where_they_are_used() -> None:
     assert parse({"local_port": 22}).needs == frozenset()
 
 
-def test_states_and_families_that_cannot_match_are_not_dumped() -> None:
+def test_dump_has_only_states_and_families_that_can_match() -> None:
     selector = parse({"remote": "2001:db8::/32", "state": ["established", "time-wait"]})
     assert selector.families == ("inet6",)
     assert selector.states("tcp") == 1 << 1 | 1 << 6
@@ -425,7 +425,7 @@ def test_states_and_families_that_cannot_match_are_not_dumped() -> None:
     assert parse({"all": [{"protocol": "tcp"}, {"not": {"protocol": "tcp"}}]}).protocols == ()
 
 
-def test_a_selector_that_is_the_same_for_all_is_no_test_any_more() -> None:
+def test_constant_selector_binds_to_constant() -> None:
     world: Any = SampleSnapshot()
     bound = parse({"not": {"local": "interface:nowhere0"}}, "protect").bind(world)
     assert bound(decoded(facts())) is None

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generated selectors over generated sockets mean what the naive reference says."""
+"""Generated selectors and sockets: the result agrees with the reference implementation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REFUSED = (
 
 
 def _parsed(selector: Mapping[str, Any], role: str = "find") -> Selector:
-    """A selector may be refused for what it combines, and for nothing else."""
+    """Parse; a generated selector may only be rejected for its combination of keys."""
     try:
         return parse_selector(selector, names=Names(), role=role)
     except InputError as error:
@@ -53,7 +53,7 @@ def _entry(facts: Mapping[str, Any]) -> bytecode.Entry:
 
 
 def _dumped(selector: Selector, facts: Mapping[str, Any], exact_ops: bool) -> bool:
-    """Whether the kernel would send the socket for the selector."""
+    """Whether the kernel filter of the selector accepts the socket."""
     protocol, family = facts["protocol"], facts["family"]
     if protocol not in selector.protocols or family not in selector.families:
         return False
@@ -78,9 +78,7 @@ def _dumped(selector: Selector, facts: Mapping[str, Any], exact_ops: bool) -> bo
         remote_port=0, info=dict.fromkeys(("last_data_recv", "last_ack_recv"), 0)
     ),
 )
-def test_the_test_in_python_agrees_with_the_reference(
-    selector: dict[str, Any], facts: dict[str, Any]
-) -> None:
+def test_bound_test_agrees_with_reference(selector: dict[str, Any], facts: dict[str, Any]) -> None:
     world: Any = snapshot_of(facts)
     matches = _parsed(selector).bind(world)
     assert matches(decoded(facts, world)) is truth(selector, facts)
@@ -88,7 +86,7 @@ def test_the_test_in_python_agrees_with_the_reference(
 
 @given(generated_selectors.selectors(expressions=False), generated_selectors.sockets())
 @settings(max_examples=300, deadline=None)
-def test_without_defaults_a_protecting_selector_covers_every_protocol_and_state(
+def test_protecting_selector_agrees_with_reference(
     selector: dict[str, Any], facts: dict[str, Any]
 ) -> None:
     world: Any = snapshot_of(facts)
@@ -98,7 +96,7 @@ def test_without_defaults_a_protecting_selector_covers_every_protocol_and_state(
 
 @given(generated_selectors.selectors(), generated_selectors.sockets(), st.booleans())
 @settings(max_examples=800, deadline=None)
-def test_filter_and_test_together_find_just_what_is_true(
+def test_filter_and_test_agree_with_reference(
     selector: dict[str, Any], facts: dict[str, Any], exact_ops: bool
 ) -> None:
     parsed = _parsed(selector)
@@ -109,7 +107,7 @@ def test_filter_and_test_together_find_just_what_is_true(
 
 @given(generated_selectors.selectors(), generated_selectors.sockets())
 @settings(max_examples=600, deadline=None)
-def test_the_filter_of_both_families_leaves_out_nothing_that_is_true(
+def test_filter_of_both_families_accepts_every_match(
     selector: dict[str, Any], facts: dict[str, Any]
 ) -> None:
     parsed = _parsed(selector)
@@ -123,7 +121,7 @@ def test_the_filter_of_both_families_leaves_out_nothing_that_is_true(
 
 @given(generated_selectors.filters(exact=True), generated_selectors.sockets())
 @settings(max_examples=600, deadline=None)
-def test_filters_of_ss_select_what_ss_would(expression: Expression, facts: dict[str, Any]) -> None:
+def test_expressions_select_like_ss(expression: Expression, facts: dict[str, Any]) -> None:
     selector = {"expression": expression, "protocol": ["tcp", "udp", "mptcp"]}
     parsed = _parsed(selector)
     world: Any = snapshot_of(facts)

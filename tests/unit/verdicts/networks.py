@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host with two links on the fake kernel, and what is judged of its sockets."""
+"""A host with two links on the fake kernel, and the verdicts for its sockets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SOCKOPT = 22
 
 
 class Networked:
-    """eth0 has the default routes, wg0 is a second link."""
+    """A host with default routes over eth0, and a second link wg0."""
 
     def __init__(self) -> None:
         self.kernel = FakeKernel()
@@ -48,12 +48,12 @@ class Networked:
         self.here.routes += self.defaults
 
     def vpn(self, *, table: int = 254) -> None:
-        """Everything by wg0 from now on."""
+        """Route all traffic over wg0."""
         for prefix in ("0.0.0.0/1", "128.0.0.0/1", "::/1", "2000::/3"):
             self.here.routes.append(FakeRoute(prefix, ((WG0, None),), table=table))
 
     def drop(self, *addresses: str) -> None:
-        """Take addresses from their interfaces."""
+        """Delete addresses from their interfaces."""
         self.here.addresses = [each for each in self.here.addresses if each.local not in addresses]
 
     def unroute(self) -> None:
@@ -77,7 +77,7 @@ class Networked:
         ]
 
     def route_state(self) -> tuple[RouteState, list[Socket]]:
-        """All sockets that were added, and what was found out of them."""
+        """Load the route state of all added sockets."""
         snapshot = self.snapshot()
         sockets = self.sockets(snapshot)
         route_state = RouteState.of(snapshot)
@@ -85,17 +85,17 @@ class Networked:
         return route_state, sockets
 
     def evaluate(self, *added: FakeSocket) -> set[str]:
-        """The names of what holds of the last of these sockets; `?` with one that is unknown."""
+        """Add sockets and return the true verdicts of the last one; unknown ones end with `?`."""
         self.here.add(*added)
         route_state, sockets = self.route_state()
         decoded = next(each for each in sockets if each.cookie == added[-1].cookie)
         values = {name: route_state.evaluate(decoded, name) for name in STRANDED}
-        told = route_state.verdicts(decoded)
-        held = {name for name, value in values.items() if value}
+        verdicts = route_state.verdicts(decoded)
+        true = {name for name, value in values.items() if value}
         unknown = {f"{name}?" for name, value in values.items() if value is None}
-        assert (told is None) == (not held and bool(unknown))
-        assert {each.verdict for each in told or []} == held
-        return held | unknown
+        assert (verdicts is None) == (not true and bool(unknown))
+        assert {each.verdict for each in verdicts or []} == true
+        return true | unknown
 
     def evidence(self, sock: FakeSocket) -> dict[str, dict[str, object]]:
         self.here.add(sock)
@@ -107,7 +107,7 @@ class Networked:
 
     @property
     def looked_up(self) -> list[bytes]:
-        """The requests for one destination each."""
+        """The payloads of route look-ups for a single destination."""
         return [
             payload
             for kind, payload in self.here.requests

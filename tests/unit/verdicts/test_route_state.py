@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is asked of the kernel for the verdicts, how often, and what its answers prove."""
+"""Route look-ups: which queries are sent, how often, and the verdicts from the replies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROUTE_UNKNOWN = {"unroutable?", "no_carrier?", "rerouted?"}
 BY_RULE = 1000
 
 
-def test_each_distinct_question_is_asked_once() -> None:
+def test_distinct_query_is_sent_once() -> None:
     net = Networked()
     net.here.add(
         *(
@@ -55,7 +55,7 @@ def test_each_distinct_question_is_asked_once() -> None:
     assert len(net.looked_up) == 20
 
 
-def test_sockets_with_one_peer_and_many_addresses_share_a_question() -> None:
+def test_query_does_not_depend_on_source_by_default() -> None:
     net = Networked()
     locals_ = [f"192.0.2.{number}" for number in range(10, 20)]
     net.here.addresses += [FakeAddress(each, 24, ETH0) for each in locals_]
@@ -64,7 +64,7 @@ def test_sockets_with_one_peer_and_many_addresses_share_a_question() -> None:
     assert len(net.looked_up) == 1
 
 
-def test_where_a_rule_goes_by_source_each_is_asked_for() -> None:
+def test_query_depends_on_source_with_source_rule() -> None:
     net = Networked()
     locals_ = [f"192.0.2.{number}" for number in range(10, 20)]
     net.here.addresses += [FakeAddress(each, 24, ETH0) for each in locals_]
@@ -98,7 +98,7 @@ def _by(rule: FakeRule) -> Networked:
         (FakeRule(2, 10, BY_RULE, destination="203.0.113.0/28"), {}, {"remote": "203.0.113.17"}),
     ],
 )
-def test_rules_are_followed_with_what_the_socket_has(
+def test_query_has_fields_that_rules_match(
     rule: FakeRule, caught: dict[str, object] | None, other: dict[str, object] | None
 ) -> None:
     net = _by(rule)
@@ -112,15 +112,15 @@ def test_rules_are_followed_with_what_the_socket_has(
     ("rule", "untold"),
     [
         (FakeRule(2, 10, BY_RULE, mark=(7, 0xFF)), {"mark": None}),
-        # An orphan of an older kernel, which says root of it.
+        # An orphan on an older kernel, which reports root.
         (FakeRule(2, 10, BY_RULE, uids=(0, 1999)), {"uid": 0, "inode": 0}),
         (FakeRule(2, 10, BY_RULE, protocol=136), {"protocol": model.UDPLITE}),
-        # A flow label, and what a newer kernel may look at.
+        # A flow label, and an attribute of a newer kernel.
         (FakeRule(2, 10, BY_RULE, mark=None, further=((26, bytes(4)),)), {}),
         (FakeRule(2, 10, BY_RULE, mark=None, further=((99, bytes(4)),)), {}),
     ],
 )
-def test_what_a_rule_looks_at_and_the_kernel_does_not_tell_is_unknown(
+def test_field_of_rule_that_is_not_reported_is_unknown(
     rule: FakeRule, untold: dict[str, object]
 ) -> None:
     net = _by(rule)
@@ -133,23 +133,23 @@ def test_what_a_rule_looks_at_and_the_kernel_does_not_tell_is_unknown(
     assert route_state.evaluate(sockets[0], "address_gone") is False
 
 
-def test_rules_of_one_family_are_nothing_to_the_other() -> None:
+def test_rules_of_one_family_do_not_affect_the_other() -> None:
     net = Networked()
     net.here.rules.append(FakeRule(socket.AF_INET, 10, BY_RULE, mark=(7, 0xFF)))
     assert net.evaluate(connection(LOCAL6, REMOTE6, mark=None)) == set()
     assert net.evaluate(connection(mark=None)) == ROUTE_UNKNOWN
 
 
-def test_an_ipv4_address_that_is_gone_is_no_source_to_ask_by() -> None:
+def test_missing_ipv4_address_is_not_used_as_source() -> None:
     net = Networked()
     net.drop(LOCAL)
-    # Without rules by source the peer is asked for alone: it has a route.
+    # Without source rules the query has only the destination, which has a route.
     assert net.evaluate(connection()) == {"address_gone"}
     net.here.rules.append(FakeRule(socket.AF_INET, 10, BY_RULE, source="198.51.100.0/24"))
     assert net.evaluate(connection()) == {"address_gone", *ROUTE_UNKNOWN}
 
 
-def test_an_address_that_rules_may_lead_to_is_not_gone_for_sure() -> None:
+def test_local_route_in_other_table_makes_address_unknown() -> None:
     net = Networked()
     net.here.rules.append(FakeRule(socket.AF_INET, 10, BY_RULE, iif="eth0"))
     sock = connection("198.51.100.9", REMOTE)
@@ -157,25 +157,25 @@ def test_an_address_that_rules_may_lead_to_is_not_gone_for_sure() -> None:
     assert net.evaluate(sock) == {"address_gone?", "rerouted?"}
     net.here.routes.pop()
     assert net.evaluate(sock) == {"address_gone"}
-    # As transparent proxies have it, which are protected for being transparent.
+    # The route of a transparent proxy; its transparent sockets are never stranded.
     net.here.routes.append(FakeRoute("0.0.0.0/0", ((LO, None),), table=BY_RULE, kind=2))
     assert net.evaluate(sock) == {"address_gone"}
 
 
-def test_routes_for_certain_sources_make_a_device_without_a_route_unknown() -> None:
+def test_source_routes_make_device_without_route_unknown() -> None:
     net = Networked()
     net.here.routes.append(FakeRoute("2001:db8:e::/48", ((WG0, None),), source="2001:db8::/64"))
     assert net.evaluate(connection(LOCAL6, REMOTE6, ifindex=WG0)) == ROUTE_UNKNOWN
 
 
-def test_a_route_for_certain_sources_is_one() -> None:
+def test_source_route_is_followed() -> None:
     net = Networked()
     net.here.routes.append(FakeRoute("::/0", ((WG0, None),), source="2001:db8::/64"))
     assert net.evaluate(connection(LOCAL6, REMOTE6, ifindex=WG0)) == set()
 
 
 def _between(net: Networked, change: Callable[[], None]) -> None:
-    """Change the network when the first look-up has been asked for."""
+    """Change the network when the first look-up is sent."""
 
     def act(kind: int, payload: bytes) -> None:
         if kind == routes.RTM_GETROUTE and payload[1]:
@@ -185,14 +185,14 @@ def _between(net: Networked, change: Callable[[], None]) -> None:
     net.here.before_request = act
 
 
-def test_an_address_that_came_since_the_addresses_were_listed_is_held() -> None:
+def test_address_added_after_first_dump_counts() -> None:
     net = Networked()
     net.drop(LOCAL6)
     _between(net, lambda: net.here.addresses.append(FakeAddress(LOCAL6, 64, ETH0)))
     assert net.evaluate(connection(LOCAL6, REMOTE6)) == set()
 
 
-def test_an_address_that_moved_meanwhile_strands_nobody() -> None:
+def test_address_moved_between_dumps_strands_nothing() -> None:
     net = Networked()
     net.unroute()
     net.vpn()
@@ -205,7 +205,7 @@ def test_an_address_that_moved_meanwhile_strands_nobody() -> None:
     assert net.evaluate(connection()) == set()
 
 
-def test_a_carrier_that_came_back_meanwhile_strands_nobody() -> None:
+def test_carrier_back_between_dumps_strands_nothing() -> None:
     net = Networked()
     net.eth0.flags = NO_CARRIER
 
@@ -216,7 +216,7 @@ def test_a_carrier_that_came_back_meanwhile_strands_nobody() -> None:
     assert net.evaluate(connection()) == set()
 
 
-def test_where_nothing_is_wrong_the_interfaces_are_listed_once() -> None:
+def test_interfaces_are_dumped_once_without_verdicts() -> None:
     net = Networked()
     net.evaluate(connection())
     kinds = [kind for kind, _payload in net.here.requests]
@@ -224,7 +224,7 @@ def test_where_nothing_is_wrong_the_interfaces_are_listed_once() -> None:
     assert kinds.count(routes.RTM_GETRULE) == 1
 
 
-def test_what_was_not_asked_is_unknown() -> None:
+def test_socket_that_was_not_loaded_is_unknown() -> None:
     net = Networked()
     net.here.add(connection())
     snapshot = net.snapshot()
@@ -235,7 +235,7 @@ def test_what_was_not_asked_is_unknown() -> None:
     assert RouteState.of(snapshot) is route_state
 
 
-def test_answers_that_do_not_come_leave_their_sockets_unknown() -> None:
+def test_lost_replies_are_unknown() -> None:
     net = Networked()
     net.here.add(connection())
     snapshot = net.snapshot()
@@ -246,7 +246,7 @@ def test_answers_that_do_not_come_leave_their_sockets_unknown() -> None:
     assert route_state.verdicts(sockets[0]) is None
 
 
-def test_a_namespace_that_does_not_tell_its_rules_is_an_error() -> None:
+def test_error_of_rule_dump_is_raised() -> None:
     net = Networked()
     snapshot = net.snapshot()
     assert snapshot.links
@@ -256,7 +256,7 @@ def test_a_namespace_that_does_not_tell_its_rules_is_an_error() -> None:
         RouteState.of(snapshot)
 
 
-def test_evidence_of_an_address_that_is_gone() -> None:
+def test_evidence_of_address_gone() -> None:
     net = Networked()
     net.drop(LOCAL)
     assert net.evidence(connection()) == {
@@ -264,7 +264,7 @@ def test_evidence_of_an_address_that_is_gone() -> None:
     }
 
 
-def test_evidence_of_a_route_that_is_missing() -> None:
+def test_evidence_of_unroutable() -> None:
     net = Networked()
     net.unroute()
     assert net.evidence(datagrams()) == {
@@ -272,7 +272,7 @@ def test_evidence_of_a_route_that_is_missing() -> None:
     }
 
 
-def test_evidence_of_another_way_without_a_carrier() -> None:
+def test_evidence_of_rerouted_and_no_carrier() -> None:
     net = Networked()
     net.here.rules.append(FakeRule(socket.AF_INET, 10, BY_RULE, mark=(7, 0xFF)))
     net.vpn(table=BY_RULE)
@@ -288,7 +288,7 @@ def test_evidence_of_another_way_without_a_carrier() -> None:
     assert net.evidence(connection(mark=7)) == {"no_carrier": expected, "rerouted": expected}
 
 
-def test_raw_bytes_of_a_question_by_mark_and_uid() -> None:
+def test_encoded_query_with_mark_and_uid() -> None:
     net = _by(FakeRule(2, 10, BY_RULE, mark=(7, 0xFF), uids=(5, 5)))
     net.evaluate(FakeSocket(local=LOCAL, local_port=1, remote=REMOTE, remote_port=2, mark=9, uid=5))
     (payload,) = net.looked_up

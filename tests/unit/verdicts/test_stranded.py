@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The four ways to be stranded, and what only looks like them."""
+"""The four stranded verdicts, and situations that only look like them."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ BLACKHOLE, UNREACHABLE, PROHIBIT = 6, 7, 8
 
 @pytest.mark.parametrize(("local", "remote"), ENDS)
 @pytest.mark.parametrize("make", [connection, datagrams])
-def test_a_healthy_connection_is_not_stranded(make, local: str, remote: str) -> None:
+def test_healthy_connection_is_not_stranded(make, local: str, remote: str) -> None:
     assert Networked().evaluate(make(local, remote)) == set()
 
 
 @pytest.mark.parametrize(("local", "remote"), ENDS)
 @pytest.mark.parametrize("make", [connection, datagrams])
-def test_the_address_is_gone(make, local: str, remote: str) -> None:
+def test_address_gone(make, local: str, remote: str) -> None:
     net = Networked()
     net.drop(LOCAL, LOCAL6)
     assert net.evaluate(make(local, remote)) == {"address_gone"}
@@ -64,14 +64,14 @@ STATES = [
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_in_every_state_with_a_peer(state: int) -> None:
+def test_address_gone_in_each_state_with_peer(state: int) -> None:
     net = Networked()
     net.drop(LOCAL)
     assert net.evaluate(connection(state=state)) == {"address_gone"}
 
 
 @pytest.mark.parametrize("state", [model.TIME_WAIT, model.NEW_SYN_RECV])
-def test_of_half_sockets_the_kernel_does_not_say_enough(state: int) -> None:
+def test_time_wait_and_half_open_are_unknown(state: int) -> None:
     net = Networked()
     assert net.evaluate(connection(state=state)) == set()
     net.drop(LOCAL)
@@ -89,7 +89,7 @@ def test_of_half_sockets_the_kernel_does_not_say_enough(state: int) -> None:
         datagrams("::", REMOTE6),
     ],
 )
-def test_without_a_peer_or_an_address_of_ones_own_there_is_nothing_to_judge(
+def test_socket_without_peer_or_host_address_is_unknown(
     sock: FakeSocket,
 ) -> None:
     net = Networked()
@@ -97,7 +97,7 @@ def test_without_a_peer_or_an_address_of_ones_own_there_is_nothing_to_judge(
     assert net.evaluate(sock) == ALL_UNKNOWN
 
 
-def test_an_address_that_moved_to_another_link_is_not_gone() -> None:
+def test_address_on_another_link_is_not_gone() -> None:
     net = Networked()
     net.drop(LOCAL, LOCAL6)
     net.here.addresses += [FakeAddress(LOCAL, 24, WG0), FakeAddress(LOCAL6, 64, WG0)]
@@ -107,7 +107,7 @@ def test_an_address_that_moved_to_another_link_is_not_gone() -> None:
     assert net.evaluate(connection(LOCAL6, REMOTE6)) == set()
 
 
-def test_a_link_local_address_is_that_of_its_link() -> None:
+def test_link_local_address_counts_on_its_link_only() -> None:
     net = Networked()
     there = connection(LINK_LOCAL, "fe80::99", ifindex=ETH0)
     elsewhere = connection(LINK_LOCAL, "fe80::99", ifindex=WG0, local_port=40_001)
@@ -122,14 +122,14 @@ def test_a_link_local_address_is_that_of_its_link() -> None:
 
 
 @pytest.mark.parametrize("flags", [0x40, 0x08, 0x20], ids=["tentative", "dadfailed", "deprecated"])
-def test_an_address_is_held_whatever_its_flags_say(flags: int) -> None:
+def test_address_with_any_flags_counts(flags: int) -> None:
     net = Networked()
     net.drop(LOCAL6)
     net.here.addresses.append(FakeAddress(LOCAL6, 64, ETH0, flags=flags))
     assert net.evaluate(connection(LOCAL6, REMOTE6)) == set()
 
 
-def test_the_address_of_a_point_to_point_link_is_its_own_end() -> None:
+def test_point_to_point_peer_address_is_not_local() -> None:
     net = Networked()
     net.here.links.append(link(4, "tun0"))
     net.here.addresses.append(FakeAddress("10.8.0.2", 32, 4, peer="10.8.0.1"))
@@ -141,7 +141,7 @@ def test_the_address_of_a_point_to_point_link_is_its_own_end() -> None:
     ("local", "remote", "prefix"),
     [("198.51.100.9", REMOTE, "198.51.100.0/24"), ("2001:db8:c::9", REMOTE6, "2001:db8:c::/64")],
 )
-def test_anyip_lives(local: str, remote: str, prefix: str) -> None:
+def test_anyip_address_is_not_gone(local: str, remote: str, prefix: str) -> None:
     net = Networked()
     assert net.evaluate(connection(local, remote)) == {"address_gone"}
     net.here.routes.append(FakeRoute(prefix, ((LO, None),), table=255, kind=2))
@@ -149,19 +149,19 @@ def test_anyip_lives(local: str, remote: str, prefix: str) -> None:
     assert net.evaluate(connection(local, remote)) == set()
 
 
-def test_all_of_127_is_local() -> None:
+def test_all_of_127_0_0_0_is_local() -> None:
     assert Networked().evaluate(connection("127.0.0.53", "127.0.0.1")) == set()
 
 
 @pytest.mark.parametrize("options", [TRANSPARENT, FREEBIND])
-def test_transparent_and_free_bound_sockets_are_spared(options: bytes) -> None:
+def test_transparent_and_freebind_sockets_are_not_stranded(options: bytes) -> None:
     net = Networked()
     net.drop(LOCAL)
     net.unroute()
     assert net.evaluate(connection(attributes={SOCKOPT: options})) == set()
 
 
-def test_where_an_old_kernel_does_not_tell_the_options_it_is_unknown() -> None:
+def test_missing_socket_options_are_unknown() -> None:
     net = Networked()
     net.kernel.abilities.reports_sockopt = False
     assert net.evaluate(connection()) == set()
@@ -171,7 +171,7 @@ def test_where_an_old_kernel_does_not_tell_the_options_it_is_unknown() -> None:
 
 @pytest.mark.parametrize(("local", "remote"), ENDS)
 @pytest.mark.parametrize("make", [connection, datagrams])
-def test_no_route(make, local: str, remote: str) -> None:
+def test_unroutable(make, local: str, remote: str) -> None:
     net = Networked()
     net.unroute()
     assert net.evaluate(make(local, remote)) == {"unroutable"}
@@ -179,7 +179,7 @@ def test_no_route(make, local: str, remote: str) -> None:
 
 @pytest.mark.parametrize("kind", [BLACKHOLE, UNREACHABLE, PROHIBIT])
 @pytest.mark.parametrize(("local", "remote"), ENDS)
-def test_a_route_that_refuses(kind: int, local: str, remote: str) -> None:
+def test_rejecting_route_is_unroutable(kind: int, local: str, remote: str) -> None:
     net = Networked()
     net.here.routes += [
         FakeRoute("203.0.113.0/24", kind=kind),
@@ -189,14 +189,14 @@ def test_a_route_that_refuses(kind: int, local: str, remote: str) -> None:
 
 
 @pytest.mark.parametrize("action", [BLACKHOLE, UNREACHABLE, PROHIBIT])
-def test_a_rule_that_refuses(action: int) -> None:
+def test_rejecting_rule_is_unroutable(action: int) -> None:
     net = Networked()
     net.here.rules.append(FakeRule(socket.AF_INET, 10, action=action, destination="203.0.113.0/24"))
     assert net.evaluate(connection()) == {"unroutable"}
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EACCES])
-def test_a_refusal_that_no_route_explains_is_unknown(code: int) -> None:
+def test_unexplained_rejection_is_unknown(code: int) -> None:
     net = Networked()
     net.here.route_errors[REMOTE] = code
     net.here.routes.append(FakeRoute("198.51.100.0/24", kind=BLACKHOLE))
@@ -205,14 +205,14 @@ def test_a_refusal_that_no_route_explains_is_unknown(code: int) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOMEM, errno.EAGAIN])
-def test_a_look_up_that_failed_is_unknown(code: int) -> None:
+def test_failed_lookup_is_unknown(code: int) -> None:
     net = Networked()
     net.here.route_errors.update({REMOTE: code, "198.51.100.9": code})
     assert net.evaluate(connection()) == {"unroutable?", "no_carrier?", "rerouted?"}
     assert "address_gone?" in net.evaluate(connection("198.51.100.9", REMOTE))
 
 
-def test_a_destination_on_no_one_host_has_no_route_to_judge() -> None:
+def test_multicast_destination_is_unknown() -> None:
     net = Networked()
     for remote in ("224.0.0.251", "255.255.255.255"):
         found = net.evaluate(datagrams(LOCAL, remote))
@@ -233,7 +233,7 @@ def test_no_carrier(local: str, remote: str) -> None:
     assert net.evaluate(connection(local, remote)) == set()
 
 
-def test_no_carrier_where_it_does_not_leave_is_nothing_to_it() -> None:
+def test_carrier_of_other_link_is_ignored() -> None:
     net = Networked()
     net.wg0.flags = NO_CARRIER
     assert net.evaluate(connection()) == set()
@@ -270,7 +270,7 @@ def test_rerouted_to(local: str, remote: str) -> None:
         link(9, "red", vrf_table=100),
     ],
 )
-def test_an_address_where_nothing_leaves_is_not_rerouted(holder) -> None:
+def test_address_on_loopback_or_dummy_is_not_rerouted(holder) -> None:
     net = Networked()
     if holder.index != LO:
         net.here.links.append(holder)
@@ -285,7 +285,7 @@ def test_an_address_where_nothing_leaves_is_not_rerouted(holder) -> None:
     assert net.evaluate(connection("2001:db8:c::9", REMOTE6)) == set()
 
 
-def test_an_address_on_two_links_is_rerouted_by_neither() -> None:
+def test_address_on_two_links_is_not_rerouted() -> None:
     net = Networked()
     net.here.addresses.append(FakeAddress(LOCAL, 24, WG0))
     assert net.evaluate(connection()) == set()
@@ -293,14 +293,14 @@ def test_an_address_on_two_links_is_rerouted_by_neither() -> None:
     assert net.evaluate(connection()) == set()
 
 
-def test_between_addresses_of_this_host_nothing_is_rerouted() -> None:
+def test_connection_within_host_is_not_rerouted() -> None:
     net = Networked()
     assert net.evaluate(connection(LOCAL, WG_LOCAL)) == set()
     assert net.evaluate(connection(LOCAL6, WG_LOCAL6)) == set()
 
 
 @pytest.mark.parametrize(("local", "remote"), ENDS)
-def test_a_socket_with_a_device_of_its_own_is_not_rerouted(local: str, remote: str) -> None:
+def test_bound_socket_is_not_rerouted(local: str, remote: str) -> None:
     net = Networked()
     net.here.routes += [
         FakeRoute("0.0.0.0/0", ((WG0, None),), metric=100),
@@ -310,19 +310,19 @@ def test_a_socket_with_a_device_of_its_own_is_not_rerouted(local: str, remote: s
     assert net.evaluate(connection(local, remote, ifindex=ETH0)) == set()
 
 
-def test_on_a_device_of_its_own_ipv4_needs_no_route_and_ipv6_does() -> None:
+def test_bound_socket_needs_a_route_only_with_ipv6() -> None:
     net = Networked()
     assert net.evaluate(connection(ifindex=WG0)) == set()
     assert net.evaluate(connection(LOCAL6, REMOTE6, ifindex=WG0)) == {"unroutable"}
 
 
 @pytest.mark.parametrize(("local", "remote"), ENDS)
-def test_a_device_that_is_gone(local: str, remote: str) -> None:
+def test_missing_device_is_unroutable(local: str, remote: str) -> None:
     net = Networked()
     assert net.evaluate(connection(local, remote, ifindex=77)) == {"unroutable"}
 
 
-def test_a_device_that_is_down() -> None:
+def test_device_down_is_unroutable() -> None:
     net = Networked()
     net.eth0.flags = DOWN
     assert net.evaluate(connection(ifindex=ETH0)) == {"unroutable"}
@@ -330,9 +330,7 @@ def test_a_device_that_is_down() -> None:
 
 @pytest.mark.parametrize("number", range(4))
 @pytest.mark.parametrize("metric_of_own", [0, 100])
-def test_of_several_ways_one_that_holds_the_address_is_enough(
-    number: int, metric_of_own: int
-) -> None:
+def test_multipath_through_own_link_is_not_rerouted(number: int, metric_of_own: int) -> None:
     net = Networked()
     for prefix in ("203.0.113.0/24", "2001:db8:f::/64"):
         net.here.routes.append(FakeRoute(prefix, ((ETH0, None), (WG0, None))))
@@ -343,7 +341,7 @@ def test_of_several_ways_one_that_holds_the_address_is_enough(
 
 
 @pytest.mark.parametrize("number", range(2))
-def test_several_ways_none_of_which_holds_the_address(number: int) -> None:
+def test_multipath_through_other_links_is_rerouted(number: int) -> None:
     net = Networked()
     net.here.link(4, "wg1", "10.1.0.1/24", "2001:db8:b::1/64")
     for prefix in ("203.0.113.0/24", "2001:db8:f::/64"):
@@ -359,13 +357,13 @@ def test_several_ways_none_of_which_holds_the_address(number: int) -> None:
         assert route_state.evaluate(decoded, "rerouted", {"wg1"}) is False
 
 
-def test_ways_that_the_kernel_does_not_tell_are_unknown() -> None:
+def test_missing_next_hops_are_unknown() -> None:
     net = Networked()
     net.here.routes.append(FakeRoute("203.0.113.0/24", ((WG0, None),), nexthop_id=7))
     assert net.evaluate(connection()) == {"no_carrier?", "rerouted?"}
 
 
-def test_in_a_vrf() -> None:
+def test_vrf() -> None:
     net = Networked()
     net.here.links.append(link(8, "red", vrf_table=100))
     net.here.link(9, "eth9", "198.51.100.9/24").master = 8
@@ -376,13 +374,13 @@ def test_in_a_vrf() -> None:
     assert net.evaluate(inside) == set()
     net.drop("198.51.100.9")
     assert net.evaluate(inside) == {"address_gone"}
-    # AnyIP in the VRF's own table, which counts for sockets of the VRF alone.
+    # AnyIP in the table of the VRF applies only to sockets of the VRF.
     net.here.routes.append(FakeRoute("198.51.100.0/24", ((8, None),), table=100, kind=2))
     assert net.evaluate(inside) == set()
     assert net.evaluate(connection("198.51.100.9", REMOTE)) == {"address_gone"}
 
 
-def test_link_local_in_a_vrf() -> None:
+def test_link_local_in_vrf() -> None:
     net = Networked()
     net.here.links.append(link(8, "red", vrf_table=100))
     net.here.link(9, "eth9", "fe80::9/64").master = 8

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each verdict upon a connection that has it, and upon those that nearly have."""
+"""Each stuck verdict: connections for which it is true, and similar ones for which it is false."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ HOUR = 60 * MINUTE
 INFO = inet_diag.extension_bits([inet_diag.INFO])
 
 
-def made(state: int, timer: int = 0, **fields: Any) -> FakeSocket:
-    """A socket; what is no field of a fake one is a field of its struct tcp_info."""
+def fake(state: int, timer: int = 0, **fields: Any) -> FakeSocket:
+    """Create a socket. Fields that FakeSocket does not have go into struct tcp_info."""
     given = {name: fields.pop(name) for name in list(fields) if name in _FAKE}
     quiet = dict.fromkeys(("last_data_recv", "last_ack_recv", "last_data_sent"), 5)
     info = {"rto": 204_000, "snd_wnd": 65536, "options": 1, **quiet, **fields}
@@ -57,7 +57,7 @@ def made(state: int, timer: int = 0, **fields: Any) -> FakeSocket:
 
 _FAKE = ("inode", "wqueue", "rqueue", "expires", "ulp", "protocol")
 _BUSY = {"busy_time": HOUR * 1000}
-SHUT = {
+CLOSED_WINDOW = {
     "timer": PERSIST,
     "snd_wnd": 0,
     "backoff": 8,
@@ -85,8 +85,8 @@ LONG_LOST = {
     "total_rto_time": 2 * MINUTE,
 }
 FIN_ALONE = {**LONG_LOST, "wqueue": 1}
-LONG_SHUT = {
-    **SHUT,
+LONG_CLOSED_WINDOW = {
+    **CLOSED_WINDOW,
     "backoff": 10,
     "last_data_sent": HOUR,
     "rwnd_limited": HOUR * 1000,
@@ -111,7 +111,7 @@ LEFT = {"timer": RETRANSMISSION, "unacked": 1, "backoff": 7, "rto": 26_112_000}
 QUIET = {"last_data_recv": 3 * HOUR, "last_ack_recv": 3 * HOUR, "last_data_sent": 3 * HOUR}
 
 
-def subject_of(machine: FakeMachine, sock: FakeSocket) -> Socket:
+def decode(machine: FakeMachine, sock: FakeSocket) -> Socket:
     machine.add(sock, holder=None)
     selector = parse_selector({"state": "all"}, names=machine.host, role="protect")
     with NamespaceSession(machine.host, machine.namespace) as session:
@@ -119,12 +119,12 @@ def subject_of(machine: FakeMachine, sock: FakeSocket) -> Socket:
     return decoded
 
 
-HAVE: list[tuple[str, FakeSocket]] = [
-    ("zero_window", made(ESTABLISHED, **SHUT)),
-    ("zero_window", made(CLOSE_WAIT, **SHUT)),
+STUCK_SOCKETS: list[tuple[str, FakeSocket]] = [
+    ("zero_window", fake(ESTABLISHED, **CLOSED_WINDOW)),
+    ("zero_window", fake(CLOSE_WAIT, **CLOSED_WINDOW)),
     (
         "zero_window",
-        made(
+        fake(
             ESTABLISHED,
             RETRANSMISSION,
             snd_wnd=0,
@@ -134,118 +134,114 @@ HAVE: list[tuple[str, FakeSocket]] = [
             **_BUSY,
         ),
     ),
-    ("retransmitting", made(ESTABLISHED, **LOST)),
-    ("retransmitting", made(CLOSE_WAIT, **LOST)),
-    ("silent", made(ESTABLISHED, **QUIET)),
-    ("close_wait", made(CLOSE_WAIT, **QUIET)),
-    ("fin_wait", made(FIN_WAIT1, **LONG_LOST)),
-    ("fin_wait", made(LAST_ACK, **FIN_ALONE)),
-    ("fin_wait", made(CLOSING, **FIN_ALONE)),
-    ("fin_wait", made(FIN_WAIT2, **QUIET)),
-    ("fin_wait", made(FIN_WAIT2, KEEPALIVE, **QUIET)),
-    ("fin_wait", made(FIN_WAIT1, **LONG_SHUT)),
-    ("syn_sent", made(SYN_SENT, **UNANSWERED)),
-    ("orphaned", made(FIN_WAIT2, inode=0, **QUIET)),
-    ("orphaned", made(FIN_WAIT1, inode=0, **LONG_SHUT)),
+    ("retransmitting", fake(ESTABLISHED, **LOST)),
+    ("retransmitting", fake(CLOSE_WAIT, **LOST)),
+    ("silent", fake(ESTABLISHED, **QUIET)),
+    ("close_wait", fake(CLOSE_WAIT, **QUIET)),
+    ("fin_wait", fake(FIN_WAIT1, **LONG_LOST)),
+    ("fin_wait", fake(LAST_ACK, **FIN_ALONE)),
+    ("fin_wait", fake(CLOSING, **FIN_ALONE)),
+    ("fin_wait", fake(FIN_WAIT2, **QUIET)),
+    ("fin_wait", fake(FIN_WAIT2, KEEPALIVE, **QUIET)),
+    ("fin_wait", fake(FIN_WAIT1, **LONG_CLOSED_WINDOW)),
+    ("syn_sent", fake(SYN_SENT, **UNANSWERED)),
+    ("orphaned", fake(FIN_WAIT2, inode=0, **QUIET)),
+    ("orphaned", fake(FIN_WAIT1, inode=0, **LONG_CLOSED_WINDOW)),
 ]
 
 
-@pytest.mark.parametrize(("name", "sock"), HAVE)
-def test_a_connection_that_has_it(machine: FakeMachine, name: str, sock: FakeSocket) -> None:
-    decoded = subject_of(machine, sock)
+@pytest.mark.parametrize(("name", "sock"), STUCK_SOCKETS)
+def test_verdict_is_true_with_evidence(machine: FakeMachine, name: str, sock: FakeSocket) -> None:
+    decoded = decode(machine, sock)
 
     assert evaluate(decoded, name) is True
     assert evaluate(decoded, name, 0) is True
-    told = {each.verdict: each for each in verdicts(decoded) or []}
-    proven = told[name].for_ms
+    found = {verdict.verdict: verdict for verdict in verdicts(decoded) or []}
+    proven = found[name].for_ms
     assert proven is not None
     assert proven >= DEFAULT_FOR_MS[name]
     assert evaluate(decoded, name, proven) is True
     assert evaluate(decoded, name, proven + 1) is False
-    assert all(isinstance(each, int) for each in told[name].evidence.values())
+    assert all(isinstance(each, int) for each in found[name].evidence.values())
 
 
-NEARLY: list[tuple[str, FakeSocket]] = [
-    # A reader that works, if slowly: each opening begins the count of probes anew.
-    ("zero_window", made(ESTABLISHED, **{**SHUT, "backoff": 2})),
-    # It was shut for long at some time, and data has gone since.
-    ("zero_window", made(ESTABLISHED, **{**SHUT, "last_data_sent": 900})),
-    # The timer runs since the device is down, or the host's own queue was full.
-    ("zero_window", made(ESTABLISHED, **{**SHUT, "snd_wnd": 65536})),
-    ("zero_window", made(ESTABLISHED, KEEPALIVE, snd_wnd=0)),
-    ("zero_window", made(SYN_SENT, RETRANSMISSION, snd_wnd=0, backoff=6)),
-    # Busy and healthy: one timeout, or one that is waited for.
-    ("retransmitting", made(ESTABLISHED, **FRESHLY_LOST)),
-    ("retransmitting", made(ESTABLISHED, RETRANSMISSION, unacked=10, last_data_sent=1, **_BUSY)),
-    # Long idle, then one segment; an earlier loss has left its backoff.
-    ("retransmitting", made(ESTABLISHED, **LEFT, **QUIET)),
-    ("retransmitting", made(ESTABLISHED, KEEPALIVE, retransmits=7, **QUIET)),
-    ("silent", made(ESTABLISHED, KEEPALIVE, **QUIET)),
-    ("silent", made(ESTABLISHED, **{**QUIET, "last_data_recv": MINUTE})),
-    # It only sends, and that is acknowledged.
-    ("silent", made(ESTABLISHED, **{**QUIET, "last_ack_recv": 20})),
-    ("silent", made(CLOSE_WAIT, **QUIET)),
-    ("silent", made(FIN_WAIT2, **QUIET)),
-    # Half closed, and the peer still takes data.
-    ("close_wait", made(CLOSE_WAIT, last_data_recv=HOUR, last_ack_recv=20)),
-    ("close_wait", made(ESTABLISHED, **QUIET)),
-    # Half closed, and the peer still sends.
-    ("fin_wait", made(FIN_WAIT2, last_data_recv=20, last_ack_recv=HOUR)),
-    ("fin_wait", made(FIN_WAIT1, RETRANSMISSION, wqueue=1, **_BUSY)),
-    ("fin_wait", made(CLOSE_WAIT, **QUIET)),
-    ("fin_wait", made(TIME_WAIT, TIMEWAIT, expires=HOUR)),
-    ("syn_sent", made(SYN_SENT, RETRANSMISSION, last_data_recv=HOUR, last_ack_recv=HOUR)),
-    ("syn_sent", made(SYN_SENT, RETRANSMISSION, retransmits=2, backoff=2, rto=4_000_000)),
-    ("orphaned", made(TIME_WAIT, TIMEWAIT)),
-    ("orphaned", made(FIN_WAIT2, **QUIET)),
-    # It waits to be accepted.
-    ("orphaned", made(ESTABLISHED, inode=0, **QUIET)),
-    ("orphaned", made(CLOSE_WAIT, inode=0, **QUIET)),
-    ("orphaned", made(FIN_WAIT1, inode=0, wqueue=90_000, timer=RETRANSMISSION, **_BUSY)),
+NOT_STUCK: list[tuple[str, FakeSocket]] = [
+    # A slow reader: each opening of the window restarts the count of probes.
+    ("zero_window", fake(ESTABLISHED, **{**CLOSED_WINDOW, "backoff": 2})),
+    # The window was closed for long earlier, and data was sent since.
+    ("zero_window", fake(ESTABLISHED, **{**CLOSED_WINDOW, "last_data_sent": 900})),
+    # The timer runs because the device is down, or the queue of the host was full.
+    ("zero_window", fake(ESTABLISHED, **{**CLOSED_WINDOW, "snd_wnd": 65536})),
+    ("zero_window", fake(ESTABLISHED, KEEPALIVE, snd_wnd=0)),
+    ("zero_window", fake(SYN_SENT, RETRANSMISSION, snd_wnd=0, backoff=6)),
+    # Busy and healthy: one timeout, or a running timer.
+    ("retransmitting", fake(ESTABLISHED, **FRESHLY_LOST)),
+    ("retransmitting", fake(ESTABLISHED, RETRANSMISSION, unacked=10, last_data_sent=1, **_BUSY)),
+    # Long idle, then one segment; backoff is left over from an earlier loss.
+    ("retransmitting", fake(ESTABLISHED, **LEFT, **QUIET)),
+    ("retransmitting", fake(ESTABLISHED, KEEPALIVE, retransmits=7, **QUIET)),
+    ("silent", fake(ESTABLISHED, KEEPALIVE, **QUIET)),
+    ("silent", fake(ESTABLISHED, **{**QUIET, "last_data_recv": MINUTE})),
+    # It only sends, and the data is acknowledged.
+    ("silent", fake(ESTABLISHED, **{**QUIET, "last_ack_recv": 20})),
+    ("silent", fake(CLOSE_WAIT, **QUIET)),
+    ("silent", fake(FIN_WAIT2, **QUIET)),
+    # Half-closed, and the peer still receives data.
+    ("close_wait", fake(CLOSE_WAIT, last_data_recv=HOUR, last_ack_recv=20)),
+    ("close_wait", fake(ESTABLISHED, **QUIET)),
+    # Half-closed, and the peer still sends.
+    ("fin_wait", fake(FIN_WAIT2, last_data_recv=20, last_ack_recv=HOUR)),
+    ("fin_wait", fake(FIN_WAIT1, RETRANSMISSION, wqueue=1, **_BUSY)),
+    ("fin_wait", fake(CLOSE_WAIT, **QUIET)),
+    ("fin_wait", fake(TIME_WAIT, TIMEWAIT, expires=HOUR)),
+    ("syn_sent", fake(SYN_SENT, RETRANSMISSION, last_data_recv=HOUR, last_ack_recv=HOUR)),
+    ("syn_sent", fake(SYN_SENT, RETRANSMISSION, retransmits=2, backoff=2, rto=4_000_000)),
+    ("orphaned", fake(TIME_WAIT, TIMEWAIT)),
+    ("orphaned", fake(FIN_WAIT2, **QUIET)),
+    # In the accept queue of a listener.
+    ("orphaned", fake(ESTABLISHED, inode=0, **QUIET)),
+    ("orphaned", fake(CLOSE_WAIT, inode=0, **QUIET)),
+    ("orphaned", fake(FIN_WAIT1, inode=0, wqueue=90_000, timer=RETRANSMISSION, **_BUSY)),
 ]
 
 
-@pytest.mark.parametrize(("name", "sock"), NEARLY)
-def test_a_connection_that_nearly_has_it(machine: FakeMachine, name: str, sock: FakeSocket) -> None:
-    decoded = subject_of(machine, sock)
+@pytest.mark.parametrize(("name", "sock"), NOT_STUCK)
+def test_verdict_is_false(machine: FakeMachine, name: str, sock: FakeSocket) -> None:
+    decoded = decode(machine, sock)
 
     assert evaluate(decoded, name) is False
     assert name not in {each.verdict for each in verdicts(decoded) or []}
 
 
-def test_what_a_normal_close_leaves_in_fin_wait_2_is_not_stuck(machine: FakeMachine) -> None:
-    """inet_twsk_diag_fill: a small record under the timer of TIME_WAIT, without tcp_info."""
-    sock = made(FIN_WAIT2, TIMEWAIT, inode=0, expires=59_000)
+def test_fin_wait_2_of_closed_connection_is_not_stuck(machine: FakeMachine) -> None:
+    """It has the timer of TIME_WAIT and no tcp_info (inet_twsk_diag_fill)."""
+    sock = fake(FIN_WAIT2, TIMEWAIT, inode=0, expires=59_000)
     machine.kernel.abilities.info_size = 0
-    decoded = subject_of(machine, sock)
+    decoded = decode(machine, sock)
 
     assert {evaluate(decoded, name, 0) for name in STUCK} == {False}
     assert verdicts(decoded) == []
 
 
 @pytest.mark.parametrize("name", STUCK)
-def test_listeners_and_what_is_left_of_connections_are_never_stuck(
-    machine: FakeMachine, name: str
-) -> None:
+def test_listener_and_time_wait_are_not_stuck(machine: FakeMachine, name: str) -> None:
     for state in (LISTEN, TIME_WAIT):
-        sock = made(state, TIMEWAIT if state == TIME_WAIT else 0)
-        decoded = subject_of(machine, sock)
+        sock = fake(state, TIMEWAIT if state == TIME_WAIT else 0)
+        decoded = decode(machine, sock)
         assert evaluate(decoded, name, 0) is False
         assert verdicts(decoded) == []
         machine.sockets.remove(sock)
 
 
-def test_of_other_protocols_nothing_is_known(machine: FakeMachine) -> None:
+def test_other_protocols_are_unknown(machine: FakeMachine) -> None:
     sock = FakeSocket(protocol=UDP, local=LOCAL, local_port=53, remote=REMOTE, remote_port=53)
-    decoded = subject_of(machine, sock)
+    decoded = decode(machine, sock)
     assert evaluate(decoded, "close_wait") is None
     assert verdicts(decoded) is None
 
 
-def test_without_the_kernels_numbers_it_is_unknown_where_it_could_hold(
-    machine: FakeMachine,
-) -> None:
-    machine.add(made(CLOSE_WAIT, **QUIET), holder=None)
+def test_missing_tcp_info_is_unknown(machine: FakeMachine) -> None:
+    machine.add(fake(CLOSE_WAIT, **QUIET), holder=None)
     selector = parse_selector({"local_port": 40_000}, names=machine.host)
     with NamespaceSession(machine.host, machine.namespace) as session:
         (decoded,) = find(session, selector)
@@ -254,18 +250,16 @@ def test_without_the_kernels_numbers_it_is_unknown_where_it_could_hold(
     assert verdicts(decoded) is None
 
 
-def test_a_field_that_an_old_kernel_lacks_leaves_unknown_what_needs_it(
-    machine: FakeMachine,
-) -> None:
+def test_missing_field_makes_its_verdict_unknown(machine: FakeMachine) -> None:
     # Linux 5.3: up to reord_seen, without snd_wnd.
     machine.kernel.abilities.info_size = 224
-    shut = subject_of(machine, made(ESTABLISHED, **SHUT))
+    shut = decode(machine, fake(ESTABLISHED, **CLOSED_WINDOW))
     assert evaluate(shut, "zero_window") is None
     assert evaluate(shut, "retransmitting") is False
     assert verdicts(shut) == []
 
 
-def test_the_longest_interval_is_that_of_the_namespace(machine: FakeMachine) -> None:
+def test_rto_max_of_namespace_is_used(machine: FakeMachine) -> None:
     """net.ipv4.tcp_rto_max_ms, Linux 6.15."""
     settings = machine.proc / "sys" / "net" / "ipv4"
     settings.mkdir(parents=True)
@@ -273,45 +267,45 @@ def test_the_longest_interval_is_that_of_the_namespace(machine: FakeMachine) -> 
     (machine.proc / "thread-self" / "ns" / "net").write_text("")
     (settings / "tcp_rto_max_ms").write_text("1000\n")
 
-    shut = made(ESTABLISHED, **{**LONG_SHUT, "backoff": 14})
-    (verdict,) = verdicts(subject_of(machine, shut)) or []
+    shut = fake(ESTABLISHED, **{**LONG_CLOSED_WINDOW, "backoff": 14})
+    (verdict,) = verdicts(decode(machine, shut)) or []
 
-    # The last answer to a probe came 5 ms ago, and a tick is taken off.
+    # The last answer to a probe came 5 ms ago, and one tick is subtracted.
     assert verdict.for_ms == 204 + 408 + 816 + 11 * 1000 + 5 - 10
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_a_record_is_made_though_its_namespace_is_gone(machine: FakeMachine, asked: bool) -> None:
-    decoded = subject_of(machine, made(ESTABLISHED, **SHUT))
+def test_record_after_namespace_is_gone(machine: FakeMachine, asked: bool) -> None:
+    decoded = decode(machine, fake(ESTABLISHED, **CLOSED_WINDOW))
     nowhere = str(machine.proc / "nowhere")
     decoded.snapshot.namespace = Namespace("gone", nowhere, (1, 1), explicit=asked)
 
-    (told,) = record.record(decoded, ("verdicts",))["stuck"]
+    (entry,) = record.record(decoded, ("verdicts",))["stuck"]
 
-    assert told["verdict"] == "zero_window"
+    assert entry["verdict"] == "zero_window"
     assert decoded.snapshot.local_port_range is None
 
 
-def test_nobody_owns_a_subflow_but_its_connection(machine: FakeMachine) -> None:
-    decoded = subject_of(machine, made(FIN_WAIT2, inode=0, ulp="mptcp", **QUIET))
+def test_subflow_without_inode_is_not_orphaned(machine: FakeMachine) -> None:
+    decoded = decode(machine, fake(FIN_WAIT2, inode=0, ulp="mptcp", **QUIET))
     assert evaluate(decoded, "orphaned") is None
     assert evaluate(decoded, "fin_wait") is True
 
 
-def test_the_record_tells_what_its_selector_asked_for(machine: FakeMachine) -> None:
-    machine.add(made(CLOSE_WAIT, last_data_recv=5010, last_ack_recv=5010), holder=None)
-    for written, told in (
+def test_record_has_verdict_that_selector_requested(machine: FakeMachine) -> None:
+    machine.add(fake(CLOSE_WAIT, last_data_recv=5010, last_ack_recv=5010), holder=None)
+    for written, expected in (
         ({"verdict": "close_wait", "for": "5s"}, [("close_wait", 5000)]),
         ({"verdict": "close_wait", "for": "2h"}, None),
     ):
         selector = parse_selector({"stuck": written}, names=machine.host)
         with NamespaceSession(machine.host, machine.namespace) as session:
             found = find(session, selector, extensions=record.extensions(("verdicts",)))
-        assert bool(found) is (told is not None)
+        assert bool(found) is (expected is not None)
         for decoded in found:
             entry = record.record(decoded)
             assert entry == record.record(decoded, ("verdicts",))
-            assert [(each["verdict"], each["for_ms"]) for each in entry["stuck"]] == told
+            assert [(each["verdict"], each["for_ms"]) for each in entry["stuck"]] == expected
             assert entry["stuck"][0]["evidence"]["last_ack_ms"] == 5010
     plain = parse_selector({"state": "close-wait"}, names=machine.host)
     with NamespaceSession(machine.host, machine.namespace) as session:
@@ -320,7 +314,7 @@ def test_the_record_tells_what_its_selector_asked_for(machine: FakeMachine) -> N
     assert record.record(decoded)["stuck"] is None
 
 
-def test_every_verdict_has_a_meaning_a_time_and_states() -> None:
+def test_each_verdict_has_meaning_duration_and_states() -> None:
     assert set(STUCK) == set(DEFAULT_FOR_MS) == set(STATES)
     assert all(STUCK.values())
     assert all(DEFAULT_FOR_MS.values())

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A connection is superseded by another that was heard of since, of the same peer and service."""
+"""Superseded connections: the same peer and service received data on another connection since."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.fake_machine import LOCAL, LOCAL6, REMOTE, REMOTE6, FakeMachi
 
 MINUTE = 60_000
 SILENT = {"last_data_recv": MINUTE, "last_ack_recv": MINUTE, "bytes_received": 5000}
-HEARD = {"last_data_recv": 40, "last_ack_recv": 40, "bytes_received": 100}
+RECEIVING = {"last_data_recv": 40, "last_ack_recv": 40, "bytes_received": 100}
 DUMP = 18  # TCPDIAG_GETSOCK
 
 
@@ -40,11 +40,11 @@ def found_ports(machine: FakeMachine, **selector: Any) -> list[int]:
     return [sock.remote_port for sock in found(machine, **selector)]
 
 
-def test_the_one_that_is_silent_is_superseded_and_not_the_one_that_is_heard(
+def test_silent_connection_is_superseded(
     machine: FakeMachine,
 ) -> None:
     old = machine.add(peer(1111, SILENT), holder=None)
-    new = machine.add(peer(2222, HEARD), holder=None)
+    new = machine.add(peer(2222, RECEIVING), holder=None)
 
     (sock,) = found(machine)
 
@@ -63,19 +63,19 @@ def test_the_one_that_is_silent_is_superseded_and_not_the_one_that_is_heard(
         ("another port", {"local_port": 5001}),
         ("another interface", {"ifindex": 3}),
         ("no data yet", {"info": {"last_data_recv": 40, "last_ack_recv": 40}}),
-        ("a FIN alone", {"info": {**HEARD, "bytes_received": 1}, "state": CLOSE_WAIT}),
+        ("a FIN alone", {"info": {**RECEIVING, "bytes_received": 1}, "state": CLOSE_WAIT}),
         (
-            "heard of before",
+            "received data earlier",
             {"info": {**SILENT, "last_data_recv": 2 * MINUTE, "last_ack_recv": 20}},
         ),
-        ("heard of at the same time", {"info": SILENT}),
+        ("received data at the same time", {"info": SILENT}),
     ],
 )
-def test_what_does_not_take_its_place(
+def test_connection_with_other_key_is_no_successor(
     machine: FakeMachine, case: str, other: dict[str, Any]
 ) -> None:
     machine.add(peer(1111, SILENT), holder=None)
-    fields = {"info": HEARD, **other}
+    fields = {"info": RECEIVING, **other}
     machine.add(peer(2222, fields.pop("info"), **fields), holder=None)
 
     assert found(machine) == [], case
@@ -85,56 +85,56 @@ def test_what_does_not_take_its_place(
     "info",
     [
         {**SILENT, "last_data_recv": 20_000},
-        # This side sends, and is acknowledged: a download, a stream.
+        # A download: only this side sends, and the peer acknowledges.
         {**SILENT, "last_ack_recv": 100},
-        # Or keeps it alive, and is answered.
+        # This side sends keepalive probes, and the peer answers.
         {"last_data_recv": 9 * MINUTE, "last_ack_recv": 20_000},
     ],
 )
-def test_what_is_heard_of_is_not_superseded(machine: FakeMachine, info: dict[str, int]) -> None:
+def test_receiving_connection_is_not_superseded(machine: FakeMachine, info: dict[str, int]) -> None:
     machine.add(peer(1111, info), holder=None)
-    machine.add(peer(2222, HEARD), holder=None)
+    machine.add(peer(2222, RECEIVING), holder=None)
     assert found(machine) == []
 
 
-def test_alone_nothing_is_superseded(machine: FakeMachine) -> None:
+def test_single_connection_is_not_superseded(machine: FakeMachine) -> None:
     machine.add(peer(1111, SILENT), holder=None)
     assert found(machine) == []
 
 
-def test_of_several_only_the_one_heard_of_last_is_left(machine: FakeMachine) -> None:
+def test_only_most_recent_of_several_is_not_superseded(machine: FakeMachine) -> None:
     for port, seconds in ((1, 300), (2, 200), (3, 100), (4, 40)):
         clocks = dict.fromkeys(("last_data_recv", "last_ack_recv"), seconds * 1000)
         machine.add(peer(port, {**clocks, "bytes_received": 9}), holder=None)
     assert found_ports(machine) == [1, 2, 3]
 
 
-def test_data_that_came_with_the_fin_was_heard(machine: FakeMachine) -> None:
+def test_data_before_fin_counts(machine: FakeMachine) -> None:
     machine.add(peer(1111, SILENT), holder=None)
-    machine.add(peer(2222, {**HEARD, "bytes_received": 2}, state=CLOSE_WAIT), holder=None)
+    machine.add(peer(2222, {**RECEIVING, "bytes_received": 2}, state=CLOSE_WAIT), holder=None)
     assert found_ports(machine) == [1111]
 
 
-def test_ipv6_and_mapped_peers_are_told_apart_from_others_and_known_as_themselves(
+def test_ipv6_and_mapped_peers_are_distinct(
     machine: FakeMachine,
 ) -> None:
     machine.add(peer(1, SILENT, local=LOCAL6, remote=REMOTE6), holder=None)
-    machine.add(peer(2, HEARD, local=LOCAL6, remote=REMOTE6), holder=None)
+    machine.add(peer(2, RECEIVING, local=LOCAL6, remote=REMOTE6), holder=None)
     machine.add(peer(3, SILENT), holder=None)
     mapped = {"local": f"::ffff:{LOCAL}", "remote": f"::ffff:{REMOTE}"}
-    machine.add(peer(4, HEARD, **mapped), holder=None)
+    machine.add(peer(4, RECEIVING, **mapped), holder=None)
     assert sorted(found_ports(machine)) == [1, 3]
 
 
-def test_the_one_that_takes_over_need_not_be_selected(machine: FakeMachine) -> None:
+def test_successor_need_not_be_selected(machine: FakeMachine) -> None:
     machine.add(peer(1111, SILENT, uid=1000), holder=None)
-    machine.add(peer(2222, HEARD, uid=33), holder=None)
+    machine.add(peer(2222, RECEIVING, uid=33), holder=None)
     assert found_ports(machine, user=1000) == [1111]
     assert found_ports(machine, remote_port=1111) == [1111]
     assert found_ports(machine, **{"not": {"remote_port": 1111}}) == []
 
 
-def test_without_the_kernels_clocks_it_is_unknown(machine: FakeMachine) -> None:
+def test_missing_clocks_are_unknown(machine: FakeMachine) -> None:
     machine.kernel.abilities.info_size = 40
     machine.add(peer(1111, {}), holder=None)
     machine.add(peer(2222, {}), holder=None)
@@ -144,25 +144,25 @@ def test_without_the_kernels_clocks_it_is_unknown(machine: FakeMachine) -> None:
             assert find(session, selector) == []
 
 
-def test_only_the_ports_that_matter_are_listed_again(machine: FakeMachine) -> None:
+def test_load_filters_by_port(machine: FakeMachine) -> None:
     for number in range(20):
-        machine.add(peer(number + 1, HEARD, local_port=6000), holder=None)
+        machine.add(peer(number + 1, RECEIVING, local_port=6000), holder=None)
     machine.add(peer(1111, SILENT), holder=None)
     found(machine)
-    asked = [payload for kind, payload in machine.sockets.requests if kind == DUMP]
-    # First to select and then to listen.
-    _selected, listened = asked
-    assert len(listened) > 60
+    dumps = [payload for kind, payload in machine.sockets.requests if kind == DUMP]
+    # The first dump selects, the second loads the peer activity.
+    _select, load_activity = dumps
+    assert len(load_activity) > 60
 
 
-def test_nobody_is_listened_for_where_nobody_can_be_superseded(machine: FakeMachine) -> None:
-    machine.add(peer(1111, HEARD), holder=None)
+def test_load_dumps_nothing_without_candidates(machine: FakeMachine) -> None:
+    machine.add(peer(1111, RECEIVING), holder=None)
     found(machine)
     assert len([1 for kind, _payload in machine.sockets.requests if kind == DUMP]) == 1
 
 
-def told(machine: FakeMachine, **selector: Any) -> dict[int, Any]:
-    """What records tell where the selector does not ask for it."""
+def recorded(machine: FakeMachine, **selector: Any) -> dict[int, Any]:
+    """The superseded field of records whose selector does not request it, by remote port."""
     parsed = parse_selector({"state": "established", **selector}, names=machine.host)
     with NamespaceSession(machine.host, machine.namespace) as session:
         snapshot = session.snapshot()
@@ -174,27 +174,33 @@ def told(machine: FakeMachine, **selector: Any) -> dict[int, Any]:
         }
 
 
-def test_a_record_tells_it_at_the_port_of_a_service(machine: FakeMachine) -> None:
+def test_record_has_evidence_at_service_port(machine: FakeMachine) -> None:
     machine.add(peer(1111, SILENT), holder=None)
-    machine.add(peer(2222, HEARD), holder=None)
+    machine.add(peer(2222, RECEIVING), holder=None)
     settings = machine.proc / "sys" / "net" / "ipv4"
     settings.mkdir(parents=True)
     (machine.proc / "thread-self" / "ns").mkdir(parents=True)
     (machine.proc / "thread-self" / "ns" / "net").write_text("")
     (settings / "ip_local_port_range").write_text("4000 6000\n")
 
-    # As connections that go out are: from one port to two services of one host.
-    assert told(machine) == {1111: False, 2222: False}
+    # Outgoing connections may use one local port for two services of a host.
+    assert recorded(machine) == {1111: False, 2222: False}
 
     (settings / "ip_local_port_range").write_text("32768 60999\n")
-    assert {port: bool(each) for port, each in told(machine).items()} == {1111: True, 2222: False}
+    assert {port: bool(each) for port, each in recorded(machine).items()} == {
+        1111: True,
+        2222: False,
+    }
 
     (settings / "ip_local_port_range").write_text("4000 6000\n")
     machine.add(FakeSocket(local=LOCAL, local_port=5000, state=LISTEN), holder=None)
-    assert {port: bool(each) for port, each in told(machine).items()} == {1111: True, 2222: False}
+    assert {port: bool(each) for port, each in recorded(machine).items()} == {
+        1111: True,
+        2222: False,
+    }
 
 
-def test_a_record_does_not_know_what_nobody_asked(machine: FakeMachine) -> None:
+def test_record_without_load_is_null(machine: FakeMachine) -> None:
     machine.add(peer(1111, SILENT, state=ESTABLISHED), holder=None)
     parsed = parse_selector({}, names=machine.host)
     with NamespaceSession(machine.host, machine.namespace) as session:

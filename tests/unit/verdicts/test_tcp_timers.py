@@ -1,9 +1,9 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is proven of a time is never more than what has passed, and not much less.
+"""Proven times never exceed the elapsed time, and are close to it.
 
-The kernel is played here, timeout by timeout, as tcp_timer.c has it, on a clock that is known.
+The tests simulate the timers of tcp_timer.c, timeout by timeout, with a known clock.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from linuxnet_sockets.verdicts.tcp_timers import (
     shrunk_window_ms,
 )
 
-LONGEST = 120_000
-# One tick at HZ=100: the most that a clock of the kernel tells too much, and that is taken off.
+RTO_MAX = 120_000
+# One tick at HZ=100: the maximum error of a kernel clock, which is subtracted.
 TICK = 10
 
 
 @dataclass
-class Played:
-    """A connection that tries in vain from now = 0 on, in milliseconds."""
+class Simulated:
+    """A simulated connection that retries from now = 0 on, in milliseconds."""
 
     rto: int = 200
     now: int = 0
@@ -44,7 +44,7 @@ class Played:
     before: dict[str, int] = field(default_factory=dict)
 
     def retransmit(self, *, sent: bool = True, doubles: bool = True) -> None:
-        """The timer fires. sent False: this host's queue drops it, and tries again in 500 ms."""
+        """Expire the timer. sent False: the local queue drops it, with a retry in 500 ms."""
         self.now += self._interval
         if self.first_timeout is None:
             self.first_timeout = self.now
@@ -55,12 +55,12 @@ class Played:
             return
         if doubles:
             self.backoff += 1
-            self.rto = min(self.rto * 2, LONGEST)
+            self.rto = min(self.rto * 2, RTO_MAX)
         self._interval = self.rto
 
     def probe(self, *, answered_after: int | None) -> None:
-        """The persist timer fires; an answer arms it anew."""
-        self.now += min(max(self.rto, 200) << self.backoff, LONGEST)
+        """Expire the persist timer; an answer restarts it."""
+        self.now += min(max(self.rto, 200) << self.backoff, RTO_MAX)
         self.backoff += 1
         self.probes += 1
         if answered_after is not None:
@@ -72,7 +72,7 @@ class Played:
         self._interval = self.rto
 
     def info(self, *, modern: bool = False, **other: int) -> dict[str, int]:
-        told = {
+        info = {
             "rto": self.rto * 1000,
             "backoff": self.backoff,
             "retransmits": self.retransmits,
@@ -84,9 +84,9 @@ class Played:
         }
         if modern:
             since = 0 if self.first_timeout is None else self.now - self.first_timeout
-            told["total_rto_time"] = since
-            told["total_rto_recoveries"] = 1
-        return {**told, **other}
+            info["total_rto_time"] = since
+            info["total_rto_recoveries"] = 1
+        return {**info, **other}
 
 
 @given(
@@ -97,52 +97,52 @@ class Played:
     data=st.booleans(),
 )
 @settings(max_examples=300)
-def test_retransmissions_prove_no_more_than_what_passed(
+def test_retransmitting_never_exceeds_elapsed_time(
     rto: int, steps: list[str], after: int, modern: bool, data: bool
 ) -> None:
-    played = Played(rto=rto)
+    simulated = Simulated(rto=rto)
     for step in steps:
-        played.retransmit(sent=step != "dropped", doubles=step != "linear")
-    played.now += after
+        simulated.retransmit(sent=step != "dropped", doubles=step != "linear")
+    simulated.now += after
 
-    info = played.info(modern=modern)
+    info = simulated.info(modern=modern)
     if not data:
-        # A FIN alone does not reset it.
+        # A retransmitted FIN does not reset it.
         info["last_data_sent"] = 10**9
     proven = retransmitting_ms(info, data=data)
 
-    assert proven <= played.now
+    assert proven <= simulated.now
     if modern:
-        assert proven >= played.now - max(rto, 500) - TICK
+        assert proven >= simulated.now - max(rto, 500) - TICK
 
 
 @pytest.mark.parametrize("tries", range(1, 16))
-def test_on_a_short_path_nearly_all_of_it_is_proven(tries: int) -> None:
-    played = Played(rto=204)
+def test_retransmitting_on_short_path_is_close_to_elapsed_time(tries: int) -> None:
+    simulated = Simulated(rto=204)
     for _time in range(tries):
-        played.retransmit()
+        simulated.retransmit()
 
-    proven = retransmitting_ms(played.info(), data=True)
+    proven = retransmitting_ms(simulated.info(), data=True)
 
-    assert played.now * 0.95 - TICK <= proven <= played.now
-
-
-def test_a_backoff_that_an_earlier_loss_left_proves_nothing() -> None:
-    """Without timestamps an acknowledgement of what was retransmitted resets it not (Karn)."""
-    played = Played(rto=1632, backoff=3)
-    assert retransmitting_ms(played.info(), data=True) == 0
-    played.retransmit()
-    assert retransmitting_ms(played.info(), data=True) <= played.now
-    assert shrunk_window_ms(played.info(options=0)) <= played.now
+    assert simulated.now * 0.95 - TICK <= proven <= simulated.now
 
 
-def test_the_time_in_which_anything_was_unacknowledged_is_a_limit() -> None:
-    played = Played(rto=204)
+def test_leftover_backoff_is_ignored() -> None:
+    """Without timestamps, acknowledging retransmitted data does not reset backoff (Karn)."""
+    simulated = Simulated(rto=1632, backoff=3)
+    assert retransmitting_ms(simulated.info(), data=True) == 0
+    simulated.retransmit()
+    assert retransmitting_ms(simulated.info(), data=True) <= simulated.now
+    assert shrunk_window_ms(simulated.info(options=0)) <= simulated.now
+
+
+def test_busy_time_limits_the_bound() -> None:
+    simulated = Simulated(rto=204)
     for _time in range(5):
-        played.retransmit()
-    assert retransmitting_ms(played.info(busy_time=70_000), data=True) == 70 - TICK
-    played.now += 100
-    later = played.info(modern=True, total_rto_recoveries=4, total_rto_time=90)
+        simulated.retransmit()
+    assert retransmitting_ms(simulated.info(busy_time=70_000), data=True) == 70 - TICK
+    simulated.now += 100
+    later = simulated.info(modern=True, total_rto_recoveries=4, total_rto_time=90)
     assert retransmitting_ms(later, data=True) <= 90 + 204
 
 
@@ -153,28 +153,28 @@ def test_the_time_in_which_anything_was_unacknowledged_is_a_limit() -> None:
     idle=st.integers(0, 10_000),
 )
 @settings(max_examples=300)
-def test_probes_prove_no_more_than_what_passed(
+def test_probing_never_exceeds_elapsed_time(
     rto: int, answers: list[int | None], after: int, idle: int
 ) -> None:
-    played = Played(rto=rto, last_sent=-idle, last_ack=-idle)
+    simulated = Simulated(rto=rto, last_sent=-idle, last_ack=-idle)
     for answered_after in answers:
-        played.probe(answered_after=answered_after)
-    played.now += min(after, max(rto, 200) << played.backoff)
+        simulated.probe(answered_after=answered_after)
+    simulated.now += min(after, max(rto, 200) << simulated.backoff)
 
-    proven = probing_ms(played.info(rwnd_limited=played.now * 1000))
+    proven = probing_ms(simulated.info(rwnd_limited=simulated.now * 1000))
 
-    assert proven <= played.now
+    assert proven <= simulated.now
     if answers[-1] is not None:
-        assert proven >= played.now - 300 * len(answers) - TICK
+        assert proven >= simulated.now - 300 * len(answers) - TICK
 
 
-def test_a_window_that_was_shut_long_before_anything_waited_proves_nothing_yet() -> None:
-    played = Played(last_sent=-3_600_000, last_ack=-3_600_000)
-    assert probing_ms(played.info(rwnd_limited=10**12)) == 0
+def test_probing_starts_with_waiting_data() -> None:
+    simulated = Simulated(last_sent=-3_600_000, last_ack=-3_600_000)
+    assert probing_ms(simulated.info(rwnd_limited=10**12)) == 0
 
 
-def test_a_shorter_longest_interval_is_taken_into_account() -> None:
-    info = Played(rto=200, backoff=15, probes=1, last_sent=-(10**6)).info(rwnd_limited=10**12)
+def test_probing_uses_shorter_rto_max() -> None:
+    info = Simulated(rto=200, backoff=15, probes=1, last_sent=-(10**6)).info(rwnd_limited=10**12)
     assert probing_ms(info) == PROBES_PROVE_MS - TICK
     assert probing_ms(info, 1000) == 200 + 400 + 800 + 12 * 1000 - TICK
     assert PROBES_PROVE_MS == 204_600 + 600_000
@@ -183,24 +183,24 @@ def test_a_shorter_longest_interval_is_taken_into_account() -> None:
 @given(
     linear=st.integers(0, 4), doubled=st.integers(0, 6), modern=st.booleans(), after=st.integers(0)
 )
-def test_requests_to_connect_prove_no_more_than_what_passed(
+def test_connecting_never_exceeds_elapsed_time(
     linear: int, doubled: int, modern: bool, after: int
 ) -> None:
-    played = Played(rto=1000)
+    simulated = Simulated(rto=1000)
     for number in range(linear + doubled):
-        played.retransmit(doubles=number >= linear)
-    played.now += after % played.rto
+        simulated.retransmit(doubles=number >= linear)
+    simulated.now += after % simulated.rto
 
-    # Its clocks count from the boot of the machine.
+    # The clocks of such a socket count from boot.
     boot: dict[str, Any] = {"last_data_sent": 10**9, "last_ack_recv": 10**9, "snd_wnd": 0}
-    proven = connecting_ms(played.info(modern=modern, **boot))
+    proven = connecting_ms(simulated.info(modern=modern, **boot))
 
-    assert proven <= played.now
-    if modern and played.retransmits:
-        assert proven == max(0, played.now - TICK)
+    assert proven <= simulated.now
+    if modern and simulated.retransmits:
+        assert proven == max(0, simulated.now - TICK)
     assert proven >= (1000 * (2**doubled - 1) + 500 * linear) - TICK or proven == 0
 
 
-def test_silence_is_what_both_clocks_say_less_a_tick() -> None:
+def test_nothing_received_uses_both_clocks() -> None:
     assert nothing_received_ms({"last_data_recv": 5000, "last_ack_recv": 3000}) == 3000 - TICK
     assert nothing_received_ms({"last_data_recv": 4, "last_ack_recv": 3000}) == 0

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How stuck, stranded and superseded are written, and what each demands of its selector."""
+"""Parsing of stuck, stranded and superseded, and their rules for the whole selector."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def refused(selector: Any, role: str = "find") -> InputError:
 
 
 @pytest.mark.parametrize("name", STUCK)
-def test_every_stuck_verdict_can_be_written_short_and_long(name: str) -> None:
+def test_stuck_accepts_short_and_long_form(name: str) -> None:
     parse({"stuck": name})
     parse({"stuck": name.upper().replace("_", "-")})
     parse({"stuck": {"verdict": name}})
@@ -37,7 +37,7 @@ def test_every_stuck_verdict_can_be_written_short_and_long(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STRANDED)
-def test_every_stranded_verdict_can_be_written_short_and_long(name: str) -> None:
+def test_stranded_accepts_short_and_long_form(name: str) -> None:
     parse({"stranded": name})
     parse({"stranded": [{"verdict": name}]})
 
@@ -113,14 +113,14 @@ def test_every_stranded_verdict_can_be_written_short_and_long(name: str) -> None
         ),
     ],
 )
-def test_what_is_wrong_is_named_with_its_path(selector: Any, path: Any, problem: str) -> None:
+def test_invalid_verdict_is_rejected_with_its_path(selector: Any, path: Any, problem: str) -> None:
     error = refused(selector)
     assert error.path == ("match", *path)
     assert problem in error.problem
     assert error.allowed
 
 
-def test_the_longest_time_that_is_proven_is_allowed_and_named() -> None:
+def test_for_is_limited_to_provable_duration() -> None:
     parse({"stuck": {"verdict": "zero_window", "for": "13m"}})
     error = refused({"stuck": {"verdict": "zero_window", "for": "1h"}})
     assert error.allowed == "at most 13m"
@@ -140,7 +140,7 @@ def test_the_longest_time_that_is_proven_is_allowed_and_named() -> None:
         {"not": {"not": {"stuck": "silent"}}},
     ],
 )
-def test_silence_alone_destroys_nothing(selector: Any) -> None:
+def test_silent_alone_is_rejected_for_destroy(selector: Any) -> None:
     parse(selector)
     error = refused(selector, "destroy")
     assert "silent" in error.problem
@@ -149,7 +149,7 @@ def test_silence_alone_destroys_nothing(selector: Any) -> None:
         parse({"all": [selector, beside]}, "destroy")
 
 
-def test_the_other_stuck_verdicts_are_enough_to_destroy_by() -> None:
+def test_other_stuck_verdicts_are_accepted_for_destroy() -> None:
     for name in STUCK.keys() - {"silent"}:
         parse({"stuck": name}, "destroy")
 
@@ -162,7 +162,7 @@ def test_the_other_stuck_verdicts_are_enough_to_destroy_by() -> None:
         {"any": [{"user": "alice"}, {"not": {"stuck": "silent"}}]},
     ],
 )
-def test_what_is_in_order_is_not_destroyed_for_that(selector: Any) -> None:
+def test_negated_verdict_does_not_restrict(selector: Any) -> None:
     parse(selector)
     error = refused(selector, "destroy")
     assert error.path == ("match",)
@@ -180,7 +180,7 @@ def test_what_is_in_order_is_not_destroyed_for_that(selector: Any) -> None:
         {"not": {"not": {"stranded": "rerouted"}}, "user": "alice"},
     ],
 )
-def test_rerouted_to_anywhere_destroys_nothing(selector: Any) -> None:
+def test_rerouted_without_to_is_rejected_for_destroy(selector: Any) -> None:
     parse(selector)
     parse(selector, "protect")
     error = refused(selector, "destroy")
@@ -197,7 +197,7 @@ def test_rerouted_to_anywhere_destroys_nothing(selector: Any) -> None:
         {"user": "alice", "not": {"stranded": "rerouted"}},
     ],
 )
-def test_what_is_stranded_for_certain_is_enough_to_destroy_by(selector: Any) -> None:
+def test_stranded_is_accepted_for_destroy(selector: Any) -> None:
     parse(selector, "destroy")
 
 
@@ -219,7 +219,7 @@ _SILENT = {"silent_for": "5s"}
     ],
 )
 @pytest.mark.parametrize("role", ["find", "destroy", "protect"])
-def test_superseded_without_its_port_is_refused(selector: Any, role: str) -> None:
+def test_superseded_without_local_port_is_rejected(selector: Any, role: str) -> None:
     error = refused(selector, role)
     assert error.path[-1] == "superseded"
     assert "local_port" in error.problem
@@ -235,12 +235,12 @@ def test_superseded_without_its_port_is_refused(selector: Any, role: str) -> Non
         {"expression": "sport = :5000", "superseded": _SILENT},
     ],
 )
-def test_superseded_with_its_port_is_taken(selector: Any) -> None:
+def test_superseded_with_local_port_is_accepted(selector: Any) -> None:
     parse(selector, "destroy")
 
 
 @pytest.mark.parametrize("key", ["stuck", "superseded"])
-def test_verdicts_upon_tcp_mean_nothing_for_datagrams(key: str) -> None:
+def test_tcp_verdict_is_rejected_for_udp(key: str) -> None:
     value: Any = "close_wait" if key == "stuck" else _SILENT
     error = refused({"protocol": "udp", "local_port": 53, key: value})
     assert error.path == ("match", key)
@@ -249,7 +249,7 @@ def test_verdicts_upon_tcp_mean_nothing_for_datagrams(key: str) -> None:
     assert "mptcp" in refused({"protocol": "mptcp", "stranded": "unroutable"}).problem
 
 
-def test_only_states_in_which_a_verdict_can_hold_are_dumped() -> None:
+def test_dump_has_only_states_of_the_verdict() -> None:
     assert parse({"stuck": "close_wait"}).states("tcp") == 1 << 8
     assert parse({"stuck": ["close_wait", "syn_sent"]}).states("tcp") == 1 << 8 | 1 << 2
     assert parse({"state": "all", "stuck": "fin_wait"}).states("tcp") == (
@@ -259,7 +259,7 @@ def test_only_states_in_which_a_verdict_can_hold_are_dumped() -> None:
     assert parse({"state": "all", "not": {"stuck": "close_wait"}}).states("tcp") & 1 << 10
 
 
-def test_what_must_be_found_out_is_said() -> None:
+def test_needs_of_each_verdict() -> None:
     assert parse({"stuck": "close_wait"}).needs == frozenset()
     assert parse({"stranded": "unroutable"}).needs == {
         Need.ADDRESSES,
@@ -271,7 +271,7 @@ def test_what_must_be_found_out_is_said() -> None:
     assert parse({"stuck": "close_wait"}).extensions == 1 << (2 - 1)
 
 
-def test_an_error_becomes_a_sentence() -> None:
+def test_error_message() -> None:
     text = describe(refused({"stranded": ["address_gone", "rerouted"]}, "destroy"))
     assert text.startswith("match.stranded[1]: 'rerouted': ")
     assert "asymmetric routing" in text
