@@ -17,7 +17,7 @@ from tests.kernel.stranded.connections import (
     REROUTED,
     UNROUTABLE,
     Connections,
-    chosen,
+    selected,
     strandings,
 )
 from tests.support.topologies.networks import Uplinks, ip, lacks
@@ -101,7 +101,7 @@ def test_multipath_route_over_other_links(uplinks: Uplinks, connections: Connect
     connections.assert_verdicts(REROUTED, REROUTED)
 
     def leave_by(*links: str) -> set[int]:
-        return chosen(uplinks.host, stranded={"verdict": "rerouted", "to": list(links)})
+        return selected(uplinks.host, stranded={"verdict": "rerouted", "to": list(links)})
 
     over_eth0 = {talk.cookie for talk in (*connections.four.values(), *connections.six.values())}
     assert leave_by("wlan0", "eth2") == over_eth0

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.kernel.destroy_subprocess import destroy_in_subprocess
-from tests.kernel.stranded.connections import GONE, NOTHING, REROUTED, Connections, chosen
+from tests.kernel.stranded.connections import GONE, NOTHING, REROUTED, Connections, selected
 from tests.support.topologies.networks import VPN_MARK, Talk, Uplinks, ip, send_all_by
 
 Tunnel = Callable[..., io.FileIO]
@@ -38,7 +38,7 @@ def vpn(uplinks: Uplinks, connections: Connections, tunnel: Tunnel) -> None:  # 
 
 
 def _rerouted(uplinks: Uplinks, *to: str) -> set[int]:
-    return chosen(uplinks.host, stranded=[{"verdict": "rerouted", "to": list(to)}])
+    return selected(uplinks.host, stranded=[{"verdict": "rerouted", "to": list(to)}])
 
 
 def _cookies(*talks: Talk) -> set[int]:
