@@ -35,7 +35,7 @@ class _Expected(NamedTuple):
 
     Steps: connected, early, late; turn: the last progress of its ongoing traffic.
     gone: the kernel ends the connection during sampling. passing: the verdict may be absent at
-    times. plain: made in the pair without options, of that name.
+    times. plain: created in the plain pair of StuckCases.
     """
 
     make: Callable[[Bed], Steps]
