@@ -115,7 +115,7 @@ class FakeMachine:
                     session.diag, protocol, family, extensions=guard.extensions
                 )
             }
-            decoded = [listed[each.cookie] for each in sockets]
+            decoded = [listed[sock.cookie] for sock in sockets]
             load(session, snapshot, guard.needs, decoded)
             return guard.evaluator(snapshot).evaluate(decoded)
 

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Limits, namespaces, pace, and what holds of every order."""
+"""destroy(): limits, namespaces, rate, engines and garbage collection."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ from tests.support.fake_machine import LOCAL, LOCAL6, REMOTE, REMOTE6, FakeMachi
 # Limits.
 
 
-def test_above_the_limit_nothing_is_destroyed(machine: FakeMachine) -> None:
-    meant = [machine.add(connection(local_port=port)) for port in (1, 2, 3)]
+def test_exceeded_limit_destroys_nothing(machine: FakeMachine) -> None:
+    targets = [machine.add(connection(local_port=port)) for port in (1, 2, 3)]
     protected = machine.add(connection(remote_port=4505))
     for check in (True, False):
         report = run(machine, max_sockets=MaxSockets(number=2), check=check)
-        expected = {sock.cookie: "limit" for sock in meant} | {protected.cookie: "protected"}
+        expected = {sock.cookie: "limit" for sock in targets} | {protected.cookie: "protected"}
         assert outcomes_of(report) == expected
         assert report.exceeded == (3, MaxSockets(number=2), None)
         assert report.failed
@@ -59,22 +59,22 @@ def test_above_the_limit_nothing_is_destroyed(machine: FakeMachine) -> None:
     assert not any(requested_cookies(machine.sockets))
 
 
-def test_at_the_limit_all_go(machine: FakeMachine) -> None:
+def test_limit_that_is_reached_destroys_all(machine: FakeMachine) -> None:
     for port in (1, 2, 3):
         machine.add(connection(local_port=port))
-    # The protected do not count.
+    # Protected sockets do not count.
     machine.add(connection(remote_port=4505))
     report = run(machine, max_sockets=MaxSockets(number=3))
     assert report.counts == {"destroyed": 3, "protected": 1}
     assert report.exceeded is None
 
 
-def test_share_is_of_the_unprotected_in_every_state_and_family(machine: FakeMachine) -> None:
+def test_share_counts_unprotected_sockets_of_all_states_and_families(machine: FakeMachine) -> None:
     machine.add(connection())
     machine.add(connection(LOCAL6, 1, REMOTE6, 2, state=SYN_SENT))
     machine.add(connection(local_port=2, state=TIME_WAIT))
     machine.add(connection(local_port=3, state=SYN_RECV))
-    # Neither protected ones nor those of other protocols belong to the population.
+    # Protected sockets and those of other protocols are not part of the population.
     machine.add(FakeSocket(local="0.0.0.0", local_port=443, state=LISTEN))
     machine.add(connection(remote_port=4505))
     machine.add(FakeSocket(protocol=UDP, local=LOCAL, local_port=1, remote=REMOTE, remote_port=2))
@@ -85,7 +85,7 @@ def test_share_is_of_the_unprotected_in_every_state_and_family(machine: FakeMach
     assert run(machine, match, max_sockets=MaxSockets(share=0.25)).counts == {"destroyed": 1}
 
 
-def test_limit_counts_over_all_namespaces(machine: FakeMachine) -> None:
+def test_limit_covers_all_namespaces(machine: FakeMachine) -> None:
     other = machine.kernel.namespace("other")
     other.add(connection())
     machine.add(connection())
@@ -99,8 +99,10 @@ def test_limit_counts_over_all_namespaces(machine: FakeMachine) -> None:
     }
 
 
-def test_what_only_the_kernel_can_tell_is_not_guessed(machine: FakeMachine) -> None:
-    """autobound, of a kernel that takes no such filter: the range of ports alone proves nothing."""
+def test_condition_that_only_the_kernel_tests_raises_without_its_filter(
+    machine: FakeMachine,
+) -> None:
+    """autobound on a kernel without that filter op: the port range alone proves nothing."""
     ports = machine.proc / "sys" / "net" / "ipv4"
     ports.mkdir(parents=True)
     (ports / "ip_local_port_range").write_text("32768\t60999\n")
@@ -117,13 +119,13 @@ def test_what_only_the_kernel_can_tell_is_not_guessed(machine: FakeMachine) -> N
 # Namespaces.
 
 
-def test_the_same_addresses_in_two_namespaces_are_two_sockets(machine: FakeMachine) -> None:
+def test_same_addresses_in_two_namespaces_are_two_sockets(machine: FakeMachine) -> None:
     other = machine.kernel.namespace("other")
     stays = other.add(connection())
-    meant = machine.add(connection())
+    target = machine.add(connection())
     report = run(machine)
-    assert outcomes_of(report) == {meant.cookie: "destroyed"}
-    assert report.results[0].socket.identity == ("current", "tcp", meant.cookie)
+    assert outcomes_of(report) == {target.cookie: "destroyed"}
+    assert report.results[0].socket.identity == ("current", "tcp", target.cookie)
     assert other.sockets == [stays]
 
 
@@ -134,17 +136,17 @@ def test_the_same_addresses_in_two_namespaces_are_two_sockets(machine: FakeMachi
         (NamespaceDenied("other", errno.EPERM), "not_permitted"),
     ],
 )
-def test_namespace_that_goes_between_look_and_work(
+def test_namespace_that_ends_after_planning(
     machine: FakeMachine, monkeypatch: pytest.MonkeyPatch, error: SocketsError, outcome: str
 ) -> None:
     other = machine.kernel.namespace("other")
     lost = other.add(connection())
-    meant = machine.add(connection())
-    seen: list[str] = []
+    target = machine.add(connection())
+    opened: list[str] = []
 
     def open_netlink(namespace: Namespace, protocol: int) -> FakeNetlinkSocket:
-        seen.append(namespace.name)
-        if namespace.name == "other" and "current" in seen:
+        opened.append(namespace.name)
+        if namespace.name == "other" and "current" in opened:
             raise error
         return machine.kernel.open(namespace, protocol)
 
@@ -153,15 +155,15 @@ def test_namespace_that_goes_between_look_and_work(
         Namespace("other", "/run/netns/other", other.identity),
         machine.namespace,
     ]
-    # It looks at the other one and at the current one, then comes back to work on the other one.
+    # Both namespaces are planned first, then the other one is opened again.
     report = run(machine, namespaces=spaces, protect={**UNGUARDED, "loopback": False})
-    assert outcomes_of(report) == {lost.cookie: outcome, meant.cookie: "destroyed"}
+    assert outcomes_of(report) == {lost.cookie: outcome, target.cookie: "destroyed"}
 
 
-# Pace.
+# Rate.
 
 
-def test_pace_spreads_the_work(machine: FakeMachine) -> None:
+def test_rate_spreads_requests_over_time(machine: FakeMachine) -> None:
     for port in range(1, 26):
         machine.add(connection(local_port=port))
     times: list[float] = []
@@ -173,7 +175,7 @@ def test_pace_spreads_the_work(machine: FakeMachine) -> None:
     assert times == pytest.approx([0.0] * 10 + [0.1] * 10 + [0.2] * 5)
 
 
-def test_what_goes_while_it_waits_for_its_turn(
+def test_socket_that_closes_before_its_turn_is_already_gone(
     machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = machine.add(connection(local_port=1)), machine.add(connection(local_port=2))
@@ -190,15 +192,15 @@ def test_what_goes_while_it_waits_for_its_turn(
     assert machine.sockets.sockets == [successor]
 
 
-def test_what_changes_while_it_waits_for_its_turn_is_judged_anew(
+def test_late_targets_are_planned_again(
     machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.process(700, comm="sshd")
-    socks = [
+    sockets = [
         machine.add(connection(local_port=port, wqueue=9), holder=None if port == 3 else 500)
         for port in (1, 2, 3, 4)
     ]
-    first, recovered, taken_over, last = socks
+    first, recovered, taken_over, last = sockets
     machine.hold(500, taken_over)
 
     def sleep(seconds: float) -> None:
@@ -217,7 +219,7 @@ def test_what_changes_while_it_waits_for_its_turn_is_judged_anew(
         taken_over.cookie: "protected",
         last.cookie: "destroyed",
     }
-    reasons = {each.socket.cookie: each.reason for each in report.results}
+    reasons = {result.socket.cookie: result.reason for result in report.results}
     assert reasons[recovered.cookie] is not None
     assert reasons[recovered.cookie].rule == "changed"
     assert machine.sockets.sockets == [recovered, taken_over]
@@ -230,7 +232,7 @@ def test_check_mode_does_not_wait(machine: FakeMachine) -> None:
     assert machine.now == 0
 
 
-# The whole.
+# Everything else.
 
 
 def test_unknown_engine(machine: FakeMachine) -> None:
@@ -240,12 +242,12 @@ def test_unknown_engine(machine: FakeMachine) -> None:
     assert machine.sockets.destroyed == []
 
 
-def test_auto_is_netlink_here(machine: FakeMachine) -> None:
+def test_auto_uses_netlink_where_it_works(machine: FakeMachine) -> None:
     machine.add(connection())
     assert run(machine, engine="auto").engines == ("netlink",)
 
 
-def test_only_outcomes_of_the_closed_list(machine: FakeMachine) -> None:
+def test_outcomes_are_all_in_the_closed_list(machine: FakeMachine) -> None:
     machine.kernel.abilities.handlers |= {RAW}
     for number, state in enumerate(range(ESTABLISHED, BOUND_INACTIVE + 1)):
         machine.sockets.add(connection(local_port=number + 1, state=state))
@@ -260,14 +262,14 @@ def test_only_outcomes_of_the_closed_list(machine: FakeMachine) -> None:
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_the_garbage_collector_is_left_as_it_was(machine: FakeMachine, enabled: bool) -> None:
+def test_garbage_collector_is_paused_and_restored(machine: FakeMachine, enabled: bool) -> None:
     machine.add(connection())
-    seen: list[bool] = []
-    machine.sockets.before_request = lambda _kind, _payload: seen.append(gc.isenabled())
+    enabled_during: list[bool] = []
+    machine.sockets.before_request = lambda _kind, _payload: enabled_during.append(gc.isenabled())
     (gc.enable if enabled else gc.disable)()
     try:
         run(machine)
-        assert not any(seen)
+        assert not any(enabled_during)
         assert gc.isenabled() is enabled
     finally:
         gc.enable()

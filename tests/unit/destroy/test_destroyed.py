@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is selected goes, and nothing else does, whatever happens meanwhile."""
+"""destroy(): only selected sockets are destroyed, whatever happens in the meantime."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from tests.support.fake_kernel.model import (
 from tests.support.fake_machine import LOCAL, LOCAL6, REMOTE, REMOTE6, FakeMachine, connection
 
 
-def test_destroys_what_is_selected_and_nothing_else(machine: FakeMachine) -> None:
-    meant = [machine.add(connection(local_port=port)) for port in (1, 2)]
+def test_only_selected_sockets_are_destroyed(machine: FakeMachine) -> None:
+    targets = [machine.add(connection(local_port=port)) for port in (1, 2)]
     other = machine.add(connection(local_port=3, remote_port=80))
     report = run(machine, {"remote_port": 443})
-    assert outcomes_of(report) == {sock.cookie: "destroyed" for sock in meant}
+    assert outcomes_of(report) == {sock.cookie: "destroyed" for sock in targets}
     assert machine.sockets.sockets == [other]
     assert report.matched == 2
     assert report.counts == {"destroyed": 2}
@@ -59,7 +59,7 @@ def test_every_state(machine: FakeMachine, state: int, local: str, remote: str) 
     both_ways(machine, sock, ALL, "destroyed")
 
 
-def test_second_run_has_nothing_to_do(machine: FakeMachine) -> None:
+def test_second_run_changes_nothing(machine: FakeMachine) -> None:
     machine.add(connection())
     assert run(machine).changed
     again = run(machine)
@@ -69,45 +69,45 @@ def test_second_run_has_nothing_to_do(machine: FakeMachine) -> None:
 
 
 def test_connection_that_keeps_its_port_is_destroyed(machine: FakeMachine) -> None:
-    # The application bound the port: until it closes the descriptor the kernel keeps it.
+    # The kernel keeps the port until the application closes the descriptor.
     sock = connection(explicit_port=True)
     both_ways(machine, sock, ALL, "destroyed")
     assert sock.state == BOUND_INACTIVE
     assert run(machine).results == []
 
 
-def test_bound_inactive_socket_cannot_be_reached(machine: FakeMachine) -> None:
+def test_bound_inactive_socket_survives(machine: FakeMachine) -> None:
     sock = FakeSocket(local=LOCAL, local_port=7, state=BOUND_INACTIVE)
     report = both_ways(machine, sock, {"state": "bound-inactive"}, "survived")
     assert report.failed
 
 
-def test_protected_sockets_are_named_with_their_reason(machine: FakeMachine) -> None:
+def test_protected_sockets_have_a_reason(machine: FakeMachine) -> None:
     protected = machine.add(connection(remote_port=4505))
-    meant = machine.add(connection(local_port=2))
+    target = machine.add(connection(local_port=2))
     for check in (True, False):
         report = run(machine, check=check)
-        assert outcomes_of(report) == {protected.cookie: "protected", meant.cookie: "destroyed"}
+        assert outcomes_of(report) == {protected.cookie: "protected", target.cookie: "destroyed"}
         reasons = {result.socket.cookie: result.reason for result in report.results}
         reason = reasons[protected.cookie]
         assert reason is not None
         assert reason.rule == "control_connection"
         assert "4505" in str(reason.detail)
-        assert reasons[meant.cookie] is None
+        assert reasons[target.cookie] is None
     assert machine.sockets.sockets == [protected]
 
 
-def test_nothing_is_left_open_in_a_namespace(machine: FakeMachine) -> None:
+def test_all_netlink_sockets_are_closed(machine: FakeMachine) -> None:
     machine.add(connection())
     run(machine)
     assert machine.kernel.opened
     assert all(sock.closed for sock in machine.kernel.opened)
 
 
-# What happens meanwhile.
+# Changes between the dump and the request.
 
 
-def test_what_went_by_itself(machine: FakeMachine) -> None:
+def test_socket_that_closes_on_its_own_is_already_gone(machine: FakeMachine) -> None:
     sock = machine.add(connection())
     when_destroying(machine.sockets, lambda: machine.sockets.remove(sock))
     report = run(machine)
@@ -116,7 +116,7 @@ def test_what_went_by_itself(machine: FakeMachine) -> None:
     assert not report.failed
 
 
-def test_stale_tuple_never_kills_its_successor(machine: FakeMachine) -> None:
+def test_successor_with_the_same_addresses_is_not_destroyed(machine: FakeMachine) -> None:
     sock, successor = machine.add(connection()), connection()
 
     def replace() -> None:
@@ -128,7 +128,7 @@ def test_stale_tuple_never_kills_its_successor(machine: FakeMachine) -> None:
     assert machine.sockets.sockets == [successor]
 
 
-def test_stale_tuple_never_kills_the_listener(machine: FakeMachine) -> None:
+def test_listener_with_the_same_port_is_not_destroyed(machine: FakeMachine) -> None:
     listener = machine.add(FakeSocket(local=LOCAL, local_port=443, state=LISTEN))
     sock = machine.add(connection(local_port=443, remote_port=50000))
     when_destroying(machine.sockets, lambda: machine.sockets.remove(sock))
@@ -137,7 +137,7 @@ def test_stale_tuple_never_kills_the_listener(machine: FakeMachine) -> None:
     assert machine.sockets.sockets == [listener]
 
 
-def test_connection_that_changes_its_state_meanwhile_is_still_the_one(machine: FakeMachine) -> None:
+def test_connection_that_changes_state_is_destroyed(machine: FakeMachine) -> None:
     sock = machine.add(connection())
 
     def closes() -> None:
@@ -150,17 +150,17 @@ def test_connection_that_changes_its_state_meanwhile_is_still_the_one(machine: F
 # Several sockets with the same addresses.
 
 
-def test_all_listeners_of_a_group_go(machine: FakeMachine) -> None:
+def test_all_listeners_of_a_reuseport_group_are_destroyed(machine: FakeMachine) -> None:
     group = [
         machine.add(FakeSocket(local=LOCAL, local_port=80, state=LISTEN, reuseport=1))
-        for _each in range(16)
+        for _number in range(16)
     ]
     report = run(machine, {"state": "listening"}, protect=UNGUARDED)
     assert report.counts == {"destroyed": 16}
     assert sorted(machine.sockets.destroyed) == sorted(sock.cookie for sock in group)
 
 
-def test_only_the_selected_of_a_group_go(machine: FakeMachine) -> None:
+def test_only_selected_listeners_of_a_reuseport_group_are_destroyed(machine: FakeMachine) -> None:
     mine, others = [], []
     for number in range(12):
         sock = FakeSocket(
@@ -170,7 +170,7 @@ def test_only_the_selected_of_a_group_go(machine: FakeMachine) -> None:
     report = run(machine, {"state": "listening", "user": 1001}, protect=UNGUARDED)
     assert set(outcomes_of(report)) == {sock.cookie for sock in mine}
     assert [sock.state for sock in others] == [LISTEN] * 6
-    # What the look-up does not find while the others stand in front of it survives, and says so.
+    # The lookup may only find sockets of others: then the socket survives.
     assert set(report.counts) <= {"destroyed", "survived"}
     assert set(machine.sockets.destroyed) <= {sock.cookie for sock in mine}
 
@@ -179,7 +179,7 @@ def test_only_the_selected_of_a_group_go(machine: FakeMachine) -> None:
 
 
 @pytest.mark.parametrize(("local", "remote"), [(LOCAL, REMOTE), (LOCAL6, REMOTE6)])
-def test_datagrams_on_a_port_of_their_own_are_disconnected(
+def test_explicitly_bound_udp_socket_is_disconnected(
     machine: FakeMachine, local: str, remote: str
 ) -> None:
     sock = FakeSocket(
@@ -189,7 +189,7 @@ def test_datagrams_on_a_port_of_their_own_are_disconnected(
     report = both_ways(machine, sock, match, "disconnected")
     assert report.changed
     assert machine.sockets.sockets == [sock]
-    # The second time there is nothing to take away, and the application is left in peace.
+    # The second time there is no remote to remove, and the application gets no error.
     again = run(machine, match, protect=UNGUARDED)
     assert outcomes_of(again) == {sock.cookie: "already_gone"}
     assert not again.changed
@@ -199,7 +199,7 @@ def test_datagrams_on_a_port_of_their_own_are_disconnected(
     assert outcomes_of(run(machine, match)) == {sock.cookie: "protected"}
 
 
-def test_datagrams_on_a_port_that_the_kernel_chose_are_destroyed(machine: FakeMachine) -> None:
+def test_autobound_udp_socket_is_destroyed(machine: FakeMachine) -> None:
     sock = FakeSocket(
         protocol=UDP, local=LOCAL, local_port=5, remote=REMOTE, remote_port=53, explicit_port=False
     )
@@ -207,12 +207,12 @@ def test_datagrams_on_a_port_that_the_kernel_chose_are_destroyed(machine: FakeMa
     assert machine.sockets.sockets == []
 
 
-def test_unconnected_datagrams_on_a_port_that_the_kernel_chose(machine: FakeMachine) -> None:
+def test_unconnected_autobound_udp_socket_is_destroyed(machine: FakeMachine) -> None:
     sock = FakeSocket(protocol=UDP, local=LOCAL, local_port=5, state=CLOSE, explicit_port=False)
     both_ways(machine, sock, {"protocol": "udp", "state": "all"}, "destroyed")
 
 
-def test_connected_siblings_go_one_after_the_other(machine: FakeMachine) -> None:
+def test_connected_udp_reuseport_sockets_are_all_disconnected(machine: FakeMachine) -> None:
     siblings = [
         machine.add(
             FakeSocket(
@@ -224,14 +224,14 @@ def test_connected_siblings_go_one_after_the_other(machine: FakeMachine) -> None
                 reuseport=1,
             )
         )
-        for _each in range(4)
+        for _number in range(4)
     ]
     report = run(machine, {"protocol": "udp", "remote_port": 53})
     assert report.counts == {"disconnected": 4}
     assert [sock.errors for sock in siblings] == [[errno.ECONNABORTED]] * 4
 
 
-def test_datagram_socket_that_finds_another_remote_was_disconnected(machine: FakeMachine) -> None:
+def test_udp_socket_that_connects_elsewhere_was_disconnected(machine: FakeMachine) -> None:
     def connects_again(_namespace: FakeNamespace, sock: FakeSocket) -> None:
         sock.remote, sock.dst, sock.remote_port = "203.0.113.9", bytes((203, 0, 113, 9)), 53
         sock.state = ESTABLISHED

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Answers that get lost: what is true is what a fresh look shows."""
+"""Lost answers and errors: a new dump decides the outcome."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def test_lost_answers_change_no_outcome(machine: FakeMachine, fault: faults.Faul
     assert outcomes_of(report) == {gone.cookie: "destroyed", stays.cookie: "survived"}
 
 
-def test_what_was_not_asked_for_any_more_is_not_claimed(
+def test_socket_without_a_request_is_not_reported_destroyed(
     machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer about the first does not come; meanwhile the second goes by itself."""
+    """The answer for the first is lost, and the second closes on its own."""
     monkeypatch.setattr("linuxnet_sockets.destroy.engines.sock_destroy._CHUNK", 1)
     first, second = machine.add(connection(local_port=1)), machine.add(connection(local_port=2))
 
@@ -57,19 +57,19 @@ def test_what_was_not_asked_for_any_more_is_not_claimed(
     assert outcomes_of(run(machine)) == {first.cookie: "destroyed", second.cookie: "already_gone"}
 
 
-def refuse_all_but(meant: FakeSocket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests about other sockets cannot be sent."""
+def refuse_all_but(target: FakeSocket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make requests for other sockets fail."""
     work = inet_diag.destroy
 
-    def destroy_it(where: Connection, socks: Sequence[inet_diag.DiagMessage]) -> list[int]:
-        if socks[0].cookie != meant.cookie:
+    def destroy_it(where: Connection, messages: Sequence[inet_diag.DiagMessage]) -> list[int]:
+        if messages[0].cookie != target.cookie:
             raise NetlinkError("destroy sockets", errno.EACCES)
-        return work(where, socks)
+        return work(where, messages)
 
     monkeypatch.setattr(inet_diag, "destroy", destroy_it)
 
 
-def test_a_request_that_cannot_be_sent_does_not_hide_those_before(
+def test_failed_request_keeps_earlier_results(
     machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("linuxnet_sockets.destroy.engines.sock_destroy._CHUNK", 1)
@@ -82,7 +82,7 @@ def test_a_request_that_cannot_be_sent_does_not_hide_those_before(
         run(machine)
 
 
-def test_an_acknowledgement_that_cannot_be_read_is_one_that_was_lost(machine: FakeMachine) -> None:
+def test_malformed_acknowledgement_counts_as_lost(machine: FakeMachine) -> None:
     sock = machine.add(connection())
     when_destroying(machine.sockets, lambda: machine.sockets.faults.append(faults.cut(4)))
     assert outcomes_of(run(machine)) == {sock.cookie: "destroyed"}
@@ -100,7 +100,7 @@ def test_more_refusals_than_the_receive_buffer_holds(machine: FakeMachine) -> No
     assert not report.changed
 
 
-def test_fresh_look_that_is_interrupted_is_taken_again(machine: FakeMachine) -> None:
+def test_interrupted_verification_dump_is_repeated(machine: FakeMachine) -> None:
     sock = machine.add(connection())
     machine.sockets.before_request = lambda kind, _payload: (
         machine.sockets.faults.extend([faults.none, faults.dump_interrupted])
@@ -110,7 +110,7 @@ def test_fresh_look_that_is_interrupted_is_taken_again(machine: FakeMachine) -> 
     assert outcomes_of(run(machine)) == {sock.cookie: "destroyed"}
 
 
-def test_without_a_fresh_look_nothing_is_claimed_and_nothing_lost(machine: FakeMachine) -> None:
+def test_failed_verification_makes_sockets_survive(machine: FakeMachine) -> None:
     protected = machine.add(connection(remote_port=4505))
     sock = machine.add(connection())
     machine.sockets.before_request = lambda kind, _payload: (
@@ -124,7 +124,7 @@ def test_without_a_fresh_look_nothing_is_claimed_and_nothing_lost(machine: FakeM
     assert not report.changed
 
 
-def test_a_fresh_look_that_cannot_be_read_loses_nothing(machine: FakeMachine) -> None:
+def test_malformed_verification_dump_keeps_results(machine: FakeMachine) -> None:
     protected = machine.add(connection(remote_port=4505))
     sock = machine.add(connection())
     machine.sockets.before_request = lambda kind, _payload: (
@@ -136,10 +136,10 @@ def test_a_fresh_look_that_cannot_be_read_loses_nothing(machine: FakeMachine) ->
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_an_error_after_something_was_destroyed_does_not_hide_it(
+def test_error_in_a_later_namespace_keeps_earlier_results(
     machine: FakeMachine, monkeypatch: pytest.MonkeyPatch, check: bool
 ) -> None:
-    meant = machine.add(connection())
+    target = machine.add(connection())
     other = machine.kernel.namespace("other")
     left = other.add(connection())
     opened: list[int] = []
@@ -157,8 +157,8 @@ def test_an_error_after_something_was_destroyed_does_not_hide_it(
             run(machine, namespaces=spaces, protect=UNGUARDED, check=True)
         return
     report = run(machine, namespaces=spaces, protect={**UNGUARDED, "ssh_sessions": False})
-    assert [(each.socket.identity, each.outcome) for each in report.results] == [
-        (("current", "tcp", meant.cookie), "destroyed"),
+    assert [(result.socket.identity, result.outcome) for result in report.results] == [
+        (("current", "tcp", target.cookie), "destroyed"),
         (("other", "tcp", left.cookie), "survived"),
     ]
     reason = report.results[1].reason
@@ -167,7 +167,7 @@ def test_an_error_after_something_was_destroyed_does_not_hide_it(
     assert other.sockets == [left]
 
 
-def test_an_error_between_two_slices_does_not_hide_the_first(
+def test_error_in_a_later_slice_keeps_earlier_results(
     machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = [machine.add(connection(local_port=port)) for port in (1, 2)]
@@ -180,17 +180,17 @@ def test_an_error_between_two_slices_does_not_hide_the_first(
 
 
 class Interrupted(NetlinkEngine):
-    """An engine that cannot even tell what it would leave alone."""
+    """An engine whose first dump fails."""
 
     name = "interrupted"
 
     def declines(
-        self, _view: NamespaceSession, _subjects: Sequence[Socket]
+        self, _session: NamespaceSession, _sockets: Sequence[Socket]
     ) -> list[Declined | None]:
         raise DumpInterrupted("list mptcp sockets", 5)
 
 
-def test_an_error_of_the_next_engine_does_not_hide_what_the_first_did(
+def test_error_of_the_next_engine_keeps_earlier_results(
     machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -201,6 +201,6 @@ def test_an_error_of_the_next_engine_does_not_hide_what_the_first_did(
     left = machine.add(connection(local_port=2, protocol=MPTCP))
     report = run(machine, {"protocol": ["tcp", "mptcp"], "state": "connected"})
     assert outcomes_of(report) == {gone.cookie: "destroyed", left.cookie: "unsupported_protocol"}
-    (reason,) = (each.reason for each in report.results if each.socket.cookie == left.cookie)
+    (reason,) = (result.reason for result in report.results if result.socket.cookie == left.cookie)
     assert reason is not None
     assert "list mptcp sockets" in (reason.detail or "")

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The closed list of outcomes is a promise."""
+"""The closed list of outcomes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_closed_list() -> None:
     )
 
 
-def test_what_changes_and_what_fails() -> None:
+def test_outcomes_that_change_and_that_fail() -> None:
     assert {"destroyed", "disconnected"} == outcomes.CHANGING
     assert {
         "survived",
@@ -40,6 +40,6 @@ def test_what_changes_and_what_fails() -> None:
     } == outcomes.FAILING
 
 
-def test_the_manual_explains_each_outcome() -> None:
+def test_manual_explains_each_outcome() -> None:
     text = MANUAL.read_text()
     assert [name for name in outcomes.OUTCOMES if f"``{name}``" not in text] == []

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the kernel cannot, may not, or should not do."""
+"""destroy(): sockets that the kernel cannot, may not or should not destroy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.fake_kernel.model import (
 from tests.support.fake_machine import LOCAL, REMOTE, FakeMachine, connection
 
 
-def test_udplite_has_no_way_to_be_destroyed(machine: FakeMachine) -> None:
+def test_udplite_is_unsupported(machine: FakeMachine) -> None:
     sock = FakeSocket(protocol=UDPLITE, local=LOCAL, local_port=5, remote=REMOTE, remote_port=6)
     report = both_ways(
         machine, sock, {"protocol": "udplite", "remote_port": 6}, "unsupported_protocol"
@@ -43,12 +43,12 @@ def test_udplite_has_no_way_to_be_destroyed(machine: FakeMachine) -> None:
     assert sock.errors == []
 
 
-def test_mptcp_has_no_way_to_be_destroyed(machine: FakeMachine) -> None:
+def test_mptcp_is_unsupported(machine: FakeMachine) -> None:
     sock = connection(protocol=MPTCP)
     both_ways(machine, sock, {"protocol": "mptcp", "state": "all"}, "unsupported_protocol")
 
 
-def test_mptcp_subflow_is_not_killed_alone(machine: FakeMachine) -> None:
+def test_mptcp_subflow_is_not_destroyed_alone(machine: FakeMachine) -> None:
     whole = machine.add(connection(protocol=MPTCP))
     sock = connection()
     sock.ulp = "mptcp"
@@ -60,32 +60,32 @@ def test_mptcp_subflow_is_not_killed_alone(machine: FakeMachine) -> None:
 @pytest.mark.parametrize(
     ("knows_mptcp", "outcome"), [(True, "unsupported_protocol"), (False, "destroyed")]
 )
-def test_subflows_where_mptcp_cannot_be_listed(
+def test_subflow_of_mptcp_that_cannot_be_listed(
     machine: FakeMachine, knows_mptcp: bool, outcome: str
 ) -> None:
     machine.kernel.abilities.handlers -= {MPTCP}
     if knows_mptcp:
         (machine.proc / "sys" / "net" / "mptcp").mkdir(parents=True)
     sock = connection()
-    # A kernel without MPTCP has no such sockets; that nobody asked for it shows in the outcome.
+    # A kernel without MPTCP has no subflows: the outcome shows that none was looked up.
     sock.ulp = "mptcp"
     both_ways(machine, sock, ALL, outcome)
 
 
-def test_other_connections_beside_mptcp_go(machine: FakeMachine) -> None:
+def test_tcp_beside_mptcp_is_destroyed(machine: FakeMachine) -> None:
     machine.add(connection(protocol=MPTCP))
     both_ways(machine, connection(local_port=2), ALL, "destroyed")
 
 
-def test_connection_under_tls_is_no_subflow(machine: FakeMachine) -> None:
+def test_tls_connection_is_no_subflow(machine: FakeMachine) -> None:
     machine.add(connection(protocol=MPTCP))
     sock = connection(local_port=2)
     sock.ulp = "tls"
     both_ways(machine, sock, ALL, "destroyed")
 
 
-def test_raw_sockets_are_left_alone(machine: FakeMachine) -> None:
-    # The kernel would take the first that fits, whatever the cookie says.
+def test_raw_socket_is_unsupported(machine: FakeMachine) -> None:
+    # The kernel would destroy the first socket with the addresses, whatever its cookie.
     machine.kernel.abilities.handlers |= {RAW}
     sock = FakeSocket(
         protocol=RAW, local=LOCAL, local_port=1, remote=REMOTE, remote_port=0, raw_protocol=1
@@ -113,14 +113,14 @@ def test_kernel_without_destroy(machine: FakeMachine, protocol: str) -> None:
 
 @pytest.mark.parametrize("state", [TIME_WAIT, FIN_WAIT2])
 def test_kernel_too_old_for_time_wait(machine: FakeMachine, state: int) -> None:
-    """FIN_WAIT_2 without an application is TIME_WAIT under another name: its timer says so."""
+    """A closed FIN_WAIT_2 socket is a TIME_WAIT socket; only its timer shows it."""
     machine.kernel.abilities.destroys_time_wait = False
     machine.release = "5.15.0-100-generic"
     sock = connection(state=state, timer=3, inode=0)
     both_ways(machine, sock, ALL, "kernel_without_destroy")
 
 
-def test_kernel_too_old_for_time_wait_destroys_fin_wait_2(machine: FakeMachine) -> None:
+def test_old_kernel_destroys_fin_wait_2(machine: FakeMachine) -> None:
     machine.kernel.abilities.destroys_time_wait = False
     machine.release = "5.15.0-100-generic"
     both_ways(machine, connection(state=FIN_WAIT2), ALL, "destroyed")
@@ -128,7 +128,7 @@ def test_kernel_too_old_for_time_wait_destroys_fin_wait_2(machine: FakeMachine) 
 
 @pytest.mark.parametrize("state", [FIN_WAIT1, CLOSING, LAST_ACK])
 @pytest.mark.parametrize("release", ["5.4.0-42-generic", "6.1.0-28-amd64", "6.10.14", "odd"])
-def test_orphans_that_an_old_kernel_would_make_immortal(
+def test_orphan_that_an_old_kernel_would_make_immortal_is_skipped(
     machine: FakeMachine, state: int, release: str
 ) -> None:
     machine.release = release
@@ -140,12 +140,12 @@ def test_orphans_that_an_old_kernel_would_make_immortal(
 
 
 @pytest.mark.parametrize("release", ["6.11.0", "6.18.44", "7.0"])
-def test_orphans_go_on_kernels_with_the_fix(machine: FakeMachine, release: str) -> None:
+def test_orphan_is_destroyed_by_fixed_kernels(machine: FakeMachine, release: str) -> None:
     machine.release = release
     both_ways(machine, connection(state=FIN_WAIT1, inode=0, wqueue=9), ALL, "destroyed")
 
 
-def test_sockets_that_are_no_such_orphans_go_on_old_kernels(machine: FakeMachine) -> None:
+def test_other_closing_sockets_are_destroyed_by_old_kernels(machine: FakeMachine) -> None:
     machine.release = "5.10.0"
     for sock in (
         connection(local_port=1, state=FIN_WAIT1, wqueue=9),
@@ -156,19 +156,21 @@ def test_sockets_that_are_no_such_orphans_go_on_old_kernels(machine: FakeMachine
     assert run(machine).counts == {"destroyed": 3}
 
 
-def test_acknowledged_but_still_there(machine: FakeMachine) -> None:
+def test_acknowledged_socket_that_still_exists_survived(machine: FakeMachine) -> None:
     sock = connection(immortal=True)
     report = both_ways(machine, sock, ALL, "survived", predicted="destroyed")
     assert report.failed
 
 
 @pytest.mark.parametrize(("number", "outcome"), [(errno.EBUSY, "busy"), (errno.EINVAL, "survived")])
-def test_refusals_of_one_socket(machine: FakeMachine, number: int, outcome: str) -> None:
+def test_refusal_of_one_socket_leaves_others(
+    machine: FakeMachine, number: int, outcome: str
+) -> None:
     refused, other = machine.add(connection(errno=number)), machine.add(connection(local_port=2))
     assert outcomes_of(run(machine)) == {refused.cookie: outcome, other.cookie: "destroyed"}
 
 
-def test_protocol_that_the_kernel_cannot_list(machine: FakeMachine) -> None:
+def test_named_protocol_that_cannot_be_listed_raises(machine: FakeMachine) -> None:
     machine.kernel.abilities.handlers -= {MPTCP}
     with pytest.raises(HandlerMissing):
         run(machine, {"protocol": "mptcp", "state": "all"})

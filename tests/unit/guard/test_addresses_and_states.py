@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What addresses, ports and states say: each rule protects, does not spare, and can be left out."""
+"""Guard rules on addresses, ports and states: when each applies, and that it can be off."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.fake_machine import (
 )
 
 
-def test_an_ordinary_connection_is_not_spared(machine: FakeMachine) -> None:
+def test_ordinary_connection_is_not_protected(machine: FakeMachine) -> None:
     for sock in (connection(), connection(LOCAL6, 1, REMOTE6, 2), connection(state=TIME_WAIT)):
         assert machine.rule(machine.add(sock)) is None
 
@@ -39,12 +39,12 @@ LOOPBACK = [
     connection("127.9.9.9", 1, "127.0.0.1", 2),
     connection("::1", 1, "::1", 2),
     connection("::ffff:127.0.0.1", 1, "::ffff:127.0.0.2", 2),
-    # Both ends local, on one interface, on two, and mapped.
+    # Both ends are local: on one interface, on two, and v4-mapped.
     connection(LOCAL, 1, LOCAL, 2),
     connection(LOCAL, 1, SECOND_LOCAL, 2),
     connection(f"::ffff:{LOCAL}", 1, f"::ffff:{SECOND_LOCAL}", 2),
     connection(LOCAL6, 1, LOCAL6, 2),
-    # Both ends the same address, which nobody holds (any more).
+    # Both ends have the same address, which no interface has.
     connection("203.0.113.5", 1, "203.0.113.5", 2),
     connection("127.0.0.1", 1, "127.0.0.1", 2, state=TIME_WAIT),
     FakeSocket(protocol=UDP, local="127.0.0.1", local_port=5, remote="127.0.0.1", remote_port=6),
@@ -52,7 +52,7 @@ LOOPBACK = [
 
 
 @pytest.mark.parametrize("sock", LOOPBACK, ids=lambda sock: f"{sock.local}-{sock.remote}")
-def test_loopback(machine: FakeMachine, sock: FakeSocket) -> None:
+def test_loopback_is_protected(machine: FakeMachine, sock: FakeSocket) -> None:
     machine.add(sock)
     assert machine.rule(sock) == "loopback"
     assert machine.rule(sock, loopback=False) is None
@@ -72,10 +72,10 @@ def test_not_loopback(machine: FakeMachine, sock: FakeSocket) -> None:
     assert machine.rule(machine.add(sock)) is None
 
 
-def test_an_ipv6_address_of_the_same_bytes_does_not_hide_one_of_this_host(
+def test_equal_bytes_of_other_family_do_not_hide_a_local_address(
     machine: FakeMachine,
 ) -> None:
-    """The kernel gives 16 bytes for both families: 192.0.2.129 and c000:281:: are the same."""
+    """The kernel reports 16 bytes for both families: 192.0.2.129 equals c000:281::."""
     both_here = machine.add(connection(LOCAL, 1, SECOND_LOCAL, 2))
     alike = machine.add(connection(LOCAL6, 1, "c000:281::", 2))
     reasons = machine.reasons(machine.guard(), both_here, alike)
@@ -92,14 +92,14 @@ LISTENERS = [
 
 
 @pytest.mark.parametrize("sock", LISTENERS, ids=lambda sock: f"{sock.local}-{sock.state}")
-def test_listeners(machine: FakeMachine, sock: FakeSocket) -> None:
+def test_listeners_are_protected(machine: FakeMachine, sock: FakeSocket) -> None:
     machine.add(sock)
     assert machine.rule(sock) == "listeners"
     assert machine.rule(sock, listeners=False) is None
 
 
 @pytest.mark.parametrize("protocol", [UDP, UDPLITE])
-def test_unconnected(machine: FakeMachine, protocol: int) -> None:
+def test_unconnected_datagram_sockets_are_protected(machine: FakeMachine, protocol: int) -> None:
     bound = machine.add(FakeSocket(protocol=protocol, local=LOCAL, local_port=53, state=CLOSE))
     connected = machine.add(
         FakeSocket(
@@ -118,7 +118,7 @@ def test_unconnected(machine: FakeMachine, protocol: int) -> None:
 
 @pytest.mark.parametrize("port", [4505, 4506])
 @pytest.mark.parametrize("end", ["local", "remote"])
-def test_ports_of_salt(machine: FakeMachine, port: int, end: str) -> None:
+def test_salt_ports_are_protected(machine: FakeMachine, port: int, end: str) -> None:
     ports = {f"{end}_port": port}
     sock = machine.add(connection(**ports))
     datagrams = machine.add(
@@ -130,7 +130,7 @@ def test_ports_of_salt(machine: FakeMachine, port: int, end: str) -> None:
     assert machine.rule(datagrams) is None
 
 
-def test_one_look_judges_many_sockets_each_for_itself(machine: FakeMachine) -> None:
+def test_many_sockets_are_evaluated_in_one_call(machine: FakeMachine) -> None:
     sockets = [
         machine.add(connection()),
         machine.add(connection("127.0.0.1", 1, "127.0.0.1", 2)),
@@ -139,7 +139,7 @@ def test_one_look_judges_many_sockets_each_for_itself(machine: FakeMachine) -> N
         machine.add(connection(remote_port=4505)),
     ]
     reasons = machine.reasons(machine.guard(), *sockets)
-    assert [None if each is None else each.rule for each in reasons] == [
+    assert [reason and reason.rule for reason in reasons] == [
         None,
         "loopback",
         "listeners",
@@ -148,7 +148,7 @@ def test_one_look_judges_many_sockets_each_for_itself(machine: FakeMachine) -> N
     ]
 
 
-def test_every_switch_off_spares_nothing(machine: FakeMachine) -> None:
+def test_all_switches_off_protect_nothing(machine: FakeMachine) -> None:
     off = dict.fromkeys(
         (
             "control_connection",
@@ -161,5 +161,5 @@ def test_every_switch_off_spares_nothing(machine: FakeMachine) -> None:
         False,
     )
     machine.environ["SSH_CONNECTION"] = f"{REMOTE} 443 {LOCAL} 40000"
-    sockets = [machine.add(each, holder=None) for each in (connection(), *LOOPBACK, *LISTENERS)]
+    sockets = [machine.add(sock, holder=None) for sock in (connection(), *LOOPBACK, *LISTENERS)]
     assert machine.reasons(machine.guard(off), *sockets) == [None] * len(sockets)

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How many sockets one call may destroy at most."""
+"""max_sockets: parsing and comparison."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_number_or_share(value: object, expected: MaxSockets) -> None:
 
 
 @pytest.mark.parametrize("value", [-1, "-1", "101%", "%", "", None, True, 1.5, [], "many"])
-def test_anything_else_is_refused_with_its_place(value: object) -> None:
+def test_invalid_value_is_rejected_with_its_path(value: object) -> None:
     with pytest.raises(InputError) as caught:
         parse_max_sockets(value)
     assert caught.value.path == ("max_sockets",)
@@ -49,5 +49,5 @@ def test_anything_else_is_refused_with_its_place(value: object) -> None:
         (MaxSockets(share=0.0), 0, 0, True),
     ],
 )
-def test_what_is_allowed(limit: MaxSockets, count: int, population: int, allowed: bool) -> None:
+def test_allows(limit: MaxSockets, count: int, population: int, allowed: bool) -> None:
     assert limit.allows(count, population) is allowed

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The guard as the user writes it: switches, selectors, and the host's own files."""
+"""Parsing of the guard: switches, selectors and protection files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write(machine: FakeMachine, name: str, content: object) -> str:
     return str(file)
 
 
-def test_everything_is_on_unless_said_otherwise(machine: FakeMachine) -> None:
+def test_all_switches_are_on_by_default(machine: FakeMachine) -> None:
     for value in (None, {}, {"selectors": None, "loopback": None}, {"selectors": []}):
         guard = machine.guard(value)
         assert all(getattr(guard, name) for name in SWITCHES)
@@ -37,9 +37,9 @@ def test_everything_is_on_unless_said_otherwise(machine: FakeMachine) -> None:
 
 
 @pytest.mark.parametrize("name", SWITCHES)
-def test_each_switch_turns_off_itself_alone(machine: FakeMachine, name: str) -> None:
+def test_each_switch_turns_off_one_rule(machine: FakeMachine, name: str) -> None:
     guard = machine.guard({name: False})
-    assert [each for each in SWITCHES if not getattr(guard, each)] == [name]
+    assert [switch for switch in SWITCHES if not getattr(guard, switch)] == [name]
 
 
 def test_each_switch_is_a_rule() -> None:
@@ -62,7 +62,7 @@ def test_each_switch_is_a_rule() -> None:
         (True, ("protect",)),
     ],
 )
-def test_mistakes_are_refused_with_their_place(
+def test_invalid_guard_is_rejected_with_its_path(
     machine: FakeMachine, value: object, path: tuple[Any, ...]
 ) -> None:
     with pytest.raises(InputError) as caught:
@@ -70,14 +70,14 @@ def test_mistakes_are_refused_with_their_place(
     assert caught.value.path[: len(path)] == path
 
 
-def test_own_selectors(machine: FakeMachine) -> None:
+def test_selectors_protect_matching_sockets(machine: FakeMachine) -> None:
     guard = machine.guard({"selectors": [{"remote_port": 1}, {"remote": "198.51.100.0/24"}]})
     assert machine.reason(guard, machine.add(connection())) == ("selector", "protect.selectors[1]")
     assert machine.reason(guard, machine.add(connection(remote="203.0.113.9"))) is None
 
 
-def test_selectors_have_no_defaults(machine: FakeMachine) -> None:
-    # Plain TCP in the usual states is what a selector finds; it protects every protocol and state.
+def test_selectors_cover_all_protocols_and_states(machine: FakeMachine) -> None:
+    # A selector finds TCP in the usual states by default; here it covers all protocols and states.
     guard = machine.guard({"selectors": [{"remote": REMOTE}], "unconnected": False})
     datagrams = FakeSocket(protocol=UDP, local=LOCAL, local_port=1, remote=REMOTE, remote_port=53)
     for sock in (datagrams, connection(state=TIME_WAIT)):
@@ -86,27 +86,27 @@ def test_selectors_have_no_defaults(machine: FakeMachine) -> None:
         assert reason.rule == "selector"
 
 
-def test_in_doubt_it_lives(machine: FakeMachine) -> None:
-    # The interface does not exist, so nobody knows its addresses.
+def test_unknown_selector_protects(machine: FakeMachine) -> None:
+    # The interface does not exist, so its addresses are unknown.
     guard = machine.guard({"selectors": [{"local": "interface:wg7"}]})
     reason = machine.reason(guard, machine.add(connection()))
     assert reason is not None
     assert reason.rule == "selector"
     assert str(reason.detail).startswith("protect.selectors[0]")
-    # More than the path: it tells a doubt from a match.
+    # More than the place: the detail distinguishes unknown from a match.
     assert reason.detail != "protect.selectors[0]"
 
 
-def test_selector_for_a_process(machine: FakeMachine) -> None:
+def test_selector_by_process(machine: FakeMachine) -> None:
     guard = machine.guard({"selectors": [{"process": "app"}]})
     mine, other = machine.add(connection()), machine.add(connection(local_port=2), holder=None)
     machine.process(501, comm="other")
     machine.hold(501, other)
     reasons = machine.reasons(guard, mine, other)
-    assert [None if each is None else each.rule for each in reasons] == ["selector", None]
+    assert [reason and reason.rule for reason in reasons] == ["selector", None]
 
 
-def test_selector_that_needs_tcp_info_asks_for_it(machine: FakeMachine) -> None:
+def test_selector_on_tcp_info_requests_it(machine: FakeMachine) -> None:
     guard = machine.guard({"selectors": [{"protocol": "tcp", "rtt": ">1s"}]})
     assert guard.extensions
     slow = connection()
@@ -114,7 +114,7 @@ def test_selector_that_needs_tcp_info_asks_for_it(machine: FakeMachine) -> None:
     fast = connection(local_port=2)
     fast.tcp_info = {"rtt": 2_000}
     reasons = machine.reasons(guard, machine.add(slow), machine.add(fast))
-    assert [None if each is None else each.rule for each in reasons] == ["selector", None]
+    assert [reason and reason.rule for reason in reasons] == ["selector", None]
 
 
 @pytest.mark.parametrize(
@@ -125,20 +125,22 @@ def test_selector_that_needs_tcp_info_asks_for_it(machine: FakeMachine) -> None:
         ({"selectors": [{"remote": REMOTE}]}, "[0]"),
     ],
 )
-def test_files_of_the_host(machine: FakeMachine, content: object, place: str) -> None:
+def test_protection_files_protect_matching_sockets(
+    machine: FakeMachine, content: object, place: str
+) -> None:
     file = write(machine, "50-database.json", content)
     reason = machine.reason(machine.guard(), machine.add(connection()))
     assert reason == ("selector", f"{file}{place}")
     assert machine.reason(machine.guard(), machine.add(connection(remote="203.0.113.9"))) is None
 
 
-def test_files_are_obeyed_whatever_is_switched_off(machine: FakeMachine) -> None:
+def test_protection_files_apply_with_all_switches_off(machine: FakeMachine) -> None:
     write(machine, "all.json", [{"remote": REMOTE}])
     off = dict.fromkeys(SWITCHES, False)
     assert machine.rule(machine.add(connection()), **off) == "selector"
 
 
-def test_no_directory_protects_nothing(machine: FakeMachine) -> None:
+def test_missing_directory_protects_nothing(machine: FakeMachine) -> None:
     assert not machine.files.exists()
     assert machine.guard().selectors == ()
 
@@ -153,15 +155,13 @@ def test_empty_lists_in_files_protect_nothing(machine: FakeMachine) -> None:
     "name",
     ["a.json~", ".a.json.swp", "a.json.dpkg-old", "a.json.rpmsave", "README", "README.md", "#a#"],
 )
-def test_what_is_left_lying_about_is_not_read(machine: FakeMachine, name: str) -> None:
+def test_backup_files_and_readme_are_ignored(machine: FakeMachine, name: str) -> None:
     write(machine, name, "nonsense")
     assert machine.guard().selectors == ()
 
 
 @pytest.mark.parametrize("name", ["db.rpm-mirror.json", "README-hosts.json", "a.dpkg-b.json"])
-def test_what_is_named_json_is_obeyed_whatever_else_it_looks_like(
-    machine: FakeMachine, name: str
-) -> None:
+def test_every_json_file_is_read(machine: FakeMachine, name: str) -> None:
     write(machine, name, [{"remote": REMOTE}])
     assert len(machine.guard().selectors) == 1
 
@@ -190,7 +190,7 @@ def test_what_is_named_json_is_obeyed_whatever_else_it_looks_like(
         ("a", "[]", "*.json"),
     ],
 )
-def test_a_file_that_cannot_be_obeyed_stops_everything(
+def test_invalid_file_raises(
     machine: FakeMachine, name: str, content: object, problem: str
 ) -> None:
     write(machine, "00-good.json", {"remote": REMOTE})
@@ -202,14 +202,14 @@ def test_a_file_that_cannot_be_obeyed_stops_everything(
     assert caught.value.allowed
 
 
-def test_directory_that_is_none(machine: FakeMachine) -> None:
+def test_directory_that_is_a_file_raises(machine: FakeMachine) -> None:
     machine.files.write_text("")
     with pytest.raises(ProtectFileError) as caught:
         machine.guard()
     assert caught.value.file == str(machine.files)
 
 
-def test_file_that_cannot_be_opened(machine: FakeMachine) -> None:
+def test_unreadable_file_raises(machine: FakeMachine) -> None:
     machine.files.mkdir()
     (machine.files / "gone.json").symlink_to("/does/not/exist")
     with pytest.raises(ProtectFileError) as caught:
@@ -226,7 +226,7 @@ def test_file_that_cannot_be_opened(machine: FakeMachine) -> None:
         ("endless", "bytes"),
     ],
 )
-def test_what_is_no_file_is_refused_by_its_name_and_not_waited_for(
+def test_special_file_is_rejected_without_waiting(
     machine: FakeMachine, kind: str, problem: str
 ) -> None:
     machine.files.mkdir()
@@ -247,7 +247,7 @@ def test_what_is_no_file_is_refused_by_its_name_and_not_waited_for(
     assert problem in caught.value.problem
 
 
-def test_file_that_is_no_text(machine: FakeMachine) -> None:
+def test_file_that_is_not_utf8_raises(machine: FakeMachine) -> None:
     machine.files.mkdir()
     (machine.files / "a.json").write_bytes(b'{"remote": "\xff"}')
     with pytest.raises(ProtectFileError) as caught:
@@ -255,7 +255,7 @@ def test_file_that_is_no_text(machine: FakeMachine) -> None:
     assert "UTF-8" in caught.value.problem
 
 
-def test_the_manual_explains_each_rule() -> None:
+def test_manual_explains_each_rule() -> None:
     manual = Path(__file__).parents[3] / "docs" / "docsite" / "rst" / "guard.rst"
     text = manual.read_text()
     assert [name for name in (*RULES, *SWITCHES) if f"``{name}``" not in text] == []

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a kernel can do for a caller, told from its answers alone."""
+"""Capabilities of a kernel and a caller, from the kernel's answers alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.fake_kernel.bytecode import CGROUP_COND
 _EVERY = frozenset({6, 17, 136, 255, 262})
 
 
-def _view(abilities: Abilities, proc: str = "/proc") -> NamespaceSession:
+def _session(abilities: Abilities, proc: str = "/proc") -> NamespaceSession:
     kernel = FakeKernel(abilities)
     kernel.current.add(
         FakeSocket(local="0.0.0.0", local_port=22, state=10),
@@ -34,9 +34,9 @@ def _view(abilities: Abilities, proc: str = "/proc") -> NamespaceSession:
 
 
 def _verdicts(abilities: Abilities) -> dict[str, str]:
-    with _view(abilities) as session:
+    with _session(abilities) as session:
         before = list(_kernel(session).current.sockets)
-        found = {name: each.verdict for name, each in capabilities.support(session).items()}
+        found = {name: answer.verdict for name, answer in capabilities.support(session).items()}
         assert _kernel(session).current.sockets == before
     return found
 
@@ -47,55 +47,60 @@ def _kernel(session: NamespaceSession) -> FakeKernel:
     return owner
 
 
-def test_a_kernel_with_everything() -> None:
+def test_kernel_with_all_handlers() -> None:
     assert _verdicts(Abilities(handlers=_EVERY)) == {
         "tcp": capabilities.SUPPORTED,
         "udp": capabilities.SUPPORTED,
-        # The probe says ENOENT, as for those that can be destroyed.
+        # The probe returns ENOENT, as for protocols that can be destroyed.
         "udplite": capabilities.NO_DESTROY_HANDLER,
-        # It could, but not the very socket that was meant.
+        # It may destroy another socket than the selected one.
         "raw": capabilities.NO_COOKIE_CHECK,
         "mptcp": capabilities.NO_DESTROY_HANDLER,
     }
 
 
-def test_a_kernel_built_without() -> None:
+def test_kernel_built_without_destroy() -> None:
     assert set(_verdicts(Abilities(handlers=_EVERY, destroys=False)).values()) == {
         capabilities.BUILT_WITHOUT
     }
 
 
 @pytest.mark.parametrize(("number", "name"), [(6, "tcp"), (255, "raw"), (262, "mptcp")])
-def test_a_missing_handler_is_told_from_a_missing_socket(number: int, name: str) -> None:
-    with _view(Abilities(handlers=_EVERY - {number})) as session:
+def test_missing_handler_is_distinct_from_a_missing_socket(number: int, name: str) -> None:
+    with _session(Abilities(handlers=_EVERY - {number})) as session:
         found = capabilities.support(session)
-    missing = [each for each, how in found.items() if how.verdict == capabilities.HANDLER_MISSING]
+    missing = [
+        protocol
+        for protocol, answer in found.items()
+        if answer.verdict == capabilities.HANDLER_MISSING
+    ]
     assert missing == [name]
     assert found[name].module == constants.DIAG_MODULES[name]
 
 
-def test_a_protocol_that_the_kernel_lacks_is_told_from_a_module_to_load() -> None:
-    with _view(Abilities(handlers=_EVERY - {136})) as session:
+def test_missing_protocol_is_distinct_from_a_module_to_load() -> None:
+    with _session(Abilities(handlers=_EVERY - {136})) as session:
         alone = capabilities.support(session)["udplite"]
     assert (alone.verdict, alone.module) == (capabilities.PROTOCOL_MISSING, None)
-    with _view(Abilities(handlers=_EVERY - {136, 17})) as session:
+    with _session(Abilities(handlers=_EVERY - {136, 17})) as session:
         both = capabilities.support(session)
     assert {both[name].verdict for name in ("udp", "udplite")} == {capabilities.HANDLER_MISSING}
     assert both["udplite"].module == "udp_diag"
 
 
-def test_an_old_kernel_that_does_not_know_mptcp() -> None:
+def test_old_kernel_without_mptcp() -> None:
     found = _verdicts(Abilities(protocol_attribute=False, unknown_ops=frozenset({CGROUP_COND})))
     assert found["mptcp"] == capabilities.HANDLER_MISSING
     assert found["tcp"] == capabilities.SUPPORTED
 
 
 @pytest.mark.parametrize("privileged", [True, False])
-def test_whether_the_caller_may(privileged: bool) -> None:
-    with _view(Abilities(privileged=privileged)) as session:
+def test_privilege_of_the_caller(privileged: bool) -> None:
+    with _session(Abilities(privileged=privileged)) as session:
         assert capabilities.may_destroy(session) is privileged
         verdicts = {
-            name: each.verdict for name, each in capabilities.support_for_caller(session).items()
+            name: answer.verdict
+            for name, answer in capabilities.support_for_caller(session).items()
         }
     assert (verdicts["tcp"] == capabilities.NOT_PERMITTED) is not privileged
     assert verdicts["mptcp"] == capabilities.NO_DESTROY_HANDLER
@@ -107,19 +112,19 @@ _EVERYTHING, _NOTHING = "000001ffffffffff", "0000000000000000"
 def _for_caller(
     proc: Path, effective: str | None, *, privileged: bool, destroys: bool = True
 ) -> dict[str, tuple[str, str | None]]:
-    """Verdict and reason of each protocol, to a caller with these effective capabilities."""
+    """Verdict and reason by protocol, for a caller with these effective capabilities."""
     (proc / "self").mkdir(parents=True)
     if effective is not None:
         (proc / "self" / "status").write_text(f"Name:\tpython3\nCapEff:\t{effective}\n")
     abilities = Abilities(handlers=_EVERY, privileged=privileged, destroys=destroys)
-    with _view(abilities, proc=str(proc)) as session:
+    with _session(abilities, proc=str(proc)) as session:
         return {
-            name: (each.verdict, each.reason)
-            for name, each in capabilities.support_for_caller(session).items()
+            name: (answer.verdict, answer.reason)
+            for name, answer in capabilities.support_for_caller(session).items()
         }
 
 
-def test_three_ways_of_being_unable_are_three_answers(tmp_path: Path) -> None:
+def test_three_causes_have_three_verdicts(tmp_path: Path) -> None:
     unprivileged = _for_caller(tmp_path / "a", _NOTHING, privileged=False)
     foreign = _for_caller(tmp_path / "b", _EVERYTHING, privileged=False)
     built_without = _for_caller(tmp_path / "c", _EVERYTHING, privileged=True, destroys=False)
@@ -134,19 +139,19 @@ def test_three_ways_of_being_unable_are_three_answers(tmp_path: Path) -> None:
     }
 
 
-def test_a_kernel_that_cannot_is_not_blamed_on_the_caller(tmp_path: Path) -> None:
+def test_kernel_without_destroy_is_not_a_lack_of_privilege(tmp_path: Path) -> None:
     found = _for_caller(tmp_path, _NOTHING, privileged=False, destroys=False)
     assert set(found.values()) == {(capabilities.BUILT_WITHOUT, None)}
 
 
 @pytest.mark.parametrize("effective", [None, "", "what"])
-def test_no_reason_is_made_up(tmp_path: Path, effective: str | None) -> None:
+def test_unknown_capabilities_give_no_reason(tmp_path: Path, effective: str | None) -> None:
     found = _for_caller(tmp_path, effective, privileged=False)
     assert found["tcp"] == (capabilities.NOT_PERMITTED, None)
 
 
-def test_the_right_is_told_without_any_handler() -> None:
-    with _view(Abilities(handlers=frozenset())) as session:
+def test_privilege_is_known_without_any_handler() -> None:
+    with _session(Abilities(handlers=frozenset())) as session:
         assert capabilities.may_destroy(session)
-        found = {each.verdict for each in capabilities.support_for_caller(session).values()}
+        found = {answer.verdict for answer in capabilities.support_for_caller(session).values()}
     assert found == {capabilities.HANDLER_MISSING}

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The engine that goes through the owner, on the fake kernel, with borrowing made up."""
+"""The engine pidfd on the fake kernel, with fake descriptors."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ ULP_INFO = 19
 
 
 class Owners:
-    """Processes of the fake machine that lend what their descriptors link to.
+    """Processes of the fake machine whose descriptors can be duplicated.
 
-    before: called with each descriptor that is asked for. answers: by cookie, what disconnecting
-    says; the last answer stands.
+    before: called with each requested descriptor. answers: the errno values of disconnecting, by
+    cookie; the last one repeats.
     """
 
     def __init__(self, machine: FakeMachine) -> None:
@@ -60,8 +60,8 @@ class Owners:
             link = os.readlink(path)
         except FileNotFoundError:
             raise OSError(errno.EBADF, "no such descriptor") from None
-        # An MPTCP connection's subflows have its inode, and no descriptor of their own.
-        for sock in sorted(self.machine.sockets.sockets, key=lambda each: -each.protocol):
+        # MPTCP subflows have the inode of their connection, and no descriptor.
+        for sock in sorted(self.machine.sockets.sockets, key=lambda sock: -sock.protocol):
             if link == f"socket:[{sock.inode}]":
                 return Lent(self, sock)
         raise OSError(errno.ENOTSOCK, "no socket")
@@ -103,9 +103,9 @@ class Lent:
                 self._sock.state, self._sock.remote_port = CLOSE, 0
                 self._sock.dst = bytes(len(self._sock.dst))
             else:
-                for each in list(space.sockets):
-                    if each.inode == self._sock.inode:
-                        space.remove(each)
+                for sock in list(space.sockets):
+                    if sock.inode == self._sock.inode:
+                        space.remove(sock)
         return answer
 
 
@@ -141,22 +141,26 @@ def run(
     return destroy(machine.host, selector, [machine.namespace], options)
 
 
-def told(report: Report) -> dict[int, tuple[str, str | None, str | None]]:
+def results_of(report: Report) -> dict[int, tuple[str, str | None, str | None]]:
     """(outcome, engine, rule) by cookie."""
     return {
-        each.socket.cookie: (each.outcome, each.engine, each.reason and each.reason.rule)
-        for each in report.results
+        result.socket.cookie: (
+            result.outcome,
+            result.engine,
+            result.reason and result.reason.rule,
+        )
+        for result in report.results
     }
 
 
 def both_ways(
     machine: FakeMachine, owners: Owners, engine: str, match: Any = None
 ) -> dict[int, tuple[str, str | None, str | None]]:
-    """What check mode says, which touches nothing, and which then comes true."""
-    predicted = told(run(machine, engine, match, check=True))
+    """Run in check mode, which must change nothing, then for real, with the same results."""
+    predicted = results_of(run(machine, engine, match, check=True))
     assert owners.disconnected == []
     assert machine.sockets.destroyed == []
-    assert told(run(machine, engine, match)) == predicted
+    assert results_of(run(machine, engine, match)) == predicted
     return predicted
 
 
@@ -166,18 +170,18 @@ def test_kernel_without_destroy(machine: FakeMachine, owners: Owners) -> None:
     orphan = machine.add(connection(local_port=2, inode=0))
     waits = machine.add(connection(local_port=3, state=TIME_WAIT))
     assert both_ways(machine, owners, "netlink") == {
-        each.cookie: ("kernel_without_destroy", "netlink", None) for each in (held, orphan, waits)
+        sock.cookie: ("kernel_without_destroy", "netlink", None) for sock in (held, orphan, waits)
     }
     assert both_ways(machine, owners, "auto") == {
         held.cookie: ("destroyed", "pidfd", None),
-        # What netlink said stands, and why the other could not help.
+        # The outcome of netlink, with the reason of pidfd.
         orphan.cookie: ("kernel_without_destroy", "netlink", "no_owner"),
         waits.cookie: ("kernel_without_destroy", "netlink", "no_owner"),
     }
     assert owners.disconnected == [held.cookie]
 
 
-def test_pidfd_alone_names_what_has_no_owner(machine: FakeMachine, owners: Owners) -> None:
+def test_pidfd_alone_reports_sockets_without_holder(machine: FakeMachine, owners: Owners) -> None:
     orphan = machine.add(connection(inode=0))
     unseen = machine.add(connection(local_port=2), holder=None)
     assert both_ways(machine, owners, "pidfd") == {
@@ -186,7 +190,7 @@ def test_pidfd_alone_names_what_has_no_owner(machine: FakeMachine, owners: Owner
     }
 
 
-def test_auto_takes_netlink_where_it_can(machine: FakeMachine, owners: Owners) -> None:
+def test_auto_prefers_netlink(machine: FakeMachine, owners: Owners) -> None:
     held = machine.add(connection())
     assert both_ways(machine, owners, "auto") == {held.cookie: ("destroyed", "netlink", None)}
     assert owners.lent == []
@@ -206,13 +210,13 @@ def test_auto_takes_netlink_where_it_can(machine: FakeMachine, owners: Owners) -
     ],
     ids=["explicit", "autobound", "udplite", "no-remote", "udplite-no-remote"],
 )
-def test_datagrams(machine: FakeMachine, owners: Owners, fields: Any, outcome: str) -> None:
+def test_datagram_sockets(machine: FakeMachine, owners: Owners, fields: Any, outcome: str) -> None:
     sock = machine.add(FakeSocket(local=LOCAL, local_port=9, **fields))
     assert both_ways(machine, owners, "pidfd")[sock.cookie][0] == outcome
 
 
 @pytest.mark.parametrize("number", [errno.ESRCH, errno.EPERM, errno.EMFILE])
-def test_next_holder_is_asked_where_one_is_gone_or_refuses(
+def test_next_holder_is_tried_after_a_failure(
     machine: FakeMachine, owners: Owners, number: int
 ) -> None:
     sock = machine.add(connection())
@@ -224,12 +228,14 @@ def test_next_holder_is_asked_where_one_is_gone_or_refuses(
             raise OSError(number, os.strerror(number))
 
     owners.before = refuse
-    assert told(run(machine, "pidfd"))[sock.cookie][0] == "destroyed"
-    assert [each.pid for each in owners.lent] == [500, 501]
+    assert results_of(run(machine, "pidfd"))[sock.cookie][0] == "destroyed"
+    assert [descriptor.pid for descriptor in owners.lent] == [500, 501]
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES])
-def test_nobody_lends(machine: FakeMachine, owners: Owners, number: int) -> None:
+def test_descriptor_that_cannot_be_duplicated(
+    machine: FakeMachine, owners: Owners, number: int
+) -> None:
     sock = machine.add(connection())
 
     def refuse(_descriptor: Descriptor) -> None:
@@ -249,27 +255,25 @@ def test_nobody_lends(machine: FakeMachine, owners: Owners, number: int) -> None
         ([errno.EINVAL], "survived"),
     ],
 )
-def test_what_the_kernel_answers(
+def test_answers_of_the_kernel(
     machine: FakeMachine, owners: Owners, answers: list[int], outcome: str
 ) -> None:
     sock, other = machine.add(connection()), machine.add(connection(local_port=2))
     owners.answers[sock.cookie] = answers
-    outcomes = told(run(machine, "pidfd"))
+    outcomes = results_of(run(machine, "pidfd"))
     assert outcomes[sock.cookie] == (outcome, "pidfd", None)
     assert outcomes[other.cookie] == ("destroyed", "pidfd", None)
     assert machine.now < 1
 
 
-def test_many_that_are_busy_are_waited_for_together(machine: FakeMachine, owners: Owners) -> None:
+def test_busy_sockets_are_retried_together(machine: FakeMachine, owners: Owners) -> None:
     for port in range(1, 101):
         owners.answers[machine.add(connection(local_port=port)).cookie] = [errno.EBUSY]
     assert run(machine, "pidfd").counts == {"busy": 100}
     assert machine.now < 1
 
 
-def test_another_remote_or_local_end_is_another_connection(
-    machine: FakeMachine, owners: Owners
-) -> None:
+def test_changed_endpoint_is_another_connection(machine: FakeMachine, owners: Owners) -> None:
     changes: list[Callable[[FakeSocket], None]] = [
         lambda sock: setattr(sock, "remote_port", 444),
         lambda sock: setattr(sock, "dst", bytes([198, 51, 100, 8])),
@@ -280,7 +284,7 @@ def test_another_remote_or_local_end_is_another_connection(
         machine.sockets.sockets.clear()
         sock = machine.add(connection())
 
-        def meanwhile(
+        def change_socket(
             _descriptor: Descriptor,
             sock: FakeSocket = sock,
             change: Callable[[FakeSocket], None] = change,
@@ -288,49 +292,49 @@ def test_another_remote_or_local_end_is_another_connection(
             owners.before = lambda _descriptor: None
             change(sock)
 
-        owners.before = meanwhile
-        assert told(run(machine, "pidfd"))[sock.cookie][0] == "already_gone"
+        owners.before = change_socket
+        assert results_of(run(machine, "pidfd"))[sock.cookie][0] == "already_gone"
     assert owners.disconnected == []
 
 
-def test_another_socket_with_the_same_ends(machine: FakeMachine, owners: Owners) -> None:
-    """The owner connected anew, from the same port to the same server, under the same number."""
+def test_another_socket_with_the_same_endpoints(machine: FakeMachine, owners: Owners) -> None:
+    """The holder reconnected from the same port to the same server; the number is the same."""
     sock = machine.add(connection())
 
-    def meanwhile(descriptor: Descriptor) -> None:
+    def change_socket(descriptor: Descriptor) -> None:
         owners.before = lambda _descriptor: None
         machine.sockets.remove(sock)
-        anew = machine.sockets.add(connection())
+        successor = machine.sockets.add(connection())
         link = machine.proc / str(descriptor.pid) / "fd" / str(descriptor.number)
         link.unlink()
-        link.symlink_to(f"socket:[{anew.inode}]")
+        link.symlink_to(f"socket:[{successor.inode}]")
 
-    owners.before = meanwhile
-    assert told(run(machine, "pidfd")) == {sock.cookie: ("already_gone", "pidfd", None)}
+    owners.before = change_socket
+    assert results_of(run(machine, "pidfd")) == {sock.cookie: ("already_gone", "pidfd", None)}
     assert owners.disconnected == []
 
 
-def test_raw_socket_that_was_connected_elsewhere(machine: FakeMachine, owners: Owners) -> None:
+def test_raw_socket_that_connects_elsewhere(machine: FakeMachine, owners: Owners) -> None:
     machine.kernel.abilities.handlers |= {RAW}
     sock = machine.add(FakeSocket(protocol=RAW, local=LOCAL, remote=REMOTE, raw_protocol=1))
     match = {"protocol": "raw", "remote": REMOTE}
     assert both_ways(machine, owners, "pidfd", match)[sock.cookie][0] == "disconnected"
     again = machine.add(FakeSocket(protocol=RAW, local=LOCAL, remote=REMOTE, raw_protocol=1))
-    looks = 0
+    dumps = 0
 
-    def meanwhile(kind: int, payload: bytes) -> None:
-        nonlocal looks
+    def change_socket(kind: int, payload: bytes) -> None:
+        nonlocal dumps
         if kind == 20 and payload[1] == 255:
-            looks += 1
-            if looks == 2:
+            dumps += 1
+            if dumps == 2:
                 again.dst = bytes([198, 51, 100, 8])
 
-    machine.sockets.before_request = meanwhile
-    assert told(run(machine, "pidfd", match))[again.cookie][0] == "already_gone"
+    machine.sockets.before_request = change_socket
+    assert results_of(run(machine, "pidfd", match))[again.cookie][0] == "already_gone"
     assert owners.disconnected == [sock.cookie]
 
 
-def test_bound_and_inactive(machine: FakeMachine, owners: Owners) -> None:
+def test_bound_inactive_socket(machine: FakeMachine, owners: Owners) -> None:
     sock = machine.add(FakeSocket(local=LOCAL, local_port=5, state=BOUND_INACTIVE))
     assert both_ways(machine, owners, "pidfd", {"state": "bound-inactive"}) == {
         sock.cookie: ("survived", None, "no_connection")
@@ -356,7 +360,7 @@ def _mptcp(token: int, **fields: Any) -> FakeSocket:
     return connection(protocol=MPTCP, attributes={2: info}, **fields)
 
 
-def test_subflows_go_with_their_connection_and_never_alone(
+def test_subflows_are_destroyed_with_their_connection_only(
     machine: FakeMachine, owners: Owners
 ) -> None:
     whole = machine.add(_mptcp(7, inode=70))
@@ -369,14 +373,14 @@ def test_subflows_go_with_their_connection_and_never_alone(
         ("unsupported_protocol", None, None)
     }
     assert both_ways(machine, owners, "auto", match) == {
-        each.cookie: ("destroyed", "pidfd", None) for each in parts
+        part.cookie: ("destroyed", "pidfd", None) for part in parts
     }
     assert owners.disconnected == [whole.cookie]
     assert machine.sockets.sockets == [other]
 
 
 @pytest.mark.parametrize("engine", ["auto", "pidfd"])
-def test_old_kernel_that_may_not_end_all_of_a_connection(
+def test_old_kernel_that_may_leave_subflows(
     machine: FakeMachine, owners: Owners, engine: str
 ) -> None:
     machine.release = "5.16.20"
@@ -384,15 +388,15 @@ def test_old_kernel_that_may_not_end_all_of_a_connection(
         machine.add(_mptcp(7, inode=70)),
         machine.add(_subflow(7, inode=70), holder=None),
     ]
-    told_of = both_ways(machine, owners, engine)
-    assert {each.cookie for each in parts} == set(told_of)
-    for outcome, taken_by, rule in told_of.values():
+    results = both_ways(machine, owners, engine)
+    assert {part.cookie for part in parts} == set(results)
+    for outcome, handled_by, rule in results.values():
         assert (outcome, rule) == ("unsupported_protocol", "kernel_too_old")
-        assert taken_by != "pidfd"
+        assert handled_by != "pidfd"
     assert owners.lent == []
 
 
-def test_subflow_of_a_connection_that_is_not_listed(machine: FakeMachine, owners: Owners) -> None:
+def test_subflow_without_a_listed_connection(machine: FakeMachine, owners: Owners) -> None:
     machine.kernel.abilities.handlers -= {MPTCP}
     (machine.proc / "sys" / "net" / "mptcp").mkdir(parents=True)
     sock = machine.add(_subflow(7))
@@ -403,7 +407,7 @@ def test_subflow_of_a_connection_that_is_not_listed(machine: FakeMachine, owners
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
-def test_connection_of_which_a_part_is_protected(
+def test_connection_with_a_protected_part_is_protected(
     machine: FakeMachine, owners: Owners, protocol: str
 ) -> None:
     machine.add(_mptcp(7, inode=70))
@@ -419,14 +423,14 @@ def test_connection_of_which_a_part_is_protected(
     assert owners.lent == []
 
 
-def test_joined_subflow_with_an_inode_of_its_own(machine: FakeMachine, owners: Owners) -> None:
-    """Nobody holds it, and yet its connection is no kernel's."""
+def test_joined_subflow_with_its_own_inode(machine: FakeMachine, owners: Owners) -> None:
+    """No process holds the subflow, but its connection is not the kernel's."""
     whole = machine.add(_mptcp(7, inode=70))
     first = machine.add(_subflow(7, inode=70), holder=None)
     machine.add(_subflow(7, inode=71, local=SECOND_LOCAL), holder=None)
     match = {"local": LOCAL, "remote_port": 443}
     report = run(machine, "auto", match, protect={"kernel": True})
-    assert told(report) == {first.cookie: ("destroyed", "pidfd", None)}
+    assert results_of(report) == {first.cookie: ("destroyed", "pidfd", None)}
     assert owners.disconnected == [whole.cookie]
 
 
@@ -444,7 +448,7 @@ def test_kernel_without_pidfd_getfd(monkeypatch: pytest.MonkeyPatch, machine: Fa
     assert (report.counts, report.engines) == ({"destroyed": 1}, ("netlink",))
 
 
-def test_no_such_engine() -> None:
+def test_unknown_engine_raises() -> None:
     with pytest.raises(EngineUnavailable) as caught:
         registry.engines_named("magic")
     assert caught.value.engine == "magic"
@@ -453,5 +457,7 @@ def test_no_such_engine() -> None:
 
 def test_engines_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "available", lambda: True)
-    named = {name: [each.name for each in registry.engines_named(name)] for name in registry.NAMES}
+    named = {
+        name: [engine.name for engine in registry.engines_named(name)] for name in registry.NAMES
+    }
     assert named == {"auto": ["netlink", "pidfd"], "netlink": ["netlink"], "pidfd": ["pidfd"]}
