@@ -17,7 +17,7 @@ from tests.support.topologies.topology import Lab, LabNamespace, Pair
 
 @pytest.fixture(scope="session")
 def _possible() -> None:
-    reason = topology.missing()
+    reason = topology.unavailable_reason()
     if reason is not None:
         pytest.skip(reason)
 

@@ -150,7 +150,7 @@ def test_each_rule_of_the_guard(pair: Pair, client: Actor, controller: Controlle
     with pair.client.route() as route:
         route.link("add", ifname="vx0", kind="vxlan", vxlan_id=7, vxlan_port=4799)
         route.link("set", index=route.link_lookup(ifname="vx0")[0], state="up")
-    pair.client.own("vx0")
+    pair.client.delete_link_at_end("vx0")
     to_listener = {"local_port": listener["port"], "state": "listening"}
     to_datagram = {"local_port": datagram["port"], "protocol": "udp", "state": "all"}
     to_kernel = {"local_port": 4799, "protocol": "udp", "state": "all", "family": "inet"}

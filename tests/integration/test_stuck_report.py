@@ -117,7 +117,7 @@ class Site:
         lost = client.connect(pair.server6, PORT, 1)
         unanswered = client.connect(pair.silent, PORT, 1, wait=False)
         healthy = client.connect(pair.server4, PORT, 1)
-        pair.lose(pair.server6)
+        pair.lose_packets_to(pair.server6)
         client.fill(lost[0]["number"])
         ip(pair.client, f"address del {REMOVED_ADDRESS}/24 dev {pair.client_device}")
         return {

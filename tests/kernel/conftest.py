@@ -17,8 +17,8 @@ from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.netlink.connection import NETLINK_SOCK_DIAG, Connection
 from tests.kernel.owner import Owner
 from tests.support.topologies import topology
-from tests.support.topologies.crowd import gather
-from tests.support.topologies.states import Held
+from tests.support.topologies.all_sockets import open_all
+from tests.support.topologies.states import HeldSocket
 from tests.support.topologies.topology import Lab, LabNamespace, Pair
 
 _HERE = Path(__file__).parent
@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _require_namespaces() -> None:
-    reason = topology.missing()
+    reason = topology.unavailable_reason()
     if reason is not None:
         pytest.skip(reason)
 
@@ -64,7 +64,7 @@ def pair(lab: Lab) -> Pair:
 def crowd() -> Iterator[Pair]:
     """Sockets of every kind, shared by the tests of a module. They must not change it."""
     with topology.pair() as filled:
-        gather(filled)
+        open_all(filled)
         yield filled
 
 
@@ -95,7 +95,7 @@ class Sockets:
             found += inet_diag.dump(self.connection, protocol, family, states, extensions)
         return found
 
-    def of(self, held: Held, protocol: str = "tcp") -> inet_diag.DiagMessage:
+    def of(self, held: HeldSocket, protocol: str = "tcp") -> inet_diag.DiagMessage:
         """Find the socket by cookie, or by its ports if no process ever had it."""
         (found,) = [
             sock

@@ -60,7 +60,7 @@ def holder(pair: Pair, *, name: str = "") -> Iterator[Holder]:
     process = _start(pair.client, pair.server4, port, name)
     try:
         accepted, _address = listening.accept()
-        pair.server.keep(accepted)
+        pair.server.close_at_end(accepted)
         assert process.stdout is not None
         own_port, cookie, pid = map(int, process.stdout.readline().split())
         yield Holder(process, own_port, port, cookie, pid)

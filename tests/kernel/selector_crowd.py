@@ -20,7 +20,12 @@ from typing import Any
 
 from linuxnet_sockets.netlink.inet_diag import DiagMessage
 from tests.support import sample_sockets
-from tests.support.topologies.states import FIN_WAIT2, IPPROTO_MPTCP, IPPROTO_UDPLITE, wait_for
+from tests.support.topologies.states import (
+    FIN_WAIT2,
+    IPPROTO_MPTCP,
+    IPPROTO_UDPLITE,
+    wait_for_state,
+)
 from tests.support.topologies.topology import Lab, LabNamespace
 
 SO_MARK = 36  # include/uapi/asm-generic/socket.h
@@ -53,13 +58,13 @@ class Crowd:
         self._states()
 
     def _wire(self, lab: Lab, name: str) -> None:
-        for namespace, made in zip((self.host, self.peer), lab.wire(self.host, self.peer)):
+        for namespace, made in zip((self.host, self.peer), lab.connect(self.host, self.peer)):
             with namespace.route() as route:
                 (index,) = route.link_lookup(ifname=made)
                 route.link("set", index=index, state="down")
                 route.link("set", index=index, ifname=name)
                 route.link("set", index=index, state="up")
-            namespace.own(name)
+            namespace.delete_link_at_end(name)
 
     def _listen(self, where: LabNamespace, family: int, address: str, port: int) -> socket.socket:
         sock = where.socket(family, _STREAM)
@@ -70,10 +75,10 @@ class Crowd:
 
     def _serve(self) -> None:
         self.listeners = {port: self._listen(self.peer, _V6, "::", port) for port in _SERVED}
-        self.own = {port: self._listen(self.host, _V6, "::", port) for port in (22, 443)}
-        self.own[80] = self._listen(self.host, _V4, "10.0.0.1", 80)
-        self.own[8000] = self._listen(self.host, _V4, "0.0.0.0", 8000)
-        self.own[8050] = self._listen(self.host, _V6, "::ffff:10.1.0.1", 8050)
+        self.own_listeners = {port: self._listen(self.host, _V6, "::", port) for port in (22, 443)}
+        self.own_listeners[80] = self._listen(self.host, _V4, "10.0.0.1", 80)
+        self.own_listeners[8000] = self._listen(self.host, _V4, "0.0.0.0", 8000)
+        self.own_listeners[8050] = self._listen(self.host, _V6, "::ffff:10.1.0.1", 8050)
         only_six = self.host.socket(_V6, _STREAM)
         only_six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         only_six.bind(("::1", 53))
@@ -100,7 +105,7 @@ class Crowd:
             sock.bind(bind)
         sock.connect(address)
         other, _address = self.listeners[address[1]].accept()
-        return sock, self.peer.keep(other)
+        return sock, self.peer.close_at_end(other)
 
     def _outgoing(self) -> None:
         eth0, wg0 = (self.host.run(socket.if_nametoindex, name) for name in ("eth0", "wg0"))
@@ -159,8 +164,8 @@ class Crowd:
             for family, address in targets * 4:
                 client = where.socket(family, _STREAM)
                 client.connect(address)
-                accepted, _address = self.own[address[1]].accept()
-                self.host.keep(accepted)
+                accepted, _address = self.own_listeners[address[1]].accept()
+                self.host.close_at_end(accepted)
 
     def _datagrams(self) -> None:
         ends: list[tuple[int, tuple[str, int], tuple[str, int] | None]] = [
@@ -191,7 +196,9 @@ class Crowd:
             other.shutdown(socket.SHUT_WR)  # the host's end: CLOSE_WAIT
             sock, _other = self.connect(("10.0.0.2", 443))
             sock.shutdown(socket.SHUT_WR)
-            wait_for(self.host, FIN_WAIT2, sock.getsockname()[:2])  # Its acknowledgement may lag.
+            wait_for_state(
+                self.host, FIN_WAIT2, sock.getsockname()[:2]
+            )  # Its acknowledgement may lag.
             sock, other = self.connect(("10.0.0.2", 22))
             sock.close()
             other.close()  # TIME_WAIT

@@ -21,9 +21,9 @@ from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from linuxnet_sockets.verdicts import stuck
-from tests.support.topologies.bed import Bed, Live
-from tests.support.topologies.states import Held
-from tests.support.topologies.stuck import Steps
+from tests.support.topologies.connection_factory import ConnectionFactory, RepeatedAction
+from tests.support.topologies.states import HeldSocket
+from tests.support.topologies.stuck import StuckScenario
 from tests.support.topologies.topology import Lab, LabNamespace, Pair
 
 _INFO = inet_diag.extension_bits([inet_diag.INFO])
@@ -58,11 +58,11 @@ class Case:
     """A connection, the times of its steps, and its samples."""
 
     name: str
-    held: Held
+    held: HeldSocket
     connected: Span
     early: Span
     late: Span
-    live: Live | None
+    live: RepeatedAction | None
     samples: list[Sample] = field(default_factory=list)
 
     @property
@@ -105,16 +105,18 @@ class StuckCases:
         self.cases: dict[str, Case] = {}
 
     def create(
-        self, definitions: Mapping[str, tuple[Callable[[Bed], Steps], str, bool]], age: float
+        self,
+        definitions: Mapping[str, tuple[Callable[[ConnectionFactory], StuckScenario], str, bool]],
+        age: float,
     ) -> None:
         """Create the cases, by name: (function, kind, whether in the plain pair).
 
         age: seconds between the early and the late step.
         """
-        made: dict[str, tuple[Steps, Span]] = {}
+        made: dict[str, tuple[StuckScenario, Span]] = {}
         for name, (function, kind, plain) in definitions.items():
             before = time.monotonic()
-            steps = function(Bed(self._pairs[plain], kind))
+            steps = function(ConnectionFactory(self._pairs[plain], kind))
             made[name] = steps, Span(before, time.monotonic())
         with ThreadPoolExecutor(len(made)) as threads:
             jobs = {
@@ -124,7 +126,7 @@ class StuckCases:
         time.sleep(age)
         for name, (steps, connected) in made.items():
             late = _timed(steps.late)
-            live = None if steps.turn is None else Live(steps.turn, steps.pause)
+            live = None if steps.repeated is None else RepeatedAction(steps.repeated, steps.pause)
             self.cases[name] = Case(name, steps.held, connected, early[name], late, live)
 
     def sample(self, seconds: float, pause: float) -> None:

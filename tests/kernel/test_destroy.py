@@ -21,7 +21,7 @@ from tests.kernel.destroy_calls import check_then_run, outcomes_of, run
 from tests.kernel.destroy_subprocess import destroy_in_subprocess
 from tests.kernel.holder import holder
 from tests.support.topologies import states
-from tests.support.topologies.states import Held, cookie_of
+from tests.support.topologies.states import HeldSocket, cookie_of
 from tests.support.topologies.topology import Lab, Pair
 
 
@@ -145,7 +145,7 @@ def test_udplite_unsupported(pair: Pair) -> None:
 # MPTCP.
 
 
-def _mptcp(pair: Pair) -> Held:
+def _mptcp(pair: Pair) -> HeldSocket:
     try:
         return states.mptcp(pair)
     except OSError as error:
@@ -225,7 +225,7 @@ def test_new_connection_on_same_tuple_unaffected(pair: Pair) -> None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         client.bind((pair.client4, port))
         client.connect(address)
-        pair.server.keep(listening.accept()[0])
+        pair.server.close_at_end(listening.accept()[0])
         return client
 
     clients = [connected(port) for port in (41_001, 41_002)]
@@ -285,7 +285,7 @@ def test_same_tuple_in_two_namespaces(lab: Lab) -> None:
         client = pair.client.socket()
         client.bind((pair.client4, 40_404))
         client.connect(listening.getsockname())
-        pair.server.keep(listening.accept()[0])
+        pair.server.close_at_end(listening.accept()[0])
         ends.append(client)
     assert ends[0].getsockname() == ends[1].getsockname()
     assert ends[0].getpeername() == ends[1].getpeername()

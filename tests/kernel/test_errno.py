@@ -264,7 +264,7 @@ def test_destroy_is_limited_to_namespace(lab: Lab, diag: Diag) -> None:
         client = where.socket(socket.AF_INET, socket.SOCK_STREAM)
         client.bind(("127.0.0.1", 8888))
         client.connect(("127.0.0.1", 7777))
-        accepted = where.keep(listens.accept()[0])
+        accepted = where.close_at_end(listens.accept()[0])
         ends.append((client, accepted))
         cookies.append(states.cookie_of(client))
         views.append(diag(where))

@@ -107,7 +107,7 @@ def test_kernel_socket_protected(lab: Lab) -> None:
     with where.route() as route:
         route.link("add", ifname="vx0", kind="vxlan", vxlan_id=7, vxlan_port=4789)
         route.link("set", index=route.link_lookup(ifname="vx0")[0], state="up")
-    where.own("vx0")
+    where.delete_link_at_end("vx0")
     match = {"protocol": "udp", "local_port": 4789, "state": "all"}
     # Even root may be unable to read some processes. In a new PID namespace there are none.
     result = destroy_in_subprocess(

@@ -202,7 +202,7 @@ def test_deleted_namespace_is_not_pinned(lab: Lab) -> None:
     stays = lab.namespace("stays")
     goes = LabNamespace("goes")
     try:
-        ifname, _peer = lab.wire(stays, goes)
+        ifname, _peer = lab.connect(stays, goes)
         (namespace,) = namespaces.resolve([goes.name])
         with NamespaceSession(Host(), namespace) as session:
             find(session, parse_selector({"state": "all"}, names=session.host))

@@ -19,7 +19,7 @@ from linuxnet_sockets.host.pidfd import BorrowedFd, Descriptor
 from tests.kernel.conftest import Diag, StartOwner
 from tests.kernel.pidfd_calls import check_then_run, needs_pidfd, outcomes_of, run
 from tests.support.topologies import states
-from tests.support.topologies.states import Held
+from tests.support.topologies.states import HeldSocket
 from tests.support.topologies.topology import Pair
 from tests.support.topologies.waiting import until
 
@@ -85,7 +85,7 @@ def test_bound_inactive_survives(pair: Pair) -> None:
     ],
     ids=["client", "server", "inet6", "mapped", "fin-wait-2", "close-wait", "zero-window"],
 )
-def test_peer_receives_reset(pair: Pair, make: Callable[[Pair], Held]) -> None:
+def test_peer_receives_reset(pair: Pair, make: Callable[[Pair], HeldSocket]) -> None:
     held = make(pair)
     assert held.peer is not None
     assert held.cookie is not None
@@ -113,7 +113,7 @@ def test_blocked_recv_fails(pair: Pair, owner: StartOwner) -> None:
     listening = states.listener(pair.server, pair.server4)
     process = owner(pair.client)
     cookie = process.connect(*listening.getsockname())
-    accepted = pair.server.keep(listening.accept()[0])
+    accepted = pair.server.close_at_end(listening.accept()[0])
     process.send("blocked recv")
     time.sleep(0.1)
     report = run(pair.client, {"remote_port": listening.getsockname()[1]})

@@ -34,7 +34,7 @@ def test_shared_socket_disconnected_once(
     cookie = first.connect(*listening.getsockname())
     first.ask("fork 3")
     first.share(second)
-    accepted = pair.server.keep(listening.accept()[0])
+    accepted = pair.server.close_at_end(listening.accept()[0])
     report = run(pair.client, {"remote_port": listening.getsockname()[1]}, check=True)
     with NamespaceSession(Host(), *namespaces.resolve([pair.client.name])) as session:
         (result,) = report.results

@@ -28,7 +28,7 @@ from tests.kernel.pidfd_calls import (
     run,
 )
 from tests.support.topologies import states
-from tests.support.topologies.states import Held
+from tests.support.topologies.states import HeldSocket
 from tests.support.topologies.topology import LabNamespace, Pair
 from tests.support.topologies.waiting import until
 
@@ -36,13 +36,13 @@ pytestmark = needs_pidfd
 
 
 @pytest.fixture
-def joined(pair: Pair) -> Held:
+def joined(pair: Pair) -> HeldSocket:
     """An MPTCP connection with two subflows: the client joins from a second address."""
     return _joined(pair)
 
 
-def _joined(pair: Pair) -> Held:
-    device, _far = pair.lab.wire(pair.client, pair.server, ["198.18.0.1/24"], ["198.18.0.2/24"])
+def _joined(pair: Pair) -> HeldSocket:
+    device, _far = pair.lab.connect(pair.client, pair.server, ["198.18.0.1/24"], ["198.18.0.2/24"])
     try:
         states.mptcp(pair).close()
         for where in (pair.client, pair.server):
@@ -64,7 +64,7 @@ def _of_port(
     ]
 
 
-def _two_subflows(diag: Diag, held: Held) -> list[inet_diag.DiagMessage]:
+def _two_subflows(diag: Diag, held: HeldSocket) -> list[inet_diag.DiagMessage]:
     return until(
         lambda: (
             found
@@ -76,7 +76,7 @@ def _two_subflows(diag: Diag, held: Held) -> list[inet_diag.DiagMessage]:
     )
 
 
-def _assert_closed(held: Held) -> None:
+def _assert_closed(held: HeldSocket) -> None:
     assert held.target is not None
     assert held.peer is not None
     with pytest.raises((BrokenPipeError, ConnectionResetError)):
@@ -87,7 +87,7 @@ def _assert_closed(held: Held) -> None:
 
 @pytest.mark.parametrize("engine", ["auto", "pidfd"])
 def test_mptcp_connection_destroyed_whole(
-    pair: Pair, diag: Diag, joined: Held, engine: str
+    pair: Pair, diag: Diag, joined: HeldSocket, engine: str
 ) -> None:
     port = joined.remote[1]
     _two_subflows(diag, joined)
@@ -103,7 +103,7 @@ def test_mptcp_connection_destroyed_whole(
 
 @pytest.mark.parametrize("engine", ["auto", "pidfd"])
 def test_selected_subflow_destroys_connection(
-    pair: Pair, diag: Diag, joined: Held, engine: str
+    pair: Pair, diag: Diag, joined: HeldSocket, engine: str
 ) -> None:
     _first, second = _two_subflows(diag, joined)
     match = {"local": "198.18.0.1", "remote_port": joined.remote[1]}
@@ -116,7 +116,7 @@ def test_selected_subflow_destroys_connection(
 
 
 def test_connection_and_subflows_disconnected_once(
-    pair: Pair, diag: Diag, joined: Held, monkeypatch: pytest.MonkeyPatch
+    pair: Pair, diag: Diag, joined: HeldSocket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _two_subflows(diag, joined)
     borrowed: list[Descriptor] = []
@@ -131,7 +131,7 @@ def test_connection_and_subflows_disconnected_once(
     assert len(borrowed) == 1
 
 
-def test_netlink_leaves_subflows(pair: Pair, diag: Diag, joined: Held) -> None:
+def test_netlink_leaves_subflows(pair: Pair, diag: Diag, joined: HeldSocket) -> None:
     assert joined.target is not None
     assert joined.peer is not None
     before = _two_subflows(diag, joined)
@@ -144,7 +144,7 @@ def test_netlink_leaves_subflows(pair: Pair, diag: Diag, joined: Held) -> None:
     assert joined.peer.recv(5) == b"alive"
 
 
-def test_joined_subflow_shares_inode(diag: Diag, joined: Held) -> None:
+def test_joined_subflow_shares_inode(diag: Diag, joined: HeldSocket) -> None:
     """The guard's owner rules therefore apply to all subflows."""
     assert joined.target is not None
     inodes = {sock.inode for sock in _two_subflows(diag, joined)}
@@ -166,7 +166,7 @@ def test_fallback_to_tcp_destroyed(pair: Pair, diag: Diag) -> None:
     client = _mptcp_or_skip(pair.client)
     listening = states.listener(pair.server, pair.server4)
     client.connect(listening.getsockname())
-    accepted = pair.server.keep(listening.accept()[0])
+    accepted = pair.server.close_at_end(listening.accept()[0])
     client.sendall(b"x")
     assert accepted.recv(1) == b"x"
     port = listening.getsockname()[1]
@@ -208,7 +208,7 @@ def test_orphaned_mptcp_connection_survives(pair: Pair) -> None:
 
 @pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
 def test_partly_protected_connection_protected(
-    pair: Pair, diag: Diag, joined: Held, protocol: str
+    pair: Pair, diag: Diag, joined: HeldSocket, protocol: str
 ) -> None:
     _two_subflows(diag, joined)
     host = Host()

@@ -24,7 +24,7 @@ from linuxnet_sockets.sockets.socket import Socket
 from tests.kernel.conftest import Diag
 from tests.kernel.releases import may_xfail_stuck_orphan, xfail_time_wait
 from tests.support.topologies import proc_net, states
-from tests.support.topologies.states import Held
+from tests.support.topologies.states import HeldSocket
 from tests.support.topologies.topology import Lab, Pair
 from tests.support.topologies.waiting import until
 
@@ -37,7 +37,7 @@ def _error(operation: Callable[[], object]) -> int:
     return caught.value.errno
 
 
-def _destroy(held: Held, diag: Diag) -> None:
+def _destroy(held: HeldSocket, diag: Diag) -> None:
     """Destroy the socket and check that it is gone."""
     sockets = diag(held.where)
     sock = sockets.of(held)
@@ -186,7 +186,7 @@ def test_time_wait(pair: Pair, diag: Diag, v6: bool) -> None:
         pytest.param(states.fin_wait_2_orphan, states.FIN_WAIT2, marks=xfail_time_wait),
     ],
 )
-def test_orphans(pair: Pair, diag: Diag, make: Callable[[Pair], Held], state: int) -> None:
+def test_orphans(pair: Pair, diag: Diag, make: Callable[[Pair], HeldSocket], state: int) -> None:
     held = make(pair)
     sockets = diag(held.where)
     sock = sockets.of(held)
@@ -206,7 +206,7 @@ def test_orphan_uid(pair: Pair, diag: Diag) -> None:
     except OSError as error:
         pytest.skip(f"fchown() of a socket to another user fails: {error}")
     held.target.close()
-    states.wait_for(held.where, states.FIN_WAIT1, held.local, held.remote[1])
+    states.wait_for_state(held.where, states.FIN_WAIT1, held.local, held.remote[1])
     sock = diag(held.where).of(held)
     (namespace,) = namespaces.resolve([held.where.name])
     with NamespaceSession(Host(), namespace) as session:
@@ -239,7 +239,7 @@ def test_orphan_resets_peer(pair: Pair, diag: Diag) -> None:
     ],
 )
 def test_owned_sockets_in_other_states(
-    pair: Pair, diag: Diag, make: Callable[[Pair], Held], state: int
+    pair: Pair, diag: Diag, make: Callable[[Pair], HeldSocket], state: int
 ) -> None:
     held = make(pair)
     sockets = diag(held.where)

@@ -18,9 +18,9 @@ import pytest
 from linuxnet_sockets.verdicts import stuck
 from tests.kernel.stuck_cases import Case, StuckCases, bounds, dump_sockets
 from tests.support.topologies import stuck as lab_stuck
-from tests.support.topologies.bed import KINDS, Bed
+from tests.support.topologies.connection_factory import KINDS, ConnectionFactory
 from tests.support.topologies.states import listener
-from tests.support.topologies.stuck import Steps
+from tests.support.topologies.stuck import StuckScenario
 from tests.support.topologies.topology import Lab
 from tests.support.topologies.waiting import until
 
@@ -38,7 +38,7 @@ class _Expected(NamedTuple):
     times. plain: created in the plain pair of StuckCases.
     """
 
-    make: Callable[[Bed], Steps]
+    make: Callable[[ConnectionFactory], StuckScenario]
     since: Mapping[str, str]
     kinds: tuple[str, ...] = KINDS
     gone: bool = False
@@ -84,26 +84,28 @@ _EXPECTED: dict[str, _Expected] = {
     ),
     "half_closed": _Expected(lab_stuck.half_closed, {"fin_wait": "late"}),
     "half_closed_but_receives": _Expected(
-        lab_stuck.half_closed_but_receives, {"fin_wait": "turn"}, passing=True
+        lab_stuck.half_closed_but_receives, {"fin_wait": "repeated"}, passing=True
     ),
-    "peer_stays": _Expected(lab_stuck.peer_stays, {}),
-    "nothing_said": _Expected(lab_stuck.nothing_said, {"silent": "connected"}),
+    "peer_open": _Expected(lab_stuck.peer_open, {}),
+    "idle": _Expected(lab_stuck.idle, {"silent": "connected"}),
     # The kernel keeps no time of keepalive probes that it receives.
-    "asking_peer": _Expected(lab_stuck.asking_peer, {"silent": "connected"}),
-    "pool": _Expected(lab_stuck.pool, {}),
-    "asked_each_second": _Expected(lab_stuck.asked_each_second, {}),
-    "talking": _Expected(lab_stuck.talking, {"silent": "turn"}, passing=True),
-    "pushing": _Expected(lab_stuck.pushing, {"silent": "turn"}, passing=True),
+    "peer_keepalive": _Expected(lab_stuck.peer_keepalive, {"silent": "connected"}),
+    "idle_with_keepalive": _Expected(lab_stuck.idle_with_keepalive, {}),
+    "keepalive_answered": _Expected(lab_stuck.keepalive_answered, {}),
+    "request_and_response": _Expected(
+        lab_stuck.request_and_response, {"silent": "repeated"}, passing=True
+    ),
+    "sending_only": _Expected(lab_stuck.sending_only, {"silent": "repeated"}, passing=True),
     "slow_reader": _Expected(
-        lab_stuck.slow_reader, {"zero_window": "turn", "silent": "late"}, passing=True
+        lab_stuck.slow_reader, {"zero_window": "repeated", "silent": "late"}, passing=True
     ),
     # On a slow machine there may be nothing to send at times.
-    "bulk": _Expected(lab_stuck.bulk, {"zero_window": "turn", "silent": "late"}, passing=True),
+    "bulk": _Expected(lab_stuck.bulk, {"zero_window": "repeated", "silent": "late"}, passing=True),
     "not_accepted": _Expected(lab_stuck.not_accepted, {"silent": "connected"}),
     "not_accepted_and_done": _Expected(lab_stuck.not_accepted_and_done, {"close_wait": "late"}),
     "half_open": _Expected(lab_stuck.half_open, {}, kinds=_UNMAPPED),
-    "ended": _Expected(lab_stuck.ended, {}, kinds=_UNMAPPED),
-    "waiting": _Expected(lab_stuck.waiting, {}, kinds=_UNMAPPED),
+    "time_wait": _Expected(lab_stuck.time_wait, {}, kinds=_UNMAPPED),
+    "listening": _Expected(lab_stuck.listening, {}, kinds=_UNMAPPED),
     # Last, because they end soon after the late step.
     "lost_with_user_timeout": _Expected(
         lab_stuck.lost_with_user_timeout, {"retransmitting": "late"}, gone=True
@@ -144,7 +146,7 @@ def stuck_cases() -> Iterator[StuckCases]:
 def _truth_ms(case: Case, verdict: str, before: float, after: float) -> float:
     """The longest true duration for a dump between two moments, in milliseconds."""
     moment = _CASES[case.name].since[verdict]
-    if moment == "turn":
+    if moment == "repeated":
         assert case.live is not None
         progress = case.live.last(before)
         earliest = case.late.earliest if progress is None else progress
@@ -247,8 +249,8 @@ def test_peer_host_gone(lab: Lab) -> None:
     """A router reports the host as unreachable, so TCP retransmits more often."""
     client, router, server = map(lab.namespace, ("client", "router", "server"))
     router.sysctl("ipv4/ip_forward", 1)
-    lab.wire(client, router, ["192.0.2.1/24"], ["192.0.2.254/24"])
-    far, _near = lab.wire(router, server, ["198.51.100.254/24"], ["198.51.100.1/24"])
+    lab.connect(client, router, ["192.0.2.1/24"], ["192.0.2.254/24"])
+    far, _near = lab.connect(router, server, ["198.51.100.254/24"], ["198.51.100.1/24"])
     for where, gateway in ((client, "192.0.2.254"), (server, "198.51.100.254")):
         with where.route() as route:
             route.route("add", dst="default", gateway=gateway)

@@ -19,9 +19,9 @@ from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.needs import Need
 from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.verdicts.superseded import PeerActivity
-from tests.support.topologies import takeover
-from tests.support.topologies.bed import KINDS, Bed, Live
-from tests.support.topologies.takeover import Call, Desk, Scene
+from tests.support.topologies import superseded as lab_superseded
+from tests.support.topologies.connection_factory import KINDS, ConnectionFactory, RepeatedAction
+from tests.support.topologies.superseded import ClientConnection, Servers, SupersededScenario
 from tests.support.topologies.topology import Lab, LabNamespace, Pair
 from tests.support.topologies.waiting import until
 
@@ -29,22 +29,22 @@ from tests.support.topologies.waiting import until
 _SILENT_MS = 1500
 _INFO = inet_diag.extension_bits([inet_diag.INFO])
 
-_SCENES: dict[str, Callable[[Desk], Scene]] = {
+_SCENES: dict[str, Callable[[Servers], SupersededScenario]] = {
     scene.__name__: scene
     for scene in (
-        takeover.come_again,
-        takeover.come_again_and_again,
-        takeover.rebooted,
-        takeover.half_closed,
-        takeover.asked_by_the_client,
-        takeover.other_client,
-        takeover.other_server_address,
-        takeover.other_port,
-        takeover.nobody_speaks,
-        takeover.only_a_look,
-        takeover.both_speak,
-        takeover.old_one_listens,
-        takeover.old_one_answers_keepalive,
+        lab_superseded.reconnected,
+        lab_superseded.reconnected_twice,
+        lab_superseded.client_rebooted,
+        lab_superseded.half_closed,
+        lab_superseded.client_keepalive,
+        lab_superseded.other_client_address,
+        lab_superseded.other_server_address,
+        lab_superseded.other_port,
+        lab_superseded.newer_silent,
+        lab_superseded.newer_closes_at_once,
+        lab_superseded.older_receives_too,
+        lab_superseded.older_acknowledges,
+        lab_superseded.older_answers_keepalive,
     )
 }
 _CASES = [(scene, kind) for scene in _SCENES for kind in KINDS]
@@ -53,15 +53,15 @@ _CASES = [(scene, kind) for scene in _SCENES for kind in KINDS]
 class _Played(NamedTuple):
     """A prepared scene, the start of its early part, and its ongoing traffic."""
 
-    scene: Scene
-    newer: Call
+    scene: SupersededScenario
+    newer: ClientConnection
     began: float
-    live: list[Live]
+    live: list[RepeatedAction]
 
     def quick(self, before: float, after: float) -> bool:
         """Whether the ongoing traffic was recent enough at the end of the dump."""
-        turns = [live.last(before) for live in self.live]
-        return all(turn is not None and after - turn < _SILENT_MS / 1000 for turn in turns)
+        starts = [live.last(before) for live in self.live]
+        return all(start is not None and after - start < _SILENT_MS / 1000 for start in starts)
 
 
 class Stage(NamedTuple):
@@ -100,12 +100,12 @@ class Stage(NamedTuple):
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     """Prepare all scenes together, because each has to wait."""
-    early: dict[tuple[str, str], tuple[Scene, float]] = {}
+    early: dict[tuple[str, str], tuple[SupersededScenario, float]] = {}
     impossible: dict[tuple[str, str], OSError] = {}
     with Lab() as lab:
         pair = Pair(lab)
         pair.client.address(pair.client_device, "192.0.2.9/24", "2001:db8::9/64")
-        desks = {kind: Desk(Bed(pair, kind)) for kind in KINDS}
+        desks = {kind: Servers(ConnectionFactory(pair, kind)) for kind in KINDS}
         for scene, kind in _CASES:
             began = time.monotonic()
             try:
@@ -113,13 +113,15 @@ def stage() -> Iterator[Stage]:
             except OSError as error:
                 impossible[scene, kind] = error
         going_on = {
-            case: Live(scene.turn, 0.05) for case, (scene, _began) in early.items() if scene.turn
+            case: RepeatedAction(scene.repeated, 0.05)
+            for case, (scene, _began) in early.items()
+            if scene.repeated
         }
         time.sleep(_SILENT_MS / 1000 + 0.1)
         played: dict[tuple[str, str], _Played] = {}
         for case, (scene, began) in early.items():
             newer = scene.late()
-            live = [going_on[case], Live(newer.say, 0.05)] if case in going_on else []
+            live = [going_on[case], RepeatedAction(newer.say, 0.05)] if case in going_on else []
             played[case] = _Played(scene, newer, began, live)
         yield Stage(pair.server, played, impossible)
         for each in played.values():
@@ -143,7 +145,7 @@ def test_selector_finds_superseded_connections(stage: Stage, scene: str, kind: s
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("scene", ["come_again", "come_again_and_again"])
+@pytest.mark.parametrize("scene", ["reconnected", "reconnected_twice"])
 def test_evidence_names_the_successor(stage: Stage, scene: str, kind: str) -> None:
     played = stage.of(scene, kind)
 
@@ -159,7 +161,7 @@ def test_evidence_names_the_successor(stage: Stage, scene: str, kind: str) -> No
 
 
 def test_most_recent_connection_is_not_superseded(stage: Stage) -> None:
-    played = stage.of("come_again", "inet")
+    played = stage.of("reconnected", "inet")
     time.sleep(0.05)
 
     found = stage.superseded(played.scene.ports, "30ms")
@@ -169,7 +171,7 @@ def test_most_recent_connection_is_not_superseded(stage: Stage) -> None:
 
 def test_connection_that_receives_again_is_not_superseded(stage: Stage) -> None:
     """Afterwards the other connection has been silent for longer."""
-    played = stage.of("come_again", "inet6")
+    played = stage.of("reconnected", "inet6")
     (older,) = played.scene.older
     time.sleep(0.05)
     older.say()

@@ -19,7 +19,7 @@ from linuxnet_sockets.sockets.session import NamespaceSession
 from tests.kernel.destroy_calls import check_then_run, outcomes_of, run
 from tests.kernel.releases import release
 from tests.support.topologies import states
-from tests.support.topologies.states import Held
+from tests.support.topologies.states import HeldSocket
 from tests.support.topologies.topology import LabNamespace, Pair
 
 _EVERY_STATE = {**states.TCP_STATES, "fin-wait-2 orphan": states.fin_wait_2_orphan}
@@ -35,7 +35,7 @@ def _verdict(where: LabNamespace, protocol: str) -> str:
         return capabilities.support(session)[protocol].verdict
 
 
-def _pass_a_byte(held: Held, *, raw: bool) -> None:
+def _pass_a_byte(held: HeldSocket, *, raw: bool) -> None:
     """Send from the target to the peer; from a raw socket an ICMP message that is ignored."""
     assert held.target is not None
     if raw:
@@ -57,7 +57,7 @@ def _pass_a_byte(held: Held, *, raw: bool) -> None:
     ],
 )
 def test_connected_socket_per_protocol(
-    pair: Pair, protocol: str, make: Callable[[Pair], Held], supported: str
+    pair: Pair, protocol: str, make: Callable[[Pair], HeldSocket], supported: str
 ) -> None:
     try:
         held = make(pair)

@@ -165,7 +165,7 @@ def _connections(pair: Pair) -> list[tuple[socket.socket, socket.socket]]:
         mine = pair.client.socket()
         mine.connect(listener.getsockname())
         theirs, _address = listener.accept()
-        ends.append((mine, pair.server.keep(theirs)))
+        ends.append((mine, pair.server.close_at_end(theirs)))
     return ends
 
 

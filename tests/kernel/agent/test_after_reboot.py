@@ -20,7 +20,7 @@ from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import RunningAgent, alive
 from tests.kernel.agent.test_before_reboot import BOOT, ON_TRIAL, agent_of
 from tests.support import guest
-from tests.support.topologies.networks import Talk, Uplinks, ip
+from tests.support.topologies.networks import UplinkConnection, Uplinks, ip
 from tests.support.topologies.waiting import until
 
 _LATE_S = 25.0
@@ -34,7 +34,7 @@ class Rebooted:
         self._start_agent = start_agent
         self._disk = disk
 
-    def start(self, name: str) -> tuple[RunningAgent, Talk]:
+    def start(self, name: str) -> tuple[RunningAgent, UplinkConnection]:
         talk = self._uplinks.tcp(self._uplinks.service4)
         ip(self._uplinks.host, f"addr del {self._uplinks.eth4}/24 dev eth0")
         agent = agent_of(
@@ -56,14 +56,14 @@ def rebooted(disk: Path, uplinks: Uplinks, start_agent: StartAgent) -> Rebooted:
     return Rebooted(uplinks, start_agent, disk)
 
 
-def _assert_inhibited(agent: RunningAgent, talk: Talk, reason: str) -> None:
+def _assert_inhibited(agent: RunningAgent, talk: UplinkConnection, reason: str) -> None:
     assert agent.status()["inhibited_by"] == reason
     agent.wait_for_pass()
     assert alive(talk.sock)
     assert agent.destroyed() == {}
 
 
-def _assert_destroyed(talk: Talk) -> None:
+def _assert_destroyed(talk: UplinkConnection) -> None:
     until(lambda: not alive(talk.sock), "destroyed", seconds=_LATE_S)
 
 

@@ -17,7 +17,7 @@ from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import RunningAgent, alive, policy
 from tests.support import guest
 from tests.support.guest import DAY_S
-from tests.support.topologies.networks import Talk, Uplinks, ip
+from tests.support.topologies.networks import UplinkConnection, Uplinks, ip
 from tests.support.topologies.waiting import until
 
 _GONE = {
@@ -45,14 +45,14 @@ def _wait_for_status(agent: RunningAgent, status: str) -> None:
     until(lambda: agent.status()["rules"][0][status] == 1, f"status {status}", seconds=10)
 
 
-def _assert_alive_until(moment: float, talk: Talk) -> None:
+def _assert_alive_until(moment: float, talk: UplinkConnection) -> None:
     """moment: on CLOCK_MONOTONIC."""
     while time.monotonic() < moment:
         assert alive(talk.sock), f"destroyed {moment - time.monotonic():.2f} s too early"
         time.sleep(0.02)
 
 
-def _wait_until_destroyed(talk: Talk, seconds: float) -> float:
+def _wait_until_destroyed(talk: UplinkConnection, seconds: float) -> float:
     """Return the time of the destroy on CLOCK_MONOTONIC."""
     until(lambda: not alive(talk.sock), "destroyed", seconds=seconds)
     return time.monotonic()
@@ -129,7 +129,9 @@ def _start_on_trial(uplinks: Uplinks, start_agent: StartAgent, within: str) -> R
     return agent
 
 
-def _assert_nothing_destroyed(uplinks: Uplinks, agent: RunningAgent, talk: Talk) -> None:
+def _assert_nothing_destroyed(
+    uplinks: Uplinks, agent: RunningAgent, talk: UplinkConnection
+) -> None:
     ip(uplinks.host, f"addr del {uplinks.eth6}/64 dev eth0")
     _wait_for_status(agent, "inhibited")
     agent.wait_for_pass()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import RunningAgent, alive, policy
-from tests.support.topologies.networks import Talk, Uplinks, ip
+from tests.support.topologies.networks import UplinkConnection, Uplinks, ip
 from tests.support.topologies.topology import LabNamespace
 from tests.support.topologies.waiting import until
 
@@ -52,7 +52,9 @@ def _resident_bytes(agent: RunningAgent) -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _assert_enforced(agent: RunningAgent, kept: list[Talk], destroyed: list[Talk]) -> None:
+def _assert_enforced(
+    agent: RunningAgent, kept: list[UplinkConnection], destroyed: list[UplinkConnection]
+) -> None:
     until(
         lambda: not any(alive(talk.sock) for talk in destroyed), "violations destroyed", seconds=15
     )
@@ -108,7 +110,7 @@ def test_kill_at_any_moment(uplinks: Uplinks, start_agent: StartAgent) -> None:
     """Agents are killed and started while connections become stranded; the last one stays."""
     chance = random.Random(4433)
     kept = [uplinks.tcp(uplinks.wlan4_gateway), uplinks.tcp(uplinks.service6)]
-    violating: list[Talk] = []
+    violating: list[UplinkConnection] = []
     agent = start_agent(uplinks.host, policy(_GONE))
     for _kill in range(_KILLS):
         address = f"192.0.2.{chance.randrange(50, 250)}"

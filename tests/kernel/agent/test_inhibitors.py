@@ -17,7 +17,7 @@ import pytest
 
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import RunningAgent, alive, policy
-from tests.support.topologies.networks import Talk, Uplinks, ip
+from tests.support.topologies.networks import UplinkConnection, Uplinks, ip
 from tests.support.topologies.states import linger_reset
 from tests.support.topologies.waiting import until
 
@@ -25,14 +25,14 @@ _GONE = {"name": "gone", "match": {"stranded": ["address_gone"]}}
 
 
 @pytest.fixture
-def violating(uplinks: Uplinks) -> list[Talk]:
+def violating(uplinks: Uplinks) -> list[UplinkConnection]:
     """Connections that violate the policy before the agent starts."""
     talks = [uplinks.tcp(uplinks.service4) for _talk in range(5)]
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     return talks
 
 
-def _assert_inhibited(agent: RunningAgent, talks: list[Talk], reason: str) -> None:
+def _assert_inhibited(agent: RunningAgent, talks: list[UplinkConnection], reason: str) -> None:
     """Check the connections, status.json, the log, the metrics and the exit status."""
     agent.notify()
     until(lambda: agent.status()["inhibited_by"] == reason, "inhibited_by in the status")
@@ -61,7 +61,7 @@ INVALID: list[tuple[object, str]] = [
 
 
 def test_invalid_policies_are_rejected(
-    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent
+    uplinks: Uplinks, violating: list[UplinkConnection], start_agent: StartAgent
 ) -> None:
     """The first is there at the start of the agent, the others replace it one by one."""
     agent = start_agent(uplinks.host, None)
@@ -132,7 +132,7 @@ def test_unknown_interface_is_reported_and_matches_nothing(
 
 
 def test_exceeded_budget_destroys_nothing(
-    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent
+    uplinks: Uplinks, violating: list[UplinkConnection], start_agent: StartAgent
 ) -> None:
     agent = start_agent(uplinks.host, policy(_GONE, limits={"max_sockets": 4, "per": "1m"}))
     _assert_inhibited(agent, violating, "budget_exceeded")
@@ -148,7 +148,7 @@ def test_exceeded_budget_destroys_nothing(
 
 
 def test_on_excess_pace_spreads_the_destroys(
-    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent
+    uplinks: Uplinks, violating: list[UplinkConnection], start_agent: StartAgent
 ) -> None:
     limits = {"max_sockets": 2, "per": "1s", "on_excess": "pace"}
     agent = start_agent(uplinks.host, policy(_GONE, limits=limits))
@@ -183,7 +183,7 @@ def test_pause_survives_a_restart(uplinks: Uplinks, start_agent: StartAgent) -> 
 
 
 def test_pause_by_file_and_with_a_duration(
-    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent
+    uplinks: Uplinks, violating: list[UplinkConnection], start_agent: StartAgent
 ) -> None:
     agent = start_agent(uplinks.host, policy(_GONE), start=False)
     (agent.state / "paused").write_text("by hand")
@@ -193,7 +193,9 @@ def test_pause_by_file_and_with_a_duration(
     until(lambda: not any(alive(talk.sock) for talk in violating), "pause ended", seconds=20)
 
 
-def test_trial_expires(uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent) -> None:
+def test_trial_expires(
+    uplinks: Uplinks, violating: list[UplinkConnection], start_agent: StartAgent
+) -> None:
     agent = start_agent(uplinks.host, None, start=False)
     agent.write(policy({"name": "nothing", "match": {"remote_port": 1}}))
     code, text = agent.command("trial", "--within", "2s", str(agent.policy))
@@ -228,7 +230,9 @@ def test_unconfirmed_policy_destroys_nothing_until_confirmed(
     until(lambda: not alive(talk.sock), "enforced")
 
 
-def test_report_mode(uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent) -> None:
+def test_report_mode(
+    uplinks: Uplinks, violating: list[UplinkConnection], start_agent: StartAgent
+) -> None:
     agent = start_agent(uplinks.host, policy(_GONE, mode="report"))
     assert agent.status()["inhibited_by"] == "report_mode"
     assert agent.status()["rules"][0]["inhibited"] == len(violating)
@@ -238,7 +242,7 @@ def test_report_mode(uplinks: Uplinks, violating: list[Talk], start_agent: Start
 
 
 def test_check_and_plan(
-    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent, tmp_path: Path
+    uplinks: Uplinks, violating: list[UplinkConnection], start_agent: StartAgent, tmp_path: Path
 ) -> None:
     agent = start_agent(uplinks.host, policy({**_GONE, "hold": "10m"}))
     digest = agent.status()["policy"]["digest"]
@@ -299,7 +303,7 @@ def test_missing_runtime_directory_does_not_stop_the_agent(
 
 
 def test_changed_policy_is_loaded_without_sighup(
-    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent
+    uplinks: Uplinks, violating: list[UplinkConnection], start_agent: StartAgent
 ) -> None:
     agent = start_agent(uplinks.host, policy({"name": "nothing", "match": {"remote_port": 1}}))
     agent.write(policy(_GONE))

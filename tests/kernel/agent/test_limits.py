@@ -17,7 +17,7 @@ import pytest
 
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import RunningAgent, alive, policy
-from tests.support.topologies.networks import Talk, Uplinks, ip
+from tests.support.topologies.networks import UplinkConnection, Uplinks, ip
 from tests.support.topologies.waiting import until
 
 _GONE = {"name": "gone", "match": {"stranded": ["address_gone"]}}
@@ -25,20 +25,20 @@ _HOURLY = {"max_sockets": 2, "per": "1h", "on_excess": "pace"}
 
 
 @pytest.fixture
-def violating(uplinks: Uplinks) -> list[Talk]:
+def violating(uplinks: Uplinks) -> list[UplinkConnection]:
     """Twelve connections that violate the policy before the agent starts."""
     talks = [uplinks.tcp(uplinks.service4) for _talk in range(12)]
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     return talks
 
 
-def _count_living(talks: list[Talk]) -> int:
+def _count_living(talks: list[UplinkConnection]) -> int:
     return sum(alive(talk.sock) for talk in talks)
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
 def test_budget_survives_restarts(
-    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent, end: str
+    uplinks: Uplinks, violating: list[UplinkConnection], start_agent: StartAgent, end: str
 ) -> None:
     agent = start_agent(uplinks.host, policy(_GONE, limits=_HOURLY))
     until(lambda: _count_living(violating) == 10, "budget used")
@@ -58,7 +58,7 @@ def test_budget_survives_restarts(
 
 
 def test_kill_while_destroying_keeps_the_budget(
-    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent
+    uplinks: Uplinks, violating: list[UplinkConnection], start_agent: StartAgent
 ) -> None:
     """At any moment after the start: never more sockets are destroyed than the limits allow."""
     agent = start_agent(uplinks.host, policy(_GONE, limits=_HOURLY), start=False)
@@ -79,7 +79,7 @@ def test_kill_while_destroying_keeps_the_budget(
 
 
 def test_invalid_budget_file_inhibits_for_the_period(
-    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent
+    uplinks: Uplinks, violating: list[UplinkConnection], start_agent: StartAgent
 ) -> None:
     limits = {"max_sockets": 20, "per": "4s"}
     agent = start_agent(uplinks.host, policy(_GONE, limits=limits), start=False)
@@ -127,7 +127,7 @@ def _budget_written(agent: RunningAgent) -> bool:
 
 
 def test_disk_full_at_the_start(
-    uplinks: Uplinks, violating: list[Talk], start_agent: StartAgent
+    uplinks: Uplinks, violating: list[UplinkConnection], start_agent: StartAgent
 ) -> None:
     """The agent enforces within its limits and reports that it cannot store the budget."""
     agent = start_agent(uplinks.host, policy(_GONE, limits=_HOURLY), start=False)

@@ -18,7 +18,14 @@ from pyroute2 import netns
 
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import PROTECT, RunningAgent, alive, policy
-from tests.support.topologies.networks import VPN_MARK, Talk, Uplinks, ip, send_all_by, tun
+from tests.support.topologies.networks import (
+    VPN_MARK,
+    UplinkConnection,
+    Uplinks,
+    ip,
+    route_all_through,
+    tun,
+)
 from tests.support.topologies.waiting import until
 
 _GONE = {
@@ -30,7 +37,9 @@ _GONE = {
 class Expected:
     """The expected result for connections by name: destroyed or kept."""
 
-    def __init__(self, violating: Mapping[str, Talk], kept: Mapping[str, Talk]) -> None:
+    def __init__(
+        self, violating: Mapping[str, UplinkConnection], kept: Mapping[str, UplinkConnection]
+    ) -> None:
         self.violating = violating
         self.kept = kept
 
@@ -52,13 +61,13 @@ class Expected:
         assert agent.destroyed() == {}
 
     @staticmethod
-    def _living(talks: Mapping[str, Talk]) -> set[str]:
+    def _living(talks: Mapping[str, UplinkConnection]) -> set[str]:
         return {name for name, talk in talks.items() if alive(talk.sock)}
 
 
 def _by_eth(
     uplinks: Uplinks, names: Iterable[str] = ("4", "mapped", "udp", "6")
-) -> dict[str, Talk]:
+) -> dict[str, UplinkConnection]:
     four, six = uplinks.service4, uplinks.service6
     made = {
         "4": lambda: uplinks.tcp(four),
@@ -71,10 +80,10 @@ def _by_eth(
     return {name: made[name]() for name in names}
 
 
-def _others(uplinks: Uplinks) -> dict[str, Talk]:
+def _others(uplinks: Uplinks) -> dict[str, UplinkConnection]:
     return {
-        "loopback": uplinks.within("127.0.0.1"),
-        "loopback6": uplinks.within("::1"),
+        "loopback": uplinks.connect_locally("127.0.0.1"),
+        "loopback6": uplinks.connect_locally("::1"),
         "LAN of the other link": uplinks.tcp(uplinks.wlan4_gateway),
         "LAN of the other link, 6": uplinks.tcp(uplinks.wlan6_gateway),
     }
@@ -126,7 +135,7 @@ def test_replaced_route(uplinks: Uplinks, start_agent: StartAgent) -> None:
 def _vpn_up(uplinks: Uplinks) -> io.FileIO:
     """Do what wg-quick(8) does, with a tun device; return the end of the VPN program."""
     end = tun(uplinks.host, "tun0")
-    send_all_by(uplinks.host, "tun0")
+    route_all_through(uplinks.host, "tun0")
     return end
 
 
@@ -229,7 +238,7 @@ def test_hold_ends(uplinks: Uplinks, start_agent: StartAgent) -> None:
 def test_address_still_on_another_link(uplinks: Uplinks, start_agent: StartAgent) -> None:
     ip(uplinks.host, f"addr add {uplinks.eth4}/32 dev wlan0")
     ip(uplinks.host, f"addr add {uplinks.eth6}/128 dev wlan0 nodad")
-    uplinks.fall_back()
+    uplinks.add_fallback_routes()
     kept = {"4": uplinks.tcp(uplinks.service4), "6": uplinks.tcp(uplinks.service6)}
     agent = start_agent(uplinks.host, policy(_GONE))
     ip(

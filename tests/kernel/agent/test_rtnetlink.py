@@ -103,7 +103,7 @@ def test_other_namespaces_are_received_and_not_pinned(pair: Pair) -> None:
     try:
         with Lab() as others:
             other = others.namespace("other")
-            device, _far = others.wire(pair.client, other, ["203.0.113.1/32"])
+            device, _far = others.connect(pair.client, other, ["203.0.113.1/32"])
             _drain(listener)
             _address(other, "add", "lo", "127.9.9.9/32")
             assert _readable(listener)

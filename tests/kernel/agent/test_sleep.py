@@ -15,7 +15,7 @@ import pytest
 from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import RunningAgent, alive, policy
 from tests.support import guest
-from tests.support.topologies.networks import Talk, Uplinks, ip
+from tests.support.topologies.networks import UplinkConnection, Uplinks, ip
 from tests.support.topologies.waiting import until
 
 # The tolerance on an emulated CPU: the agent checks the pause and the trial every 10 s.
@@ -49,7 +49,9 @@ class Agents:
         self._uplinks = uplinks
         self._start_agent = start_agent
 
-    def start(self, remote: str, hold: str = "0s", within: str = "") -> tuple[RunningAgent, Talk]:
+    def start(
+        self, remote: str, hold: str = "0s", within: str = ""
+    ) -> tuple[RunningAgent, UplinkConnection]:
         talk = self._uplinks.tcp(remote)
         match = {"local_port": talk.sock.getsockname()[1], "stranded": ["address_gone"]}
         document = policy({"name": "gone", "match": match, "hold": hold})

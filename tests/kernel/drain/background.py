@@ -21,7 +21,7 @@ from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.netlink import connection, destroy_events
 from linuxnet_sockets.query.record import extensions
 from linuxnet_sockets.selector.parse import parse_selector
-from tests.support.topologies.states import Held
+from tests.support.topologies.states import HeldSocket
 from tests.support.topologies.topology import LabNamespace
 from tests.support.topologies.waiting import until
 
@@ -121,7 +121,7 @@ class BackgroundDrain:
 Start = Callable[..., BackgroundDrain]
 
 
-def close(held: Held) -> None:
+def close(held: HeldSocket) -> None:
     """Close both ends, the target first."""
     for sock in (held.target, held.peer):
         assert sock is not None

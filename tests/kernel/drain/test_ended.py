@@ -26,7 +26,7 @@ def test_time_wait_is_not_awaited(pair: Pair, start: Start) -> None:
     assert (report.matched, report.progress.ended, report.counts) == (1, 1, {})
     assert report.elapsed < 15
     for connection in (old, held):
-        states.wait_for(pair.client, states.TIME_WAIT, connection.local, connection.remote[1])
+        states.wait_for_state(pair.client, states.TIME_WAIT, connection.local, connection.remote[1])
 
 
 def test_connections_are_found_with_ipv6_disabled(pair: Pair, start: Start) -> None:
@@ -73,7 +73,7 @@ def test_connection_closed_by_application_only_has_not_ended(pair: Pair, start: 
     running = start(pair.client, {"remote": pair.server4}, destroy=False)
     assert held.target is not None
     held.target.close()
-    states.wait_for(pair.client, states.FIN_WAIT2, held.local, held.remote[1])
+    states.wait_for_state(pair.client, states.FIN_WAIT2, held.local, held.remote[1])
     running.next_snapshot()
     report = running.end_grace()
     assert report.by_state == {"fin-wait-2": 1}
@@ -87,7 +87,7 @@ def test_connection_that_no_longer_matches_is_awaited(pair: Pair, start: Start) 
     assert held.peer is not None
     assert held.target is not None
     held.peer.close()
-    states.wait_for(pair.client, states.CLOSE_WAIT, held.local, held.remote[1])
+    states.wait_for_state(pair.client, states.CLOSE_WAIT, held.local, held.remote[1])
     running.next_snapshot()
     report = running.end_grace()
     assert report.progress.ended == 0

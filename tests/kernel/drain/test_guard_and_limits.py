@@ -83,7 +83,9 @@ def test_only_remaining_connections_are_reset(pair: Pair, start: Start) -> None:
         for _index in range(count):
             client = pair.client.socket()
             client.connect(listener.getsockname())
-            pairs.setdefault(name, []).append((client, pair.server.keep(listener.accept()[0])))
+            pairs.setdefault(name, []).append(
+                (client, pair.server.close_at_end(listener.accept()[0]))
+            )
     guard = parse_guard(
         {
             **dict.fromkeys(("control_connection", "ssh_sessions", "kernel"), False),

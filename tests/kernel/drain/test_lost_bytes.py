@@ -59,7 +59,7 @@ def test_lost_bytes_equal_bytes_missing_at_peer(pair: Pair) -> None:
     written = states.fill(client, accepted)
     local, remote = client.getsockname(), client.getpeername()
     client.close()
-    states.wait_for(pair.client, states.FIN_WAIT1, local, remote[1])
+    states.wait_for_state(pair.client, states.FIN_WAIT1, local, remote[1])
     report = run(pair.client, {"remote": pair.server4}, grace=0.0)
     assert report.counts == {"destroyed": 1}
     received = 0

@@ -11,7 +11,7 @@ import pytest
 
 from tests.kernel.drain.background import Start, run
 from tests.support.topologies import proc_net, states
-from tests.support.topologies.states import Held
+from tests.support.topologies.states import HeldSocket
 from tests.support.topologies.topology import Pair
 from tests.support.topologies.waiting import until
 
@@ -54,7 +54,7 @@ def test_connection_is_destroyed_once_quiescent(pair: Pair, start: Start) -> Non
     assert not report.failed
 
 
-def _is_established(pair: Pair, held: Held) -> bool:
+def _is_established(pair: Pair, held: HeldSocket) -> bool:
     return any(
         (line.state, line.local_port) == (states.ESTABLISHED, held.local[1])
         for line in proc_net.read(pair.client)

@@ -15,7 +15,7 @@ from linuxnet_sockets.query import find, record
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.needs import Need
 from linuxnet_sockets.sockets.session import NamespaceSession
-from tests.support.topologies.networks import Talk, Uplinks
+from tests.support.topologies.networks import UplinkConnection, Uplinks
 from tests.support.topologies.states import cookie_of
 from tests.support.topologies.topology import LabNamespace
 
@@ -104,9 +104,9 @@ class Connections:
             "tcp6, bound": uplinks.tcp(six, uplinks.eth6),
         }
         self.others = {
-            "loopback": uplinks.within("127.0.0.1"),
-            "loopback, any address of it": uplinks.within("127.3.2.1"),
-            "loopback6": uplinks.within("::1"),
+            "loopback": uplinks.connect_locally("127.0.0.1"),
+            "loopback, any address of it": uplinks.connect_locally("127.3.2.1"),
+            "loopback6": uplinks.connect_locally("::1"),
         }
         if over_wlan0:
             self.others |= {
@@ -114,8 +114,8 @@ class Connections:
                 "wlan6": uplinks.tcp(uplinks.wlan6_gateway),
                 "wlan, accepted": uplinks.accepted(uplinks.wlan4_gateway, uplinks.wlan4),
                 "wlan, udp": uplinks.udp(uplinks.wlan4_gateway),
-                "both ends local": uplinks.within(uplinks.wlan4),
-                "both ends local6": uplinks.within(uplinks.wlan6),
+                "both ends local": uplinks.connect_locally(uplinks.wlan4),
+                "both ends local6": uplinks.connect_locally(uplinks.wlan6),
             }
         self._without_peer = set()
         for address in (uplinks.eth4, uplinks.eth6):
@@ -129,7 +129,7 @@ class Connections:
         self,
         four: Iterable[str],
         six: Iterable[str],
-        more: Mapping[str, tuple[Talk, Iterable[str]]] | None = None,
+        more: Mapping[str, tuple[UplinkConnection, Iterable[str]]] | None = None,
     ) -> None:
         """Assert the verdicts of connections from eth0, and of more; others must have none.
 

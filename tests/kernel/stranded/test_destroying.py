@@ -25,11 +25,11 @@ from tests.kernel.stranded.connections import (
     strandings,
 )
 from tests.support.topologies import states
-from tests.support.topologies.networks import Talk, Uplinks, ip
-from tests.support.topologies.states import Held
+from tests.support.topologies.networks import UplinkConnection, Uplinks, ip
+from tests.support.topologies.states import HeldSocket
 from tests.support.topologies.topology import LabNamespace, Pair
 
-_HELD: dict[str, Callable[[Pair], Held]] = {
+_HELD: dict[str, Callable[[Pair], HeldSocket]] = {
     **states.TCP_STATES,
     "fin-wait-2 orphan": states.fin_wait_2_orphan,
     "zero window": states.zero_window,
@@ -78,7 +78,7 @@ def _printed_by_ss(where: LabNamespace) -> set[int]:
     return {int(word.removeprefix("sk:"), 16) for word in printed.split() if word.startswith("sk:")}
 
 
-def _cookies(talks: dict[str, Talk]) -> set[int]:
+def _cookies(talks: dict[str, UplinkConnection]) -> set[int]:
     return {talk.cookie for talk in talks.values()}
 
 

@@ -20,7 +20,7 @@ from tests.kernel.stranded.connections import (
     selected,
     strandings,
 )
-from tests.support.topologies.networks import Uplinks, ip, lacks
+from tests.support.topologies.networks import Uplinks, ip, link_type_missing
 
 _DEFAULTS = (
     ("-4", Uplinks.default4, (Uplinks.eth4_gateway, Uplinks.wlan4_gateway)),
@@ -132,10 +132,10 @@ def test_bound_socket_uses_only_its_device(uplinks: Uplinks, connections: Connec
 
 def test_vrf(uplinks: Uplinks) -> None:
     host = uplinks.host
-    if lacks(host, "type", "vrf", "table", "10"):
+    if link_type_missing(host, "type", "vrf", "table", "10"):
         pytest.skip("this kernel has no VRF")
     ip(host, "link add red type vrf table 10", "link set red up", "link set wlan0 master red")
-    host.own("red")
+    host.delete_link_at_end("red")
     # The kernel removes IPv6 addresses when a link changes its VRF.
     ip(host, f"addr replace {uplinks.wlan6}/64 dev wlan0 nodad")
     ip(

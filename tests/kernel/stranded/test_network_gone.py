@@ -20,7 +20,7 @@ from tests.kernel.stranded.connections import (
     Connections,
     recorded,
 )
-from tests.support.topologies.networks import Talk, Uplinks, ip, vanish
+from tests.support.topologies.networks import UplinkConnection, Uplinks, close_silently, ip
 from tests.support.topologies.waiting import until
 
 
@@ -33,7 +33,7 @@ def test_deleted_address(uplinks: Uplinks, connections: Connections) -> None:
 def test_deleted_address_with_second_default_route(
     uplinks: Uplinks, connections: Connections
 ) -> None:
-    uplinks.fall_back()
+    uplinks.add_fallback_routes()
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0", f"addr del {uplinks.eth6}/64 dev eth0")
     connections.assert_verdicts(GONE, GONE)
 
@@ -81,7 +81,7 @@ def test_link_down_and_up(uplinks: Uplinks, connections: Connections) -> None:
 
 
 def test_link_down_with_second_default_route(uplinks: Uplinks, connections: Connections) -> None:
-    uplinks.fall_back()
+    uplinks.add_fallback_routes()
     connections.assert_verdicts(NOTHING, NOTHING)
     ip(uplinks.host, "link set eth0 down")
     connections.assert_verdicts(REROUTED, GONE)
@@ -100,7 +100,7 @@ def test_carrier_lost_with_ignore_routes_with_linkdown(
     uplinks: Uplinks, connections: Connections, fallback: bool
 ) -> None:
     if fallback:
-        uplinks.fall_back()
+        uplinks.add_fallback_routes()
     for family in ("ipv4", "ipv6"):
         for which in ("all", "eth0"):
             uplinks.host.sysctl(f"{family}/conf/{which}/ignore_routes_with_linkdown", 1)
@@ -136,7 +136,7 @@ def test_peer_namespace_removed(uplinks: Uplinks, connections: Connections) -> N
     )
     for talk in lost.values():
         assert talk.peer is not None
-        vanish(talk.peer)
+        close_silently(talk.peer)
     guest.close()
     until(lambda: "eth2" not in ip(uplinks.host, "link show"), "eth2 is gone", seconds=30)
     # The default routes apply only to sockets that are not bound to eth2.
@@ -264,7 +264,7 @@ def test_evidence_of_each_verdict(
 ) -> None:
     host, four, six = uplinks.host, connections.four["tcp"], connections.six["tcp6"]
 
-    def stranded_entries(talk: Talk) -> list[dict[str, Any]] | None:
+    def stranded_entries(talk: UplinkConnection) -> list[dict[str, Any]] | None:
         return recorded(host, remote=[uplinks.service4, uplinks.service6])[talk.cookie]
 
     tunnel("tun0")

@@ -24,10 +24,10 @@ from tests.support.topologies.networks import (
     FREE_BOUND6,
     TRANSPARENT,
     TRANSPARENT6,
-    Talk,
+    UplinkConnection,
     Uplinks,
     ip,
-    lacks,
+    link_type_missing,
 )
 from tests.support.topologies.waiting import until
 
@@ -192,7 +192,7 @@ def test_connected_to_multicast_group(uplinks: Uplinks) -> None:
     assert verdicts[groups["multicast6, wide"].cookie] == GONE
 
 
-def _over(uplinks: Uplinks, link: str, far: str) -> dict[str, Talk]:
+def _over(uplinks: Uplinks, link: str, far: str) -> dict[str, UplinkConnection]:
     """Connections over another link of the host; the far host answers through `far`."""
     uplinks.host.address(link, "10.3.0.1/24", "2001:db8:3::1/64")
     uplinks.far.address(far, "10.3.0.2/24", "2001:db8:3::2/64")
@@ -215,17 +215,17 @@ def test_stacked_links(uplinks: Uplinks, connections: Connections, kind: str) ->
         "vlan": "link eth2 type vlan id 5",
         "ipvlan": "link eth2 type ipvlan mode l2",
     }[kind]
-    if lacks(host, *added.split()):
+    if link_type_missing(host, *added.split()):
         pytest.skip(f"this kernel has no {kind}")
     ip(host, f"link add over0 {added}")
-    host.own("over0")
+    host.delete_link_at_end("over0")
     answering = "f2"
     if kind == "bridge":
         uplinks.link("eth3", "f3")
         ip(host, *(f"link set {member} master over0" for member in ("eth2", "eth3")))
     if kind == "vlan":
         ip(far, "link add over0 link f2 type vlan id 5", "link set over0 up")
-        far.own("over0")
+        far.delete_link_at_end("over0")
         answering = "over0"
     ip(host, "link set over0 up")
     talks = _over(uplinks, "over0", answering)
@@ -271,9 +271,9 @@ def test_tunnel_with_unknown_operstate(
 
 def test_dummy_link(uplinks: Uplinks, connections: Connections) -> None:
     """It has no lower device that could lose its carrier."""
-    if lacks(uplinks.host, "type", "dummy"):
+    if link_type_missing(uplinks.host, "type", "dummy"):
         pytest.skip("this kernel has no dummy links")
     ip(uplinks.host, "link add sink0 type dummy", "link set sink0 up")
-    uplinks.host.own("sink0")
+    uplinks.host.delete_link_at_end("sink0")
     ip(uplinks.host, "addr add 10.4.0.1/24 dev sink0")
     connections.assert_verdicts(NOTHING, NOTHING, {"dummy": (uplinks.udp("10.4.0.9"), NOTHING)})

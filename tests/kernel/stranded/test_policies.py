@@ -21,7 +21,7 @@ from linuxnet_sockets.policy.reconcile import (
     reconcile_once,
 )
 from tests.kernel.stranded.connections import Connections
-from tests.support.topologies.networks import Talk, Uplinks, ip
+from tests.support.topologies.networks import UplinkConnection, Uplinks, ip
 from tests.support.topologies.topology import LabNamespace
 from tests.support.topologies.waiting import until
 
@@ -51,7 +51,7 @@ def outside(where: LabNamespace) -> set[int]:
     return {int(word.removeprefix("sk:"), 16) for word in printed.split() if word.startswith("sk:")}
 
 
-def cookies(talks: dict[str, Talk]) -> set[int]:
+def cookies(talks: dict[str, UplinkConnection]) -> set[int]:
     return {talk.cookie for talk in talks.values()}
 
 

@@ -14,7 +14,13 @@ import pytest
 
 from tests.kernel.destroy_subprocess import destroy_in_subprocess
 from tests.kernel.stranded.connections import GONE, NOTHING, REROUTED, Connections, selected
-from tests.support.topologies.networks import VPN_MARK, Talk, Uplinks, ip, send_all_by
+from tests.support.topologies.networks import (
+    VPN_MARK,
+    UplinkConnection,
+    Uplinks,
+    ip,
+    route_all_through,
+)
 
 Tunnel = Callable[..., io.FileIO]
 
@@ -34,14 +40,14 @@ def other_table(uplinks: Uplinks) -> int:
 def vpn(uplinks: Uplinks, connections: Connections, tunnel: Tunnel) -> None:  # noqa: ARG001
     """The rules of wg-quick(8) with a tun device: all traffic without the VPN's mark."""
     tunnel("tun0")
-    send_all_by(uplinks.host, "tun0")
+    route_all_through(uplinks.host, "tun0")
 
 
 def _rerouted(uplinks: Uplinks, *to: str) -> set[int]:
     return selected(uplinks.host, stranded=[{"verdict": "rerouted", "to": list(to)}])
 
 
-def _cookies(*talks: Talk) -> set[int]:
+def _cookies(*talks: UplinkConnection) -> set[int]:
     return {talk.cookie for talk in talks}
 
 

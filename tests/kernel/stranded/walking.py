@@ -16,7 +16,7 @@ import socket
 import subprocess
 from typing import Any, NamedTuple
 
-from tests.support.topologies.networks import Talk, Uplinks, ip
+from tests.support.topologies.networks import UplinkConnection, Uplinks, ip
 from tests.support.topologies.topology import LabNamespace
 from tests.support.topologies.waiting import until
 
@@ -154,7 +154,7 @@ class Walk:
             "-4 route add default dev tun0 table 78",
             "-6 route add default dev tun0 table 78",
         )
-        self.talks: list[tuple[Kind, Talk, Talk]] = []
+        self.talks: list[tuple[Kind, UplinkConnection, UplinkConnection]] = []
         for kind in _KINDS:
             # A user namespace may have no other users.
             with contextlib.suppress(OSError):
@@ -251,7 +251,7 @@ class Walk:
 
     def _arrivals(self) -> list[tuple[bytes, str]]:
         """Received payloads, each with the link of the host through which it left."""
-        found = [(data, _NEAR_ENDS[link]) for data, link in self._uplinks.arrivals()]
+        found = [(data, _NEAR_ENDS[link]) for data, link in self._uplinks.received_datagrams()]
         while packet := self._tunnel.read(2048):
             found.append((packet[28 if packet[0] >> 4 == 4 else 48 :], "tun0"))
         return found

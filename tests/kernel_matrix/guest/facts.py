@@ -25,7 +25,7 @@ from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support.topologies import states
-from tests.support.topologies.states import Held
+from tests.support.topologies.states import HeldSocket
 from tests.support.topologies.topology import LabNamespace, Pair, pair
 
 _SOMEBODY = 4321
@@ -59,7 +59,7 @@ def _view(where: LabNamespace) -> NamespaceSession:
 
 
 def _sock(
-    session: NamespaceSession, held: Held, protocol: str = "tcp", extensions: int = 0
+    session: NamespaceSession, held: HeldSocket, protocol: str = "tcp", extensions: int = 0
 ) -> inet_diag.DiagMessage:
     """The held socket, by its cookie, or by its ends where it never had a descriptor."""
     (found,) = [
@@ -136,7 +136,7 @@ def orphan_uid(ends: Pair, session: NamespaceSession) -> str:
     os.fchown(held.target.fileno(), _SOMEBODY, -1)
     held.target.close()
     held.target = None
-    states.wait_for(ends.client, states.FIN_WAIT1, held.local, held.remote[1])
+    states.wait_for_state(ends.client, states.FIN_WAIT1, held.local, held.remote[1])
     sock = _sock(session, held)
     decoded = Socket(sock, session.snapshot())
     kernel = "its owner's" if sock.uid == _SOMEBODY else f"{sock.uid}"
@@ -155,7 +155,7 @@ def bound_inactive(ends: Pair, session: NamespaceSession) -> str:
 
 
 def destroying(
-    make: Callable[[Pair], Held], protocol: str = "tcp", *, wrong_cookie: bool = False
+    make: Callable[[Pair], HeldSocket], protocol: str = "tcp", *, wrong_cookie: bool = False
 ) -> Callable[[Pair, NamespaceSession], str]:
     """The kernel's answer to destroying such a socket, and what a fresh look shows."""
 

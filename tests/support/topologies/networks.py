@@ -61,7 +61,7 @@ def _parted(command: str) -> tuple[tuple[str, ...], str]:
     return options, " ".join(words[len(options) if words[0].startswith("-") else 0 :])
 
 
-def lacks(where: LabNamespace, *link: str) -> bool:
+def link_type_missing(where: LabNamespace, *link: str) -> bool:
     """Whether this kernel knows no link of that kind."""
     try:
         ip(where, f"link add probe0 {' '.join(link)}")
@@ -95,13 +95,13 @@ def tun(where: LabNamespace, name: str, *, persistent: bool = False) -> io.FileI
     return end
 
 
-def vanish(sock: socket.socket) -> None:
+def close_silently(sock: socket.socket) -> None:
     """Close the end of a connection without a word to its peer (TCP_REPAIR)."""
     sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
     sock.close()
 
 
-class Talk(NamedTuple):
+class UplinkConnection(NamedTuple):
     """One connection of the host: its own end and, of a stream, the far end."""
 
     sock: socket.socket
@@ -109,7 +109,7 @@ class Talk(NamedTuple):
     cookie: int
 
 
-def send_all_by(where: LabNamespace, name: str) -> None:
+def route_all_through(where: LabNamespace, name: str) -> None:
     """What wg-quick(8) does: all goes by that link but what has the VPN's own mark, and what has a
     route of its own."""
     ip(
@@ -169,16 +169,16 @@ class Uplinks:
     def link(self, name: str, far_name: str, far: LabNamespace | None = None) -> None:
         """A wire more from the host to the far host, or another; up, without addresses."""
         ends = self.host, far or self.far
-        for where, made, wanted in zip(ends, self.lab.wire(*ends), (name, far_name)):
+        for where, made, wanted in zip(ends, self.lab.connect(*ends), (name, far_name)):
             ip(
                 where,
                 f"link set {made} down",
                 f"link set {made} name {wanted}",
                 f"link set {wanted} up",
             )
-            where.own(wanted)
+            where.delete_link_at_end(wanted)
 
-    def fall_back(self) -> None:
+    def add_fallback_routes(self) -> None:
         """Default routes by wlan0, for when there are none by eth0."""
         ip(
             self.host,
@@ -196,7 +196,7 @@ class Uplinks:
 
     def tcp(
         self, remote: str, local: str | None = None, *, to: LabNamespace | None = None, **how: Any
-    ) -> Talk:
+    ) -> UplinkConnection:
         """A connection from the host to an address of the far host, or of another; how: as of
         `socket`.
 
@@ -204,31 +204,31 @@ class Uplinks:
         """
         return self._stream(self.host, to or self.far, remote, local, **how)
 
-    def accepted(self, remote: str, local: str) -> Talk:
+    def accepted(self, remote: str, local: str) -> UplinkConnection:
         """A connection from the far host's address to the host's."""
         talk = self._stream(self.far, self.host, local, remote)
         assert talk.peer is not None
-        return Talk(talk.peer, talk.sock, cookie_of(talk.peer))
+        return UplinkConnection(talk.peer, talk.sock, cookie_of(talk.peer))
 
-    def within(self, address: str) -> Talk:
+    def connect_locally(self, address: str) -> UplinkConnection:
         """A connection of the host with itself."""
         return self._stream(self.host, self.host, address, address)
 
     def _stream(
         self, here: LabNamespace, there: LabNamespace, remote: str, local: str | None, **how: Any
-    ) -> Talk:
+    ) -> UplinkConnection:
         sock = self.socket(here, socket.SOCK_STREAM, remote, local, **how)
         if there not in self._listeners:
             self._listeners[there] = self._listener(there, socket.SOCK_STREAM)
         sock.connect(self._name(here, remote))
         peer, _address = self._listeners[there].accept()
-        return Talk(sock, there.keep(peer), cookie_of(sock))
+        return UplinkConnection(sock, there.close_at_end(peer), cookie_of(sock))
 
-    def udp(self, remote: str, local: str | None = None, **how: Any) -> Talk:
+    def udp(self, remote: str, local: str | None = None, **how: Any) -> UplinkConnection:
         """A datagram socket of the host, connected to the far host's."""
         sock = self.socket(self.host, socket.SOCK_DGRAM, remote, local, **how)
         sock.connect(self._name(self.host, remote))
-        return Talk(sock, None, cookie_of(sock))
+        return UplinkConnection(sock, None, cookie_of(sock))
 
     def socket(
         self,
@@ -263,7 +263,7 @@ class Uplinks:
             return address, port
         return address, port, 0, where.run(socket.if_nametoindex, link) if link else 0
 
-    def arrivals(self) -> list[tuple[bytes, str]]:
+    def received_datagrams(self) -> list[tuple[bytes, str]]:
         """The datagrams that have come to the far host: each with the link that it came by."""
         found = []
         with contextlib.suppress(BlockingIOError):

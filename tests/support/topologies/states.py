@@ -31,7 +31,7 @@ CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = range(8, 12)
 
 
 @dataclass
-class Held:
+class HeldSocket:
     """The socket in question, held in its state.
 
     where: its namespace. target: the application's descriptor; None for one that has no
@@ -77,7 +77,9 @@ def _mapped(address: str, mapped: bool) -> str:
     return f"::ffff:{address}" if mapped else address
 
 
-def wait_for(where: LabNamespace, state: int, local: tuple[str, int], remote: int = 0) -> None:
+def wait_for_state(
+    where: LabNamespace, state: int, local: tuple[str, int], remote: int = 0
+) -> None:
     """Until /proc/net/tcp shows that local end (and remote port, unless 0) in the state."""
     address, port = str(ipaddress.ip_address(local[0])), local[1]
 
@@ -108,10 +110,12 @@ def listener(
     return sock
 
 
-def listening(pair: Pair, *, v6: bool = False) -> Held:
+def listening(pair: Pair, *, v6: bool = False) -> HeldSocket:
     sock = listener(pair.server, pair.server6 if v6 else pair.server4)
     local = _name(sock.getsockname())
-    return Held(pair.server, local, ("::" if v6 else "0.0.0.0", 0), sock, cookie=cookie_of(sock))
+    return HeldSocket(
+        pair.server, local, ("::" if v6 else "0.0.0.0", 0), sock, cookie=cookie_of(sock)
+    )
 
 
 def connected(
@@ -141,13 +145,13 @@ def connected(
         client.setsockopt(*option)
     client.connect((_mapped(address, mapped), listens.getsockname()[1]))
     accepted, _address = listens.accept()
-    return client, pair.server.keep(accepted), listens
+    return client, pair.server.close_at_end(accepted), listens
 
 
-def held_by(
+def hold(
     where: LabNamespace, target: socket.socket, peer: socket.socket, *others: socket.socket
-) -> Held:
-    return Held(
+) -> HeldSocket:
+    return HeldSocket(
         where,
         _name(target.getsockname()),
         _name(target.getpeername()),
@@ -158,29 +162,31 @@ def held_by(
     )
 
 
-def established(pair: Pair, *, v6: bool = False, mapped: bool = False) -> Held:
+def established(pair: Pair, *, v6: bool = False, mapped: bool = False) -> HeldSocket:
     """The client's end of a connection without a byte under way."""
     client, accepted, listens = connected(pair, v6=v6, mapped=mapped)
-    return held_by(pair.client, client, accepted, listens)
+    return hold(pair.client, client, accepted, listens)
 
 
-def established_server(pair: Pair, *, v6: bool = False) -> Held:
+def established_server(pair: Pair, *, v6: bool = False) -> HeldSocket:
     """The server's end of a connection."""
     client, accepted, listens = connected(pair, v6=v6)
-    return held_by(pair.server, accepted, client, listens)
+    return hold(pair.server, accepted, client, listens)
 
 
-def syn_sent(pair: Pair, *, v6: bool = False) -> Held:
+def syn_sent(pair: Pair, *, v6: bool = False) -> HeldSocket:
     """A client whose SYN nobody answers."""
     address = (pair.silent6 if v6 else pair.silent, 7)
     client = pair.client.socket(_family(address[0]), socket.SOCK_STREAM)
     client.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         client.connect(address)
-    return Held(pair.client, _name(client.getsockname()), address, client, cookie=cookie_of(client))
+    return HeldSocket(
+        pair.client, _name(client.getsockname()), address, client, cookie=cookie_of(client)
+    )
 
 
-def new_syn_recv(pair: Pair, *, v6: bool = False) -> Held:
+def new_syn_recv(pair: Pair, *, v6: bool = False) -> HeldSocket:
     """The server's end of a half-open connection: TCP_DEFER_ACCEPT keeps it so until data comes."""
     listens = listener(
         pair.server,
@@ -190,8 +196,8 @@ def new_syn_recv(pair: Pair, *, v6: bool = False) -> Held:
     client = pair.client.socket(listens.family, socket.SOCK_STREAM)
     client.connect(listens.getsockname())
     local, remote = _name(listens.getsockname()), _name(client.getsockname())
-    wait_for(pair.server, SYN_RECV, local, remote[1])
-    return Held(pair.server, local, remote, None, client, [listens])
+    wait_for_state(pair.server, SYN_RECV, local, remote[1])
+    return HeldSocket(pair.server, local, remote, None, client, [listens])
 
 
 def fill(sock: socket.socket, peer: socket.socket) -> int:
@@ -220,33 +226,33 @@ SMALL = [
 ]
 
 
-def zero_window(pair: Pair) -> Held:
+def zero_window(pair: Pair) -> HeldSocket:
     """The client's end, full of data that the server does not read; the persist timer runs."""
     client, accepted, listens = connected(pair, server_options=SMALL, client_options=SMALL)
     fill(client, accepted)
-    return held_by(pair.client, client, accepted, listens)
+    return hold(pair.client, client, accepted, listens)
 
 
-def fin_wait_1_orphan(pair: Pair) -> Held:
+def fin_wait_1_orphan(pair: Pair) -> HeldSocket:
     """Closed by its application with data that the peer has no window for."""
     held = zero_window(pair)
     assert held.target is not None
     held.target.close()
     held.target = None
-    wait_for(pair.client, FIN_WAIT1, held.local, held.remote[1])
+    wait_for_state(pair.client, FIN_WAIT1, held.local, held.remote[1])
     return held
 
 
-def fin_wait_2(pair: Pair) -> Held:
+def fin_wait_2(pair: Pair) -> HeldSocket:
     """The client has said that it is done, the server has not."""
     client, accepted, listens = connected(pair)
-    held = held_by(pair.client, client, accepted, listens)
+    held = hold(pair.client, client, accepted, listens)
     client.shutdown(socket.SHUT_WR)
-    wait_for(pair.client, FIN_WAIT2, held.local, held.remote[1])
+    wait_for_state(pair.client, FIN_WAIT2, held.local, held.remote[1])
     return held
 
 
-def fin_wait_2_orphan(pair: Pair) -> Held:
+def fin_wait_2_orphan(pair: Pair) -> HeldSocket:
     """The client is gone; the server has not said that it is done."""
     held = fin_wait_2(pair)
     assert held.target is not None
@@ -255,62 +261,62 @@ def fin_wait_2_orphan(pair: Pair) -> Held:
     return held
 
 
-def close_wait(pair: Pair) -> Held:
+def close_wait(pair: Pair) -> HeldSocket:
     """The server's end, after the client said that it is done."""
     client, accepted, listens = connected(pair)
-    held = held_by(pair.server, accepted, client, listens)
+    held = hold(pair.server, accepted, client, listens)
     client.shutdown(socket.SHUT_WR)
-    wait_for(pair.server, CLOSE_WAIT, held.local, held.remote[1])
+    wait_for_state(pair.server, CLOSE_WAIT, held.local, held.remote[1])
     return held
 
 
-def last_ack(pair: Pair) -> Held:
+def last_ack(pair: Pair) -> HeldSocket:
     """The server's end: the client is done, the server closed too, but its FIN waits for window."""
     client, accepted, listens = connected(pair, server_options=SMALL, client_options=SMALL)
-    held = held_by(pair.server, accepted, client, listens)
+    held = hold(pair.server, accepted, client, listens)
     client.shutdown(socket.SHUT_WR)
-    wait_for(pair.server, CLOSE_WAIT, held.local, held.remote[1])
+    wait_for_state(pair.server, CLOSE_WAIT, held.local, held.remote[1])
     fill(accepted, client)
     accepted.close()
     held.target = None
-    wait_for(pair.server, LAST_ACK, held.local, held.remote[1])
+    wait_for_state(pair.server, LAST_ACK, held.local, held.remote[1])
     return held
 
 
-def closing(pair: Pair) -> Held:
+def closing(pair: Pair) -> HeldSocket:
     """The client's end: both said that they are done, the client's FIN still waits for window."""
     held = zero_window(pair)
     assert held.target is not None
     assert held.peer is not None
     held.target.shutdown(socket.SHUT_WR)
     held.peer.shutdown(socket.SHUT_WR)
-    wait_for(pair.client, CLOSING, held.local, held.remote[1])
+    wait_for_state(pair.client, CLOSING, held.local, held.remote[1])
     return held
 
 
-def time_wait(pair: Pair, *, v6: bool = False) -> Held:
+def time_wait(pair: Pair, *, v6: bool = False) -> HeldSocket:
     """The client's end after both have closed, the client first."""
     client, accepted, listens = connected(pair, v6=v6)
-    held = held_by(pair.client, client, accepted, listens)
+    held = hold(pair.client, client, accepted, listens)
     client.close()
     assert accepted.recv(1) == b""
     accepted.close()
     held.target = held.peer = None
-    wait_for(pair.client, TIME_WAIT, held.local, held.remote[1])
+    wait_for_state(pair.client, TIME_WAIT, held.local, held.remote[1])
     return held
 
 
-def bound_inactive(pair: Pair) -> Held:
+def bound_inactive(pair: Pair) -> HeldSocket:
     """Bound, and neither listening nor connected."""
     sock = pair.client.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.bind((pair.client4, next(_UNUSED_PORT)))
     local = _name(sock.getsockname())
-    return Held(pair.client, local, ("0.0.0.0", 0), sock, cookie=cookie_of(sock))
+    return HeldSocket(pair.client, local, ("0.0.0.0", 0), sock, cookie=cookie_of(sock))
 
 
 def _datagram(
     pair: Pair, protocol: int, *, explicit: bool, v6: bool = False, mapped: bool = False
-) -> Held:
+) -> HeldSocket:
     client_address = _mapped(pair.client6 if v6 else pair.client4, mapped)
     server_address = pair.server6 if v6 else pair.server4
     peer = pair.server.socket(_family(server_address), socket.SOCK_DGRAM, protocol)
@@ -322,8 +328,8 @@ def _datagram(
     return _held_datagram(pair.client, sock, peer)
 
 
-def _held_datagram(where: LabNamespace, sock: socket.socket, peer: socket.socket) -> Held:
-    return Held(
+def _held_datagram(where: LabNamespace, sock: socket.socket, peer: socket.socket) -> HeldSocket:
+    return HeldSocket(
         where,
         _name(sock.getsockname()),
         _name(sock.getpeername()),
@@ -333,26 +339,28 @@ def _held_datagram(where: LabNamespace, sock: socket.socket, peer: socket.socket
     )
 
 
-def udp_explicit(pair: Pair, *, v6: bool = False, mapped: bool = False) -> Held:
+def udp_explicit(pair: Pair, *, v6: bool = False, mapped: bool = False) -> HeldSocket:
     """Connected, on a port that the application chose; the peer is not connected."""
     return _datagram(pair, 0, explicit=True, v6=v6, mapped=mapped)
 
 
-def udp_autobound(pair: Pair, *, v6: bool = False) -> Held:
+def udp_autobound(pair: Pair, *, v6: bool = False) -> HeldSocket:
     """Connected, on a port that the kernel chose."""
     return _datagram(pair, 0, explicit=False, v6=v6)
 
 
-def udp_unconnected(pair: Pair, *, v6: bool = False) -> Held:
+def udp_unconnected(pair: Pair, *, v6: bool = False) -> HeldSocket:
     """Bound, without a remote."""
     address = pair.client6 if v6 else pair.client4
     sock = pair.client.socket(_family(address), socket.SOCK_DGRAM)
     sock.bind((address, next(_UNUSED_PORT)))
     local = _name(sock.getsockname())
-    return Held(pair.client, local, ("::" if v6 else "0.0.0.0", 0), sock, cookie=cookie_of(sock))
+    return HeldSocket(
+        pair.client, local, ("::" if v6 else "0.0.0.0", 0), sock, cookie=cookie_of(sock)
+    )
 
 
-def udplite_connected(pair: Pair, *, v6: bool = False) -> Held:
+def udplite_connected(pair: Pair, *, v6: bool = False) -> HeldSocket:
     return _datagram(pair, IPPROTO_UDPLITE, explicit=True, v6=v6)
 
 
@@ -372,7 +380,7 @@ def reuseport(
     return group
 
 
-def mptcp(pair: Pair) -> Held:
+def mptcp(pair: Pair) -> HeldSocket:
     """The client's end of an MPTCP connection. Raises OSError where the kernel has none."""
     for where in (pair.client, pair.server):
         where.sysctl("mptcp/enabled", 1)
@@ -380,18 +388,20 @@ def mptcp(pair: Pair) -> Held:
     # The handshake is complete, and the connection no fallback, when data was acknowledged.
     client.sendall(b"hello")
     assert accepted.recv(5) == b"hello"
-    return held_by(pair.client, client, accepted, listens)
+    return hold(pair.client, client, accepted, listens)
 
 
-def raw(pair: Pair) -> Held:
+def raw(pair: Pair) -> HeldSocket:
     """A raw socket for ICMP, connected."""
     sock = pair.client.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     sock.connect((pair.server4, 0))
-    return Held(pair.client, (pair.client4, 1), (pair.server4, 0), sock, cookie=cookie_of(sock))
+    return HeldSocket(
+        pair.client, (pair.client4, 1), (pair.server4, 0), sock, cookie=cookie_of(sock)
+    )
 
 
 # Every TCP state that can be held, by ss's name.
-TCP_STATES: dict[str, Callable[[Pair], Held]] = {
+TCP_STATES: dict[str, Callable[[Pair], HeldSocket]] = {
     "established": established,
     "syn-sent": syn_sent,
     "syn-recv": new_syn_recv,

@@ -16,8 +16,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from . import states
-from .bed import Bed, ends, retransmits, state, unacknowledged, unread, window
-from .states import Held, wait_for
+from .connection_factory import (
+    ConnectionFactory,
+    ends,
+    retransmits,
+    state,
+    unacknowledged,
+    unread,
+    window,
+)
+from .states import HeldSocket, wait_for_state
 from .waiting import until
 
 _SO_MAX_PACING_RATE = 47  # include/uapi/asm-generic/socket.h
@@ -36,20 +44,20 @@ def _nothing() -> None:
     pass
 
 
-class Steps(NamedTuple):
+class StuckScenario(NamedTuple):
     """A connection, what happens to it early, what happens late, and what then goes on on it.
 
     turn is to be repeated; when it is complete, the connection has made progress since it began.
     """
 
-    held: Held
+    held: HeldSocket
     early: Callable[[], object] = _nothing
     late: Callable[[], object] = _nothing
-    turn: Callable[[], object] | None = None
+    repeated: Callable[[], object] | None = None
     pause: float = 0.05
 
 
-def _close(held: Held) -> None:
+def _close(held: HeldSocket) -> None:
     ends(held)[0].close()
     held.target = None
 
@@ -58,17 +66,17 @@ def _reached(sock: socket.socket, number: int) -> None:
     until(lambda: state(sock) == number, f"state {number}")
 
 
-def window_shut(bed: Bed) -> Steps:
+def window_shut(factory: ConnectionFactory) -> StuckScenario:
     """The peer has stopped reading."""
-    held = bed.held(small=True)
-    return Steps(held, late=lambda: states.fill(*ends(held)))
+    held = factory.held(small=True)
+    return StuckScenario(held, late=lambda: states.fill(*ends(held)))
 
 
-def window_shut_before_data(bed: Bed) -> Steps:
+def window_shut_before_data(factory: ConnectionFactory) -> StuckScenario:
     """The window has been shut for some time when there is something to send."""
-    held = bed.held(small=True)
+    held = factory.held(small=True)
     target, _peer = ends(held)
-    return Steps(held, lambda: _shut_exactly(target), lambda: target.sendall(bytes(3000)))
+    return StuckScenario(held, lambda: _shut_exactly(target), lambda: target.sendall(bytes(3000)))
 
 
 def _shut_exactly(target: socket.socket) -> None:
@@ -82,9 +90,9 @@ def _shut_exactly(target: socket.socket) -> None:
     raise AssertionError("the window does not shut")
 
 
-def window_shut_again_with_user_timeout(bed: Bed) -> Steps:
+def window_shut_again_with_user_timeout(factory: ConnectionFactory) -> StuckScenario:
     """The same, the window was shut before under waiting data, and TCP_USER_TIMEOUT is set."""
-    held = bed.held(small=True)
+    held = factory.held(small=True)
     target, peer = ends(held)
 
     def early() -> None:
@@ -95,18 +103,18 @@ def window_shut_again_with_user_timeout(bed: Bed) -> Steps:
         # Counted from the first probe of all.
         _give_up_early(target, 3700)
 
-    return Steps(held, early, lambda: target.sendall(bytes(3000)))
+    return StuckScenario(held, early, lambda: target.sendall(bytes(3000)))
 
 
-def window_shut_then_closed(bed: Bed) -> Steps:
+def window_shut_then_closed(factory: ConnectionFactory) -> StuckScenario:
     """Data has been waiting for the peer's window when the application closes."""
-    held = bed.held(small=True)
-    return Steps(held, lambda: states.fill(*ends(held)), lambda: _close(held))
+    held = factory.held(small=True)
+    return StuckScenario(held, lambda: states.fill(*ends(held)), lambda: _close(held))
 
 
-def window_shut_both_done(bed: Bed) -> Steps:
+def window_shut_both_done(factory: ConnectionFactory) -> StuckScenario:
     """The same, and the peer was done before."""
-    held = bed.held_by_server(small=True)
+    held = factory.held_by_server(small=True)
     target, peer = ends(held)
 
     def early() -> None:
@@ -114,7 +122,7 @@ def window_shut_both_done(bed: Bed) -> Steps:
         _reached(target, states.CLOSE_WAIT)
         states.fill(target, peer)
 
-    return Steps(held, early, lambda: _close(held))
+    return StuckScenario(held, early, lambda: _close(held))
 
 
 def _acknowledged(sock: socket.socket) -> None:
@@ -122,16 +130,18 @@ def _acknowledged(sock: socket.socket) -> None:
     until(lambda: not unacknowledged(sock), "it is acknowledged", seconds=30)
 
 
-def lost(bed: Bed) -> Steps:
+def lost(factory: ConnectionFactory) -> StuckScenario:
     """Nothing reaches the peer any more, and there is something to send."""
-    address = bed.mortal()
-    held = bed.held(address)
-    return Steps(held, lambda: bed.pair.lose(address), lambda: ends(held)[0].sendall(b"x"))
+    address = factory.add_server_address()
+    held = factory.held(address)
+    return StuckScenario(
+        held, lambda: factory.pair.lose_packets_to(address), lambda: ends(held)[0].sendall(b"x")
+    )
 
 
-def lost_with_user_timeout(bed: Bed) -> Steps:
+def lost_with_user_timeout(factory: ConnectionFactory) -> StuckScenario:
     """The same; TCP_USER_TIMEOUT brings the last timer forward."""
-    steps = lost(bed)
+    steps = lost(factory)
     _give_up_early(ends(steps.held)[0], 2500)
     return steps
 
@@ -140,118 +150,120 @@ def _give_up_early(sock: socket.socket, milliseconds: int) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, milliseconds)
 
 
-def lost_again(bed: Bed) -> Steps:
+def lost_again(factory: ConnectionFactory) -> StuckScenario:
     """The same for the second time. Without timestamps, what backed off at the first stays so."""
-    address = bed.mortal()
-    held = bed.held(address)
+    address = factory.add_server_address()
+    held = factory.held(address)
     target, _peer = ends(held)
 
     def early() -> None:
-        _lose_once(bed, address, target)
-        bed.pair.lose(address)
+        _lose_once(factory, address, target)
+        factory.pair.lose_packets_to(address)
 
-    return Steps(held, early, lambda: target.sendall(b"x"))
+    return StuckScenario(held, early, lambda: target.sendall(b"x"))
 
 
-def _lose_once(bed: Bed, address: str, target: socket.socket) -> None:
+def _lose_once(factory: ConnectionFactory, address: str, target: socket.socket) -> None:
     """Data that is lost at first arrives at a later attempt."""
-    bed.pair.lose(address)
+    factory.pair.lose_packets_to(address)
     target.sendall(b"x")
     time.sleep(_ONCE)
-    bed.pair.deliver(address)
+    factory.pair.deliver_packets_to(address)
     _acknowledged(target)
 
 
-def lost_then_closed(bed: Bed) -> Steps:
+def lost_then_closed(factory: ConnectionFactory) -> StuckScenario:
     """Data has been retransmitted for some time when the application closes."""
-    address = bed.mortal()
-    held = bed.held(address)
+    address = factory.add_server_address()
+    held = factory.held(address)
 
     def early() -> None:
-        bed.pair.lose(address)
+        factory.pair.lose_packets_to(address)
         ends(held)[0].sendall(b"x")
 
-    return Steps(held, early, lambda: _close(held))
+    return StuckScenario(held, early, lambda: _close(held))
 
 
-def fin_lost(bed: Bed) -> Steps:
+def fin_lost(factory: ConnectionFactory) -> StuckScenario:
     """Nothing reaches the peer any more, and the application closes."""
-    address = bed.mortal()
-    held = bed.held(address)
-    return Steps(held, lambda: bed.pair.lose(address), lambda: _close(held))
+    address = factory.add_server_address()
+    held = factory.held(address)
+    return StuckScenario(held, lambda: factory.pair.lose_packets_to(address), lambda: _close(held))
 
 
-def fin_lost_with_user_timeout(bed: Bed) -> Steps:
+def fin_lost_with_user_timeout(factory: ConnectionFactory) -> StuckScenario:
     """The same with TCP_USER_TIMEOUT, and it had to wait once before."""
-    address = bed.mortal()
-    held = bed.held(address)
+    address = factory.add_server_address()
+    held = factory.held(address)
     target, _peer = ends(held)
 
     def early() -> None:
-        _lose_once(bed, address, target)
-        bed.pair.lose(address)
+        _lose_once(factory, address, target)
+        factory.pair.lose_packets_to(address)
         _give_up_early(target, 1500)
 
-    return Steps(held, early, lambda: _close(held))
+    return StuckScenario(held, early, lambda: _close(held))
 
 
-def lost_for_a_moment(bed: Bed) -> Steps:
+def lost_for_a_moment(factory: ConnectionFactory) -> StuckScenario:
     """Data that is lost at first arrives a little later."""
-    address = bed.mortal()
-    held = bed.held(address)
+    address = factory.add_server_address()
+    held = factory.held(address)
     target, _peer = ends(held)
 
     def early() -> None:
-        bed.pair.lose(address)
+        factory.pair.lose_packets_to(address)
         target.sendall(b"x")
         until(lambda: retransmits(target), "a retransmission", seconds=30)
-        bed.pair.deliver(address)
+        factory.pair.deliver_packets_to(address)
         _acknowledged(target)
 
-    return Steps(held, early)
+    return StuckScenario(held, early)
 
 
-def syn_lost(bed: Bed) -> Steps:
+def syn_lost(factory: ConnectionFactory) -> StuckScenario:
     """Nobody answers the SYN."""
-    client = bed.socket()
+    client = factory.socket()
     client.setblocking(False)
-    client.bind((bed.client_address, 0))
+    client.bind((factory.client_address, 0))
     local = client.getsockname()
-    remote = (bed.silent_address, 7)
+    remote = (factory.silent_address, 7)
 
     def late() -> None:
         with contextlib.suppress(BlockingIOError):
             client.connect(remote)
 
-    return Steps(Held(bed.pair.client, (local[0], local[1]), remote, client), late=late)
+    return StuckScenario(
+        HeldSocket(factory.pair.client, (local[0], local[1]), remote, client), late=late
+    )
 
 
-def syn_lost_with_user_timeout(bed: Bed) -> Steps:
+def syn_lost_with_user_timeout(factory: ConnectionFactory) -> StuckScenario:
     """The same; TCP_USER_TIMEOUT brings the last timer forward."""
-    steps = syn_lost(bed)
+    steps = syn_lost(factory)
     target = steps.held.target
     assert target is not None
     _give_up_early(target, 700)
     return steps
 
 
-def not_closed(bed: Bed) -> Steps:
+def not_closed(factory: ConnectionFactory) -> StuckScenario:
     """The peer is done, the application does not close."""
-    held = bed.held_by_server()
+    held = factory.held_by_server()
     target, peer = ends(held)
 
     def late() -> None:
         peer.shutdown(socket.SHUT_WR)
         _reached(target, states.CLOSE_WAIT)
 
-    return Steps(held, late=late)
+    return StuckScenario(held, late=late)
 
 
-def not_closed_but_sends(bed: Bed) -> Steps:
+def not_closed_but_sends(factory: ConnectionFactory) -> StuckScenario:
     """The peer is done, and the application goes on sending."""
-    steps = not_closed(bed)
+    steps = not_closed(factory)
     target, peer = ends(steps.held)
-    return steps._replace(turn=lambda: _send(target, peer))
+    return steps._replace(repeated=lambda: _send(target, peer))
 
 
 def _send(one: socket.socket, other: socket.socket) -> None:
@@ -260,100 +272,100 @@ def _send(one: socket.socket, other: socket.socket) -> None:
     until(lambda: not unacknowledged(one), "it is acknowledged")
 
 
-def half_closed(bed: Bed) -> Steps:
+def half_closed(factory: ConnectionFactory) -> StuckScenario:
     """The application has said that it is done, the peer has not."""
-    held = bed.held()
+    held = factory.held()
     target, _peer = ends(held)
 
     def late() -> None:
         target.shutdown(socket.SHUT_WR)
         _reached(target, states.FIN_WAIT2)
 
-    return Steps(held, late=late)
+    return StuckScenario(held, late=late)
 
 
-def half_closed_but_receives(bed: Bed) -> Steps:
+def half_closed_but_receives(factory: ConnectionFactory) -> StuckScenario:
     """The application has said that it is done, and the peer goes on sending."""
-    steps = half_closed(bed)
+    steps = half_closed(factory)
     target, peer = ends(steps.held)
-    return steps._replace(turn=lambda: _send(peer, target))
+    return steps._replace(repeated=lambda: _send(peer, target))
 
 
-def peer_stays(bed: Bed) -> Steps:
+def peer_open(factory: ConnectionFactory) -> StuckScenario:
     """The application has closed, the peer has not; the kernel will forget (tcp_fin_timeout)."""
-    held = bed.held()
+    held = factory.held()
 
     def late() -> None:
         _close(held)
-        wait_for(held.where, states.FIN_WAIT2, held.local, held.remote[1])
+        wait_for_state(held.where, states.FIN_WAIT2, held.local, held.remote[1])
 
-    return Steps(held, late=late)
+    return StuckScenario(held, late=late)
 
 
-def nothing_said(bed: Bed) -> Steps:
+def idle(factory: ConnectionFactory) -> StuckScenario:
     """Nobody says anything."""
-    return Steps(bed.held())
+    return StuckScenario(factory.held())
 
 
-def pool(bed: Bed) -> Steps:
+def idle_with_keepalive(factory: ConnectionFactory) -> StuckScenario:
     """Nobody says anything, and keepalive will ask in two hours."""
-    held = bed.held()
+    held = factory.held()
     ends(held)[0].setsockopt(*_KEEPALIVE)
-    return Steps(held)
+    return StuckScenario(held)
 
 
-def asked_each_second(bed: Bed) -> Steps:
+def keepalive_answered(factory: ConnectionFactory) -> StuckScenario:
     """Nobody says anything, and keepalive probes are answered."""
-    held = bed.held()
+    held = factory.held()
     for option in _EACH_SECOND:
         ends(held)[0].setsockopt(*option)
-    return Steps(held)
+    return StuckScenario(held)
 
 
-def asking_peer(bed: Bed) -> Steps:
+def peer_keepalive(factory: ConnectionFactory) -> StuckScenario:
     """Nobody says anything but the peer's keepalive, which no clock of this end takes note of."""
-    held = bed.held()
+    held = factory.held()
     for option in _EACH_SECOND:
         ends(held)[1].setsockopt(*option)
-    return Steps(held)
+    return StuckScenario(held)
 
 
-def talking(bed: Bed) -> Steps:
+def request_and_response(factory: ConnectionFactory) -> StuckScenario:
     """Every question is answered."""
-    held = bed.held()
+    held = factory.held()
     target, peer = ends(held)
 
-    def turn() -> None:
+    def repeated() -> None:
         _send(target, peer)
         _send(peer, target)
 
-    return Steps(held, turn=turn)
+    return StuckScenario(held, repeated=repeated)
 
 
-def pushing(bed: Bed) -> Steps:
+def sending_only(factory: ConnectionFactory) -> StuckScenario:
     """This end sends, the other has nothing to say but that it arrived."""
-    held = bed.held()
+    held = factory.held()
     target, peer = ends(held)
-    return Steps(held, turn=lambda: _send(target, peer))
+    return StuckScenario(held, repeated=lambda: _send(target, peer))
 
 
-def slow_reader(bed: Bed) -> Steps:
+def slow_reader(factory: ConnectionFactory) -> StuckScenario:
     """The peer reads now and then: its window opens and shuts."""
-    held = bed.held(small=True)
+    held = factory.held(small=True)
     target, peer = ends(held)
     target.setblocking(False)
 
-    return Steps(held, turn=lambda: _read_and_more(target, peer), pause=0.3)
+    return StuckScenario(held, repeated=lambda: _read_and_more(target, peer), pause=0.3)
 
 
-def bulk(bed: Bed) -> Steps:
+def bulk(factory: ConnectionFactory) -> StuckScenario:
     """As much as goes, all the time."""
-    held = bed.held()
+    held = factory.held()
     target, peer = ends(held)
     target.setblocking(False)
     # Not more than the machine can take.
     target.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, 4_000_000)
-    return Steps(held, turn=lambda: _read_and_more(target, peer), pause=0)
+    return StuckScenario(held, repeated=lambda: _read_and_more(target, peer), pause=0)
 
 
 def _read_and_more(target: socket.socket, peer: socket.socket) -> None:
@@ -375,19 +387,19 @@ def _offer(sock: socket.socket) -> None:
             sock.send(bytes(1 << 16))
 
 
-def not_accepted(bed: Bed) -> Steps:
+def not_accepted(factory: ConnectionFactory) -> StuckScenario:
     """In the queue of a server that has other things to do."""
-    _client, _accepted, listens = bed.connected()
-    late = bed.socket()
-    late.connect((bed.server_address, listens.getsockname()[1]))
+    _client, _accepted, listens = factory.connected()
+    late = factory.socket()
+    late.connect((factory.server_address, listens.getsockname()[1]))
     here, there = late.getpeername(), late.getsockname()
-    held = Held(bed.pair.server, here[:2], there[:2], None, late, [listens])
-    return Steps(held)
+    held = HeldSocket(factory.pair.server, here[:2], there[:2], None, late, [listens])
+    return StuckScenario(held)
 
 
-def not_accepted_and_done(bed: Bed) -> Steps:
+def not_accepted_and_done(factory: ConnectionFactory) -> StuckScenario:
     """The same, and the client does not wait for it."""
-    held = not_accepted(bed).held
+    held = not_accepted(factory).held
     assert held.peer is not None
     peer = held.peer
 
@@ -395,19 +407,19 @@ def not_accepted_and_done(bed: Bed) -> Steps:
         peer.shutdown(socket.SHUT_WR)
         _reached(peer, states.FIN_WAIT2)
 
-    return Steps(held, late=late)
+    return StuckScenario(held, late=late)
 
 
-def half_open(bed: Bed) -> Steps:
+def half_open(factory: ConnectionFactory) -> StuckScenario:
     """A handshake that is not complete, and has no socket yet."""
-    return Steps(states.new_syn_recv(bed.pair, v6=bed.kind == "inet6"))
+    return StuckScenario(states.new_syn_recv(factory.pair, v6=factory.kind == "inet6"))
 
 
-def ended(bed: Bed) -> Steps:
+def time_wait(factory: ConnectionFactory) -> StuckScenario:
     """In TIME_WAIT."""
-    return Steps(states.time_wait(bed.pair, v6=bed.kind == "inet6"))
+    return StuckScenario(states.time_wait(factory.pair, v6=factory.kind == "inet6"))
 
 
-def waiting(bed: Bed) -> Steps:
+def listening(factory: ConnectionFactory) -> StuckScenario:
     """A listener."""
-    return Steps(states.listening(bed.pair, v6=bed.kind == "inet6"))
+    return StuckScenario(states.listening(factory.pair, v6=factory.kind == "inet6"))

@@ -31,7 +31,7 @@ _NUD_PERMANENT = 0x80
 _TOOLS = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
-def missing() -> str | None:
+def unavailable_reason() -> str | None:
     """Why no topology can be made here; None if it can."""
     try:
         with Lab() as lab:
@@ -90,9 +90,9 @@ class LabNamespace:
 
     def socket(self, *arguments: Any) -> socket.socket:
         """socket.socket(*arguments) made inside; closed at the end, if it still is open."""
-        return self.keep(self.run(socket.socket, *arguments))
+        return self.close_at_end(self.run(socket.socket, *arguments))
 
-    def keep(self, sock: socket.socket) -> socket.socket:
+    def close_at_end(self, sock: socket.socket) -> socket.socket:
         """Close this one too at the end; what it does takes at most five seconds."""
         sock.settimeout(5)
         self._resources.callback(sock.close)
@@ -129,7 +129,7 @@ class LabNamespace:
                 flags = {"flags": _IFA_F_NODAD} if ":" in address else {}
                 route.addr("add", index=index, address=address, prefixlen=int(length), **flags)
 
-    def own(self, ifname: str) -> None:
+    def delete_link_at_end(self, ifname: str) -> None:
         """Remember a link that has to go before the namespace."""
         self._links.append(ifname)
 
@@ -187,7 +187,7 @@ class Lab:
         self._namespaces.append(namespace)
         return namespace
 
-    def wire(
+    def connect(
         self,
         one: LabNamespace,
         other: LabNamespace,
@@ -204,7 +204,7 @@ class Lab:
                 kind="veth",
                 peer={"ifname": names[1], "net_ns_fd": other.path},
             )
-        one.own(names[0])
+        one.delete_link_at_end(names[0])
         for namespace, ifname, addresses in (
             (one, names[0], one_addresses),
             (other, names[1], other_addresses),
@@ -233,7 +233,7 @@ class Pair:
         self.server = lab.namespace("server")
         for namespace in (self.client, self.server):
             namespace.sysctl("ipv4/ip_forward", 0)
-        self.client_device, self.server_device = lab.wire(
+        self.client_device, self.server_device = lab.connect(
             self.client,
             self.server,
             [f"{self.client4}/24", f"{self.client6}/64"],
@@ -250,25 +250,25 @@ class Pair:
     def _introduce(self) -> None:
         """Tell each end the other's link address: the first packet does not wait a second."""
         for address in (self.server4, self.server6):
-            self.deliver(address)
+            self.deliver_packets_to(address)
         far = _link_address(self.client, self.client_device)
         for address in (self.client4, self.client6):
             _neighbour(self.server, self.server_device, address, far)
 
-    def another(self, *addresses: str) -> None:
+    def add_server_addresses(self, *addresses: str) -> None:
         """Give the server more addresses on the wire, each with its prefix length."""
         self.server.address(self.server_device, *addresses)
         for text in addresses:
-            self.deliver(text.partition("/")[0])
+            self.deliver_packets_to(text.partition("/")[0])
 
-    def lose(self, address: str) -> None:
+    def lose_packets_to(self, address: str) -> None:
         """From now on what the client sends to this address of the server is lost on the wire.
 
         No end hears of it: the frames carry a link address that nobody has.
         """
         _neighbour(self.client, self.client_device, address, "02:00:00:00:00:fe")
 
-    def deliver(self, address: str) -> None:
+    def deliver_packets_to(self, address: str) -> None:
         """Undo lose()."""
         far = _link_address(self.server, self.server_device)
         _neighbour(self.client, self.client_device, address, far)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .states import SMALL, Held, connected, held_by
+from .states import SMALL, HeldSocket, connected, hold
 from .topology import Pair
 
 KINDS = ("inet", "inet6", "mapped")
@@ -24,7 +24,7 @@ _SIOCOUTQ = 0x5411  # include/uapi/linux/sockios.h
 _TCP_INFO_LENGTH, _STATE_AT, _RETRANSMITS_AT, _SND_WND_AT = 232, 0, 2, 228
 
 
-class Live:
+class RepeatedAction:
     """What is done on a connection again and again, in a thread of its own."""
 
     def __init__(self, turn: Callable[[], object], pause: float) -> None:
@@ -61,7 +61,7 @@ class Live:
             raise self._error
 
 
-class Bed:
+class ConnectionFactory:
     """Where connections of one kind are made."""
 
     _numbers = itertools.count(100)
@@ -91,11 +91,11 @@ class Bed:
         family = socket.AF_INET if self.kind == "inet" else socket.AF_INET6
         return self.pair.client.socket(family, socket.SOCK_STREAM)
 
-    def mortal(self) -> str:
+    def add_server_address(self) -> str:
         """An address of the server that no other connection uses, for Pair.lose()."""
         number = next(self._numbers)
         address = f"2001:db8::{number:x}" if self.kind == "inet6" else f"192.0.2.{number}"
-        self.pair.another(address + ("/64" if self.kind == "inet6" else "/24"))
+        self.pair.add_server_addresses(address + ("/64" if self.kind == "inet6" else "/24"))
         return address
 
     def connected(
@@ -112,18 +112,18 @@ class Bed:
             client_options=options,
         )
 
-    def held(self, address: str = "", *, small: bool = False) -> Held:
+    def held(self, address: str = "", *, small: bool = False) -> HeldSocket:
         """The client's end."""
         client, accepted, listens = self.connected(address, small=small)
-        return held_by(self.pair.client, client, accepted, listens)
+        return hold(self.pair.client, client, accepted, listens)
 
-    def held_by_server(self, *, small: bool = False) -> Held:
+    def held_by_server(self, *, small: bool = False) -> HeldSocket:
         """The server's end."""
         client, accepted, listens = self.connected(small=small)
-        return held_by(self.pair.server, accepted, client, listens)
+        return hold(self.pair.server, accepted, client, listens)
 
 
-def ends(held: Held) -> tuple[socket.socket, socket.socket]:
+def ends(held: HeldSocket) -> tuple[socket.socket, socket.socket]:
     """The application's descriptor and its peer's."""
     assert held.target is not None
     assert held.peer is not None

@@ -18,7 +18,7 @@ _SO_MAX_PACING_RATE = 47
 _TCP_CONGESTION = 13
 
 
-def gather(pair: Pair) -> None:
+def open_all(pair: Pair) -> None:
     """Fill both namespaces; afterwards nothing moves but the clocks."""
     for make in states.TCP_STATES.values():
         make(pair)
