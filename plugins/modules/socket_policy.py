@@ -287,9 +287,9 @@ msg:
   returned: on failure
   type: str
   sample: >-
-    12 sockets violate the policy and would be destroyed, but its limits allow 10 in 60 s: none was
-    destroyed. They are listed in survivors. If you mean all of them, raise limits.max_sockets; if
-    not, narrow the rules.
+    Budget exceeded: 12 sockets to destroy, at most 10 in 60 s. None was destroyed. They are
+    listed in survivors. If you mean all of them, raise limits.max_sockets; if not, narrow the
+    rules.
 """
 
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module import arguments, policy

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-import ipaddress
+from ..module_utils._core import messages
+from ..module_utils._core.messages.results import bracketed
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 
@@ -40,9 +41,4 @@ def duration_text(milliseconds: int) -> str:
 
 def endpoint_text(address: str, port: int | None) -> str:
     """Format address:port with IPv6 in brackets. Port 0 is `*`, as ss prints it."""
-    try:
-        bracketed = ipaddress.ip_address(address).version == 6
-    except ValueError:
-        bracketed = ":" in address
-    host = f"[{address}]" if bracketed else address
-    return host if port is None else f"{host}:{port or '*'}"
+    return bracketed(address) if port is None else messages.endpoint_text(address, port or "*")

@@ -243,9 +243,13 @@ class OwnersUnreadable(NamedTuple):
 
 
 class InterfacesMissing(NamedTuple):
-    """Interfaces that rules name and that no namespace has, as (interface, rule)."""
+    """Interfaces that rules name and that no namespace has, as (interface, rule).
+
+    existing: the names of the interfaces that there are.
+    """
 
     interfaces: tuple[tuple[str, str], ...]
+    existing: tuple[str, ...] = ()
 
 
 class ViolationsUntracked(NamedTuple):

@@ -13,9 +13,16 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from ..api.results import protection
 from ..destroy import outcomes
-from ..messages import describe, endpoint_text
-from ..messages.policy import unknown_interfaces_text
+from ..messages import (
+    budget_text,
+    describe,
+    endpoint_text,
+    not_evaluated_text,
+    place_text,
+    unknown_interfaces_text,
+)
 from ..policy import findings
 from ..policy.findings import Violation, ViolationResult
 from ..policy.reconcile import ReconcileResult
@@ -124,19 +131,16 @@ class Reporter:
                 if limits.on_excess == "refuse"
                 else "destroying the oldest violations first"
             )
-            text = (
-                f"budget exceeded: {excess.due} sockets to destroy, at most {limits.max_sockets} "
-                f"in {limits.per_ms / 1000:g} s; {consequence}"
-            )
+            budget = budget_text(excess.due, limits.max_sockets, limits.per_ms)
+            text = f"{budget}; {consequence}"
         self.set_condition("budget", text, ended="budget sufficient again")
 
     def _report_not_evaluated(self, result: ReconcileResult) -> None:
         now: dict[str, str] = {}
         for entry in result.not_evaluated:
-            name = f"namespace {entry.namespace}"
-            if entry.rule is not None:
-                name = f"rule {entry.rule} in {name}"
-            now[name] = f"{name} not evaluated: {describe(entry.error)}"
+            name = place_text(entry.namespace, entry.rule)
+            error = describe(entry.error)
+            now[name] = not_evaluated_text(entry.namespace, entry.rule, error)
         for name in self._not_evaluated - set(now):
             self.set_condition(name, None, ended=f"{name} evaluated again, or removed")
         for name, text in now.items():
@@ -153,7 +157,9 @@ class Reporter:
         for rule, names in now.items():
             # Not if only the existing interfaces changed.
             if names != before.get(rule):
-                text = unknown_interfaces_text(rule, names, result.existing_interfaces)
+                text = unknown_interfaces_text(
+                    [(name, rule) for name in names], result.existing_interfaces
+                )
                 self.set_condition(f"interfaces of {rule}", text, priority=NOTICE)
         self._missing_interfaces = now
 
@@ -190,8 +196,7 @@ class Reporter:
                 continue
             fields = describe_violation(violation, finding.status)
             if violation.protected_by is not None:
-                fields["protected_by"] = violation.protected_by.rule
-                fields["protected_detail"] = violation.protected_by.detail
+                fields.update(protection(violation.protected_by))
             self.log.line(NOTICE, finding.status, fields)
             self.event("violation", {"status": finding.status, **fields})
         self._violations = now

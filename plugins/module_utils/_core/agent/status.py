@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ..messages.results import not_evaluated_text
+from ..messages import budget_text, not_evaluated_text
 from ..policy import findings
 from ..policy.model import REFUSE
 from . import state as states
@@ -188,10 +188,7 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         lines += [f"policy rejected: {error}" for error in status["rejected"]["errors"]]
     lines += map(_rule_line, status["rules"])
     if status["last_pass"] is not None:
-        lines += [
-            f"not evaluated: {not_evaluated_text(**entry)}"
-            for entry in status["last_pass"]["not_evaluated"]
-        ]
+        lines += [not_evaluated_text(**entry) for entry in status["last_pass"]["not_evaluated"]]
     lines += [fault["error"] for fault in status["faults"]]
     return lines
 
@@ -233,10 +230,10 @@ def _enforcing_line(status: Mapping[str, Any]) -> str:
 
 
 def _budget_line(budget: Mapping[str, Any]) -> str:
+    exceeded = budget_text(budget["due"], budget["max_sockets"], budget["per_ms"])
     return (
-        f"budget exceeded: {budget['due']} sockets to destroy, at most {budget['max_sockets']} in "
-        f"{budget['per_ms'] / 1000:g} s ({budget['on_excess']}). If the rules are right, raise "
-        "limits.max_sockets; otherwise narrow them"
+        f"{exceeded} ({budget['on_excess']}). If the rules are right, raise limits.max_sockets; "
+        "otherwise narrow them"
     )
 
 

@@ -451,7 +451,7 @@ def _warnings(policy: Policy, result: ReconcileResult) -> tuple[ResultWarning, .
         if interface not in _may_be_absent(rule)
     )
     if unknown:
-        found.append(InterfacesMissing(unknown))
+        found.append(InterfacesMissing(unknown, tuple(result.existing_interfaces)))
     if result.decision.untracked:
         found.append(ViolationsUntracked(result.decision.untracked))
     if result.decision.inhibited_by is not None:

@@ -18,18 +18,31 @@ from .errors import (
     rejected_text,
     warning_text,
 )
-from .results import describe_failure, describe_warning, endpoint_text, socket_text
+from .results import (
+    budget_text,
+    describe_failure,
+    describe_warning,
+    endpoint_text,
+    not_evaluated_text,
+    place_text,
+    socket_text,
+    unknown_interfaces_text,
+)
 
 __all__ = [
+    "budget_text",
     "describe",
     "describe_failure",
     "describe_warning",
     "endpoint_text",
     "errno_text",
     "listed_text",
+    "not_evaluated_text",
     "os_error_text",
     "path_text",
+    "place_text",
     "rejected_text",
     "socket_text",
+    "unknown_interfaces_text",
     "warning_text",
 ]

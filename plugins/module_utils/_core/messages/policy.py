@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from .results import endpoint_text, not_evaluated_text
+from .results import budget_text, endpoint_text, not_evaluated_text
 
 _STATUSES = {
     "destroy": "would be destroyed",
@@ -19,8 +19,6 @@ _STATUSES = {
     "inhibited": "not destroyed in mode report",
     "other_rule": "matched by an earlier rule",
 }
-# How many existing interfaces a warning lists.
-_MAX_INTERFACES = 20
 _CHANGING = frozenset({"destroyed", "disconnected"})
 
 
@@ -32,27 +30,13 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
         lines += [f"  {_socket_line(entry)}" for entry in rule["sockets"]]
     excess = plan["budget_exceeded"]
     if excess is not None:
-        lines.append(
-            f"budget exceeded: {excess['due']} sockets to destroy, at most "
-            f"{excess['max_sockets']} in {excess['per_ms'] / 1000:g} s ({excess['on_excess']})"
-        )
+        budget = budget_text(excess["due"], excess["max_sockets"], excess["per_ms"])
+        lines.append(f"{budget} ({excess['on_excess']})")
     for entry in plan["not_evaluated"]:
-        where = not_evaluated_text(entry["namespace"], entry["rule"], entry["error"])
-        lines.append(f"not evaluated: {where}")
+        lines.append(not_evaluated_text(entry["namespace"], entry["rule"], entry["error"]))
     if plan["mode"] == "report":
         lines.append("mode report: the agent destroys none of them")
     return lines
-
-
-def unknown_interfaces_text(rule: str, names: Sequence[str], existing: Sequence[str]) -> str:
-    """Describe interfaces that a rule names and that do not exist."""
-    unknown = ", ".join(f"'{name}'" for name in names)
-    listed = ", ".join(existing[:_MAX_INTERFACES]) or "none"
-    more = len(existing) - _MAX_INTERFACES
-    return (
-        f"unknown interface {unknown} (rule {rule}): conditions on missing interfaces never "
-        f"match. Existing: {listed}{f' and {more} more' if more > 0 else ''}"
-    )
 
 
 def _rule_line(rule: Mapping[str, Any]) -> str:

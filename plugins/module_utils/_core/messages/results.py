@@ -15,6 +15,8 @@ from .errors import describe, warning_text
 
 # At most so many items of one kind are named in a sentence.
 _MAX_NAMED = 10
+# How many existing interfaces a warning lists.
+_MAX_INTERFACES = 20
 
 # What to do about each outcome that fails an operation, in the order in which they are named.
 ADVICE = {
@@ -37,9 +39,14 @@ ADVICE = {
 }
 
 
-def endpoint_text(address: str, port: int) -> str:
+def endpoint_text(address: str, port: object) -> str:
     """``address:port``, an IPv6 address in brackets."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return f"{bracketed(address)}:{port}"
+
+
+def bracketed(address: str) -> str:
+    """An address as it stands before a port: an IPv6 address in brackets."""
+    return f"[{address}]" if ":" in address else address
 
 
 def socket_text(record: Mapping[str, Any], *, connected: bool = True) -> str:
@@ -67,17 +74,31 @@ def _has_remote(record: Mapping[str, Any]) -> bool:
 
 
 def budget_text(due: int, max_sockets: int, per_ms: int) -> str:
-    """How many sockets violate a policy, and how many its limits allow to destroy."""
+    """That more sockets are to be destroyed than a policy's limits allow. per_ms: the window."""
     return (
-        f"{due} sockets violate the policy and would be destroyed, but its limits allow "
-        f"{max_sockets} in {per_ms / 1000:g} s"
+        f"budget exceeded: {due} sockets to destroy, at most {max_sockets} in {per_ms / 1000:g} s"
+    )
+
+
+def unknown_interfaces_text(interfaces: Sequence[tuple[str, str]], existing: Sequence[str]) -> str:
+    """That rules name interfaces which no namespace has, as (interface, rule)."""
+    names = _some([f"'{interface}' (rule {rule})" for interface, rule in interfaces], ", ")
+    listed = ", ".join(existing[:_MAX_INTERFACES]) or "none"
+    more = len(existing) - _MAX_INTERFACES
+    return (
+        f"unknown interface {names}: conditions on missing interfaces never match. "
+        f"Existing: {listed}{f' and {more} more' if more > 0 else ''}"
     )
 
 
 def not_evaluated_text(namespace: str, rule: str | None, error: str) -> str:
-    """Where a policy could not be evaluated, and why. rule: None for the whole namespace."""
-    where = f"namespace {namespace}"
-    return f"{where if rule is None else f'rule {rule} in {where}'}: {error}"
+    """What of a policy could not be evaluated, and why. rule: None for the whole namespace."""
+    return f"not evaluated: {place_text(namespace, rule)}: {error}"
+
+
+def place_text(namespace: str, rule: str | None) -> str:
+    """A namespace, or one rule in it."""
+    return f"namespace {namespace}" if rule is None else f"rule {rule} in namespace {namespace}"
 
 
 def _unlisted(warning: errors.ProtocolUnlisted) -> str:
@@ -97,11 +118,7 @@ def _owners(warning: errors.OwnersUnreadable) -> str:
 
 
 def _interfaces(warning: errors.InterfacesMissing) -> str:
-    names = [f"{interface} (rule {rule})" for interface, rule in warning.interfaces]
-    return (
-        f"Unknown interfaces: {_some(names, ', ')}. No namespace has them. Conditions on missing "
-        "interfaces never match, so nothing is destroyed for them. Check their names."
-    )
+    return _sentence(unknown_interfaces_text(warning.interfaces, warning.existing))
 
 
 def _untracked(warning: errors.ViolationsUntracked) -> str:
@@ -113,8 +130,8 @@ def _untracked(warning: errors.ViolationsUntracked) -> str:
 
 def _reported_budget(warning: errors.OverBudget) -> str:
     return (
-        f"{budget_text(warning.due, warning.max_sockets, warning.per_ms)}. Mode report destroys "
-        "nothing in any case; in mode enforce the task would fail."
+        f"{_sentence(budget_text(warning.due, warning.max_sockets, warning.per_ms))} Mode report "
+        "destroys nothing in any case. In mode enforce the task would fail."
     )
 
 
@@ -159,20 +176,29 @@ def _over_budget(failure: errors.OverBudget) -> str:
     what = (
         f"{failure.destroyed} of them were attempted, the oldest violations first. The others"
         if paced
-        else "none was destroyed. They"
+        else "None was destroyed. They"
     )
     return (
-        f"{budget_text(failure.due, failure.max_sockets, failure.per_ms)}: {what} are listed in "
-        "survivors. If you mean all of them, raise limits.max_sockets; if not, narrow the rules."
+        f"{_sentence(budget_text(failure.due, failure.max_sockets, failure.per_ms))} {what} are "
+        "listed in survivors. If you mean all of them, raise limits.max_sockets; if not, narrow "
+        "the rules."
     )
 
 
 def _incomplete(failure: errors.EvaluationIncomplete) -> str:
     items = [
-        not_evaluated_text(item.namespace, item.rule, describe(item.error))
+        _upper(not_evaluated_text(item.namespace, item.rule, describe(item.error)))
         for item in failure.not_evaluated
     ]
-    return f"Not evaluated: {_some(items, ' ')}"
+    return _some(items, " ")
+
+
+def _upper(phrase: str) -> str:
+    return f"{phrase[0].upper()}{phrase[1:]}"
+
+
+def _sentence(phrase: str) -> str:
+    return f"{_upper(phrase)}."
 
 
 def _some(items: Sequence[str], separator: str) -> str:
