@@ -1,11 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Archives that a kernel unpacks as its first file system.
+"""Initramfs archives in the cpio "newc" format.
 
-The format is cpio's "newc" (Documentation/driver-api/early-userspace/buffer-format.rst). Several
-archives in one file are unpacked one after the other. Everything belongs to root, unless a tar
-archive says otherwise.
+Format: Documentation/driver-api/early-userspace/buffer-format.rst. The kernel unpacks several
+archives in one file one after the other. Files belong to root, except those from a tar archive.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _MAGIC = b"070701"
 
 
 class CpioWriter:
-    """Writes one archive into an open file; a context manager that ends it."""
+    """Writer of one archive. The context manager adds the trailer on exit."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
@@ -45,7 +44,7 @@ class CpioWriter:
         self._pad()
 
     def tree(self, source: Path, name: str) -> None:
-        """A directory with what is in it, but caches of bytecode."""
+        """Add a directory tree without bytecode caches."""
         self.directory(name)
         for path in sorted(source.iterdir()):
             inner = f"{name}/{path.name}"
@@ -58,7 +57,7 @@ class CpioWriter:
                 self.file(inner, path.read_bytes(), path.stat().st_mode & 0o777)
 
     def tar(self, archive: tarfile.TarFile) -> None:
-        """What a tar archive holds; devices are left out, hard links become copies."""
+        """Add the members of a tar archive. Devices are omitted, hard links become copies."""
         for member in archive:
             name = member.name.removeprefix("./").strip("/")
             source = archive.extractfile(member) if member.isreg() or member.islnk() else None
@@ -98,8 +97,8 @@ class CpioWriter:
         self._write(bytes(-self._written % 4))
 
 
-def joined(parts: list[Path], out: Path) -> None:
-    """The archives one after the other, each beginning at a multiple of four."""
+def join_archives(parts: list[Path], out: Path) -> None:
+    """Concatenate archives, each padded to a multiple of 512 bytes."""
     with out.open("wb") as target:
         for part in parts:
             with part.open("rb") as source:

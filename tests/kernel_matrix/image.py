@@ -1,10 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a guest boots with: one archive of a Debian root, the kernel's modules and this project.
+"""Initramfs of a guest: a Debian root, the modules of the kernel and this project.
 
-The root is made once, for all kernels. What is made is kept with a stamp of what it was made of,
-and made anew when that differs.
+The root is built once for all kernels. Each artifact has a stamp file with its inputs, and is
+rebuilt if they change.
 """
 
 from __future__ import annotations
@@ -19,55 +19,62 @@ import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.kernel_matrix import ours
+from tests.kernel_matrix import guest_token
 from tests.kernel_matrix.catalogue import GUEST_PYTHON, GUEST_SUITE
-from tests.kernel_matrix.cpio import CpioWriter, joined
+from tests.kernel_matrix.cpio import CpioWriter, join_archives
 from tests.kernel_matrix.packages import FetchError, Package, sources, unpack
 
 PROJECT = Path(__file__).parent.parent.parent
 _GUEST = Path(__file__).parent / "guest"
 
-# pytest and what the tests import; nothing of it is compiled for one Python, or it falls back.
+# Imports of the tests. They are pure Python, or have a pure Python fallback.
 _PYTHON_PACKAGES = ["pytest", "hypothesis", "pyroute2"]
 _DEBIAN_PACKAGES = ["python3", "iproute2", "nftables", "procps", "kmod", "e2fsprogs"]
-_LEFT_OUT = ["doc/*", "man/*", "locale/*", "i18n/*", "lintian/*"]
-# What tests of sockets may need of a kernel's modules, and the disk that outlasts a guest.
+_EXCLUDED_DOCS = ["doc/*", "man/*", "locale/*", "i18n/*", "lintian/*"]
+# Modules for the tests of sockets and for the persistent disk.
 _MODULES = ["net", "lib", "crypto", "drivers/net", "drivers/block", "drivers/virtio"]
 _PROJECT_TREES = ["plugins", "tests"]
 _PROJECT_FILES = ["pyproject.toml"]
 
 
 class Boot(NamedTuple):
-    """The files that a kernel is started from. release: as uname -r prints it."""
+    """Files of a kernel. release: as uname -r prints it."""
 
     release: str
     kernel: Path
     modules: Path
 
 
-def _stamped(made: Path, made_of: object) -> bool:
-    """Whether the file or directory is there and was made of the same."""
-    stamp = made.with_name(made.name + ".stamp")
-    return made.exists() and stamp.exists() and stamp.read_text() == json.dumps(made_of)
+def _is_current(artifact: Path, inputs: object) -> bool:
+    """Whether the file or directory exists and was built from these inputs."""
+    stamp = artifact.with_name(artifact.name + ".stamp")
+    return artifact.exists() and stamp.exists() and stamp.read_text() == json.dumps(inputs)
 
 
-def _stamp(made: Path, made_of: object) -> None:
-    made.with_name(made.name + ".stamp").write_text(json.dumps(made_of))
+def _stamp(artifact: Path, inputs: object) -> None:
+    artifact.with_name(artifact.name + ".stamp").write_text(json.dumps(inputs))
 
 
-def _run(*words: str, **options: str) -> None:
-    done = subprocess.run(words, env={**os.environ, **options}, check=False, capture_output=True)
+def _run(*command: str, **environ: str) -> None:
+    done = subprocess.run(command, env={**os.environ, **environ}, check=False, capture_output=True)
     if done.returncode:
-        told = done.stderr.decode(errors="replace").strip()
-        raise FetchError(f"{words[0]} failed ({done.returncode}): {told[-2000:]}")
+        errors = done.stderr.decode(errors="replace").strip()
+        raise FetchError(f"{command[0]} failed ({done.returncode}): {errors[-2000:]}")
 
 
 def guest_root(cache: Path) -> Path:
-    """The archive of the guests' root file system. Raises FetchError."""
+    """Build the archive of the guests' root file system. Raises FetchError."""
     root = cache / "root.cpio"
     versions = (PROJECT / "requirements" / "dev.txt").read_text()
-    recipe = [GUEST_SUITE, GUEST_PYTHON, _DEBIAN_PACKAGES, _PYTHON_PACKAGES, _LEFT_OUT, versions]
-    if _stamped(root, recipe):
+    recipe = [
+        GUEST_SUITE,
+        GUEST_PYTHON,
+        _DEBIAN_PACKAGES,
+        _PYTHON_PACKAGES,
+        _EXCLUDED_DOCS,
+        versions,
+    ]
+    if _is_current(root, recipe):
         return root
     site, tar = cache / "site", cache / "root.tar"
     shutil.rmtree(site, ignore_errors=True)
@@ -82,9 +89,9 @@ def guest_root(cache: Path) -> Path:
     _run(
         *("mmdebstrap", "--quiet", "--variant=minbase", "--architectures=amd64"),
         f"--include={','.join(_DEBIAN_PACKAGES)}",
-        *(f"--dpkgopt=path-exclude=/usr/share/{each}" for each in _LEFT_OUT),
+        *(f"--dpkgopt=path-exclude=/usr/share/{path}" for path in _EXCLUDED_DOCS),
         f"--customize-hook=copy-in {site} /opt",
-        # Emulated, this would take minutes.
+        # Compiling in the emulated guest takes minutes.
         '--customize-hook=chroot "$1" python3 -m compileall -q -j0 /opt/site',
         *(GUEST_SUITE, str(tar), sources(GUEST_SUITE).strip()),
         PATH=os.environ["PATH"] + ":/usr/local/sbin:/usr/sbin:/sbin",
@@ -98,26 +105,26 @@ def guest_root(cache: Path) -> Path:
 
 
 def prepare(package: Package, cache: Path) -> Boot:
-    """A kernel's own files, unpacked, and its modules as an archive. Raises FetchError."""
+    """Unpack a kernel package and archive its modules. Raises FetchError."""
     files = cache / f"{package.name}_{package.version}"
     archive = files.with_name(files.name + ".modules.cpio")
-    made_of = [package.name, package.version, _MODULES]
-    if not _stamped(archive, made_of):
+    inputs = [package.name, package.version, _MODULES]
+    if not _is_current(archive, inputs):
         shutil.rmtree(files, ignore_errors=True)
         unpack(package, files)
     (modules,) = [
-        each
-        for where in ("lib/modules", "usr/lib/modules", "usr/lib/uml/modules")
-        for each in (files / where).glob("*")
+        path
+        for folder in ("lib/modules", "usr/lib/modules", "usr/lib/uml/modules")
+        for path in (files / folder).glob("*")
     ]
     patterns = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz", "usr/bin/linux.uml")
-    kernels = [each for pattern in patterns for each in files.glob(pattern)]
+    kernels = [path for pattern in patterns for path in files.glob(pattern)]
     if len(kernels) != 1:
-        raise FetchError(f"{package.name} {package.version} holds {len(kernels)} kernels")
+        raise FetchError(f"{package.name} {package.version} contains {len(kernels)} kernels")
     release = modules.name
-    if not _stamped(archive, made_of):
+    if not _is_current(archive, inputs):
         _archive_modules(modules, archive)
-        _stamp(archive, made_of)
+        _stamp(archive, inputs)
     return Boot(release, kernels[0], archive)
 
 
@@ -126,11 +133,11 @@ def _archive_modules(modules: Path, archive: Path) -> None:
     shutil.rmtree(base, ignore_errors=True)
     target = base / "lib" / "modules" / modules.name
     target.mkdir(parents=True)
-    for each in _MODULES:
-        if (modules / "kernel" / each).is_dir():
-            shutil.copytree(modules / "kernel" / each, target / "kernel" / each)
-    for each in modules.glob("modules.builtin*"):
-        shutil.copy(each, target)
+    for folder in _MODULES:
+        if (modules / "kernel" / folder).is_dir():
+            shutil.copytree(modules / "kernel" / folder, target / "kernel" / folder)
+    for path in modules.glob("modules.builtin*"):
+        shutil.copy(path, target)
     if (modules / "modules.order").exists():
         shutil.copy(modules / "modules.order", target)
     path = os.environ["PATH"] + ":/usr/sbin:/sbin"
@@ -141,10 +148,10 @@ def _archive_modules(modules: Path, archive: Path) -> None:
     shutil.rmtree(base)
 
 
-def assemble(root: Path, boot: Boot, order: dict[str, object], word: str, out: Path) -> None:
-    """Everything in one file: the root, the modules, the project as it is now, and what to do.
+def assemble(root: Path, boot: Boot, request: dict[str, object], token: str, out: Path) -> None:
+    """Write the initramfs: the root, the modules, the working copy and the request.
 
-    word: as in ours.py.
+    request: facts and tests to run (guest/run.py). token: see guest_token.py.
     """
     project = out.with_suffix(".project")
     with project.open("wb") as target, CpioWriter(target) as writer:
@@ -154,14 +161,14 @@ def assemble(root: Path, boot: Boot, order: dict[str, object], word: str, out: P
         for name in _PROJECT_FILES:
             writer.file(f"project/{name}", (PROJECT / name).read_bytes())
         writer.file("init", (_GUEST / "init").read_bytes(), 0o755)
-        writer.file("order.json", json.dumps(order).encode())
-        writer.file(ours.FILE, word.encode())
-    joined([root, boot.modules, project], out)
+        writer.file("request.json", json.dumps(request).encode())
+        writer.file(guest_token.FILE, token.encode())
+    join_archives([root, boot.modules, project], out)
     project.unlink()
 
 
 def core_digest() -> str:
-    """sha256 over the core: the path and the content of each of its Python files, in order."""
+    """SHA-256 of the core: path and content of each Python file, sorted by path."""
     core = PROJECT / "plugins" / "module_utils" / "_core"
     total = hashlib.sha256()
     for path in sorted(core.rglob("*.py")):

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The machines that kernels are started in: an emulated PC, and an ordinary process."""
+"""Machines that run a kernel: QEMU, and user-mode-linux as a process."""
 
 from __future__ import annotations
 
@@ -18,29 +18,28 @@ from typing import Any
 from tests.kernel_matrix.image import PROJECT, Boot
 from tests.kernel_matrix.packages import Package, unpack
 
-# Behind all else that runs here, and not longer than the one that waits for it.
-_UNOBTRUSIVELY = ("setpriv", "--pdeathsig", "KILL", "nice", "-n", "5")
+# Low priority; the machine is killed when this process exits.
+_LOW_PRIORITY = ("setpriv", "--pdeathsig", "KILL", "nice", "-n", "5")
 
 MARK = "@results "  # as in guest/run.py
 
 
-# Without cmpxchg16b: QEMU 7.2 leaves rubbish in the flags after it, the direction flag included,
-# and kernels that use it for their memory allocator fall over. Without five levels of page tables,
-# of which each is looked up in software.
+# No cmpxchg16b: QEMU 7.2 corrupts the flags after it, including the direction flag. Kernels with
+# it in their memory allocator crash. No five-level page tables: their emulation is slow.
 _CPU = "max,-cx16,-la57"
 
 
 class BootError(Exception):
-    """The guest told nothing that can be read."""
+    """The guest reported no valid results."""
 
 
-def _wait(process: subprocess.Popen[bytes], seconds: float, what: str) -> None:
-    """Until the machine is off. Raises BootError when the time is over; then it is ended."""
+def _wait(process: subprocess.Popen[bytes], seconds: float, release: str) -> None:
+    """Wait until the machine is off. Kills it and raises BootError after the time limit."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         raise BootError(
-            f"{what} was not done within {seconds:.0f} s, and was switched off"
+            f"{release} did not finish within {seconds:.0f} s and was stopped"
         ) from None
     finally:
         if process.poll() is None:
@@ -49,30 +48,32 @@ def _wait(process: subprocess.Popen[bytes], seconds: float, what: str) -> None:
             process.wait()
 
 
-def _told(log: Path) -> dict[str, Any]:
-    """What the guest said, after its machine is off. Raises BootError."""
+def _read_results(log: Path) -> dict[str, Any]:
+    """Read the results from the console log. Raises BootError."""
     lines = log.read_text(errors="replace").splitlines()
-    told = [line[len(MARK) :] for line in lines if line.startswith(MARK)]
+    reports = [line[len(MARK) :] for line in lines if line.startswith(MARK)]
     try:
-        found = json.loads(told[-1])
+        results = json.loads(reports[-1])
     except (IndexError, ValueError) as error:
-        raise BootError(f"the guest told no results; see {log}") from error
-    assert isinstance(found, dict)
-    return found
+        raise BootError(f"the guest reported no results; see {log}") from error
+    assert isinstance(results, dict)
+    return results
 
 
 def qemu(
-    boot: Boot, initrd: Path, disk: Path, told: str, log: Path, seconds: float
+    boot: Boot, initrd: Path, disk: Path, parameters: str, log: Path, seconds: float
 ) -> dict[str, Any]:
-    """Start a kernel in an emulated PC without any network, and give what its guest told.
+    """Run a kernel in an emulated PC without a network and return the results of its guest.
 
-    disk: a file that the guest finds as its only disk. told: words more for the kernel.
+    disk: image of its only disk. parameters: additional kernel parameters.
     """
-    # What guards against flaws of real processors only takes time here, a fifth of all.
-    append = f"console=ttyS0 loglevel=5 oops=panic panic=-1 mitigations=off rdinit=/init {told}"
+    # The mitigations for CPU vulnerabilities take a fifth of the time.
+    append = (
+        f"console=ttyS0 loglevel=5 oops=panic panic=-1 mitigations=off rdinit=/init {parameters}"
+    )
     process = subprocess.Popen(
         [
-            *(*_UNOBTRUSIVELY, "qemu-system-x86_64"),
+            *(*_LOW_PRIORITY, "qemu-system-x86_64"),
             *("-machine", "q35,accel=tcg", "-cpu", _CPU, "-m", "1536", "-smp", "1"),
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none"),
             *("-kernel", str(boot.kernel), "-initrd", str(initrd), "-append", append),
@@ -83,14 +84,14 @@ def qemu(
         start_new_session=True,
     )
     _wait(process, seconds, boot.release)
-    return _told(log)
+    return _read_results(log)
 
 
 @contextlib.contextmanager
-def _cell(
+def _chroot(
     boot: Boot, initrd: Path, libraries: Sequence[Package], directory: Path
 ) -> Iterator[Path]:
-    """A directory with user-mode-linux, its C library, its initrd, and nothing else."""
+    """Directory that contains only user-mode-linux, its C library and its initrd."""
     shutil.rmtree(directory, ignore_errors=True)
     for package in libraries:
         unpack(package, directory)
@@ -107,38 +108,43 @@ def _cell(
         shutil.rmtree(directory)
 
 
-# User-mode-linux can read and write what the process that runs it can (hostfs): a private mount
-# namespace, in which its cell is the whole file system and read-only but for a /tmp in memory,
-# no network, no other processes in sight, and nobody's rights.
+# User-mode-linux can access all files of its process (hostfs). It therefore runs in its own mount
+# namespace with a read-only root and a /tmp in memory, without a network, without other visible
+# processes, and as an unprivileged user.
 _ENTER = """
 set -eu
-cell=$1 user=$2
+root=$1 user=$2
 shift 2
 mount --make-rprivate /
-mount --bind "$cell" "$cell"
-mount -o remount,bind,ro "$cell"
-mount -t tmpfs -o mode=1777,size=3g tmpfs "$cell/tmp"
-mount -t proc proc "$cell/proc"
-cd "$cell"
-exec chroot $user "$cell" /linux.uml "$@"
+mount --bind "$root" "$root"
+mount -o remount,bind,ro "$root"
+mount -t tmpfs -o mode=1777,size=3g tmpfs "$root/tmp"
+mount -t proc proc "$root/proc"
+cd "$root"
+exec chroot $user "$root" /linux.uml "$@"
 """
 
 
 def uml(
-    boot: Boot, initrd: Path, libraries: Sequence[Package], told: str, log: Path, seconds: float
+    boot: Boot,
+    initrd: Path,
+    libraries: Sequence[Package],
+    parameters: str,
+    log: Path,
+    seconds: float,
 ) -> dict[str, Any]:
-    """Start user-mode-linux, locked in a directory of its own, and give what its guest told."""
+    """Run user-mode-linux in a chroot and return the results of its guest."""
     path = os.environ["PATH"] + ":/usr/sbin:/sbin"
     user = "--userspec=65534:65534" if os.geteuid() == 0 else ""
-    with _cell(boot, initrd, libraries, log.with_suffix(".cell").absolute()) as cell:
+    with _chroot(boot, initrd, libraries, log.with_suffix(".root").absolute()) as root:
         with log.open("wb") as console:
             process = subprocess.Popen(
                 [
-                    *(*_UNOBTRUSIVELY, str(PROJECT / "tools" / "in-userns")),
+                    *(*_LOW_PRIORITY, str(PROJECT / "tools" / "in-userns")),
                     *("unshare", "--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child"),
-                    *("sh", "-c", _ENTER, "uml", str(cell), user),
+                    *("sh", "-c", _ENTER, "uml", str(root), user),
                     *("mem=2G", "initrd=/initrd", "rdinit=/init", "quiet", "panic=-1"),
-                    *("con=null", "con0=fd:0,fd:1", "ssl=null", *told.split()),
+                    *("con=null", "con0=fd:0,fd:1", "ssl=null", *parameters.split()),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
@@ -147,4 +153,4 @@ def uml(
                 start_new_session=True,
             )
             _wait(process, seconds, boot.release)
-        return _told(log)
+        return _read_results(log)

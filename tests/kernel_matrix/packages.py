@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Debian packages of any suite, fetched into a directory of our own; nothing is installed."""
+"""Download and unpack Debian packages of any suite without installing them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 class FetchError(Exception):
-    """What could not be had, and why."""
+    """A package or tool is not available; the message says why."""
 
 
 class Package(NamedTuple):
-    """suite, name and version as Debian calls them; debs: the file, and those of its parts."""
+    """A downloaded package. debs: its file, and the files of its parts."""
 
     suite: str
     name: str
@@ -29,26 +29,31 @@ class Package(NamedTuple):
 
 
 def mirror() -> str:
-    """The address that this machine's own apt takes Debian from. Raises FetchError."""
-    words = "$(ORIGIN)|$(LABEL)|$(REPO_URI)"
+    """URL of the Debian mirror in the apt configuration of this machine. Raises FetchError."""
+    line_format = "$(ORIGIN)|$(LABEL)|$(REPO_URI)"
     done = subprocess.run(
-        ["apt-get", "indextargets", "--format", words], capture_output=True, text=True, check=False
+        ["apt-get", "indextargets", "--format", line_format],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     for line in done.stdout.splitlines():
-        origin, label, address = line.split("|")
+        origin, label, url = line.split("|")
         if (origin, label) == ("Debian", "Debian"):
-            return address
-    raise FetchError("apt knows no Debian mirror here: is this Debian, and was apt-get update run?")
+            return url
+    raise FetchError(
+        "apt has no Debian mirror configured; use a Debian machine and run apt-get update"
+    )
 
 
 def sources(suite: str) -> str:
-    """The line of sources.list that brings a suite's packages, checked with Debian's keys."""
+    """Line of sources.list(5) for a suite, with Debian's keyring if it is installed."""
     signed_by = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
     return f"deb {signed_by}{mirror()} {suite} main\n"
 
 
 class Archive:
-    """One suite's packages: apt in a directory of its own."""
+    """Package archive of one suite. apt keeps its state in a separate directory."""
 
     def __init__(self, suite: str, directory: Path) -> None:
         self.suite = suite
@@ -69,7 +74,7 @@ class Archive:
             "APT::Architecture": "amd64",
             "APT::Sandbox::User": "root" if os.geteuid() == 0 else "",
             "Acquire::Languages": "none",
-            # A suite that is no longer renewed still has the packages that it had.
+            # Suites past their end of life have expired Release files.
             "Acquire::Check-Valid-Until": "false",
         }
         self._configuration = self._directory / "apt.conf"
@@ -78,12 +83,15 @@ class Archive:
         )
 
     def update(self) -> None:
-        """Fetch the suite's list. Raises FetchError."""
+        """Download the package lists of the suite. Raises FetchError."""
         self._apt("apt-get", "-qq", "update")
 
     def fetch(self, pattern: str, parts: str = "") -> Package:
-        """The newest package with such a name, as a file, with those that it needs of which the
-        name matches `parts`. Raises FetchError."""
+        """Download the newest package whose full name matches the pattern.
+
+        parts: regular expression for the names of its dependencies to download too. Raises
+        FetchError.
+        """
         found: list[tuple[str, str]] = []
         for name in self._apt("apt-cache", "pkgnames").splitlines():
             if re.fullmatch(pattern, name):
@@ -91,31 +99,31 @@ class Archive:
                 if shown is not None:
                     found.append((name, shown.group(1)))
         if not found:
-            raise FetchError(f"{self.suite} has no package with a name like {pattern}")
+            raise FetchError(f"{self.suite} has no package that matches {pattern}")
         name, version = max(found, key=cmp_to_key(_compare))
         depends = re.search(r"^Depends: (.*)$", self._shown(name), re.MULTILINE)
         needed = re.split(r"[,|] ?", depends.group(1)) if depends and parts else []
-        names = [name, *(each.split()[0] for each in needed if re.match(parts, each))]
-        return Package(self.suite, name, version, tuple(self._file(each) for each in names))
+        names = [name, *(part.split()[0] for part in needed if re.match(parts, part))]
+        return Package(self.suite, name, version, tuple(self._file(part) for part in names))
 
     def _shown(self, name: str) -> str:
         return self._apt("apt-cache", "show", "--no-all-versions", name)
 
     def _file(self, name: str) -> Path:
-        """The newest version's file, fetched unless it is there."""
+        """Download the newest version unless the file exists."""
         debs = self._directory / "debs"
-        words = ["apt-get", "-qq", "download", name]
-        (_uri, file, *_rest) = self._apt(*words, "--print-uris").split()
+        command = ["apt-get", "-qq", "download", name]
+        (_uri, file, *_rest) = self._apt(*command, "--print-uris").split()
         deb = debs / file
         if not deb.exists():
-            self._apt(*words, directory=debs)
+            self._apt(*command, directory=debs)
         if not deb.exists():
-            raise FetchError(f"{name} was fetched, but is not at {deb}")
+            raise FetchError(f"apt-get download {name} did not create {deb}")
         return deb
 
-    def _apt(self, *words: str, directory: Path | None = None) -> str:
+    def _apt(self, *command: str, directory: Path | None = None) -> str:
         done = subprocess.run(
-            words,
+            command,
             env={**os.environ, "APT_CONFIG": str(self._configuration), "LC_ALL": "C"},
             cwd=directory,
             capture_output=True,
@@ -123,18 +131,18 @@ class Archive:
             check=False,
         )
         if done.returncode:
-            raise FetchError(f"{' '.join(words)} ({self.suite}): {done.stderr.strip()}")
+            raise FetchError(f"{' '.join(command)} ({self.suite}): {done.stderr.strip()}")
         return done.stdout
 
 
-def _compare(one: tuple[str, str], two: tuple[str, str]) -> int:
-    """By version; the order of those that are the same does not matter."""
-    newer = subprocess.run(["dpkg", "--compare-versions", one[1], "gt", two[1]], check=False)
+def _compare(first: tuple[str, str], second: tuple[str, str]) -> int:
+    """Compare by version. The order of equal versions does not matter."""
+    newer = subprocess.run(["dpkg", "--compare-versions", first[1], "gt", second[1]], check=False)
     return 1 if newer.returncode == 0 else -1
 
 
 def unpack(package: Package, directory: Path) -> None:
-    """The files of a package and its parts, below the directory. Raises CalledProcessError."""
+    """Extract a package and its parts into the directory. Raises CalledProcessError."""
     directory.mkdir(parents=True, exist_ok=True)
     for deb in package.debs:
         subprocess.run(["dpkg-deb", "--extract", str(deb), str(directory)], check=True)

@@ -42,23 +42,23 @@ def load() -> list[dict[str, Any]]:
     return found
 
 
-def of_all_starts(told: list[dict[str, Any]]) -> dict[str, Any]:
+def merge_starts(reports: list[dict[str, Any]]) -> dict[str, Any]:
     """Merge the reports of one guest that was started several times into one report."""
-    first, *later = told
+    first, *later = reports
     tests = dict(first["tests"])
-    for each in (again["tests"] for again in later):
+    for other in (report["tests"] for report in later):
         for key in ("arguments", "passed", "others", "seconds"):
-            tests[key] = tests[key] + each[key]
-        tests["status"] = max(tests["status"], each["status"])
+            tests[key] = tests[key] + other[key]
+        tests["status"] = max(tests["status"], other["status"])
     return {**first, "tests": tests}
 
 
-def keep(told: dict[str, Any]) -> None:
+def store(report: dict[str, Any]) -> None:
     """Replace the entry of a kernel and render the page again."""
-    entries = {entry["kernel"]: entry for entry in load()} | {told["kernel"]: told}
-    kept = [entries[kernel.name] for kernel in KERNELS if kernel.name in entries]
-    FILE.write_text(json.dumps(kept, indent=2) + "\n")
-    PAGE.write_text(page_with(PAGE.read_text(), kept))
+    entries = {entry["kernel"]: entry for entry in load()} | {report["kernel"]: report}
+    stored = [entries[kernel.name] for kernel in KERNELS if kernel.name in entries]
+    FILE.write_text(json.dumps(stored, indent=2) + "\n")
+    PAGE.write_text(page_with(PAGE.read_text(), stored))
 
 
 def page_with(page: str, entries: list[dict[str, Any]]) -> str:
@@ -70,30 +70,30 @@ def page_with(page: str, entries: list[dict[str, Any]]) -> str:
     return f"{before}{_BEGIN}\n\n{render(entries)}\n{_END}{after}"
 
 
-def problems(told: dict[str, Any]) -> list[str]:
+def problems(report: dict[str, Any]) -> list[str]:
     """Return a description of each failure; an empty list means success."""
     found = [
         f"{name}: {fact['error']}"
-        for name, fact in told["facts"].items()
+        for name, fact in report["facts"].items()
         if isinstance(fact, dict) and "error" in fact
     ]
-    tests = told["tests"]
+    tests = report["tests"]
     found += [
-        f"{each['test']}: {each['reason']}"
-        for each in tests["others"]
-        if each["outcome"] == "failed"
+        f"{test['test']}: {test['reason']}"
+        for test in tests["others"]
+        if test["outcome"] == "failed"
     ]
     if tests["status"] not in (0, 1):
-        found.append(f"pytest ended with {tests['status']}: {' '.join(tests['arguments'])}")
+        found.append(f"pytest exited with status {tests['status']}: {' '.join(tests['arguments'])}")
     return found
 
 
-def counts(told: dict[str, Any]) -> str:
+def counts(report: dict[str, Any]) -> str:
     """Return the test results as text: 57 passed, 2 failed as expected, 3 skipped."""
-    tests = told["tests"]
-    counted = Counter(each["outcome"] for each in tests["others"])
+    tests = report["tests"]
+    counted = Counter(test["outcome"] for test in tests["others"])
     parts = [f"{tests['passed']} passed"]
-    parts += [f"{counted[each]} {words}" for each, words in _OUTCOMES.items() if counted[each]]
+    parts += [f"{counted[key]} {label}" for key, label in _OUTCOMES.items() if counted[key]]
     return ", ".join(parts)
 
 
@@ -104,8 +104,8 @@ def render(entries: list[dict[str, Any]]) -> str:
         [
             [
                 f"``{entry['release']}``",
-                *(entry["facts"]["support"][each]["verdict"] for each in _PROTOCOLS),
-                _tried(entry),
+                *(entry["facts"]["support"][protocol]["verdict"] for protocol in _PROTOCOLS),
+                _test_group(entry),
                 counts(entry),
                 entry["date"],
                 f"``{entry['digest'][:12]}``",
@@ -114,25 +114,25 @@ def render(entries: list[dict[str, Any]]) -> str:
         ],
     )
     lines += ["", "The kernel's answer to each request, and the socket in a new dump:", ""]
-    lines += _facts(_once(entries))
+    lines += _facts(_one_per_kernel(entries))
     lines += ["", "Tests that were skipped or failed as expected, with the reason:", ""]
     for entry in entries:
-        reasons = Counter((each["outcome"], each["reason"]) for each in entry["tests"]["others"])
+        reasons = Counter((test["outcome"], test["reason"]) for test in entry["tests"]["others"])
         for (outcome, reason), count in sorted(reasons.items()):
             lines.append(f"* ``{_short(entry)}``, {count} {_OUTCOMES[outcome]}: {_escaped(reason)}")
     lines += ["", "The package of each kernel, and the digest of the core that was tested:", ""]
     for entry in entries:
-        lines.append(f"* ``{entry['package']}``, {_tried(entry)}: ``{entry['digest']}``")
+        lines.append(f"* ``{entry['package']}``, {_test_group(entry)}: ``{entry['digest']}``")
     return "\n".join(lines) + "\n"
 
 
-def _tried(entry: dict[str, Any]) -> str:
+def _test_group(entry: dict[str, Any]) -> str:
     arguments = entry["tests"]["arguments"]
-    agent = all(each.startswith("tests/kernel/agent/") for each in arguments)
+    agent = all(path.startswith("tests/kernel/agent/") for path in arguments)
     return "agent" if agent else "destroy"
 
 
-def _once(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _one_per_kernel(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the first entry of each kernel; a kernel can have one entry per group of tests."""
     return list({_short(entry): entry for entry in reversed(entries)}.values())[::-1]
 
@@ -141,11 +141,11 @@ def _facts(entries: list[dict[str, Any]]) -> list[str]:
     return _table(
         ["Socket or feature", *(_short(entry) for entry in entries)],
         [
-            [words, *(_words(entry["facts"][name]) for entry in entries)]
-            for name, words in _FACTS.items()
+            [label, *(_describe(entry["facts"][name]) for entry in entries)]
+            for name, label in _FACTS.items()
         ]
         + [
-            ["Rejected filter operations", *(_refused(entry) for entry in entries)],
+            ["Rejected filter operations", *(_rejected(entry) for entry in entries)],
             [
                 "Size of ``struct tcp_info`` in bytes",
                 *(str(entry["facts"]["connection"]["tcp_info_bytes"]) for entry in entries),
@@ -163,17 +163,19 @@ def _short(entry: dict[str, Any]) -> str:
     return f"{name} (user-mode)" if entry["machine"] == "uml" else name
 
 
-def _words(fact: object) -> str:
+def _describe(fact: object) -> str:
     return _escaped(str(fact).replace("_", " ") if isinstance(fact, str) else f"unknown: {fact}")
 
 
-def _refused(entry: dict[str, Any]) -> str:
-    refused = {name: told for name, told in entry["facts"]["bytecode"].items() if told != "ok"}
-    return ", ".join(f"{name}: {told}" for name, told in refused.items()) or "none"
+def _rejected(entry: dict[str, Any]) -> str:
+    rejected = {
+        name: result for name, result in entry["facts"]["bytecode"].items() if result != "ok"
+    }
+    return ", ".join(f"{name}: {result}" for name, result in rejected.items()) or "none"
 
 
 def _escaped(text: str) -> str:
-    return "".join(f"\\{each}" if each in "*`|_\\" else each for each in text)
+    return "".join(f"\\{letter}" if letter in "*`|_\\" else letter for letter in text)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tries the core on the kernels of the catalogue; see tools/test-kernels."""
+"""Test the core on the kernels of the catalogue. Command: tools/test-kernels."""
 
 from __future__ import annotations
 
@@ -12,63 +12,63 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.kernel_matrix import ours, results
+from tests.kernel_matrix import guest_token, results
 from tests.kernel_matrix.catalogue import GUEST_SUITE, KERNELS, PARTS, Kernel
 from tests.kernel_matrix.image import PROJECT, assemble, core_digest, guest_root, prepare
 from tests.kernel_matrix.machines import BootError, qemu, uml
 from tests.kernel_matrix.packages import Archive, FetchError, Package
 
 CACHE = PROJECT / ".build" / "kernels"
-# A guest whose machine is emulated on a busy host takes minutes for what takes seconds here.
-SECONDS = 3600.0
-# Of the disk that a guest finds again when it is started anew; the file is sparse.
+# Time limit of a guest. An emulated machine on a busy host is very slow.
+TIMEOUT_S = 3600.0
+# Size of the persistent disk; the file is sparse.
 _DISK_BYTES = 64 << 20
-# What user-mode-linux is linked with, and its threads ask for when they end.
+# Libraries of user-mode-linux; exiting threads load libgcc_s.
 _LIBRARIES = ("libc6", "libgcc-s1")
 
 
-def say(text: str) -> None:
+def log_line(text: str) -> None:
     print(f"test-kernels: {text}", flush=True)
 
 
 def _fetch(suites: tuple[str, ...], pattern: str, parts: str = "") -> Package:
-    """From the first suite that has it. Raises FetchError."""
-    refusals: list[str] = []
+    """Download a package from the first suite that has it. Raises FetchError."""
+    failures: list[str] = []
     for suite in suites:
         try:
             archive = Archive(suite, CACHE / "apt" / suite)
             archive.update()
             return archive.fetch(pattern, parts)
         except FetchError as error:
-            refusals.append(str(error))
-    raise FetchError("; ".join(refusals))
+            failures.append(str(error))
+    raise FetchError("; ".join(failures))
 
 
-def _try(kernel: Kernel, root: Path, tests: list[str]) -> dict[str, Any]:
-    """What the kernel's guest told. Raises FetchError and BootError."""
+def _run_guest(kernel: Kernel, root: Path, tests: list[str]) -> dict[str, Any]:
+    """Run the tests on a kernel and return its report. Raises FetchError and BootError."""
     package = _fetch(kernel.suites, kernel.package, PARTS)
     boot = prepare(package, CACHE)
     initrd, disk = CACHE / f"{kernel.name}.initrd", CACHE / f"{kernel.name}.disk"
-    digest, word = core_digest(), ours.new_word()
-    # What leaves something for the next start brings that start with it.
-    leaves = any("before_reboot" in each for each in tests)
-    later = list(kernel.after_reboot) if leaves else []
-    order = {"facts": True, "tests": tests, "after_reboot": later}
-    assemble(root, boot, order, word, initrd)
-    told: list[dict[str, Any]] = []
+    digest, token = core_digest(), guest_token.new_token()
+    # A second start is needed only if the tests prepare it.
+    reboots = any("before_reboot" in argument for argument in tests)
+    after_reboot = list(kernel.after_reboot) if reboots else []
+    request = {"facts": True, "tests": tests, "after_reboot": after_reboot}
+    assemble(root, boot, request, token, initrd)
+    reports: list[dict[str, Any]] = []
     try:
         with disk.open("wb") as empty:
             empty.truncate(_DISK_BYTES)
-        for start in (1, 2) if later else (1,):
+        for start in (1, 2) if after_reboot else (1,):
             log = CACHE / f"{kernel.name}{'.again' if start > 1 else ''}.log"
             log.unlink(missing_ok=True)
-            say(f"{kernel.name}: starting {boot.release}; its console goes to {log}")
-            words = ours.command_line(word, start)
+            log_line(f"{kernel.name}: starting {boot.release}; console log: {log}")
+            parameters = guest_token.command_line(token, start)
             if kernel.machine == "uml":
-                libraries = [_fetch((GUEST_SUITE,), each) for each in _LIBRARIES]
-                told.append(uml(boot, initrd, libraries, words, log, SECONDS))
+                libraries = [_fetch((GUEST_SUITE,), library) for library in _LIBRARIES]
+                reports.append(uml(boot, initrd, libraries, parameters, log, TIMEOUT_S))
             else:
-                told.append(qemu(boot, initrd, disk, words, log, SECONDS))
+                reports.append(qemu(boot, initrd, disk, parameters, log, TIMEOUT_S))
     finally:
         initrd.unlink()
         disk.unlink(missing_ok=True)
@@ -78,59 +78,60 @@ def _try(kernel: Kernel, root: Path, tests: list[str]) -> dict[str, Any]:
         "machine": kernel.machine,
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "digest": digest,
-        **results.of_all_starts(told),
+        **results.merge_starts(reports),
     }
 
 
-def main(words: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="tools/test-kernels")
-    parser.add_argument("--list", action="store_true", help="name the kernels, and start none")
+    parser.add_argument("--list", action="store_true", help="list the kernels and exit")
     parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="default: all")
-    own, _dashes, tests = _divided(words)
-    options = parser.parse_args(own)
+    own_arguments, tests = _split_arguments(arguments)
+    options = parser.parse_args(own_arguments)
     if options.list:
         for kernel in KERNELS:
             print(f"{kernel.name}\t{kernel.machine}\t{', '.join(kernel.suites)}")
         return 0
     unknown = set(options.kernels) - {kernel.name for kernel in KERNELS}
     if unknown:
-        parser.error(f"no such kernel: {', '.join(sorted(unknown))} (see --list)")
-    chosen = [each for each in KERNELS if not options.kernels or each.name in options.kernels]
+        parser.error(f"unknown kernel: {', '.join(sorted(unknown))} (see --list)")
+    chosen = [kernel for kernel in KERNELS if not options.kernels or kernel.name in options.kernels]
     CACHE.mkdir(parents=True, exist_ok=True)
     try:
         root = guest_root(CACHE)
     except FetchError as error:
-        say(f"the guests' root cannot be made: {error}")
+        log_line(f"cannot build the root file system of the guests: {error}")
         return 1
-    verdicts = [_verdict(kernel, root, tests) for kernel in chosen]
+    outcomes = [_test_kernel(kernel, root, tests) for kernel in chosen]
     print()
-    for kernel, (_ok, words_of_it) in zip(chosen, verdicts):
-        print(f"{kernel.name:8} {words_of_it}")
-    return 0 if all(ok for ok, _words in verdicts) else 1
+    for kernel, (_ok, summary) in zip(chosen, outcomes):
+        print(f"{kernel.name:8} {summary}")
+    return 0 if all(ok for ok, _summary in outcomes) else 1
 
 
-def _divided(words: list[str]) -> tuple[list[str], bool, list[str]]:
-    if "--" not in words:
-        return words, False, []
-    where = words.index("--")
-    return words[:where], True, words[where + 1 :]
+def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Arguments of this program, and those of pytest after `--`."""
+    if "--" not in arguments:
+        return arguments, []
+    position = arguments.index("--")
+    return arguments[:position], arguments[position + 1 :]
 
 
-def _verdict(kernel: Kernel, root: Path, tests: list[str]) -> tuple[bool, str]:
-    """Whether all went as it should with one kernel, and the words of the summary."""
+def _test_kernel(kernel: Kernel, root: Path, tests: list[str]) -> tuple[bool, str]:
+    """Test one kernel; return whether it succeeded, and a line for the summary."""
     began = time.monotonic()
     try:
-        told = _try(kernel, root, tests or list(kernel.tests))
+        report = _run_guest(kernel, root, tests or list(kernel.tests))
     except (FetchError, BootError) as error:
         return False, f"FAILED: {error}"
     if not tests:
-        results.keep(told)
-    problems = results.problems(told)
+        results.store(report)
+    problems = results.problems(report)
     for problem in problems:
-        say(f"{kernel.name}: {problem}")
+        log_line(f"{kernel.name}: {problem}")
     state = "FAILED" if problems else "ok"
     seconds = time.monotonic() - began
-    line = f"{told['release']:32} {state:7} {results.counts(told)}, {seconds:.0f} s"
+    line = f"{report['release']:32} {state:7} {results.counts(report)}, {seconds:.0f} s"
     return not problems, line
 
 

@@ -46,8 +46,8 @@ class Rebooted:
 
 @pytest.fixture
 def disk() -> Iterator[Path]:
-    disk = guest.lasting_disk(2)
-    with guest.clock_set_right():
+    disk = guest.persistent_disk(2)
+    with guest.restored_clock():
         yield disk
 
 

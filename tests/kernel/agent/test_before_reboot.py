@@ -39,7 +39,7 @@ ON_TRIAL = policy(
 
 @pytest.fixture
 def disk() -> Path:
-    return guest.lasting_disk(1)
+    return guest.persistent_disk(1)
 
 
 def agent_of(agent: RunningAgent, disk: Path, name: str) -> RunningAgent:

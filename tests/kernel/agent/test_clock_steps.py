@@ -32,8 +32,8 @@ _LATE_S = 25.0
 
 @pytest.fixture(autouse=True)
 def _guest_clock() -> Iterator[None]:
-    guest.only_in_a_guest()
-    with guest.clock_set_right():
+    guest.require_guest()
+    with guest.restored_clock():
         yield
 
 

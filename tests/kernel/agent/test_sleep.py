@@ -26,8 +26,8 @@ _HOLD_S, _SHORT_S, _LONG_S, _SLEEP_S = 6, 80, 140, 100
 
 @pytest.fixture(autouse=True)
 def _guest_that_can_suspend() -> None:
-    guest.only_in_a_guest()
-    reason = guest.cannot_sleep()
+    guest.require_guest()
+    reason = guest.why_no_suspend()
     if reason is not None:
         pytest.skip(reason)
 

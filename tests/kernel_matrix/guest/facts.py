@@ -1,10 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What this kernel says of itself, asked through the core, and what it does to real sockets.
+"""Facts about the running kernel: its answers through the core, and its effect on sockets.
 
-Each fact is a plain value for JSON. One that cannot be found out is {"error": why}: that is a
-finding too, and no reason to leave out the others.
+Each fact is a JSON value. A fact that cannot be determined is {"error": text}; the others are still
+collected.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tests.support.topologies import states
 from tests.support.topologies.states import HeldSocket
 from tests.support.topologies.topology import LabNamespace, Pair, pair
 
-_SOMEBODY = 4321
+_OTHER_UID = 4321
 _LOOPBACK = socket.inet_aton("127.0.0.1")
 
-# A filter of one op each, by the kernel's name for it.
+# Filters of one operation each, by the kernel's name (INET_DIAG_BC_*).
 _OPS: dict[str, bytes] = {
     "S_GE, S_LE": bytecode.sport_eq(22, exact=False),
     "D_GE, D_LE": bytecode.dport_eq(22, exact=False),
@@ -46,14 +46,14 @@ _OPS: dict[str, bytes] = {
 }
 
 
-def answer(number: int) -> str:
-    """An errno by its name, 0 as ok."""
+def errno_name(number: int) -> str:
+    """Name of an errno, or "ok" for 0."""
     if number == errno.EOPNOTSUPP:
-        return "EOPNOTSUPP"  # on Linux it is ENOTSUP too
+        return "EOPNOTSUPP"  # errorcode has ENOTSUP for the same number
     return errno.errorcode.get(number, str(number)) if number else "ok"
 
 
-def _view(where: LabNamespace) -> NamespaceSession:
+def _session(where: LabNamespace) -> NamespaceSession:
     (namespace,) = namespaces.resolve([where.name])
     return NamespaceSession(Host(), namespace)
 
@@ -61,7 +61,7 @@ def _view(where: LabNamespace) -> NamespaceSession:
 def _sock(
     session: NamespaceSession, held: HeldSocket, protocol: str = "tcp", extensions: int = 0
 ) -> inet_diag.DiagMessage:
-    """The held socket, by its cookie, or by its ends where it never had a descriptor."""
+    """Find the socket by cookie, or by its ports if it never had a descriptor."""
     (found,) = [
         sock
         for family in (socket.AF_INET, socket.AF_INET6)
@@ -84,20 +84,20 @@ def may_destroy(_ends: Pair, session: NamespaceSession) -> bool:
 
 
 def operations(_ends: Pair, session: NamespaceSession) -> dict[str, str]:
-    """Each filter op: ok, or what the kernel refuses it with."""
+    """Result of each filter operation: "ok" or the errno."""
     found = {}
     for name, program in _OPS.items():
         try:
             inet_diag.dump(session.diag, "tcp", socket.AF_INET, 0, 0, program)
         except NetlinkError as error:
-            found[name] = answer(error.errno)
+            found[name] = errno_name(error.errno)
         else:
             found[name] = "ok"
     return found
 
 
 def find_by_port(ends: Pair, session: NamespaceSession) -> dict[str, object]:
-    """A look for one local port, and which of its filters the kernel took."""
+    """Find a socket by local port, and check which of its filters the kernel accepts."""
     held, _other = states.established(ends), states.established(ends)
     selector = parse_selector({"local_port": held.local[1]}, names=Host())
     found = [decoded.cookie for decoded in find(session, selector)]
@@ -106,46 +106,46 @@ def find_by_port(ends: Pair, session: NamespaceSession) -> dict[str, object]:
         for program in exact:
             inet_diag.dump(session.diag, "tcp", socket.AF_INET, 0, 0, program)
     except NetlinkError as error:
-        took = f"exact: {answer(error.errno)}, in two ops: ok"
+        accepted = f"exact: {errno_name(error.errno)}, in two ops: ok"
     else:
-        took = "exact: ok"
-    return {"found": found == [held.cookie], "filter": took}
+        accepted = "exact: ok"
+    return {"found": found == [held.cookie], "filter": accepted}
 
 
 def connection(ends: Pair, session: NamespaceSession) -> dict[str, object]:
-    """What the kernel tells about an established connection of somebody's."""
+    """Attributes that the kernel reports for an established connection of another user."""
     held = states.established(ends)
     assert held.target is not None
-    os.fchown(held.target.fileno(), _SOMEBODY, -1)
+    os.fchown(held.target.fileno(), _OTHER_UID, -1)
     sock = _sock(session, held, extensions=inet_diag.extension_bits([inet_diag.INFO]))
-    told = attributes.parse(sock.attributes)
-    raw = told.get(inet_diag.INFO, b"")
+    reported = attributes.parse(sock.attributes)
+    raw = reported.get(inet_diag.INFO, b"")
     return {
         "tcp_info_bytes": len(raw),
         "tcp_info_fields": len(info.decode_tcp_info(raw)),
-        "cgroup": inet_diag.CGROUP_ID in told,
-        "mark": inet_diag.MARK in told,
-        "uid": sock.uid == _SOMEBODY,
+        "cgroup": inet_diag.CGROUP_ID in reported,
+        "mark": inet_diag.MARK in reported,
+        "uid": sock.uid == _OTHER_UID,
     }
 
 
 def orphan_uid(ends: Pair, session: NamespaceSession) -> str:
-    """Whose the kernel calls a socket that its application has closed."""
+    """Owner that the kernel and the record report for an orphan."""
     held = states.zero_window(ends)
     assert held.target is not None
-    os.fchown(held.target.fileno(), _SOMEBODY, -1)
+    os.fchown(held.target.fileno(), _OTHER_UID, -1)
     held.target.close()
     held.target = None
     states.wait_for_state(ends.client, states.FIN_WAIT1, held.local, held.remote[1])
     sock = _sock(session, held)
     decoded = Socket(sock, session.snapshot())
-    kernel = "its owner's" if sock.uid == _SOMEBODY else f"{sock.uid}"
-    core = "its owner's" if decoded.uid == _SOMEBODY else f"{decoded.uid}"
+    kernel = "its owner's" if sock.uid == _OTHER_UID else f"{sock.uid}"
+    core = "its owner's" if decoded.uid == _OTHER_UID else f"{decoded.uid}"
     return f"kernel: {kernel}, record: {core}"
 
 
 def bound_inactive(ends: Pair, session: NamespaceSession) -> str:
-    """Whether a socket that is bound and nothing else is listed."""
+    """Whether a dump lists a socket that is only bound."""
     held = states.bound_inactive(ends)
     cookies = [
         sock.cookie
@@ -157,29 +157,29 @@ def bound_inactive(ends: Pair, session: NamespaceSession) -> str:
 def destroying(
     make: Callable[[Pair], HeldSocket], protocol: str = "tcp", *, wrong_cookie: bool = False
 ) -> Callable[[Pair, NamespaceSession], str]:
-    """The kernel's answer to destroying such a socket, and what a fresh look shows."""
+    """Destroy such a socket; return the errno and the state of the socket in a new dump."""
 
-    def fact(ends: Pair, _view_of_client: NamespaceSession) -> str:
+    def fact(ends: Pair, _client_session: NamespaceSession) -> str:
         try:
             held = make(ends)
         except OSError:
             return "no such sockets"
-        with _view(held.where) as session:
+        with _session(held.where) as session:
             try:
                 sock = _sock(session, held, protocol)
             except HandlerMissing:
                 return "cannot be listed"
-            asked = sock._replace(cookie=sock.cookie ^ 1) if wrong_cookie else sock
-            (number,) = inet_diag.destroy(session.diag, [asked])
-            left = [
-                each
-                for each in inet_diag.dump(session.diag, protocol, sock.family)
-                if each.cookie == sock.cookie
+            request = sock._replace(cookie=sock.cookie ^ 1) if wrong_cookie else sock
+            (number,) = inet_diag.destroy(session.diag, [request])
+            remaining = [
+                other
+                for other in inet_diag.dump(session.diag, protocol, sock.family)
+                if other.cookie == sock.cookie
             ]
-        if not left:
-            return f"{answer(number)}, gone"
-        changed = (left[0].state, left[0].dport) != (sock.state, sock.dport)
-        return f"{answer(number)}, {'changed' if changed else 'there'}"
+        if not remaining:
+            return f"{errno_name(number)}, gone"
+        changed = (remaining[0].state, remaining[0].dport) != (sock.state, sock.dport)
+        return f"{errno_name(number)}, {'changed' if changed else 'there'}"
 
     return fact
 
@@ -208,9 +208,9 @@ def gather() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, fact in FACTS.items():
         try:
-            with pair() as ends, _view(ends.client) as session:
+            with pair() as ends, _session(ends.client) as session:
                 found[name] = fact(ends, session)
-        except Exception as error:  # noqa: BLE001 - told, and the run counts as failed
+        except Exception as error:  # noqa: BLE001 - recorded as a failure
             found[name] = {"error": f"{type(error).__name__}: {error}"}
         print(f"fact: {name}: {found[name]}", flush=True)
     return found

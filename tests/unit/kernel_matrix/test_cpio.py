@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Archives for a kernel's first file system, read again as the kernel reads them."""
+"""Initramfs archives, parsed as the kernel parses them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import stat
 import tarfile
 from pathlib import Path
 
-from tests.kernel_matrix.cpio import CpioWriter, joined
+from tests.kernel_matrix.cpio import CpioWriter, join_archives
 
 Entries = dict[str, tuple[int, int, bytes]]
 
 
 def _read(archive: bytes) -> Entries:
-    """name: (mode, uid, content), of the archives that follow each other (initramfs' parser)."""
+    """Parse concatenated archives into name: (mode, uid, content)."""
     found: Entries = {}
     at = 0
     while at < len(archive):
@@ -36,7 +36,7 @@ def _read(archive: bytes) -> Entries:
     return found
 
 
-def test_a_tree_with_its_modes_and_links(tmp_path: Path) -> None:
+def test_tree_keeps_modes_and_links(tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "inner" / "__pycache__").mkdir(parents=True)
     (source / "inner" / "__pycache__" / "x.pyc").write_bytes(b"x")
@@ -56,7 +56,7 @@ def test_a_tree_with_its_modes_and_links(tmp_path: Path) -> None:
     }
 
 
-def test_a_tar_archive_keeps_its_owners_and_its_hard_links(tmp_path: Path) -> None:
+def test_tar_keeps_owners_and_copies_hard_links(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         file = tarfile.TarInfo("./etc/file")
         file.size, file.uid, file.mode = 3, 7, 0o4755
@@ -78,14 +78,14 @@ def test_a_tar_archive_keeps_its_owners_and_its_hard_links(tmp_path: Path) -> No
     }
 
 
-def test_archives_follow_each_other(tmp_path: Path) -> None:
+def test_join_archives(tmp_path: Path) -> None:
     parts = []
     for name, content in (("one", b"12345"), ("two", b"")):
         parts.append(tmp_path / name)
         with parts[-1].open("wb") as out, CpioWriter(out) as writer:
             writer.file(name, content)
 
-    joined(parts, tmp_path / "both")
+    join_archives(parts, tmp_path / "both")
 
     both = _read((tmp_path / "both").read_bytes())
     assert {name: content for name, (_mode, _uid, content) in both.items()} == {

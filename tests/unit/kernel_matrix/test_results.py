@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The page about kernels says what the file of results says; and the results are whole."""
+"""Recorded results of each kernel, and the page of the manual rendered from them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from tests.kernel_matrix.image import PROJECT, core_digest
 ENTRIES = results.load()
 
 
-def _told(**tests: Any) -> dict[str, Any]:
+def _report(**tests: Any) -> dict[str, Any]:
     return {
         "facts": {"may_destroy": True},
         "tests": {"status": 0, "passed": 3, "others": [], "arguments": ["tests/kernel"], **tests},
     }
 
 
-def test_the_page_is_what_the_results_make_of_it() -> None:
+def test_page_matches_results() -> None:
     page = results.PAGE.read_text()
     assert results.page_with(page, ENTRIES) == page
 
 
-def test_every_kernel_of_the_catalogue_was_tried() -> None:
+def test_every_kernel_of_the_catalogue_has_results() -> None:
     assert [entry["kernel"] for entry in ENTRIES] == [kernel.name for kernel in KERNELS]
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: str(entry["kernel"]))
-def test_an_entry_says_what_was_tried_and_when(entry: dict[str, Any]) -> None:
+def test_entry_is_complete(entry: dict[str, Any]) -> None:
     assert re.fullmatch(r"[0-9a-f]{64}", entry["digest"])
     assert datetime.date.fromisoformat(entry["date"])
     (kernel,) = [each for each in KERNELS if each.name == entry["kernel"]]
@@ -46,12 +46,12 @@ def test_an_entry_says_what_was_tried_and_when(entry: dict[str, Any]) -> None:
     assert results.problems(entry) == []
 
 
-def test_a_kernel_built_without_destroy_is_among_them() -> None:
+def test_kernel_built_without_destroy_included() -> None:
     verdicts = {entry["facts"]["support"]["tcp"]["verdict"] for entry in ENTRIES}
     assert verdicts == {"supported", "built_without"}
 
 
-def test_the_digest_is_that_of_the_command_on_the_page() -> None:
+def test_digest_equals_command_on_page() -> None:
     core = PROJECT / "plugins" / "module_utils" / "_core"
     (command,) = re.findall(r"^ +\$ (find .*)$", results.PAGE.read_text(), re.MULTILINE)
     done = subprocess.run(
@@ -60,32 +60,32 @@ def test_the_digest_is_that_of_the_command_on_the_page() -> None:
     assert done.stdout.split()[0] == core_digest()
 
 
-def test_what_failed_is_a_problem() -> None:
+def test_failed_test_is_a_problem() -> None:
     failed = [{"test": "a", "outcome": "failed", "reason": "why"}]
-    assert results.problems(_told(others=failed, status=1)) == ["a: why"]
+    assert results.problems(_report(others=failed, status=1)) == ["a: why"]
 
 
 @pytest.mark.parametrize("outcome", ["skipped", "expected"])
-def test_what_was_skipped_or_expected_is_none(outcome: str) -> None:
+def test_skip_and_xfail_are_no_problem(outcome: str) -> None:
     others = [{"test": "a", "outcome": outcome, "reason": "why"}]
-    assert results.problems(_told(others=others)) == []
+    assert results.problems(_report(others=others)) == []
 
 
-def test_a_fact_that_could_not_be_found_out_is_a_problem() -> None:
-    told = _told() | {"facts": {"x": {"error": "OSError: no"}}}
-    assert results.problems(told) == ["x: OSError: no"]
+def test_fact_with_error_is_a_problem() -> None:
+    report = _report() | {"facts": {"x": {"error": "OSError: no"}}}
+    assert results.problems(report) == ["x: OSError: no"]
 
 
-def test_tests_that_did_not_run_are_a_problem() -> None:
-    (problem,) = results.problems(_told(status=4))
+def test_pytest_error_is_a_problem() -> None:
+    (problem,) = results.problems(_report(status=4))
     assert {"pytest", "4"} <= set(re.findall(r"\w+", problem))
 
 
-def test_what_was_started_twice_is_told_as_one() -> None:
+def test_reports_of_two_starts_merged() -> None:
     bad = {"test": "b", "outcome": "failed", "reason": "why"}
     one = {"tests": {"arguments": ["a"], "passed": 3, "others": [], "seconds": 4, "status": 0}}
     two = {"tests": {"arguments": ["b"], "passed": 1, "others": [bad], "seconds": 5, "status": 1}}
-    whole = results.of_all_starts([{"release": "6.1", **one}, two])
+    whole = results.merge_starts([{"release": "6.1", **one}, two])
     assert whole["release"] == "6.1"
     assert whole["tests"] == {
         "arguments": ["a", "b"],
@@ -94,16 +94,16 @@ def test_what_was_started_twice_is_told_as_one() -> None:
         "seconds": 9,
         "status": 1,
     }
-    assert results.of_all_starts([one]) == one
+    assert results.merge_starts([one]) == one
 
 
-def test_a_kernel_that_was_tried_twice_is_told_of_once() -> None:
+def test_facts_rendered_once_per_kernel() -> None:
     kernel = {**ENTRIES[0], "kernel": "another", "date": "2000-01-02"}
     page = results.render([kernel, {**kernel, "kernel": "yet another", "date": "2000-01-03"}])
     assert page.count("2000-01-02") == page.count("2000-01-03") == 1
     assert page.count(f"     - {ENTRIES[0]['facts']['orphan_uid']}\n") == 1
 
 
-def test_a_page_without_its_marks_is_refused() -> None:
+def test_page_without_marks_rejected() -> None:
     with pytest.raises(ValueError, match=re.escape(repr(results._BEGIN))):
         results.page_with("a page", ENTRIES)
