@@ -33,7 +33,7 @@ from tests.support.topologies.topology import Lab, LabNamespace
 
 _SLOW_FIXTURE = HealthCheck.function_scoped_fixture
 _EXTENSIONS = inet_diag.extension_bits([inet_diag.INFO, inet_diag.CONG])
-_REFUSED = ("means nothing for", "autobound")
+_REJECTED = ("means nothing for", "autobound")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def _parsed(selector: Mapping[str, Any]) -> Selector:
     try:
         return parse_selector(selector, names=Names())
     except InputError as error:
-        if error.problem.startswith(_REFUSED):
+        if error.problem.startswith(_REJECTED):
             assume(False)
         raise
 

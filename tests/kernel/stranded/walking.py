@@ -237,11 +237,11 @@ class Walk:
         """The links of the route for packets of that kind."""
         if "device" in kind.how:
             return {kind.how["device"]}
-        asked = [_plain(kind.remote), "from", _plain(kind.local)]
+        arguments = [_plain(kind.remote), "from", _plain(kind.local)]
         for name, value in kind.how.items():
-            asked += [name, str(value)]
+            arguments += [name, str(value)]
         # The exact route matters only with several next hops.
-        return _devices(self._route(*(["fibmatch"] if self._several else []), *asked))
+        return _devices(self._route(*(["fibmatch"] if self._several else []), *arguments))
 
     def _route(self, *question: str) -> list[str]:
         """The words of `ip route get`; none: there is no route."""

@@ -24,7 +24,7 @@ def matches(expression: str, **given: Any) -> bool | None:
     return selector.bind(world)(decoded(facts(**given), world))
 
 
-def refused(expression: str) -> str:
+def rejected(expression: str) -> str:
     with pytest.raises(InputError) as caught:
         parse_selector({"expression": expression}, names=Names())
     assert caught.value.path == ("match", "expression")
@@ -104,7 +104,7 @@ def test_long_and_deep_filters() -> None:
     assert matches(hosts, remote="10.19.249.1") is True
     assert matches(hosts, remote="10.20.0.1") is False
     assert matches("dst 10.0.0.9 or src 10.0.0.1 and " * 8 + "dport = :443") is True
-    changing = refused("dst 10.0.0.9 or src 10.0.0.1 and " * 2000 + "sport = :1")
+    changing = rejected("dst 10.0.0.9 or src 10.0.0.1 and " * 2000 + "sport = :1")
     assert {"and", "or"} <= set(changing.split())
     deepest = "( dport = :1 or src 10.0.0.1 and " * 15 + "dport = :443" + " )" * 15
     assert matches(deepest) is True
@@ -176,7 +176,7 @@ def test_backslash_quotes_next_character() -> None:
 def test_error_names_the_word_and_its_position(
     expression: str, word: str | None, position: int | None, facts: list[str]
 ) -> None:
-    problem = refused(expression)
+    problem = rejected(expression)
     if word is not None:
         assert f"`{word}`" in problem
     if position is not None:

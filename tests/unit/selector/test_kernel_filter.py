@@ -185,5 +185,5 @@ def test_large_address_set_is_hashed() -> None:
     assert _seconds(large, absent) < 50 * _seconds(small, absent)
 
 
-def _seconds(test: Callable[[Socket], object], judged: Socket) -> float:
-    return min(timeit.repeat(lambda: test(judged), number=200, repeat=5))
+def _seconds(test: Callable[[Socket], object], sock: Socket) -> float:
+    return min(timeit.repeat(lambda: test(sock), number=200, repeat=5))

@@ -24,7 +24,7 @@ def parse(value: object, role: str = "find") -> Selector:
     return parse_selector(value, names=Names(), role=role)
 
 
-def refused(value: object, role: str = "find") -> InputError:
+def rejected(value: object, role: str = "find") -> InputError:
     with pytest.raises(InputError) as caught:
         parse(value, role)
     return caught.value
@@ -99,40 +99,40 @@ def test_empty_value_is_rejected_at_any_depth(emptied: Any, role: str) -> None:
         (("any", 1), {"any": [good, emptied]}),
         (("all", 1, "not", "any", 0), {"all": [good, {"not": {"any": [emptied]}}], **good}),
     ):
-        error = refused(selector, role)
+        error = rejected(selector, role)
         assert error.path[: len(path) + 2] == ("match", *path, key)
 
 
 @pytest.mark.parametrize("value", [None, "", [], [{}], "tcp", 5, True, [{"protocol": "tcp"}]])
 @pytest.mark.parametrize("role", ["find", "destroy", "protect"])
 def test_selector_must_be_a_mapping(value: object, role: str) -> None:
-    assert refused(value, role).path == ("match",)
+    assert rejected(value, role).path == ("match",)
 
 
 @pytest.mark.parametrize("role", ["destroy", "protect"])
 def test_empty_selector_is_accepted_only_for_find(role: str) -> None:
-    error = refused({}, role)
+    error = rejected({}, role)
     assert (error.path, error.value) == (("match",), {})
     assert "empty" in error.problem
 
 
 @pytest.mark.parametrize("key", [True, False, None, 5, 1.5])
 def test_key_that_is_not_a_string_is_rejected(key: object) -> None:
-    error = refused({"any": [{key: "x"}]})
+    error = rejected({"any": [{key: "x"}]})
     assert error.path == ("match", "any", 0)
     assert error.value is key
 
 
 @pytest.mark.parametrize(
-    ("key", "meant"),
+    ("key", "expected"),
     [("remote_prot", "remote_port"), ("Remote", "remote"), ("local-port", "local_port")]
     + [("anny", "any"), ("NOT", "not"), ("send-queue", "send_queue"), *SYNONYMS.items()],
 )
-def test_unknown_key_suggests_the_right_one(key: str, meant: str) -> None:
-    error = refused({"not": {key: "x"}})
+def test_unknown_key_suggests_the_right_one(key: str, expected: str) -> None:
+    error = rejected({"not": {key: "x"}})
     assert error.path == ("match", "not", key)
-    assert meant in re.findall(r"\w+", error.problem)
-    assert meant in error.allowed
+    assert expected in re.findall(r"\w+", error.problem)
+    assert expected in error.allowed
 
 
 def test_synonyms_name_existing_keys() -> None:
@@ -218,24 +218,24 @@ BAD: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("key", "value", "problem"), BAD)
 def test_invalid_value_is_rejected_with_its_path(key: str, value: Any, problem: str) -> None:
-    error = refused({"any": [{"not": {key: value}}]})
+    error = rejected({"any": [{"not": {key: value}}]})
     assert error.path == ("match", "any", 0, "not", key)
     assert error.value is value
     assert problem in error.problem
     assert error.allowed
     if key != "idle":
-        listed = refused({"any": [{"not": {key: [value]}}]})
+        listed = rejected({"any": [{"not": {key: [value]}}]})
         assert listed.path == ("match", "any", 0, "not", key, 0)
         assert problem in listed.problem
 
 
 @pytest.mark.parametrize("value", [error for error in BAD if error[0] == "local"], ids=repr)
 def test_local_and_remote_accept_the_same_values(value: tuple[str, Any, str]) -> None:
-    assert value[2] in refused({"remote": value[1]}).problem
+    assert value[2] in rejected({"remote": value[1]}).problem
 
 
 def test_error_message_has_path_value_and_allowed_values() -> None:
-    text = describe(refused({"any": [{"remote": ["10.0.0.0/8", "192.0.2.1/24"]}]}))
+    text = describe(rejected({"any": [{"remote": ["10.0.0.0/8", "192.0.2.1/24"]}]}))
     assert text.startswith("match.any[0].remote[1]: '192.0.2.1/24': ")
     assert "prefix length" in text
     # Allowed: the whole network, or the one address.
@@ -245,7 +245,7 @@ def test_error_message_has_path_value_and_allowed_values() -> None:
 def test_deep_nesting_is_rejected() -> None:
     endless: dict[str, Any] = {}
     endless["not"] = endless
-    assert "deep" in refused(endless).problem
+    assert "deep" in rejected(endless).problem
 
 
 @pytest.mark.parametrize("joined", [{"not": "any"}, {"all": None}])
@@ -287,7 +287,7 @@ def test_unknown_role_raises_value_error() -> None:
 )
 def test_unrestricted_selector_is_rejected_for_destroy(selector: Any) -> None:
     parse(selector)
-    assert refused(selector, "destroy").path == ("match",)
+    assert rejected(selector, "destroy").path == ("match",)
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_restricted_selector_is_accepted_for_destroy(selector: Any) -> None:
     ],
 )
 def test_inapplicable_key_is_rejected(selector: Any, path: Any, sockets: str) -> None:
-    error = refused(selector)
+    error = rejected(selector)
     assert error.path == ("match", *path)
     named = re.findall(r"\b(?:tcp|udp|raw|mptcp)\b", error.problem)
     assert set(named) == set(sockets.split())
@@ -363,8 +363,8 @@ def test_autobound_is_rejected_unless_the_kernel_decides_it() -> None:
         {"not": {"expression": "autobound", "user": "alice"}},
         {"expression": "autobound or fwmark = 1"},
     ):
-        assert "autobound" in refused(bad).problem
-    assert "autobound" in refused({"expression": "autobound"}, "protect").problem
+        assert "autobound" in rejected(bad).problem
+    assert "autobound" in rejected({"expression": "autobound"}, "protect").problem
 
 
 def test_numeric_strings_are_numbers() -> None:

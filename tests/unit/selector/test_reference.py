@@ -20,7 +20,7 @@ from tests.support.oracles.reference_selector import Expression, truth
 from tests.support.sample_sockets import STATES, Names, decoded, inet_diag_address, snapshot_of
 
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
-_REFUSED = (
+_REJECTED = (
     "means nothing for",
     "autobound",
     "superseded without local_port",
@@ -32,7 +32,7 @@ def _parsed(selector: Mapping[str, Any], role: str = "find") -> Selector:
     try:
         return parse_selector(selector, names=Names(), role=role)
     except InputError as error:
-        if error.problem.startswith(_REFUSED):
+        if error.problem.startswith(_REJECTED):
             assume(False)
         raise
 

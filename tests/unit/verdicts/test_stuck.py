@@ -274,11 +274,11 @@ def test_rto_max_of_namespace_is_used(machine: FakeMachine) -> None:
     assert verdict.for_ms == 204 + 408 + 816 + 11 * 1000 + 5 - 10
 
 
-@pytest.mark.parametrize("asked", [False, True])
-def test_record_after_namespace_is_gone(machine: FakeMachine, asked: bool) -> None:
+@pytest.mark.parametrize("explicit", [False, True])
+def test_record_after_namespace_is_gone(machine: FakeMachine, explicit: bool) -> None:
     decoded = decode(machine, fake(ESTABLISHED, **CLOSED_WINDOW))
     nowhere = str(machine.proc / "nowhere")
-    decoded.snapshot.namespace = Namespace("gone", nowhere, (1, 1), explicit=asked)
+    decoded.snapshot.namespace = Namespace("gone", nowhere, (1, 1), explicit=explicit)
 
     (entry,) = record.record(decoded, ("verdicts",))["stuck"]
 

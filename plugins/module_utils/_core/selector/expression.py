@@ -360,7 +360,7 @@ def _prefix(text: str, family: str | None) -> Prefix | None:
     packed = _six(address) if ":" in address else _four(address)
     if packed is None:
         raise _Unreadable(
-            "has no address that can be read (host names are not looked up)",
+            "has no address that can be read (host names are not resolved)",
             "an IPv4 address or prefix, or an IPv6 one in brackets",
         )
     if family is not None and (len(packed) == 4) != (family == "inet"):

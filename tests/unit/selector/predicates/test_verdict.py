@@ -22,7 +22,7 @@ def parse(selector: Any, role: str = "find") -> Selector:
     return parse_selector(selector, names=Names(), role=role)
 
 
-def refused(selector: Any, role: str = "find") -> InputError:
+def rejected(selector: Any, role: str = "find") -> InputError:
     with pytest.raises(InputError) as caught:
         parse(selector, role)
     return caught.value
@@ -114,7 +114,7 @@ def test_stranded_accepts_short_and_long_form(name: str) -> None:
     ],
 )
 def test_invalid_verdict_is_rejected_with_its_path(selector: Any, path: Any, problem: str) -> None:
-    error = refused(selector)
+    error = rejected(selector)
     assert error.path == ("match", *path)
     assert problem in error.problem
     assert error.allowed
@@ -122,7 +122,7 @@ def test_invalid_verdict_is_rejected_with_its_path(selector: Any, path: Any, pro
 
 def test_for_is_limited_to_provable_duration() -> None:
     parse({"stuck": {"verdict": "zero_window", "for": "13m"}})
-    error = refused({"stuck": {"verdict": "zero_window", "for": "1h"}})
+    error = rejected({"stuck": {"verdict": "zero_window", "for": "1h"}})
     assert error.allowed == "at most 13m"
     parse({"stuck": {"verdict": "close_wait", "for": "1h"}})
 
@@ -142,7 +142,7 @@ def test_for_is_limited_to_provable_duration() -> None:
 )
 def test_silent_alone_is_rejected_for_destroy(selector: Any) -> None:
     parse(selector)
-    error = refused(selector, "destroy")
+    error = rejected(selector, "destroy")
     assert "silent" in error.problem
     assert error.path[-1] == "stuck"
     for beside in ({"remote": "10.0.0.1"}, {"local_port": 80}, {"user": "alice"}):
@@ -164,7 +164,7 @@ def test_other_stuck_verdicts_are_accepted_for_destroy() -> None:
 )
 def test_negated_verdict_does_not_restrict(selector: Any) -> None:
     parse(selector)
-    error = refused(selector, "destroy")
+    error = rejected(selector, "destroy")
     assert error.path == ("match",)
     assert {"protocol", "family"} <= set(error.problem.split())
     parse({**selector, "remote": "10.0.0.1"}, "destroy")
@@ -183,7 +183,7 @@ def test_negated_verdict_does_not_restrict(selector: Any) -> None:
 def test_rerouted_without_to_is_rejected_for_destroy(selector: Any) -> None:
     parse(selector)
     parse(selector, "protect")
-    error = refused(selector, "destroy")
+    error = rejected(selector, "destroy")
     assert "stranded" in error.path
     assert "rerouted" in error.problem
     assert "to: [" in error.allowed
@@ -220,7 +220,7 @@ _SILENT = {"silent_for": "5s"}
 )
 @pytest.mark.parametrize("role", ["find", "destroy", "protect"])
 def test_superseded_without_local_port_is_rejected(selector: Any, role: str) -> None:
-    error = refused(selector, role)
+    error = rejected(selector, role)
     assert error.path[-1] == "superseded"
     assert "local_port" in error.problem
 
@@ -242,11 +242,11 @@ def test_superseded_with_local_port_is_accepted(selector: Any) -> None:
 @pytest.mark.parametrize("key", ["stuck", "superseded"])
 def test_tcp_verdict_is_rejected_for_udp(key: str) -> None:
     value: Any = "close_wait" if key == "stuck" else _SILENT
-    error = refused({"protocol": "udp", "local_port": 53, key: value})
+    error = rejected({"protocol": "udp", "local_port": 53, key: value})
     assert error.path == ("match", key)
     assert "udp" in error.problem
     parse({"protocol": "udp", "stranded": "address_gone"})
-    assert "mptcp" in refused({"protocol": "mptcp", "stranded": "unroutable"}).problem
+    assert "mptcp" in rejected({"protocol": "mptcp", "stranded": "unroutable"}).problem
 
 
 def test_dump_has_only_states_of_the_verdict() -> None:
@@ -272,7 +272,7 @@ def test_needs_of_each_verdict() -> None:
 
 
 def test_error_message() -> None:
-    text = describe(refused({"stranded": ["address_gone", "rerouted"]}, "destroy"))
+    text = describe(rejected({"stranded": ["address_gone", "rerouted"]}, "destroy"))
     assert text.startswith("match.stranded[1]: 'rerouted': ")
     assert "asymmetric routing" in text
     assert "{verdict: rerouted, to: [INTERFACE, ...]}" in text

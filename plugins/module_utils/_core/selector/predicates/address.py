@@ -251,7 +251,7 @@ def _prefix(address: str, length: str | None, value: object, path: Path) -> Pref
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError as error:
-        hint = " (host names are not looked up)" if re.search("[g-zG-Z]", address) else ""
+        hint = " (host names are not resolved)" if re.search("[g-zG-Z]", address) else ""
         raise InputError(path, value, f"not an address{hint}", ENDPOINT) from error
     if length is None:
         return Prefix(parsed.packed, parsed.max_prefixlen)
