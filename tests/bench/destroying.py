@@ -1,13 +1,13 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Destroy the connections to one prefix in a process that did nothing before, as a module does.
+"""Destroy the connections to one prefix in a fresh process, as a module does.
 
     destroying.py PREFIX SOCKETS PROTECT
 
-prints the seconds of processor time and on the clock that it took, from the selector to the last
-fresh look. The bench's own process forks the holders of connections: every page that it writes to
-afterwards is copied first, which is no work of ours.
+Prints the CPU time and the elapsed time in seconds, from the selector to the dump that verifies the
+result. It is a separate process because the bench forks the processes that hold the connections:
+copy-on-write faults in the bench would distort the measurement.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-# For what it does: it maps the core to linuxnet_sockets.
+# Imported for its side effect: it maps the core to linuxnet_sockets.
 import tests.conftest  # noqa: F401  # pylint: disable=unused-import
 
 # isort: split
@@ -33,31 +33,31 @@ from linuxnet_sockets.selector.parse import parse_selector
 from tests.bench import measure
 
 
-def taken(prefix: str, sockets: int, protect: dict[str, bool]) -> measure.Taken:
-    """What it takes a process of its own, the start of Python apart."""
+def destroy_time(prefix: str, sockets: int, protect: dict[str, bool]) -> measure.Time:
+    """Time of the destruction in a separate process, without the start of Python."""
     program = str(Path(__file__).resolve())
     command = (sys.executable, program, prefix, str(sockets), json.dumps(protect))
-    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
-    return measure.Taken(*map(float, told))
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return measure.Time(*map(float, output.split()))
 
 
 def main() -> int:
     gc.disable()
     prefix, sockets, protect = sys.argv[1:]
-    here = host.Host()
+    local_host = host.Host()
     outcomes: dict[str, int] = {}
 
     def work() -> None:
         report = destroy(
-            here,
-            parse_selector({"remote": prefix}, names=here, role="destroy"),
+            local_host,
+            parse_selector({"remote": prefix}, names=local_host, role="destroy"),
             namespaces.resolve(["current"]),
-            DestroyOptions(parse_guard(json.loads(protect), names=here, files=None)),
+            DestroyOptions(parse_guard(json.loads(protect), names=local_host, files=None)),
         )
         outcomes.update(report.counts)
 
-    found = measure.taken(work)
-    print(found.cpu, found.wall)
+    time = measure.measure(work)
+    print(time.cpu, time.wall)
     return 0 if outcomes == {"destroyed": int(sockets)} else 1
 
 

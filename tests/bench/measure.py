@@ -1,10 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Processor time and memory, side by side in one run.
+"""Measurement of CPU time, elapsed time and memory, compared with a peer in the same run.
 
-Processor time, of user and kernel together, is what the work takes; the time on the clock is also
-what others on a shared machine take. The work waits for nothing, so on a quiet machine both agree.
+CPU time (user and kernel) measures the work alone. Elapsed time also contains the load of other
+processes. The measured work does not wait, so both agree on an idle machine.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 
-class Taken(NamedTuple):
-    """Seconds. cpu: of the processor, in user and kernel mode. wall: on the clock."""
+class Time(NamedTuple):
+    """Seconds. cpu: CPU time in user and kernel mode. wall: elapsed time."""
 
     cpu: float
     wall: float
@@ -28,68 +28,73 @@ class Taken(NamedTuple):
         return f"{self.cpu * 1000:7.1f} ms"
 
 
-class Comparison(NamedTuple):
-    """ours, theirs: medians. at_most: the promise about the ratio of processor times.
+HEADER = (
+    f"{'measurement':<40} {'collection':>10}   {'peer':<29} {'time':>10}"
+    "   CPU ratio   elapsed ratio   result"
+)
 
-    promised: False: it is a goal, and the line tells whether it is reached.
+
+class Comparison(NamedTuple):
+    """Median times of the collection and of a peer, with the maximum ratio of their CPU times.
+
+    required: whether the bench fails above the maximum. Otherwise the maximum is a goal.
     """
 
     name: str
     peer: str
-    ours: Taken
-    theirs: Taken
-    at_most: float
-    promised: bool = True
+    own: Time
+    peer_time: Time
+    max_ratio: float
+    required: bool = True
 
     @property
     def ratio(self) -> float:
-        return self.ours.cpu / self.theirs.cpu
+        return self.own.cpu / self.peer_time.cpu
 
     @property
-    def kept(self) -> bool:
-        return self.reached or not self.promised
+    def passed(self) -> bool:
+        return self.within_maximum or not self.required
 
     @property
-    def reached(self) -> bool:
-        return self.ratio <= self.at_most
+    def within_maximum(self) -> bool:
+        return self.ratio <= self.max_ratio
 
     def line(self) -> str:
-        if self.promised:
-            verdict = f"at most {self.at_most:.2f}: {'kept' if self.reached else 'NOT KEPT'}"
+        if self.required:
+            result = f"limit {self.max_ratio:.2f}: {'met' if self.within_maximum else 'EXCEEDED'}"
         else:
-            verdict = f"goal {self.at_most:.2f}: {'reached' if self.reached else 'not reached'}"
+            result = f"goal {self.max_ratio:.2f}: {'met' if self.within_maximum else 'not met'}"
         return (
-            f"{self.name:<38} {self.ours.text()}   {self.peer:<28} {self.theirs.text()}"
-            f"   ratio {self.ratio:4.2f} (on the clock {self.ours.wall / self.theirs.wall:4.2f})"
-            f"   {verdict}"
+            f"{self.name:<40} {self.own.text()}   {self.peer:<29} {self.peer_time.text()}"
+            f"   {self.ratio:9.2f}   {self.own.wall / self.peer_time.wall:13.2f}   {result}"
         )
 
 
-def taken(action: Callable[[], object]) -> Taken:
-    """What it takes, in this process and in the children that it waits for."""
+def measure(action: Callable[[], object]) -> Time:
+    """Time of an action in this process and in the children that it waits for."""
     cpu, wall = _cpu(), time.perf_counter()
     action()
-    return Taken(_cpu() - cpu, time.perf_counter() - wall)
+    return Time(_cpu() - cpu, time.perf_counter() - wall)
 
 
 def _cpu() -> float:
     used = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def median(times: list[Taken]) -> Taken:
-    return Taken(
-        statistics.median(each.cpu for each in times),
-        statistics.median(each.wall for each in times),
+def median(times: list[Time]) -> Time:
+    return Time(
+        statistics.median(time.cpu for time in times),
+        statistics.median(time.wall for time in times),
     )
 
 
 def alternate(
-    ours: Callable[[], object], theirs: Callable[[], object], rounds: int
-) -> tuple[Taken, Taken]:
-    """Medians of both, measured in turns, so that a noisy machine is noisy for both."""
-    times = [(taken(ours), taken(theirs)) for _round in range(rounds)]
-    return median([own for own, _other in times]), median([other for _own, other in times])
+    own: Callable[[], object], peer: Callable[[], object], rounds: int
+) -> tuple[Time, Time]:
+    """Medians of both actions, run alternately, so that other load affects both equally."""
+    times = [(measure(own), measure(peer)) for _round in range(rounds)]
+    return median([pair[0] for pair in times]), median([pair[1] for pair in times])
 
 
 def run_quietly(*command: str) -> None:
@@ -97,7 +102,7 @@ def run_quietly(*command: str) -> None:
 
 
 def peak_memory_mb(action: Callable[[], object]) -> tuple[float, float]:
-    """(before, peak) resident megabytes of a child process that does it."""
+    """Resident memory in MiB before the action and at its peak, in a child process."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -109,7 +114,7 @@ def peak_memory_mb(action: Callable[[], object]) -> tuple[float, float]:
         finally:
             os._exit(0)
     os.close(write)
-    with os.fdopen(read) as answer:
-        before, after = answer.read().split()
+    with os.fdopen(read) as pipe:
+        before, after = pipe.read().split()
     os.waitpid(pid, 0)
     return int(before) / 1024, int(after) / 1024

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Many real connections from the bench's own namespace to a second one, held by child processes."""
+"""Connections from the bench's namespace to a second namespace, held by child processes."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# A process may hold this many descriptors for sure, with some to spare.
-_CONNECTIONS_A_PROCESS = 5_000
+# Well below the limit of descriptors for a process.
+_CONNECTIONS_PER_PROCESS = 5_000
 _CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 _FIRST_PORT = 7_000
-_HERE = "10.65.0.{}"
-# All of it is local at the far end, so that connections have many remotes.
-_THERE = "10.64.0.0/16"
-_WANTED = "10.66.0.0/24"
+_SOURCE = "10.65.0.{}"
+# All addresses are local at the far end, so connections can have many remote addresses.
+_REMOTES = "10.64.0.0/16"
+_SELECTED_REMOTES = "10.66.0.0/24"
 DEFAULT_REMOTE = "10.64.0.1"
 
 
 class FarEnd:
-    """A process in a namespace of its own, at the other end of a veth pair."""
+    """A process in a second namespace at the other end of a veth pair."""
 
     def __init__(self) -> None:
         self._pid = _child(_enter_namespace, signal.pause)
         commands = (
             "ip link set lo up",
             f"ip link add near type veth peer name far netns {self._pid}",
-            *(f"ip addr add {_HERE.format(number)}/16 dev near" for number in range(1, 33)),
+            *(f"ip addr add {_SOURCE.format(number)}/16 dev near" for number in range(1, 33)),
             "ip link set near up",
             f"{self._inside} ip link set lo up",
             f"{self._inside} ip addr add 10.65.255.1/16 dev far",
             f"{self._inside} ip link set far up",
-            f"ip route add {_THERE} via 10.65.255.1",
-            f"ip route add {_WANTED} via 10.65.255.1",
-            f"{self._inside} ip route add local {_THERE} dev lo",
-            f"{self._inside} ip route add local {_WANTED} dev lo",
+            f"ip route add {_REMOTES} via 10.65.255.1",
+            f"ip route add {_SELECTED_REMOTES} via 10.65.255.1",
+            f"{self._inside} ip route add local {_REMOTES} dev lo",
+            f"{self._inside} ip route add local {_SELECTED_REMOTES} dev lo",
         )
         for command in commands:
             subprocess.run(command.split(), check=True)
@@ -53,47 +53,47 @@ class FarEnd:
         return f"nsenter --net=/proc/{self._pid}/ns/net"
 
     def join(self) -> None:
-        """Move the calling process there."""
+        """Move the calling process into this namespace."""
         with open(f"/proc/{self._pid}/ns/net", "rb") as namespace:
             _check(ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET))
 
     def close(self) -> None:
-        _end(self._pid)
+        _kill(self._pid)
 
     @contextmanager
     def connections(self, count: int, remotes: dict[str, int]) -> Iterator[None]:
-        """`count` established connections, so as many sockets here, and as many there.
+        """Hold `count` established connections; each has a socket in both namespaces.
 
-        remotes: how many of them go to which address; the rest goes to DEFAULT_REMOTE.
+        remotes: number of connections by remote address; the others go to DEFAULT_REMOTE.
         """
-        targets = [address for address, share in remotes.items() for _each in range(share)]
+        targets = [address for address, share in remotes.items() for _ in range(share)]
         targets += [DEFAULT_REMOTE] * (count - len(targets))
         holders: list[int] = []
         try:
-            for start in range(0, count, _CONNECTIONS_A_PROCESS):
-                part = targets[start : start + _CONNECTIONS_A_PROCESS]
-                number = start // _CONNECTIONS_A_PROCESS
+            for start in range(0, count, _CONNECTIONS_PER_PROCESS):
+                part = targets[start : start + _CONNECTIONS_PER_PROCESS]
+                number = start // _CONNECTIONS_PER_PROCESS
                 port = _FIRST_PORT + number
                 servers: list[socket.socket] = []
                 holders.append(_child(lambda: self._serve(port, len(part), servers), signal.pause))  # noqa: B023
                 held: list[socket.socket] = []
-                # A source address of its own for each process: the ports of one would run out.
-                source = _HERE.format(number + 1)
+                # One source address has too few ports, so each process uses its own.
+                source = _SOURCE.format(number + 1)
                 holders.append(_child(lambda: _connect(part, source, port, held), signal.pause))  # noqa: B023
             yield
         finally:
             for pid in holders:
-                _end(pid)
+                _kill(pid)
 
     @contextmanager
     def listener(self, port: int, count: int) -> Iterator[None]:
-        """Something at the far end that so many can connect to, and that never looks at them."""
+        """Listen at the far end with a backlog of `count` connections that are never accepted."""
         servers: list[socket.socket] = []
         holder = _child(lambda: self._serve(port, count, servers), signal.pause)
         try:
             yield
         finally:
-            _end(holder)
+            _kill(holder)
 
     def _serve(self, port: int, count: int, held: list[socket.socket]) -> None:
         _raise_limit(count)
@@ -101,7 +101,7 @@ class FarEnd:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("0.0.0.0", port))
-        # All that connect wait here, established and without a process that looks at them.
+        # Connections stay established in the backlog without being accepted.
         with open("/proc/sys/net/core/somaxconn", "w", encoding="ascii") as setting:
             setting.write(str(2 * count))
         listener.listen(2 * count)
@@ -127,13 +127,13 @@ def _enter_namespace() -> None:
     _check(ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET))
 
 
-def _check(answer: int) -> None:
-    if answer:
+def _check(status: int) -> None:
+    if status:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _child(prepare: Callable[[], None], then: Callable[[], object]) -> int:
-    """A child process that has prepared itself, and goes on until it is ended."""
+    """Fork a child process and wait until it is prepared. Returns its PID."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -148,10 +148,10 @@ def _child(prepare: Callable[[], None], then: Callable[[], object]) -> int:
     os.close(read)
     if not ready:
         os.waitpid(pid, 0)
-        raise RuntimeError("a child process could not prepare itself")
+        raise RuntimeError("the setup of a child process failed")
     return pid
 
 
-def _end(pid: int) -> None:
+def _kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)

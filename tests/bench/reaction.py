@@ -36,47 +36,47 @@ PEERS = ("ss -K -Htn", "ss -K -Htnpie")
 def compare(
     far: population.FarEnd, count: int, others: int, rounds: int
 ) -> list[measure.Comparison]:
-    """Compare the medians of several rounds, in turns.
+    """Compare the medians of alternating rounds.
 
     The agent also evaluates why each connection is stranded, who owns it and whether it is
     protected, and verifies the result. others: connections from other addresses, which remain.
     """
     bash = shutil.which("bash") or "bash"
-    ours: list[measure.Taken] = []
-    kernel_alone: list[measure.Taken] = []
-    theirs: dict[str, list[measure.Taken]] = {peer: [] for peer in PEERS}
+    agent_times: list[measure.Time] = []
+    kernel_times: list[measure.Time] = []
+    peer_times: dict[str, list[measure.Time]] = {peer: [] for peer in PEERS}
     with resident.agent() as agent:
         # Another port each time, because the agent backs off from repeated destinations.
         for port in range(_PORT, _PORT + rounds):
             with far.listener(port, count * (len(PEERS) + 2)):
-                ours.append(_reaction(port, count))
+                agent_times.append(_reaction(port, count))
                 os.killpg(agent, signal.SIGSTOP)
                 for peer in PEERS:
                     with resident.started(bash, "-c", LOOP.format(peer, ADDRESS)):
-                        theirs[peer].append(_reaction(port, count))
-                kernel_alone.append(_reaction(port, count, by_cookies=True))
+                        peer_times[peer].append(_reaction(port, count))
+                kernel_times.append(_reaction(port, count, by_cookies=True))
                 os.killpg(agent, signal.SIGCONT)
-    alone = measure.median(kernel_alone).wall
-    share = alone / measure.median(theirs[PEERS[0]]).wall
+    kernel_s = measure.median(kernel_times).wall
+    share = kernel_s / measure.median(peer_times[PEERS[0]]).wall
     print(
-        f"the kernel alone, with the cookies of {count} connections known, destroys them in "
-        f"{alone * 1000:.1f} ms: {share:.2f} of the loop with {PEERS[0]}",
+        f"kernel only (cookies of {count} connections known in advance): {kernel_s * 1000:.1f} ms, "
+        f"ratio {share:.2f} to the loop with {PEERS[0]}",
         flush=True,
     )
     return [
         measure.Comparison(
             f"{count} of {count + others} after address removal",
             f"ip monitor | {peer}",
-            measure.median(ours),
-            measure.median(theirs[peer]),
+            measure.median(agent_times),
+            measure.median(peer_times[peer]),
             _GOAL,
-            promised=False,
+            required=False,
         )
         for peer in PEERS
     ]
 
 
-def _reaction(port: int, count: int, *, by_cookies: bool = False) -> measure.Taken:
+def _reaction(port: int, count: int, *, by_cookies: bool = False) -> measure.Time:
     """Measure from the address removal to the last abort.
 
     by_cookies: destroy by known cookies instead of waiting for the agent or the shell loop.
@@ -94,19 +94,19 @@ def _reaction(port: int, count: int, *, by_cookies: bool = False) -> measure.Tak
             began = time.perf_counter()
             _change_address(ip, "del")
             inet_diag.destroy(diag, violating)
-            left = count
-            while left:
+            remaining = count
+            while remaining:
                 ended = len(poll.poll(20, count))
                 if not ended:
-                    raise SystemExit(f"{left} connections were not destroyed")
-                left -= ended
+                    raise SystemExit(f"{remaining} connections were not destroyed")
+                remaining -= ended
             elapsed = time.perf_counter() - began
         finally:
             for sock in held:
                 sock.close()
     # Logging and cooldown of the agent.
     time.sleep(0.7)
-    return measure.Taken(elapsed, elapsed)
+    return measure.Time(elapsed, elapsed)
 
 
 @contextmanager
@@ -126,8 +126,8 @@ def _from_address(diag: Connection) -> list[inet_diag.DiagMessage]:
 @contextmanager
 def _ip_batch() -> Iterator[IO[str]]:
     """Start ip(8) and yield its standard input."""
-    words = ("ip", "-batch", "-")
-    with subprocess.Popen(words, stdin=subprocess.PIPE, text=True, bufsize=1) as process:
+    command = ("ip", "-batch", "-")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, bufsize=1) as process:
         assert process.stdin is not None
         yield process.stdin
 

@@ -36,26 +36,26 @@ _CHANGES = 100_000
 _BATCH_SIZE = 10_000
 
 
-class Promise(NamedTuple):
-    """A number with a limit."""
+class Limit(NamedTuple):
+    """A measured value with a maximum."""
 
     name: str
     value: float
     unit: str
-    at_most: float
+    maximum: float
 
     @property
-    def kept(self) -> bool:
-        return self.value <= self.at_most
+    def passed(self) -> bool:
+        return self.value <= self.maximum
 
     def line(self) -> str:
         return (
-            f"{self.name:<38} {self.value:7.2f} {self.unit}"
-            f"   at most {self.at_most:g}: {'kept' if self.kept else 'NOT KEPT'}"
+            f"{self.name:<40} {self.value:7.2f} {self.unit:<9}"
+            f"   limit {self.maximum:g}: {'met' if self.passed else 'EXCEEDED'}"
         )
 
 
-def promises() -> list[Promise]:
+def measure_agent() -> list[Limit]:
     with agent() as pid:
         # The first pass and its cooldown are over.
         time.sleep(1)
@@ -66,10 +66,10 @@ def promises() -> list[Promise]:
         share = _route_flood(pid)
         flood_resident = _resident_mib(pid)
     return [
-        Promise("idle agent: resident memory", resident, "MiB", _MAX_MIB),
-        Promise(f"idle agent: CPU time in {_IDLE_S:g} s", idle, "s", _TICK_S),
-        Promise(f"agent under {_CHANGES} route changes", share, "of a core", _MAX_CORE_SHARE),
-        Promise("  and its resident memory", flood_resident, "MiB", _MAX_MIB),
+        Limit("agent, idle: resident memory", resident, "MiB", _MAX_MIB),
+        Limit(f"agent, idle: CPU time in {_IDLE_S:g} s", idle, "s", _TICK_S),
+        Limit(f"agent, {_CHANGES} route changes: CPU", share, "of a core", _MAX_CORE_SHARE),
+        Limit(f"agent, {_CHANGES} route changes: memory", flood_resident, "MiB", _MAX_MIB),
     ]
 
 
@@ -135,5 +135,5 @@ def _wait_until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 20
     while not condition():
         if time.monotonic() > end:
-            raise SystemExit("the agent does not start")
+            raise SystemExit("the agent did not write its status within 20 s")
         time.sleep(0.05)

@@ -1,11 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Judge every connection of this namespace stranded or not; as a program: in how much memory.
+"""Evaluate the verdict `stranded` for every connection of this namespace.
 
     stranded.py SOCKETS STRANDED
 
-ends with status 1 where it finds others, and prints the megabytes that the process had at most.
+Prints the peak memory of the process. Exits with status 1 if it finds other numbers of sockets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-# For what it does: it maps the core to linuxnet_sockets.
+# Imported for its side effect: it maps the core to linuxnet_sockets.
 import tests.conftest  # noqa: F401  # pylint: disable=unused-import
 
 # isort: split
@@ -28,30 +28,30 @@ from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.verdicts.stranded import STRANDED
 
 
-def judge(here: host.Host, *, stranded: bool = True) -> int:
-    """How many connections are stranded in any way; or how many are so in none, for sure."""
-    of_any = {"stranded": list(STRANDED)}
-    selector = parse_selector(of_any if stranded else {"not": of_any}, names=here)
-    with NamespaceSession(here, namespaces.resolve(["current"])[0]) as session:
+def count(local_host: host.Host, *, stranded: bool = True) -> int:
+    """Number of connections with any `stranded` verdict, or with certainly none."""
+    any_verdict = {"stranded": list(STRANDED)}
+    selector = parse_selector(any_verdict if stranded else {"not": any_verdict}, names=local_host)
+    with NamespaceSession(local_host, namespaces.resolve(["current"])[0]) as session:
         return len(find.find(session, selector))
 
 
 def main() -> int:
     gc.disable()
     before = _peak()
-    here = host.Host()
-    found = judge(here), judge(here, stranded=False)
-    print(f"{_peak():.0f} MiB at most, {before:.0f} MiB before")
+    local_host = host.Host()
+    found = count(local_host), count(local_host, stranded=False)
+    print(f"peak {_peak():.0f} MiB, before {before:.0f} MiB")
     sockets, stranded = map(int, sys.argv[1:])
     return 0 if found == (stranded, sockets - stranded) else 1
 
 
 def _peak() -> float:
-    """Megabytes. getrusage(2) would also count those of the process that started this one."""
+    """Peak resident memory in MiB. getrusage(2) would include the memory before exec(2)."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
-    raise RuntimeError("the kernel does not tell the peak of the resident memory")
+    raise RuntimeError("/proc/self/status has no VmHWM")
 
 
 if __name__ == "__main__":
