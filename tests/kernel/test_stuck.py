@@ -33,7 +33,7 @@ _SHORT = ("zero_window", "retransmitting", "syn_sent")
 class _Expected(NamedTuple):
     """The verdicts that a case may have, each with the step since when it is true.
 
-    Steps: connected, early, late; turn: the last progress of its ongoing traffic.
+    Steps: connected, early, late; repeated: the last progress of its traffic.
     gone: the kernel ends the connection during sampling. passing: the verdict may be absent at
     times. plain: created in the plain pair of StuckCases.
     """
@@ -49,16 +49,16 @@ class _Expected(NamedTuple):
 _UNMAPPED = ("inet", "inet6")
 
 _EXPECTED: dict[str, _Expected] = {
-    "window_shut": _Expected(lab_stuck.window_shut, {"zero_window": "late"}),
-    "window_shut_before_data": _Expected(
-        lab_stuck.window_shut_before_data, {"zero_window": "late"}
+    "zero_window": _Expected(lab_stuck.zero_window, {"zero_window": "late"}),
+    "zero_window_before_data": _Expected(
+        lab_stuck.zero_window_before_data, {"zero_window": "late"}
     ),
-    "window_shut_then_closed": _Expected(
-        lab_stuck.window_shut_then_closed,
+    "zero_window_then_closed": _Expected(
+        lab_stuck.zero_window_then_closed,
         {"zero_window": "early", "fin_wait": "early", "orphaned": "early"},
     ),
-    "window_shut_both_done": _Expected(
-        lab_stuck.window_shut_both_done,
+    "zero_window_both_done": _Expected(
+        lab_stuck.zero_window_both_done,
         {"zero_window": "early", "fin_wait": "early", "orphaned": "early"},
     ),
     "lost": _Expected(lab_stuck.lost, {"retransmitting": "late"}),
@@ -115,8 +115,8 @@ _EXPECTED: dict[str, _Expected] = {
         {"retransmitting": "late", "fin_wait": "late", "orphaned": "late"},
         gone=True,
     ),
-    "window_shut_again_with_user_timeout": _Expected(
-        lab_stuck.window_shut_again_with_user_timeout, {"zero_window": "late"}, gone=True
+    "zero_window_again_with_user_timeout": _Expected(
+        lab_stuck.zero_window_again_with_user_timeout, {"zero_window": "late"}, gone=True
     ),
     "syn_lost_with_user_timeout": _Expected(
         lab_stuck.syn_lost_with_user_timeout, {"syn_sent": "late"}, gone=True
@@ -148,7 +148,7 @@ def _truth_ms(case: Case, verdict: str, before: float, after: float) -> float:
     moment = _CASES[case.name].since[verdict]
     if moment == "repeated":
         assert case.live is not None
-        progress = case.live.last(before)
+        progress = case.live.last_start(before)
         earliest = case.late.earliest if progress is None else progress
     else:
         earliest = getattr(case, moment).earliest
@@ -231,13 +231,13 @@ def test_record_and_short_form_use_default_duration(stuck_cases: StuckCases) -> 
 
 def test_evidence_has_the_values_of_the_verdict(stuck_cases: StuckCases) -> None:
     until(
-        lambda: stuck_cases.records()["window_shut-inet"]["stuck"], "the default time", seconds=20
+        lambda: stuck_cases.records()["zero_window-inet"]["stuck"], "the default time", seconds=20
     )
     records = stuck_cases.records()
 
-    (shut,) = records["window_shut-inet"]["stuck"]
+    (shut,) = records["zero_window-inet"]["stuck"]
     assert shut["evidence"]["peer_window_bytes"] == 0
-    assert shut["evidence"]["send_queue_bytes"] == records["window_shut-inet"]["send_queue"]
+    assert shut["evidence"]["send_queue_bytes"] == records["zero_window-inet"]["send_queue"]
     (lost,) = until(
         lambda: stuck_cases.records()["lost-inet"]["stuck"], "the default time", seconds=20
     )

@@ -60,7 +60,7 @@ class _Played(NamedTuple):
 
     def quick(self, before: float, after: float) -> bool:
         """Whether the ongoing traffic was recent enough at the end of the dump."""
-        starts = [live.last(before) for live in self.live]
+        starts = [live.last_start(before) for live in self.live]
         return all(start is not None and after - start < _SILENT_MS / 1000 for start in starts)
 
 
@@ -121,7 +121,11 @@ def stage() -> Iterator[Stage]:
         played: dict[tuple[str, str], _Played] = {}
         for case, (scene, began) in early.items():
             newer = scene.late()
-            live = [going_on[case], RepeatedAction(newer.say, 0.05)] if case in going_on else []
+            live = (
+                [going_on[case], RepeatedAction(newer.send_from_client, 0.05)]
+                if case in going_on
+                else []
+            )
             played[case] = _Played(scene, newer, began, live)
         yield Stage(pair.server, played, impossible)
         for each in played.values():
@@ -174,6 +178,6 @@ def test_connection_that_receives_again_is_not_superseded(stage: Stage) -> None:
     played = stage.of("reconnected", "inet6")
     (older,) = played.scene.older
     time.sleep(0.05)
-    older.say()
+    older.send_from_client()
 
     assert stage.superseded(played.scene.ports, "30ms") == {played.newer.remote_port}

@@ -1,4 +1,4 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Topologies and real sockets for tests on the real kernel. It shares nothing with the core."""
+"""Network namespaces and sockets for tests on the real kernel. Uses nothing of the core."""

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sockets of every kind at once, for comparing what different programs say of them."""
+"""Sockets of every kind at once, for comparisons between programs that list sockets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TCP_CONGESTION = 13
 
 
 def open_all(pair: Pair) -> None:
-    """Fill both namespaces; afterwards nothing moves but the clocks."""
+    """Open the sockets in both namespaces. Afterwards only timers change."""
     for make in states.TCP_STATES.values():
         make(pair)
     states.fin_wait_2_orphan(pair)
@@ -37,18 +37,18 @@ def open_all(pair: Pair) -> None:
     states.bound_inactive(pair)
     with contextlib.suppress(OSError):  # a kernel without MPTCP
         states.mptcp(pair)
-    _adorned(pair)
+    _with_options(pair)
     _dual_stack(pair)
-    _congested(pair)
+    _congestion_algorithms(pair)
     held = states.udp_explicit(pair)
     assert held.target is not None
     held.target.sendall(bytes(700))
-    # Delayed acknowledgements and tail loss probes are over.
+    # Wait for delayed acknowledgements and tail loss probes.
     time.sleep(0.2)
 
 
-def _adorned(pair: Pair) -> None:
-    """A connection with every option set that ss prints."""
+def _with_options(pair: Pair) -> None:
+    """Open a connection with each socket option that ss prints."""
     held = states.established(pair)
     assert held.target is not None
     assert held.peer is not None
@@ -77,8 +77,8 @@ def _dual_stack(pair: Pair) -> None:
     datagrams.bind(("::", 0))
 
 
-def _congested(pair: Pair) -> None:
-    """One connection for each congestion control algorithm that may be used."""
+def _congestion_algorithms(pair: Pair) -> None:
+    """Open a connection for each available congestion control algorithm."""
     available = pair.client.output("cat", "/proc/sys/net/ipv4/tcp_available_congestion_control")
     for name in available.split():
         held = states.established(pair)

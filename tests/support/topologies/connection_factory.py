@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connections of one kind (IPv4, IPv6, v4-mapped), and what goes on on them."""
+"""TCP connections of one kind (IPv4, IPv6 or v4-mapped), traffic on them, and their TCP_INFO."""
 
 from __future__ import annotations
 
@@ -20,49 +20,52 @@ from .topology import Pair
 
 KINDS = ("inet", "inet6", "mapped")
 _SIOCOUTQ = 0x5411  # include/uapi/linux/sockios.h
-# struct tcp_info, include/uapi/linux/tcp.h, as far as it is read here.
+# Offsets in struct tcp_info (include/uapi/linux/tcp.h).
 _TCP_INFO_LENGTH, _STATE_AT, _RETRANSMITS_AT, _SND_WND_AT = 232, 0, 2, 228
 
 
 class RepeatedAction:
-    """What is done on a connection again and again, in a thread of its own."""
+    """Call a function repeatedly in a thread.
 
-    def __init__(self, turn: Callable[[], object], pause: float) -> None:
-        self._turn = turn
+    pause: seconds between two calls.
+    """
+
+    def __init__(self, action: Callable[[], object], pause: float) -> None:
+        self._action = action
         self._pause = pause
-        self._over = threading.Event()
-        self._turns: list[tuple[float, float]] = []
+        self._stopped = threading.Event()
+        self._calls: list[tuple[float, float]] = []
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            while not self._over.is_set():
+            while not self._stopped.is_set():
                 before = time.monotonic()
-                self._turn()
-                self._turns.append((before, time.monotonic()))
-                self._over.wait(self._pause)
+                self._action()
+                self._calls.append((before, time.monotonic()))
+                self._stopped.wait(self._pause)
         except BaseException as error:  # noqa: BLE001  # pylint: disable=broad-exception-caught
             self._error = error
 
-    def last(self, moment: float) -> float | None:
-        """When the last turn began that was complete by this moment."""
-        for before, after in reversed(self._turns):
+    def last_start(self, moment: float) -> float | None:
+        """Return the start of the last call that returned by this moment, or None."""
+        for before, after in reversed(self._calls):
             if after <= moment:
                 return before
         return None
 
     def stop(self) -> None:
-        """Raises what a turn raised."""
-        self._over.set()
+        """Stop the thread. Raises the error of a failed call."""
+        self._stopped.set()
         self._thread.join(timeout=10)
         if self._error is not None:
             raise self._error
 
 
 class ConnectionFactory:
-    """Where connections of one kind are made."""
+    """Makes connections of one kind between the namespaces of a pair."""
 
     _numbers = itertools.count(100)
 
@@ -72,27 +75,27 @@ class ConnectionFactory:
 
     @property
     def client_address(self) -> str:
-        return self.pair.client6 if self.kind == "inet6" else self.written(self.pair.client4)
+        return self.pair.client6 if self.kind == "inet6" else self.socket_address(self.pair.client4)
 
     @property
     def server_address(self) -> str:
-        return self.pair.server6 if self.kind == "inet6" else self.written(self.pair.server4)
+        return self.pair.server6 if self.kind == "inet6" else self.socket_address(self.pair.server4)
 
     @property
     def silent_address(self) -> str:
-        return self.pair.silent6 if self.kind == "inet6" else self.written(self.pair.silent)
+        return self.pair.silent6 if self.kind == "inet6" else self.socket_address(self.pair.silent)
 
-    def written(self, address: str) -> str:
-        """An IPv4 address as such a socket wants it."""
+    def socket_address(self, address: str) -> str:
+        """Convert an IPv4 address to the form that sockets of this kind use."""
         return f"::ffff:{address}" if self.kind == "mapped" else address
 
     def socket(self) -> socket.socket:
-        """The client's, and not connected."""
+        """Return an unconnected socket of the client."""
         family = socket.AF_INET if self.kind == "inet" else socket.AF_INET6
         return self.pair.client.socket(family, socket.SOCK_STREAM)
 
     def add_server_address(self) -> str:
-        """An address of the server that no other connection uses, for Pair.lose()."""
+        """Add an address for a single connection to the server, for Pair.lose_packets_to()."""
         number = next(self._numbers)
         address = f"2001:db8::{number:x}" if self.kind == "inet6" else f"192.0.2.{number}"
         self.pair.add_server_addresses(address + ("/64" if self.kind == "inet6" else "/24"))
@@ -101,7 +104,7 @@ class ConnectionFactory:
     def connected(
         self, address: str = "", *, small: bool = False
     ) -> tuple[socket.socket, socket.socket, socket.socket]:
-        """(client, accepted, listener). small: with buffers that are soon full."""
+        """Return (client, accepted, listener). small: with small buffers."""
         options = SMALL if small else []
         return connected(
             self.pair,
@@ -112,48 +115,48 @@ class ConnectionFactory:
             client_options=options,
         )
 
-    def held(self, address: str = "", *, small: bool = False) -> HeldSocket:
-        """The client's end."""
+    def client_end(self, address: str = "", *, small: bool = False) -> HeldSocket:
+        """Return the client's end of a new connection."""
         client, accepted, listens = self.connected(address, small=small)
         return hold(self.pair.client, client, accepted, listens)
 
-    def held_by_server(self, *, small: bool = False) -> HeldSocket:
-        """The server's end."""
+    def server_end(self, *, small: bool = False) -> HeldSocket:
+        """Return the server's end of a new connection."""
         client, accepted, listens = self.connected(small=small)
         return hold(self.pair.server, accepted, client, listens)
 
 
 def ends(held: HeldSocket) -> tuple[socket.socket, socket.socket]:
-    """The application's descriptor and its peer's."""
+    """Return the socket of the application and that of its peer."""
     assert held.target is not None
     assert held.peer is not None
     return held.target, held.peer
 
 
 def unacknowledged(sock: socket.socket) -> int:
-    """Bytes sent or to be sent, and not acknowledged."""
+    """Return the unacknowledged bytes, sent or queued (SIOCOUTQ)."""
     (queued,) = struct.unpack("=i", fcntl.ioctl(sock, _SIOCOUTQ, bytes(4)))
     return int(queued)
 
 
 def unread(sock: socket.socket) -> int:
-    """Bytes that have arrived and were not received."""
+    """Return the bytes in the receive queue (FIONREAD)."""
     (queued,) = struct.unpack("=i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))
     return int(queued)
 
 
 def state(sock: socket.socket) -> int:
-    """As the kernel counts."""
+    """Return the state as a number (include/net/tcp_states.h)."""
     return _info(sock)[_STATE_AT]
 
 
 def retransmits(sock: socket.socket) -> int:
-    """How many retransmissions in a row had no answer."""
+    """Return the number of unanswered retransmissions in a row."""
     return _info(sock)[_RETRANSMITS_AT]
 
 
 def window(sock: socket.socket) -> int:
-    """How many bytes the peer is willing to take (Linux 5.4 and later)."""
+    """Return the send window in bytes (Linux 5.4 or later)."""
     return int.from_bytes(_info(sock)[_SND_WND_AT : _SND_WND_AT + 4], "little")
 
 

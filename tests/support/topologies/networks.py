@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host with two uplinks, whose network can be taken from under its connections."""
+"""A host with two uplinks, for tests that change its links, addresses, routes and rules."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ IPV6_FREEBIND, IPV6_TRANSPARENT = 78, 75  # include/uapi/linux/in6.h
 _TUNSETIFF, _TUNSETPERSIST = 0x400454CA, 0x400454CB
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
 _TCP_REPAIR = 19  # include/uapi/linux/tcp.h
-# Of the VPN's own packets, and its table.
+# Mark of the VPN's own packets, and number of its routing table (wg-quick(8)).
 VPN_MARK = 51820
 _PORT = 4433
-# struct in6_pktinfo: the interface's index.
+# struct in6_pktinfo: the interface index.
 _PACKET_INFO = struct.Struct("=16xI")
 
 Option = tuple[int, int, int]
@@ -40,20 +40,22 @@ TRANSPARENT6: tuple[Option, ...] = ((socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1),)
 
 
 def ip(where: LabNamespace, *commands: str) -> str:
-    """What ip(8) prints. Each command is the rest of one command line; -6 is added to those that
-    speak of IPv6 routes and rules. Raises CalledProcessError."""
-    printed = ""
-    for options, lines in itertools.groupby(map(_parted, commands), lambda parted: parted[0]):
+    """Run ip(8) commands and return their output. Raises CalledProcessError.
+
+    A command is a command line without "ip". -6 is added to commands for IPv6 routes and rules.
+    """
+    output = ""
+    for options, lines in itertools.groupby(map(_split_options, commands), lambda split: split[0]):
         rest = [line for _options, line in lines]
         if len(rest) == 1:
-            printed += where.output("ip", *options, *rest[0].split())
+            output += where.output("ip", *options, *rest[0].split())
         else:
-            printed += where.output("ip", *options, "-batch", "-", stdin="\n".join(rest))
-    return printed
+            output += where.output("ip", *options, "-batch", "-", stdin="\n".join(rest))
+    return output
 
 
-def _parted(command: str) -> tuple[tuple[str, ...], str]:
-    """ip's options, and the rest."""
+def _split_options(command: str) -> tuple[tuple[str, ...], str]:
+    """Return the options of ip(8), and the rest of the command."""
     words = command.split()
     options = tuple(itertools.takewhile(lambda word: word.startswith("-"), words))
     if words[0] in ("route", "rule") and ":" in command:
@@ -62,7 +64,7 @@ def _parted(command: str) -> tuple[tuple[str, ...], str]:
 
 
 def link_type_missing(where: LabNamespace, *link: str) -> bool:
-    """Whether this kernel knows no link of that kind."""
+    """Whether the kernel does not support this type of link."""
     try:
         ip(where, f"link add probe0 {' '.join(link)}")
     except subprocess.CalledProcessError:
@@ -72,18 +74,18 @@ def link_type_missing(where: LabNamespace, *link: str) -> bool:
 
 
 def tun(where: LabNamespace, name: str, *, persistent: bool = False) -> io.FileIO:
-    """A tun device, up: its program's end, whose reads do not wait.
+    """Create a tun device, set it up, and return its non-blocking descriptor.
 
-    Once that is closed the device is gone, or without carrier if it is persistent. Raises OSError
-    where none can be made.
+    Closing the descriptor removes the device, or only its carrier if it is persistent. Raises
+    OSError.
     """
 
     def opened() -> io.FileIO:
         end = io.FileIO("/dev/net/tun", "r+")
         try:
             os.set_blocking(end.fileno(), False)
-            wanted = struct.pack("=16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI)
-            fcntl.ioctl(end, _TUNSETIFF, wanted)
+            request = struct.pack("=16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI)
+            fcntl.ioctl(end, _TUNSETIFF, request)
             fcntl.ioctl(end, _TUNSETPERSIST, int(persistent))
         except BaseException:
             end.close()
@@ -96,13 +98,13 @@ def tun(where: LabNamespace, name: str, *, persistent: bool = False) -> io.FileI
 
 
 def close_silently(sock: socket.socket) -> None:
-    """Close the end of a connection without a word to its peer (TCP_REPAIR)."""
+    """Close a connection without sending a packet to the peer (TCP_REPAIR)."""
     sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
     sock.close()
 
 
 class UplinkConnection(NamedTuple):
-    """One connection of the host: its own end and, of a stream, the far end."""
+    """A connection of the host: its socket, and the socket of the peer (TCP only)."""
 
     sock: socket.socket
     peer: socket.socket | None
@@ -110,8 +112,10 @@ class UplinkConnection(NamedTuple):
 
 
 def route_all_through(where: LabNamespace, name: str) -> None:
-    """What wg-quick(8) does: all goes by that link but what has the VPN's own mark, and what has a
-    route of its own."""
+    """Route all traffic through a link, as wg-quick(8) does.
+
+    Exceptions: packets with the mark of the VPN, and destinations with a more specific route.
+    """
     ip(
         where,
         f"addr add 10.9.0.1/32 dev {name}",
@@ -128,11 +132,10 @@ def route_all_through(where: LabNamespace, name: str) -> None:
 
 
 class Uplinks:
-    """A host with eth0 and wlan0, each with addresses of its own, and a far host at the other ends
-    (f0, f1), which holds the service's addresses on its loopback.
+    """A host with two links, eth0 and wlan0, and a far host at their other ends (f0, f1).
 
-    The host's default routes leave by eth0. The far host answers by the link that holds the
-    network of whom it answers.
+    The far host has the service addresses on its loopback. The default routes of the host use eth0.
+    The far host replies through the link with the network of the client's address.
     """
 
     eth4, eth6 = "192.0.2.1", "2001:db8:a::1"
@@ -151,7 +154,7 @@ class Uplinks:
         self.far = lab.namespace("far")
         for namespace in (self.host, self.far):
             for which in ("all", "default"):
-                # Routes are what is looked at, not whether answers come the same way.
+                # Accept replies that arrive through the other link.
                 namespace.sysctl(f"ipv4/conf/{which}/rp_filter", 0)
         self.link("eth0", "f0")
         self.link("wlan0", "f1")
@@ -167,19 +170,19 @@ class Uplinks:
         self._datagrams.setblocking(False)
 
     def link(self, name: str, far_name: str, far: LabNamespace | None = None) -> None:
-        """A wire more from the host to the far host, or another; up, without addresses."""
+        """Add a link from the host to the far host or another one: up, without addresses."""
         ends = self.host, far or self.far
-        for where, made, wanted in zip(ends, self.lab.connect(*ends), (name, far_name)):
+        for where, created, final in zip(ends, self.lab.connect(*ends), (name, far_name)):
             ip(
                 where,
-                f"link set {made} down",
-                f"link set {made} name {wanted}",
-                f"link set {wanted} up",
+                f"link set {created} down",
+                f"link set {created} name {final}",
+                f"link set {final} up",
             )
-            where.delete_link_at_end(wanted)
+            where.delete_link_at_end(final)
 
     def add_fallback_routes(self) -> None:
-        """Default routes by wlan0, for when there are none by eth0."""
+        """Add default routes through wlan0 with a lower priority than those through eth0."""
         ip(
             self.host,
             f"route add {self.other4} metric 9000",
@@ -197,21 +200,21 @@ class Uplinks:
     def tcp(
         self, remote: str, local: str | None = None, *, to: LabNamespace | None = None, **how: Any
     ) -> UplinkConnection:
-        """A connection from the host to an address of the far host, or of another; how: as of
-        `socket`.
+        """Open a TCP connection from the host to the far host, or to another one.
 
-        remote and local: as people write them; fe80::1%eth0 and ::ffff:192.0.2.1 too.
+        remote, local: addresses such as fe80::1%eth0 or ::ffff:192.0.2.1. how: arguments of
+        `socket`.
         """
         return self._stream(self.host, to or self.far, remote, local, **how)
 
     def accepted(self, remote: str, local: str) -> UplinkConnection:
-        """A connection from the far host's address to the host's."""
-        talk = self._stream(self.far, self.host, local, remote)
-        assert talk.peer is not None
-        return UplinkConnection(talk.peer, talk.sock, cookie_of(talk.peer))
+        """Open a TCP connection from the far host to the host."""
+        connection = self._stream(self.far, self.host, local, remote)
+        assert connection.peer is not None
+        return UplinkConnection(connection.peer, connection.sock, cookie_of(connection.peer))
 
     def connect_locally(self, address: str) -> UplinkConnection:
-        """A connection of the host with itself."""
+        """Open a TCP connection from the host to itself."""
         return self._stream(self.host, self.host, address, address)
 
     def _stream(
@@ -225,7 +228,7 @@ class Uplinks:
         return UplinkConnection(sock, there.close_at_end(peer), cookie_of(sock))
 
     def udp(self, remote: str, local: str | None = None, **how: Any) -> UplinkConnection:
-        """A datagram socket of the host, connected to the far host's."""
+        """Open a UDP socket of the host that is connected to the far host."""
         sock = self.socket(self.host, socket.SOCK_DGRAM, remote, local, **how)
         sock.connect(self._name(self.host, remote))
         return UplinkConnection(sock, None, cookie_of(sock))
@@ -242,7 +245,7 @@ class Uplinks:
         uid: int | None = None,
         options: Iterable[Option] = (),
     ) -> socket.socket:
-        """One that can be connected now. Raises OSError where nobody may have that uid."""
+        """Return an unconnected socket. Raises OSError if the uid does not exist."""
         family = socket.AF_INET6 if ":" in remote else socket.AF_INET
         sock = where.socket(family, kind)
         for option in options:
@@ -264,7 +267,7 @@ class Uplinks:
         return address, port, 0, where.run(socket.if_nametoindex, link) if link else 0
 
     def received_datagrams(self) -> list[tuple[bytes, str]]:
-        """The datagrams that have come to the far host: each with the link that it came by."""
+        """Return the datagrams that the far host received, each with the incoming link."""
         found = []
         with contextlib.suppress(BlockingIOError):
             while True:

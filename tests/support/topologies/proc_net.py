@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sockets as /proc/net prints them: a way to see states that is not netlink."""
+"""Parse /proc/net/tcp and similar files: socket states without netlink."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .topology import LabNamespace
 
 
 class Line(NamedTuple):
-    """One line of /proc/net/tcp and its like. Queues in bytes, state as the kernel counts."""
+    """One line. Queues in bytes; state as a number (include/net/tcp_states.h)."""
 
     local: str
     local_port: int
@@ -29,7 +29,7 @@ class Line(NamedTuple):
 
 
 def read(namespace: LabNamespace, protocol: str = "tcp") -> list[Line]:
-    """The sockets of one protocol, IPv4 and IPv6."""
+    """Return the IPv4 and IPv6 sockets of one protocol."""
     found: list[Line] = []
     for table in (protocol, protocol + "6"):
         path = Path(f"/proc/thread-self/net/{table}")
@@ -43,7 +43,7 @@ def read(namespace: LabNamespace, protocol: str = "tcp") -> list[Line]:
 
 
 def _address(word: str) -> tuple[str, int]:
-    """Addresses are 32-bit words in the machine's byte order."""
+    """Decode an address: 32-bit words in the byte order of the machine."""
     digits, port = word.split(":")
     raw = bytes.fromhex(digits)
     if sys.byteorder == "little":

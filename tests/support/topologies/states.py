@@ -1,10 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real sockets in each state, brought there by real clients and servers.
+"""Real sockets in each state, opened by real clients and servers.
 
-Each function opens what it needs between the two namespaces of a Pair and gives a Held: the socket
-that is in that state, and those around it. Nothing but timers of the kernel moves it from there.
+Each function opens sockets in the two namespaces of a Pair and returns a HeldSocket: the socket in
+that state, and the other sockets. It stays in the state until a timer of the kernel ends it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = range(8, 12)
 
 @dataclass
 class HeldSocket:
-    """The socket in question, held in its state.
+    """A socket that stays in its state.
 
-    where: its namespace. target: the application's descriptor; None for one that has no
-    application. peer: the other end's descriptor. others: listeners and the like.
-    cookie: SO_COOKIE, read while there was a descriptor; None where there never was one.
+    where: its namespace. target: the descriptor of the application, or None without one. peer: the
+    descriptor of the other end. others: further descriptors, such as the listener. cookie:
+    SO_COOKIE, or None if there never was a descriptor.
     """
 
     where: LabNamespace
@@ -48,7 +48,7 @@ class HeldSocket:
     cookie: int | None = None
 
     def close(self) -> None:
-        """Close all descriptors, with a reset where there is a connection: no TIME_WAIT is left."""
+        """Close all descriptors. Connections are reset, which leaves no TIME_WAIT."""
         for sock in (self.target, self.peer, *self.others):
             if sock is not None:
                 with contextlib.suppress(OSError):
@@ -61,7 +61,7 @@ def cookie_of(sock: socket.socket) -> int:
 
 
 def linger_reset(sock: socket.socket) -> None:
-    """Let close() send a reset."""
+    """Make close() send a reset (SO_LINGER)."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
 
 
@@ -80,17 +80,17 @@ def _mapped(address: str, mapped: bool) -> str:
 def wait_for_state(
     where: LabNamespace, state: int, local: tuple[str, int], remote: int = 0
 ) -> None:
-    """Until /proc/net/tcp shows that local end (and remote port, unless 0) in the state."""
+    """Wait until /proc/net/tcp shows the local end (and remote port, unless 0) in the state."""
     address, port = str(ipaddress.ip_address(local[0])), local[1]
 
-    def shown() -> bool:
+    def is_listed() -> bool:
         return any(
             (line.state, line.local, line.local_port) == (state, address, port)
             and remote in (0, line.remote_port)
             for line in proc_net.read(where)
         )
 
-    until(shown, f"{local} in state {state}")
+    until(is_listed, f"{local} in state {state}")
 
 
 def listener(
@@ -101,7 +101,7 @@ def listener(
     protocol: int = 0,
     options: Iterable[tuple[int, int, int]] = (),
 ) -> socket.socket:
-    """A TCP (or MPTCP) listener; port 0: the next of our own."""
+    """Open a TCP or MPTCP listener. port: 0 chooses an unused one."""
     sock = where.socket(_family(address), socket.SOCK_STREAM, protocol)
     for option in options:
         sock.setsockopt(*option)
@@ -128,7 +128,7 @@ def connected(
     client_options: Iterable[tuple[int, int, int]] = (),
     address: str = "",
 ) -> tuple[socket.socket, socket.socket, socket.socket]:
-    """(client, accepted, listener). address: another of the server's than the usual one."""
+    """Return (client, accepted, listener). address: a further address of the server, or empty."""
     address = address or (pair.server6 if v6 else pair.server4)
     if mapped:
         listens = pair.server.socket(socket.AF_INET6, socket.SOCK_STREAM, protocol)
@@ -163,7 +163,7 @@ def hold(
 
 
 def established(pair: Pair, *, v6: bool = False, mapped: bool = False) -> HeldSocket:
-    """The client's end of a connection without a byte under way."""
+    """The client's end of a connection, without data in flight."""
     client, accepted, listens = connected(pair, v6=v6, mapped=mapped)
     return hold(pair.client, client, accepted, listens)
 
@@ -175,7 +175,7 @@ def established_server(pair: Pair, *, v6: bool = False) -> HeldSocket:
 
 
 def syn_sent(pair: Pair, *, v6: bool = False) -> HeldSocket:
-    """A client whose SYN nobody answers."""
+    """A client whose SYN gets no reply."""
     address = (pair.silent6 if v6 else pair.silent, 7)
     client = pair.client.socket(_family(address[0]), socket.SOCK_STREAM)
     client.setblocking(False)
@@ -187,7 +187,7 @@ def syn_sent(pair: Pair, *, v6: bool = False) -> HeldSocket:
 
 
 def new_syn_recv(pair: Pair, *, v6: bool = False) -> HeldSocket:
-    """The server's end of a half-open connection: TCP_DEFER_ACCEPT keeps it so until data comes."""
+    """The server's end of a half-open connection, kept so by TCP_DEFER_ACCEPT."""
     listens = listener(
         pair.server,
         pair.server6 if v6 else pair.server4,
@@ -201,14 +201,14 @@ def new_syn_recv(pair: Pair, *, v6: bool = False) -> HeldSocket:
 
 
 def fill(sock: socket.socket, peer: socket.socket) -> int:
-    """Send until the peer, which does not read, has shut its window; bytes sent."""
+    """Send until the window of the peer, which does not read, is closed. Returns the bytes sent."""
     sent = 0
     sock.settimeout(0)
     with contextlib.suppress(BlockingIOError):
         while True:
             sent += sock.send(bytes(65536))
-    # Once more, after what was under way has arrived.
-    until(lambda: _unread(peer) > 0, "the peer's receive queue fills")
+    # Fill the space that the data in flight has left.
+    until(lambda: _unread(peer) > 0, "data in the receive queue of the peer")
     with contextlib.suppress(BlockingIOError):
         while True:
             sent += sock.send(bytes(65536))
@@ -227,14 +227,14 @@ SMALL = [
 
 
 def zero_window(pair: Pair) -> HeldSocket:
-    """The client's end, full of data that the server does not read; the persist timer runs."""
+    """The client's end with a zero window of the server; the persist timer runs."""
     client, accepted, listens = connected(pair, server_options=SMALL, client_options=SMALL)
     fill(client, accepted)
     return hold(pair.client, client, accepted, listens)
 
 
 def fin_wait_1_orphan(pair: Pair) -> HeldSocket:
-    """Closed by its application with data that the peer has no window for."""
+    """The client's end, closed by the application while data waits for the window."""
     held = zero_window(pair)
     assert held.target is not None
     held.target.close()
@@ -244,7 +244,7 @@ def fin_wait_1_orphan(pair: Pair) -> HeldSocket:
 
 
 def fin_wait_2(pair: Pair) -> HeldSocket:
-    """The client has said that it is done, the server has not."""
+    """The client's end after a shutdown; the server has not closed."""
     client, accepted, listens = connected(pair)
     held = hold(pair.client, client, accepted, listens)
     client.shutdown(socket.SHUT_WR)
@@ -253,7 +253,7 @@ def fin_wait_2(pair: Pair) -> HeldSocket:
 
 
 def fin_wait_2_orphan(pair: Pair) -> HeldSocket:
-    """The client is gone; the server has not said that it is done."""
+    """The client's end after close(); the server has not closed."""
     held = fin_wait_2(pair)
     assert held.target is not None
     held.target.close()
@@ -262,7 +262,7 @@ def fin_wait_2_orphan(pair: Pair) -> HeldSocket:
 
 
 def close_wait(pair: Pair) -> HeldSocket:
-    """The server's end, after the client said that it is done."""
+    """The server's end after a shutdown by the client."""
     client, accepted, listens = connected(pair)
     held = hold(pair.server, accepted, client, listens)
     client.shutdown(socket.SHUT_WR)
@@ -271,7 +271,7 @@ def close_wait(pair: Pair) -> HeldSocket:
 
 
 def last_ack(pair: Pair) -> HeldSocket:
-    """The server's end: the client is done, the server closed too, but its FIN waits for window."""
+    """The server's end: both sides have closed, but the server's FIN waits for the window."""
     client, accepted, listens = connected(pair, server_options=SMALL, client_options=SMALL)
     held = hold(pair.server, accepted, client, listens)
     client.shutdown(socket.SHUT_WR)
@@ -284,7 +284,7 @@ def last_ack(pair: Pair) -> HeldSocket:
 
 
 def closing(pair: Pair) -> HeldSocket:
-    """The client's end: both said that they are done, the client's FIN still waits for window."""
+    """The client's end: both sides have shut down, but the client's FIN waits for the window."""
     held = zero_window(pair)
     assert held.target is not None
     assert held.peer is not None
@@ -295,7 +295,7 @@ def closing(pair: Pair) -> HeldSocket:
 
 
 def time_wait(pair: Pair, *, v6: bool = False) -> HeldSocket:
-    """The client's end after both have closed, the client first."""
+    """The client's end after both sides have closed, the client first."""
     client, accepted, listens = connected(pair, v6=v6)
     held = hold(pair.client, client, accepted, listens)
     client.close()
@@ -307,7 +307,7 @@ def time_wait(pair: Pair, *, v6: bool = False) -> HeldSocket:
 
 
 def bound_inactive(pair: Pair) -> HeldSocket:
-    """Bound, and neither listening nor connected."""
+    """A TCP socket that is bound, but neither listening nor connected."""
     sock = pair.client.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.bind((pair.client4, next(_UNUSED_PORT)))
     local = _name(sock.getsockname())
@@ -340,17 +340,17 @@ def _held_datagram(where: LabNamespace, sock: socket.socket, peer: socket.socket
 
 
 def udp_explicit(pair: Pair, *, v6: bool = False, mapped: bool = False) -> HeldSocket:
-    """Connected, on a port that the application chose; the peer is not connected."""
+    """A connected UDP socket on a port that the application chose. The peer is not connected."""
     return _datagram(pair, 0, explicit=True, v6=v6, mapped=mapped)
 
 
 def udp_autobound(pair: Pair, *, v6: bool = False) -> HeldSocket:
-    """Connected, on a port that the kernel chose."""
+    """A connected UDP socket on a port that the kernel chose."""
     return _datagram(pair, 0, explicit=False, v6=v6)
 
 
 def udp_unconnected(pair: Pair, *, v6: bool = False) -> HeldSocket:
-    """Bound, without a remote."""
+    """A bound UDP socket without a remote address."""
     address = pair.client6 if v6 else pair.client4
     sock = pair.client.socket(_family(address), socket.SOCK_DGRAM)
     sock.bind((address, next(_UNUSED_PORT)))
@@ -367,10 +367,10 @@ def udplite_connected(pair: Pair, *, v6: bool = False) -> HeldSocket:
 def reuseport(
     where: LabNamespace, address: str, kind: socket.SocketKind, count: int
 ) -> list[socket.socket]:
-    """So many sockets of one SO_REUSEPORT group; stream sockets listen."""
+    """Open `count` sockets of one SO_REUSEPORT group. Stream sockets listen."""
     port = next(_UNUSED_PORT)
     group: list[socket.socket] = []
-    for _each in range(count):
+    for _number in range(count):
         sock = where.socket(_family(address), kind)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((address, port))
@@ -381,18 +381,18 @@ def reuseport(
 
 
 def mptcp(pair: Pair) -> HeldSocket:
-    """The client's end of an MPTCP connection. Raises OSError where the kernel has none."""
+    """The client's end of an MPTCP connection. Raises OSError without MPTCP in the kernel."""
     for where in (pair.client, pair.server):
         where.sysctl("mptcp/enabled", 1)
     client, accepted, listens = connected(pair, protocol=IPPROTO_MPTCP)
-    # The handshake is complete, and the connection no fallback, when data was acknowledged.
+    # After acknowledged data, the handshake is complete and the connection is no fallback.
     client.sendall(b"hello")
     assert accepted.recv(5) == b"hello"
     return hold(pair.client, client, accepted, listens)
 
 
 def raw(pair: Pair) -> HeldSocket:
-    """A raw socket for ICMP, connected."""
+    """A connected raw socket for ICMP."""
     sock = pair.client.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     sock.connect((pair.server4, 0))
     return HeldSocket(
@@ -400,7 +400,7 @@ def raw(pair: Pair) -> HeldSocket:
     )
 
 
-# Every TCP state that can be held, by ss's name.
+# TCP states by the name that ss(8) uses.
 TCP_STATES: dict[str, Callable[[Pair], HeldSocket]] = {
     "established": established,
     "syn-sent": syn_sent,

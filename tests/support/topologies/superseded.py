@@ -1,9 +1,9 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Servers whose clients come again while an earlier connection of theirs is still there.
+"""Servers whose clients reconnect while an earlier connection still exists.
 
-Each function makes what is there early, and gives the Scene that goes on from it after a while.
+Each function opens the earlier connections and returns a scenario with the later steps.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ _ports = itertools.count(10_001)
 
 
 class ClientConnection(NamedTuple):
-    """A connection: the client's descriptor, the server's, and the client's port."""
+    """A connection: the sockets of the client and the server, and the port of the client."""
 
     client: socket.socket
     accepted: socket.socket
     remote_port: int
 
-    def say(self) -> None:
-        """The server hears from the client."""
+    def send_from_client(self) -> None:
+        """Send data from the client and receive it on the server."""
         self.client.sendall(b"x")
-        until(lambda: unread(self.accepted), "it has arrived")
+        until(lambda: unread(self.accepted), "data received")
         self.accepted.recv(1)
 
-    def tell(self) -> None:
-        """The client has nothing to say, and acknowledges what the server tells it."""
+    def send_from_server(self) -> None:
+        """Send data from the server. The client only acknowledges it."""
         self.accepted.sendall(b"x")
         self.client.recv(1)
-        until(lambda: not unacknowledged(self.accepted), "it is acknowledged")
+        until(lambda: not unacknowledged(self.accepted), "data acknowledged")
 
-    def ask_each_second(self, *, server: bool) -> None:
-        """Send keepalive probes."""
+    def enable_keepalive(self, *, server: bool) -> None:
+        """Send a keepalive probe each second, from the server or from the client."""
         sock = self.accepted if server else self.client
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
@@ -49,19 +49,21 @@ class ClientConnection(NamedTuple):
 
 
 class Servers:
-    """Where servers listen and clients call. other_client: a second address of the client's;
-    other_server: one of the server's."""
+    """Listeners of the server, and connections of the client to them.
+
+    other_client_address, other_server: second addresses of the client and the server.
+    """
 
     def __init__(self, factory: ConnectionFactory) -> None:
         self.factory = factory
-        self.other_server = factory.written(factory.add_server_address())
+        self.other_server = factory.socket_address(factory.add_server_address())
         self.other_client_address = (
-            "2001:db8::9" if factory.kind == "inet6" else factory.written("192.0.2.9")
+            "2001:db8::9" if factory.kind == "inet6" else factory.socket_address("192.0.2.9")
         )
         self._listeners: dict[int, socket.socket] = {}
 
     def listen(self) -> int:
-        """A server on every address; its port."""
+        """Listen on all addresses. Returns the port."""
         factory, port = self.factory, next(_ports)
         family = socket.AF_INET if factory.kind == "inet" else socket.AF_INET6
         listens = factory.pair.server.socket(family, socket.SOCK_STREAM)
@@ -72,7 +74,7 @@ class Servers:
         self._listeners[port] = listens
         return port
 
-    def call(self, port: int, *, to: str = "", source: str = "") -> ClientConnection:
+    def connect(self, port: int, *, to: str = "", source: str = "") -> ClientConnection:
         client = self.factory.socket()
         client.bind((source or self.factory.client_address, 0))
         client.connect((to or self.factory.server_address, port))
@@ -83,9 +85,10 @@ class Servers:
 
 
 class SupersededScenario(NamedTuple):
-    """ports: the servers'. older: those whose place another has taken, once late has happened.
+    """Connections that become superseded, and the steps that lead there.
 
-    newer: the one that has. turn: what then goes on.
+    ports: ports of the servers. older: connections that are superseded after the late step. late:
+    opens the newer connection and returns it. repeated: traffic after the late step, or None.
     """
 
     ports: tuple[int, ...]
@@ -94,94 +97,96 @@ class SupersededScenario(NamedTuple):
     repeated: Callable[[], object] | None = None
 
 
-def _speaks(
-    desk: Servers, port: int, *, to: str = "", source: str = ""
+def _reconnect(
+    servers: Servers, port: int, *, to: str = "", source: str = ""
 ) -> Callable[[], ClientConnection]:
     def late() -> ClientConnection:
-        newer = desk.call(port, to=to, source=source)
-        newer.say()
+        newer = servers.connect(port, to=to, source=source)
+        newer.send_from_client()
         return newer
 
     return late
 
 
-def reconnected(desk: Servers) -> SupersededScenario:
-    """The client has a new connection, and nothing comes on the old one."""
-    port = desk.listen()
-    older = desk.call(port)
-    older.say()
-    return SupersededScenario((port,), (older,), _speaks(desk, port))
+def reconnected(servers: Servers) -> SupersededScenario:
+    """The client opens a new connection and sends nothing on the old one."""
+    port = servers.listen()
+    older = servers.connect(port)
+    older.send_from_client()
+    return SupersededScenario((port,), (older,), _reconnect(servers, port))
 
 
-def reconnected_twice(desk: Servers) -> SupersededScenario:
-    """Two old ones, of which one never had anything to say."""
-    port = desk.listen()
-    older = desk.call(port), desk.call(port)
-    older[0].say()
-    return SupersededScenario((port,), older, _speaks(desk, port))
+def reconnected_twice(servers: Servers) -> SupersededScenario:
+    """There are two old connections. On one of them the client never sent data."""
+    port = servers.listen()
+    older = servers.connect(port), servers.connect(port)
+    older[0].send_from_client()
+    return SupersededScenario((port,), older, _reconnect(servers, port))
 
 
-def client_rebooted(desk: Servers) -> SupersededScenario:
-    """The client's host knows nothing of the old connection, and never said so.
+def client_rebooted(servers: Servers) -> SupersededScenario:
+    """The client reboots: it drops the old connection without sending a packet (TCP_REPAIR).
 
-    Raises OSError where sockets cannot be forgotten (CONFIG_CHECKPOINT_RESTORE).
+    Raises OSError without CONFIG_CHECKPOINT_RESTORE.
     """
-    scene = reconnected(desk)
+    scene = reconnected(servers)
     (older,) = scene.older
     older.client.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
     older.client.close()
     return scene
 
 
-def half_closed(desk: Servers) -> SupersededScenario:
-    """The client was done with the old one, the server is not."""
-    scene = reconnected(desk)
+def half_closed(servers: Servers) -> SupersededScenario:
+    """The client has shut down the old connection, the server has not."""
+    scene = reconnected(servers)
     (older,) = scene.older
     older.client.shutdown(socket.SHUT_WR)
     until(lambda: state(older.accepted) == CLOSE_WAIT, "CLOSE_WAIT")
     return scene
 
 
-def client_keepalive(desk: Servers) -> SupersededScenario:
-    """The client's keepalive asks on the old one, which no clock of the server takes note of."""
-    scene = reconnected(desk)
-    scene.older[0].ask_each_second(server=False)
+def client_keepalive(servers: Servers) -> SupersededScenario:
+    """The client sends keepalive probes on the old connection. TCP_INFO does not record them."""
+    scene = reconnected(servers)
+    scene.older[0].enable_keepalive(server=False)
     return scene
 
 
-def other_client_address(desk: Servers) -> SupersededScenario:
-    """The new one comes from another address."""
-    scene = reconnected(desk)
+def other_client_address(servers: Servers) -> SupersededScenario:
+    """The new connection comes from another address of the client."""
+    scene = reconnected(servers)
     return scene._replace(
-        older=(), late=_speaks(desk, scene.ports[0], source=desk.other_client_address)
+        older=(), late=_reconnect(servers, scene.ports[0], source=servers.other_client_address)
     )
 
 
-def other_server_address(desk: Servers) -> SupersededScenario:
-    """The new one goes to another address of the server."""
-    scene = reconnected(desk)
-    return scene._replace(older=(), late=_speaks(desk, scene.ports[0], to=desk.other_server))
+def other_server_address(servers: Servers) -> SupersededScenario:
+    """The new connection goes to another address of the server."""
+    scene = reconnected(servers)
+    return scene._replace(
+        older=(), late=_reconnect(servers, scene.ports[0], to=servers.other_server)
+    )
 
 
-def other_port(desk: Servers) -> SupersededScenario:
-    """The new one goes to another port."""
-    scene = reconnected(desk)
-    port = desk.listen()
-    return SupersededScenario((*scene.ports, port), (), _speaks(desk, port))
+def other_port(servers: Servers) -> SupersededScenario:
+    """The new connection goes to another port."""
+    scene = reconnected(servers)
+    port = servers.listen()
+    return SupersededScenario((*scene.ports, port), (), _reconnect(servers, port))
 
 
-def newer_silent(desk: Servers) -> SupersededScenario:
-    """The new one has nothing to say either."""
-    scene = reconnected(desk)
-    return scene._replace(older=(), late=lambda: desk.call(scene.ports[0]))
+def newer_silent(servers: Servers) -> SupersededScenario:
+    """The client sends nothing on the new connection either."""
+    scene = reconnected(servers)
+    return scene._replace(older=(), late=lambda: servers.connect(scene.ports[0]))
 
 
-def newer_closes_at_once(desk: Servers) -> SupersededScenario:
-    """The new one opens and closes, as a health check does."""
-    scene = reconnected(desk)
+def newer_closes_at_once(servers: Servers) -> SupersededScenario:
+    """The new connection is closed at once, as by a health check."""
+    scene = reconnected(servers)
 
     def late() -> ClientConnection:
-        newer = desk.call(scene.ports[0])
+        newer = servers.connect(scene.ports[0])
         newer.client.shutdown(socket.SHUT_WR)
         until(lambda: state(newer.accepted) == CLOSE_WAIT, "CLOSE_WAIT")
         return newer
@@ -189,22 +194,22 @@ def newer_closes_at_once(desk: Servers) -> SupersededScenario:
     return scene._replace(older=(), late=late)
 
 
-def older_receives_too(desk: Servers) -> SupersededScenario:
-    """The old one is heard of too."""
-    scene = reconnected(desk)
+def older_receives_too(servers: Servers) -> SupersededScenario:
+    """The client sends data on the old connection too."""
+    scene = reconnected(servers)
     (older,) = scene.older
-    return scene._replace(older=(), repeated=older.say)
+    return scene._replace(older=(), repeated=older.send_from_client)
 
 
-def older_acknowledges(desk: Servers) -> SupersededScenario:
-    """The old one acknowledges what it is told."""
-    scene = reconnected(desk)
+def older_acknowledges(servers: Servers) -> SupersededScenario:
+    """On the old connection, the client acknowledges data of the server."""
+    scene = reconnected(servers)
     (older,) = scene.older
-    return scene._replace(older=(), repeated=older.tell)
+    return scene._replace(older=(), repeated=older.send_from_server)
 
 
-def older_answers_keepalive(desk: Servers) -> SupersededScenario:
-    """The old one answers keepalive probes of the server."""
-    scene = reconnected(desk)
-    scene.older[0].ask_each_second(server=True)
+def older_answers_keepalive(servers: Servers) -> SupersededScenario:
+    """On the old connection, the client answers keepalive probes of the server."""
+    scene = reconnected(servers)
+    scene.older[0].enable_keepalive(server=True)
     return scene._replace(older=())

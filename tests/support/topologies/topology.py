@@ -1,10 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Throw-away network namespaces, wired with veth pairs, for tests on the real kernel.
+"""Temporary network namespaces connected by veth pairs, for tests on the real kernel.
 
-Names begin with lns- and the pid, and everything is removed at the end, also after a failure:
-processes, then sockets, then links, then namespaces.
+Their names begin with lns- and the pid. Processes, sockets, links and namespaces are removed at the
+end, in this order, even after a failure.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _TOOLS = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def unavailable_reason() -> str | None:
-    """Why no topology can be made here; None if it can."""
+    """Why no topology can be created here, or None."""
     try:
         with Lab() as lab:
             lab.namespace("probe")
     except (OSError, NetlinkError) as error:
-        return f"no network namespace can be made here: {error}"
+        return f"cannot create a network namespace: {error}"
     return None
 
 
 class LabNamespace:
-    """One namespace with its loopback up. Sockets and functions are brought into it by threads."""
+    """A network namespace with its loopback up. Threads open sockets and call functions in it."""
 
     def __init__(self, role: str) -> None:
         self.name = f"lns-{os.getpid()}-{next(_numbers)}-{role}"
@@ -51,11 +51,11 @@ class LabNamespace:
         self._links: list[str] = []
         netns.create(self.name)
         try:
-            # Threads that have entered the namespace. One for short errands, so that what blocks
-            # in the others holds nobody up.
-            self._errands = self._threads(1)
+            # Threads in the namespace. Short calls use one of their own, so blocking calls do not
+            # delay them.
+            self._short_calls = self._threads(1)
             self._blocking = self._threads(8)
-            # Addresses are usable at once (RFC 4862, duplicate address detection).
+            # Without duplicate address detection (RFC 4862), addresses are usable immediately.
             for which in ("all", "default"):
                 self.sysctl(f"ipv6/conf/{which}/accept_dad", 0)
             with self.route() as route:
@@ -72,38 +72,38 @@ class LabNamespace:
         return threads
 
     def route(self) -> NetNS:
-        """A pyroute2 handle, to be closed: it pins the namespace."""
+        """Return a pyroute2 handle. Close it: it keeps the namespace alive."""
         return NetNS(self.name, flags=0)
 
     def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call the function inside the namespace and wait for it."""
-        return self._errands.submit(function, *arguments).result(timeout=30)
+        """Call the function in the namespace and return its result."""
+        return self._short_calls.submit(function, *arguments).result(timeout=30)
 
     def start(self, function: Callable[..., T], *arguments: Any) -> Any:
-        """Call the function inside the namespace, in a thread of its own; a Future."""
+        """Call the function in the namespace, in a separate thread. Returns a Future."""
         return self._blocking.submit(function, *arguments)
 
     def sysctl(self, name: str, value: object) -> None:
-        """Write below /proc/sys/net of this namespace."""
+        """Write a file in /proc/sys/net of this namespace."""
         path = Path("/proc/sys/net") / name
         self.run(lambda: path.write_text(f"{value}\n"))
 
     def socket(self, *arguments: Any) -> socket.socket:
-        """socket.socket(*arguments) made inside; closed at the end, if it still is open."""
+        """Return socket.socket(*arguments), created in the namespace and closed at the end."""
         return self.close_at_end(self.run(socket.socket, *arguments))
 
     def close_at_end(self, sock: socket.socket) -> socket.socket:
-        """Close this one too at the end; what it does takes at most five seconds."""
+        """Close the socket at the end, and set its timeout to five seconds."""
         sock.settimeout(5)
         self._resources.callback(sock.close)
         return sock
 
     def command(self, *words: str) -> list[str]:
-        """The command line that runs a command inside."""
+        """Return the command line that runs a command in the namespace."""
         return [_tool("nsenter"), f"--net={self.path}", "--", _tool(words[0]), *words[1:]]
 
     def output(self, *words: str, stdin: str = "") -> str:
-        """What a command prints that is run inside. Raises CalledProcessError."""
+        """Run a command in the namespace and return its output. Raises CalledProcessError."""
         done = subprocess.run(
             self.command(*words),
             check=True,
@@ -115,13 +115,13 @@ class LabNamespace:
         return done.stdout
 
     def spawn(self, *words: str, **options: Any) -> subprocess.Popen[Any]:
-        """A process inside, which ends with the namespace at the latest."""
+        """Start a process in the namespace. It is terminated at the end."""
         process = subprocess.Popen(self.command(*words), **options)
         self._resources.callback(_end, process)
         return process
 
     def address(self, ifname: str, *addresses: str) -> None:
-        """Give an interface addresses, each with its prefix length."""
+        """Add addresses, with prefix lengths, to an interface."""
         with self.route() as route:
             (index,) = route.link_lookup(ifname=ifname)
             for text in addresses:
@@ -130,11 +130,11 @@ class LabNamespace:
                 route.addr("add", index=index, address=address, prefixlen=int(length), **flags)
 
     def delete_link_at_end(self, ifname: str) -> None:
-        """Remember a link that has to go before the namespace."""
+        """Delete this link at the end, before the namespace."""
         self._links.append(ifname)
 
     def close(self) -> None:
-        """End what runs in it, and remove it. A second time does nothing."""
+        """Terminate its processes and remove the namespace. Idempotent."""
         self._resources.close()
         if not os.path.exists(self.path):
             return
@@ -164,7 +164,7 @@ def _end(process: subprocess.Popen[Any]) -> None:
 
 
 class Lab:
-    """A context manager that holds namespaces and takes all of them down."""
+    """A context manager that removes its namespaces at the end."""
 
     def __init__(self) -> None:
         self._namespaces: list[LabNamespace] = []
@@ -182,32 +182,32 @@ class Lab:
         self._namespaces.clear()
 
     def namespace(self, role: str) -> LabNamespace:
-        """A namespace with nothing but its loopback."""
+        """Create a namespace that has only its loopback."""
         namespace = LabNamespace(role)
         self._namespaces.append(namespace)
         return namespace
 
     def connect(
         self,
-        one: LabNamespace,
-        other: LabNamespace,
-        one_addresses: Sequence[str] = (),
-        other_addresses: Sequence[str] = (),
+        first: LabNamespace,
+        second: LabNamespace,
+        first_addresses: Sequence[str] = (),
+        second_addresses: Sequence[str] = (),
     ) -> tuple[str, str]:
-        """A veth pair between two namespaces, up, with these addresses; its ends' names."""
+        """Connect two namespaces by a veth pair: up, with these addresses. Returns its names."""
         number = next(_numbers)
         names = f"v{number}a", f"v{number}b"
-        with one.route() as route:
+        with first.route() as route:
             route.link(
                 "add",
                 ifname=names[0],
                 kind="veth",
-                peer={"ifname": names[1], "net_ns_fd": other.path},
+                peer={"ifname": names[1], "net_ns_fd": second.path},
             )
-        one.delete_link_at_end(names[0])
+        first.delete_link_at_end(names[0])
         for namespace, ifname, addresses in (
-            (one, names[0], one_addresses),
-            (other, names[1], other_addresses),
+            (first, names[0], first_addresses),
+            (second, names[1], second_addresses),
         ):
             namespace.address(ifname, *addresses)
             with namespace.route() as route:
@@ -217,10 +217,10 @@ class Lab:
 
 
 class Pair:
-    """A client's and a server's namespace on one wire, with IPv4 and IPv6.
+    """Namespaces of a client and a server, connected by one link with IPv4 and IPv6.
 
-    The networks of silent and silent6 are reached through the server, which does not forward: what
-    is sent there gets no answer at all.
+    Packets to silent and silent6 get no reply: their route goes through the server, which does not
+    forward.
     """
 
     client4, server4 = "192.0.2.1", "192.0.2.2"
@@ -239,16 +239,16 @@ class Pair:
             [f"{self.client4}/24", f"{self.client6}/64"],
             [f"{self.server4}/24", f"{self.server6}/64"],
         )
-        self._introduce()
+        self._add_neighbours()
         with self.client.route() as route:
             route.route("add", dst="198.51.100.0/24", gateway=self.server4)
             route.route("add", dst="2001:db8:dead::/48", gateway=self.server6)
         with self.server.route() as route:
-            # Of what it has no route for, IPv6 tells the sender even where it does not forward.
+            # Without a route, IPv6 would reply with an ICMPv6 error even if it does not forward.
             route.route("add", dst="2001:db8:dead::/48", type="blackhole")
 
-    def _introduce(self) -> None:
-        """Tell each end the other's link address: the first packet does not wait a second."""
+    def _add_neighbours(self) -> None:
+        """Add static neighbour entries, so that no packet waits for address resolution."""
         for address in (self.server4, self.server6):
             self.deliver_packets_to(address)
         far = _link_address(self.client, self.client_device)
@@ -256,20 +256,20 @@ class Pair:
             _neighbour(self.server, self.server_device, address, far)
 
     def add_server_addresses(self, *addresses: str) -> None:
-        """Give the server more addresses on the wire, each with its prefix length."""
+        """Add addresses, with prefix lengths, to the link of the server."""
         self.server.address(self.server_device, *addresses)
         for text in addresses:
             self.deliver_packets_to(text.partition("/")[0])
 
     def lose_packets_to(self, address: str) -> None:
-        """From now on what the client sends to this address of the server is lost on the wire.
+        """Lose all packets of the client to this address of the server, without an error.
 
-        No end hears of it: the frames carry a link address that nobody has.
+        The neighbour entry gets a link address that no host has.
         """
         _neighbour(self.client, self.client_device, address, "02:00:00:00:00:fe")
 
     def deliver_packets_to(self, address: str) -> None:
-        """Undo lose()."""
+        """Undo lose_packets_to()."""
         far = _link_address(self.server, self.server_device)
         _neighbour(self.client, self.client_device, address, far)
 
@@ -289,6 +289,6 @@ def _neighbour(where: LabNamespace, device: str, address: str, lladdr: str) -> N
 
 @contextlib.contextmanager
 def pair() -> Iterator[Pair]:
-    """A Pair that is gone afterwards."""
+    """Create a pair and remove it at the end."""
     with Lab() as lab:
         yield Pair(lab)
