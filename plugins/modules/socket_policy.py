@@ -262,7 +262,7 @@ not_evaluated:
   sample:
     - namespace: blue
       rule: null
-      error: There is no network namespace 'blue' on this host.
+      error: Unknown network namespace 'blue'.
   contains:
     namespace:
       description: The network namespace.

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The page on the Python API: it names what the code has, and its examples run."""
+"""The page on the Python API names all functions and fields, and its examples run."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ WRONG: list[tuple[str, dict[str, Any], tuple[Any, ...]]] = [
     ("find", {"details": "info"}, ("details",)),
     ("find", {"details": ["infos"]}, ("details",)),
     ("find", {"group_by": "colour"}, ("group_by",)),
+    ("find", {"group_by": ["state"]}, ("group_by",)),
     ("find", {"limit": "many"}, ("limit",)),
     ("find", {"limit": True}, ("limit",)),
     ("find", {"limit": -1}, ("limit",)),

@@ -180,7 +180,7 @@ def test_rejected_policy_lists_its_errors(
     assert first.startswith("policy.rules[0].match.user: 'nobody-here': ")
     assert second.startswith("policy.rules[1].hold: 'soon': ")
     headline, *listed = left.result["msg"].splitlines()
-    assert "2 things" in headline
+    assert "2 errors" in headline
     assert listed == [f"- {first}", f"- {second}"]
 
 

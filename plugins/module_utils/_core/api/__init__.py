@@ -13,7 +13,7 @@ Example::
 
 Selectors, guards and policies are mappings as you write them in playbooks. Durations and rates are
 strings such as ``"90s"`` and ``"100/s"``; a bare number is seconds, or sockets per second. Results
-are frozen dataclasses: ``to_dict()`` gives what the module of the same operation returns. Errors
+are frozen dataclasses: ``to_dict()`` returns the result of the module of the same operation. Errors
 are subclasses of ``SocketsError``; ``describe`` turns one into a sentence.
 
 Names are imported on first use. Ansible sends a module everything that it can import, and it finds

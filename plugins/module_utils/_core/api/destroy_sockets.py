@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""Destroy sockets and report what became of each."""
+"""Destroy sockets and report the outcome of each."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class DestroyResult:
     failures: tuple[Failure, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """What the module socket_destroy returns."""
+        """Return the result of the module socket_destroy."""
         result: dict[str, Any] = {
             "changed": self.changed,
             "matched": self.matched,
@@ -101,7 +101,7 @@ def destroy(
             files in /etc/linuxnet-sockets/protect.d/ always apply.
         max_sockets: a number, or a share such as ``25%`` of the unprotected sockets. Where more
             match, nothing is destroyed.
-        pace: at most so many a second, such as ``100/s``; None for as fast as possible.
+        pace: the highest rate, such as ``100/s``; None for as fast as possible.
         engine: ``netlink``, ``pidfd``, or ``auto``.
         limit: the longest length of each list of the result.
         check: report the expected outcomes and change nothing.
@@ -109,13 +109,13 @@ def destroy(
         host: the machine to work on; the default is this one.
 
     Returns:
-        DestroyResult: what became of each socket. An outcome is what a second dump confirms.
+        DestroyResult: the outcome of each socket, confirmed by a second dump.
 
     Raises:
         InputError: an option or a part of the selector is wrong.
         ProtectFileError: a protection file cannot be read or parsed.
         EngineUnavailable: the engine does not work on this kernel.
-        NamespaceNotFound, NamespaceDenied: a namespace does not exist or may not be entered.
+        NamespaceNotFound, NamespaceDenied: a namespace does not exist or cannot be entered.
         HandlerMissing: the kernel cannot list a protocol that the selector names.
         NetlinkError, NetlinkTimeout, DumpInterrupted, MalformedMessage: the kernel did not answer
             as it should, and nothing was destroyed yet.

@@ -62,7 +62,7 @@ class DrainResult:
         ended: how many closed on their own.
         arrived: how many began to match after the start.
         left: how many are still waited for.
-        by_state: what is left, by state.
+        by_state: how many are left, by state.
         outcomes: how often each outcome occurred.
         sent: how many of the destroyed sockets had no data in flight.
         lost: bytes that were destroyed with them, by ``unsent_bytes`` and others.
@@ -74,7 +74,7 @@ class DrainResult:
         survivors: sockets that should have been destroyed and still exist; once finished.
         remaining: sockets that are left; once finished.
         truncated: whether a list was cut at ``limit``.
-        resume: what the next step takes as ``resume``; None once finished.
+        resume: the token for the next step; None once finished.
         diff: ``before`` and ``after`` as text, one socket in a line; None unless requested.
         warnings: protocols that the kernel cannot list, and owners that cannot be read.
         failures: why the drain failed; empty on success.
@@ -105,7 +105,7 @@ class DrainResult:
     failures: tuple[Failure, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """What the module socket_drain returns."""
+        """Return the result of the module socket_drain."""
         result: dict[str, Any] = {
             "changed": self.changed,
             "finished": self.finished,
@@ -169,16 +169,16 @@ def drain(
         protect: switches of the guard, such as ``{"loopback": False}``, and ``selectors``.
         max_sockets: a number, or a share such as ``25%`` of the unprotected sockets. Where more
             would be destroyed, none is.
-        pace: at most so many a second, such as ``100/s``; None for as fast as possible.
+        pace: the highest rate, such as ``100/s``; None for as fast as possible.
         engine: ``netlink``, ``pidfd``, or ``auto``.
         until: ``closed`` waits for the end; ``sent`` also for quiescence: nothing in flight.
         settle: how long a connection must be without data to be quiescent, such as ``1s``. A bare
             number is seconds, here and below.
         grace: how long to wait at most.
-        destroy: whether to destroy what is left after ``grace``.
-        arrivals: what to do about connections that begin to match meanwhile: ``include``,
+        destroy: whether to destroy the sockets left after ``grace``.
+        arrivals: how to treat connections that begin to match during the drain: ``include``,
             ``ignore`` or ``fail``.
-        step: return after so long even if the drain is not finished; at least 100ms.
+        step: return after this duration even if the drain is not finished; at least 100ms.
         resume: ``resume`` of the step before, with all other options as they were.
         progress: is called with the state of the drain about every 2 seconds until it is finished.
             Not used where ``step`` is given.
@@ -188,13 +188,13 @@ def drain(
         host: the machine to work on; the default is this one.
 
     Returns:
-        DrainResult: counts, and what became of each socket.
+        DrainResult: counts, and the outcome of each socket.
 
     Raises:
         InputError: an option, a part of the selector or ``resume`` is wrong.
         ProtectFileError: a protection file cannot be read or parsed.
         EngineUnavailable: the engine does not work on this kernel.
-        NamespaceNotFound, NamespaceDenied: a namespace does not exist or may not be entered.
+        NamespaceNotFound, NamespaceDenied: a namespace does not exist or cannot be entered.
         HandlerMissing: the kernel cannot list a protocol that the selector names.
         NetlinkError, NetlinkTimeout, DumpInterrupted, MalformedMessage: the kernel did not answer
             as it should, and nothing was destroyed yet.
@@ -235,7 +235,7 @@ def drain(
 class _Drain:
     """One drain, which may take several steps.
 
-    options: what must be the same in every step, as the user wrote it.
+    options: the options that must be the same in every step, as the user wrote them.
     """
 
     def __init__(
@@ -250,7 +250,7 @@ class _Drain:
         self._digest = hashlib.sha256(text.encode()).hexdigest()
 
     def step(self, seconds: float | None, resume: Mapping[str, Any] | None) -> DrainResult:
-        """Drain for so long, or to the end if seconds is None."""
+        """Drain for a number of seconds, or to the end if it is None."""
         progress: Progress | None = None
         if resume is not None:
             progress = decode_resume_token(resume, self._host, self._digest)
@@ -368,7 +368,8 @@ def _whole(steps: Sequence[DrainResult], limit: int) -> DrainResult:
 def join_steps(steps: Sequence[Mapping[str, Any]], limit: int) -> dict[str, Any]:
     """The result of a whole drain from those of its steps, in order, all as to_dict() gives them.
 
-    The last step has the counts of all. Each step lists only what it destroyed itself; here they
+    The last step has the counts of all. Each step lists only the sockets that it destroyed; here
+    they
     are one list, in the order of records and cut at limit.
     """
     whole = dict(steps[-1])

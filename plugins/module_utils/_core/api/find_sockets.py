@@ -52,7 +52,7 @@ class FoundSockets:
     failures: tuple[Failure, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """What the module socket_diag_info returns."""
+        """Return the result of the module socket_diag_info."""
         return {
             "changed": False,
             "sockets": self.sockets,
@@ -92,7 +92,7 @@ def find(
 
     Raises:
         InputError: an option or a part of the selector is wrong.
-        NamespaceNotFound, NamespaceDenied: a namespace does not exist or may not be entered.
+        NamespaceNotFound, NamespaceDenied: a namespace does not exist or cannot be entered.
         HandlerMissing: the kernel cannot list a protocol that the selector names.
         NetlinkError, NetlinkTimeout, DumpInterrupted, MalformedMessage: the kernel did not answer
             as it should.

@@ -38,14 +38,14 @@ class HostFacts:
     """The result of facts.
 
     Attributes:
-        support: what the kernel can do; ``may_destroy`` holds only where it holds in every
+        support: as ``support`` returns it; ``may_destroy`` is true only if it is in every
             namespace.
         namespaces: ``name``, ``may_destroy`` and number of ``sockets`` of each namespace.
         namespaces_total: how many namespaces there are.
         totals: number of sockets by protocol and state.
         verdicts: number of sockets by verdict: ``stuck``, ``stranded``, ``superseded``.
         listeners: ``namespace``, ``protocol``, ``local``, ``local_port``, ``uid``, ``user`` and
-            ``processes`` (commands) of what listens, as ``ss -l`` shows it.
+            ``processes`` (commands) of the sockets that ``ss -l`` shows.
         listeners_total: how many listeners there are.
         peers: ``remote`` and number of ``sockets`` of the most frequent remote addresses.
         peers_total: how many remote addresses there are.
@@ -66,7 +66,7 @@ class HostFacts:
     failures: tuple[Failure, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """What the module socket_diag_facts returns as ``ansible_facts.socket_diag``."""
+        """Return ``ansible_facts.socket_diag`` of the module socket_diag_facts."""
         return {
             **self.support.to_dict(),
             "namespaces": self.namespaces,
@@ -102,7 +102,7 @@ def facts(
 
     Raises:
         InputError: an option is wrong.
-        NamespaceNotFound, NamespaceDenied: a namespace does not exist or may not be entered.
+        NamespaceNotFound, NamespaceDenied: a namespace does not exist or cannot be entered.
         NetlinkError, NetlinkTimeout, DumpInterrupted, MalformedMessage: the kernel did not answer
             as it should.
     """
@@ -175,7 +175,7 @@ def facts(
 
 
 class _Digest(NamedTuple):
-    """What the facts keep of one socket. remote, listener: None where it has none."""
+    """The part of a socket that the facts need. remote, listener: None where it has none."""
 
     protocol: str
     state: str
@@ -185,7 +185,7 @@ class _Digest(NamedTuple):
 
 
 class _Namespace(NamedTuple):
-    """What the facts keep of one namespace."""
+    """The part of a namespace that the facts need."""
 
     name: str
     found: list[_Digest]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""What the kernel can do for this caller."""
+"""Capabilities of the kernel for this caller."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class KernelSupport:
 
     Attributes:
         kernel: the kernel release, as ``uname -r`` prints it.
-        protocols: for each protocol what SOCK_DESTROY can do: ``verdict`` (``supported`` or why
+        protocols: support for SOCK_DESTROY by protocol: ``verdict`` (``supported`` or why
             not), ``how`` (the answers that prove it), ``module``, ``module_available``, ``reason``.
         kernel_config: the options of the kernel's build configuration that matter here, and where
             they were read.
@@ -41,7 +41,7 @@ class KernelSupport:
     failures: tuple[Failure, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The keys of the fact ``socket_diag`` that describe the kernel."""
+        """Return the keys of the fact ``socket_diag`` that describe the kernel."""
         return {
             "kernel": self.kernel,
             "support": {name: found._asdict() for name, found in self.protocols.items()},
@@ -51,7 +51,7 @@ class KernelSupport:
 
 
 def support(*, namespace: str = "current", host: Host | None = None) -> KernelSupport:
-    """Report what the kernel can list and destroy for this caller. It changes nothing.
+    """Report which sockets the kernel can list and destroy for this caller. It changes nothing.
 
     Example::
 
@@ -67,7 +67,7 @@ def support(*, namespace: str = "current", host: Host | None = None) -> KernelSu
 
     Raises:
         InputError: ``namespace`` is not a name.
-        NamespaceNotFound, NamespaceDenied: the namespace does not exist or may not be entered.
+        NamespaceNotFound, NamespaceDenied: the namespace does not exist or cannot be entered.
         NetlinkError, NetlinkTimeout: the kernel did not answer as it should.
     """
     host = host or Host()

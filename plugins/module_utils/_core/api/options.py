@@ -28,9 +28,9 @@ def checked_limit(value: object, maximum: int | None = None) -> int:
     return value
 
 
-def checked_choice(name: str, value: str, choices: Collection[str]) -> str:
+def checked_choice(name: str, value: object, choices: Collection[str]) -> str:
     """A value out of a closed list. Raises InputError."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise InputError((name,), value, "no such choice", f"one of {', '.join(choices)}")
     return value
 

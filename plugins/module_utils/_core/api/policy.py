@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""Policies: check one, show what it would destroy, or enforce it once."""
+"""Policies: check, plan, and enforce once."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class PolicyCheck:
 
     Attributes:
         policy: the parsed policy; None if it has errors.
-        errors: everything that is wrong, each an InputError or another SocketsError.
-        warnings: what is valid but probably not meant.
+        errors: all errors, each an InputError or another SocketsError.
+        warnings: valid parts that are probably mistakes.
         failures: always empty.
     """
 
@@ -64,7 +64,7 @@ class PolicyCheck:
         return self.policy is not None
 
     def to_dict(self) -> dict[str, Any]:
-        """What the filter policy_check returns."""
+        """Return the result of the filter policy_check."""
         policy = self.policy
         return {
             "valid": policy is not None,
@@ -94,9 +94,10 @@ class PolicyPlan:
             ``evidence``, ``protected_by``, ``protected_detail`` and ``record``.
         budget_exceeded: ``due`` and the policy's limits if they allow fewer; else None.
         outcomes: how often each outcome is to be expected.
-        not_evaluated: ``namespace``, ``rule`` and ``error`` of what could not be evaluated.
+        not_evaluated: ``namespace``, ``rule`` (None: all rules) and ``error`` of failed
+            evaluations.
         warnings: warnings of the policy, and protocols that the kernel cannot list.
-        failures: what could not be evaluated; empty on success.
+        failures: failed evaluations; empty on success.
     """
 
     digest: str
@@ -109,7 +110,7 @@ class PolicyPlan:
     failures: tuple[Failure, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """What ``socket-agent plan --json`` prints."""
+        """Return the output of ``socket-agent plan --json``."""
         return {
             "digest": self.digest,
             "mode": self.mode,
@@ -138,11 +139,12 @@ class PolicyResult:
         protected: sockets that the guard protected, and those that closed on their own.
         survivors: sockets that should have been destroyed and still exist.
         truncated: whether a list was cut at ``limit``.
-        not_evaluated: ``namespace``, ``rule`` and ``error`` of what could not be evaluated.
+        not_evaluated: ``namespace``, ``rule`` (None: all rules) and ``error`` of failed
+            evaluations.
         diff: ``before`` and ``after`` as text, one socket in a line; None unless requested.
         warnings: warnings of the policy, missing interfaces, protocols that the kernel cannot list,
             violations that are not tracked, and in mode ``report`` an exceeded budget.
-        failures: an exceeded budget, sockets not destroyed, and what could not be evaluated.
+        failures: an exceeded budget, sockets not destroyed, and failed evaluations.
     """
 
     changed: bool
@@ -162,7 +164,7 @@ class PolicyResult:
     failures: tuple[Failure, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """What the module socket_policy returns."""
+        """Return the result of the module socket_policy."""
         result: dict[str, Any] = {
             "changed": self.changed,
             "mode": self.mode,
@@ -196,7 +198,7 @@ def check_policy(
     Args:
         policy: a policy document.
         resolve_names: look up users and services on this machine, and read its protection files.
-            False for a policy that is meant for other machines.
+            False for a policy of other machines.
         host: the machine to ask; the default is this one.
 
     Returns:
@@ -218,9 +220,9 @@ def check_policy(
 
 
 def plan_policy(policy: Mapping[str, Any], *, host: Host | None = None) -> PolicyPlan:
-    """Report what violates a policy now, and what enforcing it would destroy. It changes nothing.
+    """Report the sockets that violate a policy now. It changes nothing.
 
-    Holds are ignored: what violates the policy now is what would be destroyed in the end.
+    Holds are ignored: the plan shows all sockets that would be destroyed in the end.
 
     Example::
 
@@ -318,7 +320,7 @@ def enforce_policy(
         host: the machine to work on; the default is this one.
 
     Returns:
-        PolicyResult: the violations, and what became of each socket.
+        PolicyResult: the violations, and the outcome of each socket.
 
     Raises:
         PolicyErrors: the policy is wrong.
@@ -370,7 +372,7 @@ def _reads_owners(policy: Policy) -> bool:
 
 
 def _results(result: ReconcileResult) -> list[Result]:
-    """What became of each socket that a rule destroys, each once."""
+    """The outcome of each socket that a rule destroys, each once."""
     found = [each.result for each in result.results]
     for finding in result.decision.findings:
         sock, protected = finding.violation.socket, finding.violation.protected_by

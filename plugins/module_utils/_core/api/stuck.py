@@ -84,7 +84,7 @@ class StuckReport:
     failures: tuple[Failure, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as mappings and lists."""
+        """Return the report as mappings and lists."""
         return {
             "connections": [asdict(connection) for connection in self.connections],
             "matched": self.matched,
@@ -128,7 +128,7 @@ def stuck_report(
 
     Raises:
         InputError: an option or a part of the selector is wrong.
-        NamespaceNotFound, NamespaceDenied: a namespace does not exist or may not be entered.
+        NamespaceNotFound, NamespaceDenied: a namespace does not exist or cannot be entered.
         NetlinkError, NetlinkTimeout, DumpInterrupted, MalformedMessage: the kernel did not answer
             as it should.
     """

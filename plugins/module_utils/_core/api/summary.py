@@ -16,7 +16,7 @@ from ..sockets.socket import Socket
 from ..verdicts import stuck
 from ..verdicts.verdict import Verdict
 
-# With group_by, at most so many values have a count of their own.
+# How many values have a count of their own with group_by.
 MAX_GROUPS = 1000
 
 UNKNOWN = "unknown"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""What every operation returns: data, warnings and failures."""
+"""The result type that all operations share: data, warnings and failures."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..errors import Failure, ResultWarning
 class OperationResult(Protocol):
     """The result of an operation.
 
-    warnings: what is odd but stops nothing. failures: why the operation failed, although its data
-    is complete; empty where it succeeded. ``messages.describe_warning`` and
+    warnings: problems that did not stop the operation. failures: why it failed, although its data
+    is complete; empty on success. ``messages.describe_warning`` and
     ``messages.describe_failure`` turn them into sentences.
     """
 
@@ -26,5 +26,5 @@ class OperationResult(Protocol):
     def failures(self) -> tuple[Failure, ...]: ...
 
     def to_dict(self) -> dict[str, Any]:
-        """The data as mappings, lists, strings and numbers, without warnings and failures."""
+        """Return the data as mappings, lists, strings and numbers."""
         ...

@@ -30,7 +30,7 @@ from ..verdicts.superseded import (
     silence_ms,
 )
 
-# How many sockets' routes are looked up at once. So many sockets are kept meanwhile.
+# How many sockets' routes are looked up at once; as many sockets are kept until then.
 _BATCH = 2048
 
 Counts = Counter[tuple[str, str]]

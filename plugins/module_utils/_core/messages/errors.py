@@ -15,9 +15,9 @@ from typing import Any
 from .. import errors
 from ..netlink import constants
 
-# Of the errors of one document.
-_MOST_TOLD = 20
-_DEEPEST_SHOWN = 8
+# How many errors of one document are listed, and how deep a value is shown.
+_MAX_ERRORS = 20
+_MAX_DEPTH = 8
 _PLAIN_KEY = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 
 
@@ -39,9 +39,9 @@ def errno_text(number: int) -> str:
 
 
 def os_error_text(error: OSError) -> str:
-    """``/etc/passwd: Permission denied``, without what only programmers know."""
-    said = error.strerror or str(error)
-    return f"{error.filename}: {said}" if error.filename else said
+    """``/etc/passwd: Permission denied``, without the errno."""
+    text = error.strerror or str(error)
+    return f"{error.filename}: {text}" if error.filename else text
 
 
 def _shown(value: object, limit: int = 120) -> str:
@@ -50,12 +50,12 @@ def _shown(value: object, limit: int = 120) -> str:
 
 
 def _written(value: object, depth: int) -> str:
-    """As one could have written it in YAML: Python's own words mean nothing to who reads it."""
+    """A value in YAML's flow style, since users write YAML and JSON."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if depth > _DEEPEST_SHOWN:
+    if depth > _MAX_DEPTH:
         return "..."
     if isinstance(value, dict):
         pairs = (f"{_key(key)}: {_written(under, depth + 1)}" for key, under in value.items())
@@ -72,37 +72,37 @@ def _key(key: object) -> str:
 def _input(error: errors.InputError) -> str:
     where = path_text(error.path)
     start = f"{where}: " if where else ""
-    # The problem itself says that there is nothing.
-    says_so = error.value is None and error.problem.startswith(("missing", "null"))
-    value = "" if says_so else f"{_shown(error.value)}: "
+    # The problem already names the absent value.
+    absent = error.value is None and error.problem.startswith(("missing", "null"))
+    value = "" if absent else f"{_shown(error.value)}: "
     return f"{start}{value}{error.problem}. Allowed: {error.allowed}."
 
 
 def _policy(error: errors.PolicyErrors) -> str:
     count = len(error.errors)
-    found = " ".join(map(_input, error.errors[:_MOST_TOLD]))
-    more = f" And {count - _MOST_TOLD} more." if count > _MOST_TOLD else ""
-    return f"The policy is refused, {_things(count)} wrong with it. {found}{more}"
+    found = " ".join(map(_input, error.errors[:_MAX_ERRORS]))
+    more = f" And {count - _MAX_ERRORS} more." if count > _MAX_ERRORS else ""
+    return f"The policy has {_counted(count)}. {found}{more}"
 
 
-def _things(count: int) -> str:
-    return "1 thing is" if count == 1 else f"{count} things are"
+def _counted(count: int) -> str:
+    return "1 error" if count == 1 else f"{count} errors"
 
 
 def listed_text(sentences: Sequence[str]) -> str:
-    """How much is wrong, and what: each on a line."""
-    more = len(sentences) - _MOST_TOLD
-    told = [*sentences[:_MOST_TOLD], *([f"and {more} more"] if more > 0 else [])]
-    return "\n- ".join([f"{_things(len(sentences))} wrong with it.", *told])
+    """The number of errors, then each in its own line."""
+    more = len(sentences) - _MAX_ERRORS
+    lines = [*sentences[:_MAX_ERRORS], *([f"and {more} more"] if more > 0 else [])]
+    return "\n- ".join([f"{_counted(len(sentences))}.", *lines])
 
 
 def rejected_text(sentences: Sequence[str], *, effect: str, policy: str = "The policy") -> str:
-    """That a policy is invalid, what follows, and all its errors. policy: which one."""
+    """Describe an invalid policy. effect: the consequence. policy: the subject of the sentence."""
     return f"{policy} is invalid, and {effect}: {listed_text(sentences)}"
 
 
 def warning_text(warning: errors.PolicyWarning) -> str:
-    """Where, what is odd, what to do."""
+    """Describe a warning of a policy: its path, the problem and the remedy."""
     return f"{path_text(warning.path)} {warning.problem}. Remedy: {warning.remedy}."
 
 
@@ -110,7 +110,7 @@ def _netlink(error: errors.NetlinkError) -> str:
     text = f"The kernel refused to {error.operation}: {errno_text(error.errno)}."
     if error.errno in (errno_names.EPERM, errno_names.EACCES):
         return (
-            f"{text} It takes CAP_NET_ADMIN in the user namespace that owns the network "
+            f"{text} You need CAP_NET_ADMIN in the user namespace that owns the network "
             "namespace: run with become, or as root."
         )
     return text
@@ -118,22 +118,22 @@ def _netlink(error: errors.NetlinkError) -> str:
 
 def _timeout(error: errors.NetlinkTimeout) -> str:
     return (
-        f"The kernel did not finish answering within {error.seconds:g} s when asked to "
-        f"{error.operation}. Nothing is known about the sockets; run it again."
+        f"The kernel did not finish within {error.seconds:g} s when asked to {error.operation}. "
+        "The state of the sockets is unknown. Run it again."
     )
 
 
 def _malformed(error: errors.MalformedMessage) -> str:
     return (
-        f"The kernel's answer could not be read: {error.message}: {error.detail}. "
-        "Nothing was done on the strength of it; please report this with the kernel's version."
+        f"The kernel sent an invalid message: {error.message}: {error.detail}. It was ignored. "
+        "Please report this with the kernel's version."
     )
 
 
 def _interrupted(error: errors.DumpInterrupted) -> str:
     return (
-        f"The kernel could not {error.operation} in one piece in {error.attempts} attempts, "
-        "because its tables kept changing. Run it again."
+        f"The kernel could not {error.operation} consistently in {error.attempts} attempts: its "
+        "tables changed during each. Run it again."
     )
 
 
@@ -148,41 +148,41 @@ def _handler(error: errors.HandlerMissing) -> str:
 
 def _too_long(error: errors.BytecodeTooLong) -> str:
     return (
-        f"The filter takes {error.length} bytes of kernel bytecode, over the limit of "
-        f"{error.limit}. Select by fewer or wider prefixes."
+        f"The selector needs {error.length} bytes of kernel bytecode. The limit is {error.limit}. "
+        "Select by fewer or wider prefixes."
     )
 
 
 def _no_namespace(error: errors.NamespaceNotFound) -> str:
     return (
-        f"There is no network namespace {_shown(error.name)} on this host. Allowed: current, "
-        "all, pid:N of a running process, or a name that `ip netns list` shows."
+        f"Unknown network namespace {_shown(error.name)}. Allowed: current, all, pid:N of a "
+        "running process, or a name that `ip netns list` shows."
     )
 
 
 def _denied_namespace(error: errors.NamespaceDenied) -> str:
     return (
-        f"The network namespace {_shown(error.name)} may not be entered: "
-        f"{errno_text(error.errno)}. It takes CAP_SYS_ADMIN: run with become, or as root."
+        f"Cannot enter the network namespace {_shown(error.name)}: {errno_text(error.errno)}. "
+        "You need CAP_SYS_ADMIN: run with become, or as root."
     )
 
 
 def _protect_file(error: errors.ProtectFileError) -> str:
     return (
-        f"The protection file {error.file} cannot be obeyed: {error.problem}. So what was asked is "
-        f"refused, and nothing was destroyed for it. Allowed: {error.allowed}."
+        f"Invalid protection file {error.file}: {error.problem}. Nothing is destroyed until it is "
+        f"valid. Allowed: {error.allowed}."
     )
 
 
 def _engine(error: errors.EngineUnavailable) -> str:
-    return f"The engine {_shown(error.engine)} cannot work here: {error.reason}."
+    return f"The engine {_shown(error.engine)} is not available: {error.reason}."
 
 
 def _package(error: errors.PackageMissing) -> str:
     return (
-        f"The Python package {error.package}, which {error.purpose}, cannot be imported: "
-        f"{error.reason}. Install the distribution's python3-{error.package}, or it from pip into "
-        "the environment that the agent runs in."
+        f"Cannot import the Python package {error.package}, which {error.purpose}: "
+        f"{error.reason}. Install the distribution's package python3-{error.package}, or install "
+        f"{error.package} with pip into the environment of the agent."
     )
 
 
@@ -190,9 +190,9 @@ def _agent(error: errors.AgentUnreachable) -> str:
     text = f"Cannot {error.operation}: {error.directory}: {os.strerror(error.errno)}."
     if error.errno in (errno_names.EPERM, errno_names.EACCES):
         members = "" if error.group is None else f", or as a member of the group {error.group}"
-        return f"{text} Do it as root{members}."
+        return f"{text} Run it as root{members}."
     if error.errno == errno_names.ENOENT:
-        return f"{text} Is the agent installed on this host?"
+        return f"{text} Check that the agent is installed on this host."
     return text
 
 
@@ -215,7 +215,7 @@ _SENTENCES: dict[type[errors.SocketsError], Callable[[Any], str]] = {
 
 
 def describe(error: errors.SocketsError) -> str:
-    """One or two sentences: what was asked, what is wrong, what to do."""
+    """Describe an error: the given value or operation, the problem, and the remedy."""
     for kind in type(error).__mro__:
         if kind in _SENTENCES:
             return _SENTENCES[kind](error)

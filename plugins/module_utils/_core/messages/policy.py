@@ -23,7 +23,7 @@ _CHANGING = frozenset({"destroyed", "disconnected"})
 
 
 def plan_lines(plan: Mapping[str, Any]) -> list[str]:
-    """A plan for a terminal, from what PolicyPlan.to_dict() gives."""
+    """Describe a plan for a terminal. plan: PolicyPlan.to_dict()."""
     lines: list[str] = []
     for rule in plan["rules"]:
         lines.append(_rule_line(rule))

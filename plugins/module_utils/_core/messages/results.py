@@ -13,12 +13,12 @@ from .. import errors
 from ..netlink import constants
 from .errors import describe, warning_text
 
-# At most so many items of one kind are named in a sentence.
+# How many items of one kind a sentence names.
 _MAX_NAMED = 10
 # How many existing interfaces a warning lists.
 _MAX_INTERFACES = 20
 
-# What to do about each outcome that fails an operation, in the order in which they are named.
+# The remedy for each outcome that fails an operation, in the order of a sentence.
 ADVICE = {
     "survived": (
         "they still exist, or could not be checked again: see their reason_detail, and run it again"
@@ -33,8 +33,8 @@ ADVICE = {
     ),
     "busy": "the kernel keeps them while a thread waits on them: run it again",
     "not_permitted": (
-        "engine netlink takes CAP_NET_ADMIN in the user namespace that owns the network namespace, "
-        "engine pidfd the right to trace the processes that hold them: run with become, or as root"
+        "engine netlink needs CAP_NET_ADMIN in the user namespace that owns the network namespace, "
+        "engine pidfd permission to trace the processes that hold them: run with become, or as root"
     ),
 }
 
@@ -45,7 +45,7 @@ def endpoint_text(address: str, port: object) -> str:
 
 
 def bracketed(address: str) -> str:
-    """An address as it stands before a port: an IPv6 address in brackets."""
+    """An address for use before a port: an IPv6 address in brackets."""
     return f"[{address}]" if ":" in address else address
 
 
@@ -67,21 +67,21 @@ def socket_text(record: Mapping[str, Any], *, connected: bool = True) -> str:
 
 
 def _has_remote(record: Mapping[str, Any]) -> bool:
-    """As Socket.has_remote, of a record."""
+    """Socket.has_remote for a record."""
     if record["protocol"] in constants.STREAMS:
         return bool(record["remote_port"])
     return bool(record["state"] != constants.STATE_NAMES[constants.CLOSED])
 
 
 def budget_text(due: int, max_sockets: int, per_ms: int) -> str:
-    """That more sockets are to be destroyed than a policy's limits allow. per_ms: the window."""
+    """Describe an exceeded destroy budget. per_ms: window of the limit in milliseconds."""
     return (
         f"budget exceeded: {due} sockets to destroy, at most {max_sockets} in {per_ms / 1000:g} s"
     )
 
 
 def unknown_interfaces_text(interfaces: Sequence[tuple[str, str]], existing: Sequence[str]) -> str:
-    """That rules name interfaces which no namespace has, as (interface, rule)."""
+    """Describe interfaces that no namespace has, given as (interface, rule)."""
     names = _some([f"'{interface}' (rule {rule})" for interface, rule in interfaces], ", ")
     listed = ", ".join(existing[:_MAX_INTERFACES]) or "none"
     more = len(existing) - _MAX_INTERFACES
@@ -92,7 +92,7 @@ def unknown_interfaces_text(interfaces: Sequence[tuple[str, str]], existing: Seq
 
 
 def not_evaluated_text(namespace: str, rule: str | None, error: str) -> str:
-    """What of a policy could not be evaluated, and why. rule: None for the whole namespace."""
+    """Describe a failed evaluation. rule: None for all rules of the namespace."""
     return f"not evaluated: {place_text(namespace, rule)}: {error}"
 
 
@@ -105,7 +105,7 @@ def _unlisted(warning: errors.ProtocolUnlisted) -> str:
     protocol = warning.protocol
     return (
         f"This kernel cannot list {protocol} sockets, so the result has none: it has no socket "
-        f"diag handler for them. To see them, load the module {constants.DIAG_MODULES[protocol]}."
+        f"diag handler for them. To list them, load the module {constants.DIAG_MODULES[protocol]}."
     )
 
 
@@ -123,7 +123,7 @@ def _interfaces(warning: errors.InterfacesMissing) -> str:
 
 def _untracked(warning: errors.ViolationsUntracked) -> str:
     return (
-        f"{warning.violations} violations are more than can be tracked at once, and were skipped. "
+        f"{warning.violations} violations were skipped: there are too many to track at once. "
         "Run it again, or narrow the rules."
     )
 
@@ -156,7 +156,7 @@ def _too_many(failure: errors.TooManySockets) -> str:
 
 
 def _destroyed(before: int) -> str:
-    """What an operation destroyed before it was refused."""
+    """Describe how many sockets an operation destroyed before it was refused."""
     return f"{before} had been destroyed before, and no more" if before else "none was destroyed"
 
 
@@ -225,10 +225,10 @@ _FAILURES: dict[type, Callable[[Any], str]] = {
 
 
 def describe_warning(warning: errors.ResultWarning) -> str:
-    """What is odd, and what to do."""
+    """Describe a warning: the problem and the remedy."""
     return _WARNINGS[type(warning)](warning)
 
 
 def describe_failure(failure: errors.Failure) -> str:
-    """What failed, what was done all the same, and what to do."""
+    """Describe a failure: the problem, the sockets destroyed despite it, and the remedy."""
     return _FAILURES[type(failure)](failure)
