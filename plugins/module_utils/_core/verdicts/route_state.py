@@ -112,15 +112,31 @@ class RouteState:
 
         to: names of interfaces. `rerouted` is true only if packets can leave through no other.
         """
+        return self.evaluate_any(sock, ((name, to),))
+
+    def evaluate_any(
+        self, sock: Socket, requested: Iterable[tuple[str, Collection[str] | None]]
+    ) -> bool | None:
+        """Evaluate whether any of several verdicts is true, in Kleene's logic.
+
+        requested: pairs of a name and interfaces, as evaluate takes them.
+        """
         path = self._path(sock)
-        value = None if path is None else path.evaluate(name, self._interfaces)
-        if path is None or not value:
-            return value
-        if name == REROUTED and to is not None:
-            egress = self._interfaces.names(path.egress or ())
-            if not set(to).issuperset(egress):
-                return False
-        return _needs_local_source(sock)
+        if path is None:
+            return None
+        interfaces = self._interfaces
+        result: bool | None = False
+        for name, to in requested:
+            value = path.evaluate(name, interfaces)
+            if value and name == REROUTED and to is not None:
+                value = set(to).issuperset(interfaces.names(path.egress or ()))
+            if value:
+                value = _needs_local_source(sock)
+                if value:
+                    return True
+            if value is None:
+                result = None
+        return result
 
     def verdicts(self, sock: Socket) -> list[Verdict] | None:
         """Return the verdicts that are true, with evidence. None: unknown, or not loaded."""

@@ -111,14 +111,13 @@ class StrandedIs(Predicate):
         self.verdicts = tuple(verdicts)
 
     def bind(self, snapshot: Snapshot) -> Bound:
-        def is_stranded(verdict: str, to: frozenset[str] | None) -> Test:
-            def test(sock: Socket) -> bool | None:
-                routes = snapshot.get(ROUTES)
-                return None if routes is None else routes.evaluate(sock, verdict, to)
+        requested = tuple((requested.verdict, requested.to) for requested in self.verdicts)
 
-            return test
+        def test(sock: Socket) -> bool | None:
+            routes = snapshot.get(ROUTES)
+            return None if routes is None else routes.evaluate_any(sock, requested)
 
-        return any_of([is_stranded(requested.verdict, requested.to) for requested in self.verdicts])
+        return test
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
         known = protocol in self.applies_to and state not in _WITHOUT_PEER
