@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint unit integration molecule test-kernels bench build docs clean
+.PHONY: help setup demo test lint unit integration molecule salt test-kernels bench build docs clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
 # Ignore the Ansible settings of the user.
@@ -36,6 +36,9 @@ integration: setup ## tests on the real kernel and through Ansible
 
 molecule: setup ## modules and roles over ssh on Debian 11, 12 and 13 (root only)
 	@tools/test molecule
+
+salt: setup ## tests of the Salt extension
+	@tools/test salt
 
 test-kernels: ## tests of the core on other, emulated kernels (not part of make test)
 	@tools/setup kernels

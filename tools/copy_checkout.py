@@ -4,10 +4,10 @@
 
 """Copy the checkout into a directory: all files that git tracks or would add.
 
-usage: copy_checkout.py DESTINATION
+usage: copy_checkout.py DESTINATION [LEFT_OUT...]
 
-Unchanged files keep their modification times, so that caches of other tools stay valid. Files that
-no longer exist in the checkout are removed.
+LEFT_OUT names directories that are not copied. Unchanged files keep their modification times, so
+that caches of other tools stay valid. Files that no longer exist in the checkout are removed.
 """
 
 from __future__ import annotations
@@ -17,16 +17,23 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 LISTING = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
 
 
-def checkout_files() -> set[Path]:
-    """Relative paths of all files of the checkout, including links, without ignored files."""
+def checkout_files(left_out: Sequence[str]) -> set[Path]:
+    """Relative paths of all files of the checkout, including links, without ignored files.
+
+    left_out: relative paths of directories whose files are not meant.
+    """
     listed = subprocess.run(LISTING, check=True, stdout=subprocess.PIPE).stdout
     paths = (Path(os.fsdecode(name)) for name in listed.split(b"\0") if name)
-    return {path for path in paths if os.path.lexists(path)}
+    directories = set(map(Path, left_out))
+    return {
+        path for path in paths if os.path.lexists(path) and directories.isdisjoint(path.parents)
+    }
 
 
 def remove_others(destination: Path, expected: set[Path]) -> None:
@@ -47,7 +54,7 @@ def is_same(path: Path, copy: Path) -> bool:
 
 def main() -> None:
     destination = Path(sys.argv[1])
-    expected = checkout_files()
+    expected = checkout_files(sys.argv[2:])
     destination.mkdir(parents=True, exist_ok=True)
     remove_others(destination, expected)
     for path in expected:

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The wheel is the core, whole, importable as linuxnet_sockets without anything else."""
+"""The wheel is the core and the Salt extension. The core imports nothing else."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "plugins" / "module_utils" / "_core"
+SALT = ROOT / "src" / "saltext"
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 
 # All but the agent, which imports its dependencies.
@@ -37,19 +38,42 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_holds_the_core_as_it_lies(wheel: Path) -> None:
+@pytest.mark.parametrize(("package", "source"), [("linuxnet_sockets", CORE), ("saltext", SALT)])
+def test_the_wheel_holds_each_package_as_it_lies(wheel: Path, package: str, source: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = {
             name.split("/", 1)[1]: archive.read(name)
             for name in archive.namelist()
-            if name.startswith("linuxnet_sockets/")
+            if name.startswith(f"{package}/")
         }
 
     assert packed == {
-        str(path.relative_to(CORE)): path.read_bytes()
+        str(path.relative_to(source)): path.read_bytes()
         for pattern in ("*.py", "*.pyi", "py.typed")
-        for path in CORE.rglob(pattern)
+        for path in source.rglob(pattern)
     }
+
+
+def test_the_wheel_has_no_other_packages(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        top = {name.split("/")[0] for name in archive.namelist()}
+
+    assert {name for name in top if not name.endswith(".dist-info")} == {
+        "linuxnet_sockets",
+        "saltext",
+    }
+
+
+def test_saltext_is_a_namespace_package() -> None:
+    assert not (SALT / "__init__.py").exists()
+
+
+def test_the_salt_package_has_the_version_of_the_wheel(wheel: Path) -> None:
+    text = (ROOT / "packaging" / "saltext" / "pyproject.toml").read_text(encoding="utf-8")
+    version = wheel.name.split("-")[1]
+
+    assert f'version = "{version}"' in text.splitlines()
+    assert f'dependencies = ["linuxnet-sockets[salt]=={version}"]' in text.splitlines()
 
 
 def test_the_wheel_needs_nothing_but_python(wheel: Path) -> None:
@@ -62,7 +86,7 @@ def test_the_wheel_needs_nothing_but_python(wheel: Path) -> None:
 
     assert "Name: linuxnet-sockets" in metadata.splitlines()
     assert required
-    assert all("extra == 'agent'" in line for line in required)
+    assert all("; extra == '" in line for line in required)
 
 
 def test_the_installed_wheel_imports_without_site_packages(wheel: Path, tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fixtures of the tests of the Salt extension."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import salt.config
+import salt.loader
+
+
+class Minion:
+    """A minion without a master: its options and the functions that Salt loads for them."""
+
+    def __init__(self, root: Path, **options: Any) -> None:
+        for name in ("etc", "cache", "pki", "srv", "ext"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+        self.root = root
+        self.opts: dict[str, Any] = salt.config.minion_config(None)
+        self.opts.update(
+            id="minion",
+            root_dir=str(root),
+            conf_file=str(root / "etc" / "minion"),
+            config_dir=str(root / "etc"),
+            cachedir=str(root / "cache"),
+            extension_modules=str(root / "ext"),
+            pki_dir=str(root / "pki"),
+            sock_dir=str(root / "sock"),
+            log_file=str(root / "minion.log"),
+            file_client="local",
+            file_roots={"base": [str(root / "srv")]},
+            grains={},
+            pillar={},
+            **options,
+        )
+        self.context: dict[str, Any] = {}
+        self.functions = salt.loader.minion_mods(self.opts, context=self.context)
+
+    def __call__(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """Call a function as Salt does, for example ``minion("sockets.list", limit=3)``."""
+        return self.functions[name](*arguments, **options)
+
+    @property
+    def retcode(self) -> int:
+        """The return code that the last call set; 0 if none."""
+        return int(self.context.pop("retcode", 0))
+
+
+@pytest.fixture
+def minion(tmp_path: Path) -> Minion:
+    return Minion(tmp_path / "minion")
