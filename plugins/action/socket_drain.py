@@ -20,13 +20,16 @@ from ansible.utils.display import Display
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.drain_sockets import (
     join_steps,
 )
+from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.options import (
+    OPERATIONS,
+    check_option,
+)
 from ansible_collections.linuxnet.sockets.plugins.plugin_utils._drain_progress import (
     DrainProgress,
     step_seconds,
 )
 
 MODULE = "linuxnet.sockets.socket_drain"
-DEFAULT_LIMIT = 1000
 
 Result = dict[str, Any]
 
@@ -99,7 +102,8 @@ class ActionModule(ActionBase):
         return {**before, **last, "changed": before["changed"], "drained": False}
 
     def _limit(self) -> int:
-        return int(self._task.args.get("limit", DEFAULT_LIMIT))
+        limit: int = check_option(OPERATIONS["drain"]["limit"], self._task.args.get("limit"))
+        return limit
 
     def _host(self, variables: dict[str, Any]) -> str:
         host = str(variables.get("inventory_hostname", "?"))

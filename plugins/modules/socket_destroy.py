@@ -289,19 +289,14 @@ msg:
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.destroy_sockets import (
     destroy,
 )
-from ansible_collections.linuxnet.sockets.plugins.module_utils._module import arguments
+from ansible_collections.linuxnet.sockets.plugins.module_utils._module.arguments import (
+    argument_spec,
+)
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module.run import run_module
 
 
 def main() -> None:
-    argument_spec = {
-        **arguments.selector(required=True),
-        **arguments.namespaces(),
-        **arguments.guard(),
-        **arguments.engine(),
-        **arguments.limit(),
-    }
-    run_module(argument_spec, destroy, modes=True)
+    run_module(argument_spec("destroy"), destroy, modes=True)
 
 
 if __name__ == "__main__":

@@ -284,16 +284,14 @@ ansible_facts:
 """
 
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.host_facts import facts
-from ansible_collections.linuxnet.sockets.plugins.module_utils._module import arguments
+from ansible_collections.linuxnet.sockets.plugins.module_utils._module.arguments import (
+    argument_spec,
+)
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module.run import run_module
 
 
 def main() -> None:
-    argument_spec = {
-        **arguments.namespaces(),
-        **arguments.limit(default=50),
-    }
-    run_module(argument_spec, facts, fact="socket_diag")
+    run_module(argument_spec("facts"), facts, fact="socket_diag")
 
 
 if __name__ == "__main__":

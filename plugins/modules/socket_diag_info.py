@@ -443,19 +443,14 @@ summary:
 """
 
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.find_sockets import find
-from ansible_collections.linuxnet.sockets.plugins.module_utils._module import arguments
+from ansible_collections.linuxnet.sockets.plugins.module_utils._module.arguments import (
+    argument_spec,
+)
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module.run import run_module
 
 
 def main() -> None:
-    argument_spec = {
-        **arguments.selector(required=False),
-        **arguments.namespaces(),
-        **arguments.details(),
-        **arguments.group_by(),
-        **arguments.limit(),
-    }
-    run_module(argument_spec, find)
+    run_module(argument_spec("find"), find)
 
 
 if __name__ == "__main__":

@@ -416,23 +416,14 @@ msg:
 """
 
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.drain_sockets import drain
-from ansible_collections.linuxnet.sockets.plugins.module_utils._module import arguments
-from ansible_collections.linuxnet.sockets.plugins.module_utils._module.drain import (
-    argument_spec as drain_options,
+from ansible_collections.linuxnet.sockets.plugins.module_utils._module.arguments import (
+    argument_spec,
 )
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module.run import run_module
 
 
 def main() -> None:
-    argument_spec = {
-        **arguments.selector(required=True),
-        **arguments.namespaces(),
-        **arguments.guard(),
-        **arguments.engine(),
-        **arguments.limit(),
-        **drain_options(),
-    }
-    run_module(argument_spec, drain, modes=True)
+    run_module(argument_spec("drain"), drain, modes=True)
 
 
 if __name__ == "__main__":

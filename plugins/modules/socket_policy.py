@@ -292,17 +292,12 @@ msg:
     rules.
 """
 
-from ansible_collections.linuxnet.sockets.plugins.module_utils._module import arguments, policy
+from ansible_collections.linuxnet.sockets.plugins.module_utils._module import policy
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module.run import run_module
 
 
 def main() -> None:
-    argument_spec = {
-        **policy.argument_spec(),
-        **arguments.engine_name(),
-        **arguments.limit(),
-    }
-    run_module(argument_spec, policy.enforce, modes=True)
+    run_module(policy.argument_spec(), policy.enforce, modes=True)
 
 
 if __name__ == "__main__":

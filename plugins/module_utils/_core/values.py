@@ -35,6 +35,8 @@ UID_MAX = 2**32 - 2
 DURATION = "a duration such as 90s, 1500ms, 5m, 2h or 1d; a bare number is seconds"
 SIZE = "a number of bytes, or one followed by k, M or G (1024, 1024 squared, 1024 cubed)"
 COUNT = "a whole number"
+RATE = "a rate such as 100/s, 600/m or 1000/h; a bare number is per second"
+SHARE = "a whole number, or a share such as 25%"
 PORT = f"a port from 0 to {PORT_MAX}, a range such as 8000-8100, or a service name"
 
 _DIGITS = re.compile(r"[0-9]{1,20}")
@@ -200,22 +202,20 @@ def parse_size(value: object, path: Path) -> int:
 
 def parse_rate(value: object, path: Path) -> float:
     """Parse `100/s`, `600/m` or `1000/h` into events a second; a bare number is per second."""
-    allowed = "a rate such as 100/s, 600/m or 1000/h; a bare number is per second"
     if not isinstance(value, str):
-        return float(integer(value, path, allowed, low=1))
-    number, _slash, unit = text(value, path, allowed).partition("/")
+        return float(integer(value, path, RATE, low=1))
+    number, _slash, unit = text(value, path, RATE).partition("/")
     unit = unit.strip().lower() if _slash else "s"
     if unit not in ("s", "m", "h"):
-        raise InputError(path, value, "cannot be read", allowed)
-    return integer(number, path, allowed, low=1) * 1_000_000 / _MICROSECONDS[unit]
+        raise InputError(path, value, "cannot be read", RATE)
+    return integer(number, path, RATE, low=1) * 1_000_000 / _MICROSECONDS[unit]
 
 
 def parse_share(value: object, path: Path) -> int | float:
     """Parse a whole number into an int, or a share such as `25%` into a float from 0 to 1."""
-    allowed = "a whole number, or a share such as 25%"
     if isinstance(value, str) and value.strip().endswith("%"):
-        return integer(value.strip()[:-1], path, allowed, high=100) / 100
-    return integer(value, path, allowed)
+        return integer(value.strip()[:-1], path, SHARE, high=100) / 100
+    return integer(value, path, SHARE)
 
 
 def parse_port(value: object, path: Path, names: Names, allowed: str = PORT) -> int:

@@ -2,67 +2,52 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""Parts of the modules' argument specs.
+"""Argument specs of modules, derived from the options of the API.
 
-Each corresponds to the documentation fragment of the same name; sanity tests compare them.
+Sanity tests compare them with the documentation.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from .._core.api.summary import GROUP_KEYS
-from .._core.destroy.engines.registry import NAMES as ENGINES
-from .._core.guard.options import SWITCHES
-from .._core.query.record import DETAILS
+from .._core.api.options import OPERATIONS, Kind, Option
 
 Spec = dict[str, Any]
 
-
-def selector(*, required: bool) -> Spec:
-    match: Spec = {"type": "dict"}
-    if required:
-        match["required"] = True
-    else:
-        match["default"] = {}
-    return {"match": match}
-
-
-def namespaces() -> Spec:
-    return {"namespaces": {"type": "list", "elements": "str", "default": ["current"]}}
+# Durations, rates and shares are strings, because their numbers may have a unit.
+_TYPES = {
+    Kind.BOOL: "bool",
+    Kind.INT: "int",
+    Kind.SELECTOR: "dict",
+    Kind.POLICY: "dict",
+    Kind.MAPPING: "dict",
+}
 
 
-def limit(default: int = 1000) -> Spec:
-    return {"limit": {"type": "int", "default": default}}
+def argument_spec(operation: str) -> Spec:
+    """The argument spec of the module for an operation of the API.
+
+    Check mode and diff mode are not arguments in Ansible.
+    """
+    options = OPERATIONS[operation].values()
+    return {option.name: _argument(option) for option in options if not option.mode}
 
 
-def details() -> Spec:
-    return {
-        "details": {
-            "type": "list",
-            "elements": "str",
-            "choices": list(DETAILS),
-            "default": [],
-        }
-    }
-
-
-def group_by() -> Spec:
-    return {"group_by": {"type": "str", "choices": list(GROUP_KEYS)}}
-
-
-def guard() -> Spec:
-    rules: Spec = {rule: {"type": "bool", "default": True} for rule in SWITCHES}
-    selectors: Spec = {"selectors": {"type": "list", "elements": "dict", "default": []}}
-    return {
-        "protect": {"type": "dict", "options": {**rules, **selectors}},
-        "max_sockets": {"type": "str"},
-    }
-
-
-def engine_name() -> Spec:
-    return {"engine": {"type": "str", "choices": list(ENGINES), "default": "netlink"}}
-
-
-def engine() -> Spec:
-    return {**engine_name(), "pace": {"type": "str"}}
+def _argument(option: Option) -> Spec:
+    kind = _TYPES.get(option.kind, "str")
+    spec: Spec = {"type": "list", "elements": kind} if option.many else {"type": kind}
+    if option.choices:
+        spec["choices"] = list(option.choices)
+    if option.keys:
+        spec["options"] = {key.name: _argument(key) for key in option.keys}
+    if option.required:
+        spec["required"] = True
+    elif option.many:
+        spec["default"] = list(option.default)
+    elif option.kind is Kind.SELECTOR:
+        # Without a selector, the operation selects what an empty one does.
+        spec["default"] = {}
+    elif option.default is not None:
+        spec["default"] = option.default
+    return spec

@@ -11,11 +11,16 @@ from typing import Any
 
 from .._core.api.policy import PolicyResult, enforce_policy
 from .._core.errors import InputError
-from .arguments import Spec
+from . import arguments
 
 
-def argument_spec() -> Spec:
-    return {"policy": {"type": "dict"}, "src": {"type": "path"}}
+def argument_spec() -> arguments.Spec:
+    """As the operation's, with src as the alternative to policy."""
+    return {
+        **arguments.argument_spec("enforce_policy"),
+        "policy": {"type": "dict"},
+        "src": {"type": "path"},
+    }
 
 
 def enforce(*, policy: Mapping[str, Any] | None, src: str | None, **options: Any) -> PolicyResult:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from linuxnet_sockets.api import options
+from linuxnet_sockets.api import namespaces
 from linuxnet_sockets.api.task import OperationResult
 from linuxnet_sockets.errors import NamespaceNotFound
 from linuxnet_sockets.host.namespaces import Namespace
@@ -67,7 +67,7 @@ def target_with_vanished(target: Target, monkeypatch: pytest.MonkeyPatch) -> Tar
     """`all` found a container's namespace beside the current one; it is gone by the look."""
     container = target.kernel.namespace("container")
     found = [target.namespace, Namespace("pid:7", "/nowhere", container.identity, explicit=False)]
-    monkeypatch.setattr(options, "resolve", lambda _names, **_places: found)
+    monkeypatch.setattr(namespaces, "resolve", lambda _names, **_places: found)
 
     def open_netlink(namespace: Namespace, protocol: int) -> FakeNetlinkSocket:
         if namespace.name != "current":

@@ -19,8 +19,8 @@ from plugins.module_utils._core.api.host_facts import facts
 from plugins.module_utils._core.api.policy import enforce_policy
 from plugins.module_utils._core.api.task import OperationResult
 from plugins.module_utils._core.errors import InputError, SocketsNotDestroyed
-from plugins.module_utils._module import arguments, policy, run
-from plugins.module_utils._module import drain as drain_options
+from plugins.module_utils._module import policy, run
+from plugins.module_utils._module.arguments import argument_spec
 from tests.support.fake_machine import FakeMachine, connection
 from tests.support.policy_documents import document, rule
 
@@ -91,8 +91,7 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeModule]:
 
 def test_result_is_returned_as_it_is(machine: FakeMachine, call: Callable[..., FakeModule]) -> None:
     machine.add(connection())
-    spec = {**arguments.selector(required=False), **arguments.limit()}
-    left = call(spec, lambda **options: find(**options, host=machine.host), {})
+    left = call(argument_spec("find"), lambda **options: find(**options, host=machine.host), {})
     assert left.result["changed"] is False
     assert left.result["matched"] == 1
 
@@ -101,7 +100,7 @@ def test_facts_are_returned_as_one_fact(
     machine: FakeMachine, call: Callable[..., FakeModule]
 ) -> None:
     left = call(
-        arguments.namespaces(),
+        argument_spec("facts"),
         lambda **options: facts(**options, host=machine.host),
         {},
         fact="socket_diag",
@@ -115,7 +114,7 @@ def test_check_and_diff_mode_reach_the_operation(
 ) -> None:
     machine.add(connection())
     left = call(
-        arguments.selector(required=True),
+        argument_spec("destroy"),
         lambda **options: destroy(**options, host=machine.host),
         {"match": {"state": "all"}},
         check=True,
@@ -132,7 +131,7 @@ def test_failure_comes_with_the_result(
 ) -> None:
     machine.add(connection())
     left = call(
-        {**arguments.selector(required=True), **arguments.guard()},
+        argument_spec("destroy"),
         lambda **options: destroy(**options, host=machine.host),
         {"match": {"state": "all"}, "max_sockets": "0"},
     )
@@ -194,55 +193,19 @@ def test_policy_is_required(given: Leaves, path: tuple[str, ...]) -> None:
     assert refused.value.path == path
 
 
-def test_socket_policy_has_two_options_of_its_own() -> None:
-    assert set(policy.argument_spec()) == {"policy", "src"}
+def test_socket_policy_takes_src_beside_the_options_of_the_api() -> None:
+    spec = policy.argument_spec()
+    assert set(spec) - set(argument_spec("enforce_policy")) == {"src"}
+    assert not spec["policy"].get("required")
 
 
-@pytest.mark.parametrize(
-    ("operation", "spec"),
-    [
-        (
-            find,
-            {
-                **arguments.selector(required=False),
-                **arguments.namespaces(),
-                **arguments.details(),
-                **arguments.group_by(),
-                **arguments.limit(),
-            },
-        ),
-        (facts, {**arguments.namespaces(), **arguments.limit(default=50)}),
-        (
-            destroy,
-            {
-                **arguments.selector(required=True),
-                **arguments.namespaces(),
-                **arguments.guard(),
-                **arguments.engine(),
-                **arguments.limit(),
-            },
-        ),
-        (
-            drain,
-            {
-                **arguments.selector(required=True),
-                **arguments.namespaces(),
-                **arguments.guard(),
-                **arguments.engine(),
-                **arguments.limit(),
-                **drain_options.argument_spec(),
-            },
-        ),
-        (enforce_policy, {**arguments.engine_name(), **arguments.limit()}),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
+@pytest.mark.parametrize("operation", [find, facts, destroy, drain, enforce_policy])
 def test_options_and_defaults_are_those_of_the_api(
-    operation: Callable[..., OperationResult], spec: Leaves
+    operation: Callable[..., OperationResult],
 ) -> None:
+    spec = argument_spec(operation.__name__)
     parameters = inspect.signature(operation).parameters
-    own = {"host", "check", "diff", "progress", "policy"}
-    assert set(spec) == set(parameters) - own
+    assert set(spec) == set(parameters) - {"host", "check", "diff", "progress"}
     for name, option in spec.items():
         if "default" in option:
             default = parameters[name].default

@@ -20,7 +20,8 @@ from ..query import record
 from ..selector.parse import parse_selector
 from ..values import parse_rate
 from . import results
-from .options import DEFAULT_LIMIT, checked_limit, namespaces_named, unlisted_warnings
+from .namespaces import namespaces_named, unlisted_warnings
+from .options import DEFAULT_LIMIT, checks_options
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class DestroyResult:
         return result
 
 
+@checks_options
 def destroy(
     match: Mapping[str, Any],
     *,
@@ -121,7 +123,6 @@ def destroy(
             as it should, and nothing was destroyed yet.
     """
     host = host or Host()
-    limit = checked_limit(limit)
     selector = parse_selector(match, names=host, role="destroy")
     options = parse_options(
         host, protect=protect, max_sockets=max_sockets, pace=pace, engine=engine, check=check

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..destroy.outcomes import Result
 from ..drain.drain import drain as execute
-from ..drain.model import ARRIVALS, CLOSED, INCLUDE, UNTIL, DrainCommand, Progress, Report
+from ..drain.model import CLOSED, INCLUDE, DrainCommand, Progress, Report
 from ..drain.quiescence import PendingBytes
 from ..drain.resume_token import decode_resume_token, encode_resume_token
 from ..drain.tracker import Key
@@ -28,15 +28,9 @@ from ..sockets.socket import Socket
 from ..values import parse_duration_ms
 from . import results
 from .destroy_sockets import parse_options
-from .options import (
-    DEFAULT_LIMIT,
-    checked_choice,
-    checked_limit,
-    namespaces_named,
-    unlisted_warnings,
-)
+from .namespaces import namespaces_named, unlisted_warnings
+from .options import DEFAULT_LIMIT, MIN_STEP_MS, checks_options
 
-_MIN_STEP_MS = 100
 # How many new connections a failure names.
 _MAX_EXAMPLES = 3
 # As record.sort_key, of records.
@@ -133,6 +127,7 @@ class DrainResult:
         return result
 
 
+@checks_options
 def drain(
     match: Mapping[str, Any],
     *,
@@ -208,20 +203,20 @@ def drain(
             "max_sockets": max_sockets,
             "pace": pace,
             "engine": engine,
-            "until": checked_choice("until", until, UNTIL),
+            "until": until,
             "settle": settle,
             "grace": grace,
             "destroy": destroy,
-            "arrivals": checked_choice("arrivals", arrivals, ARRIVALS),
+            "arrivals": arrivals,
         },
-        limit=checked_limit(limit),
+        limit=limit,
         check=check,
         diff=diff,
     )
     if progress is None or step is not None:
         seconds = None
         if step is not None:
-            seconds = parse_duration_ms(step, ("step",), low_ms=_MIN_STEP_MS) / 1000
+            seconds = parse_duration_ms(step, ("step",), low_ms=MIN_STEP_MS) / 1000
         return drains.step(seconds, resume)
     steps: list[DrainResult] = []
     while True:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import Failure, InputError, ResultWarning
+from ..errors import Failure, ResultWarning
 from ..host.host import Host
 from ..query import record
 from ..query.find import find as find_in
@@ -19,14 +19,9 @@ from ..selector.parse import parse_selector
 from ..sockets.needs import Need
 from ..sockets.session import NamespaceSession, for_each_namespace
 from ..sockets.socket import Socket
-from .options import (
-    DEFAULT_LIMIT,
-    checked_choice,
-    checked_limit,
-    namespaces_named,
-    unlisted_warnings,
-)
-from .summary import GROUP_KEYS, VERDICT_KEYS, first, summary
+from .namespaces import namespaces_named, unlisted_warnings
+from .options import DEFAULT_LIMIT, checks_options
+from .summary import VERDICT_KEYS, first, summary
 
 
 @dataclass(frozen=True)
@@ -62,6 +57,7 @@ class FoundSockets:
         }
 
 
+@checks_options
 def find(
     match: Mapping[str, Any] | None = None,
     *,
@@ -98,13 +94,9 @@ def find(
             as it should.
     """
     host = host or Host()
-    limit = checked_limit(limit)
-    wanted = _checked_details(details)
-    if group_by is not None:
-        checked_choice("group_by", group_by, GROUP_KEYS)
     selector = parse_selector({} if match is None else match, names=host)
     resolved = namespaces_named(host, namespaces)
-    needs = {Need.OWNERS} if "process" in wanted or group_by == "processes" else set()
+    needs = {Need.OWNERS} if "process" in details or group_by == "processes" else set()
     found: list[Socket] = []
     unlisted: set[str] = set()
 
@@ -113,20 +105,20 @@ def find(
         sockets = find_in(
             session,
             selector,
-            extensions=record.extensions(wanted),
+            extensions=record.extensions(details),
             needs=needs,
             snapshot=snapshot,
         )
         if group_by in VERDICT_KEYS:
             load(session, snapshot, record.VERDICT_NEEDS, sockets)
-        elif "verdicts" in wanted:
+        elif "verdicts" in details:
             load(session, snapshot, record.VERDICT_NEEDS, first(sockets, limit))
         return sockets, session.unlisted
 
     for sockets, protocols in for_each_namespace(host, resolved, visit):
         found += sockets
         unlisted |= protocols
-    listed = [record.record(sock, wanted) for sock in first(found, limit)]
+    listed = [record.record(sock, details) for sock in first(found, limit)]
     return FoundSockets(
         sockets=listed,
         matched=len(found),
@@ -134,11 +126,3 @@ def find(
         summary=summary(found, group_by),
         warnings=unlisted_warnings(unlisted),
     )
-
-
-def _checked_details(details: Collection[str]) -> Collection[str]:
-    if isinstance(details, (str, bytes)):
-        raise InputError(("details",), details, "not a list", "a list of names")
-    for detail in details:
-        checked_choice("details", detail, record.DETAILS)
-    return details

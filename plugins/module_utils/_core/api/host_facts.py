@@ -21,12 +21,11 @@ from ..selector.parse import parse_selector
 from ..sockets.session import NamespaceSession, for_each_namespace
 from ..sockets.socket import Socket
 from .kernel_support import KernelSupport
-from .options import checked_limit, namespaces_named
+from .namespaces import namespaces_named
+from .options import DEFAULT_FACTS_LIMIT, checks_options
 from .summary import first
 from .verdict_totals import SocketVerdicts, VerdictTotals, nested_verdicts
 
-DEFAULT_LIMIT = 50
-MAX_LIMIT = 200
 MAX_PEERS = 20
 MAX_COMMANDS = 5
 
@@ -80,10 +79,11 @@ class HostFacts:
         }
 
 
+@checks_options
 def facts(
     *,
     namespaces: Sequence[str] = ("current",),
-    limit: int = DEFAULT_LIMIT,
+    limit: int = DEFAULT_FACTS_LIMIT,
     host: Host | None = None,
 ) -> HostFacts:
     """Gather facts whose size does not grow with the number of sockets, and without cookies.
@@ -107,7 +107,6 @@ def facts(
             as it should.
     """
     host = host or Host()
-    limit = checked_limit(limit, MAX_LIMIT)
     resolved = namespaces_named(host, namespaces)
     # In this role a selector has no defaults: every protocol that the kernel lists.
     selector = parse_selector({"state": "all"}, names=host, role="protect")

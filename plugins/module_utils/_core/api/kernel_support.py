@@ -15,7 +15,8 @@ from ..host.host import Host
 from ..host.kernel_config import read_config
 from ..query.capabilities import ProtocolSupport, may_destroy, support_for_caller
 from ..sockets.session import NamespaceSession
-from .options import namespaces_named
+from .namespaces import namespaces_named
+from .options import checks_options
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class KernelSupport:
         }
 
 
+@checks_options
 def support(*, namespace: str = "current", host: Host | None = None) -> KernelSupport:
     """Report which sockets the kernel can list and destroy for this caller. It changes nothing.
 

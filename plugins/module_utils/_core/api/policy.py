@@ -37,7 +37,8 @@ from ..policy.reconcile import PassOptions, ReconcileResult, reconcile, reconcil
 from ..query.record import record, sort_key
 from ..sockets.needs import Need
 from . import results
-from .options import DEFAULT_LIMIT, checked_limit, unlisted_warnings
+from .namespaces import unlisted_warnings
+from .options import DEFAULT_LIMIT, checks_options
 
 _PATH = ("policy",)
 
@@ -184,6 +185,7 @@ class PolicyResult:
         return result
 
 
+@checks_options
 def check_policy(
     policy: Mapping[str, Any], *, resolve_names: bool = True, host: Host | None = None
 ) -> PolicyCheck:
@@ -219,6 +221,7 @@ def check_policy(
     return PolicyCheck(parsed, warnings=parsed.warnings)
 
 
+@checks_options
 def plan_policy(policy: Mapping[str, Any], *, host: Host | None = None) -> PolicyPlan:
     """Report the sockets that violate a policy now. It changes nothing.
 
@@ -294,6 +297,7 @@ def plan_parsed(host: Host, policy: Policy) -> PolicyPlan:
     )
 
 
+@checks_options
 def enforce_policy(
     policy: Mapping[str, Any],
     *,
@@ -329,7 +333,6 @@ def enforce_policy(
         EngineUnavailable: the engine does not work on this kernel.
     """
     host = host or Host()
-    limit = checked_limit(limit)
     parsed = _parsed(policy, host)
     result = reconcile_once(host, parsed, PassOptions(check=check, engine=engine))
     outcomes = _results(result)

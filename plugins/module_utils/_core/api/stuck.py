@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..errors import Failure, ResultWarning
+from ..errors import Failure, InputError, ResultWarning
 from ..host.host import Host
+from ..selector.parse import parse_selector
 from ..verdicts.stranded import STRANDED
 from ..verdicts.stuck import STUCK
 from .find_sockets import find
-from .options import DEFAULT_LIMIT
+from .options import DEFAULT_LIMIT, checks_options
 
 # In order of precedence: a connection with several verdicts counts under the first. A cause comes
 # before its consequences, and a certain verdict before an uncertain one.
@@ -94,6 +95,7 @@ class StuckReport:
         }
 
 
+@checks_options
 def stuck_report(
     match: Mapping[str, Any] | None = None,
     *,
@@ -132,17 +134,8 @@ def stuck_report(
         NetlinkError, NetlinkTimeout, DumpInterrupted, MalformedMessage: the kernel did not answer
             as it should.
     """
-    verdicts: list[Mapping[str, Any]] = []
-    if stuck:
-        verdicts.append({"stuck": list(stuck)})
-    if stranded:
-        verdicts.append({"stranded": list(stranded)})
-    if superseded_ports:
-        ports = list(superseded_ports)
-        verdicts.append({"superseded": {"silent_for": silent_for}, "local_port": ports})
-    selector: Mapping[str, Any] = {"any": verdicts}
-    if match is not None:
-        selector = {"all": [selector, match]}
+    host = host or Host()
+    selector = _selector(match, stuck, stranded, superseded_ports, silent_for, host)
     found = find(selector, namespaces=namespaces, details=_DETAILS, limit=limit, host=host)
     connections = sorted(map(_connection, found.sockets), key=_worst_first)
     return StuckReport(
@@ -153,6 +146,47 @@ def stuck_report(
         verdicts=count_by_leading([connection.leading for connection in connections]),
         warnings=found.warnings,
     )
+
+
+def _selector(
+    match: Mapping[str, Any] | None,
+    stuck: Sequence[Any],
+    stranded: Sequence[Any],
+    superseded_ports: Sequence[Any],
+    silent_for: object,
+    host: Host,
+) -> Mapping[str, Any]:
+    """The selector of the connections to report.
+
+    Each part is also parsed on its own, so that the path of an InputError is that of the option.
+    """
+    verdicts: list[Mapping[str, Any]] = []
+    if stuck:
+        verdicts.append({"stuck": list(stuck)})
+    if stranded:
+        verdicts.append({"stranded": list(stranded)})
+    for verdict in verdicts:
+        parse_selector(verdict, names=host, path=())
+    if superseded_ports:
+        ports = list(superseded_ports)
+        superseded = {"superseded": {"silent_for": silent_for}, "local_port": ports}
+        try:
+            parse_selector(superseded, names=host, path=())
+        except InputError as error:
+            key, *rest = error.path
+            path = ("superseded_ports", *rest) if key == "local_port" else ("silent_for",)
+            raise InputError(path, error.value, error.problem, error.allowed) from None
+        verdicts.append(superseded)
+    if not verdicts:
+        raise InputError(
+            ("stuck",), [], "nothing to report", "one of stuck, stranded and superseded_ports"
+        )
+    if match is not None:
+        parse_selector(match, names=host)
+    # As in find, an empty selector at the top selects all.
+    if not match:
+        return {"any": verdicts}
+    return {"all": [{"any": verdicts}, match]}
 
 
 def is_certain(verdict: str) -> bool:
