@@ -21,6 +21,7 @@ Errors are exceptions. Each carries values; ``messages.describe`` turns them int
   + EngineUnavailable: the requested engine does not work on this host
   + PackageMissing: a Python package of the agent cannot be imported
   + AgentUnreachable: a request to the agent failed
+  + OtherPolicyOnTrial: the policy to confirm is not the one on trial
 
 Warnings and failures are plain values beside the data of a result: PolicyWarning and the types
 after it.
@@ -222,6 +223,18 @@ class AgentUnreachable(SocketsError):
         self.directory = directory
         self.errno = errno
         self.group = group
+
+
+class OtherPolicyOnTrial(SocketsError):
+    """The policy to confirm is not the one on trial. Raised by `socket-agent confirm --digest`.
+
+    on_trial, given: digests. on_trial is '' if it is unknown.
+    """
+
+    def __init__(self, on_trial: str, given: str) -> None:
+        super().__init__(on_trial, given)
+        self.on_trial = on_trial
+        self.given = given
 
 
 # Warnings and failures that a result reports beside its data.

@@ -22,6 +22,7 @@ from .event_socket import EventSocket
 from .journal import Log
 from .paths import EVENTS, POLICY_FILE, RUNTIME_DIRECTORY, STATE_DIRECTORY
 from .reporter import Reporter
+from .requests import Directories
 from .sd_notify import SystemdNotifier
 
 USAGE = 2
@@ -116,8 +117,8 @@ def _trial(parsed: argparse.Namespace, out: TextIO) -> int:
     return commands.trial(Host(), _directories(parsed), parsed.file, out, within_s=within_s)
 
 
-def _directories(parsed: argparse.Namespace) -> commands.Directories:
-    return commands.Directories(parsed.state_directory, parsed.runtime_directory)
+def _directories(parsed: argparse.Namespace) -> Directories:
+    return Directories(parsed.state_directory, parsed.runtime_directory)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,34 +6,24 @@
 
 from __future__ import annotations
 
-import grp
 import json
 import os
-import socket
-import time
-from collections.abc import Iterator, Mapping, Sized
-from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple, TextIO
+from collections.abc import Mapping, Sized
+from typing import Any, TextIO
 
 from ..api.policy import plan_parsed
-from ..errors import AgentUnreachable
+from ..errors import OtherPolicyOnTrial
 from ..host.host import Host
-from ..messages import listed_text, warning_text
+from ..messages import describe, listed_text, warning_text
 from ..messages.policy import plan_lines
-from . import controls
+from . import requests
 from .clocks import Deadline, read_clocks
-from .paths import EVENTS, STATUS
+from .paths import EVENTS
 from .policy_file import Rejected, load_policy
-from .status import at_read_time, is_healthy, status_lines
+from .requests import Directories
+from .status import status_lines
 
 SUCCESS, FAILURE, NOT_RUNNING = 0, 1, 3
-
-
-class Directories(NamedTuple):
-    """The agent's directories."""
-
-    state: str
-    runtime: str
 
 
 def check(host: Host, file: str, out: TextIO, *, as_json: bool) -> int:
@@ -85,53 +75,43 @@ def plan(host: Host, file: str, out: TextIO, *, as_json: bool) -> int:
 
 def status(runtime: str, out: TextIO, *, as_json: bool) -> int:
     """Print the status of the running agent."""
-    try:
-        with open(os.path.join(runtime, STATUS), encoding="utf-8") as file:
-            content: dict[str, Any] | None = json.load(file)
-    except FileNotFoundError:
-        content = None
-    if not _notify_agent(runtime):
-        lines = [f"not running: no agent listens on {os.path.join(runtime, EVENTS)}"]
-        if content is not None and content["last_pass"] is not None:
-            lines.append(f"last pass of the previous agent: {content['last_pass']['at']}")
-        _print(out, {"running": False, "last": content}, as_json, lines)
-        return NOT_RUNNING
-    if content is None:
-        _print(out, {"running": True, "last": None}, as_json, ["running, no pass completed yet"])
+    result = requests.status(runtime)
+    if "healthy" in result:
+        _print(out, result, as_json, status_lines(result))
+        return SUCCESS if result["healthy"] else FAILURE
+    if result["running"]:
+        _print(out, result, as_json, ["running, no pass completed yet"])
         return FAILURE
-    current = at_read_time(content, time.monotonic(), read_clocks("/proc"))
-    healthy = is_healthy(current)
-    result = {"running": True, "healthy": healthy, **current}
-    _print(out, result, as_json, status_lines(current))
-    return SUCCESS if healthy else FAILURE
+    lines = [f"not running: no agent listens on {os.path.join(runtime, EVENTS)}"]
+    last = result["last"]
+    if last is not None and last["last_pass"] is not None:
+        lines.append(f"last pass of the previous agent: {last['last_pass']['at']}")
+    _print(out, result, as_json, lines)
+    return NOT_RUNNING
 
 
 def pause(directories: Directories, out: TextIO, *, reason: str, for_s: float | None) -> int:
     """Pause the agent. for_s: the duration in seconds; None: until resume."""
-    until = None if for_s is None else Deadline.after(read_clocks("/proc"), for_s)
-    with _agent_errors("pause the agent", directories.state):
-        controls.write_pause(directories.state, reason, until)
-    _print_and_notify(directories, out, "paused")
+    answer = requests.pause(directories, reason=reason, for_s=for_s)
+    _print_answer(out, "paused", answer)
     return SUCCESS
 
 
 def resume(directories: Directories, out: TextIO) -> int:
     """End the pause."""
-    with _agent_errors("resume the agent", directories.state):
-        ended = controls.remove_pause(directories.state)
-    _print_and_notify(directories, out, "resumed" if ended else "was not paused")
+    answer = requests.resume(directories)
+    _print_answer(out, "resumed" if answer.done else "was not paused", answer)
     return SUCCESS
 
 
 def confirm(directories: Directories, out: TextIO, *, digest: str | None) -> int:
     """Confirm the policy on trial. digest: fail if another policy is on trial."""
-    on_trial = controls.read_trial(directories.state)
-    if on_trial is not None and digest is not None and not on_trial.covers(digest):
-        out.write(f"not confirmed: the policy on trial is {on_trial.digest}, not {digest}\n")
+    try:
+        answer = requests.confirm(directories, digest=digest)
+    except OtherPolicyOnTrial as error:
+        out.write(f"{describe(error)}\n")
         return FAILURE
-    with _agent_errors("confirm the policy", directories.state):
-        confirmed = controls.confirm(directories.state)
-    _print_and_notify(directories, out, "confirmed" if confirmed else "no policy is on trial")
+    _print_answer(out, "confirmed" if answer.done else "no policy is on trial", answer)
     return SUCCESS
 
 
@@ -141,52 +121,14 @@ def trial(host: Host, directories: Directories, file: str, out: TextIO, *, withi
     if isinstance(policy, Rejected):
         return _print_rejected(out, policy, as_json=False)
     until = Deadline.after(read_clocks(host.proc), within_s)
-    with _agent_errors("put the policy on trial", directories.state):
-        controls.start_trial(directories.state, policy.digest, until)
-    _print_and_notify(directories, out, f"on trial: {policy.digest}")
+    answer = requests.start_trial(directories, policy.digest, until)
+    _print_answer(out, f"on trial: {policy.digest}", answer)
     return SUCCESS
 
 
-def _print_and_notify(directories: Directories, out: TextIO, text: str) -> None:
-    """Notify the agent of a change. Without that, it finds the change within ten seconds."""
-    running = "" if _notify_agent(directories.runtime) else " (no agent is running)"
+def _print_answer(out: TextIO, text: str, answer: requests.Answer) -> None:
+    running = "" if answer.running else " (no agent is running)"
     out.write(f"{text}{running}\n")
-
-
-def _notify_agent(runtime: str) -> bool:
-    """Connect to the agent, which makes it check its files; return whether one is running.
-
-    Raises AgentUnreachable if the user may not connect.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(2)
-        try:
-            probe.connect(os.path.join(runtime, EVENTS))
-        except PermissionError as error:
-            raise _unreachable("connect to the agent", runtime, error) from error
-        except BlockingIOError:
-            # The listen queue is full: the agent is busy, or in its cooldown.
-            return True
-        except OSError:
-            return False
-    return True
-
-
-@contextmanager
-def _agent_errors(operation: str, directory: str) -> Iterator[None]:
-    """Turn OSError into AgentUnreachable, which names the group with access."""
-    try:
-        yield
-    except OSError as error:
-        raise _unreachable(operation, directory, error) from error
-
-
-def _unreachable(operation: str, directory: str, error: OSError) -> AgentUnreachable:
-    group = None
-    with suppress(OSError, KeyError):
-        gid = os.stat(directory).st_gid
-        group = grp.getgrgid(gid).gr_name if gid else None
-    return AgentUnreachable(operation, directory, error.errno or 0, group)
 
 
 def _print(out: TextIO, result: Mapping[str, Any], as_json: bool, lines: list[str]) -> None:

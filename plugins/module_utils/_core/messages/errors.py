@@ -196,6 +196,10 @@ def _agent(error: errors.AgentUnreachable) -> str:
     return text
 
 
+def _other_policy(error: errors.OtherPolicyOnTrial) -> str:
+    return f"not confirmed: the policy on trial is {error.on_trial}, not {error.given}"
+
+
 _SENTENCES: dict[type[errors.SocketsError], Callable[[Any], str]] = {
     errors.InputError: _input,
     errors.PolicyErrors: _policy,
@@ -211,6 +215,7 @@ _SENTENCES: dict[type[errors.SocketsError], Callable[[Any], str]] = {
     errors.EngineUnavailable: _engine,
     errors.PackageMissing: _package,
     errors.AgentUnreachable: _agent,
+    errors.OtherPolicyOnTrial: _other_policy,
 }
 
 
