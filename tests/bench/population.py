@@ -66,7 +66,7 @@ class FarEnd:
 
         remotes: number of connections by remote address; the others go to DEFAULT_REMOTE.
         """
-        targets = [address for address, share in remotes.items() for _ in range(share)]
+        targets = [address for address, share in remotes.items() for _number in range(share)]
         targets += [DEFAULT_REMOTE] * (count - len(targets))
         holders: list[int] = []
         try:

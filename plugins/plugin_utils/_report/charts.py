@@ -125,17 +125,17 @@ def _svg_number(value: float) -> str:
 
 def bar_chart(title: str, caption: str, bars: Iterable[Bar]) -> BarChart:
     """Scale all bars to the longest one."""
-    totals = [(bar, sum(bar.verdicts.values()) + bar.left_out) for bar in bars]
-    longest = max((total for _bar, total in totals), default=0)
+    totals = [(entry, sum(entry.verdicts.values()) + entry.left_out) for entry in bars]
+    longest = max((total for _entry, total in totals), default=0)
     rows = [
         BarRow(
-            bar.name,
-            horizontal_bar(bar.verdicts, longest, bar.left_out),
+            entry.name,
+            horizontal_bar(entry.verdicts, longest, entry.left_out),
             total,
-            bar.note,
-            _spoken(bar.verdicts, bar.left_out),
+            entry.note,
+            _spoken(entry.verdicts, entry.left_out),
         )
-        for bar, total in totals
+        for entry, total in totals
     ]
     return BarChart(title, caption, rows)
 

@@ -96,10 +96,10 @@ def _bars(rows: Sequence[_Row], width: int) -> str:
     lines = []
     for row in rows:
         name = row.name if len(row.name) <= name_width else f"{row.name[: name_width - 1]}…"
-        bar = _bar(row.count / highest, bar_width)
+        drawn = _bar(row.count / highest, bar_width)
         line = (
             f"{name:{name_width}}  {count_text(row.count):>{count_width}}  "
-            f"{bar:{bar_width}}  {row.note}"
+            f"{drawn:{bar_width}}  {row.note}"
         )
         lines.append(line.rstrip())
     return "\n".join(lines)

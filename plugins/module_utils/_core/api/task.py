@@ -27,4 +27,3 @@ class OperationResult(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the data as mappings, lists, strings and numbers."""
-        ...
