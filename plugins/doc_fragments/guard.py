@@ -14,9 +14,9 @@ options:
         rule is on unless you set it to V(false).
       - When it is unknown whether a rule covers a socket, the socket is protected.
       - RV(protected) lists the protected sockets and the rule that protected each of them.
-      - JSON files in C(/etc/linuxnet-sockets/protect.d) on the target add selectors. Each file
+      - JSON files in C(/etc/linuxnet-sockets/protect.d) on the host add selectors. Each file
         contains one selector, a list of selectors, or an object with a list under C(selectors). If
-        a file cannot be read, nothing is destroyed.
+        a file is invalid or cannot be read, nothing is destroyed.
     type: dict
     suboptions:
       control_connection:
@@ -36,18 +36,18 @@ options:
       loopback:
         description:
           - Protect sockets with a loopback address on either end, and sockets with addresses of the
-            target on both ends.
+            host on both ends.
         type: bool
         default: true
       listeners:
         description:
-          - Protect listening sockets. A daemon may loop without pause when its listening socket is
-            destroyed.
+          - Protect listening sockets, and sockets that are bound but not yet connected. A daemon may
+            loop without pause when its listening socket is destroyed.
         type: bool
         default: true
       unconnected:
         description:
-          - Protect UDP sockets without a remote address.
+          - Protect UDP, UDP-Lite and raw sockets without a remote address.
         type: bool
         default: true
       kernel:

@@ -31,11 +31,11 @@ options:
         V(interface:NAME). V(interface:NAME) matches every address of that interface in the network
         namespace of the socket. Host names are not resolved.
       - C(local_port) and C(remote_port) take a port, a range such as V(8000-8100), or a service
-        name. Service names are resolved on the target.
+        name. Service names are resolved on the host.
       - C(device) is the interface that the socket is bound to.
       - C(mark) is a value, or V(value/mask). The kernel reports marks only to users with
         C(CAP_NET_ADMIN).
-      - C(user) is a user name or user ID of the target, or a range of user IDs.
+      - C(user) is a user name or user ID of the host, or a range of user IDs.
       - C(cgroup) is a path below the cgroup v2 mount point. It matches sockets that were created in
         that cgroup or in one below it, for example the sockets of a systemd unit.
       - C(process) is the command name of a process that holds the socket. C(pid) is its process ID.

@@ -12,7 +12,7 @@ description:
   - Validates a policy with the rules of C(socket-agent check) and
     M(linuxnet.sockets.socket_policy). It reports all errors at once, each with its path, its value
     and the allowed values.
-  - It does not check names of users and services. The target hosts resolve them.
+  - It does not check the names of users and services, which each host resolves.
 author:
   - linuxnet.sockets contributors (!UNKNOWN)
 options:
@@ -41,7 +41,7 @@ _value:
   type: dict
   contains:
     valid:
-      description: Whether the policy is valid, apart from names that only the target hosts resolve.
+      description: Whether the policy is valid, apart from names that only a host can resolve.
       type: bool
     errors:
       description: All errors, each with the path, the value and the allowed values.

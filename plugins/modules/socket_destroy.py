@@ -176,19 +176,20 @@ matched:
 outcomes:
   description:
     - The number of matched sockets for each outcome. Outcomes without sockets are omitted.
-    - V(destroyed), the socket was destroyed, and a new dump no longer contains it.
-    - V(disconnected), the UDP socket lost its remote address and still exists.
-    - V(already_gone), the socket closed on its own before it could be destroyed.
-    - V(protected), O(protect) protected the socket.
-    - V(kernel_defect), the socket was skipped because this kernel has a defect. Destroying it could
-      leave a socket that never closes.
-    - V(survived), the kernel accepted the request, but the socket still exists.
-    - V(unsupported_protocol), the kernel cannot destroy sockets of this kind.
-    - V(kernel_without_destroy), the kernel was built without the feature, or is too old for this
-      state.
-    - V(busy), a thread waits on the socket, and the kernel does not release it.
-    - V(not_permitted), the user that runs the module may not destroy the socket.
-    - V(limit), more than O(max_sockets) sockets would have been destroyed, so none was.
+    - "V(destroyed): the socket was destroyed, and a new dump no longer contains it."
+    - "V(disconnected): the UDP socket lost its remote address and still exists."
+    - "V(already_gone): the socket closed on its own before it could be destroyed."
+    - "V(protected): O(protect) protected the socket."
+    - "V(kernel_defect): the socket was skipped because of a kernel bug. It could exist forever after
+      it was destroyed."
+    - "V(survived): the module tried to destroy the socket, and it still exists or its state is
+      unknown."
+    - "V(unsupported_protocol): the kernel cannot destroy sockets of this kind."
+    - "V(kernel_without_destroy): the kernel was built without C(CONFIG_INET_DIAG_DESTROY), or is too
+      old to destroy sockets in this state."
+    - "V(busy): a thread waits on the socket, and the kernel does not release it."
+    - "V(not_permitted): the user that runs the module may not destroy the socket."
+    - "V(limit): more than O(max_sockets) sockets would have been destroyed, so none was."
     - The task fails if any of the last six outcomes occurs.
   returned: when the options are valid and the kernel can be queried
   type: dict

@@ -100,20 +100,21 @@ ansible_facts:
               contains:
                 verdict:
                   description:
-                    - V(supported), sockets of the protocol can be destroyed.
-                    - V(built_without), the kernel was built without C(CONFIG_INET_DIAG_DESTROY).
-                    - V(no_destroy_handler), this kernel cannot destroy sockets of the protocol,
-                      whatever its configuration.
-                    - V(no_cookie_check), the kernel can destroy sockets of the protocol, but does
+                    - "V(supported): sockets of the protocol can be destroyed."
+                    - "V(built_without): the kernel was built without C(CONFIG_INET_DIAG_DESTROY)."
+                    - "V(no_destroy_handler): this kernel cannot destroy sockets of the protocol,
+                      whatever its configuration."
+                    - "V(no_cookie_check): the kernel can destroy sockets of the protocol, but does
                       not check the cookie. It could destroy another socket than the selected one.
                       M(linuxnet.sockets.socket_destroy) therefore skips these sockets. This applies
-                      to raw sockets.
-                    - V(handler_missing), sockets of the protocol cannot be listed or destroyed. A
-                      kernel module provides the missing handler.
-                    - V(protocol_missing), sockets of the protocol cannot be listed or destroyed,
-                      although that kernel module is in use. This kernel does not have the protocol.
-                    - V(not_permitted), the kernel can destroy sockets of the protocol, but not for
-                      this user.
+                      to raw sockets."
+                    - "V(handler_missing): sockets of the protocol cannot be listed or destroyed. A
+                      kernel module provides the missing handler."
+                    - "V(protocol_missing): sockets of the protocol cannot be listed or destroyed,
+                      although that kernel module is in use. This kernel does not have the
+                      protocol."
+                    - "V(not_permitted): the kernel can destroy sockets of the protocol, but not for
+                      this user."
                   type: str
                 how:
                   description: The answers of the kernel that led to the verdict.
@@ -128,11 +129,11 @@ ansible_facts:
                 reason:
                   description:
                     - The reason for V(not_permitted). Null for other verdicts.
-                    - V(no_capability), the module ran without C(CAP_NET_ADMIN), for example without
-                      C(become).
-                    - V(foreign_user_namespace), the module ran as root of a user namespace that
+                    - "V(no_capability): the module ran without C(CAP_NET_ADMIN), for example
+                      without C(become)."
+                    - "V(foreign_user_namespace): the module ran as root of a user namespace that
                       does not own the network namespace. An example is a rootless container that
-                      uses the network of the host.
+                      uses the network of the host."
                   type: str
         kernel_config:
           description: The build configuration of the kernel, if it can be read.

@@ -13,7 +13,7 @@ version_added: 0.1.0
 description:
   - Finds the TCP, UDP, UDP-Lite, raw and MPTCP sockets that a selector matches, in one or all
     network namespaces of a host. Returns a record for each socket.
-  - Queries the kernel directly through C(NETLINK_SOCK_DIAG). The target needs only Python.
+  - Queries the kernel directly through C(NETLINK_SOCK_DIAG). The host needs only Python.
   - Changes nothing. M(linuxnet.sockets.socket_destroy) with the same selector affects the same
     sockets.
 author:
@@ -247,7 +247,7 @@ sockets:
       description: ID of the user that created the socket.
       type: int
     user:
-      description: Name of that user on the target.
+      description: Name of that user on the host.
       type: str
     inode:
       description: Inode of the socket. V(0) if no process holds it.

@@ -42,7 +42,7 @@ attributes:
         standard error. The line shows the connections that are left and their states, those that
         ended or arrived, and the rest of O(grace).
       - Tasks with C(no_log), C(async) or O(step) show no progress.
-      - If the play is interrupted, the current step on the target completes, within ten seconds. No
+      - If the play is interrupted, the current step on the host completes, within ten seconds. No
         further step starts.
   async:
     description: Supports being used with the C(async) keyword.
@@ -105,7 +105,7 @@ options:
         does not cover. RV(arrived) counts them in any case.
       - V(include) waits for them too, and destroys them in the end.
       - V(ignore) neither waits for them nor destroys them.
-      - V(fail) ends the task immediately and fails. It destroys nothing from then on.
+      - V(fail) makes the task fail immediately. It destroys nothing more.
     type: str
     choices:
       - include
@@ -139,7 +139,7 @@ options:
     description:
       - The RV(resume) of the previous step, to continue the drain. All other options must be the
         same, except O(step) and O(limit). O(grace) counts from the start of the first step.
-      - The value is rejected if it is from another target, from before a reboot, or from other
+      - The value is rejected if it is from another host, from before a reboot, or from other
         options.
     type: dict
 requirements:
@@ -148,13 +148,14 @@ requirements:
   - C(CAP_NET_ADMIN) in the user namespace that owns the network namespace, to destroy
   - Python 3.9 or later
 notes:
-  - The kernel announces the destruction of many sockets. The module then takes a new snapshot
-    immediately. Without announcements it takes snapshots at growing intervals of at most one
-    second, or longer if a snapshot itself takes long.
-  - Run it as root, so that it can see which process holds a socket. A connection whose owner cannot
-    be read may be an SSH session, and is protected.
-  - The module subscribes to these announcements in another network namespace as long as connections
-    are left there. It follows a namespace whose name was removed as long as a process is in it.
+  - The kernel sends a notification when it frees a TCP or UDP socket. The module then takes a new
+    snapshot. Without notifications, it takes snapshots at growing intervals of at most one second,
+    or longer if a snapshot takes long.
+  - Run it as root, so that it can find the process that holds a socket. A connection whose owner
+    cannot be read may be an SSH session, and is protected.
+  - The module subscribes to these notifications in another network namespace as long as connections
+    are left there. If the name of a namespace is removed, the module continues to drain it as long
+    as a process is in it.
   - V(all) in O(namespaces) means the namespaces that exist when the task starts.
 seealso:
   - module: linuxnet.sockets.socket_destroy

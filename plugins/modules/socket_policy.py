@@ -11,15 +11,15 @@ module: socket_policy
 short_description: Enforce a policy on the sockets of a host once
 version_added: 0.1.0
 description:
-  - A policy declares which sockets must not exist. Each rule can require a network condition and a
-    hold, which is the time that a socket must violate the rule before it is destroyed.
+  - A policy declares which sockets must not exist. Each rule can have a network condition and a
+    hold. The hold is how long a socket must violate the rule before it is destroyed.
   - The module takes a snapshot of the sockets of the host. It waits for the longest hold of the
     rules that were violated and takes another snapshot. Then it destroys the sockets that violated
     the policy throughout.
   - To enforce the same policy continuously, use the role C(linuxnet.sockets.agent). The agent
     reacts to network changes within milliseconds.
   - The controller validates the policy before it sends anything to the host. It reports all errors
-    at once, each with its path, the value and what is allowed.
+    at once, each with its path, the value and the allowed values.
   - Sockets are protected, destroyed and verified as in M(linuxnet.sockets.socket_destroy).
 author:
   - linuxnet.sockets contributors (!UNKNOWN)
@@ -155,8 +155,7 @@ rules:
       type: list
       elements: str
     missing_interfaces:
-      description: The interfaces that the rule names and that exist in no namespace. Check their
-        spelling.
+      description: The interfaces that the rule names and that exist in no namespace.
       type: list
       elements: str
 violations:
@@ -186,16 +185,17 @@ violations:
       type: str
     status:
       description:
-        - V(destroy), the socket was due to be destroyed. RV(outcomes) counts the result.
-        - V(hold), the socket started to violate the rule too late for the hold to elapse.
-        - V(limit), the limits of the policy do not allow to destroy the socket. In mode V(report),
-          this is a warning and not a failure.
-        - V(protected), the guard protects the socket.
-        - V(reported), the action of the rule is C(report).
-        - V(inhibited), the mode of the policy is V(report).
-        - V(other_rule), an earlier rule covers the same socket.
-        - V(back_off), connections to the same destination were destroyed repeatedly. Only the agent
-          uses this status.
+        - "V(destroy): the task tried to destroy the socket, or would in check mode. RV(outcomes)
+          counts the result."
+        - "V(hold): the hold of the rule has not expired for the socket."
+        - "V(limit): the limits of the policy do not allow to destroy the socket. In mode V(report),
+          this is a warning and not a failure."
+        - "V(protected): the guard protects the socket."
+        - "V(reported): the action of the rule is C(report)."
+        - "V(inhibited): the mode of the policy is V(report)."
+        - "V(other_rule): an earlier rule matches the same socket."
+        - "V(back_off): connections to the same destination were destroyed repeatedly. Only the
+          agent uses this status."
       type: str
     reason:
       description: The verdicts of the rule that are true for the socket. If the rule uses no
@@ -276,7 +276,7 @@ not_evaluated:
       type: str
 errors:
   description: The errors in a rejected policy. The controller or the host rejected it. Each error
-    contains the path, the value and what is allowed.
+    contains the path, the value and the allowed values.
   returned: when the policy was rejected
   type: list
   elements: str
