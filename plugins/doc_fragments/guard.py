@@ -41,8 +41,8 @@ options:
         default: true
       listeners:
         description:
-          - Protect listening sockets, and sockets that are bound but not yet connected. A daemon may
-            loop without pause when its listening socket is destroyed.
+          - Protect listening sockets, and sockets that are bound but not yet connected. A daemon
+            may loop without pause when its listening socket is destroyed.
         type: bool
         default: true
       unconnected:

@@ -180,13 +180,13 @@ outcomes:
     - "V(disconnected): the UDP socket lost its remote address and still exists."
     - "V(already_gone): the socket closed on its own before it could be destroyed."
     - "V(protected): O(protect) protected the socket."
-    - "V(kernel_defect): the socket was skipped because of a kernel bug. It could exist forever after
-      it was destroyed."
+    - "V(kernel_defect): the socket was skipped because of a kernel bug. It could exist forever
+      after it was destroyed."
     - "V(survived): the module tried to destroy the socket, and it still exists or its state is
       unknown."
     - "V(unsupported_protocol): the kernel cannot destroy sockets of this kind."
-    - "V(kernel_without_destroy): the kernel was built without C(CONFIG_INET_DIAG_DESTROY), or is too
-      old to destroy sockets in this state."
+    - "V(kernel_without_destroy): the kernel was built without C(CONFIG_INET_DIAG_DESTROY), or is
+      too old to destroy sockets in this state."
     - "V(busy): a thread waits on the socket, and the kernel does not release it."
     - "V(not_permitted): the user that runs the module may not destroy the socket."
     - "V(limit): more than O(max_sockets) sockets would have been destroyed, so none was."
