@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The modules through Ansible itself, on the real kernel, in namespaces of their own."""
+"""Fixtures of the tests that run modules with Ansible on the running kernel, in namespaces."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.integration.actor import Actor
 from tests.integration.controller import Controller
+from tests.integration.socket_process import SocketProcess
 from tests.support.topologies import topology
 from tests.support.topologies.topology import Lab, LabNamespace, Pair
 
 
 @pytest.fixture(scope="session")
-def _possible() -> None:
+def _require_namespaces() -> None:
     reason = topology.unavailable_reason()
     if reason is not None:
         pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")
-def lab(_possible: None) -> Iterator[Lab]:
+def lab(_require_namespaces: None) -> Iterator[Lab]:
     with Lab() as lab:
         yield lab
 
@@ -34,27 +34,27 @@ def pair(lab: Lab) -> Pair:
     return Pair(lab)
 
 
-StartActor = Callable[..., Actor]
+StartProcess = Callable[..., SocketProcess]
 
 
 @pytest.fixture(scope="module")
-def start_actor() -> StartActor:
-    """Start an actor in a namespace; more words are a command that runs it."""
+def start_process() -> StartProcess:
+    """Start a socket process in a namespace. prefix: a command that runs it."""
 
-    def start(where: LabNamespace, *prefix: str) -> Actor:
-        return Actor(where.spawn, *prefix)
+    def start(where: LabNamespace, *prefix: str) -> SocketProcess:
+        return SocketProcess(where.spawn, *prefix)
 
     return start
 
 
 @pytest.fixture(scope="module")
-def client(pair: Pair, start_actor: StartActor) -> Actor:
-    return start_actor(pair.client)
+def client(pair: Pair, start_process: StartProcess) -> SocketProcess:
+    return start_process(pair.client)
 
 
 @pytest.fixture(scope="module")
-def server(pair: Pair, start_actor: StartActor) -> Actor:
-    return start_actor(pair.server)
+def server(pair: Pair, start_process: StartProcess) -> SocketProcess:
+    return start_process(pair.server)
 
 
 @pytest.fixture(scope="module")

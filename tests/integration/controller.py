@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the checkout's modules through Ansible itself, inside a namespace, and gives the results."""
+"""Run modules of the checkout with Ansible in a namespace and return their results."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ BIN = Path(sys.executable).parent
 
 Result = dict[str, Any]
 
-# A command that runs another with processes of its own: those of the machine may hide their
-# namespaces and descriptors, even from root.
-ALONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+# Runs a command in a new PID namespace. Other processes of the machine may hide their namespaces
+# and descriptors even from root.
+IN_PID_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 def task(
@@ -35,7 +35,7 @@ def task(
     diff: bool = False,
     **keywords: Any,
 ) -> dict[str, Any]:
-    """A task of a playbook; a module of ours without a dot. It may fail, its result comes back."""
+    """A task that may fail. module: a full name, or the name of a module of this collection."""
     name = module if "." in module else f"linuxnet.sockets.{module}"
     return {
         name: dict(options or {}),
@@ -47,7 +47,7 @@ def task(
 
 
 class Controller:
-    """An Ansible that runs in a namespace. base: a folder of the test's for its files."""
+    """Ansible in a namespace. base: a temporary directory for its files."""
 
     def __init__(self, where: LabNamespace, base: Path) -> None:
         self.where = where
@@ -62,10 +62,10 @@ class Controller:
         variables: Mapping[str, str] | None = None,
         **keywords: Any,
     ) -> list[Result]:
-        """The result of each task, in their order.
+        """Run a play and return the result of each task.
 
-        prefix: a command that runs the whole of it. inventory: hosts, of which just one is played.
-        variables: more of the environment. keywords: of the play.
+        prefix: a command that runs ansible-playbook. inventory: an inventory with one host.
+        variables: additional environment variables. keywords: keywords of the play.
         """
         self._runs += 1
         results = self.base / f"results-{self._runs}.json"
@@ -74,7 +74,7 @@ class Controller:
             "hosts": "all",
             "gather_facts": False,
             "tasks": [
-                *({"register": name, **each} for name, each in zip(names, tasks, strict=True)),
+                *({"register": name, **task} for name, task in zip(names, tasks, strict=True)),
                 {
                     "ansible.builtin.copy": {
                         "dest": str(results),
@@ -115,7 +115,7 @@ class Controller:
         variables: Mapping[str, str] | None = None,
         check: bool = True,
     ) -> str:
-        """What a command of Ansible's prints, errors behind it."""
+        """Run a command of Ansible and return its output, standard error included."""
         done = subprocess.run(
             [*self.where.command(*prefix, str(BIN / command)), *arguments],
             cwd=ROOT,
@@ -132,7 +132,7 @@ class Controller:
 
 
 def python_inside(where: LabNamespace, file: Path) -> str:
-    """A Python that runs inside the namespace, for a host that is one. file: where it is put."""
+    """Write a script that runs Python in the namespace, as interpreter of a host."""
     command = " ".join(where.command(sys.executable))
     file.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     file.chmod(0o755)
@@ -140,11 +140,13 @@ def python_inside(where: LabNamespace, file: Path) -> str:
 
 
 def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
-    """That of an Ansible which knows nothing of the caller's settings for it, and these more."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    kept.pop("SSH_CONNECTION", None)
+    """Environment without the caller's settings of Ansible, plus these variables."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")
+    }
+    inherited.pop("SSH_CONNECTION", None)
     return {
-        **kept,
+        **inherited,
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_PIPELINING": "true",
         "ANSIBLE_NOCOLOR": "true",
@@ -156,8 +158,8 @@ def cookies(entries: Sequence[Mapping[str, Any]]) -> set[str]:
     return {entry["cookie"] for entry in entries}
 
 
-def has_uid(uid: int) -> bool:
-    """Whether the user namespace that we are in has this uid (user_namespaces(7))."""
+def uid_is_mapped(uid: int) -> bool:
+    """Whether the current user namespace maps this UID (user_namespaces(7))."""
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         inside, _outside, count = map(int, line.split())
         if inside <= uid < inside + count:

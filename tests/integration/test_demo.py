@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The demo: its checks pass, and it removes everything, also after a signal."""
+"""tools/demo: its checks pass, and it removes everything, also after a signal."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Demo:
             text=True,
             start_new_session=True,
         )
-        # What read_until has read.
+        # Output read by read_until.
         self.output = ""
 
     def read_until(self, text: str) -> None:
-        """Read lines until one has the text in it. Raises AssertionError at the end of output."""
+        """Read lines until one contains the text. Raises AssertionError if none does."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.output += line
@@ -47,32 +47,34 @@ class Demo:
                 return
         raise AssertionError(f"no {text!r} in:\n{self.output}")
 
-    def end(self) -> int:
-        rest, _nothing = self.process.communicate(timeout=120)
+    def wait(self) -> int:
+        """Wait for the exit and return the status."""
+        rest, _errors = self.process.communicate(timeout=120)
         self.output += rest
         return self.process.returncode
 
     def descendants(self) -> list[int]:
-        """The processes that it started, directly or indirectly."""
+        """PIDs of its children and their descendants."""
         children: dict[int, list[int]] = {}
         for status in Path("/proc").glob("[0-9]*/stat"):
             try:
-                words = status.read_text().rpartition(")")[2].split()
+                fields = status.read_text().rpartition(")")[2].split()
             except OSError:
                 continue
-            children.setdefault(int(words[1]), []).append(int(status.parent.name))
+            children.setdefault(int(fields[1]), []).append(int(status.parent.name))
         found = list(children.get(self.process.pid, []))
         for pid in found:
             found += children.get(pid, [])
         return found
 
-    def left_behind(self) -> list[str]:
+    def leftovers(self) -> list[str]:
+        """Namespaces and temporary files of the demo that still exist."""
         names = Path("/run/netns").glob(f"lns-{self.process.pid}-*")
         return [*(path.name for path in names), *os.listdir(self.temporary)]
 
 
 @pytest.fixture
-def demo(tmp_path: Path, _possible: None) -> Iterator[Demo]:
+def demo(tmp_path: Path, _require_namespaces: None) -> Iterator[Demo]:
     running = Demo(tmp_path)
     yield running
     if running.process.poll() is None:
@@ -83,9 +85,9 @@ def demo(tmp_path: Path, _possible: None) -> Iterator[Demo]:
 
 
 @pytest.mark.slow
-def test_all_checks_of_the_demo_pass(demo: Demo) -> None:
+def test_demo_passes(demo: Demo) -> None:
     started = time.monotonic()
-    status = demo.end()
+    status = demo.wait()
     seconds = time.monotonic() - started
 
     assert status == 0, demo.output
@@ -108,12 +110,12 @@ def test_all_checks_of_the_demo_pass(demo: Demo) -> None:
         (2, "failed=0"),
     ):
         assert demo.output.count(part) == count, part
-    # The report wraps its lines.
+    # The lines of the report are wrapped.
     assert " ".join(demo.output.split()).count("last received") == 1
     assert "WARNING" not in demo.output
     assert "DEPRECAT" not in demo.output
     assert max(map(len, demo.output.splitlines())) <= 100
-    assert demo.left_behind() == []
+    assert demo.leftovers() == []
 
 
 @pytest.mark.slow
@@ -125,16 +127,16 @@ def test_all_checks_of_the_demo_pass(demo: Demo) -> None:
         (signal.SIGHUP, "logs     hangs"),
     ],
 )
-def test_signal_ends_the_demo_and_leaves_nothing(demo: Demo, number: int, moment: str) -> None:
+def test_demo_cleans_up_after_signal(demo: Demo, number: int, moment: str) -> None:
     demo.read_until(moment)
     started = demo.descendants()
     os.kill(demo.process.pid, number)
 
-    assert demo.end() == 128 + number, demo.output
+    assert demo.wait() == 128 + number, demo.output
     assert signal.Signals(number).name in demo.output.splitlines()[-1]
     assert "Traceback" not in demo.output
-    assert demo.left_behind() == []
+    assert demo.leftovers() == []
     until(
         lambda: not [pid for pid in started if Path(f"/proc/{pid}").exists()],
-        "all processes of the demo end",
+        "the exit of all processes of the demo",
     )

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Destroying sockets through Ansible: what goes, what lives, and what is said of each."""
+"""Module socket_destroy, run with Ansible: effect on the sockets, and its result."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.actor import Actor
-from tests.integration.conftest import StartActor
-from tests.integration.controller import ALONE, Controller, Result, cookies, task
+from tests.integration.conftest import StartProcess
+from tests.integration.controller import IN_PID_NAMESPACE, Controller, Result, cookies, task
+from tests.integration.socket_process import SocketProcess
 from tests.support.topologies.topology import Lab, Pair
 
 ABORTED = "ECONNABORTED"
@@ -25,52 +25,56 @@ def destroy(match: Any, *, check: bool = False, diff: bool = False, **options: A
 
 
 @pytest.fixture(scope="module")
-def ports(pair: Pair, server: Actor) -> tuple[int, int]:
-    """Of a server on IPv4 and of one on IPv6."""
+def ports(pair: Pair, server: SocketProcess) -> tuple[int, int]:
+    """Ports of a server on IPv4 and of one on IPv6."""
     return server.listen(pair.server4)["port"], server.listen(pair.server6)["port"]
 
 
 class Connections:
-    """Connections of one family or kind, of which those to one server are to be destroyed."""
+    """Connections of one family or kind to one server."""
 
-    def __init__(self, actor: Actor, made: list[Result]) -> None:
-        self._actor = actor
-        self.numbers = [each["number"] for each in made]
-        self.cookies = {each["cookie"] for each in made}
+    def __init__(self, process: SocketProcess, made: list[Result]) -> None:
+        self._process = process
+        self.numbers = [connection["number"] for connection in made]
+        self.cookies = {connection["cookie"] for connection in made}
 
     @property
     def states(self) -> set[str]:
-        return set(self._actor.state(*self.numbers))
+        return set(self._process.state(*self.numbers))
 
 
-def test_check_diff_destroy_and_again(
-    pair: Pair, client: Actor, server: Actor, ports: tuple[int, int], controller: Controller
+def test_check_mode_diff_and_second_run(
+    pair: Pair,
+    client: SocketProcess,
+    server: SocketProcess,
+    ports: tuple[int, int],
+    controller: Controller,
 ) -> None:
     port, port6 = ports
     other_port = server.listen(pair.server4)["port"]
-    doomed = {
+    targets = {
         "inet": Connections(client, client.connect(pair.server4, port, 3)),
         "mapped": Connections(client, client.connect(f"::ffff:{pair.server4}", port, 2)),
         "inet6": Connections(client, client.connect(pair.server6, port6, 2)),
     }
-    bystanders = Connections(client, client.connect(pair.server4, other_port, 2))
-    before = client.state(*bystanders.numbers)
+    others = Connections(client, client.connect(pair.server4, other_port, 2))
+    before = client.state(*others.numbers)
 
-    four = {"remote": f"{pair.server4}:{port}"}
-    six = {"remote": f"[{pair.server6}]:{port6}"}
-    plan, again, plan6 = controller.play(
-        destroy(four, check=True, diff=True),
-        destroy(four, check=True),
-        destroy(six, check=True),
+    match4 = {"remote": f"{pair.server4}:{port}"}
+    match6 = {"remote": f"[{pair.server6}]:{port6}"}
+    plan, check, plan6 = controller.play(
+        destroy(match4, check=True, diff=True),
+        destroy(match4, check=True),
+        destroy(match6, check=True),
     )
-    expected = doomed["inet"].cookies | doomed["mapped"].cookies
+    expected = targets["inet"].cookies | targets["mapped"].cookies
     assert plan["changed"]
-    assert cookies(plan["destroyed"]) == cookies(again["destroyed"]) == expected
-    assert cookies(plan6["destroyed"]) == doomed["inet6"].cookies
-    assert all(each.states == {"open"} for each in doomed.values())
+    assert cookies(plan["destroyed"]) == cookies(check["destroyed"]) == expected
+    assert cookies(plan6["destroyed"]) == targets["inet6"].cookies
+    assert all(target.states == {"open"} for target in targets.values())
 
     done, second, done6, second6 = controller.play(
-        destroy(four, diff=True), destroy(four, diff=True), destroy(six), destroy(six)
+        destroy(match4, diff=True), destroy(match4, diff=True), destroy(match6), destroy(match6)
     )
 
     assert cookies(done["destroyed"]) == expected
@@ -89,14 +93,16 @@ def test_check_diff_destroy_and_again(
         assert not result["failed"]
         assert (result["matched"], result["outcomes"]) == (0, {})
     assert second["diff"] == {"before": "", "after": ""}
-    assert cookies(done6["destroyed"]) == doomed["inet6"].cookies
-    assert all(each.states == {ABORTED} for each in doomed.values())
-    assert client.state(*bystanders.numbers) == before == ["open", "open"]
+    assert cookies(done6["destroyed"]) == targets["inet6"].cookies
+    assert all(target.states == {ABORTED} for target in targets.values())
+    assert client.state(*others.numbers) == before == ["open", "open"]
 
 
-def test_datagram_sockets(pair: Pair, client: Actor, server: Actor, controller: Controller) -> None:
+def test_udp_sockets(
+    pair: Pair, client: SocketProcess, server: SocketProcess, controller: Controller
+) -> None:
     far = server.listen(pair.server4, kind="udp")["port"]
-    chosen = Connections(client, client.connect(pair.server4, far, kind="udp"))
+    autobound = Connections(client, client.connect(pair.server4, far, kind="udp"))
     bound = Connections(
         client, client.connect(pair.server4, far, kind="udp", source=(pair.client4, 7070))
     )
@@ -106,46 +112,46 @@ def test_datagram_sockets(pair: Pair, client: Actor, server: Actor, controller: 
         destroy(match, check=True, diff=True), destroy(match, diff=True), destroy(match, diff=True)
     )
 
-    assert cookies(done["destroyed"]) == chosen.cookies | bound.cookies
+    assert cookies(done["destroyed"]) == autobound.cookies | bound.cookies
     for result in (plan, done):
         assert result["outcomes"] == {"destroyed": 1, "disconnected": 1}
         assert result["diff"]["after"].startswith(f"udp {pair.client4}:7070 user root")
     assert (second["changed"], second["matched"]) == (False, 0)
 
 
-def test_only_the_named_namespace_is_touched(
-    lab: Lab, pair: Pair, start_actor: StartActor, controller: Controller
+def test_only_named_namespace_affected(
+    lab: Lab, pair: Pair, start_process: StartProcess, controller: Controller
 ) -> None:
     """Two connections with the same addresses and ports in two namespaces."""
-    twin = Pair(lab)
+    other_pair = Pair(lab)
     made = []
-    for each in (pair, twin):
-        start_actor(each.server).listen(each.server4, 9090)
-        actor = start_actor(each.client)
+    for ends in (pair, other_pair):
+        start_process(ends.server).listen(ends.server4, 9090)
+        process = start_process(ends.client)
         made.append(
-            Connections(actor, actor.connect(each.server4, 9090, source=(each.client4, 9091)))
+            Connections(process, process.connect(ends.server4, 9090, source=(ends.client4, 9091)))
         )
-    here, there = made
+    current, named = made
     match = {"local_port": 9091, "remote_port": 9090}
 
     plan, done = controller.play(
-        destroy(match, namespaces=["current", twin.client.name], check=True),
-        destroy(match, namespaces=[twin.client.name]),
+        destroy(match, namespaces=["current", other_pair.client.name], check=True),
+        destroy(match, namespaces=[other_pair.client.name]),
     )
 
-    assert {(each["namespace"], each["cookie"]) for each in plan["destroyed"]} == {
-        ("current", *here.cookies),
-        (twin.client.name, *there.cookies),
+    assert {(entry["namespace"], entry["cookie"]) for entry in plan["destroyed"]} == {
+        ("current", *current.cookies),
+        (other_pair.client.name, *named.cookies),
     }
-    assert cookies(done["destroyed"]) == there.cookies
-    assert (here.states, there.states) == ({"open"}, {ABORTED})
+    assert cookies(done["destroyed"]) == named.cookies
+    assert (current.states, named.states) == ({"open"}, {ABORTED})
 
 
-def test_each_rule_of_the_guard(pair: Pair, client: Actor, controller: Controller) -> None:
+def test_guard_rules(pair: Pair, client: SocketProcess, controller: Controller) -> None:
     listener = client.listen(pair.client4)
-    inner = client.listen("127.0.0.1")
-    looped = Connections(client, client.connect("127.0.0.1", inner["port"]))
-    own = Connections(client, client.connect(pair.client4, listener["port"]))
+    loopback_listener = client.listen("127.0.0.1")
+    over_loopback = Connections(client, client.connect("127.0.0.1", loopback_listener["port"]))
+    local = Connections(client, client.connect(pair.client4, listener["port"]))
     datagram = client.listen(pair.client4, kind="udp")
     with pair.client.route() as route:
         route.link("add", ifname="vx0", kind="vxlan", vxlan_id=7, vxlan_port=4799)
@@ -154,18 +160,20 @@ def test_each_rule_of_the_guard(pair: Pair, client: Actor, controller: Controlle
     to_listener = {"local_port": listener["port"], "state": "listening"}
     to_datagram = {"local_port": datagram["port"], "protocol": "udp", "state": "all"}
     to_kernel = {"local_port": 4799, "protocol": "udp", "state": "all", "family": "inet"}
-    to_looped = {"remote": "127.0.0.1", "remote_port": inner["port"]}
-    to_own = {"remote": pair.client4, "remote_port": listener["port"]}
-    mine = {"selectors": [{"remote_port": listener["port"]}], "loopback": False}
+    to_loopback = {"remote": "127.0.0.1", "remote_port": loopback_listener["port"]}
+    to_local = {"remote": pair.client4, "remote_port": listener["port"]}
+    protect = {"selectors": [{"remote_port": listener["port"]}], "loopback": False}
 
     protected = controller.play(
         destroy(to_listener),
         destroy(to_datagram),
-        destroy(to_looped),
-        destroy(to_own),
-        destroy(to_own, protect=mine),
+        destroy(to_loopback),
+        destroy(to_local),
+        destroy(to_local, protect=protect),
     )
-    protected += controller.play(destroy(to_kernel, protect={"unconnected": False}), prefix=ALONE)
+    protected += controller.play(
+        destroy(to_kernel, protect={"unconnected": False}), prefix=IN_PID_NAMESPACE
+    )
     assert [result["protected"][0]["reason"] for result in protected] == [
         "listeners",
         "unconnected",
@@ -178,41 +186,41 @@ def test_each_rule_of_the_guard(pair: Pair, client: Actor, controller: Controlle
         assert not result["failed"]
         assert not result["changed"]
         assert result["outcomes"] == {"protected": 1}
-    assert looped.states == own.states == {"open"}
+    assert over_loopback.states == local.states == {"open"}
 
-    gone = controller.play(
-        destroy(to_own, protect={"loopback": False}),
-        destroy(to_looped, protect={"loopback": "no"}),
+    destroyed = controller.play(
+        destroy(to_local, protect={"loopback": False}),
+        destroy(to_loopback, protect={"loopback": "no"}),
         destroy(to_datagram, protect={"unconnected": False}),
         destroy(to_listener, protect={"listeners": False}),
     )
 
-    assert [result["changed"] for result in gone] == [True] * 4
-    assert looped.states == own.states == {ABORTED}
+    assert [result["changed"] for result in destroyed] == [True] * 4
+    assert over_loopback.states == local.states == {ABORTED}
 
 
-def test_what_is_spared_does_not_hide_what_changed(
+def test_protected_sockets_do_not_hide_change(
     pair: Pair,
-    client: Actor,
+    client: SocketProcess,
     ports: tuple[int, int],
     controller: Controller,
     tmp_path: Path,
 ) -> None:
-    """Ansible takes a result with anything in `skipped` for a task that did not run."""
+    """Ansible treats a result with a non-empty `skipped` as a task that did not run."""
     listener = client.listen(pair.client4)
     made = Connections(client, client.connect(pair.server4, ports[0]))
-    told = tmp_path / "told"
+    notified = tmp_path / "notified"
 
     done, tests = controller.play(
-        {**destroy({"state": ["listening", "established"]}), "notify": "Tell"},
+        {**destroy({"state": ["listening", "established"]}), "notify": "Handler"},
         task(
             "ansible.builtin.debug",
             {"msg": "{{ [result_0 is changed, result_0 is skipped, result_0 is failed] }}"},
         ),
         handlers=[
             {
-                "name": "Tell",
-                "ansible.builtin.copy": {"dest": str(told), "content": "", "mode": "0600"},
+                "name": "Handler",
+                "ansible.builtin.copy": {"dest": str(notified), "content": "", "mode": "0600"},
             }
         ],
     )
@@ -220,11 +228,11 @@ def test_what_is_spared_does_not_hide_what_changed(
     assert listener["cookie"] in cookies(done["protected"])
     assert made.cookies <= cookies(done["destroyed"])
     assert tests["msg"] == [True, False, False]
-    assert told.exists()
+    assert notified.exists()
 
 
-def test_limits_pace_and_lists(
-    pair: Pair, client: Actor, ports: tuple[int, int], controller: Controller
+def test_max_sockets_pace_and_limit(
+    pair: Pair, client: SocketProcess, ports: tuple[int, int], controller: Controller
 ) -> None:
     made = Connections(client, client.connect(pair.server4, ports[0], 20))
     match = {"remote": f"{pair.server4}:{ports[0]}", "state": "established"}
@@ -254,8 +262,8 @@ def test_limits_pace_and_lists(
     assert made.states == {ABORTED}
 
 
-def test_an_mptcp_subflow_is_not_killed_alone(
-    pair: Pair, client: Actor, server: Actor, controller: Controller
+def test_mptcp_subflow_not_destroyed_alone(
+    pair: Pair, client: SocketProcess, server: SocketProcess, controller: Controller
 ) -> None:
     for where in (pair.client, pair.server):
         where.sysctl("mptcp/enabled", 1)
@@ -284,13 +292,13 @@ def test_an_mptcp_subflow_is_not_killed_alone(
     assert "open" not in made.states
 
 
-def test_through_the_owner(
-    pair: Pair, client: Actor, ports: tuple[int, int], controller: Controller
+def test_pidfd_engine(
+    pair: Pair, client: SocketProcess, ports: tuple[int, int], controller: Controller
 ) -> None:
     made = Connections(client, client.connect(pair.server4, ports[0], 3))
     match = {"remote": f"{pair.server4}:{ports[0]}"}
 
-    plan, done, again = controller.play(
+    plan, done, second = controller.play(
         destroy(match, engine="pidfd", check=True),
         destroy(match, engine="pidfd"),
         destroy(match, engine="pidfd"),
@@ -298,5 +306,5 @@ def test_through_the_owner(
 
     assert cookies(plan["destroyed"]) == cookies(done["destroyed"]) == made.cookies
     assert {entry["engine"] for entry in done["destroyed"]} == {"pidfd"}
-    assert (again["changed"], again["matched"]) == (False, 0)
+    assert (second["changed"], second["matched"]) == (False, 0)
     assert "open" not in made.states

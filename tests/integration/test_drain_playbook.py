@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbook linuxnet.sockets.drain on three hosts, each of them a namespace with peers."""
+"""Playbook linuxnet.sockets.drain on three hosts, which are namespaces."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from tests.integration.actor import Actor
-from tests.integration.conftest import StartActor
+from tests.integration.conftest import StartProcess
 from tests.integration.controller import BIN, ROOT, environment, python_inside
+from tests.integration.socket_process import SocketProcess
 from tests.support.topologies.topology import Lab, Pair
 from tests.support.topologies.waiting import until
 
 PORT, PORT6 = 8080, 8081
-CHECKER = "192.0.2.9"  # asks every host for its health, as a load balancer does
+CHECKER = "192.0.2.9"  # source of the health checks of a load balancer
 RESET, END_OF_FILE = "ECONNRESET", "closed"
 # The first task of the play that changes hosts.
 FIRST_CHANGE = yaml.safe_load((ROOT / "playbooks" / "drain.yml").read_text())[1]["tasks"][0]["name"]
-REFUSED = "It keeps the host."  # what a hook says that fails
+HOOK_FAILURE = "The balancer rejected the request."  # message of the failing hook
 
-ENDED = re.compile(
+FINISHED = re.compile(
     r"^drain: \[(\w+)\] 0 ended on their own, 0 destroyed, 3 left \(3 established\), done in "
 )
 PROGRESS = re.compile(r"^drain: \[(\w+)\] (\d+) left \((.+?)\).* s of grace left$")
 
 
 class Host(NamedTuple):
-    """A host of the inventory: its server, and the clients at the other end of its wire."""
+    """A host of the inventory: its server, and the clients on the peer."""
 
-    server: Actor
-    clients: Actor
+    server: SocketProcess
+    clients: SocketProcess
 
     def connect(self, count: int, *, source: str | None = None) -> list[dict[str, Any]]:
         options = {} if source is None else {"source": (source, 0)}
         return self.clients.connect(Pair.server4, PORT, count, **options)
 
-    def seen(self, connections: list[dict[str, Any]]) -> list[str]:
+    def states(self, connections: list[dict[str, Any]]) -> list[str]:
         return self.clients.state(*numbers(connections))
 
 
 def numbers(connections: list[dict[str, Any]]) -> list[int]:
-    return [each["number"] for each in connections]
+    return [connection["number"] for connection in connections]
 
 
 def ports(connections: list[dict[str, Any]]) -> list[int]:
-    return [each["port"] for each in connections]
+    return [connection["port"] for connection in connections]
 
 
 class Site:
-    """Three hosts, the inventory, the hooks, and what the hooks wrote."""
+    """Three hosts, the inventory, the hooks and their log."""
 
-    def __init__(self, lab: Lab, start_actor: StartActor, folder: Path) -> None:
+    def __init__(self, lab: Lab, start_process: StartProcess, folder: Path) -> None:
         self.folder = folder
         self.inventory = folder / "inventory.yml"
         self.log = folder / "log"
@@ -67,18 +67,18 @@ class Site:
         for name in ("one", "two", "three"):
             pair = Pair(lab)
             pair.client.address(pair.client_device, f"{CHECKER}/24")
-            server = start_actor(pair.server)
+            server = start_process(pair.server)
             server.listen("0.0.0.0", PORT)
             server.listen("::", PORT6, mapped=True)
-            self.hosts[name] = Host(server, start_actor(pair.client))
+            self.hosts[name] = Host(server, start_process(pair.client))
             members[name] = {
                 "ansible_python_interpreter": python_inside(pair.server, folder / f"python-{name}")
             }
-        # Those that end by themselves are in time on a slow machine too.
+        # Long enough for connections to close on their own on a slow machine.
         members["one"]["drain_grace"] = "12s"
         members["two"]["drain_destroy"] = False
         members["two"]["drain_grace"] = "1s"
-        everybody = {
+        shared = {
             "ansible_connection": "local",
             "ansible_remote_tmp": str(folder / "remote"),
             "drain_become": False,
@@ -89,40 +89,40 @@ class Site:
             "drain_post_tasks": [str(folder / "after.yml")],
         }
         self.inventory.write_text(
-            yaml.safe_dump({"all": {"hosts": members, "vars": everybody}}, sort_keys=False)
+            yaml.safe_dump({"all": {"hosts": members, "vars": shared}}, sort_keys=False)
         )
-        refuse = {
+        fail = {
             "name": "Ask the balancer",
-            "ansible.builtin.fail": {"msg": REFUSED},
+            "ansible.builtin.fail": {"msg": HOOK_FAILURE},
             "when": "inventory_hostname == 'two'",
         }
         self._hook("before.yml", "before {{ inventory_hostname }}")
-        self._hook("fails.yml", "before {{ inventory_hostname }}", refuse)
+        self._hook("fails.yml", "before {{ inventory_hostname }}", fail)
         self._hook("after.yml", "after {{ inventory_hostname }} {{ drain_result.ended }}")
 
     def _hook(self, name: str, line: str, *first: dict[str, Any]) -> None:
-        """Tasks that write a line, after these."""
+        """Write a hook that runs the first tasks and then logs a line."""
         command = f"echo '{line}' >> {self.log}"
-        task = {"name": "Write it down", "ansible.builtin.shell": command, "changed_when": False}
+        task = {"name": "Log the call", "ansible.builtin.shell": command, "changed_when": False}
         (self.folder / name).write_text(yaml.safe_dump([*first, task], sort_keys=False))
 
-    def done(self) -> list[str]:
-        """What the hooks wrote since the last time."""
+    def take_log(self) -> list[str]:
+        """Return and clear the lines that the hooks logged."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         self.log.unlink(missing_ok=True)
         return lines
 
 
 @pytest.fixture(scope="module")
-def site(lab: Lab, start_actor: StartActor, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(lab, start_actor, tmp_path_factory.mktemp("site"))
+def site(lab: Lab, start_process: StartProcess, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(lab, start_process, tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture(autouse=True)
-def _no_notes_are_left(site: Site) -> Iterator[None]:
-    """What the hooks wrote is no matter of the next test, also where this one fails."""
+def _clear_log(site: Site) -> Iterator[None]:
+    """Clear the log of the hooks after each test."""
     yield
-    site.done()
+    site.take_log()
 
 
 class Run(NamedTuple):
@@ -130,17 +130,17 @@ class Run(NamedTuple):
     output: str
 
     def recap(self, host: str) -> dict[str, str]:
-        """The row of a host in the table at the end of the playbook, by column."""
+        """Row of a host in the final table of the playbook, by column."""
         lines = re.findall(r"^ +- ['\"]?(.+?)['\"]?$", self.output, re.MULTILINE)
         table = [re.split(r" {2,}", line.strip()) for line in lines if "  " in line]
-        starts = [at for at, row in enumerate(table) if row[:2] == ["host", "status"]]
+        starts = [index for index, row in enumerate(table) if row[:2] == ["host", "status"]]
         assert starts, self.output
         titles, *rows = table[starts[-1] :]
         (found,) = [row for row in rows if row[0] == host]
         return dict(zip(titles[1:], found[1:], strict=False))
 
     def counts(self, host: str) -> dict[str, int]:
-        """Ansible's own recap."""
+        """Row of a host in the PLAY RECAP of Ansible."""
         found = re.search(rf"^{host} +: (.+)$", self.output, re.MULTILINE)
         assert found, self.output
         return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", found.group(1))}
@@ -152,9 +152,11 @@ def drain(
     *arguments: str,
     on_progress: Callable[[str], None] = lambda _host: None,
 ) -> Run:
-    """Run the playbook by its full name; on_progress gets each host once, at its first line."""
-    given = yaml.safe_dump(variables, default_flow_style=True, width=10000).strip()
-    return play(site, "linuxnet.sockets.drain", "-e", given, *arguments, on_progress=on_progress)
+    """Run the playbook by its full name. on_progress: called at the first line of each host."""
+    extra_vars = yaml.safe_dump(variables, default_flow_style=True, width=10000).strip()
+    return play(
+        site, "linuxnet.sockets.drain", "-e", extra_vars, *arguments, on_progress=on_progress
+    )
 
 
 def play(
@@ -186,38 +188,38 @@ def play(
 
 
 class Mixed:
-    """200 connections of a host, of every kind that a drain meets."""
+    """200 connections of a host, of every kind that matters to a drain."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         clients = host.clients
-        self.served = host.connect(30)
-        self.served6 = clients.connect(Pair.server6, PORT6, 30)
-        self.hasty = host.connect(40)
+        self.closed_by_server = host.connect(30)
+        self.closed_by_server6 = clients.connect(Pair.server6, PORT6, 30)
+        self.closed_by_client = host.connect(40)
         self.idle = host.connect(35)
         self.idle6 = clients.connect(Pair.server6, PORT6, 20)
         self.mapped = clients.connect(Pair.server4, PORT6, 10)
-        self.deaf = host.connect(5)
-        self.forgotten = host.connect(10)
+        self.not_reading = host.connect(5)
+        self.close_wait = host.connect(10)
         self.checks = host.connect(20, source=CHECKER)
-        self.late: list[dict[str, Any]] = []
-        host.server.flood(PORT, *ports(self.deaf))
-        clients.leave(*numbers(self.forgotten))
+        self.arrived: list[dict[str, Any]] = []
+        host.server.fill_accepted(PORT, *ports(self.not_reading))
+        clients.close_with_fin(*numbers(self.close_wait))
 
-    def end(self) -> None:
-        """Those that end by themselves do so, and two new ones come."""
+    def close_some(self) -> None:
+        """Close 100 of the connections and open two new ones."""
         server, clients = self.host.server, self.host.clients
-        clients.leave(*numbers(self.hasty))
-        server.finish(PORT, *ports(self.hasty), *ports(self.served))
-        server.finish(PORT6, *ports(self.served6))
-        answered = [*self.served, *self.served6]
+        clients.close_with_fin(*numbers(self.closed_by_client))
+        server.close_accepted(PORT, *ports(self.closed_by_client), *ports(self.closed_by_server))
+        server.close_accepted(PORT6, *ports(self.closed_by_server6))
+        closed = [*self.closed_by_server, *self.closed_by_server6]
         until(
-            lambda: set(self.host.seen(answered)) == {END_OF_FILE},
-            "no client whose answer is complete sees anything but its end",
+            lambda: set(self.host.states(closed)) == {END_OF_FILE},
+            "an end of file for each client with a complete answer",
             seconds=10,
         )
-        clients.leave(*numbers(answered))
-        self.late = self.host.connect(2)
+        clients.close_with_fin(*numbers(closed))
+        self.arrived = self.host.connect(2)
 
 
 @pytest.fixture(scope="module")
@@ -227,11 +229,11 @@ def mixed(site: Site) -> Mixed:
 
 @pytest.fixture(scope="module")
 def waiting(site: Site) -> dict[str, list[dict[str, Any]]]:
-    """Connections of the other hosts."""
+    """Connections of the hosts two and three, by host."""
     return {name: site.hosts[name].connect(3) for name in ("two", "three")}
 
 
-def test_check_mode_touches_nothing(
+def test_check_mode_changes_nothing(
     site: Site, mixed: Mixed, waiting: dict[str, list[dict[str, Any]]]
 ) -> None:
     run = drain(site, {"drain_hosts": "all", "drain_serial": "100%"}, "--check")
@@ -240,9 +242,9 @@ def test_check_mode_touches_nothing(
     assert "drain: [one] 180 to drain, 20 protected\n" in run.output
     recap = run.recap("one")
     assert (recap["status"], recap["destroyed"], recap["protected"]) == ("preview", "180", "20")
-    assert site.done() == []
+    assert site.take_log() == []
     for host, connections in ((site.hosts["one"], mixed.idle), *others(site, waiting)):
-        assert set(host.seen(connections)) == {"open"}
+        assert set(host.states(connections)) == {"open"}
 
 
 def others(
@@ -251,18 +253,18 @@ def others(
     return ((site.hosts[name], connections) for name, connections in waiting.items())
 
 
-def test_hosts_are_drained_until_one_does_not_come_clean(
+def test_drain_stops_at_failed_host(
     site: Site, mixed: Mixed, waiting: dict[str, list[dict[str, Any]]]
 ) -> None:
-    def end_them(host: str) -> None:
+    def close_some(host: str) -> None:
         if host == "one":
-            mixed.end()
+            mixed.close_some()
 
-    run = drain(site, {"drain_hosts": "one,two,three"}, on_progress=end_them)
+    run = drain(site, {"drain_hosts": "one,two,three"}, on_progress=close_some)
 
     one = site.hosts["one"]
     assert run.status == 2, run.output
-    # Of 200: 100 ended in time, 80 and the two that came were reset, 20 were left alone.
+    # Of 200: 100 closed in time, 80 and the two new ones were reset, 20 are protected.
     recap = run.recap("one")
     assert int(recap.pop("lost bytes")) > 0
     assert int(recap.pop("seconds")) >= 12
@@ -274,18 +276,18 @@ def test_hosts_are_drained_until_one_does_not_come_clean(
         "arrived": "2",
         "left": "0",
     }
-    for rest in (mixed.idle, mixed.idle6, mixed.mapped, mixed.late):
-        assert set(one.seen(rest)) == {RESET}
-    assert set(one.seen(mixed.checks)) == {"open"}
+    for connections in (mixed.idle, mixed.idle6, mixed.mapped, mixed.arrived):
+        assert set(one.states(connections)) == {RESET}
+    assert set(one.states(mixed.checks)) == {"open"}
 
-    # The second host keeps three, since it may not destroy them; the third was not touched.
+    # Host two keeps three connections (drain_destroy: false); host three is not drained.
     recap = run.recap("two")
     assert (recap["status"], recap["destroyed"], recap["left"]) == ("FAILED", "0", "3")
     assert re.search(r"two: .*\b3 connections are left \(3 established\)", run.output)
     assert run.recap("three") == {"status": "not begun"}
     for host, connections in others(site, waiting):
-        assert set(host.seen(connections)) == {"open"}
-    assert site.done() == ["before one", "after one 100", "before two"]
+        assert set(host.states(connections)) == {"open"}
+    assert site.take_log() == ["before one", "after one 100", "before two"]
 
     lines = [line for line in run.output.splitlines() if PROGRESS.search(line)]
     (first, *later) = [line for line in lines if "[one]" in line]
@@ -296,18 +298,18 @@ def test_hosts_are_drained_until_one_does_not_come_clean(
     assert run.counts("three")["failed"] == 0
 
 
-def test_a_second_run_changes_nothing(site: Site, mixed: Mixed) -> None:
+def test_second_run_changes_nothing(site: Site, mixed: Mixed) -> None:
     run = drain(site, {"drain_hosts": "one"})
 
     assert run.status == 0, run.output
     assert run.counts("one")["changed"] == 0
     recap = run.recap("one")
     assert (recap["ended"], recap["destroyed"], recap["protected"]) == ("0", "0", "20")
-    assert site.done() == ["before one", "after one 0"]
-    assert set(mixed.host.seen(mixed.checks)) == {"open"}
+    assert site.take_log() == ["before one", "after one 0"]
+    assert set(mixed.host.states(mixed.checks)) == {"open"}
 
 
-def test_a_batch_is_finished_where_tasks_fail_for_one_of_its_hosts(
+def test_failed_pre_tasks_finish_batch(
     site: Site, waiting: dict[str, list[dict[str, Any]]]
 ) -> None:
     variables = {"drain_hosts": "one,two,three", "drain_serial": 2, "drain_pre_tasks": "fails.yml"}
@@ -316,16 +318,14 @@ def test_a_batch_is_finished_where_tasks_fail_for_one_of_its_hosts(
 
     assert run.status == 2, run.output
     assert [run.recap(host)["status"] for host in site.hosts] == ["clean", "FAILED", "not begun"]
-    assert f"two: Ask the balancer: {REFUSED}" in run.output
-    assert site.done() == ["before one", "after one 0"]
+    assert f"two: Ask the balancer: {HOOK_FAILURE}" in run.output
+    assert site.take_log() == ["before one", "after one 0"]
     for host, connections in others(site, waiting):
-        assert set(host.seen(connections)) == {"open"}
+        assert set(host.states(connections)) == {"open"}
 
 
-def test_progress_of_hosts_that_drain_at_once(
-    site: Site, waiting: dict[str, list[dict[str, Any]]]
-) -> None:
-    """Under another strategy; not where a task is secret or in the background."""
+def test_progress_of_parallel_hosts(site: Site, waiting: dict[str, list[dict[str, Any]]]) -> None:
+    """Uses the strategy free. Tasks with no_log or async print no progress."""
     options = {"match": "{{ drain_match }}", "destroy": False}
     tasks: list[dict[str, Any]] = [
         {"linuxnet.sockets.socket_drain": {**options, "grace": "2.5s"}, "register": "shown"},
@@ -364,53 +364,55 @@ def test_progress_of_hosts_that_drain_at_once(
 
     assert run.status == 0, run.output
     lines = [line for line in run.output.splitlines() if line.startswith("drain: ")]
-    under_way = [found.groups() for line in lines if (found := PROGRESS.search(line))]
-    ended = [found.group(1) for line in lines if (found := ENDED.search(line))]
-    assert set(under_way) == {(host, "3", "3 established") for host in waiting}
-    assert sorted(ended) == sorted(waiting)
-    assert len(lines) == len(under_way) + len(ended)
+    in_progress = [found.groups() for line in lines if (found := PROGRESS.search(line))]
+    finished = [found.group(1) for line in lines if (found := FINISHED.search(line))]
+    assert set(in_progress) == {(host, "3", "3 established") for host in waiting}
+    assert sorted(finished) == sorted(waiting)
+    assert len(lines) == len(in_progress) + len(finished)
     for host, connections in others(site, waiting):
-        assert set(host.seen(connections)) == {"open"}
+        assert set(host.states(connections)) == {"open"}
 
 
-def test_what_was_done_before_a_module_could_not_run_is_told(site: Site) -> None:
-    """Two quiet connections go at once; for the third, whose server does not read, it waits.
+def test_result_kept_after_module_failure(site: Site) -> None:
+    """Two connections are destroyed at once; the third still has unsent data, so the drain waits.
 
-    One host loses its Python then, the other one the folder of Ansible's files.
+    Then one host loses its Python, and the other its remote temporary directory.
     """
-    lost = {"two": site.folder / "python-two", "three": site.folder / "remote"}
-    made = {name: site.hosts[name].connect(3) for name in lost}
+    removed = {"two": site.folder / "python-two", "three": site.folder / "remote"}
+    made = {name: site.hosts[name].connect(3) for name in removed}
     for name, connections in made.items():
         site.hosts[name].clients.fill(connections[0]["number"])
     variables = {
         "drain_hosts": "two,three",
         "drain_serial": "100%",
-        "drain_match": {"remote_port": [each for some in made.values() for each in ports(some)]},
+        "drain_match": {
+            "remote_port": [port for connections in made.values() for port in ports(connections)]
+        },
         "drain_until": "sent",
         "drain_destroy": True,
         "drain_grace": "20s",
         "drain_pre_tasks": [],
-        # Else no module is a file there.
+        # Without pipelining, modules are files on the host.
         "ansible_pipelining": "{{ inventory_hostname == 'two' }}",
     }
 
-    def lose(host: str) -> None:
-        lost[host].rename(site.folder / f"lost-{host}")
-        lost[host].touch(mode=0o600)
+    def remove(host: str) -> None:
+        removed[host].rename(site.folder / f"removed-{host}")
+        removed[host].touch(mode=0o600)
 
     try:
-        run = drain(site, variables, on_progress=lose)
+        run = drain(site, variables, on_progress=remove)
     finally:
-        for name, path in lost.items():
+        for name, path in removed.items():
             path.unlink()
-            (site.folder / f"lost-{name}").rename(path)
+            (site.folder / f"removed-{name}").rename(path)
 
     assert run.status == 2, run.output
     for name, connections in made.items():
         recap = run.recap(name)
         assert (recap["status"], recap["destroyed"], recap["left"]) == ("FAILED", "2", "1")
-        assert site.hosts[name].seen(connections) == ["open", RESET, RESET]
-        site.hosts[name].clients.close(*numbers(connections))
+        assert site.hosts[name].states(connections) == ["open", RESET, RESET]
+        site.hosts[name].clients.reset(*numbers(connections))
 
 
 @pytest.mark.parametrize(
@@ -423,7 +425,7 @@ def test_what_was_done_before_a_module_could_not_run_is_told(site: Site) -> None
         ({"drain_hosts": "all", "drain_pre_tasks": "gone.yml"}, "gone.yml: "),
     ],
 )
-def test_nothing_begins(
+def test_invalid_variables_change_nothing(
     site: Site,
     waiting: dict[str, list[dict[str, Any]]],
     variables: dict[str, Any],
@@ -434,19 +436,19 @@ def test_nothing_begins(
     assert run.status == 2, run.output
     assert reason in run.output
     assert f"TASK [{FIRST_CHANGE}]" not in run.output
-    assert site.done() == []
+    assert site.take_log() == []
     for host, connections in others(site, waiting):
-        assert set(host.seen(connections)) == {"open"}
+        assert set(host.states(connections)) == {"open"}
 
 
-def test_hosts_named_too_late_are_not_taken_for_all_hosts(site: Site) -> None:
-    """Ansible does not know variables of the inventory yet where it reads a play's hosts."""
-    late = site.folder / "late.yml"
-    late.write_text(yaml.safe_dump({"all": {"vars": {"drain_hosts": "two"}}}))
+def test_drain_hosts_in_inventory_rejected(site: Site) -> None:
+    """Inventory variables are not available in the `hosts` of a play."""
+    inventory = site.folder / "hosts-variable.yml"
+    inventory.write_text(yaml.safe_dump({"all": {"vars": {"drain_hosts": "two"}}}))
 
-    run = drain(site, {}, "-i", str(late))
+    run = drain(site, {}, "-i", str(inventory))
 
     assert run.status == 2, run.output
     assert "drain_hosts is set in the inventory" in run.output
     assert f"TASK [{FIRST_CHANGE}]" not in run.output
-    assert site.done() == []
+    assert site.take_log() == []

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The engines through Ansible: TCP and MPTCP in one task, and which engine took which."""
+"""Engines of socket_destroy, run with Ansible, for TCP and MPTCP in one task."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.actor import Actor
 from tests.integration.controller import Controller, Result, task
+from tests.integration.socket_process import SocketProcess
 from tests.support.topologies.topology import Pair
 
 
@@ -20,7 +20,7 @@ def _mptcp(pair: Pair) -> None:
         for where in (pair.client, pair.server):
             where.sysctl("mptcp/enabled", 1)
     except OSError as error:
-        pytest.skip(f"no MPTCP here: {error}")
+        pytest.skip(f"this kernel has no MPTCP: {error}")
 
 
 def destroy(port: list[int], engine: str, **keywords: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def destroy(port: list[int], engine: str, **keywords: Any) -> dict[str, Any]:
 
 
 def engines(result: Result) -> dict[str, set[str | None]]:
-    """Which engines took the destroyed sockets, by their protocol and port."""
+    """Engines of the destroyed sockets by protocol and remote port."""
     found: dict[str, set[str | None]] = {}
     for entry in result["destroyed"]:
         name = f"{entry['protocol']} {entry['remote_port']}"
@@ -38,37 +38,37 @@ def engines(result: Result) -> dict[str, set[str | None]]:
 
 
 @pytest.mark.parametrize("engine", ["auto", "pidfd"])
-def test_plain_and_multipath_connections_in_one_task(
-    pair: Pair, client: Actor, server: Actor, controller: Controller, engine: str
+def test_tcp_and_mptcp_in_one_task(
+    pair: Pair, client: SocketProcess, server: SocketProcess, controller: Controller, engine: str
 ) -> None:
-    plain = server.listen(pair.server4)["port"]
-    multi = server.listen(pair.server4, kind="mptcp")["port"]
-    protected = server.listen(pair.server4, kind="mptcp")["port"]
-    doomed = [
-        each["number"]
-        for each in (
-            *client.connect(pair.server4, plain, 2),
-            *client.connect(pair.server4, multi, 2, kind="mptcp"),
+    tcp = server.listen(pair.server4)["port"]
+    mptcp = server.listen(pair.server4, kind="mptcp")["port"]
+    other = server.listen(pair.server4, kind="mptcp")["port"]
+    targets = [
+        connection["number"]
+        for connection in (
+            *client.connect(pair.server4, tcp, 2),
+            *client.connect(pair.server4, mptcp, 2, kind="mptcp"),
         )
     ]
-    bystander = client.connect(pair.server4, protected, kind="mptcp")[0]["number"]
+    bystander = client.connect(pair.server4, other, kind="mptcp")[0]["number"]
 
-    plan, done, again = controller.play(
-        destroy([plain, multi], engine, check=True),
-        destroy([plain, multi], engine),
-        destroy([plain, multi], engine),
+    plan, done, second = controller.play(
+        destroy([tcp, mptcp], engine, check=True),
+        destroy([tcp, mptcp], engine),
+        destroy([tcp, mptcp], engine),
     )
 
     for result in (plan, done):
-        # Two plain ones, two connections of MPTCP, and a subflow of each.
+        # Two TCP connections, two MPTCP connections and their two subflows.
         assert result["outcomes"] == {"destroyed": 6}
         assert result["changed"]
         assert not result["failed"]
         assert engines(result) == {
-            f"tcp {plain}": {"netlink" if engine == "auto" else "pidfd"},
-            f"tcp {multi}": {"pidfd"},
-            f"mptcp {multi}": {"pidfd"},
+            f"tcp {tcp}": {"netlink" if engine == "auto" else "pidfd"},
+            f"tcp {mptcp}": {"pidfd"},
+            f"mptcp {mptcp}": {"pidfd"},
         }
-    assert (again["changed"], again["matched"]) == (False, 0)
-    assert "open" not in client.state(*doomed)
+    assert (second["changed"], second["matched"]) == (False, 0)
+    assert "open" not in client.state(*targets)
     assert client.state(bystander) == ["open"]

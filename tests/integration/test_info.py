@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finding sockets through Ansible: every key of a selector, every option, on real sockets."""
+"""Modules socket_diag_info and socket_diag_facts, run with Ansible: keys and options."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from plugins.module_utils._core.query.record import RECORD_KEYS
-from tests.integration.actor import Actor
-from tests.integration.conftest import StartActor
-from tests.integration.controller import ALONE, Controller, Result, cookies, task
+from tests.integration.conftest import StartProcess
+from tests.integration.controller import IN_PID_NAMESPACE, Controller, Result, cookies, task
+from tests.integration.socket_process import SocketProcess
 from tests.support.topologies.topology import Lab, Pair
 
 NOBODY = 65534
@@ -25,7 +25,7 @@ MANY = 3000
 
 @dataclass
 class Scene:
-    """Sockets in the client's namespace by what makes each of them special, and their cookies."""
+    """Sockets in the client's namespace, named after their distinguishing property."""
 
     pair: Pair
     port: int
@@ -37,7 +37,9 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(pair: Pair, client: Actor, server: Actor, start_actor: StartActor) -> Scene:
+def scene(
+    pair: Pair, client: SocketProcess, server: SocketProcess, start_process: StartProcess
+) -> Scene:
     client.become(name="lns-client")
     scene = Scene(
         pair,
@@ -57,24 +59,24 @@ def scene(pair: Pair, client: Actor, server: Actor, start_actor: StartActor) -> 
     (made["udp"],) = client.connect(pair.server4, 53, kind="udp")
     made["udp-listener"] = client.listen(pair.client4, kind="udp")
     (made["udplite"],) = client.connect(pair.server4, 53, kind="udplite")
-    other = start_actor(pair.client)
+    other = start_process(pair.client)
     other.become(name="lns-other")
     with contextlib.suppress(AssertionError):
-        # Not where this user namespace has no such uid.
+        # Fails if this user namespace does not map the UID.
         other.become(uid=NOBODY)
         (made["nobody"],) = other.connect(pair.server4, scene.port)
     return scene
 
 
-FOURS = ("plain", "mapped", "bound", "marked", "full", "nobody")
+IPV4_CONNECTIONS = ("plain", "mapped", "bound", "marked", "full", "nobody")
 
 
-def looks(scene: Scene, client: Actor) -> dict[str, tuple[Any, tuple[str, ...]]]:
-    """A selector of each kind, and the sockets that it means."""
+def selectors(scene: Scene, client: SocketProcess) -> dict[str, tuple[Any, tuple[str, ...]]]:
+    """Selectors of each kind, with the names of the matching sockets."""
     pair = scene.pair
-    tcp = (*FOURS, "v6", "waiting")
+    tcp = (*IPV4_CONNECTIONS, "v6", "waiting")
     return {
-        "nothing said": ({}, tcp),
+        "empty selector": ({}, tcp),
         "protocol": ({"protocol": "udp"}, ("udp",)),
         "protocols": ({"protocol": ["udp", "udplite"]}, ("udp", "udplite")),
         "udp without remote": ({"protocol": "udp", "state": "closed"}, ("udp-listener",)),
@@ -82,17 +84,17 @@ def looks(scene: Scene, client: Actor) -> dict[str, tuple[Any, tuple[str, ...]]]
         "state": ({"state": "listening"}, ("listener",)),
         "states": ({"state": ["listening", "syn-sent"]}, ("listener", "waiting")),
         "group": ({"state": "connected"}, tcp),
-        "remote": ({"remote": pair.server4}, FOURS),
-        "remote prefix": ({"remote": "192.0.2.0/24"}, FOURS),
-        "remote and port": ({"remote": f"{pair.server4}:{scene.port}"}, FOURS),
+        "remote": ({"remote": pair.server4}, IPV4_CONNECTIONS),
+        "remote prefix": ({"remote": "192.0.2.0/24"}, IPV4_CONNECTIONS),
+        "remote and port": ({"remote": f"{pair.server4}:{scene.port}"}, IPV4_CONNECTIONS),
         "remote v6": ({"remote": f"[{pair.server6}]:{scene.port6}"}, ("v6",)),
         "remotes": ({"remote": [pair.server6, "198.51.100.0/24"]}, ("v6", "waiting")),
-        "all of IPv4": ({"remote": "0.0.0.0/0"}, (*FOURS, "waiting")),
+        "all of IPv4": ({"remote": "0.0.0.0/0"}, (*IPV4_CONNECTIONS, "waiting")),
         "all of IPv6": ({"remote": "::/0"}, ("v6",)),
         "local": ({"local": pair.client6}, ("v6",)),
         "local of an interface": ({"local": f"interface:{pair.client_device}"}, tcp),
-        "no such interface": ({"local": "interface:wrong0"}, ()),
-        "not at no such interface": ({"not": {"local": "interface:wrong0"}}, ()),
+        "missing interface": ({"local": "interface:wrong0"}, ()),
+        "negated missing interface": ({"not": {"local": "interface:wrong0"}}, ()),
         "remote_port": ({"remote_port": scene.port6}, ("v6",)),
         "remote_port as a string": ({"remote_port": str(scene.port6)}, ("v6",)),
         "ports": ({"remote_port": [7, f"{scene.port6}-{scene.port6}"]}, ("v6", "waiting")),
@@ -125,64 +127,62 @@ def looks(scene: Scene, client: Actor) -> dict[str, tuple[Any, tuple[str, ...]]]
     }
 
 
-def test_every_key_selects_just_its_sockets(
-    scene: Scene, client: Actor, controller: Controller
-) -> None:
-    expected = looks(scene, client)
+def test_selector_keys(scene: Scene, client: SocketProcess, controller: Controller) -> None:
+    expected = selectors(scene, client)
     results = controller.play(
         *(task("socket_diag_info", {"match": match}) for match, _names in expected.values())
     )
 
-    ours = scene.cookies(*scene.sockets)
+    own_cookies = scene.cookies(*scene.sockets)
     names = {socket["cookie"]: name for name, socket in scene.sockets.items()}
-    for (what, (match, wanted)), result in zip(expected.items(), results, strict=True):
-        assert not result["failed"], (what, result)
-        found = {names[each] for each in cookies(result["sockets"]) & ours}
-        assert found == set(wanted) & set(scene.sockets), (what, match)
+    for (case, (match, matching)), result in zip(expected.items(), results, strict=True):
+        assert not result["failed"], (case, result)
+        found = {names[cookie] for cookie in cookies(result["sockets"]) & own_cookies}
+        assert found == set(matching) & set(scene.sockets), (case, match)
         assert result["matched"] == len(result["sockets"])
 
 
 def test_options(scene: Scene, controller: Controller) -> None:
-    here = {"match": {"remote": scene.pair.server4}}
-    told, grouped, held, cut, none, checked, defaults = controller.play(
-        task("socket_diag_info", {**here, "details": ["info", "memory", "process"]}),
-        task("socket_diag_info", {**here, "group_by": "remote_port"}),
-        task("socket_diag_info", {**here, "group_by": "processes"}),
-        task("socket_diag_info", {**here, "limit": 2}),
-        task("socket_diag_info", {**here, "limit": 0}),
-        task("socket_diag_info", here, check=True, diff=True),
-        # Set for the action group.
-        task("socket_diag_info", here),
+    options = {"match": {"remote": scene.pair.server4}}
+    detailed, by_port, by_process, cut, none, checked, defaults = controller.play(
+        task("socket_diag_info", {**options, "details": ["info", "memory", "process"]}),
+        task("socket_diag_info", {**options, "group_by": "remote_port"}),
+        task("socket_diag_info", {**options, "group_by": "processes"}),
+        task("socket_diag_info", {**options, "limit": 2}),
+        task("socket_diag_info", {**options, "limit": 0}),
+        task("socket_diag_info", options, check=True, diff=True),
+        # With module_defaults of the action group.
+        task("socket_diag_info", options),
         module_defaults={"group/linuxnet.sockets.sockets": {"limit": 3}},
     )
 
-    count = told["matched"]
-    assert count == len(set(FOURS) & set(scene.sockets))
-    for entry in told["sockets"]:
+    count = detailed["matched"]
+    assert count == len(set(IPV4_CONNECTIONS) & set(scene.sockets))
+    for entry in detailed["sockets"]:
         assert set(entry) == set(RECORD_KEYS)
         assert entry["tcp_info"]["state"] == 1
         assert entry["memory"]["rcvbuf"] > 0
         assert entry["processes"][0]["comm"] in ("lns-client", "lns-other")
-    assert grouped["summary"]["remote_port"] == {str(scene.port): count}
-    assert held["summary"]["processes"]["lns-client"] == 5
+    assert by_port["summary"]["remote_port"] == {str(scene.port): count}
+    assert by_process["summary"]["processes"]["lns-client"] == 5
     assert (len(cut["sockets"]), cut["matched"], cut["truncated"]) == (2, count, True)
-    assert cut["sockets"] == _without_clocks(told["sockets"][:2], cut["sockets"])
+    assert cut["sockets"] == _with_volatile_keys_of(detailed["sockets"][:2], cut["sockets"])
     assert (none["sockets"], none["matched"]) == ([], count)
     assert not checked["changed"]
     assert checked["matched"] == count
     assert len(defaults["sockets"]) == 3
 
 
-def _without_clocks(entries: list[Result], like: list[Result]) -> list[Result]:
-    """The entries with what was not asked for, or moves on by itself, taken from others."""
-    moving = ("tcp_info", "memory", "processes", "congestion_info", "idle_ms", "timer_ms")
+def _with_volatile_keys_of(entries: list[Result], others: list[Result]) -> list[Result]:
+    """Entries with the values of timers, counters and optional details taken from others."""
+    volatile = ("tcp_info", "memory", "processes", "congestion_info", "idle_ms", "timer_ms")
     return [
-        {**entry, **{key: other[key] for key in moving}, "timer": other["timer"]}
-        for entry, other in zip(entries, like, strict=True)
+        {**entry, **{key: other[key] for key in volatile}, "timer": other["timer"]}
+        for entry, other in zip(entries, others, strict=True)
     ]
 
 
-def test_the_record_of_each_family(scene: Scene, controller: Controller) -> None:
+def test_record_of_each_family(scene: Scene, controller: Controller) -> None:
     (result,) = controller.play(task("socket_diag_info", {"match": {"state": "all"}}))
     entries = {entry["cookie"]: entry for entry in result["sockets"]}
 
@@ -207,62 +207,65 @@ def test_the_record_of_each_family(scene: Scene, controller: Controller) -> None
 
 
 @pytest.fixture(scope="module")
-def twin(lab: Lab, scene: Scene, start_actor: StartActor) -> tuple[Pair, dict[str, Any]]:
-    """Another pair of namespaces, with the same addresses, and a connection with the same ports."""
+def other_pair(lab: Lab, scene: Scene, start_process: StartProcess) -> tuple[Pair, dict[str, Any]]:
+    """A second pair of namespaces, and a connection in it with the same addresses and ports."""
     pair = Pair(lab)
-    start_actor(pair.server).listen(pair.server4, scene.port)
+    start_process(pair.server).listen(pair.server4, scene.port)
     source = (pair.client4, scene.sockets["plain"]["port"])
-    (made,) = start_actor(pair.client).connect(pair.server4, scene.port, source=source)
+    (made,) = start_process(pair.client).connect(pair.server4, scene.port, source=source)
     return pair, made
 
 
-def test_the_same_connection_in_two_namespaces_is_two_sockets(
-    scene: Scene, twin: tuple[Pair, dict[str, Any]], client: Actor, controller: Controller
+def test_same_tuple_in_two_namespaces(
+    scene: Scene,
+    other_pair: tuple[Pair, dict[str, Any]],
+    client: SocketProcess,
+    controller: Controller,
 ) -> None:
-    there, made = twin
+    other, made = other_pair
     match = {"local_port": scene.sockets["plain"]["port"], "remote": scene.pair.server4}
-    ways: list[list[str]] = [
+    namespaces: list[list[str]] = [
         ["current"],
-        [there.client.name],
-        [there.client.path],
-        ["current", there.client.name],
+        [other.client.name],
+        [other.client.path],
+        ["current", other.client.name],
         [f"pid:{client.pid}"],
         ["current", f"pid:{client.pid}", scene.pair.client.name],
     ]
     results = controller.play(
-        *(task("socket_diag_info", {"match": match, "namespaces": names}) for names in ways)
+        *(task("socket_diag_info", {"match": match, "namespaces": names}) for names in namespaces)
     )
     results += controller.play(
         task("socket_diag_info", {"match": match, "namespaces": ["all"]}),
-        prefix=ALONE,
+        prefix=IN_PID_NAMESPACE,
     )
 
     assert [result["msg"] for result in results if result["failed"]] == []
-    mine = scene.sockets["plain"]["cookie"]
+    cookie = scene.sockets["plain"]["cookie"]
     found = [
         sorted((entry["namespace"], entry["cookie"]) for entry in result["sockets"])
         for result in results
     ]
-    other = made["cookie"]
-    assert mine != other
+    other_cookie = made["cookie"]
+    assert cookie != other_cookie
     assert found == [
-        [("current", mine)],
-        [(there.client.name, other)],
-        [(there.client.path, other)],
-        sorted([("current", mine), (there.client.name, other)]),
-        [(f"pid:{client.pid}", mine)],
-        [("current", mine)],
-        sorted([("current", mine), (there.client.name, other)]),
+        [("current", cookie)],
+        [(other.client.name, other_cookie)],
+        [(other.client.path, other_cookie)],
+        sorted([("current", cookie), (other.client.name, other_cookie)]),
+        [(f"pid:{client.pid}", cookie)],
+        [("current", cookie)],
+        sorted([("current", cookie), (other.client.name, other_cookie)]),
     ]
-    assert results[3]["summary"]["namespace"] == {"current": 1, there.client.name: 1}
+    assert results[3]["summary"]["namespace"] == {"current": 1, other.client.name: 1}
 
 
-def test_thousands_of_sockets_come_back_cut_and_counted(
-    lab: Lab, start_actor: StartActor, tmp_path: Path
+def test_thousands_of_sockets_truncated_and_counted(
+    lab: Lab, start_process: StartProcess, tmp_path: Path
 ) -> None:
     pair = Pair(lab)
-    port = start_actor(pair.server).listen(pair.server4)["port"]
-    start_actor(pair.client).connect(pair.server4, port, MANY)
+    port = start_process(pair.server).listen(pair.server4)["port"]
+    start_process(pair.client).connect(pair.server4, port, MANY)
 
     listed, facts, destroyed = Controller(pair.client, tmp_path).play(
         task("socket_diag_info", {"match": {"remote": pair.server4}, "group_by": "local_port"}),
@@ -284,8 +287,8 @@ def test_thousands_of_sockets_come_back_cut_and_counted(
     assert gathered["peers"] == [{"remote": pair.server4, "sockets": MANY}]
 
 
-def test_facts_say_what_is_there(scene: Scene, controller: Controller) -> None:
-    facts, there = (
+def test_facts(scene: Scene, controller: Controller) -> None:
+    facts, other_facts = (
         result["ansible_facts"]["socket_diag"]
         for result in controller.play(
             task("socket_diag_facts"),
@@ -296,17 +299,17 @@ def test_facts_say_what_is_there(scene: Scene, controller: Controller) -> None:
     assert facts["support"]["tcp"]["verdict"] == "supported"
     assert facts["may_destroy"] is True
     assert facts["totals"]["tcp"]["listening"] == 1
-    assert {each["local_port"] for each in facts["listeners"]} == {
+    assert {listener["local_port"] for listener in facts["listeners"]} == {
         scene.sockets["listener"]["port"],
         scene.sockets["udp-listener"]["port"],
     }
-    assert {each["processes"][0] for each in facts["listeners"]} == {"lns-client"}
+    assert {listener["processes"][0] for listener in facts["listeners"]} == {"lns-client"}
     assert facts["namespaces"][0]["name"] == "current"
-    assert there["namespaces"][0]["name"] == scene.pair.server.name
-    assert (len(there["listeners"]), there["listeners_total"]) == (1, 2)
+    assert other_facts["namespaces"][0]["name"] == scene.pair.server.name
+    assert (len(other_facts["listeners"]), other_facts["listeners_total"]) == (1, 2)
 
 
-def test_the_line_of_the_readme(scene: Scene, controller: Controller) -> None:
+def test_readme_command(scene: Scene, controller: Controller) -> None:
     output = controller.run(
         "ansible",
         "localhost",

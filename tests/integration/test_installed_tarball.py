@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is published works: the collection's tarball, installed by ansible-galaxy elsewhere."""
+"""The published tarball, installed by ansible-galaxy outside the checkout."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ BIN = Path(sys.executable).parent
 
 
 def run(*command: object, **variables: str) -> str:
-    """Standard output of a command of Ansible, run with none of the caller's settings for it."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    """Run a command of Ansible without the caller's settings and return its standard output."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")
+    }
     ran = subprocess.run(
         [BIN / str(command[0]), *command[1:]],
-        env={**kept, **variables},
+        env={**inherited, **variables},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -44,7 +46,7 @@ def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Environment of an Ansible that knows the installed tarball, and not the checkout."""
+    """Environment in which Ansible finds the installed tarball but not the checkout."""
     folder = tmp_path_factory.mktemp("installed")
     config = folder / "ansible.cfg"
     config.touch()
@@ -55,29 +57,29 @@ def settings(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
         "ANSIBLE_REMOTE_TMP": str(folder / "remote"),
     }
-    # What it depends on is there already: nothing is fetched.
+    # Link the installed dependencies, so that nothing is downloaded.
     for namespace in ("ansible", "community"):
-        there = folder / "ansible_collections" / namespace
-        there.parent.mkdir(exist_ok=True)
-        there.symlink_to(ROOT / ".build" / "collections" / "ansible_collections" / namespace)
+        link = folder / "ansible_collections" / namespace
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(ROOT / ".build" / "collections" / "ansible_collections" / namespace)
     run("ansible-galaxy", "collection", "install", "--offline", tarball, "-p", folder, **settings)
     return settings
 
 
-def test_the_tarball_holds_what_a_user_needs_and_no_more(tarball: Path) -> None:
+def test_tarball_contents(tarball: Path) -> None:
     with tarfile.open(tarball) as archive:
         names = set(archive.getnames())
 
-    tops = {name.split("/")[0] for name in names}
+    top_level = {name.split("/")[0] for name in names}
     files = [*ROOT.glob("plugins/**/*.py"), *ROOT.glob("playbooks/**/*.yml")]
     files += ROOT.glob("playbooks/**/*.j2")
-    # The page of the report is a template, a style and a script beside the code.
+    # Template, style sheet and script of the page of stuck_report.
     report = ROOT / "plugins" / "plugin_utils" / "_report"
     files += [report / name for name in ("page.html.j2", "style.css", "script.js")]
 
     assert {str(path.relative_to(ROOT)) for path in files} <= names
     assert {"README.md", "COPYING", "CHANGELOG.md", "meta/runtime.yml"} <= names
-    assert not tops & {
+    assert not top_level & {
         ".build",
         ".ci",
         ".git",
@@ -90,7 +92,7 @@ def test_the_tarball_holds_what_a_user_needs_and_no_more(tarball: Path) -> None:
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
 
 
-def test_a_module_of_the_installed_tarball_finds_a_listener(settings: dict[str, str]) -> None:
+def test_installed_module_finds_listener(settings: dict[str, str]) -> None:
     module = "linuxnet.sockets.socket_diag_info"
     documented = json.loads(run("ansible-doc", "--json", module, **settings))
     found_in = Path(documented[module]["doc"]["filename"])

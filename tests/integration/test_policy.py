@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A policy enforced once, through Ansible: judged before it is sent, held, told, limited."""
+"""Module socket_policy, run with Ansible: validation, holds, reports and limits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.actor import Actor
 from tests.integration.controller import Controller, Result, cookies, task
+from tests.integration.socket_process import SocketProcess
 from tests.support.topologies.topology import Pair
 
 ABORTED = "ECONNABORTED"
@@ -21,8 +21,8 @@ ABORTED = "ECONNABORTED"
 def enforce(
     policy: dict[str, Any] | None, *, check: bool = False, diff: bool = False, **options: Any
 ) -> Result:
-    given = {} if policy is None else {"policy": policy}
-    return task("socket_policy", {**given, **options}, check=check, diff=diff)
+    source = {} if policy is None else {"policy": policy}
+    return task("socket_policy", {**source, **options}, check=check, diff=diff)
 
 
 def policy(*rules: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -30,14 +30,14 @@ def policy(*rules: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def port(pair: Pair, server: Actor) -> int:
+def port(pair: Pair, server: SocketProcess) -> int:
     return server.listen(pair.server4)["port"]
 
 
-def test_enforced_once(pair: Pair, client: Actor, port: int, controller: Controller) -> None:
-    """Check mode names the very sockets; then they are destroyed; then there are none."""
+def test_enforce_once(pair: Pair, client: SocketProcess, port: int, controller: Controller) -> None:
+    """Check mode predicts the sockets that the next run destroys; a third run finds none."""
     made = client.connect(pair.server4, port, 3)
-    numbers = [each["number"] for each in made]
+    numbers = [connection["number"] for connection in made]
     protected = client.connect(pair.server4, port, 1)[0]
     document = policy(
         {
@@ -46,34 +46,34 @@ def test_enforced_once(pair: Pair, client: Actor, port: int, controller: Control
             "match": {"remote": f"{pair.server4}:{port}"},
             "hold": "500ms",
         },
-        {"name": "told", "match": {"remote": pair.server4}, "action": "report", "hold": 0},
+        {"name": "report-only", "match": {"remote": pair.server4}, "action": "report", "hold": 0},
         protect={"selectors": [{"local_port": protected["port"]}]},
     )
-    plan, done, again, reported = controller.play(
+    plan, done, second, reported = controller.play(
         enforce(document, check=True, diff=True),
         enforce(document),
         enforce(document),
         enforce({**document, "mode": "report"}),
     )
-    expected = {each["cookie"] for each in made}
+    expected = cookies(made)
     assert cookies(plan["destroyed"]) == expected
     assert plan["changed"]
     assert plan["diff"]["before"].count("\n") == 3
     assert cookies(done["destroyed"]) == expected
     assert done["outcomes"] == {"destroyed": 3, "protected": 1}
-    assert [each["reason"] for each in done["protected"]] == ["selector"]
+    assert [entry["reason"] for entry in done["protected"]] == ["selector"]
     assert set(client.state(*numbers)) == {ABORTED}
-    rule, told = done["rules"]
+    rule, report_rule = done["rules"]
     assert (rule["by_status"], rule["holds_in"]) == ({"destroy": 3, "protected": 1}, ["current"])
-    assert told["by_status"] == {"reported": 4}
+    assert report_rule["by_status"] == {"reported": 4}
     assert len(done["violations"]) == done["matched"] == 8
-    assert not again["changed"]
-    assert again["outcomes"] == {"protected": 1}
+    assert not second["changed"]
+    assert second["outcomes"] == {"protected": 1}
     assert not reported["changed"]
     assert (reported["mode"], reported["digest"] == done["digest"]) == ("report", False)
 
 
-def test_a_policy_is_judged_before_it_is_sent(controller: Controller, tmp_path: Path) -> None:
+def test_invalid_policy_rejected_on_controller(controller: Controller, tmp_path: Path) -> None:
     bad = policy(
         {"name": "a", "match": {"remot": "10.0.0.1"}},
         {"name": "a", "match": {"remote": []}, "hold": "soon"},
@@ -90,11 +90,11 @@ def test_a_policy_is_judged_before_it_is_sent(controller: Controller, tmp_path: 
     )
     assert wrong["failed"]
     assert not wrong["changed"]
-    # The module, which returns them, did not run.
+    # The module did not run: only it returns outcomes.
     assert "outcomes" not in wrong
-    said = " ".join(wrong["errors"])
-    for words in ("policy.rules[0].match", "remot", "policy.rules[1]", "soon"):
-        assert words in said
+    errors = " ".join(wrong["errors"])
+    for word in ("policy.rules[0].match", "remot", "policy.rules[1]", "soon"):
+        assert word in errors
     assert "empty.yml" in empty["msg"]
     assert "nowhere.yml" in missing["msg"]
     assert "twice.yml" in twice["msg"]
@@ -104,8 +104,8 @@ def test_a_policy_is_judged_before_it_is_sent(controller: Controller, tmp_path: 
     assert all(result["failed"] for result in (empty, missing, twice, both, neither))
 
 
-def test_the_limits_hold(
-    pair: Pair, client: Actor, port: int, controller: Controller, tmp_path: Path
+def test_limits(
+    pair: Pair, client: SocketProcess, port: int, controller: Controller, tmp_path: Path
 ) -> None:
     made = client.connect(pair.server4, port, 3)
     rule = {"name": "all", "match": {"remote": f"{pair.server4}:{port}"}, "hold": 0}
@@ -116,15 +116,15 @@ def test_the_limits_hold(
         "rules:\n"
         f"  - name: all\n    hold: 0\n    match: {{remote: '{pair.server4}:{port}'}}\n"
     )
-    refused, paced = controller.play(
+    rejected, paced = controller.play(
         enforce(None, src=str(file)),
         enforce(policy(rule, limits={"max_sockets": 2, "per": "1m", "on_excess": "pace"})),
     )
-    assert refused["failed"]
-    assert not refused["changed"]
-    assert "limits.max_sockets" in refused["msg"]
-    assert refused["outcomes"]["limit"] == len(refused["survivors"]) >= 3
+    assert rejected["failed"]
+    assert not rejected["changed"]
+    assert "limits.max_sockets" in rejected["msg"]
+    assert rejected["outcomes"]["limit"] == len(rejected["survivors"]) >= 3
     assert paced["failed"]
     assert paced["outcomes"]["destroyed"] == 2
-    states = client.state(*(each["number"] for each in made))
+    states = client.state(*(connection["number"] for connection in made))
     assert states.count(ABORTED) <= 2

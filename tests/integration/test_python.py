@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The modules on every Python of targets that this machine has, with nothing installed for them."""
+"""Modules on every installed target Python, with only the standard library."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.actor import Actor
 from tests.integration.controller import Controller, cookies, task
+from tests.integration.socket_process import SocketProcess
 from tests.support.topologies.topology import Pair
 
 OLDEST = 9
@@ -20,12 +20,12 @@ NEWEST = 14
 
 
 def interpreters() -> dict[str, str]:
-    """Paths by version; of version managers the interpreters themselves, not their shims."""
+    """Interpreters by version. With pyenv, the interpreters and not their shims."""
     found = {f"3.{sys.version_info.minor}": os.path.realpath(sys.executable)}
     folders = []
     if shutil.which("pyenv"):
         root = subprocess.run(["pyenv", "root"], capture_output=True, text=True, check=True)
-        folders = [str(each) for each in Path(root.stdout.strip()).glob("versions/3.*/bin")]
+        folders = [str(path) for path in Path(root.stdout.strip()).glob("versions/3.*/bin")]
     path = os.pathsep.join((*folders, "/usr/local/bin", "/usr/bin"))
     for minor in range(OLDEST, NEWEST + 1):
         python = shutil.which(f"python3.{minor}", path=path)
@@ -34,15 +34,15 @@ def interpreters() -> dict[str, str]:
     return found
 
 
-def bare(python: str, wrapper: Path) -> str:
-    """Nothing beside its standard library: no site-packages, the user's or the system's."""
+def without_site_packages(python: str, wrapper: Path) -> str:
+    """Write a script that runs Python with only its standard library."""
     wrapper.write_text(f'#!/bin/sh\nexec {python} -E -s -S "$@"\n')
     wrapper.chmod(0o755)
     return str(wrapper)
 
 
-def test_every_python(
-    pair: Pair, client: Actor, server: Actor, controller: Controller, tmp_path: Path
+def test_every_python_version(
+    pair: Pair, client: SocketProcess, server: SocketProcess, controller: Controller, tmp_path: Path
 ) -> None:
     port = server.listen(pair.server4)["port"]
     match = {"remote_port": port}
@@ -52,12 +52,16 @@ def test_every_python(
     for number, python in enumerate(pythons.values()):
         (made,) = client.connect(pair.server4, port, source=(pair.client4, 8100 + number))
         expected.append({made["cookie"]})
-        mine = {**match, "local_port": 8100 + number}
-        variables = {"ansible_python_interpreter": bare(python, tmp_path / f"python-{number}")}
+        local_match = {**match, "local_port": 8100 + number}
+        variables = {
+            "ansible_python_interpreter": without_site_packages(
+                python, tmp_path / f"python-{number}"
+            )
+        }
         tasks += [
-            task("socket_diag_info", {"match": mine, "details": ["info"]}, vars=variables),
+            task("socket_diag_info", {"match": local_match, "details": ["info"]}, vars=variables),
             task("socket_diag_facts", vars=variables),
-            task("socket_destroy", {"match": mine}, diff=True, vars=variables),
+            task("socket_destroy", {"match": local_match}, diff=True, vars=variables),
         ]
 
     results = controller.play(*tasks)

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the role agent refuses before it does anything; what it does is seen on the lab's hosts."""
+"""Role agent: rejected variables, and removal. Installation is tested on the hosts of the lab."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ POLICY = {
     "limits": {"max_sockets": 1},
     "rules": [{"name": "one", "match": {"remote": "192.0.2.1"}}],
 }
-# What is given, and what the message has to say.
-REFUSALS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+# Variables, and substrings of the message.
+INVALID: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no policy": ({}, ("agent_policy is missing", "agent_state: absent")),
     "two mistakes": (
         {"agent_policy": {**POLICY, "mod": "report", "limits": {"max_sockets": "many"}}},
@@ -29,7 +29,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
             "\n- policy.limits.max_sockets: ",
         ),
     ),
-    "what is protected": (
+    "invalid selector in agent_protect": (
         {"agent_policy": POLICY, "agent_protect": {"mine": {"remot": "192.0.2.9"}}},
         ("agent_protect", "remot: ", "did you mean remote"),
     ),
@@ -50,49 +50,49 @@ REFUSALS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 }
 
 
-def test_what_makes_no_sense_is_refused_before_anything_is_sent(
-    controller: Controller, tmp_path: Path
-) -> None:
+def test_invalid_variables_rejected_before_transfer(controller: Controller, tmp_path: Path) -> None:
     role = {"name": "linuxnet.sockets.agent", "tasks_from": "preflight.yml"}
     tasks = [
         {
-            "block": [{"ansible.builtin.include_role": role, "vars": given}],
-            "rescue": [{"ansible.builtin.set_fact": {f"said_{at}": "{{ ansible_failed_result }}"}}],
+            "block": [{"ansible.builtin.include_role": role, "vars": variables}],
+            "rescue": [
+                {"ansible.builtin.set_fact": {f"failure_{number}": "{{ ansible_failed_result }}"}}
+            ],
         }
-        for at, (given, _words) in enumerate(REFUSALS.values())
+        for number, (variables, _words) in enumerate(INVALID.values())
     ]
-    keep = {
+    save = {
         "ansible.builtin.copy": {
-            "content": "{{ said | to_json }}",
-            "dest": str(tmp_path / "said.json"),
+            "content": "{{ failures | to_json }}",
+            "dest": str(tmp_path / "failures.json"),
             "mode": "0600",
         },
-        "vars": {"said": [f"{{{{ said_{at} | default({{}}) }}}}" for at in range(len(REFUSALS))]},
+        "vars": {
+            "failures": [f"{{{{ failure_{n} | default({{}}) }}}}" for n in range(len(INVALID))]
+        },
     }
     playbook = tmp_path / "play.yml"
     playbook.write_text(
-        yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [*tasks, keep]}])
+        yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [*tasks, save]}])
     )
     controller.run("ansible-playbook", "-i", str(ROOT / "tools" / "inventory.yml"), str(playbook))
-    answers = json.loads((tmp_path / "said.json").read_text())
-    for (name, (_given, words)), answer in zip(REFUSALS.items(), answers, strict=True):
-        told = [answer, *answer.get("results", [])]
-        failures = "\n".join(each["msg"] for each in told if each.get("failed"))
-        missing = [word for word in words if word not in failures]
-        assert missing == [], f"{name}: {answer}"
+    results = json.loads((tmp_path / "failures.json").read_text())
+    for (name, (_variables, words)), result in zip(INVALID.items(), results, strict=True):
+        items = [result, *result.get("results", [])]
+        messages = "\n".join(item["msg"] for item in items if item.get("failed"))
+        missing = [word for word in words if word not in messages]
+        assert missing == [], f"{name}: {result}"
 
 
-def test_a_run_that_ended_before_it_wrote_its_unit_leaves_nothing_behind(
-    controller: Controller, tmp_path: Path
-) -> None:
-    """As it is on a host where the policy was refused: directories, and what is protected."""
+def test_absent_after_incomplete_installation(controller: Controller, tmp_path: Path) -> None:
+    """State of a host on which the policy was rejected: directories and protect files, no unit."""
     etc, library = tmp_path / "etc" / "linuxnet-sockets", tmp_path / "lib" / "linuxnet-sockets"
     (etc / "protect.d").mkdir(parents=True)
     (etc / "protect.d" / "agent-mine.json").write_text("[]")
     (library / "core-1").mkdir(parents=True)
     facts = tmp_path / "ansible" / "facts.d"
     facts.mkdir(parents=True)
-    given = {
+    variables = {
         "agent_state": "absent",
         "agent_user": "nobody-of-that-name",
         "agent__config_directory": str(etc),
@@ -102,10 +102,10 @@ def test_a_run_that_ended_before_it_wrote_its_unit_leaves_nothing_behind(
         "agent__unit_file": str(tmp_path / "socket-agent.service"),
         "agent__fact_file": str(facts / "linuxnet_sockets.fact"),
     }
-    task = {"ansible.builtin.include_role": {"name": "linuxnet.sockets.agent"}, "vars": given}
+    task = {"ansible.builtin.include_role": {"name": "linuxnet.sockets.agent"}, "vars": variables}
     playbook = tmp_path / "play.yml"
     playbook.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [task]}]))
     controller.run("ansible-playbook", "-i", str(ROOT / "tools" / "inventory.yml"), str(playbook))
-    left = {str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*")}
-    # Facts of others are looked for in a directory that is theirs.
-    assert left == {"play.yml", "etc", "lib", "ansible", "ansible/facts.d"}
+    remaining = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    # The directory facts.d is shared with other software.
+    assert remaining == {"play.yml", "etc", "lib", "ansible", "ansible/facts.d"}

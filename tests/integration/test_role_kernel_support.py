@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The role kernel_support on this kernel, in a network namespace and with an /etc of its own."""
+"""Role kernel_support on the running kernel, in a network namespace with its own /etc."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ RELEASE = os.uname().release
 
 
 class Played(NamedTuple):
-    """The result of a run. changed: (template or module, item's label) of all that changed."""
+    """Result of a play. changed: (template or module, label of the item) of each change."""
 
     changed: set[tuple[str, str]]
     failures: list[str]
-    said: str
+    messages: str
     diff: str
 
     @property
@@ -53,7 +53,7 @@ class Played(NamedTuple):
 
 
 class Target:
-    """This machine as the role sees it: folders of the test stand where the role writes."""
+    """This machine with test directories mounted over the directories that the role writes."""
 
     def __init__(self, where: LabNamespace, base: Path) -> None:
         self.where = where
@@ -63,15 +63,17 @@ class Target:
             (self.etc / name).mkdir(parents=True)
 
     def play(self, *prefix: str, modes: tuple[str, ...] = (), **variables: Any) -> Played:
-        """Run the role; prefix is a command that runs it, modes are options of the playbook's."""
-        extra = ["-e", json.dumps(_named(variables))]
+        """Run the role. prefix: a command that runs it. modes: options of ansible-playbook."""
+        extra = ["-e", json.dumps(_prefixed(variables))]
         return self._run([*modes, *extra], prefix, {"roles": [{"role": ROLE}]})
 
-    def refusals(self, cases: list[dict[str, Any]]) -> list[str]:
-        """Run the role with each of these variables, whatever becomes of the others."""
+    def failures(self, cases: list[dict[str, Any]]) -> list[str]:
+        """Run the role with each of these variables and return the messages of the failures."""
         tasks = [
             {
-                "block": [{"ansible.builtin.include_role": {"name": ROLE}, "vars": _named(case)}],
+                "block": [
+                    {"ansible.builtin.include_role": {"name": ROLE}, "vars": _prefixed(case)}
+                ],
                 "rescue": [{"ansible.builtin.meta": "noop"}],
             }
             for case in cases
@@ -84,18 +86,18 @@ class Target:
         playbook = self.base / "play.yml"
         playbook.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, **content}]))
         mounts = "; ".join(f'mount --bind "{self.etc / name}" /etc/{name}' for name in _FOLDERS)
-        alone = ["unshare", "--mount", "--propagation", "private", "sh", "-ec"]
-        kept = {name: value for name, value in os.environ.items() if name[:8] != "ANSIBLE_"}
+        unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-ec"]
+        inherited = {name: value for name, value in os.environ.items() if name[:8] != "ANSIBLE_"}
         done = subprocess.run(
             [
-                *self.where.command(*alone, f'{mounts}; exec "$@"', "sh", *prefix),
+                *self.where.command(*unshare, f'{mounts}; exec "$@"', "sh", *prefix),
                 str(BIN / "ansible-playbook"),
                 *options,
                 *("-i", str(ROOT / "tools" / "inventory.yml"), str(playbook)),
             ],
             cwd=ROOT,
             env={
-                **kept,
+                **inherited,
                 "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
                 "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
                 "ANSIBLE_PIPELINING": "true",
@@ -107,11 +109,11 @@ class Target:
             check=False,
         )
         try:
-            told = json.loads(done.stdout)
+            output = json.loads(done.stdout)
         except ValueError:
             raise AssertionError(done.stdout + done.stderr) from None
-        assert told["stats"]["localhost"]["failures"] == (done.returncode != 0)
-        return _played(told)
+        assert output["stats"]["localhost"]["failures"] == (done.returncode != 0)
+        return _played(output)
 
     def file(self, folder: str, name: str) -> str | None:
         path = self.etc / folder / name
@@ -121,7 +123,7 @@ class Target:
         return sorted(str(path.relative_to(self.etc)) for path in self.etc.glob("*/*"))
 
     def sysctls(self) -> dict[str, int]:
-        """Every sysctl of TCP that is one number and that the role knows."""
+        """Values of the TCP sysctls that the role supports."""
         known = yaml.safe_load((ROOT / "roles/kernel_support/vars/main.yml").read_text())
         base = Path("/proc/sys/net/ipv4")
         names = sorted(known["kernel_support__allowed"])
@@ -129,7 +131,7 @@ class Target:
 
 
 def _tasks() -> dict[str, str]:
-    """The role's tasks by name: the template that a task writes, or its module."""
+    """Tasks of the role by name, with the template that a task writes, or its module."""
     kinds: dict[str, str] = {}
     for path in (ROOT / "roles" / "kernel_support" / "tasks").glob("*.yml"):
         for task in yaml.safe_load(path.read_text()):
@@ -139,34 +141,34 @@ def _tasks() -> dict[str, str]:
     return kinds
 
 
-def _played(told: dict[str, Any]) -> Played:
+def _played(output: dict[str, Any]) -> Played:
     kinds = _tasks()
     changed: set[tuple[str, str]] = set()
-    failed, said, diffs = [], [], []
-    for task in told["plays"][0]["tasks"]:
+    failed, messages, diffs = [], [], []
+    for task in output["plays"][0]["tasks"]:
         name = task["task"]["name"].removeprefix("linuxnet.sockets.kernel_support : ")
         result = task["hosts"].get("localhost", {})
-        for each in result.get("results", [result]):
-            if each.get("changed"):
-                changed.add((kinds[name], str(each.get("_ansible_item_label", ""))))
-            if each.get("failed"):
-                failed.append("\n".join([str(each["msg"]), *each.get("argument_errors", [])]))
-            diff = each.get("diff") or []
+        for item in result.get("results", [result]):
+            if item.get("changed"):
+                changed.add((kinds[name], str(item.get("_ansible_item_label", ""))))
+            if item.get("failed"):
+                failed.append("\n".join([str(item["msg"]), *item.get("argument_errors", [])]))
+            diff = item.get("diff") or []
             diffs += [part.get("after") for part in (diff if isinstance(diff, list) else [diff])]
         if kinds.get(name) == "debug":
-            said.append(str(result.get("msg", "")))
-    return Played(changed, failed, "\n".join(said), "\n".join(map(str, diffs)))
+            messages.append(str(result.get("msg", "")))
+    return Played(changed, failed, "\n".join(messages), "\n".join(map(str, diffs)))
 
 
-def _named(variables: dict[str, Any]) -> dict[str, Any]:
+def _prefixed(variables: dict[str, Any]) -> dict[str, Any]:
     return {f"kernel_support_{name}": value for name, value in variables.items()}
 
 
 @pytest.fixture(scope="module")
-def _folders(_possible: None) -> None:
+def _folders(_require_namespaces: None) -> None:
     missing = [name for name in _FOLDERS if not Path("/etc", name).is_dir()]
     if missing:
-        pytest.skip(f"this machine has no /etc/{missing[0]} to stand in for")
+        pytest.skip(f"this machine has no /etc/{missing[0]} to mount over")
 
 
 @pytest.fixture
@@ -175,7 +177,7 @@ def target(_folders: None, tmp_path: Path) -> Iterator[Target]:
         yield Target(lab.namespace("role"), tmp_path)
 
 
-def test_by_itself_it_changes_nothing(target: Target) -> None:
+def test_defaults_change_nothing(target: Target) -> None:
     before = target.sysctls()
     played = target.play(require="ignore", modules=[])
     assert (played.changed, played.failed) == (set(), "")
@@ -184,34 +186,34 @@ def test_by_itself_it_changes_nothing(target: Target) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_set_is_foretold_kept_and_taken_back(target: Target) -> None:
+def test_sysctls_set_predicted_and_restored(target: Target) -> None:
     before = target.sysctls()
-    wanted = {"sysctl_profile": "fail-fast", "sysctls": {"tcp_retries2": 9, "tcp_tw_reuse": "1"}}
-    ours = {**FAIL_FAST, "tcp_retries2": 9, "tcp_tw_reuse": 1}
-    assert not ours.items() & before.items()
+    variables = {"sysctl_profile": "fail-fast", "sysctls": {"tcp_retries2": 9, "tcp_tw_reuse": "1"}}
+    values = {**FAIL_FAST, "tcp_retries2": 9, "tcp_tw_reuse": 1}
+    assert not values.items() & before.items()
 
-    foretold = target.play(modes=("--check", "--diff"), **wanted)
+    predicted = target.play(modes=("--check", "--diff"), **variables)
     assert (target.sysctls(), target.files()) == (before, [])
-    first = target.play(**wanted)
+    first = target.play(**variables)
     assert first.failed == ""
     assert (
         first.changed
-        == foretold.changed
+        == predicted.changed
         == {
             ("sysctl.conf.j2", ""),
-            *(("sysctl", f"{name}: {before[name]} -> {value}") for name, value in ours.items()),
+            *(("sysctl", f"{name}: {before[name]} -> {value}") for name, value in values.items()),
         }
     )
-    assert target.sysctls() == {**before, **ours}
+    assert target.sysctls() == {**before, **values}
     assert target.files() == [f"sysctl.d/{SYSCTLS}"]
     written = target.file("sysctl.d", SYSCTLS)
     assert written is not None
-    assert written in foretold.diff
-    assert _settings(written) == {f"net.ipv4.{name}": str(value) for name, value in ours.items()}
+    assert written in predicted.diff
+    assert _settings(written) == {f"net.ipv4.{name}": str(value) for name, value in values.items()}
 
-    assert target.play(**wanted).changed == set()
+    assert target.play(**variables).changed == set()
 
-    # One is no longer wanted, and another was changed by hand: that one is set again.
+    # One sysctl is no longer configured; another was changed manually and is set again.
     target.where.sysctl("ipv4/tcp_fin_timeout", 45)
     fewer = target.play(sysctl_profile="fail-fast")
     assert fewer.changed == {
@@ -222,24 +224,24 @@ def test_what_is_set_is_foretold_kept_and_taken_back(target: Target) -> None:
     }
     assert target.sysctls() == {**before, **FAIL_FAST}
 
-    # What somebody else changed since is not the role's to put back.
+    # The role does not restore a value that changed after it was set.
     target.where.sysctl("ipv4/tcp_syn_retries", 5)
-    foretold = target.play(modes=("--check",), state="absent")
-    gone = target.play(state="absent")
-    assert gone.failed == ""
-    assert gone.changed == foretold.changed
+    predicted = target.play(modes=("--check",), state="absent")
+    absent = target.play(state="absent")
+    assert absent.failed == ""
+    assert absent.changed == predicted.changed
     assert target.sysctls() == {**before, "tcp_syn_retries": 5}
     assert target.files() == []
     assert target.play(state="absent").changed == set()
 
 
 def _settings(text: str) -> dict[str, str]:
-    """As sysctl.d(5) reads it."""
+    """Parse the settings as sysctl.d(5) does."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return {name: value for name, _equals, value in (line.partition("=") for line in lines)}
 
 
-def test_a_file_of_somebody_else_stays(target: Target) -> None:
+def test_foreign_file_kept(target: Target) -> None:
     (target.etc / "sysctl.d" / "50-mine.conf").write_text("net.ipv4.tcp_retries2=12\n")
     target.play(sysctls={"tcp_retries2": 10})
     target.play(state="absent")
@@ -247,10 +249,10 @@ def test_a_file_of_somebody_else_stays(target: Target) -> None:
     assert target.file("sysctl.d", "50-mine.conf") == "net.ipv4.tcp_retries2=12\n"
 
 
-REFUSALS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+INVALID: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "an unknown sysctl": ({"sysctls": {"tcp_retires2": 3}}, ("tcp_retires2", "tcp_retries2")),
-    "another sysctl": ({"sysctls": {"tcp_rmem": 3}}, ("tcp_rmem", "Supported")),
-    "words for a number": ({"sysctls": {"tcp_retries2": "few"}}, ("tcp_retries2", "int")),
+    "an unsupported sysctl": ({"sysctls": {"tcp_rmem": 3}}, ("tcp_rmem", "Supported")),
+    "text instead of a number": ({"sysctls": {"tcp_retries2": "few"}}, ("tcp_retries2", "int")),
     "too large": ({"sysctls": {"tcp_retries2": 256}}, ("tcp_retries2", "256", "0 to 255")),
     "too small": ({"sysctls": {"tcp_syn_retries": 0}}, ("tcp_syn_retries", "1 to 127")),
     "null": ({"sysctls": {"tcp_retries2": None}}, ("tcp_retries2", "null")),
@@ -261,30 +263,32 @@ REFUSALS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 }
 
 
-def test_what_makes_no_sense_is_refused(target: Target) -> None:
+def test_invalid_variables_rejected(target: Target) -> None:
     before = target.sysctls()
-    asked = [{"sysctls": {"tcp_retries1": 4}, **case} for case, _words in REFUSALS.values()]
+    cases = [{"sysctls": {"tcp_retries1": 4}, **case} for case, _words in INVALID.values()]
 
-    refused = target.refusals(asked)
+    failures = target.failures(cases)
 
-    assert len(refused) == len(REFUSALS)
-    for name, message in zip(REFUSALS, refused, strict=True):
-        missing = [word for word in REFUSALS[name][1] if word not in message]
+    assert len(failures) == len(INVALID)
+    for name, message in zip(INVALID, failures, strict=True):
+        missing = [word for word in INVALID[name][1] if word not in message]
         assert missing == [], f"{name}: {message}"
     assert (target.sysctls(), target.files()) == (before, [])
 
 
-def _unable(where: LabNamespace) -> dict[str, str]:
-    """The protocols whose sockets cannot be destroyed, and why."""
+def _unsupported(where: LabNamespace) -> dict[str, str]:
+    """Verdicts of the protocols whose sockets cannot be destroyed."""
     with NamespaceSession(Host(), resolve([where.name])[0]) as session:
         answers = capabilities.support_for_caller(session).items()
         return {
-            name: each.verdict for name, each in answers if each.verdict != capabilities.SUPPORTED
+            name: support.verdict
+            for name, support in answers
+            if support.verdict != capabilities.SUPPORTED
         }
 
 
-def test_a_protocol_that_cannot_be_destroyed_stops_the_play(target: Target) -> None:
-    protocol, verdict = next(iter(_unable(target.where).items()))
+def test_unsupported_protocol_fails(target: Target) -> None:
+    protocol, verdict = next(iter(_unsupported(target.where).items()))
     before = target.sysctls()
 
     played = target.play(protocols=["tcp", protocol], sysctls={"tcp_retries1": 4})
@@ -295,9 +299,9 @@ def test_a_protocol_that_cannot_be_destroyed_stops_the_play(target: Target) -> N
     assert (target.sysctls(), target.files()) == (before, [])
 
 
-def test_raw_says_that_the_kernel_was_built_without(target: Target) -> None:
+def test_raw_without_kernel_option(target: Target) -> None:
     if read_config("/proc", "", RELEASE).options["CONFIG_INET_RAW_DIAG"] != "n":
-        pytest.skip("this kernel was not built without CONFIG_INET_RAW_DIAG, as far as is known")
+        pytest.skip("this kernel may have CONFIG_INET_RAW_DIAG")
     played = target.play(protocols=["raw"])
     assert played.failed.startswith(f"localhost, Linux {RELEASE}: raw sockets cannot be listed ")
     problem, _separator, remedy = played.failed.partition(" Remedy: ")
@@ -305,27 +309,27 @@ def test_raw_says_that_the_kernel_was_built_without(target: Target) -> None:
     assert "kernel_support_protocols" in remedy
 
 
-def test_warn_warns_of_each_and_goes_on(target: Target) -> None:
-    unable = _unable(target.where)
+def test_require_warn(target: Target) -> None:
+    unsupported = _unsupported(target.where)
     played = target.play(
         protocols=["tcp", "udp", "udplite", "raw", "mptcp"],
         require="warn",
         sysctls={"tcp_retries1": 4},
     )
     assert played.failed == ""
-    assert played.said.startswith("WARNING: ")
+    assert played.messages.startswith("WARNING: ")
     assert re.findall(
-        r"^.*?: (\w+) sockets cannot be .*Remedy: .*\.$", played.said, re.MULTILINE
-    ) == [name for name in ("tcp", "udp", "udplite", "raw", "mptcp") if name in unable]
+        r"^.*?: (\w+) sockets cannot be .*Remedy: .*\.$", played.messages, re.MULTILINE
+    ) == [name for name in ("tcp", "udp", "udplite", "raw", "mptcp") if name in unsupported]
     assert target.sysctls()["tcp_retries1"] == 4
 
 
-def test_ignore_is_silent(target: Target) -> None:
-    played = target.play(protocols=list(_unable(target.where)), require="ignore")
-    assert (played.failed, played.said) == ("", "")
+def test_require_ignore(target: Target) -> None:
+    played = target.play(protocols=list(_unsupported(target.where)), require="ignore")
+    assert (played.failed, played.messages) == ("", "")
 
 
-def test_who_may_not_is_told_to_become(target: Target) -> None:
+def test_missing_capability_suggests_become(target: Target) -> None:
     dropped = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
     played = target.play(*dropped)
     assert "tcp sockets cannot be destroyed: " in played.failed
@@ -341,7 +345,7 @@ _READ_ONLY = (
 )
 
 
-def test_read_only_sysctls_are_named_before_anything_changes(target: Target) -> None:
+def test_read_only_sysctls_fail_before_changes(target: Target) -> None:
     before = target.sysctls()
     sysctls = {"tcp_retries2": 9, "tcp_retries1": before["tcp_retries1"]}
 
@@ -352,15 +356,15 @@ def test_read_only_sysctls_are_named_before_anything_changes(target: Target) -> 
     assert (played.changed, target.sysctls(), target.files()) == (set(), before, [])
 
 
-def test_read_only_sysctls_do_where_the_values_are_in_force(target: Target) -> None:
+def test_read_only_sysctls_with_current_values_pass(target: Target) -> None:
     value = target.sysctls()["tcp_retries2"]
     played = target.play(*_READ_ONLY, sysctls={"tcp_retries2": value})
     assert played.failed == ""
     assert played.changed == {("sysctl.conf.j2", "")}
 
 
-def test_modules_that_answer_are_only_written_down(target: Target) -> None:
-    """As on a kernel whose configuration says m; nothing has to be loaded."""
+def test_loaded_modules_only_configured(target: Target) -> None:
+    """Simulates options that are built as modules (=m); nothing has to be loaded."""
     variables = {"_options_as_modules": ["CONFIG_INET_TCP_DIAG", "CONFIG_INET_UDP_DIAG"]}
     assert target.play(**variables).changed == {("modules-load.conf.j2", "")}
     written = target.file("modules-load.d", MODULES)
@@ -372,10 +376,12 @@ def test_modules_that_answer_are_only_written_down(target: Target) -> None:
     assert target.files() == []
 
 
-def test_a_module_that_cannot_be_loaded_is_named_and_not_written_down(target: Target) -> None:
-    """raw_diag as it looks where depmod lists it: its loading fails on a kernel without it."""
+def test_unloadable_module_fails(target: Target) -> None:
+    """Simulates that depmod lists raw_diag; loading it fails on a kernel without it."""
     with NamespaceSession(Host(), resolve([target.where.name])[0]) as session:
-        answers = {name: each._asdict() for name, each in capabilities.support(session).items()}
+        answers = {
+            name: support._asdict() for name, support in capabilities.support(session).items()
+        }
     if answers["raw"]["verdict"] != capabilities.HANDLER_MISSING:
         pytest.skip("this kernel has raw_diag")
     answers["raw"]["module_available"] = True

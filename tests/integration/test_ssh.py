@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A play that destroys everything to the controller's own address, over a real ssh connection."""
+"""A play over SSH that destroys all connections to the controller finishes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.actor import Actor
-from tests.integration.controller import Controller, Result, cookies, has_uid, task
+from tests.integration.controller import Controller, Result, cookies, task, uid_is_mapped
+from tests.integration.socket_process import SocketProcess
 from tests.support.topologies.topology import LabNamespace, Pair
 from tests.support.topologies.waiting import until
 
@@ -30,7 +30,7 @@ PORT = 2022
 
 @dataclass
 class Ssh:
-    """An sshd in one namespace, and how Ansible gets to it from the other."""
+    """An sshd in one namespace, and the inventory to connect to it from the other."""
 
     inventory: Path
     variables: dict[str, str]
@@ -45,7 +45,7 @@ def tool(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """A short path, since that of a unix socket may have 108 bytes."""
+    """Temporary directory with a short path: that of a unix socket has at most 108 bytes."""
     with tempfile.TemporaryDirectory(prefix="lns-") as folder:
         yield Path(folder)
 
@@ -53,8 +53,8 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def ssh(pair: Pair, folder: Path) -> Ssh:
     uid = pwd.getpwnam("sshd").pw_uid
-    if not has_uid(uid):
-        pytest.skip(f"this user namespace has no uid {uid}, which sshd runs as before the login")
+    if not uid_is_mapped(uid):
+        pytest.skip(f"this user namespace does not map UID {uid}, which sshd uses before the login")
     for name in ("host", "user"):
         subprocess.run(
             [tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)],
@@ -75,16 +75,16 @@ def ssh(pair: Pair, folder: Path) -> Ssh:
     config = folder / "sshd_config"
     config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     Path("/run/sshd").mkdir(exist_ok=True)
-    # A root account that is not locked, as that of the machine may be: sshd turns those away.
+    # sshd rejects a locked root account, so use an unlocked one.
     shadow = folder / "shadow"
     shadow.write_text("root:*:19000:0:99999:7:::\n")
     own_shadow = 'mount --bind "$0" /etc/shadow; exec "$@"'
     pair.server.spawn(
         *("unshare", "--mount", "sh", "-ec", own_shadow, str(shadow)),
-        # By its full path, since sshd runs itself again.
+        # With its full path, because sshd re-executes itself.
         *(tool("sshd"), "-D", "-f", str(config), "-E", str(log)),
     )
-    until(lambda: _answers(pair.client, pair.server4), f"sshd listens: {log}")
+    until(lambda: _is_listening(pair.client, pair.server4), f"a listening sshd; log: {log}")
     public = " ".join((folder / "host.pub").read_text().split()[:2])
     (folder / "known_hosts").write_text(f"[{pair.server4}]:{PORT} {public}\n")
     inventory = folder / "inventory.yml"
@@ -93,13 +93,13 @@ def ssh(pair: Pair, folder: Path) -> Ssh:
         "StrictHostKeyChecking": "yes",
         "IdentitiesOnly": "yes",
     }
-    words = " ".join(f"-o {name}={value}" for name, value in options.items())
+    ssh_options = " ".join(f"-o {name}={value}" for name, value in options.items())
     target = {
         "ansible_host": pair.server4,
         "ansible_port": PORT,
         "ansible_user": "root",
         "ansible_ssh_private_key_file": str(folder / "user"),
-        "ansible_ssh_common_args": f"-F none {words}",
+        "ansible_ssh_common_args": f"-F none {ssh_options}",
         "ansible_python_interpreter": sys.executable,
         "ansible_remote_tmp": str(folder / "remote"),
     }
@@ -107,7 +107,7 @@ def ssh(pair: Pair, folder: Path) -> Ssh:
     return Ssh(inventory, {"ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "cp")}, log)
 
 
-def _answers(where: LabNamespace, address: str) -> bool:
+def _is_listening(where: LabNamespace, address: str) -> bool:
     def connect() -> bool:
         try:
             with socket.create_connection((address, PORT), 1) as connection:
@@ -130,49 +130,49 @@ BECOME = "sudo" if shutil.which("sudo") else "su"
     [(PERSISTENT, None), (PERSISTENT, BECOME), (ONE_EACH, None)],
     ids=["one connection for all tasks", BECOME, "one connection for each task"],
 )
-def test_the_play_finishes(
+def test_ssh_play_finishes(
     pair: Pair,
-    client: Actor,
-    server: Actor,
+    client: SocketProcess,
+    server: SocketProcess,
     controller: Controller,
     ssh: Ssh,
     arguments: str,
     become: str | None,
 ) -> None:
     near = client.listen(pair.client4)["port"]
-    (bystander,) = server.connect(pair.client4, near)
+    (other,) = server.connect(pair.client4, near)
     to_controller = {"remote": pair.client4, "state": "all"}
     sessions: dict[str, Any] = {"local_port": PORT, "state": "established"}
 
-    before, plan, done, after, again = controller.play(
+    before, plan, done, after, without_ssh_rule = controller.play(
         task("socket_diag_info", {"match": sessions}),
         task("socket_destroy", {"match": to_controller}, check=True),
         task("socket_destroy", {"match": to_controller}),
         task("socket_diag_info", {"match": sessions}),
-        # The connection of this very task is protected even where ssh's others are not.
+        # Without the rule ssh_sessions, the control connection is still protected.
         task("socket_destroy", {"match": to_controller, "protect": {"ssh_sessions": False}}),
         inventory=ssh.inventory,
         variables={**ssh.variables, "ANSIBLE_SSH_ARGS": arguments},
         **({"become": True, "become_method": become} if become else {}),
     )
 
-    for result in (before, plan, done, after, again):
+    for result in (before, plan, done, after, without_ssh_rule):
         assert not result["failed"], (result, ssh.log.read_text())
-    assert server.state(bystander["number"]) == ["ECONNABORTED"]
+    assert server.state(other["number"]) == ["ECONNABORTED"]
     for result in (plan, done):
-        assert bystander["cookie"] in cookies(result["destroyed"])
-    assert _ours(done) >= 1
+        assert other["cookie"] in cookies(result["destroyed"])
+    assert _count_control_connections(done) >= 1
     assert {entry["reason"] for entry in done["protected"]} <= {
         "control_connection",
         "ssh_sessions",
     }
-    assert _ours(again) >= 1
+    assert _count_control_connections(without_ssh_rule) >= 1
     if arguments == PERSISTENT:
-        # One connection for all tasks, and it has lived.
+        # One connection for all tasks, which still exists.
         assert cookies(before["sockets"]) == cookies(after["sockets"]) != set()
         assert cookies(before["sockets"]) == cookies(done["protected"])
 
 
-def _ours(result: Result) -> int:
-    """How many sockets were protected as the control connection."""
+def _count_control_connections(result: Result) -> int:
+    """Number of sockets protected by the rule control_connection."""
     return [entry["reason"] for entry in result["protected"]].count("control_connection")

@@ -19,7 +19,7 @@ from plugins.plugin_utils._report.document import build_report
 from plugins.plugin_utils._report.page import render_page
 from plugins.plugin_utils._report.verdicts import describe
 from tests.integration.browser import Browser, Page
-from tests.integration.conftest import StartActor
+from tests.integration.conftest import StartProcess
 from tests.integration.controller import BIN, environment, python_inside
 from tests.support import sample_results
 from tests.support.topologies.networks import ip
@@ -54,11 +54,11 @@ class Host(NamedTuple):
 class Site:
     """Three hosts with one peer each, and one unreachable host."""
 
-    def __init__(self, lab: Lab, start_actor: StartActor, folder: Path) -> None:
+    def __init__(self, lab: Lab, start_process: StartProcess, folder: Path) -> None:
         self.folder = folder
         self.inventory = folder / "inventory.yml"
         self.hosts: dict[str, Host] = {}
-        self._start_actor = start_actor
+        self._start_actor = start_process
         members: dict[str, Any] = {
             "gone": {
                 "ansible_connection": "ssh",
@@ -99,7 +99,7 @@ class Site:
         healthy = client.connect(pair.server4, PORT, 2)
         for connection in full:
             client.fill(connection["number"])
-        server.finish(PORT, *(connection["port"] for connection in left))
+        server.close_accepted(PORT, *(connection["port"] for connection in left))
         return {
             "zero_window": cookies_of(full),
             "close_wait": cookies_of(left),
@@ -179,8 +179,8 @@ def cookies_of(connections: list[dict[str, Any]]) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def site(lab: Lab, start_actor: StartActor, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(lab, start_actor, tmp_path_factory.mktemp("site"))
+def site(lab: Lab, start_process: StartProcess, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(lab, start_process, tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +304,7 @@ def test_names_are_shown_as_text(shown: Page) -> None:
 
 def test_page_loads_nothing_and_logs_no_errors(report: Report, shown: Page) -> None:
     assert shown.requests == [report.path.as_uri()]
-    assert shown.complaints == []
+    assert shown.errors == []
     assert shown.evaluate("performance.getEntriesByType('resource').length") == 0
 
 
@@ -317,7 +317,7 @@ def test_content_security_policy_blocks_injected_scripts(
     opened = browser.open(broken)
 
     assert opened.evaluate("document.title") != "owned"
-    assert len(opened.complaints) == 1
+    assert len(opened.errors) == 1
 
 
 def test_table_filters(shown: Page) -> None:
@@ -449,4 +449,4 @@ def test_empty_and_largest_pages_fit_a_phone(browser: Browser, tmp_path: Path) -
 
         assert opened.evaluate("document.querySelectorAll('tbody tr').length") == rows
         assert opened.overflow() == 0
-        assert opened.complaints == []
+        assert opened.errors == []

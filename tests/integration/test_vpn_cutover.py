@@ -1,10 +1,9 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the playbook linuxnet.sockets.vpn_cutover shows and refuses, on hosts that are namespaces.
+"""Playbook linuxnet.sockets.vpn_cutover: preview and rejected input, on hosts that are namespaces.
 
-They have no init of their own, so it never goes further here; the molecule scenario vpn_cutover
-does.
+The hosts have no init system, so the cutover itself is tested by the molecule scenario vpn_cutover.
 """
 
 from __future__ import annotations
@@ -19,60 +18,60 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from tests.integration.conftest import StartActor
+from tests.integration.conftest import StartProcess
 from tests.integration.controller import BIN, ROOT, environment
 from tests.support.topologies.networks import Uplinks, ip, tun
 from tests.support.topologies.topology import Lab
 
-PORT, KEPT_PORT = 8443, 8444
+PORT, PROTECTED_PORT = 8443, 8444
 MARK = 51820
 PLAYBOOKS = ROOT / "playbooks"
-# The first task on the hosts, and the first one of the play that changes them.
+# First task on the hosts, and first task of the play that changes them.
 FIRST_QUERY = yaml.safe_load((PLAYBOOKS / "tasks" / "vpn_cutover_check.yml").read_text())[0]["name"]
 FIRST_CHANGE = yaml.safe_load((PLAYBOOKS / "vpn_cutover.yml").read_text())[1]["tasks"][1]["name"]
-# What the agent asks for: the one thing that these hosts may lack.
+# The agent requires systemd, which these hosts may lack.
 HAS_SYSTEMD = Path("/run/systemd/system").is_dir()
 
 Connections = list[dict[str, Any]]
 
 
 class Host:
-    """A host with a program that connects before the VPN is up, and one that does so after."""
+    """A host with connections from before the VPN was up, and some through the VPN."""
 
-    def __init__(self, lab: Lab, start_actor: StartActor, *, tunnel: str) -> None:
+    def __init__(self, lab: Lab, start_process: StartProcess, *, tunnel: str) -> None:
         """tunnel: up, down or none."""
         self.uplinks = Uplinks(lab)
-        far = start_actor(self.uplinks.far)
-        for port in (PORT, KEPT_PORT):
+        far = start_process(self.uplinks.far)
+        for port in (PORT, PROTECTED_PORT):
             far.listen("::", port, mapped=True)
         far.listen("::", PORT, kind="udp", mapped=True)
-        self.actor = start_actor(self.uplinks.host)
-        self.actor.listen("::", PORT, mapped=True)
-        self.past = [
-            *self.actor.connect(Uplinks.service4, PORT, 3),
-            *self.actor.connect(Uplinks.service6, PORT, 2),
-            *self.actor.connect(f"::ffff:{Uplinks.service4}", PORT),
-            *self.actor.connect(Uplinks.service4, PORT, kind="udp"),
+        self.process = start_process(self.uplinks.host)
+        self.process.listen("::", PORT, mapped=True)
+        self.bypassing = [
+            *self.process.connect(Uplinks.service4, PORT, 3),
+            *self.process.connect(Uplinks.service6, PORT, 2),
+            *self.process.connect(f"::ffff:{Uplinks.service4}", PORT),
+            *self.process.connect(Uplinks.service4, PORT, kind="udp"),
         ]
-        self.kept = self.actor.connect(Uplinks.service4, KEPT_PORT)
+        self.protected = self.process.connect(Uplinks.service4, PROTECTED_PORT)
         # The LAN, the host itself, and the VPN's transport.
-        self.fine = [
-            *self.actor.connect(Uplinks.eth4_gateway, PORT),
-            *self.actor.connect(Uplinks.eth6_gateway, PORT),
-            *self.actor.connect("127.0.0.1", PORT),
-            *self.actor.connect(Uplinks.service4, PORT, kind="udp", mark=MARK),
+        self.allowed = [
+            *self.process.connect(Uplinks.eth4_gateway, PORT),
+            *self.process.connect(Uplinks.eth6_gateway, PORT),
+            *self.process.connect("127.0.0.1", PORT),
+            *self.process.connect(Uplinks.service4, PORT, kind="udp", mark=MARK),
         ]
-        self.program = tun(self.uplinks.host, "tun0") if tunnel != "none" else None
+        self.tunnel = tun(self.uplinks.host, "tun0") if tunnel != "none" else None
         if tunnel == "up":
             self._route()
-            self.through = self.actor.connect(
+            self.through = self.process.connect(
                 Uplinks.service4, PORT, kind="udp", source=("10.9.0.1", 0)
             )
         if tunnel == "down":
             ip(self.uplinks.host, "link set tun0 down")
 
     def _route(self) -> None:
-        """As wg-quick(8) does."""
+        """Set up addresses, routes and rules as wg-quick(8) does."""
         ip(
             self.uplinks.host,
             "addr add 10.9.0.1/32 dev tun0",
@@ -90,8 +89,10 @@ class Host:
         )
 
     def all_alive(self) -> bool:
-        numbers = [each["number"] for each in (*self.past, *self.kept, *self.fine)]
-        return set(self.actor.state(*numbers)) == {"open"}
+        numbers = [
+            connection["number"] for connection in (*self.bypassing, *self.protected, *self.allowed)
+        ]
+        return set(self.process.state(*numbers)) == {"open"}
 
 
 class Run(NamedTuple):
@@ -99,7 +100,7 @@ class Run(NamedTuple):
     output: str
 
     def lines(self) -> list[str]:
-        """The preview: the message that begins with the header of its table."""
+        """Lines of the preview, found by the header of its table."""
         found = re.search(r"=> \n(    msg:\n    - host .+?)\n\n", self.output, re.DOTALL)
         assert found, self.output
         return list(yaml.safe_load(found.group(1))["msg"])
@@ -110,10 +111,10 @@ class Run(NamedTuple):
 
     def blocked(self, host: str) -> list[str]:
         """The reasons that prevent a cutover, except a missing systemd on the test machine."""
-        head = f"{host}: BLOCKED: "
-        told = [line[len(head) :] for line in self.lines() if line.startswith(head)]
-        others = [line for line in told if "the agent needs systemd" not in line]
-        assert len(told) - len(others) == (0 if HAS_SYSTEMD else 1), self.output
+        prefix = f"{host}: BLOCKED: "
+        reasons = [line[len(prefix) :] for line in self.lines() if line.startswith(prefix)]
+        others = [line for line in reasons if "the agent needs systemd" not in line]
+        assert len(reasons) - len(others) == (0 if HAS_SYSTEMD else 1), self.output
         return others
 
 
@@ -121,18 +122,18 @@ Play = Callable[..., Run]
 
 
 @pytest.fixture(scope="module")
-def hosts(lab: Lab, start_actor: StartActor) -> Iterator[dict[str, Host]]:
+def hosts(lab: Lab, start_process: StartProcess) -> Iterator[dict[str, Host]]:
     found = {
-        "one": Host(lab, start_actor, tunnel="up"),
-        "two": Host(lab, start_actor, tunnel="up"),
-        "low": Host(lab, start_actor, tunnel="down"),
-        "bare": Host(lab, start_actor, tunnel="none"),
+        "one": Host(lab, start_process, tunnel="up"),
+        "two": Host(lab, start_process, tunnel="up"),
+        "low": Host(lab, start_process, tunnel="down"),
+        "bare": Host(lab, start_process, tunnel="none"),
     }
     found["two"].uplinks.host.sysctl("ipv4/ip_forward", 1)
     yield found
     for host in found.values():
-        if host.program is not None:
-            host.program.close()
+        if host.tunnel is not None:
+            host.tunnel.close()
 
 
 @pytest.fixture(scope="module")
@@ -150,24 +151,24 @@ def play(hosts: dict[str, Host], tmp_path_factory: pytest.TempPathFactory) -> Pl
         "ansible_host": "127.0.0.1",
         "ansible_port": "1",
     }
-    everybody = {
+    shared = {
         "ansible_connection": "local",
         "ansible_remote_tmp": str(folder / "remote"),
         "agent_python": sys.executable,
         "vpn_cutover_become": False,
         "vpn_cutover_interface": "tun0",
     }
-    usual = {
+    defaults = {
         "vpn_cutover_hold": "200ms",
-        "vpn_cutover_protect": {"selectors": [{"remote_port": KEPT_PORT}]},
+        "vpn_cutover_protect": {"selectors": [{"remote_port": PROTECTED_PORT}]},
     }
     inventory = folder / "inventory.yml"
-    inventory.write_text(yaml.safe_dump({"all": {"hosts": members, "vars": everybody}}))
+    inventory.write_text(yaml.safe_dump({"all": {"hosts": members, "vars": shared}}))
 
     def run(variables: dict[str, Any], *arguments: str) -> Run:
-        own = variables.keys() & {"vpn_cutover_src", "vpn_cutover_policy"}
-        chosen = variables if own else {**usual, **variables}
-        given = yaml.safe_dump(chosen, default_flow_style=True, width=10000).strip()
+        custom = variables.keys() & {"vpn_cutover_src", "vpn_cutover_policy"}
+        chosen = variables if custom else {**defaults, **variables}
+        extra_vars = yaml.safe_dump(chosen, default_flow_style=True, width=10000).strip()
         done = subprocess.run(
             [
                 str(BIN / "ansible-playbook"),
@@ -175,7 +176,7 @@ def play(hosts: dict[str, Host], tmp_path_factory: pytest.TempPathFactory) -> Pl
                 str(inventory),
                 "linuxnet.sockets.vpn_cutover",
                 "-e",
-                given,
+                extra_vars,
                 *arguments,
             ],
             cwd=ROOT,
@@ -194,7 +195,7 @@ def play(hosts: dict[str, Host], tmp_path_factory: pytest.TempPathFactory) -> Pl
     return run
 
 
-def test_a_preview_of_hosts_with_a_vpn(hosts: dict[str, Host], play: Play) -> None:
+def test_preview(hosts: dict[str, Host], play: Play) -> None:
     run = play({"vpn_cutover_hosts": "one,two", "vpn_cutover_stage": "preview"})
 
     assert run.status == (0 if HAS_SYSTEMD else 2), run.output
@@ -202,15 +203,15 @@ def test_a_preview_of_hosts_with_a_vpn(hosts: dict[str, Host], play: Play) -> No
         # Interface, connections through the VPN, to destroy, protected, reported.
         assert run.row(host) == [host, "up", "1", "7", "1", "0"]
         assert run.blocked(host) == []
-        for made in (*hosts[host].past, *hosts[host].kept):
+        for made in (*hosts[host].bypassing, *hosts[host].protected):
             assert f":{made['port']} " in run.output
     assert run.row("total") == ["total", "2", "14", "2", "0"]
     (forwarding,) = [line for line in run.lines() if "forward packets" in line]
     assert forwarding.startswith("- two forward")
 
 
-def test_what_is_in_the_way_of_each_host(play: Play) -> None:
-    """Limits that are too low, no VPN, no answer. The rest is shown all the same."""
+def test_preview_names_blockers(play: Play) -> None:
+    """Limits too low, no VPN, host unreachable. The preview of the other hosts is complete."""
     run = play({"vpn_cutover_hosts": "all", "vpn_cutover_max_sockets": 3}, "--check")
 
     assert run.status == 2, run.output
@@ -228,7 +229,7 @@ def test_what_is_in_the_way_of_each_host(play: Play) -> None:
     assert "Connection refused" in answer
 
 
-def test_a_policy_of_ones_own_that_names_no_hosts_interface(play: Play, tmp_path: Path) -> None:
+def test_custom_policy_with_unknown_interface(play: Play, tmp_path: Path) -> None:
     rules = [
         {"name": "typo", "match": {"local": "interface:tnu0"}},
         {"name": "elsewhere", "match": {"local": "interface:wlan0"}, "action": "report"},
@@ -243,13 +244,13 @@ def test_a_policy_of_ones_own_that_names_no_hosts_interface(play: Play, tmp_path
 
     run = play(hosts)
     assert run.status == 2, run.output
-    (told,) = run.blocked("two")
-    assert "rule typo" in told
-    assert "interface tnu0" in told
+    (reason,) = run.blocked("two")
+    assert "rule typo" in reason
+    assert "interface tnu0" in reason
 
 
-def test_limits_that_pace(play: Play) -> None:
-    """Seven, two at once and two more after every minute: that takes three minutes."""
+def test_paced_limits(play: Play) -> None:
+    """Seven sockets at two per minute take three minutes."""
     rerouted = {"verdict": "rerouted", "to": ["tun0"]}
     match = {"protocol": ["tcp", "udp"], "stranded": rerouted, "remote_port": PORT}
     policy = {
@@ -257,21 +258,21 @@ def test_limits_that_pace(play: Play) -> None:
         "limits": {"max_sockets": 2, "per": "1m", "on_excess": "pace"},
         "rules": [{"name": "slowly", "match": match, "hold": "200ms"}],
     }
-    # Only one of the hosts is meant by --limit, whatever the pattern says.
-    given = {"vpn_cutover_hosts": "one,two", "vpn_cutover_policy": policy}
+    # --limit selects one of the two hosts.
+    variables = {"vpn_cutover_hosts": "one,two", "vpn_cutover_policy": policy}
 
-    run = play({**given, "vpn_cutover_confirm_within": "3m"}, "--limit", "two")
+    run = play({**variables, "vpn_cutover_confirm_within": "3m"}, "--limit", "two")
     assert [line for line in run.lines() if re.match(r"two: .*\b180 s$", line)]
     assert run.row("two") == ["two", "up", "1", "7", "0", "0"]
     assert run.blocked("two") == []
     assert not [line for line in run.lines() if line.startswith("one")]
 
-    run = play({**given, "vpn_cutover_confirm_within": "179s"}, "--limit", "two")
+    run = play({**variables, "vpn_cutover_confirm_within": "179s"}, "--limit", "two")
     assert run.status == 2, run.output
-    (told,) = run.blocked("two")
-    assert "about 180 s" in told
-    assert "179s" in told
-    assert "vpn_cutover_confirm_within" in told
+    (reason,) = run.blocked("two")
+    assert "about 180 s" in reason
+    assert "179s" in reason
+    assert "vpn_cutover_confirm_within" in reason
 
 
 @pytest.mark.parametrize(
@@ -286,7 +287,9 @@ def test_limits_that_pace(play: Play) -> None:
         ({"vpn_cutover_confirm_within": "soon"}, "vpn_cutover_confirm_within is soon"),
     ],
 )
-def test_nothing_is_sent(play: Play, variables: dict[str, Any], reason: str) -> None:
+def test_invalid_variables_rejected_before_queries(
+    play: Play, variables: dict[str, Any], reason: str
+) -> None:
     hosts = {"vpn_cutover_hosts": "one"} if variables else {}
     run = play({**hosts, **variables})
 

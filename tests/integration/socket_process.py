@@ -1,10 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A process that holds real sockets: a client or a server as a test asks for it.
+"""A process that owns sockets, controlled by a test.
 
-It is no ancestor of the Ansible that is under test, so its sockets are not protected as the
-control connection's. Commands and answers are lines of JSON on standard input and output.
+It is not an ancestor of the tested Ansible, so the rule control_connection does not protect its
+sockets. Commands and answers are lines of JSON on standard input and output.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 _PROTOCOLS = {"mptcp": 262, "udplite": 136}
 
 
-class Actor:
-    """The test's side: starts the process by `spawn`, which gets a command line and pipes."""
+class SocketProcess:
+    """Test side of the process, which is started by `spawn`. prefix: a command that runs it."""
 
     def __init__(self, spawn: Callable[..., subprocess.Popen[str]], *prefix: str) -> None:
         self._process = spawn(
@@ -42,56 +42,59 @@ class Actor:
             text=True,
             cwd=ROOT,
         )
-        self.pid: int = self._ask("pid")
+        self.pid: int = self._call("pid")
 
-    def _ask(self, command: str, **arguments: Any) -> Any:
+    def _call(self, command: str, **arguments: Any) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"do": command, **arguments}) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
-        assert line, f"the actor ended during {command} {arguments}"
+        assert line, f"the process exited during {command} {arguments}"
         answer = json.loads(line)
         assert "error" not in answer, answer["error"]
         return answer["answer"]
 
     def become(self, *, name: str | None = None, uid: int | None = None) -> None:
-        """Be called so (comm), and another user, from now on. Raises AssertionError."""
-        self._ask("become", name=name, uid=uid)
+        """Change the command name (comm) and the user. Raises AssertionError."""
+        self._call("become", name=name, uid=uid)
 
     def listen(self, address: str, port: int = 0, **options: Any) -> dict[str, Any]:
-        """A server that accepts whatever comes and keeps it; {number, cookie, port}."""
-        return self._ask("listen", address=address, port=port, **options)
+        """Listen and accept all connections. Returns {number, cookie, port}."""
+        return self._call("listen", address=address, port=port, **options)
 
     def connect(
         self, address: str, port: int, count: int = 1, **options: Any
     ) -> list[dict[str, Any]]:
-        """Clients; {number, cookie, port} of each. kind, source, device, mark, wait."""
-        return self._ask("connect", address=address, port=port, count=count, **options)
+        """Connect. Returns a list of {number, cookie, port}.
+
+        Options: kind, source, device, mark, wait.
+        """
+        return self._call("connect", address=address, port=port, count=count, **options)
 
     def fill(self, number: int) -> int:
-        """Send until nothing more is taken; the bytes sent."""
-        return self._ask("fill", number=number)
+        """Send until the send buffer is full. Returns the number of bytes."""
+        return self._call("fill", number=number)
 
     def state(self, *numbers: int) -> list[str]:
-        """What a receive says now: open, closed, or the name of an errno."""
-        return self._ask("state", numbers=numbers)
+        """Result of a receive without waiting: open, closed, or the name of an errno."""
+        return self._call("state", numbers=numbers)
 
-    def close(self, *numbers: int) -> None:
-        """Close with a reset, so that nothing of a connection is left."""
-        self._ask("close", numbers=numbers)
+    def reset(self, *numbers: int) -> None:
+        """Close with a reset, which removes the connection at once."""
+        self._call("reset", numbers=numbers)
 
-    def leave(self, *numbers: int) -> None:
-        """Close with a FIN, as an application does that is done."""
-        self._ask("leave", numbers=numbers)
+    def close_with_fin(self, *numbers: int) -> None:
+        """Close with a FIN."""
+        self._call("close_with_fin", numbers=numbers)
 
-    def finish(self, port: int, *peers: int) -> None:
-        """Close with a FIN what was accepted at that port, from these ports of the peer."""
-        self._ask("finish", port=port, peers=peers)
+    def close_accepted(self, port: int, *peers: int) -> None:
+        """Close with a FIN the connections accepted at a port from these remote ports."""
+        self._call("close_accepted", port=port, peers=peers)
 
-    def flood(self, port: int, *peers: int) -> None:
-        """Send on what was accepted there until nothing more is taken."""
-        self._ask("flood", port=port, peers=peers)
+    def fill_accepted(self, port: int, *peers: int) -> None:
+        """Send on the connections accepted at a port until their send buffers are full."""
+        self._call("fill_accepted", port=port, peers=peers)
 
 
 class _Sockets:
@@ -143,7 +146,7 @@ class _Sockets:
         wait: bool = True,
     ) -> list[dict[str, Any]]:
         made = []
-        for _each in range(count):
+        for _connection in range(count):
             sock = self._socket(address, kind)
             if device is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
@@ -180,28 +183,28 @@ class _Sockets:
     def state(self, numbers: list[int]) -> list[str]:
         return [_state(self.held[number]) for number in numbers]
 
-    def close(self, numbers: list[int]) -> None:
+    def reset(self, numbers: list[int]) -> None:
         for number in numbers:
             self.held[number].setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER, (1).to_bytes(4, sys.byteorder) + bytes(4)
             )
             self.held[number].close()
 
-    def leave(self, numbers: list[int]) -> None:
+    def close_with_fin(self, numbers: list[int]) -> None:
         for number in numbers:
             self.held[number].close()
 
-    def finish(self, port: int, peers: list[int]) -> None:
+    def close_accepted(self, port: int, peers: list[int]) -> None:
         for sock in self._accepted(port, peers):
             sock.close()
             self.accepted.remove(sock)
 
-    def flood(self, port: int, peers: list[int]) -> None:
+    def fill_accepted(self, port: int, peers: list[int]) -> None:
         for sock in self._accepted(port, peers):
             _fill(sock)
 
     def _accepted(self, port: int, peers: list[int]) -> list[socket.socket]:
-        """Raises OSError where one is not accepted in time."""
+        """Accepted connections by remote port. Raises OSError if one is missing after 5 s."""
         deadline = time.monotonic() + 5
         while True:
             by_peer = {

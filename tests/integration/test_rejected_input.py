@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong is said, with what to do, and nothing is destroyed."""
+"""Invalid options and missing privileges: the message, and no destroyed sockets."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from typing import Any
 
 import pytest
 
-from tests.integration.actor import Actor
-from tests.integration.controller import Controller, Result, has_uid, task
+from tests.integration.controller import Controller, Result, task, uid_is_mapped
+from tests.integration.socket_process import SocketProcess
 from tests.support.topologies.topology import Pair
 
 NOBODY = 65534
 
 
 @pytest.fixture(scope="module")
-def connection(pair: Pair, client: Actor, server: Actor) -> dict[str, Any]:
-    """A connection that every call here would destroy, were it understood; port: the server's."""
+def connection(pair: Pair, client: SocketProcess, server: SocketProcess) -> dict[str, Any]:
+    """A connection that every valid call here would destroy. port: the server's port."""
     port = server.listen(pair.server4)["port"]
     (made,) = client.connect(pair.server4, port)
     return {**made, "port": port}
 
 
-# match, other options, and what the message has to say.
-REFUSALS: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
+# match, other options, and substrings of the message.
+INVALID: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
     "an empty selector": ({}, {}, ("match", "empty")),
     "null": (None, {}, ("match", "NoneType")),
     "an empty string": ("", {}, ("match",)),
@@ -41,11 +41,11 @@ REFUSALS: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
     "a null under a key": ({"remote": None}, {}, ("match.remote", "null")),
     "an empty string under a key": ({"remote": ""}, {}, ("match.remote", "empty")),
     "an empty string in a list": ({"remote": ["192.0.2.2", ""]}, {}, ("match.remote[1]",)),
-    "any of nothing": ({"any": []}, {}, ("match.any", "empty")),
-    "any of an empty one": ({"any": [{"state": "all"}, {}]}, {}, ("match.any[1]", "empty")),
-    "not of nothing": ({"state": "all", "not": {}}, {}, ("match.not", "empty")),
-    "not of null": ({"state": "all", "not": None}, {}, ("match.not", "null")),
-    "deep": (
+    "empty any": ({"any": []}, {}, ("match.any", "empty")),
+    "any with an empty selector": ({"any": [{"state": "all"}, {}]}, {}, ("match.any[1]", "empty")),
+    "empty not": ({"state": "all", "not": {}}, {}, ("match.not", "empty")),
+    "not null": ({"state": "all", "not": None}, {}, ("match.not", "null")),
+    "nested deeply": (
         {"all": [{"not": {"any": [{"state": "all"}, {"remote": []}]}}]},
         {},
         ("match.all[0].not.any[1].remote",),
@@ -88,13 +88,13 @@ REFUSALS: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
         ("protect.selectors[0].remote", "empty"),
     ),
 }
-# The other module reads a selector and the namespaces by the same code: some of each kind.
+# Cases for socket_diag_info, which shares the parsing of selectors and namespaces.
 SHARED = (
     "null",
     "an empty string",
     "an empty list",
-    "any of nothing",
-    "not of nothing",
+    "empty any",
+    "empty not",
     "a typo in a key",
     "a bad address",
     "a port of 70000",
@@ -103,29 +103,29 @@ SHARED = (
 
 
 @pytest.mark.parametrize("module", ["socket_destroy", "socket_diag_info"])
-def test_refusals(
+def test_invalid_options_rejected(
     connection: dict[str, Any],
-    client: Actor,
+    client: SocketProcess,
     controller: Controller,
     module: str,
 ) -> None:
-    names = REFUSALS if module == "socket_destroy" else SHARED
-    refusals = {what: REFUSALS[what] for what in names}
+    names = INVALID if module == "socket_destroy" else SHARED
+    cases = {name: INVALID[name] for name in names}
     results = controller.play(
-        *(task(module, {"match": match, **options}) for match, options, _said in refusals.values())
+        *(task(module, {"match": match, **options}) for match, options, _words in cases.values())
     )
 
-    for (what, (_match, _options, said)), result in zip(refusals.items(), results, strict=True):
-        assert result["failed"], what
-        assert not result["changed"], what
-        assert "Traceback" not in json.dumps(result), what
-        for words in said:
-            assert words in result["msg"], (what, result["msg"])
+    for (name, (_match, _options, words)), result in zip(cases.items(), results, strict=True):
+        assert result["failed"], name
+        assert not result["changed"], name
+        assert "Traceback" not in json.dumps(result), name
+        for word in words:
+            assert word in result["msg"], (name, result["msg"])
     assert client.state(connection["number"]) == ["open"]
 
 
-def test_without_a_selector(
-    connection: dict[str, Any], client: Actor, controller: Controller
+def test_missing_selector_rejected(
+    connection: dict[str, Any], client: SocketProcess, controller: Controller
 ) -> None:
     (result,) = controller.play(task("socket_destroy"))
 
@@ -135,7 +135,7 @@ def test_without_a_selector(
 
 @pytest.fixture
 def less_privileged(tmp_path: Path) -> Any:
-    """Makes an interpreter that runs a module's Python with fewer rights, by setpriv's options."""
+    """Factory of interpreters that run with fewer privileges. Arguments: options of setpriv(1)."""
 
     def interpreter(*options: str) -> str:
         wrapper = tmp_path / "python"
@@ -147,7 +147,7 @@ def less_privileged(tmp_path: Path) -> Any:
     return interpreter
 
 
-def _refused(results: list[Result]) -> None:
+def _assert_not_permitted(results: list[Result]) -> None:
     for result in results:
         assert result["failed"]
         assert not result["changed"]
@@ -157,8 +157,8 @@ def _refused(results: list[Result]) -> None:
         assert "become" in result["msg"]
 
 
-def test_root_without_the_right_to(
-    connection: dict[str, Any], client: Actor, controller: Controller, less_privileged: Any
+def test_root_without_cap_net_admin(
+    connection: dict[str, Any], client: SocketProcess, controller: Controller, less_privileged: Any
 ) -> None:
     python = less_privileged("--bounding-set=-net_admin", "--inh-caps=-net_admin")
     match = {"remote_port": connection["port"]}
@@ -170,28 +170,28 @@ def test_root_without_the_right_to(
         vars={"ansible_python_interpreter": python},
     )
 
-    _refused([check, real])
+    _assert_not_permitted([check, real])
     assert found["matched"] == 1
     assert found["sockets"][0]["mark"] is None
     assert facts["ansible_facts"]["socket_diag"]["may_destroy"] is False
     assert client.state(connection["number"]) == ["open"]
 
 
-def test_nobody(
+def test_unprivileged_user(
     connection: dict[str, Any],
     pair: Pair,
-    client: Actor,
+    client: SocketProcess,
     controller: Controller,
     less_privileged: Any,
 ) -> None:
-    if not has_uid(NOBODY):
-        pytest.skip(f"this user namespace has no uid {NOBODY}")
+    if not uid_is_mapped(NOBODY):
+        pytest.skip(f"this user namespace does not map UID {NOBODY}")
     python = less_privileged(f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
     match = {"remote_port": connection["port"]}
-    unreadable, check, real, elsewhere, found = controller.play(
+    unreadable, check, real, other_namespace, found = controller.play(
         task("socket_destroy", {"match": match}),
-        task("socket_destroy", {"match": match, "protect": _HELD_BY_WHOMEVER}, check=True),
-        task("socket_destroy", {"match": match, "protect": _HELD_BY_WHOMEVER}),
+        task("socket_destroy", {"match": match, "protect": _WITHOUT_OWNER_RULES}, check=True),
+        task("socket_destroy", {"match": match, "protect": _WITHOUT_OWNER_RULES}),
         task("socket_destroy", {"match": match, "namespaces": [pair.server.name]}),
         task("socket_diag_info", {"match": match, "details": ["process"]}),
         vars={
@@ -201,25 +201,25 @@ def test_nobody(
     )
 
     assert unreadable["protected"][0]["reason"] == "owner_unreadable"
-    _refused([check, real])
-    assert elsewhere["failed"]
-    assert "CAP_SYS_ADMIN" in elsewhere["msg"]
+    _assert_not_permitted([check, real])
+    assert other_namespace["failed"]
+    assert "CAP_SYS_ADMIN" in other_namespace["msg"]
     assert found["matched"] == 1
     assert found["sockets"][0]["processes"] is None
     assert client.state(connection["number"]) == ["open"]
 
 
-_HELD_BY_WHOMEVER = {"ssh_sessions": False, "kernel": False}
+_WITHOUT_OWNER_RULES = {"ssh_sessions": False, "kernel": False}
 
 
-def test_protection_files(
+def test_protect_files(
     connection: dict[str, Any],
-    client: Actor,
+    client: SocketProcess,
     controller: Controller,
     pair: Pair,
     tmp_path: Path,
 ) -> None:
-    """On an /etc of our own, laid over the machine's."""
+    """Uses an overlay on /etc."""
     files = tmp_path / "etc" / "linuxnet-sockets" / "protect.d"
     files.mkdir(parents=True)
     (tmp_path / "work").mkdir()

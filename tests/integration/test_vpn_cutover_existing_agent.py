@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the cutover reads of an agent that is there, to leave it as it was deployed."""
+"""Settings of an existing agent that the playbook vpn_cutover reads and keeps."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ Group=sockets
 [X-Role]
 MetricsLink=/var/lib/node exporter/a.prom
 """
-KEPT = ("install", "metrics_file", "protect", "python", "resync", "user", "watchdog")
+SETTINGS = ("install", "metrics_file", "protect", "python", "resync", "user", "watchdog")
 SELECTORS = [{"remote_port": "7001", "local": "192.0.2.2/32"}, {"uid": 7}]
 
 
 @pytest.fixture
 def read(controller: Controller, tmp_path: Path) -> Any:
-    """What the tasks keep of a host that has these files; given: variables of the user's."""
+    """Run the tasks on the files of a host and return the kept settings."""
 
-    def run(given: dict[str, Any]) -> dict[str, Any]:
+    def run(user_variables: dict[str, Any]) -> dict[str, Any]:
         names = ("policy.json", "memory.json", "unit", "command")
         variables = {
-            **given,
+            **user_variables,
             "vpn_cutover_become": False,
             "vpn_cutover__paths": [str(tmp_path / name) for name in names],
             "vpn_cutover__protect_directory": str(tmp_path / "protect.d"),
@@ -66,14 +66,14 @@ def read(controller: Controller, tmp_path: Path) -> Any:
     return run
 
 
-def test_an_agent_is_left_as_it_was_deployed(read: Any, tmp_path: Path) -> None:
+def test_existing_agent_settings_kept(read: Any, tmp_path: Path) -> None:
     (tmp_path / "unit").write_text(UNIT)
     (tmp_path / "command").write_text("#!/opt/python/bin/python3 -IB\n#\n")
-    guards = tmp_path / "protect.d"
-    guards.mkdir()
-    (guards / "agent-data-base.json").write_text(json.dumps(SELECTORS))
-    (guards / "mine.json").write_text("not the role's")
-    kept = {
+    protect_files = tmp_path / "protect.d"
+    protect_files.mkdir()
+    (protect_files / "agent-data-base.json").write_text(json.dumps(SELECTORS))
+    (protect_files / "mine.json").write_text("not the role's")
+    settings = {
         "install": "packages",
         "metrics_file": "/var/lib/node exporter/a.prom",
         "protect": {"data-base": SELECTORS},
@@ -83,13 +83,13 @@ def test_an_agent_is_left_as_it_was_deployed(read: Any, tmp_path: Path) -> None:
         "watchdog": "45s",
     }
 
-    assert read({}) == kept
-    given = {"agent_protect": {}, "agent_user": "others", "agent_resync": "1m"}
-    assert read(given) == {**kept, "protect": {}, "user": "others", "resync": "1m"}
+    assert read({}) == settings
+    user_variables = {"agent_protect": {}, "agent_user": "others", "agent_resync": "1m"}
+    assert read(user_variables) == {**settings, "protect": {}, "user": "others", "resync": "1m"}
 
     (tmp_path / "command").write_text("#!/usr/local/lib/linuxnet-sockets/venv/bin/python3 -IB\n")
-    assert read({}) == {**kept, "install": "pip", "python": "/usr/bin/python3"}
+    assert read({}) == {**settings, "install": "pip", "python": "/usr/bin/python3"}
 
 
-def test_where_there_is_none_the_role_says_how(read: Any) -> None:
-    assert read({}) == {name: DEFAULTS[f"agent_{name}"] for name in KEPT}
+def test_role_defaults_without_agent(read: Any) -> None:
+    assert read({}) == {name: DEFAULTS[f"agent_{name}"] for name in SETTINGS}
