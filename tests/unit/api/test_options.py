@@ -237,7 +237,8 @@ def test_any_value_is_converted_once_or_rejected_with_its_path(
     if option.kind is Kind.BOOL:
         assert isinstance(checked, bool)
     if option.kind is Kind.INT:
-        assert type(checked) is int
+        assert isinstance(checked, int)
+        assert not isinstance(checked, bool)
         assert checked >= option.low
     if option.many and option.kind is not Kind.SELECTOR:
         assert isinstance(checked, list)
