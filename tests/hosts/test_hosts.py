@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host of the lab is, and what it cannot do to the machine that it runs on."""
+"""Hosts of the lab: their systems, and their isolation from the machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.hosts.commands import TOOL, Commands, ssh
-from tests.support.hosts.places import MARKER
+from tests.support.hosts.paths import MARKER
 
 SUITES = {"deb11": "bullseye", "deb12": "bookworm", "deb13": "trixie"}
 
@@ -29,35 +29,37 @@ def host(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def test_it_is_the_debian_that_was_asked_for(lab: dict[str, Any], host: str) -> None:
+def test_host_runs_the_selected_debian_release(lab: dict[str, Any], host: str) -> None:
     assert ssh(lab, host, ". /etc/os-release; echo $VERSION_CODENAME") == SUITES[host]
 
 
-def test_its_systemd_has_started_and_no_unit_failed(lab: dict[str, Any], host: str) -> None:
+def test_systemd_runs_without_failed_units(lab: dict[str, Any], host: str) -> None:
     assert ssh(lab, host, "systemctl is-system-running") == "running"
     assert ssh(lab, host, "systemctl list-units --failed --plain --no-legend") == ""
     assert ssh(lab, host, "sudo readlink /proc/1/exe").endswith("/systemd/systemd")
 
 
-def test_name_and_addresses_are_its_own(lab: dict[str, Any], host: str) -> None:
+def test_host_has_its_own_name_and_addresses(lab: dict[str, Any], host: str) -> None:
     assert ssh(lab, host, "hostname") == host != platform.node()
     addresses = ssh(lab, host, "ip -brief address show dev eth0").split()
     expected = lab["hosts"][host]
     assert {f"{expected['ipv4']}/24", f"{expected['ipv6']}/64"} < set(addresses)
 
 
-def test_hosts_find_each_other_by_name(lab: dict[str, Any], host: str) -> None:
+def test_hosts_connect_by_name(lab: dict[str, Any], host: str) -> None:
     for other in SUITES:
         connect = f"import socket; socket.create_connection(('{other}', 22), 5)"
         ssh(lab, host, f'python3 -c "{connect}"')
 
 
-def test_it_sees_its_own_processes_alone(lab: dict[str, Any], host: str) -> None:
+def test_host_lists_only_its_own_processes(lab: dict[str, Any], host: str) -> None:
     assert os.readlink("/proc/self/ns/pid") != ssh(lab, host, "readlink /proc/self/ns/pid")
     assert int(ssh(lab, host, "ls /proc | grep -c '^[0-9]'")) < 60
 
 
-def test_what_it_writes_is_its_own(commands: Commands, lab: dict[str, Any], host: str) -> None:
+def test_files_of_a_host_are_not_visible_elsewhere(
+    commands: Commands, lab: dict[str, Any], host: str
+) -> None:
     ssh(lab, host, f"sudo touch /etc/written-by-{host}")
     for other in SUITES.keys() - {host}:
         ssh(lab, other, f"test ! -e /etc/written-by-{host}")
@@ -76,26 +78,26 @@ def test_what_it_writes_is_its_own(commands: Commands, lab: dict[str, Any], host
         "test -e /sys/kernel/debug/tracing",
     ],
 )
-def test_it_does_not_change_the_machine_by_mistake(
+def test_host_cannot_change_the_machine_by_mistake(
     lab: dict[str, Any], host: str, command: str
 ) -> None:
     assert ssh(lab, host, f"sudo sh -c '{command}' >/dev/null 2>&1 || echo no") == "no"
 
 
-def test_it_cannot_load_kernel_modules(lab: dict[str, Any], host: str) -> None:
-    # capabilities(7): CAP_SYS_MODULE is bit 16, in the bounding set of every process there.
+def test_host_cannot_load_kernel_modules(lab: dict[str, Any], host: str) -> None:
+    # capabilities(7): CAP_SYS_MODULE is bit 16 of the bounding set.
     bounding = int(ssh(lab, host, "sudo sed -n 's/^CapBnd:[[:space:]]*//p' /proc/1/status"), 16)
     assert not bounding & 1 << 16
 
 
-def test_it_can_change_its_own_network(lab: dict[str, Any], host: str) -> None:
+def test_host_can_change_its_own_network_settings(lab: dict[str, Any], host: str) -> None:
     setting = "/proc/sys/net/ipv4/tcp_fin_timeout"
     before = Path(setting).read_text(encoding="ascii")
     assert ssh(lab, host, f"sudo sh -c 'echo 17 >{setting}; cat {setting}'") == "17"
     assert Path(setting).read_text(encoding="ascii") == before
 
 
-def test_a_stranger_is_not_let_in(lab: dict[str, Any], host: str) -> None:
+def test_ssh_without_key_is_denied(lab: dict[str, Any], host: str) -> None:
     address = lab["hosts"][host]["ipv4"]
     done = subprocess.run(
         [TOOL, "enter", lab["name"], "ssh", "-F", "/dev/null", "-o", "BatchMode=yes"]
@@ -110,12 +112,14 @@ def test_a_stranger_is_not_let_in(lab: dict[str, Any], host: str) -> None:
     assert "Permission denied (publickey" in done.stderr
 
 
-def test_commands_run_inside_as_root(commands: Commands, lab: dict[str, Any], host: str) -> None:
-    said = commands.run("exec", lab["name"], host, "sh", "-c", f"id -un; hostname; ls /{MARKER}")
-    assert said.split() == ["root", host, f"/{MARKER}"]
+def test_exec_runs_commands_as_root(commands: Commands, lab: dict[str, Any], host: str) -> None:
+    output = commands.run("exec", lab["name"], host, "sh", "-c", f"id -un; hostname; ls /{MARKER}")
+    assert output.split() == ["root", host, f"/{MARKER}"]
 
 
-def test_the_controllers_network_has_the_bridge(commands: Commands, lab: dict[str, Any]) -> None:
-    said = commands.run("enter", lab["name"], "ip", "-brief", "link")
-    names = {line.split()[0].split("@")[0] for line in said.splitlines()}
+def test_enter_runs_commands_in_the_controllers_network(
+    commands: Commands, lab: dict[str, Any]
+) -> None:
+    output = commands.run("enter", lab["name"], "ip", "-brief", "link")
+    names = {line.split()[0].split("@")[0] for line in output.splitlines()}
     assert names == {"lo", "br0", *(f"v-{host}" for host in SUITES)}

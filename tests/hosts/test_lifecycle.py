@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Labs come and go, and whatever is killed, nothing of them stays."""
+"""Labs start and stop. Nothing of a lab remains, whichever process is killed."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ import pytest
 from tests.hosts.commands import (
     TOOL,
     Commands,
-    holders,
-    mentions,
+    is_removed,
     namespaces,
-    nothing_left,
+    processes_in,
+    processes_with_argument,
     ssh,
     wait_until,
 )
 from tests.support.hosts import cgroups
-from tests.support.hosts.places import Places
+from tests.support.hosts.paths import LabPaths
 
 
-def test_down_leaves_nothing(commands: Commands) -> None:
+def test_down_removes_the_lab(commands: Commands) -> None:
     lab = commands.up("a=bookworm", "b=trixie")
     inside = namespaces(lab)
-    assert len(inside) == 3 * 2  # of the keeper and of two hosts
-    # A connection that ssh keeps open for the next command ends as well.
+    assert len(inside) == 3 * 2  # first process and two hosts
+    # A master connection of ssh in the background ends too.
     control = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-S", f"{lab['directory']}/c"]
     subprocess.run([lab["ssh"], *control, "a", "true"], check=True, timeout=60)
-    assert mentions(f"{lab['directory']}/c")
+    assert processes_with_argument(f"{lab['directory']}/c")
     commands.run("down", lab["name"])
-    assert nothing_left(lab["name"])
-    wait_until(lambda: not holders(inside), 5)
+    assert is_removed(lab["name"])
+    wait_until(lambda: not processes_in(inside), 5)
 
 
-def test_a_host_that_reboots_comes_back_with_its_files(commands: Commands) -> None:
+def test_reboot_keeps_the_files_of_a_host(commands: Commands) -> None:
     lab = commands.up("a=bookworm", "b=trixie")
     first = ssh(lab, "b", "sudo readlink /proc/1/ns/pid")
     was = ssh(lab, "b", "cat /etc/machine-id; sudo touch /etc/kept /run/gone")
 
     def booted_again() -> bool:
-        again = [lab["ssh"], "-o", "ConnectTimeout=2", "b", "sudo readlink /proc/1/ns/pid"]
-        done = subprocess.run(again, capture_output=True, text=True, check=False, timeout=60)
+        ssh_command = [lab["ssh"], "-o", "ConnectTimeout=2", "b", "sudo readlink /proc/1/ns/pid"]
+        done = subprocess.run(ssh_command, capture_output=True, text=True, check=False, timeout=60)
         return done.returncode == 0 and done.stdout.strip() != first
 
     subprocess.run([lab["ssh"], "b", "sudo systemctl reboot"], check=False, timeout=60)
@@ -59,110 +59,110 @@ def test_a_host_that_reboots_comes_back_with_its_files(commands: Commands) -> No
     ]
     assert ssh(lab, "a", "sudo systemctl is-system-running") == "running"
     commands.run("down", lab["name"])
-    assert nothing_left(lab["name"])
+    assert is_removed(lab["name"])
 
 
-def test_two_labs_do_not_meet(commands: Commands) -> None:
+def test_labs_are_isolated_from_each_other(commands: Commands) -> None:
     first, second = commands.up("a=bookworm"), commands.up("a=bookworm")
-    assert first["hosts"] == second["hosts"]  # even the addresses are the same
+    assert first["hosts"] == second["hosts"]  # the same addresses
     ssh(first, "a", "echo first >/home/ops/whose")
     ssh(second, "a", "echo second >/home/ops/whose")
     assert not namespaces(first) & namespaces(second)
     assert ssh(first, "a", "cat whose") == "first"
     commands.run("down", second["name"])
-    assert nothing_left(second["name"])
+    assert is_removed(second["name"])
     assert ssh(first, "a", "cat whose") == "first"
     commands.run("down", first["name"])
-    assert nothing_left(first["name"])
+    assert is_removed(first["name"])
 
 
-def test_a_killed_keeper_takes_all_of_it_along(commands: Commands) -> None:
+def test_killing_the_first_process_removes_the_lab(commands: Commands) -> None:
     lab = commands.up("a=bookworm")
     inside = namespaces(lab)
-    os.kill(lab["keeper"], signal.SIGKILL)
-    wait_until(lambda: nothing_left(lab["name"]))
-    wait_until(lambda: not holders(inside), 5)
+    os.kill(lab["init"], signal.SIGKILL)
+    wait_until(lambda: is_removed(lab["name"]))
+    wait_until(lambda: not processes_in(inside), 5)
 
 
-def test_a_killed_warden_too_and_the_next_lab_clears_up(commands: Commands) -> None:
+def test_next_lab_removes_one_with_a_killed_supervisor(commands: Commands) -> None:
     lab = commands.up("a=bookworm")
     inside = namespaces(lab)
-    os.kill(_parent(lab["keeper"]), signal.SIGKILL)
-    wait_until(lambda: not holders(inside))
+    os.kill(_parent(lab["init"]), signal.SIGKILL)
+    wait_until(lambda: not processes_in(inside))
     assert f"{lab['name']} left over" in commands.run("list")
     other = commands.up("b=bookworm")
-    assert nothing_left(lab["name"])
+    assert is_removed(lab["name"])
     assert ssh(other, "b", "hostname") == "b"
     commands.run("down", other["name"])
 
 
-def test_reap_clears_up_too_and_leaves_the_living(commands: Commands) -> None:
-    dead, alive = commands.up("a=bookworm"), commands.up("a=bookworm")
-    os.kill(_parent(dead["keeper"]), signal.SIGKILL)
+def test_reap_removes_only_labs_with_killed_processes(commands: Commands) -> None:
+    dead, is_alive = commands.up("a=bookworm"), commands.up("a=bookworm")
+    os.kill(_parent(dead["init"]), signal.SIGKILL)
     wait_until(lambda: "left over" in commands.run("list"))
     commands.run("reap")
-    assert nothing_left(dead["name"])
-    assert ssh(alive, "a", "hostname") == "a"
-    commands.run("down", alive["name"])
+    assert is_removed(dead["name"])
+    assert ssh(is_alive, "a", "hostname") == "a"
+    commands.run("down", is_alive["name"])
 
 
 @pytest.mark.parametrize("seen", ["lock", "id_ed25519.pub", "stage", "a.log"])
-def test_killed_in_the_middle_of_going_up(commands: Commands, seen: str) -> None:
+def test_lab_killed_during_its_start_is_reaped(commands: Commands, seen: str) -> None:
     name = commands.name()
-    directory = Places().lab(name)
+    directory = LabPaths().lab(name)
     with commands.start("up", "--name", name, "a=bookworm", "b=trixie") as up:
         wait_until((directory / seen).exists)
         up.kill()
-    # Killed before it had a warden: what is left is for the next one to clear up.
-    wait_until(lambda: not mentions(name))
+    # Without a supervisor, the files remain until the next `lab reap`.
+    wait_until(lambda: not processes_with_argument(name))
     commands.run("reap")
-    assert nothing_left(name)
+    assert is_removed(name)
 
 
-def test_it_ends_with_its_owner(commands: Commands) -> None:
+def test_lab_ends_with_its_owner(commands: Commands) -> None:
     with subprocess.Popen(["sleep", "600"]) as owner:
         lab = commands.up("a=bookworm", owner=owner.pid)
         inside = namespaces(lab)
         assert ssh(lab, "a", "hostname") == "a"
         owner.kill()
-    wait_until(lambda: nothing_left(lab["name"]))
-    wait_until(lambda: not holders(inside), 5)
+    wait_until(lambda: is_removed(lab["name"]))
+    wait_until(lambda: not processes_in(inside), 5)
 
 
-def test_an_owner_that_has_ended_gets_none(commands: Commands) -> None:
+def test_lab_does_not_start_for_an_ended_owner(commands: Commands) -> None:
     with subprocess.Popen(["true"]) as ended:
         pass
     name = commands.name()
-    said = commands.fail("up", "--name", name, "--owner", str(ended.pid), "a=bookworm")
-    assert "the lab's owner" in said
-    assert nothing_left(name)
+    output = commands.fail("up", "--name", name, "--owner", str(ended.pid), "a=bookworm")
+    assert "owner of the lab" in output
+    assert is_removed(name)
 
 
-def test_a_name_is_taken_once(commands: Commands) -> None:
+def test_lab_names_are_unique(commands: Commands) -> None:
     lab = commands.up("a=bookworm")
-    assert "there is a lab" in commands.fail("up", "--name", lab["name"], "b=bookworm")
+    assert "already exists" in commands.fail("up", "--name", lab["name"], "b=bookworm")
     assert json.loads(commands.run("show", lab["name"])) == lab
     assert ssh(lab, "a", "hostname") == "a"
     commands.run("down", lab["name"])
 
 
-def test_a_cgroup_of_others_is_not_taken_over(commands: Commands) -> None:
+def test_existing_cgroup_is_not_reused(commands: Commands) -> None:
     name = commands.name()
-    top = cgroups.of_lab(name)
+    top = cgroups.lab_cgroup(name)
     top.mkdir()
     try:
-        assert "on this machine already" in commands.fail("up", "--name", name, "a=bookworm")
+        assert "already exists on this machine" in commands.fail("up", "--name", name, "a=bookworm")
         assert top.is_dir()
-        assert not Places().lab(name).exists()
+        assert not LabPaths().lab(name).exists()
     finally:
         top.rmdir()
 
 
-def test_a_cgroup_that_goes_while_it_is_to_be_ended(commands: Commands) -> None:
-    """Its warden may remove it at any moment."""
+def test_kill_tolerates_a_cgroup_that_is_being_removed(commands: Commands) -> None:
+    """The supervisor may remove it at any time."""
     name = commands.name()
-    top = cgroups.of_lab(name)
-    for _each in range(2_000):
+    top = cgroups.lab_cgroup(name)
+    for _attempt in range(2_000):
         top.mkdir()
         remover = threading.Thread(target=top.rmdir)
         remover.start()
@@ -171,21 +171,21 @@ def test_a_cgroup_that_goes_while_it_is_to_be_ended(commands: Commands) -> None:
         remover.join()
 
 
-def test_what_is_down_is_said_to_be(commands: Commands) -> None:
+def test_commands_report_an_unknown_lab(commands: Commands) -> None:
     name = commands.name()
-    assert f"there is no lab {name}" in commands.fail("down", name)
-    assert f"there is no lab {name}" in commands.fail("show", name)
-    assert f"there is no lab {name}" in commands.fail("exec", name, "a", "true")
+    assert f"no lab {name}" in commands.fail("down", name)
+    assert f"lab {name} does not run" in commands.fail("show", name)
+    assert f"lab {name} does not run" in commands.fail("exec", name, "a", "true")
     commands.run("down", "--missing-ok", name)
 
 
-def test_a_host_that_is_not_there(commands: Commands) -> None:
+def test_exec_reports_an_unknown_host(commands: Commands) -> None:
     lab = commands.up("a=bookworm")
-    assert "has no host b; it has a" in commands.fail("exec", lab["name"], "b", "true")
+    assert "has no host b; its hosts: a" in commands.fail("exec", lab["name"], "b", "true")
     commands.run("down", lab["name"])
 
 
-def test_root_of_a_user_namespace_is_not_enough(commands: Commands) -> None:
+def test_root_of_a_user_namespace_cannot_start_a_lab(commands: Commands) -> None:
     name = commands.name()
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", TOOL, "up", "--name", name, "a=bookworm"],
@@ -194,11 +194,11 @@ def test_root_of_a_user_namespace_is_not_enough(commands: Commands) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("lab: the lab makes hosts out of namespaces and needs root")
+    assert done.stderr.startswith("lab: the lab needs root in the initial user namespace")
     assert done.stderr.count("\n") == 1
-    assert nothing_left(name)
+    assert is_removed(name)
 
 
 def _parent(pid: int) -> int:
-    # proc_pid_stat(5): the command's name may hold anything, so what follows the last ")" counts.
+    # proc_pid_stat(5): the command name may contain ")", so split at the last one.
     return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])

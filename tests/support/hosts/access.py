@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How one gets to the hosts: keys made for this lab alone, and an ssh that enters its network."""
+"""SSH access to the hosts: keys of the lab, and a program `ssh` that enters its network."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ _HOST_KEYS = "host-keys"
 
 
 def make_keys(plan: Plan) -> None:
-    """A key for the user and one for each host, with what ssh has to know of them."""
+    """Create the keys of the user and of each host, and known_hosts."""
     (plan.directory / _HOST_KEYS).mkdir()
     _keygen(plan.directory / IDENTITY, f"{USER}@{plan.name}")
     known = []
     for host in plan.hosts:
-        public = _keygen(host_key(plan, host.name), host.name)
+        public = _keygen(host_key_path(plan, host.name), host.name)
         kind, key, _comment = public.split()
         known.append(f"{host.name},{host.address.ipv4},{host.address.ipv6} {kind} {key}\n")
     (plan.directory / "known_hosts").write_text("".join(known), encoding="ascii")
 
 
-def host_key(plan: Plan, host: str) -> Path:
-    """The private key by which a host shows who it is."""
+def host_key_path(plan: Plan, host: str) -> Path:
+    """Path of the private key of a host."""
     return plan.directory / _HOST_KEYS / host
 
 
 def public_key(plan: Plan) -> str:
-    """What the hosts let in."""
+    """Public key that the hosts accept."""
     return (plan.directory / f"{IDENTITY}.pub").read_text(encoding="ascii")
 
 
-def write_ssh(plan: Plan, keeper: int) -> None:
-    """``ssh`` in the lab's directory: the ssh of this machine, inside the lab's network.
+def write_ssh(plan: Plan, lab_init: int) -> None:
+    """Write the program ``ssh`` to the directory of the lab: it runs ssh in the lab's network.
 
-    It joins the lab's cgroup first, so that it, and the master connection that it may leave
-    behind, end with the lab. When the lab is down there is no such cgroup: it fails, and does not
-    go looking for these addresses anywhere else.
+    It first joins a cgroup of the lab, so it ends with the lab, and so does a master connection in
+    the background. Without the lab the cgroup does not exist and the program fails. It never
+    connects to these addresses in another network.
     """
     directory = plan.directory
     config = [
@@ -61,8 +61,8 @@ def write_ssh(plan: Plan, keeper: int) -> None:
     script = directory / "ssh"
     script.write_text(
         "#!/bin/sh\n"
-        f"echo $$ >{plan.cgroup / cgroups.VISITORS}/cgroup.procs || exit 255\n"
-        f'exec nsenter --net=/proc/{keeper}/ns/net ssh -F {directory}/ssh_config "$@"\n',
+        f"echo $$ >{plan.cgroup / cgroups.CLIENTS}/cgroup.procs || exit 255\n"
+        f'exec nsenter --net=/proc/{lab_init}/ns/net ssh -F {directory}/ssh_config "$@"\n',
         encoding="ascii",
     )
     script.chmod(0o700)

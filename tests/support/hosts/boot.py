@@ -1,11 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a forked process to a running init: one host's namespaces, files and first program.
+"""Boot of a host: from a forked process to its init.
 
-The steps are those of a container runtime: leave the namespaces, get a root file system of one's
-own, leave the machine's root behind, drop what could change the machine, and become init. Before
-the root is left and again after, the marker of the lab's root file systems has to be there.
+The steps are those of a container runtime: create namespaces, mount a root file system, pivot into
+it, drop capabilities, and execute init. The marker of the lab's root file systems is checked before
+and after the pivot.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import uuid
 from pathlib import Path
 
 from . import access, cgroups, syscalls
-from .errors import Refused
-from .places import require_rootfs
+from .errors import UnsafeOperation
+from .paths import require_rootfs
 from .plan import PREFIX_LENGTHS, Host, Plan
 from .recipe import USER
 
 INIT = "/lib/systemd/systemd"
 
-# What a program in the host could do to the kernel that the machine shares with it.
+# Capabilities that affect the kernel that the machine shares with the host.
 _DROPPED = (syscalls.CAP_SYS_MODULE, syscalls.CAP_SYS_RAWIO, syscalls.CAP_SYS_TIME)
 
 _DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
@@ -32,19 +32,21 @@ _NOTIFY = "run/host/notify"
 
 
 def notify_path(stage: Path, host: Host) -> Path:
-    """The keeper's end of the socket by which the host's systemd says that it has started."""
+    """Path of the socket on which the host's systemd reports that it has started."""
     return stage / host.name / "notify"
 
 
 def prepare(stage: Path, host: Host) -> None:
-    """In the keeper: the directories of the host, on a file system that goes with the keeper; those
-    that are there when it boots again stay."""
+    """Create the directories of the host on the lab's tmpfs. A reboot keeps their contents.
+
+    Called by the first process of the lab.
+    """
     for part in ("upper", "work", "lower", "root"):
         (stage / host.name / part).mkdir(parents=True, exist_ok=True)
 
 
 def leave_namespaces(plan: Plan, host: Host) -> None:
-    """In the process that becomes the host's: everything of its own but the process numbers."""
+    """Join the cgroup of the host and create its namespaces, except the PID namespace."""
     cgroups.join(plan.cgroup / f"{cgroups.HOST}{host.name}")
     syscalls.unshare(
         syscalls.CLONE_NEWNS
@@ -57,7 +59,7 @@ def leave_namespaces(plan: Plan, host: Host) -> None:
 
 
 def configure_network(host: Host) -> None:
-    """With the link there: loopback and the two addresses."""
+    """Configure the loopback and eth0, after the link was created."""
     commands = [
         "link set lo up",
         f"address add {host.address.ipv4}/{PREFIX_LENGTHS[0]} dev eth0",
@@ -68,9 +70,9 @@ def configure_network(host: Host) -> None:
 
 
 def become_init(plan: Plan, host: Host, stage: Path, init: str = INIT) -> None:
-    """As PID 1 of the host's PID namespace: its files, its root, its init. Does not return."""
+    """Mount the files of the host and execute its init, as PID 1. Does not return."""
     if os.getpid() != 1:
-        raise Refused("only PID 1 of a PID namespace becomes the init of a host")
+        raise UnsafeOperation("only PID 1 of a PID namespace may become the init of a host")
     digest = plan.digests[host.suite]
     require_rootfs(plan.rootfs[host.suite], digest)
     os.chdir(stage / host.name)
@@ -86,9 +88,9 @@ def become_init(plan: Plan, host: Host, stage: Path, init: str = INIT) -> None:
     Path(_NOTIFY).touch()
     syscalls.bind(notify_path(stage, host), _NOTIFY)
     syscalls.pivot_into(Path.cwd())
-    # The machine's root is out of reach now; what is here has to be a host's.
+    # The root of the machine is detached. The new root must be that of a host.
     if os.readlink("/proc/self") != "1":
-        raise Refused("this /proc is not that of a host's own PID namespace")
+        raise UnsafeOperation("/proc does not belong to the PID namespace of the host")
     require_rootfs(Path("/"), digest, inside=True)
     socket.sethostname(host.name)
     for capability in _DROPPED:
@@ -105,16 +107,16 @@ def become_init(plan: Plan, host: Host, stage: Path, init: str = INIT) -> None:
 
 
 def _write_files(plan: Plan, host: Host) -> None:
-    """In the host's root file system, not yet booted: who it is and whom it lets in."""
+    """Write names, keys and the machine id, unless the host has booted before."""
     if Path("etc/machine-id").stat().st_size:
-        return  # It boots again.
+        return  # a reboot
     names = ["127.0.0.1 localhost", "::1 localhost"]
-    for name, address in plan.others():
+    for name, address in plan.names_and_addresses():
         names += [f"{address.ipv4} {name}", f"{address.ipv6} {name}"]
     _write("etc/hosts", "\n".join(names) + "\n")
     _write("etc/hostname", f"{host.name}\n")
     _write("etc/machine-id", f"{uuid.uuid4().hex}\n")
-    key = access.host_key(plan, host.name)
+    key = access.host_key_path(plan, host.name)
     _write("etc/ssh/ssh_host_ed25519_key", key.read_text(encoding="ascii"), mode=0o600)
     _write("etc/ssh/ssh_host_ed25519_key.pub", key.with_suffix(".pub").read_text(encoding="ascii"))
     uid, gid = _ids_of(USER)
@@ -126,7 +128,7 @@ def _write_files(plan: Plan, host: Host) -> None:
 
 
 def _write(path: str, text: str, mode: int = 0o644) -> None:
-    """A regular file in the root file system; a link that stands there is not followed."""
+    """Write a regular file in the root file system. Symbolic links are replaced, not followed."""
     Path(path).unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with open(descriptor, "w", encoding="utf-8") as handle:
@@ -135,32 +137,35 @@ def _write(path: str, text: str, mode: int = 0o644) -> None:
 
 
 def _ids_of(user: str) -> tuple[int, int]:
-    """The user's numbers as the root file system has them, not as the machine does."""
+    """User and group id, from the passwd file of the root file system."""
     for line in Path("etc/passwd").read_text(encoding="utf-8").splitlines():
         name, _password, uid, gid, *_rest = line.split(":")
         if name == user:
             return int(uid), int(gid)
-    raise Refused(f"the root file system has no user {user}")
+    raise UnsafeOperation(f"the root file system has no user {user}")
 
 
 def _mount_kernel_files() -> None:
-    """proc, sysfs and cgroup2. Settings can be changed below /proc/sys/net alone: that is where a
-    network namespace has its own; nearly all others are the machine's."""
-    plain = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
-    syscalls.mount("proc", "proc", "proc", plain)
-    # The part that stays writable is fetched from below the part that no longer is.
+    """Mount proc, sysfs and cgroup2.
+
+    Only /proc/sys/net is writable: network namespaces have their own copy. Nearly all other
+    settings are global.
+    """
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    syscalls.mount("proc", "proc", "proc", flags)
+    # Bind the writable part from a descriptor that was opened before.
     net = os.open("proc/sys/net", os.O_PATH)
     syscalls.bind("proc/sys", "proc/sys", read_only=True)
     syscalls.bind(f"/proc/self/fd/{net}", "proc/sys/net")
     os.close(net)
     if Path("proc/sysrq-trigger").exists():
         syscalls.bind("proc/sysrq-trigger", "proc/sysrq-trigger", read_only=True)
-    syscalls.mount("sysfs", "sys", "sysfs", plain | syscalls.MS_RDONLY)
-    syscalls.mount("cgroup2", "sys/fs/cgroup", "cgroup2", plain)
+    syscalls.mount("sysfs", "sys", "sysfs", flags | syscalls.MS_RDONLY)
+    syscalls.mount("cgroup2", "sys/fs/cgroup", "cgroup2", flags)
 
 
 def _mount_devices() -> None:
-    """/dev with what every program expects, and no disk in it."""
+    """Mount a /dev with the standard devices and without disks."""
     syscalls.mount("tmpfs", "dev", "tmpfs", syscalls.MS_NOSUID, "mode=755")
     for device in _DEVICES:
         Path("dev", device).touch()

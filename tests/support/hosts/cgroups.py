@@ -1,10 +1,10 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lab's cgroups: whatever runs in one of them belongs to the lab, and nothing else does.
+"""Cgroups of a lab. They contain all its processes and no others.
 
-Ending a lab is ending its cgroup. No process is ever looked up by its name, and no number of a
-process that has ended is ever signalled.
+A lab is stopped by killing its cgroup. Processes are never found by name, and no signal is sent to
+a process id that may have been reused.
 """
 
 from __future__ import annotations
@@ -15,57 +15,57 @@ import re
 import time
 from pathlib import Path
 
-from .errors import LabError, Refused
-from .places import PREFIX, lab_name
+from .errors import LabError, UnsafeOperation
+from .paths import PREFIX, lab_name
 
-# Below a lab's own cgroup: its first process, what works on the hosts from outside (ssh, a shell
-# that entered), and one for each host, named after it with this in front.
-KEEPER = "keeper"
-VISITORS = "visitors"
+# Children of the lab's cgroup: its first process, processes that access hosts from outside (ssh,
+# a shell that entered), and one cgroup per host (prefix).
+INIT = "init"
+CLIENTS = "clients"
 HOST = "host-"
 
 
 def mount_point() -> Path:
-    """Where this machine has mounted cgroup v2. Raises LabError if it has not."""
+    """Mount point of cgroup v2. Raises LabError if it is not mounted."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             before, _dash, after = line.partition(" - ")
             if after.split(" ", 1)[0] == "cgroup2":
                 return Path(before.split(" ")[4])
-    raise LabError("the lab needs cgroup v2, which this machine has not mounted")
+    raise LabError("the lab needs cgroup v2, which is not mounted on this machine")
 
 
-def of_lab(name: str) -> Path:
-    """The cgroup of one lab."""
+def lab_cgroup(name: str) -> Path:
+    """Cgroup of a lab."""
     return mount_point() / f"{PREFIX}{lab_name(name)}"
 
 
 def create(name: str, hosts: list[str]) -> Path:
-    """Make the cgroups of a new lab."""
-    top = of_lab(name)
+    """Create the cgroups of a new lab."""
+    top = lab_cgroup(name)
     try:
         top.mkdir()
     except FileExistsError:
-        raise LabError(f"there is a lab {name} on this machine already (cgroup {top})") from None
+        raise LabError(f"lab {name} already exists on this machine (cgroup {top})") from None
     except OSError as error:
         raise LabError(
-            f"cgroup {top} cannot be made: {error.strerror} (in a container the lab cannot work)"
+            f"cannot create cgroup {top}: {error.strerror} (the lab does not work in a container)"
         ) from None
     if not (top / "cgroup.kill").exists():
         top.rmdir()
-        raise LabError("the lab needs Linux 5.14 or newer (cgroup.kill, to end without a trace)")
-    for below in (KEEPER, VISITORS, *(f"{HOST}{host}" for host in hosts)):
+        raise LabError("the lab needs Linux 5.14 or newer (cgroup.kill)")
+    for below in (INIT, CLIENTS, *(f"{HOST}{host}" for host in hosts)):
         (top / below).mkdir()
     return top
 
 
 def join(cgroup: Path) -> None:
-    """Put the calling process into ``cgroup``."""
+    """Move the calling process to ``cgroup``."""
     (cgroup / "cgroup.procs").write_text("0", encoding="ascii")
 
 
 def processes(cgroup: Path) -> list[int]:
-    """The processes in ``cgroup`` and below, by their number in the caller's PID namespace."""
+    """Process ids in ``cgroup`` and its descendants, in the PID namespace of the caller."""
     found = []
     for procs in cgroup.rglob("cgroup.procs"):
         try:
@@ -75,37 +75,37 @@ def processes(cgroup: Path) -> list[int]:
     return found
 
 
-def init_of(cgroup: Path) -> int:
-    """The process that is PID 1 of the PID namespace that runs in ``cgroup``."""
+def find_init(cgroup: Path) -> int:
+    """Process in ``cgroup`` that is PID 1 of its PID namespace. Raises LabError."""
     for pid in processes(cgroup):
         try:
             status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
-        # proc_pid_status(5): its number in each PID namespace, the innermost last.
+        # proc_pid_status(5): the process id in each PID namespace, the innermost last.
         numbers = re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE)
         if numbers and numbers[1].split()[-1] == "1":
             return pid
-    raise LabError(f"nothing runs in {cgroup}")
+    raise LabError(f"no process runs in {cgroup}")
 
 
-def visitors(cgroup: os.PathLike[str]) -> Path:
-    """The cgroup below a lab's own for what works on its hosts from outside."""
-    return Path(cgroup) / VISITORS
+def clients_cgroup(cgroup: os.PathLike[str]) -> Path:
+    """Child cgroup for processes that access the hosts from outside."""
+    return Path(cgroup) / CLIENTS
 
 
 def kill(name: str) -> None:
-    """End every process of the lab. That its cgroup is gone, or just goes, is no error."""
+    """Kill all processes of the lab. Succeeds if the cgroup does not exist or is being removed."""
     try:
-        (of_lab(name) / "cgroup.kill").write_text("1", encoding="ascii")
+        (lab_cgroup(name) / "cgroup.kill").write_text("1", encoding="ascii")
     except OSError as error:
-        # ENODEV: it was found, and removed before it was opened (kernfs_fop_open).
+        # ENODEV: removed between lookup and open (kernfs_fop_open).
         if error.errno not in (errno.ENOENT, errno.ENODEV):
             raise
 
 
-def clear(cgroup: Path) -> None:
-    """Remove what an init that has ended left below its cgroup: the next one starts anew."""
+def remove_children(cgroup: Path) -> None:
+    """Remove the child cgroups and controllers of an init that has ended, for its next boot."""
     for directory, _below, _files in os.walk(cgroup, topdown=False):
         if Path(directory) != cgroup:
             os.rmdir(directory)
@@ -115,10 +115,13 @@ def clear(cgroup: Path) -> None:
 
 
 def remove(name: str, seconds: float = 10.0) -> None:
-    """End every process of the lab and remove its cgroups. What is not there is no error."""
-    top = of_lab(name)
+    """Kill all processes of the lab and remove its cgroups, if they exist.
+
+    seconds: timeout. Raises LabError after it.
+    """
+    top = lab_cgroup(name)
     if top.parent != mount_point() or not top.name.startswith(PREFIX):
-        raise Refused(f"{top} is no cgroup of the lab: left alone")
+        raise UnsafeOperation(f"{top} is not a cgroup of the lab: not removed")
     deadline = time.monotonic() + seconds
     while top.is_dir():
         try:
@@ -127,7 +130,7 @@ def remove(name: str, seconds: float = 10.0) -> None:
                 os.rmdir(directory)
         except FileNotFoundError:
             continue
-        except OSError as error:  # EBUSY while the last processes go
+        except OSError as error:  # EBUSY until the last process has exited
             if time.monotonic() > deadline:
-                raise LabError(f"cgroup {top} does not empty: {error.strerror}") from None
+                raise LabError(f"cannot remove cgroup {top}: {error.strerror}") from None
             time.sleep(0.02)

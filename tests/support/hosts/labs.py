@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one does with labs: bring one up, get into it, take it down."""
+"""Start labs, run commands in them, and stop them."""
 
 from __future__ import annotations
 
@@ -13,51 +13,54 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import cgroups, keeper, registry, rootfs
+from . import cgroups, lab_init, registry, rootfs
 from .errors import LabError
-from .places import CHECKOUT, Places, lab_name, require_root
-from .plan import hosts_of
+from .paths import CHECKOUT, LabPaths, lab_name, require_root
+from .plan import parse_hosts
 from .recipe import RECIPES
 
-_WARDEN = f"{__package__}.warden"
+_SUPERVISOR = f"{__package__}.supervisor"
 
 
 def up(
-    places: Places,
+    paths: LabPaths,
     hosts: list[str],
     *,
     name: str | None = None,
     owner: int | None = None,
-    say: Callable[[str], None] = lambda _text: None,
+    report_progress: Callable[[str], None] = lambda _text: None,
 ) -> dict[str, Any]:
-    """A lab with ``hosts`` (NAME=SUITE each), booted and reachable; its description.
+    """Start a lab and return its description.
 
-    With ``owner``, the number of a process, the lab goes down when that process ends. Leftovers
-    of labs whose keepers were killed are cleared away first. Raises LabError; nothing is left then.
+    Removes the files of labs whose processes were killed, before that. Removes the new lab again if
+    it cannot start.
+
+    hosts: NAME=SUITE each. owner: process id; the lab stops when that process ends. Raises
+    LabError.
     """
     require_root()
-    for suite in sorted({host.suite for host in hosts_of(hosts)}):
-        rootfs.make(places, RECIPES[suite], say)
-    for leftover in registry.reap(places):
-        say(f"removed what was left of lab {leftover}")
-    watched = None if owner is None else _watch(owner)
-    name, lock = registry.claim(places, name)
+    for suite in sorted({host.suite for host in parse_hosts(hosts)}):
+        rootfs.create_rootfs(paths, RECIPES[suite], report_progress)
+    for leftover in registry.reap(paths):
+        report_progress(f"removed the files of lab {leftover}")
+    owner_pidfd = None if owner is None else _open_owner(owner)
+    name, lock = registry.claim_name(paths, name)
     status, status_there = os.pipe()
-    leash_there, leash = os.pipe()
-    orders = {
+    parent_pipe_end, parent_pipe = os.pipe()
+    options = {
         "lock": lock,
-        "run": str(places.run),
-        "cache": str(places.cache),
+        "run": str(paths.run),
+        "cache": str(paths.cache),
         "name": name,
         "hosts": hosts,
         "status": status_there,
-        "leash": leash_there,
-        "owner": watched,
+        "parent_pipe": parent_pipe_end,
+        "owner": owner_pidfd,
     }
-    passed = [lock, status_there, leash_there, *([] if watched is None else [watched])]
-    with open(places.lab(name) / "warden.log", "w", encoding="utf-8") as log:
+    passed = [lock, status_there, parent_pipe_end, *([] if owner_pidfd is None else [owner_pidfd])]
+    with open(paths.lab(name) / "supervisor.log", "w", encoding="utf-8") as log:
         subprocess.Popen(
-            [sys.executable, "-m", _WARDEN, json.dumps(orders)],
+            [sys.executable, "-m", _SUPERVISOR, json.dumps(options)],
             cwd=CHECKOUT,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -69,63 +72,68 @@ def up(
         os.close(descriptor)
     with open(status, encoding="utf-8", errors="replace") as answers:
         answer = answers.read()
-    if answer != keeper.READY:
-        os.close(leash)
-        raise LabError(f"lab {name} did not come up: {answer or 'its warden ended'}")
-    description = registry.description(places, name)
-    os.write(leash, keeper.READY.encode())
-    os.close(leash)
+    if answer != lab_init.READY:
+        os.close(parent_pipe)
+        raise LabError(f"lab {name} did not start: {answer or 'its supervisor ended'}")
+    description = registry.description(paths, name)
+    os.write(parent_pipe, lab_init.READY.encode())
+    os.close(parent_pipe)
     return description
 
 
-def down(places: Places, name: str, seconds: float = 30.0) -> None:
-    """Take one lab down; when this returns, nothing of it is left."""
+def down(paths: LabPaths, name: str, seconds: float = 30.0) -> None:
+    """Stop a lab and remove all its files.
+
+    seconds: timeout. Raises LabError.
+    """
     require_root()
-    if name not in registry.names(places):
-        raise LabError(f"there is no lab {lab_name(name)}; see: lab list")
+    if name not in registry.names(paths):
+        raise LabError(f"no lab {lab_name(name)}; list labs with: lab list")
     deadline = time.monotonic() + seconds
-    with registry.watch(places, name) as alive:
-        while alive():
-            # The keeper is in there: its warden sees it end, clears up, and ends too.
+    with registry.liveness(paths, name) as is_alive:
+        while is_alive():
+            # This kills the lab's first process. Its supervisor then removes the lab and exits.
             cgroups.kill(name)
             if time.monotonic() > deadline:
-                raise LabError(f"lab {name} does not end; see {places.lab(name)}/warden.log")
+                raise LabError(f"lab {name} does not stop; see {paths.lab(name)}/supervisor.log")
             time.sleep(0.02)
-    registry.reap(places)
+    registry.reap(paths)
 
 
-def down_all(places: Places) -> list[str]:
-    """Take every lab of this machine down; their names."""
-    names = registry.names(places)
+def down_all(paths: LabPaths) -> list[str]:
+    """Stop all labs on this machine. Returns their names."""
+    names = registry.names(paths)
     for name in names:
-        down(places, name)
+        down(paths, name)
     return names
 
 
-def in_host(places: Places, name: str, host: str, command: list[str]) -> NoReturn:
-    """Become ``command`` as root inside a host, in all its namespaces."""
-    description = registry.description(places, name)
+def exec_in_host(paths: LabPaths, name: str, host: str, command: list[str]) -> NoReturn:
+    """Execute ``command`` as root in all namespaces of a host."""
+    description = registry.description(paths, name)
     if host not in description["hosts"]:
-        raise LabError(f"lab {name} has no host {host}; it has {', '.join(description['hosts'])}")
-    cgroup = cgroups.of_lab(name)
-    init = cgroups.init_of(cgroup / f"{cgroups.HOST}{host}")
+        raise LabError(
+            f"lab {name} has no host {host}; its hosts: {', '.join(description['hosts'])}"
+        )
+    cgroup = cgroups.lab_cgroup(name)
+    init = cgroups.find_init(cgroup / f"{cgroups.HOST}{host}")
     _enter(cgroup, [f"--target={init}", "--all"], command)
 
 
-def in_network(places: Places, name: str, command: list[str]) -> NoReturn:
-    """Become ``command`` on this machine's files, but in the network of the lab's controller."""
-    description = registry.description(places, name)
-    _enter(cgroups.of_lab(name), [f"--net=/proc/{description['keeper']}/ns/net"], command)
+def exec_in_network(paths: LabPaths, name: str, command: list[str]) -> NoReturn:
+    """Execute ``command`` of this machine in the network namespace of the controller."""
+    description = registry.description(paths, name)
+    _enter(cgroups.lab_cgroup(name), [f"--net=/proc/{description['init']}/ns/net"], command)
 
 
 def _enter(cgroup: os.PathLike[str], namespaces: list[str], command: list[str]) -> NoReturn:
-    cgroups.join(cgroups.visitors(cgroup))
+    cgroups.join(cgroups.clients_cgroup(cgroup))
     os.execvp("nsenter", ["nsenter", *namespaces, "--", *command])
 
 
-def _watch(process: int) -> int:
-    """A descriptor that becomes readable when ``process`` ends, and does so for no other one."""
+def _open_owner(process: int) -> int:
+    """Return a pidfd, which becomes readable when the process ends."""
     try:
         return os.pidfd_open(process)
     except OSError as error:
-        raise LabError(f"the lab's owner, process {process}: {error.strerror}") from None
+        raise LabError(f"owner of the lab, process {process}: {error.strerror}") from None

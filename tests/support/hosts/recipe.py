@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a root file system of the lab consists of. All of it is data, so that a digest names it."""
+"""Contents of the root file systems. All of it is data, identified by a digest."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ PACKAGES = (
     "systemd-sysv",
 )
 
-# To be installed by tests, from a repository inside the host: there is no way to another one.
-OFFERED_PACKAGES = ("python3-apt", "python3-pyroute2", "python3-venv")
+# Packages that tests install from a repository in the host, which has no other network.
+REPOSITORY_PACKAGES = ("python3-apt", "python3-pyroute2", "python3-venv")
 
-# Units for hardware, consoles and the world outside, which such a host does not have, and for file
-# systems through which it would reach into the kernel that the machine shares with it.
+# Units for hardware, consoles and external networks, which a host does not have, and for file
+# systems of the kernel that it shares with the machine.
 MASKED_UNITS = (
     "apt-daily-upgrade.timer",
     "apt-daily.timer",
@@ -44,12 +44,12 @@ MASKED_UNITS = (
     "systemd-timesyncd.service",
 )
 
-# What is offered, with what it depends on, and the index of it.
-_OFFER = (
+# Download the packages with their dependencies, and write the index of the repository.
+_REPOSITORY_HOOKS = (
     'mkdir -p "$1/srv/packages/partial"',
     'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --quiet --yes --no-install-recommends '
     '--download-only -o Dir::Cache::archives="$1/srv/packages" install '
-    + " ".join(OFFERED_PACKAGES),
+    + " ".join(REPOSITORY_PACKAGES),
     (
         'cd "$1/srv/packages" && rm -rf partial lock && '
         'for deb in *.deb; do dpkg-deb --field "$deb"; '
@@ -58,18 +58,18 @@ _OFFER = (
     ),
 )
 
-# Shell commands; "$1" is the root file system in the making.
+# Shell commands. "$1" is the new root file system.
 HOOKS = (
     f'chroot "$1" useradd --create-home --shell /bin/bash {USER}',
     f'echo "{USER} ALL=(ALL) NOPASSWD: ALL" >"$1/etc/sudoers.d/{USER}"',
     f'chmod 440 "$1/etc/sudoers.d/{USER}"',
-    # Each host gets a key of its own when it boots.
+    # Each host gets its own key at boot.
     'rm -f "$1"/etc/ssh/ssh_host_*',
     'printf "UseDNS no\\nMaxStartups 100:30:200\\n" >"$1/etc/ssh/sshd_config.d/lab.conf"',
     ': >"$1/etc/machine-id"',
     ': >"$1/etc/resolv.conf"',
     'chroot "$1" systemctl --quiet mask ' + " ".join(MASKED_UNITS),
-    *_OFFER,
+    *_REPOSITORY_HOOKS,
     'rm -f "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*',
     'echo "deb [trusted=yes] file:/srv/packages ./" >"$1/etc/apt/sources.list.d/lab.list"',
 )
@@ -77,7 +77,7 @@ HOOKS = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """How mmdebstrap makes one root file system."""
+    """Arguments of mmdebstrap for one root file system."""
 
     suite: str
     variant: str = "minbase"
@@ -86,7 +86,7 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """Names the recipe: another one makes another root file system."""
+        """Digest of the recipe. It is part of the name of the root file system."""
         canonical = json.dumps(dataclasses.asdict(self), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The labs of this machine: each has a directory in one place, and a lock held while it lives."""
+"""Labs on this machine. Each has a directory, and a lock while it runs."""
 
 from __future__ import annotations
 
@@ -17,57 +17,58 @@ from typing import Any
 
 from . import cgroups
 from .errors import LabError
-from .places import Places, remove_tree
+from .paths import LabPaths, remove_tree
 
 _LOCK = "lock"
 _DESCRIPTION = "lab.json"
 
 
-def claim(places: Places, name: str | None) -> tuple[str, int]:
-    """Take a name (or one of our choice): the name, and the lock's descriptor to keep or pass on.
+def claim_name(paths: LabPaths, name: str | None) -> tuple[str, int]:
+    """Create the directory of a lab and lock it. Returns its name and the lock's descriptor.
 
-    The lab lives as long as a process holds that descriptor.
+    name: None for a random name. The lab counts as running while a process holds the descriptor.
+    Raises LabError.
     """
     name = name or secrets.token_hex(4)
-    directory = places.lab(name)
-    with _registry(places):
+    directory = paths.lab(name)
+    with _registry(paths):
         try:
             directory.mkdir(mode=0o700)
         except FileExistsError:
-            raise LabError(f"there is a lab {name} already; see: lab list") from None
+            raise LabError(f"lab {name} already exists; list labs with: lab list") from None
         lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return name, lock
 
 
-def names(places: Places) -> list[str]:
-    """Every lab that has a directory, alive or not."""
-    if not places.run.is_dir():
+def names(paths: LabPaths) -> list[str]:
+    """Names of the labs that have a directory, whether they run or not."""
+    if not paths.run.is_dir():
         return []
-    return sorted(entry.name for entry in places.run.iterdir() if entry.is_dir())
+    return sorted(entry.name for entry in paths.run.iterdir() if entry.is_dir())
 
 
 @contextmanager
-def watch(places: Places, name: str) -> Iterator[Callable[[], bool]]:
-    """Ask whether a process of the lab's is left; also after the lab's directory has gone."""
+def liveness(paths: LabPaths, name: str) -> Iterator[Callable[[], bool]]:
+    """Return a function that checks whether the lab runs, even after its directory is removed."""
     try:
-        lock = os.open(places.lab(name) / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        lock = os.open(paths.lab(name) / _LOCK, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         yield lambda: False
         return
     try:
-        yield lambda: _held(lock)
+        yield lambda: _is_locked(lock)
     finally:
         os.close(lock)
 
 
-def alive(places: Places, name: str) -> bool:
-    """Whether somebody keeps the lab up, or is bringing it up or down."""
-    with watch(places, name) as held:
+def is_alive(paths: LabPaths, name: str) -> bool:
+    """Whether the lab runs, starts or stops."""
+    with liveness(paths, name) as held:
         return held()
 
 
-def _held(lock: int) -> bool:
+def _is_locked(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -76,67 +77,67 @@ def _held(lock: int) -> bool:
     return False
 
 
-def describe(places: Places, name: str, description: dict[str, Any]) -> None:
-    """Write down what the lab consists of; readers see the old text or the new one."""
-    path = places.lab(name) / _DESCRIPTION
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    fresh.rename(path)
+def describe(paths: LabPaths, name: str, description: dict[str, Any]) -> None:
+    """Write the description of the lab, atomically."""
+    path = paths.lab(name) / _DESCRIPTION
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    temporary.rename(path)
 
 
-def description(places: Places, name: str) -> dict[str, Any]:
-    """What the lab consists of. Raises LabError if there is no such lab, or none that is up."""
+def description(paths: LabPaths, name: str) -> dict[str, Any]:
+    """Read the description of the lab. Raises LabError if it does not run."""
     try:
-        text = (places.lab(name) / _DESCRIPTION).read_text(encoding="utf-8")
+        text = (paths.lab(name) / _DESCRIPTION).read_text(encoding="utf-8")
     except FileNotFoundError:
-        known = ", ".join(names(places)) or "none"
-        raise LabError(f"there is no lab {name} that is up (there are: {known})") from None
+        known = ", ".join(names(paths)) or "none"
+        raise LabError(f"lab {name} does not run (labs: {known})") from None
     found: dict[str, Any] = json.loads(text)
     return found
 
 
-def clear(places: Places, name: str) -> None:
-    """Take away everything of a lab. Done again, or half done before, it finds less to do."""
-    with _registry(places):
-        _remove(places, name)
+def remove_lab(paths: LabPaths, name: str) -> None:
+    """Remove the cgroups and the directory of a lab. Idempotent."""
+    with _registry(paths):
+        _remove(paths, name)
 
 
-def reap(places: Places) -> list[str]:
-    """Remove what labs left whose keepers were killed; the names of those."""
+def reap(paths: LabPaths) -> list[str]:
+    """Remove labs whose processes were killed. Returns their names."""
     reaped = []
-    if names(places):
-        with _registry(places):
-            for name in names(places):
-                if not alive(places, name):
-                    _remove(places, name)
+    if names(paths):
+        with _registry(paths):
+            for name in names(paths):
+                if not is_alive(paths, name):
+                    _remove(paths, name)
                     reaped.append(name)
     return reaped
 
 
-def _remove(places: Places, name: str) -> None:
+def _remove(paths: LabPaths, name: str) -> None:
     cgroups.remove(name)
-    remove_tree(places.lab(name), below=places.run)
+    remove_tree(paths.lab(name), below=paths.run)
 
 
 @contextmanager
-def _registry(places: Places) -> Iterator[None]:
-    """Nobody makes a directory while somebody else judges which ones are left over.
+def _registry(paths: LabPaths) -> Iterator[None]:
+    """Lock the registry: no lab is created while another process removes labs.
 
-    The last one out removes the place itself.
+    Removes the directory of the registry when it is empty.
     """
-    lock = places.run / ".lock"
+    lock = paths.run / ".lock"
     while True:
-        places.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError), open(lock, "w", encoding="ascii") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             if not _is_at(handle.fileno(), lock):
-                continue  # it was removed while we waited for it
+                continue  # removed while this process waited for the lock
             try:
                 yield
             finally:
-                if not names(places):
+                if not names(paths):
                     lock.unlink()
-                    places.run.rmdir()
+                    paths.run.rmdir()
             return
 
 

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The system calls that the lab needs and Python 3.11 does not have."""
+"""System calls that Python 3.11 does not provide."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ CAP_SYS_MODULE = 16
 CAP_SYS_RAWIO = 17
 CAP_SYS_TIME = 25
 
-# pivot_root(2) has no wrapper in the C library; its number on the architectures that Debian has.
+# pivot_root(2) has no wrapper in the C library. Its number by architecture.
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _check(result: int, what: str) -> None:
+def _check(result: int, operation: str) -> None:
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{operation}: {os.strerror(number)}")
 
 
 def unshare(flags: int) -> None:
-    """Leave the namespaces that ``flags`` (CLONE_NEW...) names for new ones of our own."""
+    """Move this process to new namespaces. flags: CLONE_NEW... values."""
     _check(_libc.unshare(flags), "unshare")
 
 
 def mount(
     source: str, target: str | Path, kind: str = "", flags: int = 0, options: str = ""
 ) -> None:
-    """mount(2); an empty ``kind`` or ``options`` is no argument at all."""
+    """Call mount(2). Empty strings for ``kind`` and ``options`` are passed as NULL."""
     _check(
         _libc.mount(
             source.encode(),
@@ -71,22 +71,21 @@ def mount(
 
 
 def bind(source: str | Path, target: str | Path, *, read_only: bool = False) -> None:
-    """Show ``source`` at ``target`` too; read-only by a second call, as the kernel wants it."""
+    """Bind-mount ``source`` on ``target``. Read-only needs a second call (mount(2))."""
     mount(str(source), target, flags=MS_BIND)
     if read_only:
         mount("none", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
 
 
 def keep_mounts_private() -> None:
-    """What is mounted from now on in this mount namespace is seen in no other."""
+    """Stop the propagation of mounts to and from other mount namespaces."""
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
 
 
 def pivot_into(directory: Path) -> None:
-    """Make the mount ``directory`` the root, and let go of the root that was.
+    """Make the mount ``directory`` the root, and detach the old root.
 
-    pivot_root(".", ".") stacks the old root over the new one, from where it is detached:
-    pivot_root(2), NOTES.
+    pivot_root(".", ".") mounts the old root over the new one (pivot_root(2), NOTES).
     """
     number = _SYS_PIVOT_ROOT[os.uname().machine]
     os.chdir(directory)
@@ -96,10 +95,10 @@ def pivot_into(directory: Path) -> None:
 
 
 def drop_capability(number: int) -> None:
-    """Neither this process after its next exec nor any child of it gets the capability again."""
+    """Drop a capability from the bounding set of this process and its children."""
     _check(_libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0), "prctl PR_CAPBSET_DROP")
 
 
 def die_with_parent(number: signal.Signals) -> None:
-    """Get the signal when the thread that forked this process ends, however it ends."""
+    """Send this process a signal when the thread that forked it ends."""
     _check(_libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0), "prctl PR_SET_PDEATHSIG")

@@ -1,11 +1,11 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The first process of a lab: PID 1 of its PID namespace, with its network and its mounts.
+"""First process of a lab: PID 1 of its PID namespace, with its network and mounts.
 
-Every host is a descendant; one that reboots is booted again, with the files that it had. When the
-keeper ends, for whatever reason, the kernel kills them all; the mounts, the bridge and the links go
-with the namespaces that nobody holds any more.
+All hosts are descendants. A host that reboots is started again with its files. When this process
+ends, the kernel kills all hosts and removes the mounts, the bridge and the links together with the
+namespaces.
 """
 
 from __future__ import annotations
@@ -31,25 +31,28 @@ READY = "ready"
 _UNSHARED = b"u"
 _CONNECTED = b"c"
 
-# A host starts in half a second; twenty at once, on two busy processors, take longer.
+# A host starts in half a second. Twenty at once on two busy processors take longer.
 _BOOT_SECONDS = 120.0
 _BRIDGE = "br0"
 
 
-def run(plan: Plan, leash: int, report: int) -> None:
-    """Boot the hosts, write READY or what went wrong to ``report``, stay until ``leash`` ends."""
+def run(plan: Plan, parent_pipe: int, report: int) -> None:
+    """Boot the hosts, and run until ``parent_pipe`` closes.
+
+    report: pipe for READY or an error message.
+    """
     try:
-        inits = _boot_all(plan, leash)
+        inits = _boot_all(plan, parent_pipe)
     except (LabError, OSError) as error:
         os.write(report, str(error).encode())
         return
     os.write(report, READY.encode())
     os.close(report)
-    _keep(plan, inits, leash)
+    _supervise_hosts(plan, inits, parent_pipe)
 
 
 def in_child(log: Path, work: Callable[[], None]) -> int:
-    """Fork, and in the child do ``work``; whatever becomes of it, the child ends there."""
+    """Fork and call ``work`` in the child, which then exits. Returns the child's process id."""
     child = os.fork()
     if child:
         return child
@@ -66,64 +69,66 @@ def in_child(log: Path, work: Callable[[], None]) -> int:
         os._exit(status)
 
 
-def _boot_all(plan: Plan, leash: int) -> dict[int, Host]:
-    """The hosts by the numbers of their inits."""
-    cgroups.join(plan.cgroup / cgroups.KEEPER)
+def _boot_all(plan: Plan, parent_pipe: int) -> dict[int, Host]:
+    """Boot all hosts. Returns them by the process id of their init."""
+    cgroups.join(plan.cgroup / cgroups.INIT)
     syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET)
     syscalls.keep_mounts_private()
     stage = plan.directory / "stage"
     stage.mkdir()
     syscalls.mount("tmpfs", stage, "tmpfs", syscalls.MS_NODEV, "mode=700")
-    # The sockets' addresses are relative: a path of theirs may have 107 characters.
+    # Use relative socket addresses: their length is limited to 107 characters.
     os.chdir(stage)
     _ip(_bridge())
-    births = [_Birth(plan, host, stage) for host in plan.hosts]
-    inits = _bear(plan, births)
-    _wait_until_started(plan, births, leash)
+    starting = [_StartingHost(plan, host, stage) for host in plan.hosts]
+    inits = _start_hosts(plan, starting)
+    _wait_until_started(plan, starting, parent_pipe)
     return inits
 
 
-def _bear(plan: Plan, births: list[_Birth]) -> dict[int, Host]:
-    """Connect the hosts and let them start; they by the numbers of their inits."""
-    for birth in births:
-        if birth.gate.recv(1) != _UNSHARED:
-            raise LabError(_failed(plan, f"{birth.host.name} did not get namespaces of its own"))
-    for birth in births:
-        _ip(_link(birth.host, birth.pid))
+def _start_hosts(plan: Plan, starting: list[_StartingHost]) -> dict[int, Host]:
+    """Connect the hosts to the bridge and boot them. Returns them by the process id of init."""
+    for started in starting:
+        if started.gate.recv(1) != _UNSHARED:
+            raise LabError(_failed(plan, f"{started.host.name} could not create its namespaces"))
+    for started in starting:
+        _ip(_link(started.host, started.pid))
     inits = {}
-    for birth in births:
-        birth.gate.send(_CONNECTED)
-        init = birth.gate.recv(32)
-        if os.waitstatus_to_exitcode(os.waitpid(birth.pid, 0)[1]) != 0:
-            raise LabError(_failed(plan, f"{birth.host.name} could not be connected"))
-        inits[int(init)] = birth.host
+    for started in starting:
+        started.gate.send(_CONNECTED)
+        init = started.gate.recv(32)
+        if os.waitstatus_to_exitcode(os.waitpid(started.pid, 0)[1]) != 0:
+            raise LabError(
+                _failed(plan, f"{started.host.name} could not be connected to the bridge")
+            )
+        inits[int(init)] = started.host
     return inits
 
 
-def _keep(plan: Plan, inits: dict[int, Host], leash: int) -> None:
-    """Until ``leash`` ends: leave no zombies, and boot those again that rebooted."""
-    children, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+def _supervise_hosts(plan: Plan, inits: dict[int, Host], parent_pipe: int) -> None:
+    """Reap children and restart hosts that reboot, until ``parent_pipe`` closes."""
+    children, stop_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(stop_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     poll = select.poll()
-    for descriptor in (leash, children):
+    for descriptor in (parent_pipe, children):
         poll.register(descriptor, select.POLLIN)
     ended = _reap()
     while True:
         for number, status in ended:
             host = inits.pop(number, None)
-            # reboot(2): in a PID namespace, SIGHUP ends the init that wanted to reboot.
+            # reboot(2): in a PID namespace, an init that reboots is terminated by SIGHUP.
             if host and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGHUP:
                 inits.update(_boot_again(plan, host))
         ready = [descriptor for descriptor, _events in poll.poll()]
-        if leash in ready:
+        if parent_pipe in ready:
             return
         os.read(children, 4096)
         ended = _reap()
 
 
 def _reap() -> list[tuple[int, int]]:
-    """Number and status of each child that has ended."""
+    """Process id and status of each child that has ended."""
     ended = []
     with suppress(ChildProcessError):
         while (child := os.waitpid(-1, os.WNOHANG))[0]:
@@ -133,18 +138,18 @@ def _reap() -> list[tuple[int, int]]:
 
 def _boot_again(plan: Plan, host: Host) -> dict[int, Host]:
     try:
-        cgroups.clear(plan.cgroup / f"{cgroups.HOST}{host.name}")
-        # It goes with the namespace that it led into, which may take a moment, or be over by now.
+        cgroups.remove_children(plan.cgroup / f"{cgroups.HOST}{host.name}")
+        # The kernel removes the link with its namespace, now or a moment later.
         with suppress(LabError):
             _ip([f"link delete {host.link}"])
-        return _bear(plan, [_Birth(plan, host, plan.directory / "stage")])
+        return _start_hosts(plan, [_StartingHost(plan, host, plan.directory / "stage")])
     except (LabError, OSError) as error:
-        os.write(2, f"{host.name} did not boot again: {error}\n".encode())
+        os.write(2, f"{host.name} did not reboot: {error}\n".encode())
         return {}
 
 
-class _Birth:
-    """One host on its way: the process that gets its namespaces, and how the keeper talks to it."""
+class _StartingHost:
+    """A host that starts: the process that creates its namespaces, and the socket to it."""
 
     def __init__(self, plan: Plan, host: Host, stage: Path) -> None:
         boot.prepare(stage, host)
@@ -158,11 +163,11 @@ class _Birth:
 
 
 def _host(plan: Plan, host: Host, stage: Path, gate: socket.socket) -> None:
-    """What becomes a host: network first, then a PID namespace, whose first process is its init."""
+    """Set up the network of a host, then start its init in a new PID namespace."""
     boot.leave_namespaces(plan, host)
     gate.send(_UNSHARED)
     if gate.recv(1) != _CONNECTED:
-        raise LabError("the keeper ended")
+        raise LabError("the first process of the lab ended")
     boot.configure_network(host)
     syscalls.unshare(syscalls.CLONE_NEWPID)
     init = in_child(_log(plan, host), partial(boot.become_init, plan, host, stage))
@@ -170,7 +175,7 @@ def _host(plan: Plan, host: Host, stage: Path, gate: socket.socket) -> None:
 
 
 def _bridge() -> list[str]:
-    """A bridge with the controller's addresses."""
+    """Commands that create a bridge with the addresses of the controller."""
     return [
         "link set lo up",
         f"link add {_BRIDGE} type bridge",
@@ -181,9 +186,9 @@ def _bridge() -> list[str]:
 
 
 def _link(host: Host, process: int) -> list[str]:
-    """A link from the bridge into the namespace of the process."""
+    """Commands that link the bridge to the network namespace of a process."""
     return [
-        f"link add {host.link} type veth peer name eth0 address {host.hardware} netns {process}",
+        f"link add {host.link} type veth peer name eth0 address {host.mac_address} netns {process}",
         f"link set {host.link} master {_BRIDGE} up",
     ]
 
@@ -197,25 +202,25 @@ def _ip(commands: list[str]) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise LabError(f"the lab's network could not be made: {done.stderr.strip()}")
+        raise LabError(f"cannot set up the network of the lab: {done.stderr.strip()}")
 
 
-def _wait_until_started(plan: Plan, births: list[_Birth], leash: int) -> None:
-    """Until each host's systemd has reached its default target: sd_notify(3), READY=1."""
+def _wait_until_started(plan: Plan, starting: list[_StartingHost], parent_pipe: int) -> None:
+    """Wait until the systemd of each host reports READY=1 (sd_notify(3)). Raises LabError."""
     deadline = time.monotonic() + _BOOT_SECONDS
     poll = select.poll()
-    waiting = {birth.notify.fileno(): birth for birth in births}
-    for descriptor in (leash, *waiting):
+    waiting = {started.notify.fileno(): started for started in starting}
+    for descriptor in (parent_pipe, *waiting):
         poll.register(descriptor, select.POLLIN)
     while waiting:
-        late = ", ".join(birth.host.name for birth in waiting.values())
+        late = ", ".join(started.host.name for started in waiting.values())
         if os.waitpid(-1, os.WNOHANG)[0]:
-            raise LabError(_failed(plan, f"one of {late} ended while it started"))
+            raise LabError(_failed(plan, f"one of {late} ended during its start"))
         if time.monotonic() > deadline:
             raise LabError(_failed(plan, f"{late} did not start in {_BOOT_SECONDS:g} s"))
         for descriptor, _events in poll.poll(100):
-            if descriptor == leash:
-                raise LabError("called off")
+            if descriptor == parent_pipe:
+                raise LabError("stopped during the start")
             if b"READY=1" in waiting[descriptor].notify.recv(4096).split(b"\n"):
                 poll.unregister(descriptor)
                 del waiting[descriptor]
@@ -225,7 +230,7 @@ def _log(plan: Plan, host: Host) -> Path:
     return plan.directory / f"{host.name}.log"
 
 
-def _failed(plan: Plan, what: str) -> str:
-    """What happened, with the last words of the hosts that left some."""
-    words = [(host.name, _log(plan, host).read_text(errors="replace")) for host in plan.hosts]
-    return "\n".join([what, *(f"{name}: {text[-2000:]}" for name, text in words if text)])
+def _failed(plan: Plan, message: str) -> str:
+    """Return the message with the last lines of the hosts' logs."""
+    logs = [(host.name, _log(plan, host).read_text(errors="replace")) for host in plan.hosts]
+    return "\n".join([message, *(f"{name}: {text[-2000:]}" for name, text in logs if text)])
