@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes the core importable as linuxnet_sockets, from where it lies, as the wheel maps it."""
+"""Make the core importable as linuxnet_sockets, the name of its package in the wheel."""
 
 from __future__ import annotations
 

@@ -56,13 +56,15 @@ def sockets(draw: st.DrawFn) -> dict[str, Any]:
     remote = draw(st.sampled_from(addresses))
     remote_port = draw(st.sampled_from(PORTS))
     if protocol == "tcp":
-        state = draw(st.sampled_from([each for each in _STREAM_STATES if each != "closed"]))
+        state = draw(st.sampled_from([state for state in _STREAM_STATES if state != "closed"]))
     elif protocol == "mptcp":
-        state = draw(st.sampled_from([each for each in _STREAM_STATES if each != "bound-inactive"]))
+        state = draw(
+            st.sampled_from([state for state in _STREAM_STATES if state != "bound-inactive"])
+        )
     else:
         unconnected = remote in ("0.0.0.0", "::") and not remote_port
         state = "closed" if unconnected else "established"
-    told = protocol == "tcp" and state not in _NO_INFO
+    has_info = protocol == "tcp" and state not in _NO_INFO
     return facts(
         protocol=protocol,
         family=family,
@@ -79,8 +81,8 @@ def sockets(draw: st.DrawFn) -> dict[str, Any]:
         recv_queue=draw(_NUMBERS),
         mark=draw(st.sampled_from([None, 0, 1, 0x10, 0x11])),
         cgroup=draw(st.sampled_from([None, 0, 1, 11, 12, 13, 99])),
-        info=draw(st.none() | _info()) if told else None,
-        congestion=draw(st.sampled_from([None, "cubic", "reno"])) if told else None,
+        info=draw(st.none() | _info()) if has_info else None,
+        congestion=draw(st.sampled_from([None, "cubic", "reno"])) if has_info else None,
         processes=draw(
             st.sampled_from([None, [(100, "nginx")], [(100, "nginx"), (200, "systemd-resolve")]])
         ),
@@ -88,7 +90,7 @@ def sockets(draw: st.DrawFn) -> dict[str, Any]:
     )
 
 
-_ENDS = [
+_ENDPOINTS = [
     *V4,
     *V6,
     "::ffff:10.0.0.1",
@@ -126,8 +128,8 @@ _VALUES: dict[str, list[Any]] = {
     "protocol": ["tcp", "udp", "udplite", "raw", "mptcp"],
     "family": ["inet", "inet6"],
     "state": [*GROUPS],
-    "local": _ENDS,
-    "remote": _ENDS,
+    "local": _ENDPOINTS,
+    "remote": _ENDPOINTS,
     "local_port": _PORT_VALUES,
     "remote_port": _PORT_VALUES,
     "device": ["eth0", "wg0", "nowhere0"],
@@ -151,7 +153,7 @@ _VALUES: dict[str, list[Any]] = {
     "superseded": [{"silent_for": "1s"}, {"silent_for": "5m"}],
 }
 _VERDICTS = ("stuck", "stranded", "superseded")
-_ONE = ("idle", "superseded")
+_SINGLE_VALUE_KEYS = ("idle", "superseded")
 _DURATIONS = ["0", "1us", "3us", "0.2ms", "1ms", "100ms", "1s", "0.2s", "200", "5m", "1h"]
 _SIZES = ["0", "1", "3", "1k", "1K", "1M", "0.5k", "1000", "200000", "4G"]
 _COUNTS = ["0", "1", "2", "3", "5", "100", "200000"]
@@ -182,7 +184,7 @@ def _terms(expressions: bool, verdicts: bool) -> st.SearchStrategy[dict[str, Any
         elif key in COMPARISONS:
             one = _comparison(key)
             value = one | st.lists(one, min_size=1, max_size=2)
-        elif key in _ONE:
+        elif key in _SINGLE_VALUE_KEYS:
             value = st.sampled_from(_VALUES[key])
         else:
             value = _one_or_more(_VALUES[key])
@@ -202,7 +204,7 @@ def _terms(expressions: bool, verdicts: bool) -> st.SearchStrategy[dict[str, Any
 def selectors(expressions: bool = True, verdicts: bool = True) -> st.SearchStrategy[dict[str, Any]]:
     """Selectors of several keys, nested by not, any and all."""
 
-    def grown(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    def nested(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
         listed = st.lists(inner, min_size=1, max_size=3)
         return st.one_of(
             st.builds(_merged, inner, inner),
@@ -211,11 +213,11 @@ def selectors(expressions: bool = True, verdicts: bool = True) -> st.SearchStrat
             st.fixed_dictionaries({"all": listed}),
         )
 
-    return st.recursive(_terms(expressions, verdicts), grown, max_leaves=6)
+    return st.recursive(_terms(expressions, verdicts), nested, max_leaves=6)
 
 
-def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    return {**one, **other}
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    return {**first, **second}
 
 
 # Terms of the filter language of ss(8), and their meaning.
@@ -273,16 +275,16 @@ def _predicate(draw: st.DrawFn, exact: bool) -> tuple[list[str], Any]:
         "cgroup": ["/a", "/a/b", "/nowhere"],
     }[name]
     value = draw(st.sampled_from(values))
-    meant = {"020": "16"}.get(value, value)
-    return [name, draw(st.sampled_from(_SIGNS[sign])), value], (name, sign, meant)
+    meaning = {"020": "16"}.get(value, value)
+    return [name, draw(st.sampled_from(_SIGNS[sign])), value], (name, sign, meaning)
 
 
 @st.composite
 def _conditions(draw: st.DrawFn, depth: int, exact: bool) -> tuple[list[str], Any]:
     shape = draw(st.sampled_from(["plain", "plain", "not", "group"])) if depth else "plain"
     if shape == "not":
-        words, meant = draw(_conditions(depth - 1, exact))
-        return [draw(st.sampled_from(["not", "!"])), *words], ("not", meant)
+        words, meaning = draw(_conditions(depth - 1, exact))
+        return [draw(st.sampled_from(["not", "!"])), *words], ("not", meaning)
     if shape == "group":
         words, items = draw(_item_lists(depth - 1, exact))
         return ["(", *words, ")"], ("(", items)
@@ -295,9 +297,9 @@ def _item_lists(draw: st.DrawFn, depth: int, exact: bool) -> tuple[list[str], An
     items: list[Any] = []
     for number in range(draw(st.integers(1, 3))):
         joined = draw(st.sampled_from(["and", "&", "&&", "or", "|", "||", ""])) if number else ""
-        words, meant = draw(_conditions(depth, exact))
+        words, meaning = draw(_conditions(depth, exact))
         written += [joined, *words]
-        items.append((joined, meant))
+        items.append((joined, meaning))
     return written, items
 
 

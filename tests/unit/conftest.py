@@ -16,7 +16,7 @@ from linuxnet_sockets.host.namespaces import Namespace
 from tests.support.fake_kernel import FakeNetlinkSocket
 from tests.support.fake_machine import FakeMachine
 
-# Tests with hypothesis do not fail for being slow: the machine may be busy with other things.
+# Tests with hypothesis have no deadline: the machine may be busy.
 settings.register_profile(
     "shared_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -25,19 +25,19 @@ settings.load_profile("shared_machine")
 
 @pytest.fixture
 def machine(tmp_path: Path) -> FakeMachine:
-    """A machine with a fake kernel and processes, for each test its own."""
+    """A new fake machine with a fake kernel and processes."""
     return FakeMachine(tmp_path)
 
 
 @pytest.fixture
 def spaces(machine: FakeMachine, monkeypatch: pytest.MonkeyPatch) -> dict[str, Namespace]:
-    """The namespaces of the made-up machine, by name: more may be added, and taken away."""
+    """Namespaces of the fake machine, by name. Tests may add and remove some."""
     known = {"current": machine.namespace}
 
-    def resolve(names: Sequence[str], **_places: object) -> list[Namespace]:
+    def resolve(names: Sequence[str], **_paths: object) -> list[Namespace]:
         (name,) = names
         if name == "all":
-            return [each._replace(explicit=False) for each in known.values()]
+            return [namespace._replace(explicit=False) for namespace in known.values()]
         if name not in known:
             raise NamespaceNotFound(name)
         return [known[name]]

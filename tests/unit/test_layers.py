@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Imports point down only: the table says what each layer may import, all else is an error."""
+"""Imports point down only: a table lists what each layer may import."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UTILS = "plugins.module_utils."
 
 
 class Layer(NamedTuple):
-    """Where a layer's files lie, which layers they may import, and what from outside."""
+    """Files of a layer, and the layers and external packages that they may import."""
 
     members: tuple[str, ...]
     layers: frozenset[str]
@@ -33,11 +33,11 @@ def names(text: str) -> frozenset[str]:
 
 
 def core(members: str, layers: str, *outside: str) -> Layer:
-    places = tuple(f"{UTILS}_core.{name}" for name in members.split())
-    return Layer(places, names(layers), frozenset({"stdlib", *outside}), relative_only=True)
+    modules = tuple(f"{UTILS}_core.{name}" for name in members.split())
+    return Layer(modules, names(layers), frozenset({"stdlib", *outside}), relative_only=True)
 
 
-# From the top of the core down: a folder may import the ones that its row names, and itself.
+# From the top of the core down. A folder may import itself and the ones in its row.
 CORE_LAYERS = {
     "agent": (
         "api policy drain destroy destroy.command destroy.planner destroy.engines guard query "
@@ -59,7 +59,7 @@ CORE_LAYERS = {
         "destroy destroy.planner destroy.engines guard query selector verdicts sockets host "
         "netlink messages errors"
     ),
-    # Only these two know selectors: the executor acts on targets, whoever chose them.
+    # Only these two import selectors. The executor gets targets.
     "destroy.command": "destroy destroy.planner destroy.engines selector sockets host netlink",
     "destroy.planner": (
         "destroy destroy.engines guard query selector verdicts sockets host netlink messages errors"
@@ -80,17 +80,17 @@ CORE_LAYERS = {
     "errors": "",
 }
 
-# Layers of several files of a folder that has its own row.
+# Layers that are some files of a folder with its own row.
 MEMBERS = {"selector.tree": "selector.tree selector.kernel_filter selector.prefixes"}
 
-# What a layer imports from outside the project, beside the standard library.
+# External packages that a layer imports, beside the standard library.
 OUTSIDE = {"agent": ("pyroute2",)}
 
 # Files that import names computed at run time, each with the reason.
 COMPUTED_IMPORTS = {
-    # Ansible sends a module all that its imports name, also those inside functions. Imports by
-    # name keep the code of drains and policies out of modules that import one file of the API.
-    # tests/unit/api/test_public_names.py holds the names to their files.
+    # Ansible packs all imported files into a module, including imports inside functions. Imports
+    # by name keep the code of drains and policies out of modules that import one file of the API.
+    # tests/unit/api/test_public_names.py checks the names.
     f"{UTILS}_core.api",
 }
 
@@ -111,7 +111,7 @@ LAYERS = {
         names("_module api"),
         frozenset({"__future__", "ansible.module_utils.basic"}),
     ),
-    # What runs on the controller.
+    # Plugins that run on the controller.
     "action": Layer(
         ("plugins.action",),
         names(f"plugin_utils _module {EVERY_CORE_LAYER}") - {"agent"},
@@ -151,7 +151,7 @@ def is_within(name: str, package: str) -> bool:
 
 
 def layer_of(name: str) -> str | None:
-    """The layer whose member is the longest prefix of the name; None for what is not ours."""
+    """Return the layer with the longest member that is a prefix, or None for external names."""
     found = [
         (len(member), layer)
         for layer, rule in LAYERS.items()
@@ -162,7 +162,7 @@ def layer_of(name: str) -> str | None:
 
 
 def imports_of(path: Path, root: Path) -> Iterator[Import]:
-    """Every import of a file, wherever it stands; `from x import y` is x.y if that is a module."""
+    """Yield all imports of a file. `from x import y` is x.y if that is a module."""
     name = module_name(path, root)
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
@@ -188,7 +188,7 @@ def imports_of(path: Path, root: Path) -> Iterator[Import]:
 
 
 def without_collection(name: list[str]) -> list[str]:
-    """Strip what Ansible puts before the names of our own modules, and undo the wheel's mapping."""
+    """Map a name in Ansible's collection namespace or in the wheel to a path in the checkout."""
     if name[:1] == ["linuxnet_sockets"]:
         return [*UTILS.rstrip(".").split("."), "_core", *name[1:]]
     return name[3:] if tuple(name[:3]) == COLLECTION else name
@@ -207,7 +207,7 @@ def is_allowed_outside(target: str, allowed: frozenset[str]) -> bool:
 def violation(found: Import) -> str | None:
     importer = layer_of(found.importer)
     if importer is None:
-        return "a file of no layer: give it one in the table"
+        return "a file without a layer: add it to the table"
     rule = LAYERS[importer]
     target = found.target
     layer = layer_of(target)
@@ -228,10 +228,10 @@ def violations(root: Path) -> list[str]:
     for path in sorted([*root.glob("plugins/**/*.py"), *root.glob("src/**/*.py")]):
         if path.name == "__init__.py" and not path.read_text(encoding="utf-8").strip():
             continue
-        for each in imports_of(path, root):
-            problem = violation(each)
+        for imported in imports_of(path, root):
+            problem = violation(imported)
             if problem:
-                found.append(f"{path.relative_to(root)}:{each.line}: {problem}")
+                found.append(f"{path.relative_to(root)}:{imported.line}: {problem}")
     return found
 
 
@@ -239,7 +239,7 @@ def test_imports_point_down_only() -> None:
     assert violations(ROOT) == []
 
 
-def test_every_layer_named_in_the_table_is_there() -> None:
+def test_layers_in_the_table_exist() -> None:
     named = {name for rule in LAYERS.values() for name in rule.layers}
     assert named <= set(LAYERS)
 
@@ -265,7 +265,7 @@ def test_architecture_page_names_existing_files() -> None:
 
 CORE = "plugins/module_utils/_core"
 MODULE = "plugins/module_utils/_module"
-# Files that planted imports lead to.
+# Targets of the planted imports.
 NEIGHBOURS = (
     "_core/agent/daemon.py",
     "_core/guard/evaluator.py",
@@ -344,7 +344,7 @@ NEIGHBOURS = (
         ),
         (f"{CORE}/query/find.py", "from ..agent.daemon import run", "query may not import agent"),
         (f"{CORE}/query/find.py", "import pyroute2", "query may not import pyroute2"),
-        (f"{CORE}/loose.py", "import json", "a file of no layer"),
+        (f"{CORE}/loose.py", "import json", "a file without a layer"),
         (f"{MODULE}/run.py", "import requests", "_module may not import requests"),
         (f"{MODULE}/run.py", "from .._core.agent import daemon", "_module may not import agent"),
         (
@@ -363,12 +363,10 @@ NEIGHBOURS = (
             "import importlib\nimportlib.import_module('yaml')",
             "api may not import a name computed at run time",
         ),
-        ("plugins/lookup/age.py", "import json", "a file of no layer"),
+        ("plugins/lookup/age.py", "import json", "a file without a layer"),
     ],
 )
-def test_import_that_points_up_or_sideways_is_found(
-    tmp_path: Path, file: str, text: str, problem: str
-) -> None:
+def test_forbidden_import_is_found(tmp_path: Path, file: str, text: str, problem: str) -> None:
     for name in NEIGHBOURS:
         neighbour = tmp_path / "plugins/module_utils" / name
         neighbour.parent.mkdir(parents=True, exist_ok=True)
@@ -382,7 +380,7 @@ def test_import_that_points_up_or_sideways_is_found(
     assert any(line.startswith(f"{file}:") and problem in line for line in found), found
 
 
-def test_import_that_points_down_is_accepted(tmp_path: Path) -> None:
+def test_allowed_import_is_accepted(tmp_path: Path) -> None:
     allowed = {
         f"{CORE}/netlink/connection.py": "import socket\nfrom ..errors import NetlinkError",
         f"{CORE}/query/find.py": (

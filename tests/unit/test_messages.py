@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Errors as people read them: in the words of what they wrote, not of the program's language."""
+"""Messages of errors: values appear as in the user's input, not as Python objects."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from linuxnet_sockets.messages import describe, os_error_text
         ({1: 2, "a b": {}}, "{1: 2, 'a b': {}}"),
     ],
 )
-def test_values_are_shown_as_they_could_have_been_written(value: Any, shown: str) -> None:
-    told = describe(InputError(("match", "any", 0), value, "is wrong", "another"))
-    assert told.startswith(f"match.any[0]: {shown}: is wrong")
-    assert "another" in told
+def test_values_are_shown_as_yaml(value: Any, shown: str) -> None:
+    text = describe(InputError(("match", "any", 0), value, "is wrong", "another"))
+    assert text.startswith(f"match.any[0]: {shown}: is wrong")
+    assert "another" in text
 
 
-def test_a_long_value_and_a_deep_one_are_cut() -> None:
+def test_long_and_deep_values_are_truncated() -> None:
     deep: Any = []
-    for _each in range(5_000):
+    for _depth in range(5_000):
         deep = [deep]
     assert len(describe(InputError((), deep, "is wrong", "another"))) < 200
     assert len(describe(InputError((), ["x" * 50] * 50, "is wrong", "another"))) < 200
@@ -54,17 +54,17 @@ def test_absent_value_is_described_once(problem: str) -> None:
         (errno.ENOSPC, "agents", set()),
     ],
 )
-def test_unreachable_agent_names_the_users_who_may(
+def test_unreachable_agent_names_permitted_users(
     number: int, group: str | None, advice: set[str]
 ) -> None:
-    told = describe(AgentUnreachable("pause the agent", "/var/lib/x", number, group))
-    assert "pause the agent" in told
-    assert f"/var/lib/x: {os.strerror(number)}" in told
-    words = set(re.findall(r"\w+", told))
+    text = describe(AgentUnreachable("pause the agent", "/var/lib/x", number, group))
+    assert "pause the agent" in text
+    assert f"/var/lib/x: {os.strerror(number)}" in text
+    words = set(re.findall(r"\w+", text))
     assert words & {"root", "agents", "installed"} == advice
 
 
-def test_errors_of_the_system_come_without_their_numbers() -> None:
+def test_os_errors_are_shown_without_errno() -> None:
     assert os_error_text(PermissionError(13, "Permission denied", "/x")) == "/x: Permission denied"
     assert os_error_text(OSError(98, "another agent runs")) == "another agent runs"
     assert os_error_text(OSError("as it is")) == "as it is"

@@ -17,7 +17,7 @@ CORE = ROOT / "plugins" / "module_utils" / "_core"
 SALT = ROOT / "src" / "saltext"
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 
-# All but the agent, which imports its dependencies.
+# All modules except the agent, which has dependencies.
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 sys.path.insert(0, sys.argv[1])
@@ -76,7 +76,7 @@ def test_the_salt_package_has_the_version_of_the_wheel(wheel: Path) -> None:
     assert f'dependencies = ["linuxnet-sockets[salt]=={version}"]' in text.splitlines()
 
 
-def test_the_wheel_needs_nothing_but_python(wheel: Path) -> None:
+def test_wheel_has_no_dependencies(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (metadata,) = (
             archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA")
@@ -89,7 +89,7 @@ def test_the_wheel_needs_nothing_but_python(wheel: Path) -> None:
     assert all("; extra == '" in line for line in required)
 
 
-def test_the_installed_wheel_imports_without_site_packages(wheel: Path, tmp_path: Path) -> None:
+def test_installed_wheel_imports_without_site_packages(wheel: Path, tmp_path: Path) -> None:
     install = ["install", "--no-deps", "--no-index", "--target", tmp_path, wheel]
     subprocess.run([*PIP, *install], check=True)
 

@@ -19,7 +19,7 @@ from tests.support.fake_kernel import FakeNetlinkSocket
 from tests.support.fake_machine import FakeMachine
 
 
-class Answer(NamedTuple):
+class PlainResult(NamedTuple):
     """A result as users see it: data, and failures and warnings as text."""
 
     result: dict[str, Any]
@@ -27,8 +27,8 @@ class Answer(NamedTuple):
     warnings: list[str]
 
 
-def answer_of(result: OperationResult) -> Answer:
-    return Answer(
+def plain_result(result: OperationResult) -> PlainResult:
+    return PlainResult(
         result.to_dict(),
         " ".join(map(describe_failure, result.failures)) or None,
         list(map(describe_warning, result.warnings)),
@@ -36,7 +36,7 @@ def answer_of(result: OperationResult) -> Answer:
 
 
 class Target(FakeMachine):
-    """A made-up machine on which operations run."""
+    """A fake machine on which operations run."""
 
     def __init__(self, base: Path) -> None:
         super().__init__(base)
@@ -44,15 +44,15 @@ class Target(FakeMachine):
         own.mkdir(parents=True)
         (own / "net").write_text("")
 
-    def task(self, operation: Callable[..., OperationResult], **arguments: Any) -> Answer:
-        """The result of an operation, which leaves no netlink socket open."""
-        answer = answer_of(operation(**arguments, host=self.host))
-        assert [each for each in self.kernel.opened if not each.closed] == []
-        return answer
+    def task(self, operation: Callable[..., OperationResult], **arguments: Any) -> PlainResult:
+        """Run an operation, which must close its netlink sockets, and return its result."""
+        result = plain_result(operation(**arguments, host=self.host))
+        assert [sock for sock in self.kernel.opened if not sock.closed] == []
+        return result
 
 
 def numbers(text: str | None) -> list[int]:
-    """The whole numbers in a message, in order."""
+    """Return the integers in a message, in order."""
     assert text is not None
     return [int(number) for number in re.findall(r"\b\d+\b", text)]
 
@@ -63,8 +63,8 @@ def target(tmp_path: Path) -> Target:
 
 
 @pytest.fixture
-def target_with_vanished(target: Target, monkeypatch: pytest.MonkeyPatch) -> Target:
-    """`all` found a container's namespace beside the current one; it is gone by the look."""
+def target_with_removed_namespace(target: Target, monkeypatch: pytest.MonkeyPatch) -> Target:
+    """A target on which a namespace is removed between its discovery and the snapshot."""
     container = target.kernel.namespace("container")
     found = [target.namespace, Namespace("pid:7", "/nowhere", container.identity, explicit=False)]
     monkeypatch.setattr(namespaces, "resolve", lambda _names, **_places: found)

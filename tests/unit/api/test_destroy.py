@@ -16,12 +16,12 @@ from linuxnet_sockets.query.record import RECORD_KEYS
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import CLOSE_WAIT, LISTEN, UDP
 from tests.support.fake_machine import LOCAL, LOCAL6, REMOTE, REMOTE6, connection
-from tests.unit.api.conftest import Answer, Target, numbers
+from tests.unit.api.conftest import PlainResult, Target, numbers
 
 ALL = {"state": "all", "protocol": ["tcp", "udp"]}
 
 
-def destroy(target: Target, **options: Any) -> Answer:
+def destroy(target: Target, **options: Any) -> PlainResult:
     return target.task(api.destroy, **{"match": {"state": "all"}, **options})
 
 
@@ -31,7 +31,7 @@ def udp(port: int, *, remote: str | None = REMOTE) -> FakeSocket:
     )
 
 
-def test_nothing_to_do_is_no_failure(target: Target) -> None:
+def test_no_matching_socket_is_no_failure(target: Target) -> None:
     answer = destroy(target, diff=True)
 
     assert answer.failure is None
@@ -48,7 +48,7 @@ def test_nothing_to_do_is_no_failure(target: Target) -> None:
     }
 
 
-def test_each_socket_is_in_the_list_of_its_outcome(target: Target) -> None:
+def test_sockets_are_listed_by_outcome(target: Target) -> None:
     gone = target.add(connection())
     target.add(FakeSocket(local=LOCAL, local_port=22, state=LISTEN))
     held = target.add(connection(local_port=9, errno=errno.EPERM))
@@ -73,7 +73,7 @@ def test_each_socket_is_in_the_list_of_its_outcome(target: Target) -> None:
     assert "trace" in answer.failure
 
 
-def test_an_entry_is_the_record_and_four_keys(target: Target) -> None:
+def test_entry_is_a_record_with_four_more_keys(target: Target) -> None:
     target.add(connection(tcp_info={"last_data_recv": 70, "last_data_sent": 50}))
 
     (entry,) = destroy(target).result["destroyed"]
@@ -84,21 +84,23 @@ def test_an_entry_is_the_record_and_four_keys(target: Target) -> None:
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_what_was_destroyed_for_a_verdict_has_its_evidence(target: Target, check: bool) -> None:
+def test_entry_has_the_evidence_of_selected_verdicts(target: Target, check: bool) -> None:
     clocks = {"last_data_recv": 2000, "last_ack_recv": 2000}
     target.add(connection(local="192.0.2.99", state=CLOSE_WAIT, tcp_info=clocks))
-    wanted = {
+    match = {
         "stuck": {"verdict": "close_wait", "for": "1s"},
         "stranded": ["address_gone", "no_carrier"],
     }
 
-    (entry,) = destroy(target, match=wanted, check=check).result["destroyed"]
+    (entry,) = destroy(target, match=match, check=check).result["destroyed"]
 
-    assert [(each["verdict"], each["for_ms"]) for each in entry["stuck"]] == [("close_wait", 1990)]
-    assert "address_gone" in [each["verdict"] for each in entry["stranded"]]
+    assert [(verdict["verdict"], verdict["for_ms"]) for verdict in entry["stuck"]] == [
+        ("close_wait", 1990)
+    ]
+    assert "address_gone" in [verdict["verdict"] for verdict in entry["stranded"]]
 
 
-def test_check_mode_names_the_very_cookies_and_touches_nothing(target: Target) -> None:
+def test_check_mode_predicts_the_cookies_and_destroys_nothing(target: Target) -> None:
     for port in (1, 2, 3):
         target.add(connection(local_port=port))
     target.add(udp(7))
@@ -107,15 +109,15 @@ def test_check_mode_names_the_very_cookies_and_touches_nothing(target: Target) -
     assert target.sockets.destroyed == []
     done = destroy(target, diff=True, match=ALL)
 
-    assert [each["cookie"] for each in plan.result["destroyed"]] == [
-        each["cookie"] for each in done.result["destroyed"]
+    assert [entry["cookie"] for entry in plan.result["destroyed"]] == [
+        entry["cookie"] for entry in done.result["destroyed"]
     ]
     assert plan.result["outcomes"] == done.result["outcomes"]
     assert plan.result["diff"] == done.result["diff"]
     assert plan.result["changed"]
 
 
-def test_the_diff_shows_what_changes_and_no_more(target: Target) -> None:
+def test_diff_shows_only_changes(target: Target) -> None:
     one = target.add(connection(local_port=1, uid=33))
     six = target.add(FakeSocket(local=LOCAL6, local_port=2, remote=REMOTE6, remote_port=443))
     stays = target.add(udp(7))
@@ -135,25 +137,25 @@ def _tail(sock: FakeSocket) -> str:
     return f"namespace current sk:{sock.cookie:x}"
 
 
-def test_no_diff_unless_asked(target: Target) -> None:
+def test_diff_is_optional(target: Target) -> None:
     target.add(connection())
 
     assert "diff" not in destroy(target).result
 
 
-def test_lists_are_cut_and_counts_are_not(target: Target) -> None:
+def test_limit_truncates_lists_but_not_counts(target: Target) -> None:
     for port in range(1, 8):
         target.add(connection(local_port=port))
 
     result = destroy(target, limit=2, diff=True).result
 
-    assert [each["local_port"] for each in result["destroyed"]] == [1, 2]
+    assert [entry["local_port"] for entry in result["destroyed"]] == [1, 2]
     assert result["truncated"]
     assert result["outcomes"] == {"destroyed": 7}
     assert result["diff"]["before"].splitlines()[2:] == ["and 5 more"]
 
 
-def test_a_second_run_changes_nothing(target: Target) -> None:
+def test_second_run_changes_nothing(target: Target) -> None:
     target.add(connection())
     target.add(udp(7))
 
@@ -165,7 +167,7 @@ def test_a_second_run_changes_nothing(target: Target) -> None:
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_too_many_are_a_plan(target: Target, check: bool) -> None:
+def test_max_sockets_exceeded_destroys_nothing(target: Target, check: bool) -> None:
     for port in range(1, 5):
         target.add(connection(local_port=port))
 
@@ -179,7 +181,7 @@ def test_too_many_are_a_plan(target: Target, check: bool) -> None:
     assert "max_sockets" in answer.failure
 
 
-def test_a_share_that_is_too_much_says_of_what(target: Target) -> None:
+def test_max_sockets_as_share_of_unprotected_sockets(target: Target) -> None:
     for port in range(1, 5):
         target.add(connection(local_port=port))
 
@@ -212,7 +214,7 @@ def test_a_share_that_is_too_much_says_of_what(target: Target) -> None:
         ({"protect": {"selectors": [{}]}}, ("protect", "selectors", 0)),
     ],
 )
-def test_what_cannot_be_understood_destroys_nothing(
+def test_invalid_option_destroys_nothing(
     target: Target, options: dict[str, Any], path: tuple[str | int, ...]
 ) -> None:
     target.add(connection())
@@ -224,11 +226,11 @@ def test_what_cannot_be_understood_destroys_nothing(
     assert target.sockets.destroyed == []
 
 
-def test_advice_is_there_for_every_outcome_that_fails() -> None:
+def test_every_failing_outcome_has_advice() -> None:
     assert set(ADVICE) == outcomes.FAILING - {outcomes.LIMIT}
 
 
-def test_a_kernel_that_cannot_destroy(target: Target) -> None:
+def test_kernel_without_destroy(target: Target) -> None:
     target.add(connection())
     target.kernel.abilities.destroys = False
 

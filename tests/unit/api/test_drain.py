@@ -18,7 +18,7 @@ from tests.support.drain_timeline import QUIET, Timeline
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import UDP
 from tests.support.fake_machine import LOCAL, REMOTE
-from tests.unit.api.conftest import Answer, answer_of, numbers
+from tests.unit.api.conftest import PlainResult, numbers, plain_result
 from tests.unit.module.test_documentation import module
 
 RESULT = {
@@ -54,8 +54,8 @@ def target(tmp_path: Path) -> Timeline:
     return machine
 
 
-def run(target: Timeline, **options: Any) -> Answer:
-    return answer_of(api.drain(**{"match": {"state": "all"}, **options}, host=target.host))
+def run(target: Timeline, **options: Any) -> PlainResult:
+    return plain_result(api.drain(**{"match": {"state": "all"}, **options}, host=target.host))
 
 
 def in_steps(target: Timeline, *, diff: bool = False, **options: Any) -> list[dict[str, Any]]:
@@ -70,7 +70,7 @@ def full(port: int) -> dict[str, Any]:
     return {"local_port": port, "wqueue": 100, "tcp_info": {"notsent_bytes": 60}}
 
 
-def test_nothing_to_wait_for(target: Timeline) -> None:
+def test_no_matching_connection(target: Timeline) -> None:
     answer = run(target, diff=True)
     assert answer.failure is None
     assert answer.result == {
@@ -98,11 +98,11 @@ def test_nothing_to_wait_for(target: Timeline) -> None:
     }
 
 
-def test_every_key_of_the_result_is_documented(target: Timeline) -> None:
+def test_keys_of_the_result_are_documented(target: Timeline) -> None:
     assert set(run(target).result) == RESULT == set(module("socket_drain")["RETURN"]) - {"msg"}
 
 
-def test_what_ended_and_what_was_destroyed(target: Timeline) -> None:
+def test_ended_and_destroyed_connections(target: Timeline) -> None:
     target.ends(5.0, target.connect(1))
     stays = target.connect(2, wqueue=100, rqueue=7, tcp_info={"notsent_bytes": 60})
     target.connect(3, remote_port=4505)
@@ -127,7 +127,7 @@ def test_what_ended_and_what_was_destroyed(target: Timeline) -> None:
     assert result["diff"]["before"].endswith(f"sk:{stays.cookie:x}\n")
 
 
-def test_a_report_is_no_failure(target: Timeline) -> None:
+def test_drain_without_destroy_is_no_failure(target: Timeline) -> None:
     held = target.connect(2)
     datagram = target.add(
         FakeSocket(protocol=UDP, local=LOCAL, local_port=5, remote=REMOTE, remote_port=53)
@@ -146,7 +146,7 @@ def test_a_report_is_no_failure(target: Timeline) -> None:
     assert result["remaining"][1]["lost"] is None
 
 
-def test_check_mode_names_the_very_cookies(target: Timeline) -> None:
+def test_check_mode_predicts_the_cookies(target: Timeline) -> None:
     for port in range(1, 4):
         target.connect(port)
     plan = run(target, check=True, diff=True)
@@ -160,7 +160,7 @@ def test_check_mode_names_the_very_cookies(target: Timeline) -> None:
     assert (again.result["changed"], again.result["matched"]) == (False, 0)
 
 
-def test_newcomers_that_must_not_come_are_named(target: Timeline) -> None:
+def test_forbidden_arrivals_are_named(target: Timeline) -> None:
     target.connect(1)
     for port in range(2, 7):
         target.at(2.0, lambda port=port: target.connect(port) and None)
@@ -176,7 +176,7 @@ def test_newcomers_that_must_not_come_are_named(target: Timeline) -> None:
     assert answer.result["resume"] is None
 
 
-def test_what_was_cut_before_is_told_with_a_refusal(target: Timeline) -> None:
+def test_failure_reports_connections_already_destroyed(target: Timeline) -> None:
     target.connect(1, tcp_info=QUIET)
     target.connect(2, wqueue=1)
     target.at(2.0, lambda: target.connect(7) and None)
@@ -191,7 +191,7 @@ def test_what_was_cut_before_is_told_with_a_refusal(target: Timeline) -> None:
     assert "max_sockets" in answer.failure
 
 
-def test_a_limit_that_newcomers_exceed_tells_what_was_done(target: Timeline) -> None:
+def test_arrivals_exceed_max_sockets(target: Timeline) -> None:
     target.connect(1, tcp_info=QUIET)
     target.connect(2, wqueue=1)
     target.at(2.0, lambda: target.connect(7, wqueue=1) and None)
@@ -203,7 +203,7 @@ def test_a_limit_that_newcomers_exceed_tells_what_was_done(target: Timeline) -> 
     assert answer.result["changed"]
 
 
-def test_what_cannot_be_destroyed_is_told_with_what_to_do(target: Timeline) -> None:
+def test_failure_has_advice_for_undestroyed_connections(target: Timeline) -> None:
     target.kernel.abilities.destroys = False
     target.connect(1)
     target.ends(2.0, target.connect(2))
@@ -216,10 +216,8 @@ def test_what_cannot_be_destroyed_is_told_with_what_to_do(target: Timeline) -> N
     assert not answer.result["drained"]
 
 
-def test_a_user_who_cannot_read_owners_is_told(
-    target: Timeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Such a user would think that the host is drained."""
+def test_unreadable_owners_are_a_warning(target: Timeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, the user would think that the host is drained."""
 
     def denied(_proc: str, _pid: int) -> owners.FdDirectory:
         raise PermissionError
@@ -235,11 +233,8 @@ def test_a_user_who_cannot_read_owners_is_told(
     assert run(target, grace=0, protect={"ssh_sessions": False, "kernel": False}).warnings == []
 
 
-# Steps.
-
-
 def test_steps_are_joined_to_one_result(tmp_path: Path) -> None:
-    def scene(base: Path) -> Timeline:
+    def make_timeline(base: Path) -> Timeline:
         base.mkdir()
         machine = Timeline(base)
         own = machine.proc / "thread-self" / "ns"
@@ -253,11 +248,11 @@ def test_steps_are_joined_to_one_result(tmp_path: Path) -> None:
         return machine
 
     options = {"until": "sent", "grace": "12s"}
-    whole = run(scene(tmp_path / "one"), diff=True, **options).result
-    results = in_steps(scene(tmp_path / "other"), diff=True, **options)
+    whole = run(make_timeline(tmp_path / "one"), diff=True, **options).result
+    results = in_steps(make_timeline(tmp_path / "other"), diff=True, **options)
     assert len(results) > 10
-    assert [len(each["destroyed"]) for each in results if each["destroyed"]] == [1, 1, 1, 1]
-    assert all(each["protected"] == [] for each in results[:-1])
+    assert [len(step["destroyed"]) for step in results if step["destroyed"]] == [1, 1, 1, 1]
+    assert all(step["protected"] == [] for step in results[:-1])
     one = join_steps(results, 1000)
     for name in sorted(RESULT - {"destroyed", "protected", "elapsed"}):
         assert one[name] == whole[name], name
@@ -275,7 +270,7 @@ def test_steps_are_joined_to_one_result(tmp_path: Path) -> None:
 
 
 def _without_inode(entry: dict[str, Any]) -> dict[str, Any]:
-    """The fake kernel numbers inodes through all machines."""
+    """Return the entry without inode: the numbers differ between fake machines."""
     return {key: value for key, value in entry.items() if key != "inode"}
 
 
@@ -292,7 +287,9 @@ def _without_inode(entry: dict[str, Any]) -> dict[str, Any]:
         {"arrivals": "ignore"},
     ],
 )
-def test_a_step_of_another_drain_is_refused(target: Timeline, change: dict[str, Any]) -> None:
+def test_resume_token_of_another_drain_is_rejected(
+    target: Timeline, change: dict[str, Any]
+) -> None:
     target.connect(1)
     resume = run(target, step="1s").result["resume"]
     with pytest.raises(InputError) as caught:
@@ -301,7 +298,7 @@ def test_a_step_of_another_drain_is_refused(target: Timeline, change: dict[str, 
     assert run(target, step="2s", limit=5, resume=resume).failure is None
 
 
-def test_lists_are_cut_and_counts_are_not(target: Timeline) -> None:
+def test_limit_truncates_lists_but_not_counts(target: Timeline) -> None:
     for port in range(1, 8):
         target.connect(port)
     result = run(target, grace=0, limit=2).result
@@ -330,7 +327,7 @@ def test_lists_are_cut_and_counts_are_not(target: Timeline) -> None:
         ({"limit": -1}, ("limit",)),
     ],
 )
-def test_what_cannot_be_understood_does_nothing(
+def test_invalid_option_does_nothing(
     target: Timeline, options: dict[str, Any], path: tuple[str, ...]
 ) -> None:
     target.connect(1)
@@ -359,7 +356,7 @@ def test_progress_is_reported_until_the_drain_is_finished(target: Timeline) -> N
     assert result.diff["before"].count("\n") == 1
 
 
-def test_progress_changes_nothing_about_the_result(tmp_path: Path) -> None:
+def test_progress_does_not_change_the_result(tmp_path: Path) -> None:
     results = []
     for folder, options in (("a", {}), ("b", {"progress": lambda _state: None})):
         machine = Timeline(tmp_path / folder)

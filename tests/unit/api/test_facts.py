@@ -40,7 +40,7 @@ def test_totals_count_every_protocol_and_state(target: Target) -> None:
     assert found["kernel"] == "6.18.0"
 
 
-def test_verdicts_are_counted_and_those_that_nobody_has_are_named(target: Target) -> None:
+def test_verdicts_are_counted_including_zeros(target: Target) -> None:
     target.sockets.routes.append(FakeRoute("0.0.0.0/0", ((2, "192.0.2.126"),)))
     quiet = {"last_data_recv": 90_000, "last_ack_recv": 90_000, "bytes_received": 1}
     for number in range(3):
@@ -50,8 +50,8 @@ def test_verdicts_are_counted_and_those_that_nobody_has_are_named(target: Target
     target.add(connection(local="192.0.2.99", local_port=8))
     target.add(FakeSocket(local=LOCAL, local_port=7, state=LISTEN))
     target.add(connection(local_port=7, remote_port=1, tcp_info=quiet))
-    heard = {**fresh, "bytes_received": 100}
-    target.add(connection(local_port=7, remote_port=2, tcp_info=heard))
+    received = {**fresh, "bytes_received": 100}
+    target.add(connection(local_port=7, remote_port=2, tcp_info=received))
 
     found = facts(target)["verdicts"]
 
@@ -60,7 +60,7 @@ def test_verdicts_are_counted_and_those_that_nobody_has_are_named(target: Target
     assert found["superseded"] == 1
 
 
-def test_many_sockets_are_judged_in_parts_and_asked_for_once(target: Target) -> None:
+def test_verdicts_of_many_sockets_are_counted(target: Target) -> None:
     quiet = {"last_data_recv": 90_000, "last_ack_recv": 90_000}
     for number in range(5000):
         target.sockets.add(
@@ -70,7 +70,7 @@ def test_many_sockets_are_judged_in_parts_and_asked_for_once(target: Target) -> 
     assert facts(target)["verdicts"]["stuck"]["close_wait"] == 5000
 
 
-def test_listeners_say_who_holds_them(target: Target) -> None:
+def test_listeners_have_their_processes(target: Target) -> None:
     target.add(connection())
     target.add(FakeSocket(local=LOCAL, local_port=22, state=LISTEN))
     target.add(FakeSocket(protocol=UDP, local=LOCAL, local_port=53, state=CLOSE), holder=None)
@@ -78,12 +78,12 @@ def test_listeners_say_who_holds_them(target: Target) -> None:
     found = facts(target)
 
     assert [
-        (each["protocol"], each["local_port"], each["processes"]) for each in found["listeners"]
+        (entry["protocol"], entry["local_port"], entry["processes"]) for entry in found["listeners"]
     ] == [("tcp", 22, ["app"]), ("udp", 53, None)]
     assert found["listeners_total"] == 2
 
 
-def test_peers_are_counted_the_busiest_first(target: Target) -> None:
+def test_peers_are_sorted_by_number_of_sockets(target: Target) -> None:
     for number in range(30):
         for port in range(1 + (number == 7)):
             target.add(connection(remote=f"198.51.100.{number}", remote_port=80 + port))
@@ -94,16 +94,16 @@ def test_peers_are_counted_the_busiest_first(target: Target) -> None:
     assert (len(found["peers"]), found["peers_total"]) == (20, 30)
 
 
-def test_a_namespace_that_is_gone_by_the_look_is_left_out(target_with_vanished: Target) -> None:
-    target_with_vanished.add(connection())
+def test_removed_namespace_is_omitted(target_with_removed_namespace: Target) -> None:
+    target_with_removed_namespace.add(connection())
 
-    found = facts(target_with_vanished)
+    found = facts(target_with_removed_namespace)
 
-    assert [each["name"] for each in found["namespaces"]] == ["current"]
+    assert [namespace["name"] for namespace in found["namespaces"]] == ["current"]
     assert (found["namespaces_total"], found["totals"]) == (1, {"tcp": {"established": 1}})
 
 
-def test_support_and_rights_are_the_kernels_own_answers(target: Target) -> None:
+def test_support_and_permission_come_from_the_kernel(target: Target) -> None:
     found = facts(target)
     assert found["support"]["tcp"]["verdict"] == "supported"
     assert found["support"]["mptcp"]["verdict"] == "no_destroy_handler"
@@ -126,7 +126,7 @@ def test_support_and_rights_are_the_kernels_own_answers(target: Target) -> None:
     assert found["namespaces"] == [{"name": "current", "may_destroy": False, "sockets": 0}]
 
 
-def test_the_configuration_and_the_modules_are_read_where_they_lie(target: Target) -> None:
+def test_kernel_config_and_modules_are_read(target: Target) -> None:
     modules = target.root / "lib" / "modules" / target.release
     modules.mkdir(parents=True)
     (modules / "modules.dep").write_text(
@@ -148,9 +148,7 @@ def test_the_configuration_and_the_modules_are_read_where_they_lie(target: Targe
     ("effective", "reason"),
     [("0000000000000000", "no_capability"), ("000001ffffffffff", "foreign_user_namespace")],
 )
-def test_what_the_caller_may_not_is_not_supported(
-    target: Target, effective: str, reason: str
-) -> None:
+def test_missing_permission_means_no_support(target: Target, effective: str, reason: str) -> None:
     (target.proc / "self").mkdir()
     (target.proc / "self" / "status").write_text(f"Name:\tpython3\nCapEff:\t{effective}\n")
     target.kernel.abilities.privileged = False
@@ -165,7 +163,7 @@ def test_what_the_caller_may_not_is_not_supported(
     assert not found["may_destroy"]
 
 
-def test_many_sockets_make_no_large_facts(target: Target) -> None:
+def test_facts_stay_small_with_many_sockets(target: Target) -> None:
     first = int(ipaddress.ip_address("2001:db8:ffff:ffff:ffff:ffff:1000:1000"))
     for number in range(3000):
         address = str(ipaddress.ip_address(first + number))
@@ -181,7 +179,7 @@ def test_many_sockets_make_no_large_facts(target: Target) -> None:
     assert len(json.dumps(found)) < CACHEABLE
 
 
-def test_facts_hold_nothing_that_names_a_single_socket(target: Target) -> None:
+def test_facts_contain_no_cookies_or_inodes(target: Target) -> None:
     sock = target.add(FakeSocket(local=LOCAL, local_port=22, state=LISTEN, cookie=0xABCDEF123))
     target.add(connection(remote=REMOTE))
 
@@ -192,7 +190,7 @@ def test_facts_hold_nothing_that_names_a_single_socket(target: Target) -> None:
 
 
 @pytest.mark.parametrize("limit", [-1, 201])
-def test_a_limit_that_is_no_limit_is_refused(target: Target, limit: int) -> None:
+def test_limit_out_of_range_is_rejected(target: Target, limit: int) -> None:
     with pytest.raises(InputError) as caught:
         facts(target, limit)
     assert caught.value.path == ("limit",)

@@ -81,7 +81,7 @@ def test_every_field_of_the_result_is_on_the_page(name: str) -> None:
     classes = [name for name in re.findall(r"``(\w+)``:\n", text) if name in RESULTS]
     annotation = inspect.signature(getattr(api, name)).return_annotation
     assert classes[0] == annotation
-    fields = [field.name for each in classes for field in dataclasses.fields(getattr(api, each))]
+    fields = [field.name for name in classes for field in dataclasses.fields(getattr(api, name))]
     shown = tables(text)["Field"]
     # Those of a result that never has any may be left out.
     assert [key for key in fields if key in shown or key not in ("warnings", "failures")] == shown

@@ -77,7 +77,7 @@ def test_every_public_name_is_listed() -> None:
 
 
 def test_functions_have_types_and_describe_their_parameters() -> None:
-    functions = [each for each in vars_of_api() if isinstance(each, FunctionType)]
+    functions = [value for value in vars_of_api() if isinstance(value, FunctionType)]
     assert len(functions) >= 9
     for function in functions:
         text = inspect.getdoc(function)

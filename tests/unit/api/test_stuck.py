@@ -37,7 +37,7 @@ def report(target: Target, **options: Any) -> api.StuckReport:
 
 def test_connections_are_classified_by_their_first_verdict(machine: Target) -> None:
     found = report(machine)
-    leading = {each.record["local_port"]: each.leading for each in found.connections}
+    leading = {item.record["local_port"]: item.leading for item in found.connections}
     assert leading[1] == "close_wait"
     assert leading[2] == "address_gone"
     assert 4 not in leading
@@ -48,14 +48,14 @@ def test_connections_are_classified_by_their_first_verdict(machine: Target) -> N
 def test_certain_connections_come_first_then_the_longest(machine: Target) -> None:
     machine.add(connection(local_port=9, state=CLOSE_WAIT, tcp_info={**QUIET, "last_data_recv": 1}))
     found = report(machine, stuck=[{"verdict": name, "for": 0} for name in STUCK])
-    order = [(not each.certain, -(each.for_ms or 0)) for each in found.connections]
+    order = [(not item.certain, -(item.for_ms or 0)) for item in found.connections]
     assert order == sorted(order)
-    assert found.certain == sum(each.certain for each in found.connections)
+    assert found.certain == sum(item.certain for item in found.connections)
 
 
 def test_selector_narrows_the_report(machine: Target) -> None:
     found = report(machine, match={"local_port": 2})
-    assert [each.record["local_port"] for each in found.connections] == [2]
+    assert [item.record["local_port"] for item in found.connections] == [2]
     assert found.connections[0].certain
     assert found.connections[0].verdicts[0]["verdict"] == "address_gone"
 
@@ -68,8 +68,8 @@ def test_verdicts_can_be_chosen(machine: Target) -> None:
 def test_superseded_connections_of_a_port_are_reported(target: Target) -> None:
     target.sockets.routes.append(FakeRoute("0.0.0.0/0", ((2, "192.0.2.126"),)))
     target.add(connection(local_port=7, remote_port=1, tcp_info=QUIET))
-    heard = {"last_data_recv": 20, "last_ack_recv": 20, "bytes_received": 100}
-    target.add(connection(local_port=7, remote_port=2, tcp_info=heard))
+    received = {"last_data_recv": 20, "last_ack_recv": 20, "bytes_received": 100}
+    target.add(connection(local_port=7, remote_port=2, tcp_info=received))
 
     found = report(target, stuck=[], stranded=[], superseded_ports=[7])
 

@@ -39,10 +39,10 @@ def test_every_kernel_of_the_catalogue_has_results() -> None:
 def test_entry_is_complete(entry: dict[str, Any]) -> None:
     assert re.fullmatch(r"[0-9a-f]{64}", entry["digest"])
     assert datetime.date.fromisoformat(entry["date"])
-    (kernel,) = [each for each in KERNELS if each.name == entry["kernel"]]
+    (kernel,) = [known for known in KERNELS if known.name == entry["kernel"]]
     assert entry["tests"]["arguments"] == [*kernel.tests, *kernel.after_reboot]
     assert entry["tests"]["passed"] > 0
-    assert all(each["reason"] for each in entry["tests"]["others"])
+    assert all(entry["reason"] for entry in entry["tests"]["others"])
     assert results.problems(entry) == []
 
 

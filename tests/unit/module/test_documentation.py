@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The documentation that users read says what the code takes and gives.
+"""Documentation of the modules matches the code.
 
 Sanity's validate-modules compares argument specs with the documentation too.
 """
@@ -38,7 +38,7 @@ MODULES = sorted((PLUGINS / "modules").glob("*.py"))
 
 
 def blocks(path: Path) -> dict[str, Any]:
-    """DOCUMENTATION, EXAMPLES and RETURN of a module, or DOCUMENTATION of a fragment."""
+    """Return DOCUMENTATION, EXAMPLES and RETURN of a module, or DOCUMENTATION of a fragment."""
     return {
         node.targets[0].id: yaml.safe_load(node.value.value)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -60,7 +60,7 @@ def text(description: Any) -> str:
     return description if isinstance(description, str) else "\n".join(description)
 
 
-def test_the_record_is_documented_key_by_key_in_its_order() -> None:
+def test_record_keys_are_documented_in_order() -> None:
     documented = module("socket_diag_info")["RETURN"]["sockets"]["contains"]
 
     assert tuple(documented) == record.RECORD_KEYS
@@ -68,13 +68,13 @@ def test_the_record_is_documented_key_by_key_in_its_order() -> None:
     assert tuple(sample) == record.RECORD_KEYS
 
 
-def test_every_key_of_a_selector_is_documented() -> None:
+def test_selector_keys_are_documented() -> None:
     described = text(fragment("selector")["match"]["description"])
 
     assert [key for key in (*KEYS, "not", "any", "all") if f"C({key})" not in described] == []
 
 
-def test_every_outcome_is_documented_and_those_that_fail_come_last() -> None:
+def test_outcomes_are_documented_failing_ones_last() -> None:
     described = text(module("socket_destroy")["RETURN"]["outcomes"]["description"])
     found = sorted(outcomes.OUTCOMES, key=lambda outcome: described.index(f"V({outcome})"))
 
@@ -82,14 +82,14 @@ def test_every_outcome_is_documented_and_those_that_fail_come_last() -> None:
     assert "last six" in described
 
 
-def test_every_rule_of_the_guard_can_be_switched() -> None:
+def test_guard_rules_have_a_switch() -> None:
     switches = set(reason.RULES) - {reason.OWNER_UNREADABLE, reason.SELECTOR}
 
     assert set(fragment("guard")["protect"]["suboptions"]) == {*switches, "selectors"}
     assert set(argument_spec("destroy")["protect"]["options"]) == {*switches, "selectors"}
 
 
-def test_verdicts_on_support_are_documented() -> None:
+def test_support_verdicts_are_documented() -> None:
     facts = module("socket_diag_facts")["RETURN"]["ansible_facts"]["contains"]["socket_diag"]
     described = facts["contains"]["support"]["contains"]["tcp"]["contains"]["verdict"]
 
@@ -97,8 +97,8 @@ def test_verdicts_on_support_are_documented() -> None:
         assert f"V({verdict})" in text(described["description"])
 
 
-def test_every_verdict_is_documented_and_counted() -> None:
-    told = module("socket_diag_info")["RETURN"]["sockets"]["contains"]
+def test_verdicts_are_documented_and_counted() -> None:
+    record_keys = module("socket_diag_info")["RETURN"]["sockets"]["contains"]
     facts = module("socket_diag_facts")["RETURN"]["ansible_facts"]["contains"]["socket_diag"]
     counted = facts["contains"]["verdicts"]["contains"]
     described = text(fragment("selector")["match"]["description"])
@@ -106,11 +106,11 @@ def test_every_verdict_is_documented_and_counted() -> None:
     for key, names in (("stuck", STUCK), ("stranded", STRANDED)):
         assert list(counted[key]["sample"]) == list(names)
         for name in names:
-            assert f"V({name})" in text(told[key]["contains"]["verdict"]["description"])
+            assert f"V({name})" in text(record_keys[key]["contains"]["verdict"]["description"])
             assert f"V({name})" in described
 
 
-def test_choices_are_what_the_core_offers() -> None:
+def test_choices_match_the_core() -> None:
     info = module("socket_diag_info")["DOCUMENTATION"]["options"]
 
     assert set(info["group_by"]["choices"]) == set(GROUP_KEYS) <= set(record.RECORD_KEYS)
@@ -120,7 +120,7 @@ def test_choices_are_what_the_core_offers() -> None:
 
 
 def documented_options(path: Path) -> dict[str, Any]:
-    """The options of a module, including those of its documentation fragments."""
+    """Return the options of a module, including those of its documentation fragments."""
     documentation = blocks(path)["DOCUMENTATION"]
     options = {}
     for name in documentation["extends_documentation_fragment"]:
@@ -191,5 +191,5 @@ EXAMPLE = {
         ("socket_policy", errors.OverBudget(12, 10, 60_000, "refuse", 0)),
     ],
 )
-def test_sample_of_a_message_is_what_the_module_says(name: str, failure: errors.Failure) -> None:
+def test_sample_message_matches_the_module(name: str, failure: errors.Failure) -> None:
     assert module(name)["RETURN"]["msg"]["sample"] == describe_failure(failure)

@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How options reach the API, and how results and errors leave a module."""
+"""Options passed to the API; results and errors returned by a module."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from plugins.module_utils._module.arguments import argument_spec
 from tests.support.fake_machine import FakeMachine, connection
 from tests.support.policy_documents import document, rule
 
-Leaves = dict[str, Any]
+Options = dict[str, Any]
 
 
-class Left(Exception):
+class ModuleExit(Exception):
     """exit_json or fail_json was called."""
 
 
 class FakeModule:
-    """As AnsibleModule, with the options of a task that were not given set to their defaults."""
+    """Replaces AnsibleModule. Options that are not given have their defaults."""
 
-    given: Leaves
+    given: Options
     check_mode = False
     _diff = False
     last: FakeModule
 
-    def __init__(self, *, argument_spec: Leaves, supports_check_mode: bool) -> None:
+    def __init__(self, *, argument_spec: Options, supports_check_mode: bool) -> None:
         assert supports_check_mode
         self.params = {key: spec.get("default") for key, spec in argument_spec.items()}
         self.params.update(self.given)
         self.warnings: list[str] = []
-        self.result: Leaves = {}
+        self.result: Options = {}
         type(self).last = self
 
     def warn(self, text: str) -> None:
@@ -52,11 +52,11 @@ class FakeModule:
 
     def exit_json(self, **result: Any) -> None:
         self.result = result
-        raise Left
+        raise ModuleExit
 
     def fail_json(self, msg: str, **result: Any) -> None:
         self.result = {"failed": True, "msg": msg, **result}
-        raise Left
+        raise ModuleExit
 
 
 @pytest.fixture
@@ -71,9 +71,9 @@ def machine(tmp_path: Path) -> FakeMachine:
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeModule]:
     def called(
-        spec: Leaves,
+        spec: Options,
         operation: Callable[..., OperationResult],
-        given: Leaves,
+        given: Options,
         *,
         check: bool = False,
         diff: bool = False,
@@ -82,38 +82,40 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeModule]:
         module = type("_Module", (FakeModule,), {"given": given, "check_mode": check})
         module._diff = diff
         monkeypatch.setattr(run, "AnsibleModule", module)
-        with pytest.raises(Left):
+        with pytest.raises(ModuleExit):
             run.run_module(spec, operation, **more)
         return module.last
 
     return called
 
 
-def test_result_is_returned_as_it_is(machine: FakeMachine, call: Callable[..., FakeModule]) -> None:
+def test_result_is_returned_unchanged(
+    machine: FakeMachine, call: Callable[..., FakeModule]
+) -> None:
     machine.add(connection())
-    left = call(argument_spec("find"), lambda **options: find(**options, host=machine.host), {})
-    assert left.result["changed"] is False
-    assert left.result["matched"] == 1
+    module = call(argument_spec("find"), lambda **options: find(**options, host=machine.host), {})
+    assert module.result["changed"] is False
+    assert module.result["matched"] == 1
 
 
 def test_facts_are_returned_as_one_fact(
     machine: FakeMachine, call: Callable[..., FakeModule]
 ) -> None:
-    left = call(
+    module = call(
         argument_spec("facts"),
         lambda **options: facts(**options, host=machine.host),
         {},
         fact="socket_diag",
     )
-    assert set(left.result) == {"changed", "ansible_facts"}
-    assert left.result["ansible_facts"]["socket_diag"]["kernel"] == "6.18.0"
+    assert set(module.result) == {"changed", "ansible_facts"}
+    assert module.result["ansible_facts"]["socket_diag"]["kernel"] == "6.18.0"
 
 
 def test_check_and_diff_mode_reach_the_operation(
     machine: FakeMachine, call: Callable[..., FakeModule]
 ) -> None:
     machine.add(connection())
-    left = call(
+    module = call(
         argument_spec("destroy"),
         lambda **options: destroy(**options, host=machine.host),
         {"match": {"state": "all"}},
@@ -121,23 +123,21 @@ def test_check_and_diff_mode_reach_the_operation(
         diff=True,
         modes=True,
     )
-    assert left.result["outcomes"] == {"destroyed": 1}
-    assert left.result["diff"]["before"]
+    assert module.result["outcomes"] == {"destroyed": 1}
+    assert module.result["diff"]["before"]
     assert machine.sockets.destroyed == []
 
 
-def test_failure_comes_with_the_result(
-    machine: FakeMachine, call: Callable[..., FakeModule]
-) -> None:
+def test_failure_includes_the_result(machine: FakeMachine, call: Callable[..., FakeModule]) -> None:
     machine.add(connection())
-    left = call(
+    module = call(
         argument_spec("destroy"),
         lambda **options: destroy(**options, host=machine.host),
         {"match": {"state": "all"}, "max_sockets": "0"},
     )
-    assert left.result["failed"]
-    assert left.result["outcomes"] == {"limit": 1}
-    assert "max_sockets" in left.result["msg"]
+    assert module.result["failed"]
+    assert module.result["outcomes"] == {"limit": 1}
+    assert "max_sockets" in module.result["msg"]
 
 
 def test_each_failure_and_warning_is_described(call: Callable[..., FakeModule]) -> None:
@@ -145,7 +145,7 @@ def test_each_failure_and_warning_is_described(call: Callable[..., FakeModule]) 
         warnings = ()
         failures = (SocketsNotDestroyed({"busy": 1}, 1), SocketsNotDestroyed({"survived": 2}, 2))
 
-        def to_dict(self) -> Leaves:
+        def to_dict(self) -> Options:
             return {"changed": False}
 
     message = call({}, Result, {}).result["msg"]
@@ -154,11 +154,11 @@ def test_each_failure_and_warning_is_described(call: Callable[..., FakeModule]) 
 
 
 def test_input_error_is_described(call: Callable[..., FakeModule]) -> None:
-    def refuse() -> OperationResult:
+    def reject() -> OperationResult:
         raise InputError(("match",), 7, "not a mapping", "a mapping")
 
-    left = call({}, refuse, {})
-    assert left.result == {
+    module = call({}, reject, {})
+    assert module.result == {
         "failed": True,
         "changed": False,
         "msg": "match: 7: not a mapping. Allowed: a mapping.",
@@ -169,16 +169,16 @@ def test_rejected_policy_lists_its_errors(
     machine: FakeMachine, call: Callable[..., FakeModule]
 ) -> None:
     given = document(rule("a", match={"user": "nobody-here"}), rule("b", hold="soon"))
-    left = call(
+    module = call(
         policy.argument_spec(),
         lambda **options: policy.enforce(**options, host=machine.host),
         {"policy": given},
     )
-    assert left.result["changed"] is False
-    first, second = left.result["errors"]
+    assert module.result["changed"] is False
+    first, second = module.result["errors"]
     assert first.startswith("policy.rules[0].match.user: 'nobody-here': ")
     assert second.startswith("policy.rules[1].hold: 'soon': ")
-    headline, *listed = left.result["msg"].splitlines()
+    headline, *listed = module.result["msg"].splitlines()
     assert "2 errors" in headline
     assert listed == [f"- {first}", f"- {second}"]
 
@@ -187,10 +187,10 @@ def test_rejected_policy_lists_its_errors(
     ("given", "path"),
     [({"policy": None, "src": None}, ("policy",)), ({"policy": None, "src": "a.yml"}, ("src",))],
 )
-def test_policy_is_required(given: Leaves, path: tuple[str, ...]) -> None:
-    with pytest.raises(InputError) as refused:
+def test_policy_is_required(given: Options, path: tuple[str, ...]) -> None:
+    with pytest.raises(InputError) as rejected:
         policy.enforce(**given)
-    assert refused.value.path == path
+    assert rejected.value.path == path
 
 
 def test_socket_policy_takes_src_beside_the_options_of_the_api() -> None:
@@ -200,7 +200,7 @@ def test_socket_policy_takes_src_beside_the_options_of_the_api() -> None:
 
 
 @pytest.mark.parametrize("operation", [find, facts, destroy, drain, enforce_policy])
-def test_options_and_defaults_are_those_of_the_api(
+def test_options_and_defaults_match_the_api(
     operation: Callable[..., OperationResult],
 ) -> None:
     spec = argument_spec(operation.__name__)
