@@ -12,12 +12,9 @@ Example: target the minions that can destroy TCP sockets.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from saltext.linuxnet_sockets import kernel_support
-
-log = logging.getLogger(__name__)
 
 __virtualname__ = "socket_diag"
 
