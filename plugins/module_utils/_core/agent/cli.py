@@ -209,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     trial = command(
         "trial",
         _trial,
-        "Put a policy on trial: unless confirmed in time, it stops destroying sockets.",
+        "Put a policy on trial: the agent stops destroying unless it is confirmed in time.",
         directories,
     )
     trial.add_argument(
