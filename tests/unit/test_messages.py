@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from linuxnet_sockets.errors import AgentUnreachable, InputError
-from linuxnet_sockets.messages import describe, os_error_text
+from linuxnet_sockets.messages import describe, escape_unprintable, os_error_text
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,18 @@ def test_long_and_deep_values_are_truncated() -> None:
     assert len(describe(InputError((), ["x" * 50] * 50, "is wrong", "another"))) < 200
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("nginx: worker é 漢", "nginx: worker é 漢"),
+        ("\x1b[2J\r\n\x7f", "\\x1b[2J\\r\\n\\x7f"),
+        ("a\u202eb\u2028c\ud800", "a\\u202eb\\u2028c\\ud800"),
+    ],
+)
+def test_unprintable_characters_are_escaped(text: str, shown: str) -> None:
+    assert escape_unprintable(text) == shown
+
+
 @pytest.mark.parametrize("problem", ["missing", "null"])
 def test_absent_value_is_described_once(problem: str) -> None:
     assert describe(InputError(("a",), None, problem, "x")).startswith(f"a: {problem}. ")
@@ -51,6 +63,7 @@ def test_absent_value_is_described_once(problem: str) -> None:
         (errno.EACCES, "agents", {"root", "agents"}),
         (errno.EACCES, None, {"root"}),
         (errno.ENOENT, "agents", {"installed"}),
+        (errno.ECONNREFUSED, "agents", {"running"}),
         (errno.ENOSPC, "agents", set()),
     ],
 )

@@ -126,6 +126,15 @@ class RunningAgent:
         )
         return done.returncode, done.stdout + done.stderr
 
+    def start_command(self, name: str, output: Path, *arguments: str) -> subprocess.Popen[Any]:
+        """Start a command of socket-agent in the namespace. output: file for what it prints."""
+        with output.open("ab") as out:
+            return self.where.spawn(
+                *self._arguments(name, *self._directories(), *arguments),
+                stdout=out,
+                env=self._environ,
+            )
+
     def signal(self, number: int) -> None:
         assert self.process is not None
         os.kill(self.process.pid, number)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from ..values import parse_duration_ms
 from . import commands
 from .daemon import Daemon, Options
 from .event_socket import EventSocket
+from .follow import events
 from .journal import Log
 from .paths import EVENTS, POLICY_FILE, RUNTIME_DIRECTORY, STATE_DIRECTORY
 from .reporter import Reporter
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None, out: TextIO | None = None) -> i
     The statuses are in --help and in docs/docsite/rst/agent_reference.rst.
     """
     parsed = _parser().parse_args(arguments)
-    out = out or sys.stdout
+    out = out or _standard_output()
     command: Callable[[argparse.Namespace, TextIO], int] = parsed.command
     try:
         return command(parsed, out)
@@ -47,6 +49,13 @@ def main(arguments: Sequence[str] | None = None, out: TextIO | None = None) -> i
     except OSError as error:
         sys.stderr.write(f"socket-agent: {os_error_text(error)}\n")
         return commands.FAILURE
+
+
+def _standard_output() -> TextIO:
+    """Standard output, where characters that its encoding lacks are escaped."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return sys.stdout
 
 
 def _seconds(text: str, option: str, *, low_ms: int = 1) -> float:
@@ -115,6 +124,16 @@ def _confirm(parsed: argparse.Namespace, out: TextIO) -> int:
 def _trial(parsed: argparse.Namespace, out: TextIO) -> int:
     within_s = _seconds(parsed.within, "--within", low_ms=1000)
     return commands.trial(Host(), _directories(parsed), parsed.file, out, within_s=within_s)
+
+
+def _events(parsed: argparse.Namespace, out: TextIO) -> int:
+    return events(
+        parsed.runtime_directory,
+        out,
+        sys.stderr,
+        pretty=parsed.pretty,
+        reconnect=parsed.reconnect,
+    )
 
 
 def _directories(parsed: argparse.Namespace) -> Directories:
@@ -191,6 +210,18 @@ def _parser() -> argparse.ArgumentParser:
         "Show whether the agent enforces its policy, and the violations.",
         directories,
         as_json,
+    )
+    following = command(
+        "events",
+        _events,
+        "Print each event of the running agent as a line of JSON, until SIGINT or SIGTERM.",
+        directories,
+    )
+    following.add_argument("--pretty", action="store_true", help="print lines of text, not JSON")
+    following.add_argument(
+        "--reconnect",
+        action="store_true",
+        help="wait for an agent if none runs, and follow the next one if it stops",
     )
     pause = command("pause", _pause, "Destroy nothing until resume.", directories)
     pause.add_argument(

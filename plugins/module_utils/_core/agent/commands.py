@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""The commands of socket-agent except run. Each returns an exit status."""
+"""The commands of socket-agent except run and events. Each returns an exit status."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from ..api.policy import plan_parsed
 from ..errors import OtherPolicyOnTrial
 from ..host.host import Host
-from ..messages import describe, listed_text, warning_text
+from ..messages import describe, escape_unprintable, listed_text, warning_text
 from ..messages.policy import plan_lines
 from . import requests
 from .clocks import Deadline, read_clocks
@@ -45,7 +45,7 @@ def _print_rejected(out: TextIO, rejected: Rejected, *, as_json: bool) -> int:
     errors, file = list(rejected.errors), rejected.file
     lines = [*errors]
     if len(errors) > 1 or file not in errors[0]:
-        lines = [f"{file} is rejected: {listed_text(errors)}"]
+        lines = f"{file} is rejected: {listed_text(errors)}".split("\n")
     if file.endswith((".yml", ".yaml")):
         lines.append(_YAML)
     _print(out, {"valid": False, "errors": errors}, as_json, lines)
@@ -135,4 +135,4 @@ def _print(out: TextIO, result: Mapping[str, Any], as_json: bool, lines: list[st
     if as_json:
         out.write(json.dumps(result, indent=1) + "\n")
     else:
-        out.write("".join(f"{line}\n" for line in lines))
+        out.write("".join(f"{escape_unprintable(line)}\n" for line in lines))

@@ -84,12 +84,13 @@ class EventSocket:
         self._readers = [reader for reader in self._readers if _send(reader, line)]
 
     def close(self) -> None:
-        for reader in self._readers:
-            reader.close()
-        self._readers = []
+        # The listener first: a disconnected reader can then tell that the agent has stopped.
         self._listener.close()
         with suppress(OSError):
             os.unlink(self._path)
+        for reader in self._readers:
+            reader.close()
+        self._readers = []
 
 
 def _accepts_connections(path: str) -> bool:

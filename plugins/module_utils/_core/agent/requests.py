@@ -107,7 +107,7 @@ def is_running(runtime: str) -> bool:
         try:
             probe.connect(os.path.join(runtime, EVENTS))
         except PermissionError as error:
-            raise _unreachable("connect to the agent", runtime, error) from error
+            raise unreachable("connect to the agent", runtime, error) from error
         except BlockingIOError:
             # The listen queue is full: the agent is busy, or in its cooldown.
             return True
@@ -122,10 +122,11 @@ def _agent_errors(operation: str, directory: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _unreachable(operation, directory, error) from error
+        raise unreachable(operation, directory, error) from error
 
 
-def _unreachable(operation: str, directory: str, error: OSError) -> AgentUnreachable:
+def unreachable(operation: str, directory: str, error: OSError) -> AgentUnreachable:
+    """Return the error for a failed operation, which names the group with access."""
     group = None
     with suppress(OSError, KeyError):
         gid = os.stat(directory).st_gid

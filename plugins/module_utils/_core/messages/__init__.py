@@ -4,7 +4,8 @@
 # Private to linuxnet.sockets.
 """All sentences for users: typed errors, warnings and failures as text.
 
-Texts that only policies need are in ``messages.policy``.
+Texts that only policies need are in ``messages.policy``, those of the agent's events in
+``messages.events``.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from .results import (
     socket_text,
     unknown_interfaces_text,
 )
+from .terminal import escape_unprintable
 
 __all__ = [
     "budget_text",
@@ -36,6 +38,7 @@ __all__ = [
     "describe_warning",
     "endpoint_text",
     "errno_text",
+    "escape_unprintable",
     "listed_text",
     "not_evaluated_text",
     "os_error_text",

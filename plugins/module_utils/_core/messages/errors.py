@@ -193,6 +193,8 @@ def _agent(error: errors.AgentUnreachable) -> str:
         return f"{text} Run it as root{members}."
     if error.errno == errno_names.ENOENT:
         return f"{text} Check that the agent is installed on this host."
+    if error.errno == errno_names.ECONNREFUSED:
+        return f"{text} Check that the agent is running."
     return text
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from .results import budget_text, endpoint_text, not_evaluated_text
+from .results import budget_text, connection_text, not_evaluated_text
 
 _STATUSES = {
     "destroy": "would be destroyed",
@@ -51,23 +51,16 @@ def _rule_line(rule: Mapping[str, Any]) -> str:
 
 
 def _socket_line(entry: Mapping[str, Any]) -> str:
-    record = entry["record"]
-    held = record["processes"]
-    owner = f" {held[0]['comm']}[{held[0]['pid']}]" if held else ""
-    namespace = "" if record["namespace"] == "current" else f" in {record['namespace']}"
     evidence = f" ({'; '.join(entry['evidence'])})" if entry["evidence"] else ""
     fate = _STATUSES.get(entry["status"], entry["status"])
     if entry["expected"] is not None and entry["expected"] not in _CHANGING:
         fate = f"cannot be destroyed ({entry['expected']})"
-    return (
-        f"{fate}{_protection(entry)}: {record['protocol']} {record['state']} "
-        f"{endpoint_text(record['local'], record['local_port'])} -> "
-        f"{endpoint_text(record['remote'], record['remote_port'])}{owner}{namespace}{evidence}"
-    )
+    return f"{fate}{protection_text(entry)}: {connection_text(entry['record'])}{evidence}"
 
 
-def _protection(entry: Mapping[str, Any]) -> str:
-    if entry["protected_by"] is None:
+def protection_text(entry: Mapping[str, Any]) -> str:
+    """Say by what a socket is protected; nothing for one that is not."""
+    if entry.get("protected_by") is None:
         return ""
     detail = f" ({entry['protected_detail']})" if entry["protected_detail"] else ""
     return f" by {entry['protected_by']}{detail}"

@@ -66,6 +66,18 @@ def socket_text(record: Mapping[str, Any], *, connected: bool = True) -> str:
     return " ".join(words)
 
 
+def connection_text(record: Mapping[str, Any]) -> str:
+    """The protocol, state, both ends and owner of a socket, from its record."""
+    held = record["processes"]
+    owner = f" {held[0]['comm']}[{held[0]['pid']}]" if held else ""
+    namespace = "" if record["namespace"] == "current" else f" in {record['namespace']}"
+    return (
+        f"{record['protocol']} {record['state']} "
+        f"{endpoint_text(record['local'], record['local_port'])} -> "
+        f"{endpoint_text(record['remote'], record['remote_port'])}{owner}{namespace}"
+    )
+
+
 def _has_remote(record: Mapping[str, Any]) -> bool:
     """Socket.has_remote for a record."""
     if record["protocol"] in constants.STREAMS:
