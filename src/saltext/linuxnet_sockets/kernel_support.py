@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the kernel can list and destroy, kept for a minute.
 
-Salt loads the grains modules anew several times while a minion starts. This module stays loaded.
+Salt reloads the grains modules several times while a minion starts. This module stays loaded.
 """
 
 from __future__ import annotations

@@ -256,7 +256,7 @@ def _stuck(value: Any, facts: Mapping[str, Any]) -> float:
 
 
 def _unknown(value: Any, facts: Mapping[str, Any]) -> float:  # noqa: ARG001
-    """What a look without routes and without other sockets does not know."""
+    """Return unknown: the facts contain no routes and no other sockets."""
     return UNKNOWN
 
 
@@ -266,8 +266,8 @@ def _superseded(value: Any, facts: Mapping[str, Any]) -> float:
     if facts["state"] in ("listening", "syn-sent", "syn-recv") or not facts["remote_port"]:
         return UNKNOWN
     quiet = min(facts["info"]["last_data_recv"], facts["info"]["last_ack_recv"]) * 1000
-    heard = max(0, quiet - _TICK_US) < _scaled(str(value["silent_for"]), _US)
-    return 0 if heard else UNKNOWN
+    received = max(0, quiet - _TICK_US) < _scaled(str(value["silent_for"]), _US)
+    return 0 if received else UNKNOWN
 
 
 def _congestion(value: Any, facts: Mapping[str, Any]) -> float:
