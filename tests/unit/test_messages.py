@@ -74,7 +74,7 @@ def test_unreachable_agent_names_permitted_users(
     assert "pause the agent" in text
     assert f"/var/lib/x: {os.strerror(number)}" in text
     words = set(re.findall(r"\w+", text))
-    assert words & {"root", "agents", "installed"} == advice
+    assert words & {"root", "agents", "installed", "running"} == advice
 
 
 def test_os_errors_are_shown_without_errno() -> None:
