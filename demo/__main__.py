@@ -19,7 +19,7 @@ from pathlib import Path
 from demo import runner
 from demo.interrupts import Interrupted, Interrupts
 from demo.shop import HEALTHY, STUCK, Connection, Shop, address4, address6
-from tests.support.topologies.topology import Lab, missing
+from tests.support.topologies.topology import Lab, unavailable_reason
 
 WAIT_SECONDS = 7
 SPARE = (address4("spare"), address6("spare"))
@@ -215,7 +215,7 @@ def leftovers(shop: Shop) -> list[str]:
 def demo(interrupts: Interrupts) -> int:
     """Run the demo and return the exit status. Everything is removed, also after an error."""
     with interrupts.deferred():
-        reason = missing()
+        reason = unavailable_reason()
     if reason is not None:
         print(f"demo: {reason}", file=sys.stderr)
         return EXIT_SKIPPED

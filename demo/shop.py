@@ -145,7 +145,7 @@ class Shop:
 
         web has the same address on all links, and a route to one peer on each.
         """
-        here, there = lab.wire(self.web, self.hosts[host])
+        here, there = lab.connect(self.web, self.hosts[host])
         for where, device, mine, peer in (
             (self.web, here, "web", host),
             (self.hosts[host], there, host, "web"),
