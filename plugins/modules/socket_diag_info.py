@@ -349,8 +349,8 @@ sockets:
           description: Milliseconds since this connection received anything.
           type: int
         by:
-          description: The C(remote_port) and C(cookie) of the other connection. C(heard_ms) is the
-            number of milliseconds since it received data.
+          description: The C(remote_port) and C(cookie) of the other connection.
+            C(last_received_ms) is the number of milliseconds since it received data.
           type: dict
     congestion:
       description: Name of the congestion control algorithm.

@@ -161,7 +161,7 @@ def test_evidence_names_the_successor(stage: Stage, scene: str, kind: str) -> No
     for evidence in findings.values():
         assert _SILENT_MS <= evidence["silent_ms"] <= lasted
         assert evidence["by"]["remote_port"] == played.newer.remote_port
-        assert evidence["by"]["heard_ms"] < evidence["silent_ms"]
+        assert evidence["by"]["last_received_ms"] < evidence["silent_ms"]
 
 
 def test_most_recent_connection_is_not_superseded(stage: Stage) -> None:

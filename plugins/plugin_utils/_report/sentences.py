@@ -183,8 +183,8 @@ def _evidence_text(name: str, value: object) -> tuple[str, str]:
 
 
 def _relative(name: str, duration: str) -> str:
-    """Mark a duration that lies in the past (`last_*`, `*heard_ms`) or the future (`next_*`)."""
-    if name.startswith("last_") or name.endswith("heard_ms"):
+    """Mark a duration in the past (`last_*`, `*last_received_ms`) or in the future (`next_*`)."""
+    if name.startswith("last_") or name.endswith("last_received_ms"):
         return f"{duration} ago"
     return f"in {duration}" if name.startswith("next_") else duration
 

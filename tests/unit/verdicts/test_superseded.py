@@ -51,7 +51,7 @@ def test_silent_connection_is_superseded(
     assert sock.cookie == old.cookie
     assert record.record(sock, ("verdicts",))["superseded"] == {
         "silent_ms": MINUTE - 10,
-        "by": {"remote_port": 2222, "cookie": f"{new.cookie:x}", "heard_ms": 40},
+        "by": {"remote_port": 2222, "cookie": f"{new.cookie:x}", "last_received_ms": 40},
     }
 
 

@@ -126,8 +126,8 @@ class PeerActivity:
     def evidence(self, sock: Socket, silent_ms: int) -> Finding:
         """As evaluate, with the evidence instead of True.
 
-        {silent_ms, by: {remote_port, cookie, heard_ms}}: milliseconds without received data or
-        acknowledgements, and the connection that received data heard_ms ago.
+        {silent_ms, by: {remote_port, cookie, last_received_ms}}: milliseconds without received
+        data or acknowledgements, and the connection that received data last_received_ms ago.
         """
         key, silent = peer_key(sock), silence_ms(sock)
         if key is None or silent is None:
@@ -145,7 +145,7 @@ class PeerActivity:
                 by = {
                     "remote_port": other.remote_port,
                     "cookie": f"{other.cookie:x}",
-                    "heard_ms": other.received_ms,
+                    "last_received_ms": other.received_ms,
                 }
                 return {"silent_ms": silent_ms, "by": by}
         return False

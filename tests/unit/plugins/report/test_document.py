@@ -104,14 +104,18 @@ def test_uncertain_verdict_gives_no_duration_to_a_certain_one() -> None:
 
 
 def test_superseded_becomes_a_verdict() -> None:
-    by = {"remote_port": 40_001, "cookie": "4a", "heard_ms": 120}
+    by = {"remote_port": 40_001, "cookie": "4a", "last_received_ms": 120}
     report = host_report(record(superseded={"silent_ms": 31_000, "by": by}))
 
     (entry,) = report["findings"][0]["verdicts"]
     assert entry == {
         "verdict": "superseded",
         "for_ms": 31_000,
-        "evidence": {"other_remote_port": 40_001, "other_cookie": "4a", "other_heard_ms": 120},
+        "evidence": {
+            "other_remote_port": 40_001,
+            "other_cookie": "4a",
+            "other_last_received_ms": 120,
+        },
     }
 
 
