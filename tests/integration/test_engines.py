@@ -51,7 +51,7 @@ def test_tcp_and_mptcp_in_one_task(
             *client.connect(pair.server4, mptcp, 2, kind="mptcp"),
         )
     ]
-    bystander = client.connect(pair.server4, other, kind="mptcp")[0]["number"]
+    other_connection = client.connect(pair.server4, other, kind="mptcp")[0]["number"]
 
     plan, done, second = controller.play(
         destroy([tcp, mptcp], engine, check=True),
@@ -71,4 +71,4 @@ def test_tcp_and_mptcp_in_one_task(
         }
     assert (second["changed"], second["matched"]) == (False, 0)
     assert "open" not in client.state(*targets)
-    assert client.state(bystander) == ["open"]
+    assert client.state(other_connection) == ["open"]
