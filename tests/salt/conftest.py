@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import salt._logging
 import salt.config
 import salt.loader
+
+# Salt's handler for messages before the logging is set up writes to a stream of pytest, which is
+# closed by the end.
+salt._logging.shutdown_temp_handler()
 
 
 class Minion:
@@ -33,14 +38,12 @@ class Minion:
             log_file=str(root / "minion.log"),
             file_client="local",
             file_roots={"base": [str(root / "srv")]},
-            grains={},
-            pillar={},
-            **options,
+            **{"grains": {}, "pillar": {}, **options},
         )
         self.context: dict[str, Any] = {}
         self.functions = salt.loader.minion_mods(self.opts, context=self.context)
 
-    def __call__(self, name: str, *arguments: Any, **options: Any) -> Any:
+    def __call__(self, name: str, /, *arguments: Any, **options: Any) -> Any:
         """Call a function as Salt does, for example ``minion("sockets.list", limit=3)``."""
         return self.functions[name](*arguments, **options)
 

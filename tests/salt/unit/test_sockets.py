@@ -32,7 +32,7 @@ OPERATION: dict[str, tuple[str, frozenset[str]]] = {
     "policy_enforce": ("enforce_policy", frozenset({"check", "diff"})),
 }
 # Arguments of functions that are not options of operations.
-OF_SALT = {"test", "pillar"}
+OF_SALT = {"test", "pillar_key"}
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     sockets.__func_alias__.get(name, name): function
@@ -70,7 +70,7 @@ def test_a_function_has_the_options_of_its_operation(name: str) -> None:
 @pytest.mark.parametrize("name", OPERATION)
 def test_options_have_the_defaults_of_their_operation(name: str) -> None:
     for parameter in parameters(FUNCTIONS[name]).values():
-        if parameter.kind is parameter.VAR_KEYWORD or parameter.name == "pillar":
+        if parameter.kind is parameter.VAR_KEYWORD:
             continue
         expected = sockets.operations.NO_MATCH if parameter.name == "match" else None
         assert parameter.default == expected

@@ -30,7 +30,7 @@ import salt.exceptions
 import salt.utils.files
 import salt.utils.yaml
 
-from saltext.linuxnet_sockets import operations
+from saltext.linuxnet_sockets import operations, policy_pillar
 
 if operations.AVAILABLE:
     # Salt would offer functions that are imported by name as functions of this module.
@@ -40,13 +40,13 @@ if operations.AVAILABLE:
 if TYPE_CHECKING:
     __context__: dict[str, Any]
     __opts__: dict[str, Any]
+    __pillar__: dict[str, Any]
     __salt__: dict[str, Callable[..., Any]]
 
 __virtualname__ = "sockets"
 
 __func_alias__ = {"list_": "list"}
 
-_POLICY_PILLAR = "linuxnet_sockets:policy"
 _FAILED = 1
 _NOT_RUNNING = 3
 
@@ -384,7 +384,7 @@ def support(namespace: str | None = None) -> dict[str, Any]:
 
 
 def policy_check(
-    policy: Any = None, pillar: str = _POLICY_PILLAR, resolve_names: bool | None = None
+    policy: Any = None, pillar_key: str | None = None, resolve_names: bool | None = None
 ) -> dict[str, Any]:
     """
     Check a policy. If it is invalid, ``errors`` says why, and the function sets the return code.
@@ -393,8 +393,8 @@ def policy_check(
 
     policy
         A policy document, the path of a file with one, or a ``salt://`` URL (default: the pillar).
-    pillar
-        The pillar key that has the policy (default: ``linuxnet_sockets:policy``).
+    pillar_key
+        The key of the policy in the pillar (default: ``linuxnet_sockets:policy``).
     resolve_names
         Whether users and services must exist on the minion (default: True).
 
@@ -405,13 +405,15 @@ def policy_check(
         salt '*' sockets.policy_check
         salt '*' sockets.policy_check salt://sockets/policy.yml
     """
-    result = _call(api.check_policy, policy=_policy(policy, pillar), resolve_names=resolve_names)
+    result = _call(
+        api.check_policy, policy=_policy(policy, pillar_key), resolve_names=resolve_names
+    )
     if not result["valid"]:
         __context__["retcode"] = _FAILED
     return result
 
 
-def policy_plan(policy: Any = None, pillar: str = _POLICY_PILLAR) -> dict[str, Any]:
+def policy_plan(policy: Any = None, pillar_key: str | None = None) -> dict[str, Any]:
     """
     Report which sockets violate a policy, and what enforcing it would destroy. Change nothing.
 
@@ -419,8 +421,8 @@ def policy_plan(policy: Any = None, pillar: str = _POLICY_PILLAR) -> dict[str, A
 
     policy
         A policy document, the path of a file with one, or a ``salt://`` URL (default: the pillar).
-    pillar
-        The pillar key that has the policy (default: ``linuxnet_sockets:policy``).
+    pillar_key
+        The key of the policy in the pillar (default: ``linuxnet_sockets:policy``).
 
     CLI Example:
 
@@ -429,12 +431,12 @@ def policy_plan(policy: Any = None, pillar: str = _POLICY_PILLAR) -> dict[str, A
         salt '*' sockets.policy_plan
         salt '*' sockets.policy_plan /etc/linuxnet-sockets/policy.json
     """
-    return _call(api.plan_policy, policy=_policy(policy, pillar))
+    return _call(api.plan_policy, policy=_policy(policy, pillar_key))
 
 
 def policy_enforce(
     policy: Any = None,
-    pillar: str = _POLICY_PILLAR,
+    pillar_key: str | None = None,
     engine: str | None = None,
     limit: int | None = None,
     test: bool | None = None,
@@ -446,8 +448,8 @@ def policy_enforce(
 
     policy
         A policy document, the path of a file with one, or a ``salt://`` URL (default: the pillar).
-    pillar
-        The pillar key that has the policy (default: ``linuxnet_sockets:policy``).
+    pillar_key
+        The key of the policy in the pillar (default: ``linuxnet_sockets:policy``).
     engine
         ``netlink`` (default), ``pidfd``, or ``auto``.
     limit
@@ -464,7 +466,7 @@ def policy_enforce(
     """
     return _call(
         api.enforce_policy,
-        policy=_policy(policy, pillar),
+        policy=_policy(policy, pillar_key),
         engine=engine,
         limit=limit,
         check=_test_mode(test),
@@ -600,16 +602,14 @@ def _directories(state: str | None, runtime: str | None) -> requests.Directories
     return requests.Directories(state or default.state, runtime or default.runtime)
 
 
-def _policy(policy: Any, pillar: str) -> Any:
+def _policy(given: Any, pillar_key: str | None) -> Any:
     """The policy document that the arguments of a function mean."""
+    if isinstance(given, str):
+        return _read_policy(given)
+    policy = policy_pillar.policy(given, pillar_key, __pillar__)
     if policy is None:
-        policy = __salt__["pillar.get"](pillar, None)
-        if policy is None:
-            raise salt.exceptions.CommandExecutionError(
-                f"The pillar {pillar} does not exist. Define it, or give a policy."
-            )
-        return policy
-    return _read_policy(policy) if isinstance(policy, str) else policy
+        raise salt.exceptions.CommandExecutionError(policy_pillar.missing(pillar_key))
+    return policy
 
 
 def _read_policy(source: str) -> Any:
