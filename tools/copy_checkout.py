@@ -26,7 +26,7 @@ LISTING = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"
 def checkout_files(left_out: Sequence[str]) -> set[Path]:
     """Relative paths of all files of the checkout, including links, without ignored files.
 
-    left_out: relative paths of directories whose files are not meant.
+    left_out: relative paths of directories to leave out.
     """
     listed = subprocess.run(LISTING, check=True, stdout=subprocess.PIPE).stdout
     paths = (Path(os.fsdecode(name)) for name in listed.split(b"\0") if name)

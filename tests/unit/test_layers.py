@@ -223,7 +223,7 @@ def violation(found: Import) -> str | None:
 
 
 def violations(root: Path) -> list[str]:
-    """`file:line: what is wrong` for each import in plugins/ and src/ that the table forbids."""
+    """`file:line: problem` for each import in plugins/ and src/ that the table forbids."""
     found = []
     for path in sorted([*root.glob("plugins/**/*.py"), *root.glob("src/**/*.py")]):
         if path.name == "__init__.py" and not path.read_text(encoding="utf-8").strip():

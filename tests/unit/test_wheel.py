@@ -39,7 +39,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("package", "source"), [("linuxnet_sockets", CORE), ("saltext", SALT)])
-def test_the_wheel_holds_each_package_as_it_lies(wheel: Path, package: str, source: Path) -> None:
+def test_wheel_contains_each_package_unchanged(wheel: Path, package: str, source: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = {
             name.split("/", 1)[1]: archive.read(name)
@@ -54,7 +54,7 @@ def test_the_wheel_holds_each_package_as_it_lies(wheel: Path, package: str, sour
     }
 
 
-def test_the_wheel_has_no_other_packages(wheel: Path) -> None:
+def test_wheel_has_no_other_packages(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         top = {name.split("/")[0] for name in archive.namelist()}
 
@@ -68,7 +68,7 @@ def test_saltext_is_a_namespace_package() -> None:
     assert not (SALT / "__init__.py").exists()
 
 
-def test_the_salt_package_has_the_version_of_the_wheel(wheel: Path) -> None:
+def test_salt_package_has_the_version_of_the_wheel(wheel: Path) -> None:
     text = (ROOT / "packaging" / "saltext" / "pyproject.toml").read_text(encoding="utf-8")
     version = wheel.name.split("-")[1]
 

@@ -35,13 +35,13 @@ class Rebooted:
         self._disk = disk
 
     def start(self, name: str) -> tuple[RunningAgent, UplinkConnection]:
-        talk = self._uplinks.tcp(self._uplinks.service4)
+        connection = self._uplinks.tcp(self._uplinks.service4)
         ip(self._uplinks.host, f"addr del {self._uplinks.eth4}/24 dev eth0")
         agent = agent_of(
             self._start_agent(self._uplinks.host, ON_TRIAL, start=False), self._disk, name
         )
         agent.start()
-        return agent, talk
+        return agent, connection
 
 
 @pytest.fixture
@@ -56,15 +56,15 @@ def rebooted(disk: Path, uplinks: Uplinks, start_agent: StartAgent) -> Rebooted:
     return Rebooted(uplinks, start_agent, disk)
 
 
-def _assert_inhibited(agent: RunningAgent, talk: UplinkConnection, reason: str) -> None:
+def _assert_inhibited(agent: RunningAgent, connection: UplinkConnection, reason: str) -> None:
     assert agent.status()["inhibited_by"] == reason
     agent.wait_for_pass()
-    assert alive(talk.sock)
+    assert alive(connection.sock)
     assert agent.destroyed() == {}
 
 
-def _assert_destroyed(talk: UplinkConnection) -> None:
-    until(lambda: not alive(talk.sock), "destroyed", seconds=_LATE_S)
+def _assert_destroyed(connection: UplinkConnection) -> None:
+    until(lambda: not alive(connection.sock), "destroyed", seconds=_LATE_S)
 
 
 def test_boot_id_has_changed(disk: Path) -> None:
@@ -76,44 +76,44 @@ def test_boot_id_has_changed(disk: Path) -> None:
 
 
 def test_pause_continues(rebooted: Rebooted) -> None:
-    agent, talk = rebooted.start("pause, continuing")
-    _assert_inhibited(agent, talk, "paused")
+    agent, connection = rebooted.start("pause, continuing")
+    _assert_inhibited(agent, connection, "paused")
     assert 0 < agent.status()["pause"]["remaining_s"] < 30 * 60
     assert agent.command("resume") == (0, "resumed\n")
-    _assert_destroyed(talk)
+    _assert_destroyed(connection)
 
 
 def test_pause_without_deadline_continues(rebooted: Rebooted) -> None:
-    agent, talk = rebooted.start("pause, without deadline")
-    _assert_inhibited(agent, talk, "paused")
+    agent, connection = rebooted.start("pause, without deadline")
+    _assert_inhibited(agent, connection, "paused")
     assert agent.status()["pause"] == {"reason": "until I am back", "remaining_s": None}
 
 
 def test_pause_has_ended(rebooted: Rebooted) -> None:
     """The uptime of its end is far ahead, the wall clock has passed it."""
-    agent, talk = rebooted.start("pause, ended")
-    _assert_destroyed(talk)
+    agent, connection = rebooted.start("pause, ended")
+    _assert_destroyed(connection)
     assert agent.status()["pause"] is None
 
 
 def test_trial_continues(rebooted: Rebooted) -> None:
-    agent, talk = rebooted.start("trial, continuing")
-    _assert_destroyed(talk)
+    agent, connection = rebooted.start("trial, continuing")
+    _assert_destroyed(connection)
     assert 0 < agent.status()["trial"]["remaining_s"] < 30 * 60
     assert agent.status()["inhibited_by"] is None
 
 
 def test_trial_has_expired(rebooted: Rebooted) -> None:
     """The first pass destroys nothing."""
-    agent, talk = rebooted.start("trial, expired")
-    _assert_inhibited(agent, talk, "unconfirmed")
+    agent, connection = rebooted.start("trial, expired")
+    _assert_inhibited(agent, connection, "unconfirmed")
     assert agent.command("confirm") == (0, "confirmed\n")
-    _assert_destroyed(talk)
+    _assert_destroyed(connection)
 
 
 def test_clock_set_back_does_not_extend_a_trial(rebooted: Rebooted) -> None:
     guest.step(-guest.DAY_S)
-    agent, _talk = rebooted.start("trial, bounded")
+    agent, _connection = rebooted.start("trial, bounded")
     until(
         lambda: agent.status()["inhibited_by"] == "unconfirmed",
         "trial expired",

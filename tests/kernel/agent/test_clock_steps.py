@@ -45,16 +45,16 @@ def _wait_for_status(agent: RunningAgent, status: str) -> None:
     until(lambda: agent.status()["rules"][0][status] == 1, f"status {status}", seconds=10)
 
 
-def _assert_alive_until(moment: float, talk: UplinkConnection) -> None:
+def _assert_alive_until(moment: float, connection: UplinkConnection) -> None:
     """moment: on CLOCK_MONOTONIC."""
     while time.monotonic() < moment:
-        assert alive(talk.sock), f"destroyed {moment - time.monotonic():.2f} s too early"
+        assert alive(connection.sock), f"destroyed {moment - time.monotonic():.2f} s too early"
         time.sleep(0.02)
 
 
-def _wait_until_destroyed(talk: UplinkConnection, seconds: float) -> float:
+def _wait_until_destroyed(connection: UplinkConnection, seconds: float) -> float:
     """Return the time of the destroy on CLOCK_MONOTONIC."""
-    until(lambda: not alive(talk.sock), "destroyed", seconds=seconds)
+    until(lambda: not alive(connection.sock), "destroyed", seconds=seconds)
     return time.monotonic()
 
 
@@ -76,7 +76,7 @@ def test_hold_is_unaffected(uplinks: Uplinks, start_agent: StartAgent, step: flo
 
 @_STEPS
 def test_pause_is_unaffected(uplinks: Uplinks, start_agent: StartAgent, step: float) -> None:
-    talk = uplinks.tcp(uplinks.service4)
+    connection = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE))
     began = time.monotonic()
     assert agent.command("pause", "--for", "15s")[0] == 0
@@ -86,8 +86,8 @@ def test_pause_is_unaffected(uplinks: Uplinks, start_agent: StartAgent, step: fl
     _lose_address(uplinks)
     _wait_for_status(agent, "inhibited")
     assert 0 < agent.status()["pause"]["remaining_s"] <= 15
-    _assert_alive_until(began + 15, talk)
-    assert _wait_until_destroyed(talk, _LATE_S) < ends + _LATE_S
+    _assert_alive_until(began + 15, connection)
+    assert _wait_until_destroyed(connection, _LATE_S) < ends + _LATE_S
     # The agent writes the status after the pass.
     until(lambda: agent.status()["pause"] is None, "pause ended in the status")
 
@@ -112,12 +112,12 @@ def test_clock_set_back_does_not_extend_a_trial(uplinks: Uplinks, start_agent: S
 
 def test_clock_set_forward_ends_a_trial(uplinks: Uplinks, start_agent: StartAgent) -> None:
     """From the first pass after the change, without a notification."""
-    talk = uplinks.tcp(uplinks.service6)
+    connection = uplinks.tcp(uplinks.service6)
     agent = _start_on_trial(uplinks, start_agent, "10m")
     guest.step(_FORWARD)
-    _assert_nothing_destroyed(uplinks, agent, talk)
+    _assert_nothing_destroyed(uplinks, agent, connection)
     assert agent.command("confirm") == (0, "confirmed\n")
-    _wait_until_destroyed(talk, _LATE_S)
+    _wait_until_destroyed(connection, _LATE_S)
 
 
 def _start_on_trial(uplinks: Uplinks, start_agent: StartAgent, within: str) -> RunningAgent:
@@ -130,12 +130,12 @@ def _start_on_trial(uplinks: Uplinks, start_agent: StartAgent, within: str) -> R
 
 
 def _assert_nothing_destroyed(
-    uplinks: Uplinks, agent: RunningAgent, talk: UplinkConnection
+    uplinks: Uplinks, agent: RunningAgent, connection: UplinkConnection
 ) -> None:
     ip(uplinks.host, f"addr del {uplinks.eth6}/64 dev eth0")
     _wait_for_status(agent, "inhibited")
     agent.wait_for_pass()
-    assert alive(talk.sock)
+    assert alive(connection.sock)
     assert agent.status()["inhibited_by"] == "unconfirmed"
     # One line for its start, one for its end.
     assert len(agent.log_lines("confirmed")) == 2

@@ -56,17 +56,19 @@ def _assert_enforced(
     agent: RunningAgent, kept: list[UplinkConnection], destroyed: list[UplinkConnection]
 ) -> None:
     until(
-        lambda: not any(alive(talk.sock) for talk in destroyed), "violations destroyed", seconds=15
+        lambda: not any(alive(connection.sock) for connection in destroyed),
+        "violations destroyed",
+        seconds=15,
     )
     agent.wait_for_pass()
-    assert all(alive(talk.sock) for talk in kept)
-    assert set(agent.destroyed()) == {talk.cookie for talk in destroyed}
+    assert all(alive(connection.sock) for connection in kept)
+    assert set(agent.destroyed()) == {connection.cookie for connection in destroyed}
 
 
 def test_route_flood(uplinks: Uplinks, start_agent: StartAgent, tmp_path: Path) -> None:
     """The agent uses a tenth of a core at most, and enforces a change in the middle of it."""
     kept = [uplinks.tcp(uplinks.wlan4_gateway), uplinks.tcp(uplinks.service6)]
-    violating = [uplinks.tcp(uplinks.service4) for _talk in range(20)]
+    violating = [uplinks.tcp(uplinks.service4) for _connection in range(20)]
     agent = start_agent(uplinks.host, policy(_GONE))
     half = _ROUTE_CHANGES // 4
     lines = [f"route add 100.64.{n >> 8 & 255}.{n & 255}/32 dev lo" for n in range(half % 65_536)]
@@ -91,7 +93,7 @@ def test_route_flood(uplinks: Uplinks, start_agent: StartAgent, tmp_path: Path) 
 def test_flaps(uplinks: Uplinks, start_agent: StartAgent, tmp_path: Path) -> None:
     """An address disappears and comes back within the hold, and finally stays away."""
     kept = [uplinks.tcp(uplinks.wlan4_gateway)]
-    violating = [uplinks.tcp(uplinks.service4) for _talk in range(3)]
+    violating = [uplinks.tcp(uplinks.service4) for _connection in range(3)]
     agent = start_agent(uplinks.host, policy({**_GONE, "hold": "3s"}))
     flap = [
         f"addr del {uplinks.eth4}/24 dev eth0",
@@ -100,7 +102,7 @@ def test_flaps(uplinks: Uplinks, start_agent: StartAgent, tmp_path: Path) -> Non
     ]
     for _batch_number in range(_FLAPS // 200):
         _batch(uplinks.host, tmp_path, flap * 200)
-        assert all(alive(talk.sock) for talk in (*kept, *violating))
+        assert all(alive(connection.sock) for connection in (*kept, *violating))
     assert agent.destroyed() == {}
     ip(uplinks.host, flap[0])
     _assert_enforced(agent, kept, violating)
@@ -115,7 +117,7 @@ def test_kill_at_any_moment(uplinks: Uplinks, start_agent: StartAgent) -> None:
     for _kill in range(_KILLS):
         address = f"192.0.2.{chance.randrange(50, 250)}"
         ip(uplinks.host, f"addr replace {address}/24 dev eth0")
-        violating += [uplinks.tcp(uplinks.eth4_gateway, address) for _talk in range(4)]
+        violating += [uplinks.tcp(uplinks.eth4_gateway, address) for _connection in range(4)]
         ip(uplinks.host, f"addr del {address}/24 dev eth0")
         time.sleep(chance.uniform(0, 0.06))
         agent.kill()
@@ -123,11 +125,13 @@ def test_kill_at_any_moment(uplinks: Uplinks, start_agent: StartAgent) -> None:
         time.sleep(chance.uniform(0, 0.4))
         agent.kill()
         agent.start()
-    until(lambda: not any(alive(talk.sock) for talk in violating), "violations destroyed")
+    until(
+        lambda: not any(alive(connection.sock) for connection in violating), "violations destroyed"
+    )
     agent.wait_for_pass()
-    assert all(alive(talk.sock) for talk in kept)
+    assert all(alive(connection.sock) for connection in kept)
     # A killed agent may not have logged its last destroys.
-    assert set(agent.destroyed()) <= {talk.cookie for talk in violating}
+    assert set(agent.destroyed()) <= {connection.cookie for connection in violating}
 
 
 def test_garbage_policies(uplinks: Uplinks, start_agent: StartAgent) -> None:
@@ -161,7 +165,7 @@ def test_garbage_policies(uplinks: Uplinks, start_agent: StartAgent) -> None:
     assert agent.process is not None
     assert agent.process.poll() is None
     assert agent.status()["policy"]["digest"] == digest
-    assert all(alive(talk.sock) for talk in kept)
+    assert all(alive(connection.sock) for connection in kept)
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     _assert_enforced(agent, kept[1:], kept[:1])
 

@@ -34,7 +34,7 @@ def _until_connected(agent: RunningAgent, output: Path) -> None:
 def test_destroyed_socket_is_one_line_of_json(
     uplinks: Uplinks, start_agent: StartAgent, tmp_path: Path, number: int
 ) -> None:
-    talk = uplinks.tcp(uplinks.service4)
+    connection = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE))
     output = tmp_path / "events"
     process = agent.start_command("events", output)
@@ -47,7 +47,7 @@ def test_destroyed_socket_is_one_line_of_json(
     assert process.wait(timeout=10) == 0
     events = [json.loads(line) for line in output.read_text().splitlines()]
     (destroyed,) = (event for event in events if event["event"] == "socket")
-    assert destroyed["record"]["cookie"] == f"{talk.cookie:x}"
+    assert destroyed["record"]["cookie"] == f"{connection.cookie:x}"
 
 
 def test_events_ends_with_the_agent_or_follows_the_next_one(

@@ -27,16 +27,18 @@ _GONE = {"name": "gone", "match": {"stranded": ["address_gone"]}}
 @pytest.fixture
 def violating(uplinks: Uplinks) -> list[UplinkConnection]:
     """Connections that violate the policy before the agent starts."""
-    talks = [uplinks.tcp(uplinks.service4) for _talk in range(5)]
+    opened_connections = [uplinks.tcp(uplinks.service4) for _connection in range(5)]
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    return talks
+    return opened_connections
 
 
-def _assert_inhibited(agent: RunningAgent, talks: list[UplinkConnection], reason: str) -> None:
+def _assert_inhibited(
+    agent: RunningAgent, opened_connections: list[UplinkConnection], reason: str
+) -> None:
     """Check the connections, status.json, the log, the metrics and the exit status."""
     agent.notify()
     until(lambda: agent.status()["inhibited_by"] == reason, "inhibited_by in the status")
-    assert all(alive(talk.sock) for talk in talks)
+    assert all(alive(connection.sock) for connection in opened_connections)
     assert agent.destroyed() == {}
     name = f'inhibited{{reason="{reason}"}}'
     until(
@@ -86,7 +88,7 @@ def test_invalid_policies_are_rejected(
 def test_rejected_policy_does_not_replace_the_policy_in_force(
     uplinks: Uplinks, start_agent: StartAgent
 ) -> None:
-    talk = uplinks.tcp(uplinks.service4)
+    connection = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE))
     digest = agent.status()["policy"]["digest"]
     agent.reload(policy())
@@ -97,7 +99,7 @@ def test_rejected_policy_does_not_replace_the_policy_in_force(
     assert agent.log_lines(digest[:12], "rules: ")
     assert agent.command("status")[0] == 1
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    until(lambda: not alive(talk.sock), "old policy enforced")
+    until(lambda: not alive(connection.sock), "old policy enforced")
     agent.reload(policy({**_GONE, "name": "better"}))
     assert agent.status()["rejected"] is None
     assert agent.command("status")[0] == 0
@@ -117,11 +119,11 @@ UNKNOWN_INTERFACE: dict[str, dict[str, Any]] = {
 def test_unknown_interface_is_reported_and_matches_nothing(
     uplinks: Uplinks, start_agent: StartAgent
 ) -> None:
-    talks = [uplinks.tcp(uplinks.service4), uplinks.tcp(uplinks.service6)]
+    opened_connections = [uplinks.tcp(uplinks.service4), uplinks.tcp(uplinks.service6)]
     rules = [{"name": name, **keys} for name, keys in UNKNOWN_INTERFACE.items()]
     agent = start_agent(uplinks.host, policy(*rules))
     agent.notify()
-    assert all(alive(talk.sock) for talk in talks)
+    assert all(alive(connection.sock) for connection in opened_connections)
     text = agent.command("status")[1]
     for rule in agent.status()["rules"]:
         assert rule["violations"] == 0
@@ -144,7 +146,10 @@ def test_exceeded_budget_destroys_nothing(
     linger_reset(sock)
     sock.close()
     agent.where.output("ip", "address", "add", "127.200.0.1/32", "dev", "lo")
-    until(lambda: not any(alive(talk.sock) for talk in violating), "destroyed within the budget")
+    until(
+        lambda: not any(alive(connection.sock) for connection in violating),
+        "destroyed within the budget",
+    )
 
 
 def test_on_excess_pace_spreads_the_destroys(
@@ -155,7 +160,7 @@ def test_on_excess_pace_spreads_the_destroys(
     remaining = [len(violating)]
 
     def count_living() -> int:
-        remaining.append(sum(alive(talk.sock) for talk in violating))
+        remaining.append(sum(alive(connection.sock) for connection in violating))
         return remaining[-1]
 
     until(lambda: count_living() == 0, "all destroyed", seconds=10)
@@ -164,20 +169,20 @@ def test_on_excess_pace_spreads_the_destroys(
 
 
 def test_pause_survives_a_restart(uplinks: Uplinks, start_agent: StartAgent) -> None:
-    talk = uplinks.tcp(uplinks.service4)
+    connection = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE))
     assert agent.command("pause", "--reason", "replacing a switch") == (0, "paused\n")
     until(lambda: agent.status()["inhibited_by"] == "paused", "paused")
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     until(lambda: agent.status()["rules"][0]["inhibited"] == 1, "violation counted as inhibited")
-    _assert_inhibited(agent, [talk], "paused")
+    _assert_inhibited(agent, [connection], "paused")
     assert "replacing a switch" in agent.log()
     assert "replacing a switch" in agent.command("status")[1]
     agent.stop()
     agent.start()
-    _assert_inhibited(agent, [talk], "paused")
+    _assert_inhibited(agent, [connection], "paused")
     assert agent.command("resume") == (0, "resumed\n")
-    until(lambda: not alive(talk.sock), "enforced again")
+    until(lambda: not alive(connection.sock), "enforced again")
     code, text = agent.command("resume")
     assert (code, "not paused" in text) == (0, True)
 
@@ -190,7 +195,11 @@ def test_pause_by_file_and_with_a_duration(
     agent.start()
     _assert_inhibited(agent, violating, "paused")
     assert agent.command("pause", "--for", "1500ms")[0] == 0
-    until(lambda: not any(alive(talk.sock) for talk in violating), "pause ended", seconds=20)
+    until(
+        lambda: not any(alive(connection.sock) for connection in violating),
+        "pause ended",
+        seconds=20,
+    )
 
 
 def test_trial_expires(
@@ -210,24 +219,24 @@ def test_trial_expires(
     # Another policy, which is not on trial, is in force at once.
     agent.command("trial", "--within", "1s", str(agent.policy))
     agent.reload(policy(_GONE))
-    until(lambda: not any(alive(talk.sock) for talk in violating), "enforced")
+    until(lambda: not any(alive(connection.sock) for connection in violating), "enforced")
 
 
 def test_unconfirmed_policy_destroys_nothing_until_confirmed(
     uplinks: Uplinks, start_agent: StartAgent
 ) -> None:
-    talk = uplinks.tcp(uplinks.service4)
+    connection = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE), start=False)
     agent.command("trial", "--within", "1s", str(agent.policy))
     agent.start()
     until(lambda: agent.status()["inhibited_by"] == "unconfirmed", "trial expired")
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     until(lambda: agent.status()["rules"][0]["inhibited"] == 1, "violation counted as inhibited")
-    _assert_inhibited(agent, [talk], "unconfirmed")
+    _assert_inhibited(agent, [connection], "unconfirmed")
     code, text = agent.command("confirm", "--digest", "0123")
     assert (code, "not confirmed" in text) == (1, True)
     assert agent.command("confirm") == (0, "confirmed\n")
-    until(lambda: not alive(talk.sock), "enforced")
+    until(lambda: not alive(connection.sock), "enforced")
 
 
 def test_report_mode(
@@ -237,7 +246,7 @@ def test_report_mode(
     assert agent.status()["inhibited_by"] == "report_mode"
     assert agent.status()["rules"][0]["inhibited"] == len(violating)
     agent.wait_for_pass()
-    assert all(alive(talk.sock) for talk in violating)
+    assert all(alive(connection.sock) for connection in violating)
     assert agent.command("status")[0] == 0
 
 
@@ -258,9 +267,9 @@ def test_check_and_plan(
     code, text = agent.command("plan", "--json", str(agent.policy), own_directories=False)
     (rule,) = json.loads(text)["rules"]
     assert {entry["record"]["cookie"] for entry in rule["sockets"]} == {
-        f"{talk.cookie:x}" for talk in violating
+        f"{connection.cookie:x}" for connection in violating
     }
-    assert all(alive(talk.sock) for talk in violating)
+    assert all(alive(connection.sock) for connection in violating)
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps(policy({"name": "x", "match": {"remot": "10.0.0.1"}})))
     code, text = agent.command("check", str(bad), own_directories=False)
@@ -273,13 +282,13 @@ def test_check_and_plan(
 def test_event_socket_sends_each_destroyed_socket(
     uplinks: Uplinks, start_agent: StartAgent
 ) -> None:
-    talk = uplinks.tcp(uplinks.service4)
+    connection = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE))
     with agent.listen() as events:
         ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
         event = json.loads(events.readline())
     assert (event["event"], event["outcome"], event["rule"]) == ("socket", "destroyed", "gone")
-    assert event["record"]["cookie"] == f"{talk.cookie:x}"
+    assert event["record"]["cookie"] == f"{connection.cookie:x}"
     assert event["evidence"] == ["stranded: address_gone"]
 
 
@@ -287,7 +296,7 @@ def test_missing_runtime_directory_does_not_stop_the_agent(
     uplinks: Uplinks, start_agent: StartAgent
 ) -> None:
     """The agent reports the fault, enforces, and writes its files when it can again."""
-    talk = uplinks.tcp(uplinks.service4)
+    connection = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE))
     agent.metrics_file.unlink()
     aside = agent.runtime.rename(agent.runtime.with_name("aside"))
@@ -295,7 +304,7 @@ def test_missing_runtime_directory_does_not_stop_the_agent(
     missing = (os.strerror(errno.ENOENT), str(agent.runtime))
     until(lambda: agent.log_lines(*missing), "fault in the log")
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    until(lambda: not alive(talk.sock), "destroyed without a status file")
+    until(lambda: not alive(connection.sock), "destroyed without a status file")
     aside.rename(agent.runtime)
     before = agent.passes()
     agent.where.output("ip", "address", "del", "127.200.0.1/32", "dev", "lo")
@@ -309,7 +318,9 @@ def test_changed_policy_is_loaded_without_sighup(
     agent.write(policy(_GONE))
     agent.notify()
     until(
-        lambda: not any(alive(talk.sock) for talk in violating), "new policy enforced", seconds=15
+        lambda: not any(alive(connection.sock) for connection in violating),
+        "new policy enforced",
+        seconds=15,
     )
 
 

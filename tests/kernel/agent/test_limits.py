@@ -27,13 +27,13 @@ _HOURLY = {"max_sockets": 2, "per": "1h", "on_excess": "pace"}
 @pytest.fixture
 def violating(uplinks: Uplinks) -> list[UplinkConnection]:
     """Twelve connections that violate the policy before the agent starts."""
-    talks = [uplinks.tcp(uplinks.service4) for _talk in range(12)]
+    opened_connections = [uplinks.tcp(uplinks.service4) for _connection in range(12)]
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    return talks
+    return opened_connections
 
 
-def _count_living(talks: list[UplinkConnection]) -> int:
-    return sum(alive(talk.sock) for talk in talks)
+def _count_living(opened_connections: list[UplinkConnection]) -> int:
+    return sum(alive(connection.sock) for connection in opened_connections)
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
@@ -146,7 +146,7 @@ def test_disk_full_at_the_start(
 
 def test_disk_full_after_the_start(uplinks: Uplinks, start_agent: StartAgent) -> None:
     """The page of the budget file is allocated already: the agent enforces and stores it."""
-    talks = [uplinks.tcp(uplinks.service4) for _talk in range(3)]
+    opened_connections = [uplinks.tcp(uplinks.service4) for _connection in range(3)]
     agent = start_agent(uplinks.host, policy(_GONE, limits=_HOURLY), start=False)
     _on_a_small_disk(agent, ":")
     agent.start_without_waiting()
@@ -154,7 +154,7 @@ def test_disk_full_after_the_start(uplinks: Uplinks, start_agent: StartAgent) ->
     with pytest.raises(OSError, match="No space"), _path_in(agent, "filler").open("wb") as file:
         file.write(bytes(1 << 20))
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
-    until(lambda: _count_living(talks) == 1, "budget used", seconds=10)
+    until(lambda: _count_living(opened_connections) == 1, "budget used", seconds=10)
     full = os.strerror(errno.ENOSPC)
     until(lambda: agent.log_lines(full, "status"), "other files not written")
     assert _budget_written(agent)
@@ -164,12 +164,12 @@ def test_disk_full_after_the_start(uplinks: Uplinks, start_agent: StartAgent) ->
 def test_reloads_of_the_same_policy_do_not_extend_holds(
     uplinks: Uplinks, start_agent: StartAgent
 ) -> None:
-    talk = uplinks.tcp(uplinks.service4)
+    connection = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy({**_GONE, "hold": "1s"}))
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     end = time.monotonic() + 5
-    while alive(talk.sock) and time.monotonic() < end:
+    while alive(connection.sock) and time.monotonic() < end:
         agent.signal(signal.SIGHUP)
         time.sleep(0.2)
-    assert not alive(talk.sock)
+    assert not alive(connection.sock)
     assert len(agent.log_lines(f"digest={agent.status()['policy']['digest']}")) > 3

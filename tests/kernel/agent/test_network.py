@@ -47,12 +47,17 @@ class Expected:
         """Check that this rule destroys the violating connections, and nothing destroys others."""
         until(lambda: not self._living(self.violating), "violating connections destroyed")
         until(
-            lambda: set(agent.destroyed()) >= {talk.cookie for talk in self.violating.values()},
+            lambda: (
+                set(agent.destroyed())
+                >= {connection.cookie for connection in self.violating.values()}
+            ),
             "destroyed connections in the log",
         )
         agent.wait_for_pass()
         assert self._living(self.kept) == set(self.kept)
-        assert agent.destroyed() == {talk.cookie: rule for talk in self.violating.values()}
+        assert agent.destroyed() == {
+            connection.cookie: rule for connection in self.violating.values()
+        }
 
     def assert_unchanged(self, agent: RunningAgent) -> None:
         agent.wait_for_pass()
@@ -61,8 +66,8 @@ class Expected:
         assert agent.destroyed() == {}
 
     @staticmethod
-    def _living(talks: Mapping[str, UplinkConnection]) -> set[str]:
-        return {name for name, talk in talks.items() if alive(talk.sock)}
+    def _living(opened_connections: Mapping[str, UplinkConnection]) -> set[str]:
+        return {name for name, connection in opened_connections.items() if alive(connection.sock)}
 
 
 def _by_eth(
@@ -167,21 +172,24 @@ def test_vpn_up_and_down(uplinks: Uplinks, start_agent: StartAgent) -> None:
             "through, 6": uplinks.udp(uplinks.service6, "fd00:9::1"),
         }
         agent.wait_for_pass()
-        assert all(alive(talk.sock) for talk in through.values())
+        assert all(alive(connection.sock) for connection in through.values())
     finally:
         end.close()
-    until(lambda: not any(alive(talk.sock) for talk in through.values()), "connections destroyed")
+    until(
+        lambda: not any(alive(connection.sock) for connection in through.values()),
+        "connections destroyed",
+    )
     until(
         lambda: len(agent.destroyed()) == len(violating) + len(through),
         "destroyed connections in the log",
     )
-    assert {agent.destroyed()[talk.cookie] for talk in through.values()} == {"gone"}
-    assert all(alive(talk.sock) for talk in protected.values())
+    assert {agent.destroyed()[connection.cookie] for connection in through.values()} == {"gone"}
+    assert all(alive(connection.sock) for connection in protected.values())
 
 
 def test_address_back_within_the_hold(uplinks: Uplinks, start_agent: StartAgent) -> None:
     """Connections survive a flap, and queued data arrives."""
-    talk = uplinks.tcp(uplinks.service4)
+    connection = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy({**_GONE, "hold": "60s"}))
     for _flap in range(3):
         ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
@@ -193,15 +201,15 @@ def test_address_back_within_the_hold(uplinks: Uplinks, start_agent: StartAgent)
         )
         until(lambda: agent.status()["rules"][0]["violations"] == 0, "violation over")
     assert agent.destroyed() == {}
-    talk.sock.setblocking(True)
-    talk.sock.sendall(b"still here")
-    assert talk.peer is not None
-    assert talk.peer.recv(64) == b"still here"
+    connection.sock.setblocking(True)
+    connection.sock.sendall(b"still here")
+    assert connection.peer is not None
+    assert connection.peer.recv(64) == b"still here"
 
 
 def test_address_back_between_two_passes(uplinks: Uplinks, start_agent: StartAgent) -> None:
     """Events of the time without passes show that the address was back."""
-    talk = uplinks.tcp(uplinks.service4)
+    connection = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy({**_GONE, "hold": "2s"}))
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     until(lambda: agent.status()["rules"][0]["hold"] == 1, "in hold")
@@ -220,19 +228,19 @@ def test_address_back_between_two_passes(uplinks: Uplinks, start_agent: StartAge
     finally:
         agent.signal(signal.SIGCONT)
     until(lambda: agent.passes() > passes, "next pass")
-    assert alive(talk.sock)
+    assert alive(connection.sock)
     assert agent.destroyed() == {}
-    Expected({"4": talk}, {}).assert_destroyed(agent, "gone")
+    Expected({"4": connection}, {}).assert_destroyed(agent, "gone")
     assert time.monotonic() - gone > 2
 
 
 def test_hold_ends(uplinks: Uplinks, start_agent: StartAgent) -> None:
-    talk = uplinks.tcp(uplinks.service4)
+    connection = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy({**_GONE, "hold": "700ms"}))
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     until(lambda: agent.status()["rules"][0]["hold"] == 1, "in hold")
-    assert alive(talk.sock)
-    Expected({"4": talk}, {}).assert_destroyed(agent, "gone")
+    assert alive(connection.sock)
+    Expected({"4": connection}, {}).assert_destroyed(agent, "gone")
 
 
 def test_address_still_on_another_link(uplinks: Uplinks, start_agent: StartAgent) -> None:
@@ -251,11 +259,11 @@ def test_address_still_on_another_link(uplinks: Uplinks, start_agent: StartAgent
 
 def test_control_connection_is_protected(uplinks: Uplinks, start_agent: StartAgent) -> None:
     """An ancestor of the agent owns the connection; status and log show the protection."""
-    talk = uplinks.tcp(uplinks.service4)
+    connection = uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE, protect={"loopback": True}))
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     until(lambda: agent.status()["rules"][0]["protected"] == 1, "protected")
-    assert alive(talk.sock)
+    assert alive(connection.sock)
     assert "protected_by=control_connection" in agent.log()
 
 
@@ -276,7 +284,10 @@ def test_other_namespaces_are_monitored_and_not_pinned(
     rule = {"name": "gone", "match": match}
     agent = start_agent(uplinks.far, policy(rule, namespaces=names))
     ip(uplinks.host, f"addr del {ours4}/32 dev eth0", f"addr del {ours6}/128 dev eth0")
-    until(lambda: not any(alive(talk.sock) for talk in violating.values()), "connections destroyed")
+    until(
+        lambda: not any(alive(connection.sock) for connection in violating.values()),
+        "connections destroyed",
+    )
     uplinks.host.close()
     until(lambda: "f0" not in ip(uplinks.far, "-o link"), "namespace and veth removed")
     if selection == "named":

@@ -52,14 +52,14 @@ class Agents:
     def start(
         self, remote: str, hold: str = "0s", within: str = ""
     ) -> tuple[RunningAgent, UplinkConnection]:
-        talk = self._uplinks.tcp(remote)
-        match = {"local_port": talk.sock.getsockname()[1], "stranded": ["address_gone"]}
+        connection = self._uplinks.tcp(remote)
+        match = {"local_port": connection.sock.getsockname()[1], "stranded": ["address_gone"]}
         document = policy({"name": "gone", "match": match, "hold": hold})
         agent = self._start_agent(self._uplinks.host, document, start=False, resync="10m")
         if within:
             agent.command("trial", "--within", within, str(agent.policy))
         agent.start()
-        return agent, talk
+        return agent, connection
 
 
 def test_suspend_restarts_holds_and_not_pauses_and_trials(
@@ -71,11 +71,11 @@ def test_suspend_restarts_holds_and_not_pauses_and_trials(
     duration in any case.
     """
     agents = Agents(uplinks, start_agent)
-    shorter, shorter_talk = agents.start(uplinks.service4)
-    longer, longer_talk = agents.start(uplinks.service4)
-    held, held_talk = agents.start(uplinks.service4, hold=f"{_HOLD_S}s")
-    healed, healed_talk = agents.start(uplinks.wlan4_gateway, hold=f"{_HOLD_S}s")
-    trial, trial_talk = agents.start(uplinks.service6, within=f"{_SHORT_S}s")
+    shorter, shorter_connection = agents.start(uplinks.service4)
+    longer, longer_connection = agents.start(uplinks.service4)
+    held, held_connection = agents.start(uplinks.service4, hold=f"{_HOLD_S}s")
+    healed, healed_connection = agents.start(uplinks.wlan4_gateway, hold=f"{_HOLD_S}s")
+    trial, trial_connection = agents.start(uplinks.service6, within=f"{_SHORT_S}s")
     began = guest.boottime()
     assert longer.command("pause", "--for", f"{_LONG_S}s")[0] == 0
     assert shorter.command("pause", "--for", f"{_SHORT_S}s")[0] == 0
@@ -100,20 +100,22 @@ def test_suspend_restarts_holds_and_not_pauses_and_trials(
         f"addr del {uplinks.eth6}/64 dev eth0",
     )
     while time.monotonic() < woke + _HOLD_S:
-        assert alive(held_talk.sock), f"destroyed {time.monotonic() - woke:.2f} s after the suspend"
+        assert alive(held_connection.sock), (
+            f"destroyed {time.monotonic() - woke:.2f} s after the suspend"
+        )
         time.sleep(0.02)
-    until(lambda: not alive(held_talk.sock), "destroyed after its hold")
-    until(lambda: not alive(shorter_talk.sock), "destroyed after the shorter pause")
+    until(lambda: not alive(held_connection.sock), "destroyed after its hold")
+    until(lambda: not alive(shorter_connection.sock), "destroyed after the shorter pause")
     assert time.monotonic() < woke + _HOLD_S + _LATE_S
     _wait_for_status(trial, "inhibited")
-    assert alive(trial_talk.sock)
+    assert alive(trial_connection.sock)
     assert trial.status()["inhibited_by"] == "unconfirmed"
     while guest.boottime() < began + _LONG_S:
-        assert alive(longer_talk.sock), "the pause ended too early"
+        assert alive(longer_connection.sock), "the pause ended too early"
         time.sleep(0.02)
-    until(lambda: not alive(longer_talk.sock), "destroyed after the longer pause")
+    until(lambda: not alive(longer_connection.sock), "destroyed after the longer pause")
     assert guest.boottime() < began + _LONG_S + _LATE_S
     healed.wait_for_pass()
     trial.wait_for_pass()
-    assert alive(healed_talk.sock)
-    assert alive(trial_talk.sock)
+    assert alive(healed_connection.sock)
+    assert alive(trial_connection.sock)

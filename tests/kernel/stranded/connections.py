@@ -139,8 +139,8 @@ class Connections:
         expected = {each.cookie: (name, frozenset(four)) for name, each in self.four.items()}
         expected.update((each.cookie, (name, frozenset(six))) for name, each in self.six.items())
         expected.update((each.cookie, (name, NOTHING)) for name, each in self.others.items())
-        for name, (talk, verdicts) in (more or {}).items():
-            expected[talk.cookie] = name, frozenset(verdicts)
+        for name, (connection, verdicts) in (more or {}).items():
+            expected[connection.cookie] = name, frozenset(verdicts)
         found = {name: found_by_cookie.pop(cookie) for cookie, (name, _said) in expected.items()}
         assert found == dict(expected.values())
         assert not any(found_by_cookie.values()), found_by_cookie

@@ -78,8 +78,8 @@ def _printed_by_ss(where: LabNamespace) -> set[int]:
     return {int(word.removeprefix("sk:"), 16) for word in printed.split() if word.startswith("sk:")}
 
 
-def _cookies(talks: dict[str, UplinkConnection]) -> set[int]:
-    return {talk.cookie for talk in talks.values()}
+def _cookies(opened_connections: dict[str, UplinkConnection]) -> set[int]:
+    return {connection.cookie for connection in opened_connections.values()}
 
 
 def test_stranded_verdict_destroys_only_stranded_connections(
@@ -97,15 +97,15 @@ def test_stranded_verdict_destroys_only_stranded_connections(
     assert outcomes_of(report).keys() == outcomes_of(predicted).keys() == stranded
     assert set(outcomes_of(report).values()) <= {"destroyed", "disconnected"}
     assert _printed_by_ss(host) == before - stranded
-    for name, talk in connections.four.items():
+    for name, connection in connections.four.items():
         with pytest.raises(OSError) as caught:  # noqa: PT011
-            talk.sock.recv(1)
+            connection.sock.recv(1)
         assert caught.value.errno == errno.ECONNABORTED, name
     for name in ("tcp6", "tcp6, bound", "wlan", "loopback", "both ends local"):
-        talk = {**connections.six, **connections.others}[name]
-        assert talk.peer is not None
-        talk.sock.sendall(b"alive")
-        assert talk.peer.recv(5) == b"alive"
+        connection = {**connections.six, **connections.others}[name]
+        assert connection.peer is not None
+        connection.sock.sendall(b"alive")
+        assert connection.peer.recv(5) == b"alive"
     assert outcomes_of(run(host, match)) == {}
 
 
@@ -122,7 +122,9 @@ def test_rerouted_to_vpn_destroys_only_bypassing_connections(
     )
     report = run(host, {"stranded": [{"verdict": "rerouted", "to": ["tun0"]}]})
     bypassing = {
-        talk.cookie for talk in connections.four.values() if talk.sock.type == socket.SOCK_STREAM
+        connection.cookie
+        for connection in connections.four.values()
+        if connection.sock.type == socket.SOCK_STREAM
     }
     assert outcomes_of(report) == dict.fromkeys(bypassing, "destroyed")
     assert _printed_by_ss(host) == before - bypassing

@@ -68,25 +68,29 @@ def test_multipath_route(
         for network in ("203.0.113.", "2001:db8:f::")
         for number in range(20, 32)
     ]
-    talks = {each: uplinks.udp(each) for each in services}
+    opened_connections = {each: uplinks.udp(each) for each in services}
     lead(uplinks)
     taken = set()
-    for service, talk in talks.items():
-        words = ip(uplinks.host, f"route get {service} from {talk.sock.getsockname()[0]}").split()
+    for service, connection in opened_connections.items():
+        words = ip(
+            uplinks.host, f"route get {service} from {connection.sock.getsockname()[0]}"
+        ).split()
         taken.add(words[words.index("dev") + 1])
     assert taken == {"eth0", "wlan0"}
     connections.assert_verdicts(
-        NOTHING, NOTHING, {each: (talk, NOTHING) for each, talk in talks.items()}
+        NOTHING,
+        NOTHING,
+        {each: (connection, NOTHING) for each, connection in opened_connections.items()},
     )
 
 
 def test_multipath_route_with_nexthop_id_only(uplinks: Uplinks) -> None:
     """No connection is rerouted, whatever next hop the kernel selects."""
-    talks = [uplinks.udp(f"203.0.113.{number}") for number in range(20, 32)]
+    opened_connections = [uplinks.udp(f"203.0.113.{number}") for number in range(20, 32)]
     _by_both_as_objects(uplinks)
     uplinks.host.sysctl("ipv4/nexthop_compat_mode", 0)
     verdicts = strandings(uplinks.host)
-    assert {verdicts[talk.cookie] for talk in talks} <= {None, NOTHING}
+    assert {verdicts[connection.cookie] for connection in opened_connections} <= {None, NOTHING}
 
 
 def test_multipath_route_over_other_links(uplinks: Uplinks, connections: Connections) -> None:
@@ -103,7 +107,9 @@ def test_multipath_route_over_other_links(uplinks: Uplinks, connections: Connect
     def leave_by(*links: str) -> set[int]:
         return selected(uplinks.host, stranded={"verdict": "rerouted", "to": list(links)})
 
-    over_eth0 = {talk.cookie for talk in (*connections.four.values(), *connections.six.values())}
+    over_eth0 = {
+        connection.cookie for connection in (*connections.four.values(), *connections.six.values())
+    }
     assert leave_by("wlan0", "eth2") == over_eth0
     # Each connection may leave through the other link as well.
     assert leave_by("wlan0") == leave_by("eth2") == set()
@@ -121,7 +127,7 @@ def test_bound_socket_uses_only_its_device(uplinks: Uplinks, connections: Connec
         (uplinks.default6, uplinks.other6),
     ):
         ip(uplinks.host, f"route del {default}", f"route add {other}")
-    more = {name: (talk, NOTHING) for name, talk in bound.items()}
+    more = {name: (connection, NOTHING) for name, connection in bound.items()}
     more["bound, 6"] = bound["bound, 6"], UNROUTABLE
     connections.assert_verdicts(REROUTED, REROUTED, more)
     # The real path of the packets.
@@ -152,7 +158,7 @@ def test_vrf(uplinks: Uplinks) -> None:
         for remote in (uplinks.service4, f"::ffff:{uplinks.service4}", uplinks.service6)
         for device in ("red", "wlan0")
     }
-    assert {talk.sock.getsockname()[0] for talk in inside.values()} == {
+    assert {connection.sock.getsockname()[0] for connection in inside.values()} == {
         uplinks.wlan4,
         f"::ffff:{uplinks.wlan4}",
         uplinks.wlan6,
@@ -163,8 +169,8 @@ def test_vrf(uplinks: Uplinks) -> None:
             NOTHING,
             NOTHING,
             {
-                name: (talk, six if name.startswith("2001") else four)
-                for name, talk in inside.items()
+                name: (connection, six if name.startswith("2001") else four)
+                for name, connection in inside.items()
             },
         )
 

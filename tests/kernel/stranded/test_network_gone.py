@@ -132,11 +132,11 @@ def test_peer_namespace_removed(uplinks: Uplinks, connections: Connections) -> N
         "bound to eth2, 6": uplinks.tcp("2001:db8:2::2", to=guest, device="eth2"),
     }
     connections.assert_verdicts(
-        NOTHING, NOTHING, {name: (talk, NOTHING) for name, talk in lost.items()}
+        NOTHING, NOTHING, {name: (connection, NOTHING) for name, connection in lost.items()}
     )
-    for talk in lost.values():
-        assert talk.peer is not None
-        close_silently(talk.peer)
+    for connection in lost.values():
+        assert connection.peer is not None
+        close_silently(connection.peer)
     guest.close()
     until(lambda: "eth2" not in ip(uplinks.host, "link show"), "eth2 is gone", seconds=30)
     # The default routes apply only to sockets that are not bound to eth2.
@@ -144,8 +144,8 @@ def test_peer_namespace_removed(uplinks: Uplinks, connections: Connections) -> N
         NOTHING,
         NOTHING,
         {
-            name: (talk, GONE | UNROUTABLE if "eth2" in name else GONE)
-            for name, talk in lost.items()
+            name: (connection, GONE | UNROUTABLE if "eth2" in name else GONE)
+            for name, connection in lost.items()
         },
     )
 
@@ -198,19 +198,23 @@ def test_tunnel_without_its_program(
 ) -> None:
     """A persistent tun device loses its carrier; another one is removed with its address."""
     ends = {}
-    talks = {}
+    opened_connections = {}
     for number, name in enumerate(("tun0", "tun1"), start=1):
         ends[name] = tunnel(name, persistent=name == "tun0")
         ip(uplinks.host, f"addr add 10.{number}.0.1 peer 10.{number}.0.2 dev {name}")
-        talks[name] = uplinks.udp(f"10.{number}.0.2")
-        assert talks[name].sock.getsockname()[0] == f"10.{number}.0.1"
+        opened_connections[name] = uplinks.udp(f"10.{number}.0.2")
+        assert opened_connections[name].sock.getsockname()[0] == f"10.{number}.0.1"
     connections.assert_verdicts(
-        NOTHING, NOTHING, {name: (talk, NOTHING) for name, talk in talks.items()}
+        NOTHING,
+        NOTHING,
+        {name: (connection, NOTHING) for name, connection in opened_connections.items()},
     )
     for end in ends.values():
         end.close()
     connections.assert_verdicts(
-        NOTHING, NOTHING, {"tun0": (talks["tun0"], CARRIER), "tun1": (talks["tun1"], GONE)}
+        NOTHING,
+        NOTHING,
+        {"tun0": (opened_connections["tun0"], CARRIER), "tun1": (opened_connections["tun1"], GONE)},
     )
 
 
@@ -250,13 +254,13 @@ def test_point_to_point_address(uplinks: Uplinks, connections: Connections) -> N
     """The local end counts, not the peer address of another interface."""
     ip(uplinks.host, "addr add 10.5.0.1 peer 10.5.0.2 dev eth0")
     ip(uplinks.far, "addr add 10.5.0.2 peer 10.5.0.1 dev f0")
-    talk = uplinks.tcp("10.5.0.2")
-    assert talk.sock.getsockname()[0] == "10.5.0.1"
-    connections.assert_verdicts(NOTHING, NOTHING, {"point to point": (talk, NOTHING)})
+    connection = uplinks.tcp("10.5.0.2")
+    assert connection.sock.getsockname()[0] == "10.5.0.1"
+    connections.assert_verdicts(NOTHING, NOTHING, {"point to point": (connection, NOTHING)})
     ip(uplinks.host, "addr del 10.5.0.1 peer 10.5.0.2 dev eth0")
     # As the peer of another link's address.
     ip(uplinks.host, "addr add 10.6.0.1 peer 10.5.0.1 dev wlan0")
-    connections.assert_verdicts(NOTHING, NOTHING, {"point to point": (talk, GONE)})
+    connections.assert_verdicts(NOTHING, NOTHING, {"point to point": (connection, GONE)})
 
 
 def test_evidence_of_each_verdict(
@@ -264,8 +268,8 @@ def test_evidence_of_each_verdict(
 ) -> None:
     host, four, six = uplinks.host, connections.four["tcp"], connections.six["tcp6"]
 
-    def stranded_entries(talk: UplinkConnection) -> list[dict[str, Any]] | None:
-        return recorded(host, remote=[uplinks.service4, uplinks.service6])[talk.cookie]
+    def stranded_entries(connection: UplinkConnection) -> list[dict[str, Any]] | None:
+        return recorded(host, remote=[uplinks.service4, uplinks.service6])[connection.cookie]
 
     tunnel("tun0")
     ip(host, f"route add {uplinks.service4}/32 dev tun0 table 77", "-4 rule add pref 9 table 77")

@@ -46,7 +46,7 @@ def test_anyip_address(uplinks: Uplinks, connections: Connections) -> None:
     """A local route covers a whole network; no interface has its addresses."""
     _answered(uplinks)
     ip(uplinks.host, f"route add local {_ANY4} dev lo", f"route add local {_ANY6} dev lo")
-    talks = {
+    opened_connections = {
         "tcp": uplinks.tcp(uplinks.service4, "10.77.1.2"),
         "mapped": uplinks.tcp(f"::ffff:{uplinks.service4}", "::ffff:10.77.1.2"),
         "accepted": uplinks.accepted(uplinks.service4, "10.77.3.4"),
@@ -55,11 +55,15 @@ def test_anyip_address(uplinks: Uplinks, connections: Connections) -> None:
         "accepted6": uplinks.accepted(uplinks.service6, "2001:db8:77::3:4"),
     }
     connections.assert_verdicts(
-        NOTHING, NOTHING, {name: (talk, NOTHING) for name, talk in talks.items()}
+        NOTHING,
+        NOTHING,
+        {name: (connection, NOTHING) for name, connection in opened_connections.items()},
     )
     ip(uplinks.host, f"route del local {_ANY4} dev lo", f"route del local {_ANY6} dev lo")
     connections.assert_verdicts(
-        NOTHING, NOTHING, {name: (talk, GONE) for name, talk in talks.items()}
+        NOTHING,
+        NOTHING,
+        {name: (connection, GONE) for name, connection in opened_connections.items()},
     )
 
 
@@ -67,7 +71,7 @@ def test_address_on_loopback_is_not_rerouted(uplinks: Uplinks, connections: Conn
     """A VIP on lo leaves through any link; other verdicts still apply."""
     _answered(uplinks)
     ip(uplinks.host, "addr add 10.88.0.1/32 dev lo", "addr add 2001:db8:88::1/128 dev lo nodad")
-    talks = {
+    opened_connections = {
         "vip": uplinks.tcp(uplinks.service4, "10.88.0.1"),
         "vip, accepted": uplinks.accepted(uplinks.service4, "10.88.0.1"),
         "vip6": uplinks.tcp(uplinks.service6, "2001:db8:88::1"),
@@ -75,7 +79,9 @@ def test_address_on_loopback_is_not_rerouted(uplinks: Uplinks, connections: Conn
 
     def assert_verdicts(expected: frozenset[str], vips: frozenset[str]) -> None:
         connections.assert_verdicts(
-            expected, expected, {name: (talk, vips) for name, talk in talks.items()}
+            expected,
+            expected,
+            {name: (connection, vips) for name, connection in opened_connections.items()},
         )
 
     assert_verdicts(NOTHING, NOTHING)
@@ -132,7 +138,7 @@ def test_transparent_and_freebind_sockets(uplinks: Uplinks, connections: Connect
     """They do not need an address of the host."""
     ip(uplinks.host, "addr add 10.88.0.1/32 dev eth0", "addr add 2001:db8:88::1/128 dev eth0 nodad")
     _answered(uplinks)
-    talks = {
+    opened_connections = {
         name: uplinks.tcp(remote, local, options=options)
         for name, remote, local, options in (
             ("transparent", uplinks.service4, "10.88.0.1", TRANSPARENT),
@@ -146,14 +152,16 @@ def test_transparent_and_freebind_sockets(uplinks: Uplinks, connections: Connect
         "tied": uplinks.tcp(uplinks.service4, "10.88.0.1"),
         "tied6": uplinks.tcp(uplinks.service6, "2001:db8:88::1"),
     }
-    protected = {name: (talk, NOTHING) for name, talk in talks.items()}
+    protected = {name: (connection, NOTHING) for name, connection in opened_connections.items()}
     ip(
         uplinks.host,
         "addr del 10.88.0.1/32 dev eth0",
         "addr del 2001:db8:88::1/128 dev eth0",
     )
     connections.assert_verdicts(
-        NOTHING, NOTHING, {**protected, **{name: (talk, GONE) for name, talk in tied.items()}}
+        NOTHING,
+        NOTHING,
+        {**protected, **{name: (connection, GONE) for name, connection in tied.items()}},
     )
 
 
@@ -181,7 +189,9 @@ def test_connected_to_multicast_group(uplinks: Uplinks) -> None:
     ip(uplinks.host, "route add 224.0.0.0/4 dev wlan0")
     ip(uplinks.host, "-6 route add ff0e::/16 dev wlan0 table local metric 1")
     verdicts = strandings(uplinks.host)
-    assert {name: verdicts[talk.cookie] for name, talk in groups.items()} == dict.fromkeys(groups)
+    assert {
+        name: verdicts[connection.cookie] for name, connection in groups.items()
+    } == dict.fromkeys(groups)
     ip(
         uplinks.host,
         f"addr del {uplinks.eth4}/24 dev eth0",
@@ -228,11 +238,13 @@ def test_stacked_links(uplinks: Uplinks, connections: Connections, kind: str) ->
         far.delete_link_at_end("over0")
         answering = "over0"
     ip(host, "link set over0 up")
-    talks = _over(uplinks, "over0", answering)
+    opened_connections = _over(uplinks, "over0", answering)
 
     def assert_verdicts(expected: frozenset[str]) -> None:
         connections.assert_verdicts(
-            NOTHING, NOTHING, {name: (talk, expected) for name, talk in talks.items()}
+            NOTHING,
+            NOTHING,
+            {name: (connection, expected) for name, connection in opened_connections.items()},
         )
 
     def without_carrier() -> bool:
@@ -258,10 +270,10 @@ def test_tunnel_with_unknown_operstate(
     """operstate is unknown for a working tun device."""
     end = tunnel("tun0")
     ip(uplinks.host, "addr add 10.9.0.1 peer 10.9.0.2 dev tun0")
-    talk = uplinks.udp("10.9.0.2")
+    connection = uplinks.udp("10.9.0.2")
     assert "state UNKNOWN" in ip(uplinks.host, "link show tun0")
-    connections.assert_verdicts(NOTHING, NOTHING, {"tunnel": (talk, NOTHING)})
-    talk.sock.send(b"x" * 10)
+    connections.assert_verdicts(NOTHING, NOTHING, {"tunnel": (connection, NOTHING)})
+    connection.sock.send(b"x" * 10)
 
     def arrives() -> bool:
         return b"x" * 10 in (end.read(2048) or b"")

@@ -51,8 +51,8 @@ def outside(where: LabNamespace) -> set[int]:
     return {int(word.removeprefix("sk:"), 16) for word in printed.split() if word.startswith("sk:")}
 
 
-def cookies(talks: dict[str, UplinkConnection]) -> set[int]:
-    return {talk.cookie for talk in talks.values()}
+def cookies(opened_connections: dict[str, UplinkConnection]) -> set[int]:
+    return {connection.cookie for connection in opened_connections.values()}
 
 
 def found(result: ReconcileResult) -> dict[int, str]:
@@ -131,6 +131,8 @@ def test_vpn_rule_destroys_bypassing_connections_while_up(
     assert found(reconcile_once(Host(), misspelled)) == {}
     assert outside(host) == before
     done = reconcile_once(Host(), policy)
-    streams = {name: talk for name, talk in connections.four.items() if "udp" not in name}
+    streams = {
+        name: connection for name, connection in connections.four.items() if "udp" not in name
+    }
     assert {each.violation.socket.cookie for each in done.results} == cookies(streams)
     assert outside(host) == before - cookies(streams)

@@ -47,8 +47,8 @@ def _rerouted(uplinks: Uplinks, *to: str) -> set[int]:
     return selected(uplinks.host, stranded=[{"verdict": "rerouted", "to": list(to)}])
 
 
-def _cookies(*talks: UplinkConnection) -> set[int]:
-    return {talk.cookie for talk in talks}
+def _cookies(*opened_connections: UplinkConnection) -> set[int]:
+    return {connection.cookie for connection in opened_connections}
 
 
 @pytest.mark.usefixtures("vpn")
@@ -99,12 +99,12 @@ def test_asymmetric_routing_is_rerouted_but_not_to_the_tunnel(
     ):
         ip(uplinks.host, f"route del {default}", f"route add {other}")
     for name in ("tcp", "tcp6"):
-        talk = {**connections.four, **connections.six}[name]
-        assert talk.peer is not None
-        talk.sock.sendall(b"question")
-        assert talk.peer.recv(8) == b"question"
-        talk.peer.sendall(b"answer")
-        assert talk.sock.recv(8) == b"answer"
+        connection = {**connections.four, **connections.six}[name]
+        assert connection.peer is not None
+        connection.sock.sendall(b"question")
+        assert connection.peer.recv(8) == b"question"
+        connection.peer.sendall(b"answer")
+        assert connection.sock.recv(8) == b"answer"
     connections.assert_verdicts(REROUTED, REROUTED)
     assert _rerouted(uplinks, "tun0") == set()
     assert len(_rerouted(uplinks, "wlan0")) == len(connections.four) + len(connections.six)
@@ -122,8 +122,8 @@ def test_rule_by_mark(uplinks: Uplinks, connections: Connections, other_table: i
         NOTHING,
         NOTHING,
         {
-            **{address: (talk, REROUTED) for address, talk in marked.items()},
-            **{str(talk): (talk, NOTHING) for talk in unlike},
+            **{address: (connection, REROUTED) for address, connection in marked.items()},
+            **{str(connection): (connection, NOTHING) for connection in unlike},
         },
     )
 
@@ -143,8 +143,8 @@ def test_rule_by_uid(uplinks: Uplinks, connections: Connections, other_table: in
         NOTHING,
         NOTHING,
         {
-            f"{address} of {uid}": (talk, REROUTED if 1000 <= uid <= 2000 else NOTHING)
-            for (address, uid), talk in owned.items()
+            f"{address} of {uid}": (connection, REROUTED if 1000 <= uid <= 2000 else NOTHING)
+            for (address, uid), connection in owned.items()
         },
     )
 

@@ -24,8 +24,8 @@ def test_random_changes(uplinks: Uplinks, tunnel: Callable[..., io.FileIO], seed
         walk.step()
         expected = walk.expected()
         verdicts = strandings(uplinks.host)
-        for (kind, *talks), required in zip(walk.talks, expected):
-            for talk in talks:
-                found = verdicts[talk.cookie]
+        for (kind, *opened_connections), required in zip(walk.opened_connections, expected):
+            for connection in opened_connections:
+                found = verdicts[connection.cookie]
                 assert found is not None, (kind, walk.done)
                 assert found - required.possible == required.verdicts, (kind, walk.done)

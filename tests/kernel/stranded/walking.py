@@ -125,7 +125,8 @@ class _Links:
 class Walk:
     """A sequence of random changes.
 
-    tunnel: the program's end of tun0. talks: a datagram socket and a connection of each kind.
+    tunnel: the program's end of tun0. opened_connections: a datagram socket
+    and a connection of each kind.
     done: the changes so far.
     """
 
@@ -154,13 +155,13 @@ class Walk:
             "-4 route add default dev tun0 table 78",
             "-6 route add default dev tun0 table 78",
         )
-        self.talks: list[tuple[Kind, UplinkConnection, UplinkConnection]] = []
+        self.opened_connections: list[tuple[Kind, UplinkConnection, UplinkConnection]] = []
         for kind in _KINDS:
             # A user namespace may have no other users.
             with contextlib.suppress(OSError):
                 ends = kind.remote, kind.local
                 created = uplinks.udp(*ends, **kind.how), uplinks.tcp(*ends, **kind.how)
-                self.talks.append((kind, *created))
+                self.opened_connections.append((kind, *created))
 
     def _hardware(self, far: str) -> str:
         (link,) = json.loads(ip(self._far, f"-j link show {far}"))
@@ -180,11 +181,14 @@ class Walk:
             self._host.output("ip", "-force", "-batch", "-", stdin="\n".join(self._neighbours))
 
     def expected(self) -> list[Expected]:
-        """The expected verdicts of each talk."""
+        """The expected verdicts of each connection."""
         links = _Links(self._host)
         self._several = any("nexthop" in ip(self._host, f"{each} route") for each in ("-4", "-6"))
         egress = self._send(links.carriers)
-        return [self._of(talk[0], by, links) for talk, by in zip(self.talks, egress)]
+        return [
+            self._of(connection[0], by, links)
+            for connection, by in zip(self.opened_connections, egress)
+        ]
 
     def _of(self, kind: Kind, egress: set[str], links: _Links) -> Expected:
         local = _plain(kind.local)
@@ -206,13 +210,13 @@ class Walk:
         return Expected(frozenset(found))
 
     def _send(self, carriers: set[str]) -> list[set[str]]:
-        """For each talk, the links through which its datagrams may leave; empty: they cannot.
+        """For each connection, the links through which its datagrams may leave; empty: they cannot.
 
         If all these links have a carrier, the datagram must arrive over one of them.
         """
         egress: list[set[str]] = []
         due: dict[bytes, set[str]] = {}
-        for number, (kind, datagrams, _connection) in enumerate(self.talks):
+        for number, (kind, datagrams, _connection) in enumerate(self.opened_connections):
             payload = b"%d after %d" % (number, len(self.done))
             datagrams.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             try:

@@ -35,7 +35,7 @@ def section(title: str) -> str:
 
 
 def tables(text: str) -> dict[str, list[str]]:
-    """The first column of each table, by its heading."""
+    """Return the first column of each table, by its heading."""
     found: dict[str, list[str]] = {}
     for table in text.split(".. list-table::")[1:]:
         heading, *cells = re.findall(r"\n  \* - (.*?)\n    - ", table, re.DOTALL)
@@ -45,7 +45,7 @@ def tables(text: str) -> dict[str, list[str]]:
 
 
 def code_blocks() -> list[str]:
-    """The examples that can be run: those that import the API."""
+    """Return the examples that import the API."""
     blocks = re.findall(r"\.\. code-block:: python\n\n((?:    [^\n]*\n|\n)+)", _PAGE)
     return [dedent(block) for block in blocks if "import api" in block]
 
@@ -83,7 +83,7 @@ def test_every_field_of_the_result_is_on_the_page(name: str) -> None:
     assert classes[0] == annotation
     fields = [field.name for name in classes for field in dataclasses.fields(getattr(api, name))]
     shown = tables(text)["Field"]
-    # Those of a result that never has any may be left out.
+    # Results without warnings or failures may omit these fields.
     assert [key for key in fields if key in shown or key not in ("warnings", "failures")] == shown
 
 
@@ -112,7 +112,7 @@ def _raises(function: Any) -> str:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Timeline:
-    """What the examples work on: a connection to port 443, and one of port 8080 that ends."""
+    """Fake machine of the examples: a connection to port 443, and one of port 8080 that ends."""
     machine = Timeline(tmp_path)
     own = machine.proc / "thread-self" / "ns"
     own.mkdir(parents=True)

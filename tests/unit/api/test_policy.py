@@ -223,7 +223,7 @@ def test_missing_namespaces_fail_the_task(target: Target) -> None:
     assert numbers(answer.failure)[-1] == 5
 
 
-def test_a_rule_that_cannot_be_looked_at_fails_the_task_and_hides_no_other(target: Target) -> None:
+def test_rule_not_evaluated_fails_the_task_and_others_are_enforced(target: Target) -> None:
     violating = add_connections(target, 1)
     target.kernel.abilities.handlers = frozenset({6})
     udp = rule("udp", hold=0, match={"protocol": "udp", "remote_port": 53})
@@ -320,7 +320,7 @@ def test_check_returns_all_errors(target: Target) -> None:
     assert len(checked.errors) == len(checked.to_dict()["errors"]) == 2
 
 
-def test_check_for_other_machines_looks_up_no_names(target: Target) -> None:
+def test_check_for_other_machines_resolves_no_names(target: Target) -> None:
     policy = document(rule("a", match={"user": "nobody-here"}))
     assert not api.check_policy(policy, host=target.host).valid
     assert api.check_policy(policy, resolve_names=False, host=target.host).valid
