@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,24 @@ class Minion:
             **{"grains": {}, "pillar": {}, **options},
         )
         self.context: dict[str, Any] = {}
-        self.functions = salt.loader.minion_mods(self.opts, context=self.context)
+        self._load()
+
+    def _load(self) -> None:
+        utils = salt.loader.utils(self.opts, context=self.context)
+        self.functions = salt.loader.minion_mods(self.opts, context=self.context, utils=utils)
 
     def __call__(self, name: str, /, *arguments: Any, **options: Any) -> Any:
         """Call a function as Salt does, for example ``minion("sockets.list", limit=3)``."""
         return self.functions[name](*arguments, **options)
+
+    def set_pillar(self, **pillar: Any) -> None:
+        """Set the pillar, in a file from which states read it again."""
+        directory = self.root / "pillar"
+        directory.mkdir()
+        (directory / "top.sls").write_text("base: {'*': [under_test]}")
+        (directory / "under_test.sls").write_text(json.dumps(pillar))
+        self.opts.update(pillar=pillar, pillar_roots={"base": [str(directory)]})
+        self._load()
 
     @property
     def retcode(self) -> int:
