@@ -14,6 +14,7 @@ import pytest
 import salt.beacons
 
 from linuxnet_sockets.agent.event_socket import EventSocket
+from tests.salt.conftest import Minion
 from tests.salt.functional.conftest import PORT, Connections
 
 TAG = "salt/beacon/minion/sockets/"
@@ -22,7 +23,7 @@ TAG = "salt/beacon/minion/sockets/"
 class Beacon:
     """The beacon `sockets` of a minion. Salt calls it once for each process()."""
 
-    def __init__(self, minion: Any, *options: dict[str, Any]) -> None:
+    def __init__(self, minion: Minion, *options: dict[str, Any]) -> None:
         self._config = {"sockets": list(options)}
         minion.opts["beacons"] = self._config
         self._beacons = salt.beacons.Beacon(minion.opts, minion.functions)
@@ -67,7 +68,7 @@ def source(request: pytest.FixtureRequest, connections: Connections) -> list[dic
 
 
 def test_sockets_are_reported_once(
-    minion: Any, connections: Connections, source: list[dict[str, Any]]
+    minion: Minion, connections: Connections, source: list[dict[str, Any]]
 ) -> None:
     beacon = Beacon(minion, *source)
 
@@ -81,7 +82,7 @@ def test_sockets_are_reported_once(
 
 
 def test_at_most_limits_an_event_and_the_rest_follows(
-    minion: Any, connections: Connections, source: list[dict[str, Any]]
+    minion: Minion, connections: Connections, source: list[dict[str, Any]]
 ) -> None:
     beacon = Beacon(minion, *source, {"at_most": 1})
 
@@ -92,7 +93,7 @@ def test_at_most_limits_an_event_and_the_rest_follows(
 
 
 def test_the_selector_of_an_event_means_its_sockets(
-    minion: Any, connections: Connections, source: list[dict[str, Any]]
+    minion: Minion, connections: Connections, source: list[dict[str, Any]]
 ) -> None:
     (event,) = Beacon(minion, *source).process()
     connections.connect(1)
@@ -110,7 +111,7 @@ def test_the_selector_of_an_event_means_its_sockets(
     assert connections.states() == ["ECONNABORTED", "ECONNABORTED", "open"]
 
 
-def test_a_violation_names_its_rule(minion: Any, connections: Connections) -> None:
+def test_a_violation_names_its_rule(minion: Minion, connections: Connections) -> None:
     policy = {
         "version": 1,
         "namespaces": connections.namespaces,
@@ -126,7 +127,7 @@ def test_a_violation_names_its_rule(minion: Any, connections: Connections) -> No
     assert {entry["status"] for entry in event["sockets"]} == {"destroy"}
 
 
-def test_two_beacons_remember_their_own_sockets(minion: Any, connections: Connections) -> None:
+def test_two_beacons_remember_their_own_sockets(minion: Minion, connections: Connections) -> None:
     options = {"namespaces": connections.namespaces}
     first = Beacon(minion, {"match": {"remote_port": PORT}}, options)
     second = Beacon(minion, {"match": {"remote": connections.topology.server4}}, options)
@@ -166,7 +167,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
     stream.stop()
 
 
-def follow(minion: Any, tmp_path: Path, *options: dict[str, Any]) -> Beacon:
+def follow(minion: Minion, tmp_path: Path, *options: dict[str, Any]) -> Beacon:
     """A beacon that has connected to the agent."""
     return Beacon(minion, {"events": True}, {"runtime_directory": str(tmp_path)}, *options)
 
@@ -175,7 +176,7 @@ def tags(beacon: Beacon) -> list[str]:
     return [event["tag"] for event in beacon.process()]
 
 
-def test_events_of_the_agent_are_reported(minion: Any, agent: Agent, tmp_path: Path) -> None:
+def test_events_of_the_agent_are_reported(minion: Minion, agent: Agent, tmp_path: Path) -> None:
     beacon = follow(minion, tmp_path)
 
     assert tags(beacon) == []
@@ -185,7 +186,7 @@ def test_events_of_the_agent_are_reported(minion: Any, agent: Agent, tmp_path: P
     assert tags(beacon) == []
 
 
-def test_only_the_named_events_are_reported(minion: Any, agent: Agent, tmp_path: Path) -> None:
+def test_only_the_named_events_are_reported(minion: Minion, agent: Agent, tmp_path: Path) -> None:
     beacon = Beacon(minion, {"events": ["violation"]}, {"runtime_directory": str(tmp_path)})
 
     tags(beacon)
@@ -195,7 +196,9 @@ def test_only_the_named_events_are_reported(minion: Any, agent: Agent, tmp_path:
     assert tags(beacon) == ["agent/violation"]
 
 
-def test_at_most_leaves_events_for_the_next_call(minion: Any, agent: Agent, tmp_path: Path) -> None:
+def test_at_most_leaves_events_for_the_next_call(
+    minion: Minion, agent: Agent, tmp_path: Path
+) -> None:
     beacon = follow(minion, tmp_path, {"at_most": 2})
 
     tags(beacon)
@@ -205,7 +208,7 @@ def test_at_most_leaves_events_for_the_next_call(minion: Any, agent: Agent, tmp_
     assert [len(tags(beacon)), len(tags(beacon)), len(tags(beacon))] == [2, 1, 0]
 
 
-def test_the_rest_of_a_line_waits_for_its_end(minion: Any, agent: Agent, tmp_path: Path) -> None:
+def test_the_rest_of_a_line_waits_for_its_end(minion: Minion, agent: Agent, tmp_path: Path) -> None:
     beacon = follow(minion, tmp_path)
 
     tags(beacon)
@@ -217,7 +220,7 @@ def test_the_rest_of_a_line_waits_for_its_end(minion: Any, agent: Agent, tmp_pat
 
 
 def test_the_beacon_connects_to_a_restarted_agent(
-    minion: Any, agent: Agent, tmp_path: Path
+    minion: Minion, agent: Agent, tmp_path: Path
 ) -> None:
     beacon = follow(minion, tmp_path)
 
@@ -232,11 +235,11 @@ def test_the_beacon_connects_to_a_restarted_agent(
     assert tags(beacon) == ["agent/state"]
 
 
-def test_without_an_agent_there_are_no_events(minion: Any, tmp_path: Path) -> None:
+def test_without_an_agent_there_are_no_events(minion: Minion, tmp_path: Path) -> None:
     assert tags(follow(minion, tmp_path)) == []
 
 
-def test_close_ends_the_connection(minion: Any, tmp_path: Path) -> None:
+def test_close_ends_the_connection(minion: Minion, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "events.sock"))
         listener.listen()
@@ -265,12 +268,12 @@ def test_close_ends_the_connection(minion: Any, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_options_are_refused(
-    minion: Any, options: list[dict[str, Any]], sentence: str
+    minion: Minion, options: list[dict[str, Any]], sentence: str
 ) -> None:
     assert Beacon(minion, *options).error().startswith(sentence)
 
 
-def test_options_of_salt_are_accepted(minion: Any, connections: Connections) -> None:
+def test_options_of_salt_are_accepted(minion: Minion, connections: Connections) -> None:
     beacon = Beacon(
         minion,
         {"match": {"remote_port": PORT}},

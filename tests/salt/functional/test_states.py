@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from salt.exceptions import SaltInvocationError
 
+from tests.salt.conftest import Minion
 from tests.salt.functional.conftest import OTHER_PORT, PORT, Connections
 
 POLICY = {
@@ -19,7 +20,7 @@ POLICY = {
 }
 
 
-def apply(minion: Any, state: str, **arguments: Any) -> dict[str, Any]:
+def apply(minion: Minion, state: str, **arguments: Any) -> dict[str, Any]:
     """The result of one state."""
     (result,) = minion("state.single", state, name="under-test", **arguments).values()
     return dict(result)
@@ -54,7 +55,7 @@ def state(request: pytest.FixtureRequest, connections: Connections) -> tuple[str
 
 
 def test_test_mode_names_the_sockets_and_destroys_none(
-    minion: Any, connections: Connections, state: tuple[str, dict[str, Any]]
+    minion: Minion, connections: Connections, state: tuple[str, dict[str, Any]]
 ) -> None:
     result = apply(minion, state[0], test=True, **state[1])
 
@@ -64,7 +65,7 @@ def test_test_mode_names_the_sockets_and_destroys_none(
 
 
 def test_only_the_sockets_that_match_are_destroyed(
-    minion: Any, connections: Connections, state: tuple[str, dict[str, Any]]
+    minion: Minion, connections: Connections, state: tuple[str, dict[str, Any]]
 ) -> None:
     result = apply(minion, state[0], **state[1])
 
@@ -75,7 +76,7 @@ def test_only_the_sockets_that_match_are_destroyed(
 
 
 @pytest.mark.usefixtures("connections")
-def test_the_second_run_changes_nothing(minion: Any, state: tuple[str, dict[str, Any]]) -> None:
+def test_the_second_run_changes_nothing(minion: Minion, state: tuple[str, dict[str, Any]]) -> None:
     apply(minion, state[0], **state[1])
 
     for options in ({"test": True}, {}):
@@ -85,7 +86,7 @@ def test_the_second_run_changes_nothing(minion: Any, state: tuple[str, dict[str,
         assert result["comment"] == "No socket matches."
 
 
-def test_too_many_sockets_fail_the_state(minion: Any, connections: Connections) -> None:
+def test_too_many_sockets_fail_the_state(minion: Minion, connections: Connections) -> None:
     result = apply(
         minion,
         "sockets.absent",
@@ -100,7 +101,9 @@ def test_too_many_sockets_fail_the_state(minion: Any, connections: Connections) 
     assert connections.states() == ["open", "open", "open"]
 
 
-def test_a_protected_socket_does_not_fail_the_state(minion: Any, connections: Connections) -> None:
+def test_a_protected_socket_does_not_fail_the_state(
+    minion: Minion, connections: Connections
+) -> None:
     result = apply(
         minion,
         "sockets.absent",
@@ -115,7 +118,7 @@ def test_a_protected_socket_does_not_fail_the_state(minion: Any, connections: Co
 
 
 def test_a_drain_that_destroys_nothing_fails_while_connections_are_left(
-    minion: Any, connections: Connections
+    minion: Minion, connections: Connections
 ) -> None:
     arguments = {
         "match": {"remote_port": PORT},
@@ -134,7 +137,7 @@ def test_a_drain_that_destroys_nothing_fails_while_connections_are_left(
     assert connections.states() == ["open", "open", "open"]
 
 
-def test_a_policy_is_read_from_the_pillar(minion: Any, connections: Connections) -> None:
+def test_a_policy_is_read_from_the_pillar(minion: Minion, connections: Connections) -> None:
     policy = {**POLICY, "namespaces": connections.namespaces}
     minion.set_pillar(linuxnet_sockets={"policy": policy})
 
@@ -145,14 +148,14 @@ def test_a_policy_is_read_from_the_pillar(minion: Any, connections: Connections)
     assert connections.states() == ["ECONNABORTED", "ECONNABORTED", "open"]
 
 
-def test_a_missing_policy_fails_the_state(minion: Any) -> None:
+def test_a_missing_policy_fails_the_state(minion: Minion) -> None:
     result = apply(minion, "sockets.policy_enforced")
 
     assert result["result"] is False
     assert result["comment"].startswith("There is no policy: the pillar ")
 
 
-def test_mode_report_destroys_nothing(minion: Any, connections: Connections) -> None:
+def test_mode_report_destroys_nothing(minion: Minion, connections: Connections) -> None:
     policy = {**POLICY, "namespaces": connections.namespaces, "mode": "report"}
 
     result = apply(minion, "sockets.policy_enforced", policy=policy)
@@ -173,7 +176,7 @@ def test_mode_report_destroys_nothing(minion: Any, connections: Connections) -> 
     ],
 )
 def test_wrong_arguments_fail_the_state(
-    minion: Any, arguments: dict[str, Any], sentence: str
+    minion: Minion, arguments: dict[str, Any], sentence: str
 ) -> None:
     result = apply(minion, "sockets.absent", **arguments)
 
@@ -181,6 +184,6 @@ def test_wrong_arguments_fail_the_state(
     assert result["comment"].startswith(sentence)
 
 
-def test_an_unknown_argument_is_refused(minion: Any) -> None:
+def test_an_unknown_argument_is_refused(minion: Minion) -> None:
     with pytest.raises(SaltInvocationError, match="max_socket"):
         apply(minion, "sockets.absent", match={"pid": 1}, max_socket=1)
