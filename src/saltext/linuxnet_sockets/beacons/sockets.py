@@ -89,8 +89,8 @@ def validate(config: Any) -> tuple[bool, str]:
     memory = _memory(options)
     if "error" not in memory:
         memory["error"] = _error(options)
-    error = memory["error"]
-    return (True, "Valid beacon configuration") if error is None else (False, error)
+    problem = memory["error"]
+    return (True, "Valid beacon configuration") if problem is None else (False, problem)
 
 
 def beacon(config: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -135,7 +135,8 @@ def _error(options: Mapping[str, Any]) -> str | None:
             api.find(options["match"], namespaces=options.get("namespaces"), limit=0)
         elif "policy" in options:
             checked = __salt__["sockets.policy_check"](_policy(options))
-            return " ".join(checked["errors"]) or None
+            errors: list[str] = checked["errors"]
+            return " ".join(errors) or None
         else:
             _event_names(options)
     except (ValueError, CommandExecutionError) as error:
