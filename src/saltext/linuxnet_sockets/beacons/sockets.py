@@ -142,7 +142,7 @@ def _error(options: Mapping[str, Any]) -> str | None:
     except (ValueError, CommandExecutionError) as error:
         return str(error)
     except api.SocketsError as error:
-        return api.describe(error)
+        return str(api.describe(error))
     finally:
         # policy_check sets it.
         __context__.pop("retcode", None)
