@@ -173,7 +173,7 @@ def test_kill_tolerates_a_cgroup_that_is_being_removed(commands: Commands) -> No
 
 def test_commands_report_an_unknown_lab(commands: Commands) -> None:
     name = commands.name()
-    assert f"no lab {name}" in commands.fail("down", name)
+    assert f"lab {name} does not exist" in commands.fail("down", name)
     assert f"lab {name} does not run" in commands.fail("show", name)
     assert f"lab {name} does not run" in commands.fail("exec", name, "a", "true")
     commands.run("down", "--missing-ok", name)

@@ -28,7 +28,7 @@ from tests.kernel import selector_crowd
 from tests.kernel.selector_crowd import Crowd
 from tests.support import generated_selectors, sample_sockets
 from tests.support.oracles import reference_selector
-from tests.support.sample_sockets import Names
+from tests.support.sample_sockets import SampleNames
 from tests.support.topologies.topology import Lab, LabNamespace
 
 _SLOW_FIXTURE = HealthCheck.function_scoped_fixture
@@ -56,7 +56,7 @@ def session(crowd: Crowd) -> Iterator[NamespaceSession]:
 
 def _parsed(selector: Mapping[str, Any]) -> Selector:
     try:
-        return parse_selector(selector, names=Names())
+        return parse_selector(selector, names=SampleNames())
     except InputError as error:
         if error.problem.startswith(_REJECTED):
             assume(False)
@@ -240,18 +240,21 @@ def test_unknown_interface_under_not_finds_nothing(session: NamespaceSession) ->
         {"local": "fe80::1%eth00"},
         {"cgroup": "/no/such"},
     ):
-        assert _found(session, parse_selector({"not": wrong, "state": "all"}, names=Names())) == []
+        assert (
+            _found(session, parse_selector({"not": wrong, "state": "all"}, names=SampleNames()))
+            == []
+        )
 
 
 def test_interface_without_address_is_unknown(session: NamespaceSession) -> None:
     for selector in ({"local": "interface:tun0"}, {"not": {"local": "interface:tun0"}}):
-        assert _found(session, parse_selector(selector, names=Names())) == []
+        assert _found(session, parse_selector(selector, names=SampleNames())) == []
 
 
 def test_interface_address_is_resolved_per_snapshot(
     session: NamespaceSession, crowd: Crowd
 ) -> None:
-    selector = parse_selector({"local": "interface:tun0"}, names=Names())
+    selector = parse_selector({"local": "interface:tun0"}, names=SampleNames())
     assert _found(session, selector) == []
     crowd.host.address("tun0", "10.0.0.1/32")
     with crowd.host.route() as route:
@@ -265,17 +268,17 @@ def test_interface_address_is_resolved_per_snapshot(
 
 def test_thousands_of_addresses_are_split_and_found(session: NamespaceSession) -> None:
     hosts = [f"11.{high}.{low}.1" for high in range(40) for low in range(250)]
-    wanted = parse_selector({"remote": [*hosts, "10.0.0.2"]}, names=Names())
-    plain = parse_selector({"remote": "10.0.0.2"}, names=Names())
+    wanted = parse_selector({"remote": [*hosts, "10.0.0.2"]}, names=SampleNames())
+    plain = parse_selector({"remote": "10.0.0.2"}, names=SampleNames())
     view_environment = session.snapshot()
     assert len(wanted.programs(view_environment, "tcp", "inet")) == 4
     found = _found(session, wanted)
     assert found
     assert sorted(found) == sorted(_found(session, plain))
     protected = _found(
-        session, parse_selector({"not": {"remote": [*hosts, "10.0.0.2"]}}, names=Names())
+        session, parse_selector({"not": {"remote": [*hosts, "10.0.0.2"]}}, names=SampleNames())
     )
-    rest = _found(session, parse_selector({"not": {"remote": "10.0.0.2"}}, names=Names()))
+    rest = _found(session, parse_selector({"not": {"remote": "10.0.0.2"}}, names=SampleNames()))
     assert sorted(protected) == sorted(rest)
 
 
@@ -305,7 +308,7 @@ def test_cgroup_is_the_one_at_creation(session: NamespaceSession, crowd: Crowd) 
     both = set(cookies.values())
 
     def found(selector: Mapping[str, Any]) -> set[int]:
-        return set(_found(session, parse_selector(selector, names=Names()))) & both
+        return set(_found(session, parse_selector(selector, names=SampleNames()))) & both
 
     assert found({"cgroup": f"/{name}"}) == both
     assert found({"cgroup": f"{name}/inner/"}) == {cookies["inner"]}

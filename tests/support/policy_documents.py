@@ -11,8 +11,8 @@ from linuxnet_sockets.policy.model import Policy
 from linuxnet_sockets.policy.parse import parse_policy
 
 
-class SampleNames:
-    """User and service names of the sample host."""
+class PolicyNames:
+    """User and service names of the sample policies."""
 
     def user_id(self, name: str) -> int | None:
         return {"root": 0, "www": 33, "alice": 1000}.get(name)
@@ -37,4 +37,4 @@ def document(*rules: dict[str, Any], **keys: Any) -> dict[str, Any]:
 
 
 def policy(*rules: dict[str, Any], **keys: Any) -> Policy:
-    return parse_policy(document(*rules, **keys), names=SampleNames(), files=None)
+    return parse_policy(document(*rules, **keys), names=PolicyNames(), files=None)

@@ -75,7 +75,7 @@ TCP_INFO = {
 }
 
 
-class Names:
+class SampleNames:
     """User and service names of the sample host."""
 
     def user_id(self, name: str) -> int | None:

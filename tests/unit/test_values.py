@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from linuxnet_sockets import values
 from linuxnet_sockets.errors import InputError
-from tests.support.sample_sockets import Names
+from tests.support.sample_sockets import SampleNames
 
 PATH = ("settle",)
 
@@ -124,7 +124,7 @@ def test_invalid_shares(written: object) -> None:
         values.parse_share(written, PATH)
 
 
-class TwoMeanings(Names):
+class TwoMeanings(SampleNames):
     """A resolver with a service that has different ports for TCP and UDP."""
 
     def service_port(self, name: str, protocol: str) -> int | None:
@@ -132,13 +132,13 @@ class TwoMeanings(Names):
 
 
 def test_ports() -> None:
-    assert values.parse_port(443, PATH, Names()) == 443
-    assert values.parse_port("443", PATH, Names()) == 443
-    assert values.parse_port("domain", PATH, Names()) == 53
+    assert values.parse_port(443, PATH, SampleNames()) == 443
+    assert values.parse_port("443", PATH, SampleNames()) == 443
+    assert values.parse_port("domain", PATH, SampleNames()) == 53
     wrong: list[Any] = [*_NEVER, 70000, "65536", -1, 80.5]
     for written in wrong:
         with pytest.raises(InputError):
-            values.parse_port(written, PATH, Names())
+            values.parse_port(written, PATH, SampleNames())
     with pytest.raises(InputError) as caught:
         values.parse_port("both", PATH, TwoMeanings())
     assert {"TCP", "UDP"} <= set(caught.value.problem.split())

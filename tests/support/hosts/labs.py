@@ -88,7 +88,7 @@ def down(paths: LabPaths, name: str, seconds: float = 30.0) -> None:
     """
     require_root()
     if name not in registry.names(paths):
-        raise LabError(f"no lab {lab_name(name)}; list labs with: lab list")
+        raise LabError(f"lab {lab_name(name)} does not exist; list labs with: lab list")
     deadline = time.monotonic() + seconds
     with registry.liveness(paths, name) as is_alive:
         while is_alive():

@@ -17,12 +17,12 @@ from linuxnet_sockets.policy.satisfiability import names_specific_sockets, satis
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.selector.tree import Node
 from tests.support.generated_selectors import selectors, sockets
-from tests.support.policy_documents import SampleNames, policy, rule
-from tests.support.sample_sockets import Names, decoded, snapshot_of
+from tests.support.policy_documents import PolicyNames, policy, rule
+from tests.support.sample_sockets import SampleNames, decoded, snapshot_of
 
 
 def tree(match: Any, role: str = "find") -> Node:
-    return parse_selector(match, names=SampleNames(), role=role).root
+    return parse_selector(match, names=PolicyNames(), role=role).root
 
 
 def problems(*rules: dict[str, Any], **keys: Any) -> dict[str, str]:
@@ -177,7 +177,7 @@ def test_duplicate_rule_is_a_warning() -> None:
 def test_selector_that_matches_is_satisfiable(match: Any, facts: Any) -> None:
     """Compared with the evaluation of the selector on a socket."""
     try:
-        selector = parse_selector(match, names=Names(), role="protect")
+        selector = parse_selector(match, names=SampleNames(), role="protect")
     except InputError:
         assume(False)
     world: Any = snapshot_of(facts)

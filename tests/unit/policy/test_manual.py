@@ -17,7 +17,7 @@ from linuxnet_sockets.policy import backoff, model
 from linuxnet_sockets.policy.conditions import parse_condition
 from linuxnet_sockets.policy.parse import parse_policy
 from linuxnet_sockets.policy.schema.policy import SCHEMA
-from tests.support.policy_documents import SampleNames
+from tests.support.policy_documents import PolicyNames
 
 _PAGE = Path(__file__).parents[3] / "docs" / "docsite" / "rst" / "policy.rst"
 _TEXT = _PAGE.read_text(encoding="utf-8")
@@ -32,7 +32,7 @@ def test_examples_are_valid_for_schema_and_parser() -> None:
     policy, (task, _shown), condition = _BLOCKS
     assert set(task["linuxnet.sockets.socket_policy"]) == {"src"}
     jsonschema.Draft7Validator(SCHEMA).validate(policy)
-    found = parse_policy(policy, names=SampleNames(), files=None)
+    found = parse_policy(policy, names=PolicyNames(), files=None)
     assert found.warnings == ()
     assert len(found.rules) == 4
     parse_condition(condition["while"], ())

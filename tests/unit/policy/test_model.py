@@ -11,7 +11,7 @@ import pytest
 
 from linuxnet_sockets.policy.model import rules_equal
 from linuxnet_sockets.policy.parse import parse_policy
-from tests.support.policy_documents import SampleNames, document, policy, rule
+from tests.support.policy_documents import PolicyNames, document, policy, rule
 
 RULES: list[dict[str, Any]] = [
     rule(),
@@ -43,13 +43,13 @@ def test_rules_equal(one: int) -> None:
 
 
 def test_rules_with_another_uid_differ() -> None:
-    class Others(SampleNames):
+    class Others(PolicyNames):
         def user_id(self, name: str) -> int | None:
             return {"alice": 1001}.get(name)
 
     text = document(rule(match={"user": "alice"}))
-    before = parse_policy(text, names=SampleNames(), files=None).rules[0]
-    assert rules_equal(before, parse_policy(text, names=SampleNames(), files=None).rules[0])
+    before = parse_policy(text, names=PolicyNames(), files=None).rules[0]
+    assert rules_equal(before, parse_policy(text, names=PolicyNames(), files=None).rules[0])
     assert not rules_equal(before, parse_policy(text, names=Others(), files=None).rules[0])
 
 

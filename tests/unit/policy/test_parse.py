@@ -16,13 +16,13 @@ from linuxnet_sockets.errors import PolicyErrors, ProtectFileError
 from linuxnet_sockets.messages import describe, path_text
 from linuxnet_sockets.policy.parse import AnyNames, parse_policy
 from linuxnet_sockets.sockets.needs import Need
-from tests.support.policy_documents import SampleNames, document, policy, rule
+from tests.support.policy_documents import PolicyNames, document, policy, rule
 
 
 def errors_of(value: Any) -> dict[str, str]:
     """The problems of an invalid policy, by path."""
     with pytest.raises(PolicyErrors) as caught:
-        parse_policy(value, names=SampleNames(), files=None)
+        parse_policy(value, names=PolicyNames(), files=None)
     assert caught.value.errors
     for error in caught.value.errors:
         # Each names the path, the value and the remedy.
@@ -173,7 +173,7 @@ def test_all_errors_are_reported_together() -> None:
 def test_message_of_many_errors_is_bounded() -> None:
     rules = [rule(f"rule-{number}", hold="soon") for number in range(500)]
     with pytest.raises(PolicyErrors) as caught:
-        parse_policy(document(*rules), names=SampleNames(), files=None)
+        parse_policy(document(*rules), names=PolicyNames(), files=None)
     assert len(caught.value.errors) == 500
     text = describe(caught.value)
     numbers = [int(number) for number in re.findall(r"\b\d+\b", text)]
@@ -226,11 +226,11 @@ def test_digest_depends_on_content_only() -> None:
     given = document(rule(hold="2s"))
     shuffled = dict(reversed(list(given.items())))
     assert (
-        parse_policy(given, names=SampleNames(), files=None).digest
+        parse_policy(given, names=PolicyNames(), files=None).digest
         == policy(rule(hold="2s")).digest
     )
     assert (
-        parse_policy(shuffled, names=SampleNames(), files=None).digest
+        parse_policy(shuffled, names=PolicyNames(), files=None).digest
         == policy(rule(hold="2s")).digest
     )
     assert policy(rule(hold="2000ms")).digest != policy(rule(hold="2s")).digest
@@ -251,11 +251,11 @@ def test_any_names_accepts_unknown_users_and_services() -> None:
 
 def test_protection_files_add_to_guard(tmp_path: Path) -> None:
     (tmp_path / "dns.json").write_text('[{"remote": "10.0.0.53"}]')
-    found = parse_policy(document(), names=SampleNames(), files=str(tmp_path))
+    found = parse_policy(document(), names=PolicyNames(), files=str(tmp_path))
     assert len(found.guard.selectors) == 1
     (tmp_path / "dns.json").write_text("garbage")
     with pytest.raises(ProtectFileError):
-        parse_policy(document(), names=SampleNames(), files=str(tmp_path))
+        parse_policy(document(), names=PolicyNames(), files=str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["pid:0", "pid:x", "", " ", 7, None])

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 
 from linuxnet_sockets.errors import InputError
 from linuxnet_sockets.selector.parse import parse_selector
-from tests.support.sample_sockets import Names, SampleSnapshot, decoded, facts
+from tests.support.sample_sockets import SampleNames, SampleSnapshot, decoded, facts
 
 
 def matches(expression: str, **given: Any) -> bool | None:
     world: Any = SampleSnapshot()
-    selector = parse_selector({"expression": expression, "protocol": "tcp"}, names=Names())
+    selector = parse_selector({"expression": expression, "protocol": "tcp"}, names=SampleNames())
     return selector.bind(world)(decoded(facts(**given), world))
 
 
 def rejected(expression: str) -> str:
     with pytest.raises(InputError) as caught:
-        parse_selector({"expression": expression}, names=Names())
+        parse_selector({"expression": expression}, names=SampleNames())
     assert caught.value.path == ("match", "expression")
     assert caught.value.value == expression
     assert caught.value.allowed
@@ -126,7 +126,7 @@ def test_ipv6_prefix_matches_mapped_sockets() -> None:
 def test_backslash_quotes_next_character() -> None:
     world: Any = SampleSnapshot()
     world.cgroup_ids = lambda path: frozenset({13}) if path == "/with blank" else None
-    selector = parse_selector({"expression": "cgroup /with\\ blank"}, names=Names())
+    selector = parse_selector({"expression": "cgroup /with\\ blank"}, names=SampleNames())
     assert selector.bind(world)(decoded(facts(cgroup=13), world)) is True
 
 
@@ -196,5 +196,5 @@ _WORDS = (
 def test_any_text_parses_or_raises_input_error(expression: str) -> None:
     world: Any = SampleSnapshot()
     with contextlib.suppress(InputError):
-        selector = parse_selector({"expression": expression}, names=Names())
+        selector = parse_selector({"expression": expression}, names=SampleNames())
         assert selector.bind(world)(decoded(facts(), world)) in (True, False, None)

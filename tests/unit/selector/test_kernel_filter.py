@@ -20,12 +20,20 @@ from linuxnet_sockets.selector.kernel_filter import MAX_PROGRAMS
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support.fake_kernel import bytecode
-from tests.support.sample_sockets import Names, SampleSnapshot, decoded, facts, inet_diag_address
+from tests.support.sample_sockets import (
+    SampleNames,
+    SampleSnapshot,
+    decoded,
+    facts,
+    inet_diag_address,
+)
 
 
 def _programs(selector: Any, protocol: str = "tcp", family: str = "inet", **options: Any) -> Any:
     world: Any = SampleSnapshot()
-    return parse_selector(selector, names=Names()).programs(world, protocol, family, **options)
+    return parse_selector(selector, names=SampleNames()).programs(
+        world, protocol, family, **options
+    )
 
 
 def _entry(remote: str, port: int = 443, local: str = "10.0.0.1") -> bytecode.Entry:
@@ -71,7 +79,7 @@ def test_thousands_of_addresses_under_not_accept_more() -> None:
     assert _accepted(programs, _entry("11.255.0.1"))
     assert not _accepted(programs, _entry("11.255.0.1", local="12.0.0.1"))
     world: Any = SampleSnapshot()
-    test = parse_selector({"not": {"remote": hosts}}, names=Names()).bind(world)
+    test = parse_selector({"not": {"remote": hosts}}, names=SampleNames()).bind(world)
     for host in hosts[::100]:
         assert test(decoded(facts(remote=host), world)) is False
 
@@ -125,7 +133,7 @@ def test_address_gone_filters_assigned_addresses() -> None:
 
 def _of_both(selector: Any) -> bytes | None:
     world: Any = SampleSnapshot()
-    return parse_selector(selector, names=Names()).program_of_both(world, "tcp")
+    return parse_selector(selector, names=SampleNames()).program_of_both(world, "tcp")
 
 
 def test_filter_of_both_families_equals_filter_of_each() -> None:
@@ -175,8 +183,10 @@ def test_many_local_addresses_are_not_filtered(monkeypatch: pytest.MonkeyPatch) 
 def test_large_address_set_is_hashed() -> None:
     world: Any = SampleSnapshot()
     hosts = _hosts(20_000)
-    large = parse_selector({"remote": [*hosts, "192.0.2.0/24"]}, names=Names()).bind(world)
-    small = parse_selector({"remote": ["10.9.9.9", "192.0.2.0/24"]}, names=Names()).bind(world)
+    large = parse_selector({"remote": [*hosts, "192.0.2.0/24"]}, names=SampleNames()).bind(world)
+    small = parse_selector({"remote": ["10.9.9.9", "192.0.2.0/24"]}, names=SampleNames()).bind(
+        world
+    )
     found, absent = (decoded(facts(remote=each), world) for each in (hosts[-1], "192.0.3.9"))
     assert large(found) is True
     assert large(decoded(facts(remote="192.0.2.9"), world)) is True

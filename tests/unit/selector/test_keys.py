@@ -18,14 +18,14 @@ from linuxnet_sockets.selector.keys import COMBINATORS, KEYS
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.selector.predicates.numeric import QUANTITIES
 from linuxnet_sockets.selector.predicates.socket import ProtocolIs
-from tests.support.sample_sockets import Names
+from tests.support.sample_sockets import SampleNames
 
 FRAGMENT = Path(__file__).parents[3] / "plugins" / "doc_fragments" / "selector.py"
 DOCUMENTED = " ".join(FRAGMENT.read_text(encoding="utf-8").split())
 EXAMPLES = [(key, example) for key, entry in KEYS.items() for example in entry.examples]
 
 
-class ResolvingNames(Names):
+class ResolvingNames(SampleNames):
     """Every user and service name exists."""
 
     def user_id(self, name: str) -> int:  # noqa: ARG002
@@ -62,7 +62,7 @@ def test_key_accepts_mapping_only_if_the_table_says_so(key: str) -> None:
 
 def test_default_is_what_the_parser_applies() -> None:
     defaults = {key: entry.default for key, entry in KEYS.items() if entry.default is not None}
-    root = parse_selector({}, names=Names()).root
+    root = parse_selector({}, names=SampleNames()).root
     applied = [node for node in tree.predicates(root) if isinstance(node, ProtocolIs)]
     assert defaults == {"protocol": "tcp"}
     assert [node.protocols for node in applied] == [{"tcp"}]

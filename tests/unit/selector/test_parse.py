@@ -17,11 +17,11 @@ from linuxnet_sockets.netlink import constants
 from linuxnet_sockets.selector.keys import KEYS, SYNONYMS
 from linuxnet_sockets.selector.parse import Selector, parse_selector
 from linuxnet_sockets.sockets.needs import Need
-from tests.support.sample_sockets import Names, SampleSnapshot, decoded, facts
+from tests.support.sample_sockets import SampleNames, SampleSnapshot, decoded, facts
 
 
 def parse(value: object, role: str = "find") -> Selector:
-    return parse_selector(value, names=Names(), role=role)
+    return parse_selector(value, names=SampleNames(), role=role)
 
 
 def rejected(value: object, role: str = "find") -> InputError:
@@ -261,7 +261,7 @@ def test_thousands_of_branches_parse_fast(joined: dict[str, Any]) -> None:
 
 def test_error_path_starts_with_given_path() -> None:
     with pytest.raises(InputError) as caught:
-        parse_selector({"x": 1}, names=Names(), path=("rules", 2, "match"))
+        parse_selector({"x": 1}, names=SampleNames(), path=("rules", 2, "match"))
     assert caught.value.path == ("rules", 2, "match", "x")
 
 

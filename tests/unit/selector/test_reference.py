@@ -17,7 +17,13 @@ from linuxnet_sockets.selector.parse import Selector, parse_selector
 from tests.support import generated_selectors
 from tests.support.fake_kernel import bytecode
 from tests.support.oracles.reference_selector import Expression, truth
-from tests.support.sample_sockets import STATES, Names, decoded, inet_diag_address, snapshot_of
+from tests.support.sample_sockets import (
+    STATES,
+    SampleNames,
+    decoded,
+    inet_diag_address,
+    snapshot_of,
+)
 
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 _REJECTED = (
@@ -30,7 +36,7 @@ _REJECTED = (
 def _parsed(selector: Mapping[str, Any], role: str = "find") -> Selector:
     """Parse; a generated selector may only be rejected for its combination of keys."""
     try:
-        return parse_selector(selector, names=Names(), role=role)
+        return parse_selector(selector, names=SampleNames(), role=role)
     except InputError as error:
         if error.problem.startswith(_REJECTED):
             assume(False)

@@ -30,7 +30,7 @@ from linuxnet_sockets.verdicts.stranded import STRANDED
 from linuxnet_sockets.verdicts.stuck import STUCK
 from tests.support.generated_selectors import selectors
 from tests.support.policy_documents import document
-from tests.support.sample_sockets import Names
+from tests.support.sample_sockets import SampleNames
 from tests.unit.policy.test_conditions import CONDITIONS
 
 PUBLISHED = Path(__file__).parents[4] / "docs" / "docsite" / "policy.schema.json"
@@ -99,7 +99,7 @@ VALID = st.fixed_dictionaries(
 
 def by_parser(value: Any) -> bool:
     try:
-        parse_policy(value, names=Names(), files=None)
+        parse_policy(value, names=SampleNames(), files=None)
     except PolicyErrors:
         return False
     return True
@@ -201,7 +201,7 @@ def test_examples_and_defaults_are_valid() -> None:
 @settings(max_examples=150)
 def test_valid_policies_are_valid_for_both(value: Any) -> None:
     assert by_schema(value)
-    parse_policy(value, names=Names(), files=None)
+    parse_policy(value, names=SampleNames(), files=None)
 
 
 @given(selectors(), CONDITIONS, st.sampled_from(["destroy", "report"]))

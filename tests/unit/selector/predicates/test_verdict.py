@@ -15,11 +15,11 @@ from linuxnet_sockets.selector.parse import Selector, parse_selector
 from linuxnet_sockets.sockets.needs import Need
 from linuxnet_sockets.verdicts.stranded import STRANDED
 from linuxnet_sockets.verdicts.stuck import STUCK
-from tests.support.sample_sockets import Names
+from tests.support.sample_sockets import SampleNames
 
 
 def parse(selector: Any, role: str = "find") -> Selector:
-    return parse_selector(selector, names=Names(), role=role)
+    return parse_selector(selector, names=SampleNames(), role=role)
 
 
 def rejected(selector: Any, role: str = "find") -> InputError:
