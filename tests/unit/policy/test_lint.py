@@ -180,8 +180,8 @@ def test_selector_that_matches_is_satisfiable(match: Any, facts: Any) -> None:
         selector = parse_selector(match, names=SampleNames(), role="protect")
     except InputError:
         assume(False)
-    world: Any = snapshot_of(facts)
-    value = selector.bind(world)(decoded(facts, world))
+    snapshot: Any = snapshot_of(facts)
+    value = selector.bind(snapshot)(decoded(facts, snapshot))
     if value is not None:
         assert satisfiable([(selector.root, value)]) is not False
 

@@ -19,9 +19,9 @@ from tests.support.sample_sockets import SampleNames, SampleSnapshot, decoded, f
 
 
 def matches(expression: str, **given: Any) -> bool | None:
-    world: Any = SampleSnapshot()
+    snapshot: Any = SampleSnapshot()
     selector = parse_selector({"expression": expression, "protocol": "tcp"}, names=SampleNames())
-    return selector.bind(world)(decoded(facts(**given), world))
+    return selector.bind(snapshot)(decoded(facts(**given), snapshot))
 
 
 def rejected(expression: str) -> str:
@@ -124,10 +124,10 @@ def test_ipv6_prefix_matches_mapped_sockets() -> None:
 
 
 def test_backslash_quotes_next_character() -> None:
-    world: Any = SampleSnapshot()
-    world.cgroup_ids = lambda path: frozenset({13}) if path == "/with blank" else None
+    snapshot: Any = SampleSnapshot()
+    snapshot.cgroup_ids = lambda path: frozenset({13}) if path == "/with blank" else None
     selector = parse_selector({"expression": "cgroup /with\\ blank"}, names=SampleNames())
-    assert selector.bind(world)(decoded(facts(cgroup=13), world)) is True
+    assert selector.bind(snapshot)(decoded(facts(cgroup=13), snapshot)) is True
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ _WORDS = (
 @given(st.lists(st.sampled_from(_WORDS.split()), max_size=12).map(" ".join) | st.text(max_size=40))
 @settings(max_examples=500, deadline=None)
 def test_any_text_parses_or_raises_input_error(expression: str) -> None:
-    world: Any = SampleSnapshot()
+    snapshot: Any = SampleSnapshot()
     with contextlib.suppress(InputError):
         selector = parse_selector({"expression": expression}, names=SampleNames())
-        assert selector.bind(world)(decoded(facts(), world)) in (True, False, None)
+        assert selector.bind(snapshot)(decoded(facts(), snapshot)) in (True, False, None)

@@ -30,9 +30,9 @@ from tests.support.sample_sockets import (
 
 
 def _programs(selector: Any, protocol: str = "tcp", family: str = "inet", **options: Any) -> Any:
-    world: Any = SampleSnapshot()
+    snapshot: Any = SampleSnapshot()
     return parse_selector(selector, names=SampleNames()).programs(
-        world, protocol, family, **options
+        snapshot, protocol, family, **options
     )
 
 
@@ -78,10 +78,10 @@ def test_thousands_of_addresses_under_not_accept_more() -> None:
     assert [bytecode.audit(program, privileged=False) for program in programs] == [0]
     assert _accepted(programs, _entry("11.255.0.1"))
     assert not _accepted(programs, _entry("11.255.0.1", local="12.0.0.1"))
-    world: Any = SampleSnapshot()
-    test = parse_selector({"not": {"remote": hosts}}, names=SampleNames()).bind(world)
+    snapshot: Any = SampleSnapshot()
+    test = parse_selector({"not": {"remote": hosts}}, names=SampleNames()).bind(snapshot)
     for host in hosts[::100]:
-        assert test(decoded(facts(remote=host), world)) is False
+        assert test(decoded(facts(remote=host), snapshot)) is False
 
 
 def test_autobound_is_never_widened() -> None:
@@ -132,8 +132,8 @@ def test_address_gone_filters_assigned_addresses() -> None:
 
 
 def _of_both(selector: Any) -> bytes | None:
-    world: Any = SampleSnapshot()
-    return parse_selector(selector, names=SampleNames()).program_of_both(world, "tcp")
+    snapshot: Any = SampleSnapshot()
+    return parse_selector(selector, names=SampleNames()).program_of_both(snapshot, "tcp")
 
 
 def test_filter_of_both_families_equals_filter_of_each() -> None:
@@ -181,15 +181,15 @@ def test_many_local_addresses_are_not_filtered(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_large_address_set_is_hashed() -> None:
-    world: Any = SampleSnapshot()
+    snapshot: Any = SampleSnapshot()
     hosts = _hosts(20_000)
-    large = parse_selector({"remote": [*hosts, "192.0.2.0/24"]}, names=SampleNames()).bind(world)
+    large = parse_selector({"remote": [*hosts, "192.0.2.0/24"]}, names=SampleNames()).bind(snapshot)
     small = parse_selector({"remote": ["10.9.9.9", "192.0.2.0/24"]}, names=SampleNames()).bind(
-        world
+        snapshot
     )
-    found, absent = (decoded(facts(remote=each), world) for each in (hosts[-1], "192.0.3.9"))
+    found, absent = (decoded(facts(remote=each), snapshot) for each in (hosts[-1], "192.0.3.9"))
     assert large(found) is True
-    assert large(decoded(facts(remote="192.0.2.9"), world)) is True
+    assert large(decoded(facts(remote="192.0.2.9"), snapshot)) is True
     assert large(absent) is False
     # A linear search would take thousands of times as long.
     assert _seconds(large, absent) < 50 * _seconds(small, absent)

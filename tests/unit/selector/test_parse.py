@@ -31,8 +31,8 @@ def rejected(value: object, role: str = "find") -> InputError:
 
 
 def matches(value: object, **given: Any) -> bool | None:
-    world: Any = SampleSnapshot()
-    return parse(value).bind(world)(decoded(facts(**given), world))
+    snapshot: Any = SampleSnapshot()
+    return parse(value).bind(snapshot)(decoded(facts(**given), snapshot))
 
 
 def test_empty_selector_matches_like_plain_ss() -> None:
@@ -426,7 +426,7 @@ def test_dump_has_only_states_and_families_that_can_match() -> None:
 
 
 def test_constant_selector_binds_to_constant() -> None:
-    world: Any = SampleSnapshot()
-    bound = parse({"not": {"local": "interface:nowhere0"}}, "protect").bind(world)
+    snapshot: Any = SampleSnapshot()
+    bound = parse({"not": {"local": "interface:nowhere0"}}, "protect").bind(snapshot)
     assert bound(decoded(facts())) is None
-    assert parse({"expression": "dst *"}, "protect").bind(world)(decoded(facts())) is True
+    assert parse({"expression": "dst *"}, "protect").bind(snapshot)(decoded(facts())) is True

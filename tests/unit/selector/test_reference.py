@@ -85,9 +85,9 @@ def _dumped(selector: Selector, facts: Mapping[str, Any], exact_ops: bool) -> bo
     ),
 )
 def test_bound_test_agrees_with_reference(selector: dict[str, Any], facts: dict[str, Any]) -> None:
-    world: Any = snapshot_of(facts)
-    matches = _parsed(selector).bind(world)
-    assert matches(decoded(facts, world)) is truth(selector, facts)
+    snapshot: Any = snapshot_of(facts)
+    matches = _parsed(selector).bind(snapshot)
+    assert matches(decoded(facts, snapshot)) is truth(selector, facts)
 
 
 @given(generated_selectors.selectors(expressions=False), generated_selectors.sockets())
@@ -95,9 +95,9 @@ def test_bound_test_agrees_with_reference(selector: dict[str, Any], facts: dict[
 def test_protecting_selector_agrees_with_reference(
     selector: dict[str, Any], facts: dict[str, Any]
 ) -> None:
-    world: Any = snapshot_of(facts)
-    matches = _parsed(selector, role="protect").bind(world)
-    assert matches(decoded(facts, world)) is truth(selector, facts, defaults=False)
+    snapshot: Any = snapshot_of(facts)
+    matches = _parsed(selector, role="protect").bind(snapshot)
+    assert matches(decoded(facts, snapshot)) is truth(selector, facts, defaults=False)
 
 
 @given(generated_selectors.selectors(), generated_selectors.sockets(), st.booleans())
@@ -106,8 +106,8 @@ def test_filter_and_test_agree_with_reference(
     selector: dict[str, Any], facts: dict[str, Any], exact_ops: bool
 ) -> None:
     parsed = _parsed(selector)
-    world: Any = snapshot_of(facts)
-    found = _dumped(parsed, facts, exact_ops) and parsed.bind(world)(decoded(facts, world))
+    snapshot: Any = snapshot_of(facts)
+    found = _dumped(parsed, facts, exact_ops) and parsed.bind(snapshot)(decoded(facts, snapshot))
     assert (found is True) is (truth(selector, facts) is True)
 
 
@@ -130,6 +130,6 @@ def test_filter_of_both_families_accepts_every_match(
 def test_expressions_select_like_ss(expression: Expression, facts: dict[str, Any]) -> None:
     selector = {"expression": expression, "protocol": ["tcp", "udp", "mptcp"]}
     parsed = _parsed(selector)
-    world: Any = snapshot_of(facts)
-    found = _dumped(parsed, facts, True) and parsed.bind(world)(decoded(facts, world))
+    snapshot: Any = snapshot_of(facts)
+    found = _dumped(parsed, facts, True) and parsed.bind(snapshot)(decoded(facts, snapshot))
     assert (found is True) is (truth(selector, facts) is True)
