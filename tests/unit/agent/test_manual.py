@@ -87,7 +87,7 @@ def test_commands_and_options_are_documented() -> None:
     page = section("Commands")
     (choices,) = (
         action.choices
-        for action in cli._parser()._actions
+        for action in cli.get_parser()._actions
         if isinstance(action, argparse._SubParsersAction)
     )
     assert {word.split()[0] for word in first_column(page)} - set("0123") == set(choices)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
+from .. import __version__
 from ..errors import InputError, SocketsError
 from ..host.host import Host
 from ..messages import describe, os_error_text
@@ -29,13 +30,21 @@ from .sd_notify import SystemdNotifier
 
 USAGE = 2
 
+EXIT_STATUSES = {
+    commands.SUCCESS: "Success.",
+    commands.FAILURE: "Failure, or the agent is unhealthy.",
+    USAGE: "The command line is invalid.",
+    commands.NOT_RUNNING: "No agent is running.",
+}
+DURATIONS = "Durations: 90s, 5m, 1500ms, 2h, 1d, or a number of seconds."
+
 
 def main(arguments: Sequence[str] | None = None, out: TextIO | None = None) -> int:
     """Run a command and return the exit status.
 
     The statuses are in --help and in docs/docsite/rst/agent_reference.rst.
     """
-    parsed = _parser().parse_args(arguments)
+    parsed = get_parser().parse_args(arguments)
     out = out or _standard_output()
     command: Callable[[argparse.Namespace, TextIO], int] = parsed.command
     try:
@@ -140,7 +149,8 @@ def _directories(parsed: argparse.Namespace) -> Directories:
     return Directories(parsed.state_directory, parsed.runtime_directory)
 
 
-def _parser() -> argparse.ArgumentParser:
+def get_parser() -> argparse.ArgumentParser:
+    """The parser of socket-agent, with all its commands."""
     directories = argparse.ArgumentParser(add_help=False)
     directories.add_argument(
         "--state-directory",
@@ -164,11 +174,20 @@ def _parser() -> argparse.ArgumentParser:
     as_json = argparse.ArgumentParser(add_help=False)
     as_json.add_argument("--json", action="store_true", help="print JSON")
 
+    statuses = "; ".join(
+        f"{status} {text[0].lower()}{text[1:].rstrip('.')}"
+        for status, text in EXIT_STATUSES.items()
+    )
     parser = argparse.ArgumentParser(
         prog="socket-agent",
         description="Enforces a socket policy on this host.",
-        epilog="Exit status: 0 success; 1 failure, or the agent is unhealthy; 2 invalid command "
-        "line; 3 no agent is running. Durations: 90s, 5m, 1500ms, 2h, 1d, or a number of seconds.",
+        epilog=f"Exit status: {statuses}. {DURATIONS}",
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"%(prog)s {__version__}",
+        help="show the version and exit",
     )
     names = parser.add_subparsers(required=True, metavar="COMMAND")
 
