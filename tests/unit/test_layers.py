@@ -98,7 +98,7 @@ EVERY_CORE_LAYER = " ".join(CORE_LAYERS)
 
 LAYERS = {
     **{
-        name: core(MEMBERS.get(name, name), f"{name} {below}", *OUTSIDE.get(name, ()))
+        name: core(MEMBERS.get(name, name), f"{name} {below} version", *OUTSIDE.get(name, ()))
         for name, below in CORE_LAYERS.items()
     },
     "_module": Layer(
@@ -131,6 +131,8 @@ LAYERS = {
         frozenset({"stdlib", "salt", "saltext"}),
     ),
     "salt_loader": core("salt_loader", ""),
+    # The package itself: only the file _core/__init__.py.
+    "version": core("", ""),
 }
 
 
@@ -152,6 +154,8 @@ def is_within(name: str, package: str) -> bool:
 
 def layer_of(name: str) -> str | None:
     """Return the layer with the longest member that is a prefix, or None for external names."""
+    if name == f"{UTILS}_core":
+        return "version"
     found = [
         (len(member), layer)
         for layer, rule in LAYERS.items()
