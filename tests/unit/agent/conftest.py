@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from linuxnet_sockets.agent import daemon
 from linuxnet_sockets.agent.clocks import Clocks
 from linuxnet_sockets.agent.daemon import Daemon, Options
 from linuxnet_sockets.agent.journal import Log
@@ -166,9 +167,14 @@ class Harness:
 
 @pytest.fixture
 def harness(
-    machine: FakeMachine, spaces: dict[str, Namespace], tmp_path: Path
+    machine: FakeMachine,
+    spaces: dict[str, Namespace],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Harness]:
     assert set(spaces) == {"current"}
+    # CPU time of this process would make the cooldown, and so the fake time, depend on its load.
+    monkeypatch.setattr(daemon.time, "process_time", lambda: 0.0)
     made = Harness(machine, tmp_path)
     yield made
     made.agent.close()
