@@ -47,7 +47,7 @@ test-kernels: ## tests of the core on other, emulated kernels (not part of make 
 bench: setup ## measure speed and memory, in comparison with ss
 	@tools/in-userns python tests/bench/run.py
 
-build: setup ## build the tarball of the collection and the wheel of the core in .build/dist
+build: setup ## build the tarball of the collection and the wheels in .build/dist
 	@tools/build
 
 docs: setup ## build the manual as HTML in .build/docs

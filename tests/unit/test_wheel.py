@@ -113,13 +113,21 @@ def test_saltext_is_a_namespace_package() -> None:
     assert not (SALT / "__init__.py").exists()
 
 
-def test_salt_package_has_the_version_of_the_wheel(wheel: Path) -> None:
-    text = (ROOT / "packaging" / "saltext" / "pyproject.toml").read_text(encoding="utf-8")
-    version = wheel.name.split("-")[1]
+def test_salt_package_is_empty_and_requires_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    offline = ["--no-deps", "--no-index", "--no-build-isolation"]
+    source = ROOT / "packaging" / "saltext"
+    subprocess.run([*PIP, "wheel", *offline, "--wheel-dir", tmp_path, source], check=True)
+    (built,) = tmp_path.glob("*.whl")
+    name, version = wheel.name.split("-")[:2]
+    with zipfile.ZipFile(built) as archive:
+        names = archive.namelist()
+        (metadata,) = (archive.read(each) for each in names if each.endswith("/METADATA"))
 
     assert version == galaxy_version()
-    assert f'version = "{version}"' in text.splitlines()
-    assert f'dependencies = ["linuxnet-sockets[salt]=={version}"]' in text.splitlines()
+    assert {each.split("/")[0].rpartition(".")[2] for each in names} == {"dist-info"}
+    assert built.name.startswith(f"saltext_linuxnet_sockets-{version}-")
+    required = f"Requires-Dist: {name.replace('_', '-')}[salt]=={version}"
+    assert required in metadata.decode().splitlines()
 
 
 def test_wheel_has_no_dependencies(wheel: Path) -> None:
