@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the kernel can list and destroy, kept for a minute.
+"""Support of the kernel for listing and destroying sockets, cached for a minute.
 
 Salt reloads the grains modules several times while a minion starts. This module stays loaded.
 """

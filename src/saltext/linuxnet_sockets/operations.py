@@ -39,7 +39,7 @@ def plain(value: Any) -> Any:
 
 
 def selector(match: Any, keys: Mapping[str, Any]) -> Any:
-    """The selector that means `match` and the keyword arguments of a function.
+    """The selector of a function: `match` and the keyword arguments, both of which apply.
 
     match: NO_MATCH if the caller gives none. keys: may contain Salt's own arguments, such as
     ``__pub_jid``. They are left out. Returns None if there is neither a selector nor a key.

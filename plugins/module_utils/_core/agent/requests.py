@@ -30,7 +30,7 @@ class Directories(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a request did.
+    """The answer to a request.
 
     done: False if there was nothing to do. running: whether an agent was notified. Without that,
     an agent finds the change within ten seconds.
@@ -80,7 +80,7 @@ def resume(directories: Directories) -> Answer:
 def confirm(directories: Directories, *, digest: str | None) -> Answer:
     """Confirm the policy on trial. done: whether a policy was on trial.
 
-    digest: of the policy that is meant. Raises OtherPolicyOnTrial if another one is on trial.
+    digest: of the policy to confirm. Raises OtherPolicyOnTrial if another one is on trial.
     """
     on_trial = controls.read_trial(directories.state)
     if on_trial is not None and digest is not None and not on_trial.covers(digest):

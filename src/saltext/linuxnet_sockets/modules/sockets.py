@@ -327,8 +327,8 @@ def drain(
     destroy
         Whether to destroy the connections that are left (default: True).
     arrivals
-        How to handle connections that start to match meanwhile: ``include`` (default), ``ignore``,
-        or ``fail``.
+        How to handle connections that start to match during the drain: ``include`` (default),
+        ``ignore``, or ``fail``.
     step
         Return after this time even if the drain is not finished.
     resume
@@ -603,7 +603,7 @@ def _directories(state: str | None, runtime: str | None) -> requests.Directories
 
 
 def _policy(given: Any, pillar_key: str | None) -> Any:
-    """The policy document that the arguments of a function mean."""
+    """The policy document that a function works on."""
     if isinstance(given, str):
         return _read_policy(given)
     policy = policy_pillar.policy(given, pillar_key, __pillar__)
