@@ -10,9 +10,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import yaml
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api import policy as api
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.errors import SocketsError
+from ansible_collections.linuxnet.sockets.plugins.module_utils._core.host.yaml_document import (
+    parse_yaml,
+)
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.model import Policy
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.parse import (
     MAX_DEPTH,
@@ -24,9 +26,6 @@ from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.pars
 _MAX_LENGTH = 4 * 1024 * 1024
 
 _PATH = ("policy",)
-
-# The tag of the YAML key `<<`, which merges mappings.
-_MERGE = "tag:yaml.org,2002:merge"
 
 
 class CheckResult(NamedTuple):
@@ -92,26 +91,6 @@ def load_document(text: str, file: str) -> Any:
             f"{file} is longer than {_MAX_LENGTH} characters, the maximum of a policy."
         )
     try:
-        return yaml.load(text, Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        problem = " ".join(str(error).split())
-        raise ValueError(f"{file} is not valid YAML or JSON: {problem}.") from error
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A YAML loader that rejects duplicate keys. PyYAML would keep only the last one."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[object] = set()
-        for key_node, _value in node.value:
-            if key_node.tag == _MERGE:
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, (str, int, float, bool, type(None))):
-                continue
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"duplicate key {key!r}", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+        return parse_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"{file} is {error}.") from error

@@ -39,6 +39,7 @@ def core(members: str, layers: str, *outside: str) -> Layer:
 
 # From the top of the core down. A folder may import itself and the ones in its row.
 CORE_LAYERS = {
+    "socketctl": "api guard selector host messages errors values",
     "agent": (
         "api policy drain destroy destroy.command destroy.planner destroy.engines guard query "
         "selector selector.predicates selector.tree verdicts sockets host netlink messages values "
@@ -81,10 +82,13 @@ CORE_LAYERS = {
 }
 
 # Layers that are some files of a folder with its own row.
-MEMBERS = {"selector.tree": "selector.tree selector.kernel_filter selector.prefixes"}
+MEMBERS = {
+    "socketctl": "cli socketctl",
+    "selector.tree": "selector.tree selector.kernel_filter selector.prefixes",
+}
 
 # External packages that a layer imports, beside the standard library.
-OUTSIDE = {"agent": ("pyroute2",)}
+OUTSIDE = {"agent": ("pyroute2",), "host": ("yaml",)}
 
 # Files that import names computed at run time, each with the reason.
 COMPUTED_IMPORTS = {
@@ -96,6 +100,9 @@ COMPUTED_IMPORTS = {
 
 EVERY_CORE_LAYER = " ".join(CORE_LAYERS)
 
+# Programs, which nothing imports.
+COMMANDS = {"agent", "socketctl"}
+
 LAYERS = {
     **{
         name: core(MEMBERS.get(name, name), f"{name} {below} version", *OUTSIDE.get(name, ()))
@@ -103,7 +110,7 @@ LAYERS = {
     },
     "_module": Layer(
         (f"{UTILS}_module",),
-        names(f"_module {EVERY_CORE_LAYER}") - {"agent"},
+        names(f"_module {EVERY_CORE_LAYER}") - COMMANDS,
         frozenset({"stdlib", "ansible.module_utils"}),
     ),
     "modules": Layer(
@@ -114,13 +121,13 @@ LAYERS = {
     # Plugins that run on the controller.
     "action": Layer(
         ("plugins.action",),
-        names(f"plugin_utils _module {EVERY_CORE_LAYER}") - {"agent"},
+        names(f"plugin_utils _module {EVERY_CORE_LAYER}") - COMMANDS,
         frozenset({"stdlib", "ansible"}),
     ),
     "filter": Layer(("plugins.filter",), names("plugin_utils"), frozenset({"stdlib", "ansible"})),
     "plugin_utils": Layer(
         ("plugins.plugin_utils",),
-        names(f"plugin_utils {EVERY_CORE_LAYER}") - {"agent"},
+        names(f"plugin_utils {EVERY_CORE_LAYER}") - COMMANDS,
         frozenset({"stdlib", "ansible", "yaml", "jinja2", "markupsafe"}),
     ),
     "doc_fragments": Layer(("plugins.doc_fragments",), frozenset(), frozenset({"__future__"})),

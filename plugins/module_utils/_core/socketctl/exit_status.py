@@ -27,7 +27,8 @@ MEANINGS = {
     USAGE: "The command line is wrong, or --yes is missing where nobody can be asked.",
     LIMIT: "Refused: max_sockets, or the limits of a policy, allow fewer sockets. Nothing was "
     "destroyed, except by a policy with on_excess: pace and by a drain that had begun to destroy.",
-    IMPOSSIBLE: "Not permitted, or not supported by the kernel.",
+    IMPOSSIBLE: "Not permitted, or not supported by the kernel. Also: sockets are protected only "
+    "because you may not read which processes hold them.",
     VIOLATIONS: "Only policy plan --detailed-exitcode: sockets violate the policy.",
     INTERRUPTED: "Interrupted with Ctrl-C.",
 }

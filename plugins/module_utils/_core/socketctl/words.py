@@ -25,8 +25,7 @@ from ..values import Path
 Selector = dict[str, Any]
 
 _WORD = re.compile(r"([A-Za-z_][\w-]*)(!=|>=|<=|=|>|<)(.*)", re.ASCII | re.DOTALL)
-# A comma, and a backslash that quotes a comma.
-_PARTS = re.compile(r"(?:\\,|[^,])+|(?<=,)(?=,|$)|^(?=,)", re.DOTALL)
+_COMMA = re.compile(r"(?<!\\),")
 _JSON = "a mapping in JSON, such as '{\"remote_port\": 443}'"
 _QUOTED = "words as on the command line, such as 'remote=10.0.0.53 protocol=udp', or JSON"
 
@@ -40,32 +39,31 @@ def selector_from_words(words: Sequence[str], match: str | None = None) -> Selec
     match: a selector in JSON. Raises InputError.
     """
     equal: Selector = {}
-    compared: dict[str, str] = {}
     different: Selector = {}
-    expression: list[str] = []
+    compared: dict[str, list[str]] = {}
+    filter_words: list[str] = []
     for word in words:
         found = _WORD.fullmatch(word)
         if found is None:
-            expression.append(word)
+            filter_words.append(word)
             continue
         key, operator, value = found.groups()
-        if operator == "=":
-            _add(equal, key, list(_values(key, value)))
-        elif operator == "!=":
-            _add(different, key, list(_values(key, value)))
+        if operator in ("=", "!="):
+            under = equal if operator == "=" else different
+            under.setdefault(key, []).extend(_values(key, value))
         else:
-            # One string holds comparisons that must all be true.
-            compared[key] = f"{compared[key]} {operator}{value}" if key in compared else (
-                f"{operator}{value}"
-            )
-    parts: list[Selector] = [_single(equal), dict(compared)]
-    # not (a and b) would admit sockets that a alone excludes.
-    parts += [{"not": {key: value}} for key, value in _single(different).items()]
-    if expression:
-        parts.append({"expression": " ".join(expression)})
+            compared.setdefault(key, []).append(operator + value)
+    parts = [
+        _unlisted(equal),
+        # One string holds comparisons that must all be true.
+        {key: " ".join(terms) for key, terms in compared.items()},
+        _none_of(_unlisted(different)),
+        {"expression": " ".join(filter_words)} if filter_words else {},
+    ]
+    parts = [part for part in parts if part]
     if match is not None:
         parts.append(_from_json(match, ("match",)))
-    return _all_of([part for part in parts if part or part is parts[-1] and match is not None])
+    return _all_of(parts) if parts else None
 
 
 def selector_from_text(text: str, path: Path) -> Selector:
@@ -87,11 +85,7 @@ def verdict_value(key: str, text: str) -> object:
 
 def split_commas(text: str) -> list[str]:
     """The parts between commas. A backslash before a comma quotes it."""
-    return [part.replace("\\,", ",") for part in _PARTS.findall(text)] or [text]
-
-
-def _add(selector: Selector, key: str, values: list[object]) -> None:
-    selector.setdefault(key, []).extend(values)
+    return [part.replace("\\,", ",") for part in _COMMA.split(text)]
 
 
 def _values(key: str, text: str) -> Iterator[object]:
@@ -108,16 +102,22 @@ def _values(key: str, text: str) -> Iterator[object]:
         yield from split_commas(text)
 
 
-def _single(selector: Selector) -> Selector:
-    """A list of one value as the value, as people write it and as errors show it."""
+def _unlisted(selector: Selector) -> Selector:
+    """Lists of one value as the value, as people write it and as errors show it."""
     return {key: found[0] if len(found) == 1 else found for key, found in selector.items()}
 
 
-def _all_of(parts: list[Selector]) -> Selector | None:
-    if not parts:
-        return None
+def _none_of(selector: Selector) -> Selector:
+    """Exclude what matches any of the keys: each word excludes on its own."""
+    if len(selector) < 2:
+        return {"not": selector} if selector else {}
+    return {"not": {"any": [{key: value} for key, value in selector.items()]}}
+
+
+def _all_of(parts: list[Selector]) -> Selector:
+    """One selector if no key occurs twice, so that the paths in errors are short."""
     keys = [key for part in parts for key in part]
-    if len(parts) == 1 or len(set(keys)) == len(keys) and all(parts):
+    if len(parts) == 1 or (all(parts) and len(set(keys)) == len(keys)):
         return {key: value for part in parts for key, value in part.items()}
     return {"all": parts}
 
