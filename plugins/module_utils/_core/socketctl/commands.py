@@ -475,7 +475,7 @@ def _given(session: Session) -> Options:
 def _document(session: Session) -> Any:
     from .policy_file import read_document
 
-    return read_document(session.parsed.file, session.stdin.buffer)
+    return read_document(session.parsed.file, session.stdin)
 
 
 def _entries(content: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:

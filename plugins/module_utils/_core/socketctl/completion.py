@@ -275,10 +275,11 @@ _ZSH = """\
 # zsh completion for {prog}
 _{prog}_selector() {{
     local -a entries=({keys})
-    local entry
+    local entry key
     if compset -P '*='; then
+        key=${{${{IPREFIX%=}}%!}}
         for entry in $entries; do
-            if [[ $entry == ${{IPREFIX%%[!=]#=}}:* ]]; then
+            if [[ ${{entry%%:*}} == $key ]]; then
                 _sequence compadd - ${{(s:,:)${{entry#*:}}}}
             fi
         done

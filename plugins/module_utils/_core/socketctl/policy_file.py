@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO
+from typing import Any, TextIO
 
 from ..host.files import MAX_BYTES, parse_json, read_regular_file
 
@@ -17,14 +17,16 @@ class PolicyUnreadable(Exception):
     """A file that is no document. Its text is a sentence for users."""
 
 
-def read_document(file: str, stdin: BinaryIO) -> Any:
+def read_document(file: str, stdin: TextIO) -> Any:
     """The document in a file; `-` is standard input.
 
     A name that ends with .json is JSON. Anything else is tried as JSON first, and then as YAML.
     Raises PolicyUnreadable.
     """
     try:
-        content = stdin.read(MAX_BYTES + 1) if file == STANDARD_INPUT else read_regular_file(file)
+        content = (
+            stdin.buffer.read(MAX_BYTES + 1) if file == STANDARD_INPUT else read_regular_file(file)
+        )
     except OSError as error:
         raise PolicyUnreadable(f"{file} cannot be read: {error.strerror}.") from error
     name = "standard input" if file == STANDARD_INPUT else file
