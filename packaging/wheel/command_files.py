@@ -40,10 +40,15 @@ def main() -> None:
 
 def command_files() -> Iterator[tuple[str, str]]:
     """Yield the path and the content of each file."""
+    from linuxnet_sockets import cli as socketctl
     from linuxnet_sockets.agent import cli as agent
+    from linuxnet_sockets.socketctl import completion
 
     yield "man/man8/socket-agent.8", man_page(agent_page())
     yield from completions("socket-agent", completion_scripts(agent.get_parser()))
+    yield "man/man1/socketctl.1", man_page(socketctl_page())
+    scripts = {name: completion.script(socketctl.get_parser(), name) for name in completion.SHELLS}
+    yield from completions("socketctl", scripts)
 
 
 def agent_page() -> ManPage:
@@ -66,6 +71,32 @@ def agent_page() -> ManPage:
                 ],
             ),
             ("SEE ALSO", "socketctl(1), ss(8), ip-netns(8), journalctl(1)"),
+        ],
+    )
+
+
+def socketctl_page() -> ManPage:
+    from linuxnet_sockets import __version__, cli
+    from linuxnet_sockets.selector.keys import KEYS
+    from linuxnet_sockets.socketctl import exit_status, help_texts
+
+    return ManPage(
+        parser=cli.get_parser(),
+        section=1,
+        version=__version__,
+        examples=help_texts.EXAMPLES,
+        sections=[
+            ("SELECTORS", "\n\n".join(help_texts.SELECTOR_TEXT)),
+            ("SELECTOR KEYS", [(name, key.description) for name, key in KEYS.items()]),
+            ("EXIT STATUS", [(str(code), text) for code, text in exit_status.MEANINGS.items()]),
+            (
+                "ENVIRONMENT",
+                [
+                    ("NO_COLOR", "If set and not empty, no colours are used on a terminal."),
+                    ("COLUMNS", "The width of tables on a terminal."),
+                ],
+            ),
+            ("SEE ALSO", "socket-agent(8), ss(8), ip-netns(8)"),
         ],
     )
 

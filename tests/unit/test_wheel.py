@@ -27,7 +27,7 @@ CORE = ROOT / "plugins" / "module_utils" / "_core"
 SALT = ROOT / "src" / "saltext"
 # The oldest and the newest minor version of Python 3.
 PYTHONS = range(9, 15)
-COMMANDS = {"socket-agent": 8}
+COMMANDS = {"socket-agent": 8, "socketctl": 1}
 # Macros of man(7) that the pages use.
 MACROS = {"TH", "SH", "SS", "PP", "TP", "B", "RS", "RE", "EX", "EE", "nh", "ad"}
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]

@@ -176,7 +176,8 @@ import contextlib, importlib.util, io, sys
 spec = importlib.util.spec_from_file_location(
     "linuxnet_sockets", sys.argv[1] + "/__init__.py", submodule_search_locations=[sys.argv[1]]
 )
-sys.modules["linuxnet_sockets"] = importlib.util.module_from_spec(spec)
+sys.modules["linuxnet_sockets"] = package = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(package)
 from linuxnet_sockets.cli import main
 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
     main(sys.argv[2:])

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TextIO
 
+from .. import __version__
 from ..errors import InputError, PolicyErrors, SocketsError
 from . import exit_status
 from .parser import PROG, Parser, get_parser
@@ -44,7 +45,7 @@ def run(
     out, err, stdin = out or sys.stdout, err or sys.stderr, stdin or sys.stdin
     parsed = parse(get_parser(), arguments)
     if parsed.version:
-        out.write(f"{PROG} {_version()}\n")
+        out.write(f"{PROG} {__version__}\n")
         return exit_status.SUCCESS
 
     from ..host.host import Host
@@ -107,12 +108,3 @@ def parse(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
         if name not in parsed:
             setattr(parsed, name, False)
     return parsed
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("linuxnet-sockets")
-    except metadata.PackageNotFoundError:
-        return "(not installed as a package)"
