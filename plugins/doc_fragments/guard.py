@@ -50,6 +50,14 @@ options:
           - Protect UDP, UDP-Lite and raw sockets without a remote address.
         type: bool
         default: true
+      shared_port:
+        description:
+          - Protect connected UDP and UDP-Lite sockets whose local port another socket shares, such
+            as the socket of one client beside the listener of a DTLS or QUIC server.
+          - Destroying such a socket removes only its remote. It stays bound to the port, and then
+            receives datagrams that are meant for the other sockets.
+        type: bool
+        default: true
       kernel:
         description:
           - Protect sockets that the kernel itself uses and no process holds, such as those of NFS,

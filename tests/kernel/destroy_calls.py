@@ -23,6 +23,7 @@ UNGUARDED = Guard(
     loopback=False,
     listeners=False,
     unconnected=False,
+    shared_port=False,
     kernel=False,
 )
 

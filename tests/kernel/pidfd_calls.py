@@ -34,6 +34,7 @@ UNGUARDED = Guard(
     loopback=False,
     listeners=False,
     unconnected=False,
+    shared_port=False,
     kernel=False,
 )
 

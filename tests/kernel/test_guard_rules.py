@@ -13,7 +13,15 @@ from tests.support.topologies import states
 from tests.support.topologies.topology import Lab, Pair
 
 ALL_OFF = dict.fromkeys(
-    ("control_connection", "ssh_sessions", "loopback", "listeners", "unconnected", "kernel"),
+    (
+        "control_connection",
+        "ssh_sessions",
+        "loopback",
+        "listeners",
+        "unconnected",
+        "shared_port",
+        "kernel",
+    ),
     False,
 )
 

@@ -17,7 +17,7 @@ from tests.support.fake_machine import FakeMachine
 
 DESTROY = 21
 ALL = {"state": "all"}
-UNGUARDED = {"listeners": False, "unconnected": False, "kernel": False}
+UNGUARDED = {"listeners": False, "unconnected": False, "shared_port": False, "kernel": False}
 
 
 def run(

@@ -255,6 +255,15 @@ class OwnersUnreadable(NamedTuple):
     sockets: int
 
 
+class PortsShared(NamedTuple):
+    """Sockets that were disconnected although other sockets share their port.
+
+    sockets: the number of sockets.
+    """
+
+    sockets: int
+
+
 class InterfacesMissing(NamedTuple):
     """Interfaces that rules name and that no namespace has, as (interface, rule).
 
@@ -345,6 +354,7 @@ class EvaluationIncomplete(NamedTuple):
 ResultWarning = Union[
     ProtocolUnlisted,
     OwnersUnreadable,
+    PortsShared,
     InterfacesMissing,
     ViolationsUntracked,
     OverBudget,

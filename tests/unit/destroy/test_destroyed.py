@@ -226,8 +226,11 @@ def test_connected_udp_reuseport_sockets_are_all_disconnected(machine: FakeMachi
         )
         for _number in range(4)
     ]
-    report = run(machine, {"protocol": "udp", "remote_port": 53})
+    match = {"protocol": "udp", "remote_port": 53}
+    assert run(machine, match).counts == {"protected": 4}
+    report = run(machine, match, protect={"shared_port": False})
     assert report.counts == {"disconnected": 4}
+    assert {result.reason.rule for result in report.results if result.reason} == {"shared_port"}
     assert [sock.errors for sock in siblings] == [[errno.ECONNABORTED]] * 4
 
 

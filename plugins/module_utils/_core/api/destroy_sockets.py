@@ -41,7 +41,7 @@ class DestroyResult:
         survivors: sockets that should have been destroyed and still exist.
         truncated: whether a list was cut at ``limit``.
         diff: ``before`` and ``after`` as text, one socket in a line; None unless requested.
-        warnings: protocols that the kernel cannot list.
+        warnings: protocols that the kernel cannot list, and disconnected sockets on shared ports.
         failures: why sockets were not destroyed; empty on success.
     """
 
@@ -167,6 +167,9 @@ def _result(report: Report, limit: int, engine: str, *, diff: bool) -> DestroyRe
         survivors=listed["survivors"],
         truncated=sum(map(len, listed.values())) < report.matched,
         diff=results.diff(report.results, limit) if diff else None,
-        warnings=unlisted_warnings(report.unlisted),
+        warnings=(
+            *unlisted_warnings(report.unlisted),
+            *results.shared_port_warnings(report.results),
+        ),
         failures=failures,
     )

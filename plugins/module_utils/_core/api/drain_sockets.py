@@ -70,7 +70,8 @@ class DrainResult:
         truncated: whether a list was cut at ``limit``.
         resume: the token for the next step; None once finished.
         diff: ``before`` and ``after`` as text, one socket in a line; None unless requested.
-        warnings: protocols that the kernel cannot list, and owners that cannot be read.
+        warnings: protocols that the kernel cannot list, owners that cannot be read, and
+            disconnected sockets on shared ports.
         failures: why the drain failed; empty on success.
     """
 
@@ -301,7 +302,11 @@ class _Drain:
             if report.finished
             else encode_resume_token(progress, self._host, self._digest),
             diff=results.diff(report.results, self._limit) if self._diff else None,
-            warnings=(*unlisted_warnings(report.unlisted), *_unreadable(report)),
+            warnings=(
+                *unlisted_warnings(report.unlisted),
+                *_unreadable(report),
+                *results.shared_port_warnings(report.results),
+            ),
             failures=_failures(report),
         )
 

@@ -178,6 +178,7 @@ _PROTECT = Option(
         _switch("loopback", "Protect sockets with both ends on this host."),
         _switch("listeners", "Protect listening sockets."),
         _switch("unconnected", "Protect UDP sockets without a remote address."),
+        _switch("shared_port", "Protect connected UDP sockets whose local port others share."),
         _switch("kernel", "Protect sockets of the kernel, which no process holds."),
         Option(
             "selectors",

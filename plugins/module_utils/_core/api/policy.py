@@ -459,6 +459,7 @@ def _warnings(policy: Policy, result: ReconcileResult) -> tuple[ResultWarning, .
         found.append(InterfacesMissing(unknown, tuple(result.existing_interfaces)))
     if result.decision.untracked:
         found.append(ViolationsUntracked(result.decision.untracked))
+    found += results.shared_port_warnings(each.result for each in result.results)
     if result.decision.inhibited_by is not None:
         found += _over_budget(result, None)
     return tuple(found)

@@ -12,9 +12,9 @@ from typing import Any
 
 from ..destroy import outcomes
 from ..destroy.outcomes import Result
-from ..errors import Failure, SocketsNotDestroyed, TooManySockets
+from ..errors import Failure, PortsShared, SocketsNotDestroyed, TooManySockets
 from ..guard.limits import MaxSocketsExceeded
-from ..guard.reason import Reason
+from ..guard.reason import SHARED_PORT, Reason
 from ..messages import socket_text
 from ..query.record import record, sort_key
 
@@ -81,6 +81,17 @@ def diff(results: Iterable[Result], limit: int) -> dict[str, str]:
 
 def _text(lines: list[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
+
+
+def shared_port_warnings(results: Iterable[Result]) -> tuple[PortsShared, ...]:
+    """The warning that disconnected sockets share their port with others; empty if none does."""
+    count = sum(
+        result.outcome in outcomes.CHANGING
+        and result.reason is not None
+        and result.reason.rule == SHARED_PORT
+        for result in results
+    )
+    return (PortsShared(count),) if count else ()
 
 
 def not_destroyed(counts: Mapping[str, int], matched: int) -> tuple[Failure, ...]:

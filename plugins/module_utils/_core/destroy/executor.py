@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import NamespaceDenied, NamespaceNotFound, SocketsError
+from ..guard.options import Guard
 from ..guard.reason import Reason
+from ..guard.shared_ports import reasons_by_port
 from ..host.host import Host
 from ..messages import describe
 from ..sockets.session import NamespaceSession
@@ -104,9 +106,11 @@ def _execute_plan(
     try:
         if options.rate is None or options.check:
             with NamespaceSession(host, plan.namespace) as session:
-                results = _destroy(session, unprotected, engines, check=options.check)
+                results = _destroy(
+                    session, unprotected, engines, options.guard, check=options.check
+                )
         else:
-            results = _destroy_slowly(host, plan, engines, limiter, replan)
+            results = _destroy_slowly(host, plan, options.guard, engines, limiter, replan)
     except NamespaceNotFound:
         # The namespace is gone since it was planned. Its sockets may live on, out of reach.
         return _uniform(plan, outcomes.SURVIVED, engines[0].name)
@@ -126,6 +130,7 @@ def _execute_plan(
 def _destroy_slowly(
     host: Host,
     plan: Plan,
+    guard: Guard,
     engines: Sequence[Engine],
     limiter: RateLimiter,
     replan: Replan | None,
@@ -144,7 +149,7 @@ def _destroy_slowly(
             with NamespaceSession(host, plan.namespace) as session:
                 if replan is not None and host.monotonic() - planned_at > _MAX_PLAN_AGE:
                     current, planned_at = _by_identity(replan(session)), host.monotonic()
-                results += _destroy_current(session, sockets, current, engines)
+                results += _destroy_current(session, sockets, current, engines, guard)
     except SocketsError as error:
         if not _has_changed(results):
             raise
@@ -165,13 +170,14 @@ def _destroy_current(
     sockets: Sequence[Socket],
     current: Mapping[_Identity, Target],
     engines: Sequence[Engine],
+    guard: Guard,
 ) -> list[Result]:
     """Destroy those of the sockets that the current targets contain and do not protect."""
     targets = [current.get(socket.identity) for socket in sockets]
     unprotected = [
         target.socket for target in targets if target is not None and target.protected_by is None
     ]
-    next_result = iter(_destroy(session, unprotected, engines, check=False))
+    next_result = iter(_destroy(session, unprotected, engines, guard, check=False))
     results: list[Result] = []
     for socket, target in zip(sockets, targets):
         if target is None:
@@ -191,14 +197,17 @@ def _destroy(
     session: NamespaceSession,
     sockets: Sequence[Socket],
     engines: Sequence[Engine],
+    guard: Guard,
     *,
     check: bool,
 ) -> list[Result]:
     """One result for each of these unprotected sockets; the engines are tried in turn.
 
     Where the last engine declines a socket, the outcome of the engine before it stands, with the
-    reason of the last.
+    reason of the last. Disconnected sockets that share their port have that as their reason.
     """
+    # Unless the guard protects such sockets, a warning names them.
+    shared = {} if guard.shared_port else reasons_by_port(session.snapshot(), sockets)
     results = _destroy_with(session, sockets, engines[0], check=check)
     for engine in engines[1:]:
         left = [index for index, result in enumerate(results) if result.outcome in _TRY_NEXT_ENGINE]
@@ -215,6 +224,9 @@ def _destroy(
                 results[index] = result
             elif result.reason is not None:
                 results[index] = results[index]._replace(reason=result.reason)
+    for index, result in enumerate(results if shared else ()):
+        if result.outcome == outcomes.DISCONNECTED:
+            results[index] = result._replace(reason=shared.get(result.socket.cookie))
     return results
 
 

@@ -14,7 +14,7 @@ from ..netlink import constants
 from ..selector.parse import Selector
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
-from . import management
+from . import management, shared_ports
 from .owners import reasons_by_owner
 from .reason import (
     CONTROL_CONNECTION,
@@ -22,6 +22,7 @@ from .reason import (
     LISTENERS,
     LOOPBACK,
     SELECTOR,
+    SHARED_PORT,
     SSH_SESSIONS,
     UNCONNECTED,
     Reason,
@@ -70,6 +71,8 @@ class GuardEvaluator:
         Pass all sockets in one call: each lookup then covers all of them.
         """
         reasons = self._evaluate_without_owners(sockets)
+        if SHARED_PORT in self._switches:
+            self._add_shared_ports(sockets, reasons)
         if self._switches & _OWNER_RULES:
             undecided = {
                 sock.message.inode
@@ -116,6 +119,15 @@ class GuardEvaluator:
                 if reasons[index] is None:
                     reasons[index] = self._matching_selector(sock)
         return reasons
+
+    def _add_shared_ports(self, sockets: Sequence[Socket], reasons: list[Reason | None]) -> None:
+        if shared_ports.PROTOCOLS.isdisjoint({sock.message.protocol for sock in sockets}):
+            return
+        undecided = [sock for sock, reason in zip(sockets, reasons) if reason is None]
+        by_cookie = shared_ports.reasons_by_port(self._snapshot, undecided)
+        for index, sock in enumerate(sockets if by_cookie else ()):
+            if reasons[index] is None:
+                reasons[index] = by_cookie.get(sock.message.cookie)
 
     def _add_loopback(self, sockets: Sequence[Socket], reasons: list[Reason | None]) -> None:
         if not self._may_have_loopback(sockets):

@@ -17,9 +17,25 @@ from ..sockets.snapshot import Snapshot
 from ..values import Names
 from .evaluator import GuardEvaluator
 from .protect_files import read_protect_files
-from .reason import CONTROL_CONNECTION, KERNEL, LISTENERS, LOOPBACK, SSH_SESSIONS, UNCONNECTED
+from .reason import (
+    CONTROL_CONNECTION,
+    KERNEL,
+    LISTENERS,
+    LOOPBACK,
+    SHARED_PORT,
+    SSH_SESSIONS,
+    UNCONNECTED,
+)
 
-SWITCHES = (CONTROL_CONNECTION, SSH_SESSIONS, LOOPBACK, LISTENERS, UNCONNECTED, KERNEL)
+SWITCHES = (
+    CONTROL_CONNECTION,
+    SSH_SESSIONS,
+    LOOPBACK,
+    LISTENERS,
+    UNCONNECTED,
+    SHARED_PORT,
+    KERNEL,
+)
 _SELECTORS = "selectors"
 
 
@@ -35,6 +51,7 @@ class Guard:
     loopback: bool = True
     listeners: bool = True
     unconnected: bool = True
+    shared_port: bool = True
     kernel: bool = True
     selectors: tuple[tuple[str, Selector], ...] = ()
 

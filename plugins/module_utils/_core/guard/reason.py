@@ -14,6 +14,7 @@ OWNER_UNREADABLE = "owner_unreadable"
 LOOPBACK = "loopback"
 LISTENERS = "listeners"
 UNCONNECTED = "unconnected"
+SHARED_PORT = "shared_port"
 KERNEL = "kernel"
 SELECTOR = "selector"
 
@@ -24,6 +25,7 @@ RULES = (
     LOOPBACK,
     LISTENERS,
     UNCONNECTED,
+    SHARED_PORT,
     KERNEL,
     SELECTOR,
 )

@@ -129,6 +129,18 @@ def _owners(warning: errors.OwnersUnreadable) -> str:
     )
 
 
+def _shared_ports(warning: errors.PortsShared) -> str:
+    return (
+        f"{_number(warning.sockets, 'UDP socket')} with a port that other sockets share: "
+        "disconnecting leaves it bound to the port, so it receives datagrams of other clients. "
+        "Restart the program that holds it. Its entry in destroyed has the reason shared_port."
+    )
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _interfaces(warning: errors.InterfacesMissing) -> str:
     return _sentence(unknown_interfaces_text(warning.interfaces, warning.existing))
 
@@ -222,6 +234,7 @@ def _some(items: Sequence[str], separator: str) -> str:
 _WARNINGS: dict[type, Callable[[Any], str]] = {
     errors.ProtocolUnlisted: _unlisted,
     errors.OwnersUnreadable: _owners,
+    errors.PortsShared: _shared_ports,
     errors.InterfacesMissing: _interfaces,
     errors.ViolationsUntracked: _untracked,
     errors.OverBudget: _reported_budget,

@@ -48,7 +48,7 @@ class NamespaceSession:
 
     def snapshot(self) -> Snapshot:
         """A new snapshot, which loads its facts from this session."""
-        return Snapshot(self.host, self.namespace, lambda: self.route)
+        return Snapshot(self.host, self.namespace, lambda: self.route, lambda: self.diag)
 
     def close(self) -> None:
         for connection in (self._diag, self._route):

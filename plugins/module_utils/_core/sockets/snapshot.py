@@ -35,18 +35,23 @@ class Snapshot(SlotStore):
     """Facts about a namespace at one moment, beyond its sockets.
 
     Each fact is loaded on first use and kept, so that all sockets of the snapshot are evaluated
-    against the same facts. open_route: returns the rtnetlink connection of the namespace. Loading
-    raises what open_route and Connection.dump raise.
+    against the same facts. open_route, open_diag: return the rtnetlink and the sock_diag connection
+    of the namespace. Loading raises what these and Connection.dump raise.
     """
 
     def __init__(
-        self, host: Host, namespace: Namespace, open_route: Callable[[], Connection]
+        self,
+        host: Host,
+        namespace: Namespace,
+        open_route: Callable[[], Connection],
+        open_diag: Callable[[], Connection],
     ) -> None:
         super().__init__()
         self.host = host
         self.namespace = namespace
         self.cgroups = Cgroups(mount_point(host.proc))
         self._open_route = open_route
+        self._open_diag = open_diag
         self._links: tuple[Link, ...] | None = None
         self._addresses: tuple[Address, ...] | None = None
         self._local_addresses: frozenset[bytes] | None = None
@@ -61,6 +66,11 @@ class Snapshot(SlotStore):
     def rtnetlink(self) -> Connection:
         """The rtnetlink connection of the namespace."""
         return self._open_route()
+
+    @property
+    def sock_diag(self) -> Connection:
+        """The sock_diag connection of the namespace."""
+        return self._open_diag()
 
     @property
     def links(self) -> tuple[Link, ...]:

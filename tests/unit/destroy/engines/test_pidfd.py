@@ -34,7 +34,7 @@ from tests.support.fake_kernel.model import (
 )
 from tests.support.fake_machine import LOCAL, REMOTE, SECOND_LOCAL, FakeMachine, connection
 
-UNGUARDED = {"listeners": False, "unconnected": False, "kernel": False}
+UNGUARDED = {"listeners": False, "unconnected": False, "shared_port": False, "kernel": False}
 ULP_INFO = 19
 
 

@@ -41,6 +41,7 @@ _SWITCHES = {
     reason.LOOPBACK: "Sockets with a loopback address, or with both endpoints on the host.",
     reason.LISTENERS: "Listening sockets.",
     reason.UNCONNECTED: "Datagram sockets without a remote endpoint.",
+    reason.SHARED_PORT: "Connected UDP sockets whose local port another socket shares.",
     reason.KERNEL: "Sockets that no process holds, such as those of NFS and iSCSI.",
 }
 
