@@ -236,7 +236,7 @@ destroyed:
       type: str
     reason:
       description: Why the socket was not destroyed, for example the rule of O(protect) that
-        protected it.
+        protected it. V(shared_port) for a disconnected socket whose port other sockets share.
       type: str
     reason_detail:
       description: More about the reason, for example the selector that matched.
