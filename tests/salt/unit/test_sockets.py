@@ -86,7 +86,7 @@ def test_docstrings_describe_each_argument(name: str) -> None:
     }
     named = set(parameters(FUNCTIONS[name])) - {"selector"}
     assert described == named
-    assert ".. versionadded:: 1.0.0" in text
+    assert ".. versionadded:: 0.1.0" in text
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

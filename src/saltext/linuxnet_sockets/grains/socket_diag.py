@@ -29,7 +29,7 @@ def socket_diag() -> dict[str, Any]:
     ``may_destroy`` says whether the minion has CAP_NET_ADMIN. ``support`` has the verdict for each
     protocol, such as ``supported`` or ``handler_missing``.
 
-    .. versionadded:: 1.0.0
+    .. versionadded:: 0.1.0
     """
     found = kernel_support.summary()
     return {} if found is None else {"socket_diag": found}

@@ -66,7 +66,7 @@ def list_(
     """
     List the sockets that match a selector. Without a selector, list the sockets that ``ss`` shows.
 
-    .. versionadded:: 1.0.0
+    .. versionadded:: 0.1.0
 
     match
         A selector, in addition to the keyword arguments.
@@ -107,7 +107,7 @@ def stuck(
     """
     Report the connections that are stuck, with the evidence. The worst come first.
 
-    .. versionadded:: 1.0.0
+    .. versionadded:: 0.1.0
 
     stuck
         Verdicts (default: all): ``zero_window``, ``retransmitting``, ``silent``, ``close_wait``,
@@ -147,7 +147,7 @@ def stranded(
     """
     Report the connections whose network is gone, with the evidence. The worst come first.
 
-    .. versionadded:: 1.0.0
+    .. versionadded:: 0.1.0
 
     stranded
         Verdicts (default: all): ``address_gone``, ``unroutable``, ``no_carrier``, ``rerouted``.
@@ -188,7 +188,7 @@ def report(
     """
     Report the connections that are stuck, stranded or superseded. The worst come first.
 
-    .. versionadded:: 1.0.0
+    .. versionadded:: 0.1.0
 
     match
         A selector that the connections must match too, in addition to the keyword arguments.
@@ -241,7 +241,7 @@ def destroy(
     The guard protects the minion's connection to its master and all SSH sessions, among others. If
     sockets that should be destroyed still exist, the function sets the return code.
 
-    .. versionadded:: 1.0.0
+    .. versionadded:: 0.1.0
 
     match
         A selector, in addition to the keyword arguments. Together they need a key beyond
@@ -310,7 +310,7 @@ def drain(
     ``salt-run jobs.lookup_jid``. With ``step``, the function returns earlier. Then call it again
     with all options as they were, and with the value of ``resume`` from the result.
 
-    .. versionadded:: 1.0.0
+    .. versionadded:: 0.1.0
 
     match
         A selector, in addition to the keyword arguments. Together they need a key beyond
@@ -369,7 +369,7 @@ def support(namespace: str | None = None) -> dict[str, Any]:
     """
     Report which sockets the kernel can list and destroy for the minion.
 
-    .. versionadded:: 1.0.0
+    .. versionadded:: 0.1.0
 
     namespace
         The network namespace to ask in: ``current`` (default), a name, ``pid:N``, or a path.
@@ -389,7 +389,7 @@ def policy_check(
     """
     Check a policy. If it is invalid, ``errors`` says why, and the function sets the return code.
 
-    .. versionadded:: 1.0.0
+    .. versionadded:: 0.1.0
 
     policy
         A policy document, the path of a file with one, or a ``salt://`` URL (default: the pillar).
@@ -417,7 +417,7 @@ def policy_plan(policy: Any = None, pillar_key: str | None = None) -> dict[str, 
     """
     Report which sockets violate a policy, and what enforcing it would destroy. Change nothing.
 
-    .. versionadded:: 1.0.0
+    .. versionadded:: 0.1.0
 
     policy
         A policy document, the path of a file with one, or a ``salt://`` URL (default: the pillar).
@@ -444,7 +444,7 @@ def policy_enforce(
     """
     Enforce a policy once: wait until the holds of its violations are over, then destroy them.
 
-    .. versionadded:: 1.0.0
+    .. versionadded:: 0.1.0
 
     policy
         A policy document, the path of a file with one, or a ``salt://`` URL (default: the pillar).
@@ -481,7 +481,7 @@ def agent_status(
 
     The function sets the return code to 1 if the agent is not healthy, and to 3 if none runs.
 
-    .. versionadded:: 1.0.0
+    .. versionadded:: 0.1.0
 
     state_directory, runtime_directory
         The agent's directories, if they are not the default ones.
@@ -511,7 +511,7 @@ def agent_pause(
     """
     Pause the agent: it destroys nothing until ``sockets.agent_resume``.
 
-    .. versionadded:: 1.0.0
+    .. versionadded:: 0.1.0
 
     reason
         A text that the agent shows in its status and in its log.
@@ -541,7 +541,7 @@ def agent_resume(
     """
     End the pause of the agent. ``resumed`` is False if it was not paused.
 
-    .. versionadded:: 1.0.0
+    .. versionadded:: 0.1.0
 
     state_directory, runtime_directory
         The agent's directories, if they are not the default ones.
@@ -565,7 +565,7 @@ def agent_confirm(
     """
     Confirm the policy on trial: it stays in force. ``confirmed`` is False if none is on trial.
 
-    .. versionadded:: 1.0.0
+    .. versionadded:: 0.1.0
 
     digest
         Fail if the policy on trial has another digest.
