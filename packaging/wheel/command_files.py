@@ -86,7 +86,7 @@ def socketctl_page() -> ManPage:
         version=__version__,
         examples=help_texts.EXAMPLES,
         sections=[
-            ("SELECTORS", "\n\n".join(help_texts.SELECTOR_TEXT)),
+            ("SELECTOR", "\n\n".join(help_texts.SELECTOR_TEXT)),
             ("SELECTOR KEYS", [(name, key.description) for name, key in KEYS.items()]),
             ("EXIT STATUS", [(str(code), text) for code, text in exit_status.MEANINGS.items()]),
             (
@@ -94,6 +94,15 @@ def socketctl_page() -> ManPage:
                 [
                     ("NO_COLOR", "If set and not empty, no colours are used on a terminal."),
                     ("COLUMNS", "The width of tables on a terminal."),
+                ],
+            ),
+            (
+                "FILES",
+                [
+                    (
+                        "/etc/linuxnet-sockets/protect.d/*.json",
+                        "Selectors of sockets that nothing may destroy on this host.",
+                    )
                 ],
             ),
             ("SEE ALSO", "socket-agent(8), ss(8), ip-netns(8)"),

@@ -15,8 +15,8 @@ from typing import NamedTuple, Union
 Content = Union[str, Sequence[tuple[str, str]]]
 
 _SPECIAL = {"\\": "\\(rs", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"}
-# Words that somebody may copy into a terminal: options, paths, key=value.
-_LITERAL = re.compile(r"(?<!\S)[(\[']*(?:-|\S*[/=])\S*")
+# Words that somebody may copy into a terminal: options, paths, names, key=value.
+_LITERAL = re.compile(r"(?<!\S)[(\[']*(?:-|\S*[/=_])\S*")
 
 
 class ManPage(NamedTuple):
@@ -44,8 +44,8 @@ def _lines(page: ManPage) -> Iterator[str]:
     prog, about = parser.prog, parser.description or ""
     package = f"linuxnet.sockets {page.version}"
     yield f'.TH {prog.upper()} {page.section} "" "{package}" "linuxnet.sockets"'
-    # Neither hyphenate nor justify, so that literals stay whole.
-    yield from (".nh", ".ad l", ".SH NAME")
+    # Do not justify.
+    yield from (".ad l", ".SH NAME")
     yield f"{literal(prog)} \\- {prose(about[0].lower() + about[1:].rstrip('.'))}"
     yield from (".SH SYNOPSIS", f".B {literal(prog)}", r"\fICOMMAND\fP [\fIOPTION\fP ...]")
     yield from (".SH DESCRIPTION", prose(about))
@@ -122,8 +122,8 @@ def _content(content: Content) -> Iterator[str]:
 
 
 def literal(text: str) -> str:
-    """Escape text in which each character counts: the minus sign is not a hyphen."""
-    return _escape(text).replace("-", "\\-")
+    """Escape text in which each character counts: minus signs, and no hyphenation."""
+    return " ".join(f"\\%{_escape(word)}" for word in text.split(" ")).replace("-", "\\-")
 
 
 def prose(text: str) -> str:

@@ -98,6 +98,7 @@ def test_absent_after_incomplete_installation(controller: Controller, tmp_path: 
         "agent__config_directory": str(etc),
         "agent__library": str(library),
         "agent__command": str(tmp_path / "socket-agent"),
+        "agent__socketctl": str(tmp_path / "socketctl"),
         "agent__state_directory": str(tmp_path / "state"),
         "agent__unit_file": str(tmp_path / "socket-agent.service"),
         "agent__fact_file": str(facts / "linuxnet_sockets.fact"),

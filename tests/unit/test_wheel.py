@@ -27,9 +27,10 @@ CORE = ROOT / "plugins" / "module_utils" / "_core"
 SALT = ROOT / "src" / "saltext"
 # The oldest and the newest minor version of Python 3.
 PYTHONS = range(9, 15)
+# The console scripts, and the sections of their manual pages.
 COMMANDS = {"socket-agent": 8, "socketctl": 1}
 # Macros of man(7) that the pages use.
-MACROS = {"TH", "SH", "SS", "PP", "TP", "B", "RS", "RE", "EX", "EE", "nh", "ad"}
+MACROS = {"TH", "SH", "SS", "PP", "TP", "B", "RS", "RE", "EX", "EE", "ad"}
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 
 # All modules except the agent, which has dependencies.
@@ -228,7 +229,7 @@ def test_a_manual_page_is_ascii_and_uses_known_macros(page: Path) -> None:
     text = page.read_text(encoding="ascii")
     assert set(re.findall(r"^\.(\w+)", text, re.MULTILINE)) <= MACROS
     assert re.findall(r"^['.](?!\w)", text, re.MULTILINE) == []
-    assert "%(" not in text
+    assert "%(default" not in text
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
@@ -243,7 +244,7 @@ def test_a_manual_page_renders_without_warnings(page: Path) -> None:
 
 
 def test_the_page_of_the_agent_has_each_command_and_option(share: Path) -> None:
-    text = (share / "man/man8/socket-agent.8").read_text().replace("\\-", "-")
+    text = (share / "man/man8/socket-agent.8").read_text().replace("\\-", "-").replace("\\%", "")
     commands = agent.get_parser()._subparsers
     assert commands is not None
     for name, command in commands._group_actions[0].choices.items():  # type: ignore[union-attr]

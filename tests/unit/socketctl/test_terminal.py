@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linuxnet_sockets.socketctl.terminal import Cell, Column, Terminal, escape
+from linuxnet_sockets.messages import escape_unprintable
+from linuxnet_sockets.socketctl.terminal import Cell, Column, Terminal
 from tests.unit.socketctl.conftest import Screen
 
 
@@ -28,7 +29,7 @@ from tests.unit.socketctl.conftest import Screen
     ],
 )
 def test_escape(text: str, shown: str) -> None:
-    assert escape(text) == shown
+    assert escape_unprintable(text) == shown
 
 
 @given(st.text())
