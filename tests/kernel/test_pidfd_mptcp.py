@@ -8,9 +8,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
+from typing import Any
 
 import pytest
 
+from linuxnet_sockets import api
 from linuxnet_sockets.destroy.command import destroy
 from linuxnet_sockets.destroy.model import DestroyOptions
 from linuxnet_sockets.host import namespaces, pidfd
@@ -101,15 +103,63 @@ def test_mptcp_connection_destroyed_whole(
     _assert_closed(joined)
 
 
+@pytest.mark.parametrize("engine", ["auto", "netlink", "pidfd"])
+@pytest.mark.parametrize("protocol", ["tcp", ["tcp", "mptcp"]])
+def test_selected_subflow_protected(
+    pair: Pair, diag: Diag, joined: HeldSocket, engine: str, protocol: str | list[str]
+) -> None:
+    """The connection continues on its other subflow."""
+    assert joined.target is not None
+    assert joined.peer is not None
+    _two_subflows(diag, joined)
+    for local, other in (("198.18.0.1", pair.client4), (pair.client4, "198.18.0.1")):
+        match = {"protocol": protocol, "local": local, "remote_port": joined.remote[1]}
+        report = check_then_run(pair.client, match, "protected", engine=engine)
+        subflow = next(each for each in report.results if each.socket.protocol == "tcp")
+        assert subflow.reason is not None
+        assert subflow.reason.rule == "other_subflows"
+        assert other in str(subflow.reason.detail)
+    assert len(_two_subflows(diag, joined)) == 2
+    joined.target.sendall(b"alive")
+    assert joined.peer.recv(5) == b"alive"
+
+
+def test_policy_leaves_connection_with_other_subflow(
+    pair: Pair, diag: Diag, joined: HeldSocket
+) -> None:
+    """One subflow lost its address: no failure, and no advice to destroy the connection."""
+    assert joined.target is not None
+    assert joined.peer is not None
+    _two_subflows(diag, joined)
+    policy: dict[str, Any] = {
+        "version": 1,
+        "namespaces": [pair.client.name],
+        "limits": {"max_sockets": 5},
+        "protect": {"control_connection": False},
+        "rules": [{"name": "old", "match": {"local": "198.18.0.1"}, "hold": 0}],
+    }
+    for engine in ("netlink", "auto"):
+        result = api.enforce_policy(policy, engine=engine)
+        assert result.outcomes == {"protected": 1}
+        assert result.protected[0]["reason"] == "other_subflows"
+        assert not result.failures
+    joined.target.sendall(b"alive")
+    assert joined.peer.recv(5) == b"alive"
+    # Two rules, each with one subflow.
+    policy["rules"].append({"name": "new", "match": {"local": pair.client4}, "hold": 0})
+    assert api.enforce_policy(policy, engine="auto").outcomes == {"destroyed": 2}
+    _assert_closed(joined)
+
+
 @pytest.mark.parametrize("engine", ["auto", "pidfd"])
-def test_selected_subflow_destroys_connection(
+def test_all_subflows_selected_destroys_connection(
     pair: Pair, diag: Diag, joined: HeldSocket, engine: str
 ) -> None:
-    _first, second = _two_subflows(diag, joined)
-    match = {"local": "198.18.0.1", "remote_port": joined.remote[1]}
+    first, second = _two_subflows(diag, joined)
+    match = {"protocol": "tcp", "remote_port": joined.remote[1]}
     report = check_then_run(pair.client, match, "destroyed", engine=engine)
-    assert (report.matched, report.engines) == (1, ("pidfd",))
-    assert set(outcomes_of(report)) <= {_first.cookie, second.cookie}
+    assert (report.matched, report.engines) == (2, ("pidfd",))
+    assert set(outcomes_of(report)) == {first.cookie, second.cookie}
     for protocol in ("mptcp", "tcp"):
         assert _of_port(diag, pair.client, joined.remote[1], protocol) == []
     _assert_closed(joined)

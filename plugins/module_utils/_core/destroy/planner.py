@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 
 from ..errors import HandlerMissing
@@ -17,9 +17,8 @@ from ..sockets.session import NamespaceSession
 from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
 from ..verdicts.verdict import show_verdicts
-from .engines.sock_destroy import NetlinkEngine
 from .model import DestroyOptions, Plan, Target, make_targets
-from .mptcp import protect_whole_connections
+from .mptcp import PartKey, protect_whole_connections
 
 
 def make_plan(session: NamespaceSession, selector: Selector, options: DestroyOptions) -> Plan:
@@ -44,19 +43,19 @@ def evaluate_guard(
     options: DestroyOptions,
     snapshot: Snapshot,
     sockets: Sequence[Socket],
+    selected: Collection[PartKey] | None = None,
 ) -> list[Target]:
     """One target for each socket, with the reason of the guard.
 
-    An engine that ends whole MPTCP connections has whole connections protected.
+    MPTCP connections are protected as a whole. selected: all sockets that were selected, if these
+    are only some of them.
     """
     if not sockets:
         return []
     show_verdicts(snapshot)
     load(session, snapshot, options.guard.needs, sockets)
     targets = make_targets(sockets, options.guard.evaluator(snapshot).evaluate(sockets))
-    if options.engine == NetlinkEngine.name:
-        return targets
-    return protect_whole_connections(session, options.guard, targets)
+    return protect_whole_connections(session, options.guard, targets, selected)
 
 
 def count_unprotected(

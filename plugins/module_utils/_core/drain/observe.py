@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..destroy.model import Plan, Target
+from ..destroy.mptcp import without_partial_connections
 from ..destroy.planner import count_unprotected, evaluate_guard
 from ..destroy.verify import dump_filtered, filter_by_ports
 from ..guard.reason import Reason
@@ -114,7 +115,12 @@ def observe(
         due += _select_due(new, tracker, command, now, final=final)
     unexplained = [sock for sock, reason in protected_before if reason is None]
     to_evaluate = list({id(sock): sock for sock in (*new, *unexplained, *due)}.values())
-    targets = evaluate_guard(session, command.options, snapshot, to_evaluate)
+    before = [sock for sock, _reason in protected_before]
+    selected = {(sock.protocol, sock.cookie) for sock in (*left, *new, *before)}
+    targets = evaluate_guard(session, command.options, snapshot, to_evaluate, selected)
+    if not final:
+        # A connection is not quiescent while one of its subflows is not.
+        due = without_partial_connections(session, due)
     protected = {sock.identity: (sock, reason) for sock, reason in targets if reason is not None}
     explained = [
         (sock, reason or protected.get(sock.identity, (sock, _PROTECTED_BEFORE))[1])

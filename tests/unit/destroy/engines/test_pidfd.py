@@ -427,10 +427,12 @@ def test_joined_subflow_with_its_own_inode(machine: FakeMachine, owners: Owners)
     """No process holds the subflow, but its connection is not the kernel's."""
     whole = machine.add(_mptcp(7, inode=70))
     first = machine.add(_subflow(7, inode=70), holder=None)
-    machine.add(_subflow(7, inode=71, local=SECOND_LOCAL), holder=None)
-    match = {"local": LOCAL, "remote_port": 443}
-    report = run(machine, "auto", match, protect={"kernel": True})
-    assert results_of(report) == {first.cookie: ("destroyed", "pidfd", None)}
+    joined = machine.add(_subflow(7, inode=71, local=SECOND_LOCAL), holder=None)
+    report = run(machine, "auto", {"remote_port": 443}, protect={"kernel": True})
+    assert results_of(report) == {
+        first.cookie: ("destroyed", "pidfd", None),
+        joined.cookie: ("protected", None, "kernel"),
+    }
     assert owners.disconnected == [whole.cookie]
 
 
