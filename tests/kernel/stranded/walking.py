@@ -74,6 +74,8 @@ _CHANGES = [
     ),
     *((f"link set {link} down", f"link set {link} up") for link in ("eth0", "wlan0", "f0", "f1")),
     *_turns("route del", "route add", Uplinks.default4, Uplinks.default6),
+    ("sysctl 1", "sysctl 0"),
+    ("sysctl 0", "sysctl 1"),
     *_turns(
         "route add",
         "route del",
@@ -171,7 +173,7 @@ class Walk:
         """Apply one random change, or its inverse if it is already in effect."""
         for change in self._random.choice(_CHANGES):
             try:
-                ip(self._far if change.startswith("link set f") else self._host, change)
+                self._apply(change)
             except subprocess.CalledProcessError:
                 continue
             self.done.append(change)
@@ -179,6 +181,16 @@ class Walk:
         # A link that is down has no neighbours.
         with contextlib.suppress(subprocess.CalledProcessError):
             self._host.output("ip", "-force", "-batch", "-", stdin="\n".join(self._neighbours))
+
+    def _apply(self, change: str) -> None:
+        if change.startswith("sysctl"):
+            for family in ("ipv4", "ipv6"):
+                for link in ("all", "eth0", "wlan0"):
+                    self._host.sysctl(
+                        f"{family}/conf/{link}/ignore_routes_with_linkdown", int(change[-1])
+                    )
+        else:
+            ip(self._far if change.startswith("link set f") else self._host, change)
 
     def expected(self) -> list[Expected]:
         """The expected verdicts of each connection."""

@@ -23,6 +23,7 @@ from .records import attribute
 NEWLINK, GETLINK = 16, 18
 NEWADDR, GETADDR = 20, 22
 NEWROUTE, GETROUTE = 24, 26
+NEWNEIGH, GETNEIGH = 28, 30
 NEWRULE, GETRULE = 32, 34
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_OPERSTATE, _IFLA_CARRIER = 3, 4, 16, 33
 _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_INFO_KIND = 10, 18, 1
@@ -64,6 +65,8 @@ def dump(namespace: FakeNamespace, kind: int, payload: bytes) -> tuple[int, list
         return NEWRULE, [
             _rule(rule) for rule in ordered if family in (socket.AF_UNSPEC, rule.family)
         ]
+    if kind == GETNEIGH:
+        return NEWNEIGH, []
     return None
 
 

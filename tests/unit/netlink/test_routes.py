@@ -204,4 +204,16 @@ def test_any_bytes_decode_or_raise(body: bytes) -> None:
 
 def test_too_long_hop_is_malformed() -> None:
     with pytest.raises(MalformedMessage):
-        routes.hops({routes.RTA_MULTIPATH: struct.pack("=HBBi", 24, 0, 0, 2)})
+        routes.hops({routes.RTA_MULTIPATH: struct.pack("=HBBi", 24, 0, 0, 2)}, 0)
+
+
+def test_dead_hops_of_a_multipath_route() -> None:
+    raw = struct.pack("=HBBi", 8, 1, 0, 2) + struct.pack("=HBBi", 8, 0, 0, 3)
+    found = routes.hops({routes.RTA_MULTIPATH: raw}, 0)
+    assert found == (routes.Hop(2, b"", True), routes.Hop(3, b""))
+
+
+def test_dead_single_hop_has_the_flags_of_the_route() -> None:
+    found = {routes.RTA_OIF: struct.pack("=I", 2)}
+    assert routes.hops(found, 1) == (routes.Hop(2, b"", True),)
+    assert routes.hops(found, 16) == (routes.Hop(2, b""),)  # RTNH_F_LINKDOWN

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from linuxnet_sockets.errors import InputError
 from linuxnet_sockets.messages import describe
 from linuxnet_sockets.netlink.links import Address, Link
-from linuxnet_sockets.policy.conditions import NetworkState, UnicastRoute, can_hold, parse_condition
+from linuxnet_sockets.policy.conditions import NetworkState, can_hold, parse_condition
+from linuxnet_sockets.policy.route_candidates import RouteCandidate
 from linuxnet_sockets.selector.prefixes import Prefix
 
 UP = 0x11043
@@ -30,11 +31,11 @@ def address(text: str, ifindex: int = 2) -> Address:
     return Address(family, socket.inet_pton(family, text), 24, ifindex, 0, 0)
 
 
-def route(text: str, *ifindexes: int, metric: int = 0, table: int = 254) -> UnicastRoute:
+def route(text: str, *ifindexes: int, metric: int = 0, table: int = 254) -> RouteCandidate:
     host, _slash, length = text.partition("/")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     prefix = Prefix(socket.inet_pton(family, host), int(length))
-    return UnicastRoute(prefix, frozenset(ifindexes) or None, metric, table)
+    return RouteCandidate(prefix, frozenset(ifindexes) or None, metric, table)
 
 
 FACTS = NetworkState(
@@ -53,7 +54,7 @@ FACTS = NetworkState(
         route("0.0.0.0/0", 4, table=51820),
         route("10.0.0.0/8", 4),
         route("203.0.113.0/24", 2, 3),
-        # IPv6 has several routes of one metric.
+        # Of equal routes the kernel uses the first.
         route("2001:db8:1::/48", 2, metric=1024),
         route("2001:db8:1::/48", 4, metric=1024),
         # The kernel reports the number of a nexthop object only.
@@ -98,7 +99,7 @@ def holds(condition: Any, facts: NetworkState = FACTS) -> bool | None:
         ({"route": "203.0.113.0/24", "via": "wlan0"}, True),
         ({"route": "10.0.0.0/8", "via": "wgO"}, None),
         ({"route": "2001:db8:1::/48", "via": "eth0"}, True),
-        ({"route": "2001:db8:1::/48", "via": "wg0"}, True),
+        ({"route": "2001:db8:1::/48", "via": "wg0"}, False),
         ({"route": "2001:db8:1::/48", "via": "wlan0"}, False),
         ({"route": "172.16.0.0/12", "via": "wg0"}, None),
     ],

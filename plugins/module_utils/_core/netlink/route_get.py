@@ -55,8 +55,8 @@ class RouteReply(NamedTuple):
     """The result of a route look-up.
 
     errno: why there is no route; 0: there is one. kind: UNICAST, LOCAL, ... of routes. oif: the
-    outgoing interface; 0: not reported. table: 0: not reported. hops: the interfaces of all hops if
-    the query set whole_route; empty if the kernel reported only the id of a nexthop object.
+    outgoing interface; 0: not reported. table: 0: not reported. hops: the interfaces of all usable
+    hops if the query set whole_route; empty if the kernel reported only the id of a nexthop object.
     """
 
     errno: int
@@ -94,10 +94,9 @@ def encode(query: RouteQuery) -> bytes:
 def _reply(datagram: bytes, offset: int, end: int) -> RouteReply:
     if end - offset < routes.RTMSG.size:
         raise MalformedMessage("a route message", f"{end - offset} bytes of {routes.RTMSG.size}")
-    # rtm_table and rtm_type, the fifth and eighth byte of struct rtmsg.
-    table, kind = datagram[offset + 4], datagram[offset + 7]
+    *_fields, table, _protocol, _scope, kind, flags = routes.RTMSG.unpack_from(datagram, offset)
     found = attributes.parse(datagram[offset + routes.RTMSG.size : end])
-    hops = tuple(hop.oif for hop in routes.hops(found))
+    hops = tuple(hop.oif for hop in routes.hops(found, flags) if not hop.dead)
     return RouteReply(
         0,
         kind,

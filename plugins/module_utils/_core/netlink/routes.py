@@ -49,9 +49,11 @@ RTA_OIF = 4
 RTA_GATEWAY = 5
 RTA_PRIORITY = 6
 RTA_MULTIPATH = 9
+RTA_CACHEINFO = 12
 RTA_TABLE = 15
 RTA_MARK = 16
 RTA_VIA = 18
+RTA_PREF = 20
 RTA_UID = 25
 RTA_IP_PROTO = 27
 RTA_SPORT = 28
@@ -62,8 +64,10 @@ RTA_NH_ID = 30
 FRA_DST = 1
 FRA_SRC = 2
 FRA_IIFNAME = 3
+FRA_GOTO = 4
 FRA_PRIORITY = 6
 FRA_FWMARK = 10
+FRA_SUPPRESS_PREFIXLEN = 14
 FRA_TABLE = 15
 FRA_FWMASK = 16
 FRA_OIFNAME = 17
@@ -81,12 +85,22 @@ FRA_DSCP_MASK = 30
 
 # action of struct fib_rule_hdr
 ACTION_TABLE = 1
+ACTION_GOTO = 2
 ACTION_BLACKHOLE, ACTION_UNREACHABLE, ACTION_PROHIBIT = 6, 7, 8
 
 RTMSG = struct.Struct("=BBBBBBBBI")
 _RULE = struct.Struct("=BBBBBBBBI")
 _NEXTHOP = struct.Struct("=HBBi")
 _U32 = struct.Struct("=I")
+# The first three fields of struct rta_cacheinfo; the third is rta_expires.
+_CACHE_INFO = struct.Struct("=IIi")
+# RTNH_F_DEAD: the kernel does not use the next hop. It sets the flag for a link that is down, and
+# for one without a carrier if ignore_routes_with_linkdown is on (fib_nexthop_info,
+# net/ipv4/fib_semantics.c).
+_DEAD = 1
+_NO_LIMIT = 0xFFFFFFFF
+# ICMPV6_ROUTER_PREF_LOW, MEDIUM and HIGH, include/uapi/linux/icmpv6.h; in the order of RFC 4191.
+_PREFERENCES = {3: -1, 0: 0, 1: 1}
 _ADDRESS_SIZE = {int(socket.AF_INET): 4, int(socket.AF_INET6): 16}
 _FAMILIES = frozenset(_ADDRESS_SIZE)
 
@@ -95,11 +109,12 @@ class Hop(NamedTuple):
     """A next hop of a route.
 
     oif: the index of the interface. gateway: 4 or 16 bytes, of either family; empty: none, the
-    destination is on the link.
+    destination is on the link. dead: the kernel does not use it (RTNH_F_DEAD).
     """
 
     oif: int
     gateway: bytes
+    dead: bool = False
 
 
 class Route(NamedTuple):
@@ -109,7 +124,10 @@ class Route(NamedTuple):
     the sources that an IPv6 route applies to; 0: all. kind: UNICAST, LOCAL, ... priority: the
     metric; the lowest wins. hops: several for a multipath route; none for a route without an
     interface, and if the kernel reports only the id of a nexthop object
-    (net.ipv4.nexthop_compat_mode=0).
+    (net.ipv4.nexthop_compat_mode=0). tos: the DS field of the packets that an IPv4 route applies
+    to; 0: all. preference: the router preference of an IPv6 route; of routes with equal metrics the
+    highest wins: -1 low, 0 medium, 1 high. dead: the kernel does not use it, because all of its
+    next hops are dead, or because its lifetime (IPv6) has ended.
     """
 
     family: int
@@ -121,6 +139,9 @@ class Route(NamedTuple):
     priority: int
     hops: tuple[Hop, ...]
     nexthop_id: int
+    tos: int = 0
+    preference: int = 0
+    dead: bool = False
 
     @property
     def oif(self) -> int:
@@ -146,6 +167,7 @@ class Rule(NamedTuple):
 
     action: ACTION_*. table: 0: none. destination_length, source_length, tos: 0 if the rule does not
     test them. kinds: the types of its attributes (FRA_*): all that it tests, and some others.
+    suppressed_length: the look-up ignores routes with prefixes up to this length; -1: none.
     """
 
     family: int
@@ -156,6 +178,7 @@ class Rule(NamedTuple):
     source_length: int
     tos: int
     kinds: frozenset[int]
+    suppressed_length: int = -1
 
 
 def number(raw: bytes | None) -> int:
@@ -166,22 +189,25 @@ def number(raw: bytes | None) -> int:
     return int(value)
 
 
-def hops(found: dict[int, bytes]) -> tuple[Hop, ...]:
-    """Decode the next hops of a route from its attributes. Raises MalformedMessage."""
+def hops(found: dict[int, bytes], flags: int) -> tuple[Hop, ...]:
+    """Decode the next hops of a route from its attributes, and rtm_flags. Raises MalformedMessage.
+
+    Of a multipath route each hop has its own flags.
+    """
     raw = found.get(RTA_MULTIPATH)
     if raw is None:
         oif = number(found.get(RTA_OIF))
-        return (Hop(oif, _gateway(found)),) if oif else ()
+        return (Hop(oif, _gateway(found), bool(flags & _DEAD)),) if oif else ()
     next_hops: list[Hop] = []
     offset = 0
     while offset + _NEXTHOP.size <= len(raw):
-        length, _flags, _weight, oif = _NEXTHOP.unpack_from(raw, offset)
+        length, hop_flags, _weight, oif = _NEXTHOP.unpack_from(raw, offset)
         if length < _NEXTHOP.size or offset + length > len(raw):
             raise MalformedMessage(
                 "a multipath route", f"length {length} at offset {offset} of {len(raw)} bytes"
             )
         nested = attributes.parse(raw[offset + _NEXTHOP.size : offset + length])
-        next_hops.append(Hop(oif, _gateway(nested)))
+        next_hops.append(Hop(oif, _gateway(nested), bool(hop_flags & _DEAD)))
         offset += (length + 3) & ~3
     return tuple(next_hops)
 
@@ -194,7 +220,7 @@ def _gateway(found: dict[int, bytes]) -> bytes:
 def _route(datagram: bytes, offset: int, end: int) -> Route | None:
     if end - offset < RTMSG.size:
         raise MalformedMessage("a route message", f"{end - offset} bytes of {RTMSG.size}")
-    family, length, source_length, _tos, table, _protocol, _scope, kind, _flags = RTMSG.unpack_from(
+    family, length, source_length, tos, table, _protocol, _scope, kind, flags = RTMSG.unpack_from(
         datagram, offset
     )
     if family not in _FAMILIES:
@@ -204,6 +230,8 @@ def _route(datagram: bytes, offset: int, end: int) -> Route | None:
     destination = found.get(RTA_DST, bytes(size))
     if len(destination) != size or max(length, source_length) > 8 * size:
         raise MalformedMessage("a route message", f"no destination of family {family}")
+    next_hops = hops(found, flags)
+    all_dead = all(hop.dead for hop in next_hops) if next_hops else bool(flags & _DEAD)
     return Route(
         family,
         destination,
@@ -212,9 +240,17 @@ def _route(datagram: bytes, offset: int, end: int) -> Route | None:
         number(found.get(RTA_TABLE)) or table,
         kind,
         number(found.get(RTA_PRIORITY)),
-        hops(found),
+        next_hops,
         number(found.get(RTA_NH_ID)),
+        tos,
+        _PREFERENCES.get(found.get(RTA_PREF, b"\0")[0], 0),
+        all_dead or _expired(found.get(RTA_CACHEINFO, b"")),
     )
+
+
+def _expired(cache_info: bytes) -> bool:
+    """The kernel reports the time to the end of the lifetime, negative after it; 0: no end."""
+    return len(cache_info) >= _CACHE_INFO.size and _CACHE_INFO.unpack_from(cache_info)[2] < 0
 
 
 def routes(
@@ -266,7 +302,14 @@ def _rule(datagram: bytes, offset: int, end: int) -> Rule | None:
         from_length,
         tos,
         frozenset(found),
+        _signed(found.get(FRA_SUPPRESS_PREFIXLEN)),
     )
+
+
+def _signed(raw: bytes | None) -> int:
+    """The kernel reports a missing limit as the largest u32."""
+    value = number(raw) if raw is not None else _NO_LIMIT
+    return -1 if value == _NO_LIMIT else value
 
 
 def rules(connection: Connection) -> list[Rule]:

@@ -26,6 +26,7 @@ from ..selector.predicates.address import parse_device
 from ..selector.prefixes import Prefix
 from ..sockets.needs import Need
 from ..values import Path
+from .route_candidates import Egress, Place, RouteCandidate, select
 
 DEFAULT_ROUTES = (Prefix(bytes(4), 0), Prefix(bytes(16), 0))
 
@@ -36,19 +37,6 @@ PRESENT, UP, ADDRESS, ROUTE = "present", "up", "address", "route"
 _MAX_COMBINATIONS = 20_000
 
 
-class UnicastRoute(NamedTuple):
-    """A unicast route.
-
-    ifindexes: interfaces of its next hops; None: the kernel does not report them. metric: of
-    several routes to one destination in one table, the kernel prefers the lowest.
-    """
-
-    destination: Prefix
-    ifindexes: frozenset[int] | None
-    metric: int
-    table: int
-
-
 class NetworkState:
     """Links, addresses and routes of one namespace at one moment. routes None: not loaded."""
 
@@ -56,29 +44,16 @@ class NetworkState:
         self,
         links: Sequence[Link],
         addresses: Sequence[Address],
-        routes: Sequence[UnicastRoute] | None = None,
+        routes: Sequence[RouteCandidate] | None = None,
     ) -> None:
         self.links = {link.name: link for link in links}
         self.addresses = frozenset(address.address for address in addresses)
         self._routes = routes
 
     @cached_property
-    def preferred(self) -> dict[tuple[Prefix, int], frozenset[int] | None] | None:
-        """Interfaces of the preferred route, by destination and table."""
-        if self._routes is None:
-            return None
-        best: dict[tuple[Prefix, int], UnicastRoute] = {}
-        for route in self._routes:
-            key = route.destination, route.table
-            known = best.get(key)
-            if known is None or route.metric < known.metric:
-                best[key] = route
-            elif route.metric == known.metric:
-                # IPv6 lists the next hops of a multipath route as routes of equal metric.
-                pair = known.ifindexes, route.ifindexes
-                union = None if None in pair else frozenset().union(*filter(None, pair))
-                best[key] = known._replace(ifindexes=union)
-        return {key: route.ifindexes for key, route in best.items()}
+    def preferred(self) -> dict[Place, Egress] | None:
+        """Interfaces of the route that the kernel uses, by destination and table."""
+        return None if self._routes is None else select(self._routes)
 
 
 class Fact(NamedTuple):
@@ -214,15 +189,15 @@ def _fact_value(fact: Fact, network: NetworkState) -> bool | None:
 
 
 def _routed(prefixes: tuple[Prefix, ...], ifindex: int, network: NetworkState) -> bool | None:
-    """Whether, in some table, the preferred route to one of the prefixes uses the interface."""
+    """Whether, in some table, the kernel's route to one of the prefixes uses the interface."""
     if network.preferred is None:
         return None
     found: bool | None = False
-    for (destination, _table), ifindexes in network.preferred.items():
+    for (destination, _table), egress in network.preferred.items():
         if destination in prefixes:
-            if ifindexes is None:
+            if egress is None:
                 found = None
-            elif ifindex in ifindexes:
+            elif ifindex in egress:
                 return True
     return found
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..destroy.model import DestroyOptions
@@ -15,12 +15,10 @@ from ..errors import HandlerMissing, NamespaceDenied, NamespaceNotFound, NotEval
 from ..guard.owners import load_one_owner
 from ..host.host import Host
 from ..host.namespaces import Identity, Namespace, resolve
-from ..netlink import routes
 from ..query import record
 from ..query.find import find, load
 from ..selector.parse import Selector
 from ..selector.predicates.verdict import StrandedIs, StuckIs, SupersededAfter
-from ..selector.prefixes import Prefix
 from ..selector.tree import All, Node, Predicate, predicates
 from ..sockets.needs import Need
 from ..sockets.session import NamespaceSession
@@ -29,9 +27,10 @@ from ..sockets.socket import Socket
 from ..verdicts import stuck
 from ..verdicts.route_state import ROUTES
 from ..verdicts.superseded import PEERS
-from .conditions import Condition, NetworkState, UnicastRoute
+from .conditions import Condition, NetworkState
 from .findings import Evaluation, Violation
 from .model import DESTROY, Policy
+from .route_candidates import load_candidates
 
 # Whether to evaluate the guard for a violation.
 NeedsGuard = Callable[[Violation], bool]
@@ -189,38 +188,16 @@ def _evaluate(
 
 def _network(snapshot: Snapshot, policy: Policy) -> NetworkState:
     """Load the network data that the policy needs; of the routes those in conditions only."""
-    found: list[UnicastRoute] | None = None
     conditions = [rule.condition for rule in policy.rules if rule.condition is not None]
     prefixes = {
         prefix for condition in conditions for fact in condition.facts() for prefix in fact.prefixes
     }
-    if prefixes:
-        lengths = {prefix.length for prefix in prefixes}
-        found = [
-            route
-            for route in _unicast_routes(
-                routes.routes(snapshot.rtnetlink, (routes.UNICAST,), lengths)
-            )
-            if route.destination in prefixes
-        ]
     needs_links = policy.needs or any(rule.interfaces for rule in policy.rules)
     return NetworkState(
         snapshot.links if needs_links else (),
         snapshot.addresses if Need.ADDRESSES in policy.needs else (),
-        found,
+        load_candidates(snapshot, prefixes) if prefixes else None,
     )
-
-
-def _unicast_routes(found: Iterable[routes.Route]) -> Iterator[UnicastRoute]:
-    for route in found:
-        # Routes that depend on the source address are not the route of all traffic.
-        if not route.source_length:
-            yield UnicastRoute(
-                Prefix(route.destination, route.prefix_length),
-                frozenset(hop.oif for hop in route.hops) or None,
-                route.priority,
-                route.table,
-            )
 
 
 def _conditions(policy: Policy, network: NetworkState) -> dict[str, bool | None]:

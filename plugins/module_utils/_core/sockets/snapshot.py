@@ -120,7 +120,7 @@ class Snapshot(SlotStore):
     @property
     def local_port_range(self) -> tuple[int, int] | None:
         """The first and last ephemeral port (ip_local_port_range); None: unreadable."""
-        values = self._setting("ip_local_port_range")
+        values = self._setting("ipv4/ip_local_port_range")
         return (values[0], values[1]) if len(values) == 2 else None
 
     @property
@@ -130,12 +130,17 @@ class Snapshot(SlotStore):
         None: the fixed two minutes of kernels before Linux 6.15.
         """
         if self._rto_max_ms is None:
-            self._rto_max_ms = self._setting("tcp_rto_max_ms")
+            self._rto_max_ms = self._setting("ipv4/tcp_rto_max_ms")
         return self._rto_max_ms[0] if self._rto_max_ms else None
 
+    @property
+    def forwards_ipv6(self) -> bool:
+        """net.ipv6.conf.all.forwarding is on; False if unreadable."""
+        return any(self._setting("ipv6/conf/all/forwarding"))
+
     def _setting(self, name: str) -> tuple[int, ...]:
-        """The numbers of a sysctl below net.ipv4; empty: unreadable."""
-        file = f"{self.host.proc}/sys/net/ipv4/{name}"
+        """The numbers of a sysctl below /proc/sys/net; empty: unreadable."""
+        file = f"{self.host.proc}/sys/net/{name}"
 
         def read() -> str:
             # proc(5) shows the values of the reading thread's network namespace.

@@ -91,14 +91,19 @@ def _is_ordinary(rules: list[Rule]) -> bool:
     """Without CONFIG_IP_MULTIPLE_TABLES there are no rules, and look-ups are ordinary."""
     return not rules or (
         rules[0].table == routes.TABLE_LOCAL
-        and all(rule.table in _ORDINARY and _is_unconditional(rule) for rule in rules)
+        and all(
+            rule.action == routes.ACTION_TABLE
+            and rule.table in _ORDINARY
+            and is_unconditional(rule)
+            for rule in rules
+        )
     )
 
 
-def _is_unconditional(rule: Rule) -> bool:
+def is_unconditional(rule: Rule) -> bool:
+    """Whether the rule applies to every packet."""
     return (
-        rule.action == routes.ACTION_TABLE
-        and not (rule.source_length or rule.destination_length or rule.tos)
+        not (rule.source_length or rule.destination_length or rule.tos)
         and rule.kinds.isdisjoint(_CONDITIONS)
         and max(rule.kinds, default=0) <= _LAST_KNOWN
     )
