@@ -110,6 +110,17 @@ def test_condition_on_network(condition: Any, expected: bool | None) -> None:
     assert holds({"not": condition}) is (None if expected is None else not expected)
 
 
+def test_default_route_of_each_family() -> None:
+    def by_family(condition: Any) -> dict[int, bool | None]:
+        return parse_condition(condition, ("while",)).holds_by_family(FACTS)
+
+    assert by_family({"route": "default", "via": "eth0"}) == {4: True, 16: False}
+    assert by_family({"route": "default", "via": "wlan0"}) == {4: False, 16: True}
+    assert by_family({"not": {"route": "default", "via": "wlan0"}}) == {4: True, 16: False}
+    assert by_family({"route": "0.0.0.0/0", "via": "eth0"}) == {4: True, 16: True}
+    assert by_family({"interface": "eth0", "is": "up"}) == {4: True, 16: True}
+
+
 def test_routes_that_are_not_loaded_are_unknown() -> None:
     facts = NetworkState([Link(2, "eth0", UP)], [])
     assert holds({"route": "default", "via": "eth0"}, facts) is None

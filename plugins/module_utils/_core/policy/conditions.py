@@ -93,6 +93,13 @@ class Condition:
         """Whether the condition is true of a network; None: unknown."""
         return self.value(lambda fact: _fact_value(fact, network))
 
+    def holds_by_family(self, network: NetworkState) -> dict[int, bool | None]:
+        """As holds, for IPv4 (4) and IPv6 (16) sockets: each has its own `default` route."""
+        by_size: dict[int, bool | None] = {}
+        for size in (4, 16):
+            by_size[size] = self.value(lambda fact, size=size: _family_value(fact, network, size))
+        return by_size
+
     @property
     def interfaces(self) -> tuple[str, ...]:
         """Names of the interfaces in the condition, without duplicates."""
@@ -186,6 +193,13 @@ def _fact_value(fact: Fact, network: NetworkState) -> bool | None:
         return None
     # IFF_UP and IFF_LOWER_UP; not operstate, which is "unknown" for tunnels.
     return link.up if fact.kind == UP else _routed(fact.prefixes, link.ifindex, network)
+
+
+def _family_value(fact: Fact, network: NetworkState, size: int) -> bool | None:
+    if fact.prefixes == DEFAULT_ROUTES:
+        prefixes = tuple(prefix for prefix in DEFAULT_ROUTES if len(prefix.address) == size)
+        fact = fact._replace(prefixes=prefixes)
+    return _fact_value(fact, network)
 
 
 def _routed(prefixes: tuple[Prefix, ...], ifindex: int, network: NetworkState) -> bool | None:

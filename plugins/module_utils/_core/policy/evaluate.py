@@ -129,13 +129,15 @@ def evaluate(
 
     began_ms = monotonic_ms(session.host)
     snapshot = session.snapshot()
-    evaluation = _evaluate(session, policy, snapshot, _network(snapshot, policy), began_ms)
+    network = _network(snapshot, policy)
+    conditions = _conditions(policy, network)
+    evaluation = _evaluate(session, policy, snapshot, network, began_ms)
     violations = apply_guard(snapshot, evaluation.violations)
     if violations and policy.needs:
         latest = session.snapshot()
         network = _network(latest, policy)
         interfaces_changed = _interfaces(latest) != _interfaces(snapshot)
-        if interfaces_changed or _conditions(policy, network) != evaluation.conditions:
+        if interfaces_changed or conditions != _conditions(policy, network):
             second = _evaluate(session, policy, latest, network, began_ms)
             first = {(each.rule.name, each.key) for each in violations}
             in_both = [each for each in second.violations if (each.rule.name, each.key) in first]
@@ -157,7 +159,8 @@ def _evaluate(
     failed: dict[str, SocketsError] = {}
     extensions = policy.guard.extensions | record.extensions(("verdicts",))
     for rule in policy.rules:
-        if not conditions[rule.name]:
+        by_size = conditions[rule.name]
+        if True not in by_size.values():
             continue
         try:
             sockets = find(session, rule.match, extensions=extensions, snapshot=snapshot)
@@ -166,6 +169,7 @@ def _evaluate(
         except SocketsError as error:
             failed[rule.name] = error
             continue
+        sockets = [sock for sock in sockets if by_size[len(sock.remote_address)]]
         evidence = _evidence(sockets, rule.match, rule.condition)
         violations += [Violation(rule, *each) for each in zip(sockets, evidence)]
     missing = {
@@ -177,7 +181,7 @@ def _evaluate(
         began_ms,
         began_ms,
         tuple(violations),
-        conditions,
+        {name: _either(by_size.values()) for name, by_size in conditions.items()},
         failed,
         {rule: names for rule, names in missing.items() if names},
         frozenset(session.unlisted)
@@ -200,11 +204,20 @@ def _network(snapshot: Snapshot, policy: Policy) -> NetworkState:
     )
 
 
-def _conditions(policy: Policy, network: NetworkState) -> dict[str, bool | None]:
+_ALWAYS: dict[int, bool | None] = {4: True, 16: True}
+
+
+def _conditions(policy: Policy, network: NetworkState) -> dict[str, dict[int, bool | None]]:
+    """By rule and address size, whether the condition is true for sockets of the family."""
     return {
-        rule.name: True if rule.condition is None else rule.condition.holds(network)
+        rule.name: _ALWAYS if rule.condition is None else rule.condition.holds_by_family(network)
         for rule in policy.rules
     }
+
+
+def _either(values: Iterable[bool | None]) -> bool | None:
+    found = set(values)
+    return True if True in found else None if None in found else False
 
 
 def _interfaces(snapshot: Snapshot) -> tuple[object, object]:
