@@ -95,10 +95,7 @@ class Condition:
 
     def holds_by_family(self, network: NetworkState) -> dict[int, bool | None]:
         """As holds, for IPv4 (4) and IPv6 (16) sockets: each has its own `default` route."""
-        by_size: dict[int, bool | None] = {}
-        for size in (4, 16):
-            by_size[size] = self.value(lambda fact, size=size: _family_value(fact, network, size))
-        return by_size
+        return {size: self.value(partial(_family_value, network, size)) for size in (4, 16)}
 
     @property
     def interfaces(self) -> tuple[str, ...]:
@@ -195,7 +192,7 @@ def _fact_value(fact: Fact, network: NetworkState) -> bool | None:
     return link.up if fact.kind == UP else _routed(fact.prefixes, link.ifindex, network)
 
 
-def _family_value(fact: Fact, network: NetworkState, size: int) -> bool | None:
+def _family_value(network: NetworkState, size: int, fact: Fact) -> bool | None:
     if fact.prefixes == DEFAULT_ROUTES:
         prefixes = tuple(prefix for prefix in DEFAULT_ROUTES if len(prefix.address) == size)
         fact = fact._replace(prefixes=prefixes)
