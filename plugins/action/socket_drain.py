@@ -21,8 +21,7 @@ from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.drain_s
     join_steps,
 )
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.options import (
-    OPERATIONS,
-    check_option,
+    DEFAULT_LIMIT,
 )
 from ansible_collections.linuxnet.sockets.plugins.plugin_utils._drain_progress import (
     DrainProgress,
@@ -89,7 +88,7 @@ class ActionModule(ActionBase):
             if resume is None:
                 break
             self._show(progress.update(last, time.monotonic()))
-        result = _combine(results, self._limit())
+        result = _combine(results)
         if not result.get("failed"):
             self._show(
                 progress.preview(result) if self._task.check_mode else progress.summary(result)
@@ -98,12 +97,8 @@ class ActionModule(ActionBase):
 
     def _interrupted(self, results: list[Result], last: Result) -> Result:
         """Return the failed step with the combined result of the steps before it."""
-        before = _combine(results, self._limit())
+        before = _combine(results)
         return {**before, **last, "changed": before["changed"], "drained": False}
-
-    def _limit(self) -> int:
-        limit: int = check_option(OPERATIONS["drain"]["limit"], self._task.args.get("limit"))
-        return limit
 
     def _host(self, variables: dict[str, Any]) -> str:
         host = str(variables.get("inventory_hostname", "?"))
@@ -115,9 +110,11 @@ class ActionModule(ActionBase):
             display.display(line, color=constants.COLOR_VERBOSE, stderr=True)
 
 
-def _combine(results: list[Result], limit: int) -> Result:
+def _combine(results: list[Result]) -> Result:
     """Combine the results of all steps into that of a single run."""
-    result = join_steps(results, limit)
+    # As the module parsed it: a second parser here could fail after sockets were destroyed.
+    parsed = results[-1].get("invocation", {}).get("module_args", {}).get("limit")
+    result = join_steps(results, parsed if isinstance(parsed, int) else DEFAULT_LIMIT)
     for key in ("warnings", "deprecations"):
         entries: list[Any] = []
         for step in results:

@@ -48,17 +48,17 @@ CORE_LAYERS = {
     "api": (
         "policy policy.schema drain destroy destroy.command destroy.planner destroy.engines guard "
         "query selector selector.predicates selector.tree verdicts sockets host netlink messages "
-        "values errors"
+        "values errors text"
     ),
     "policy": (
         "destroy destroy.planner destroy.engines guard query selector selector.predicates "
         "selector.tree verdicts "
-        "sockets host netlink messages values errors"
+        "sockets host netlink messages values errors text"
     ),
     "policy.schema": "policy guard selector selector.predicates verdicts netlink values",
     "drain": (
         "destroy destroy.planner destroy.engines guard query selector verdicts sockets host "
-        "netlink messages errors"
+        "netlink messages errors text"
     ),
     # Only these two import selectors. The executor gets targets.
     "destroy.command": "destroy destroy.planner destroy.engines selector sockets host netlink",
@@ -67,18 +67,19 @@ CORE_LAYERS = {
     ),
     "destroy": "destroy.engines guard query sockets host netlink messages errors",
     "destroy.engines": "destroy guard query sockets host netlink errors",
-    "guard": "selector verdicts sockets host netlink messages values errors",
+    "guard": "selector verdicts sockets host netlink messages values errors text",
     "query": "selector verdicts sockets host netlink errors",
-    "selector": "selector.predicates selector.tree verdicts sockets netlink values errors",
-    "selector.predicates": "selector.tree verdicts sockets netlink values errors",
+    "selector": "selector.predicates selector.tree verdicts sockets netlink values errors text",
+    "selector.predicates": "selector.tree verdicts sockets netlink values errors text",
     "selector.tree": "sockets netlink values errors",
     "verdicts": "sockets netlink errors",
-    "sockets": "host netlink errors",
-    "host": "netlink errors",
-    "netlink": "errors",
-    "messages": "netlink errors",
+    "sockets": "host netlink errors text",
+    "host": "netlink errors text",
+    "netlink": "errors text",
+    "messages": "netlink errors text",
     "values": "errors",
     "errors": "",
+    "text": "",
 }
 
 # Layers that are some files of a folder with its own row.

@@ -92,6 +92,12 @@ def text(value: object, path: Path, allowed: str) -> str:
     return stripped
 
 
+def free_text(value: object, path: Path, allowed: str) -> str:
+    """A string that is not blank, unchanged: blanks at its ends may be part of a name."""
+    text(value, path, allowed)
+    return str(value)
+
+
 def error_of_whole(error: InputError, value: object, where: str = "") -> InputError:
     """Turn an error about a part of a value into one about the whole value.
 

@@ -14,6 +14,7 @@ from ansible.module_utils.basic import AnsibleModule
 from .._core.api.task import OperationResult
 from .._core.errors import PolicyErrors, SocketsError
 from .._core.messages import describe, describe_failure, describe_warning, rejected_text
+from .._core.text import printable_values
 from .arguments import Spec
 
 
@@ -32,6 +33,8 @@ def run_module(
     # A module's process lives for a moment: collecting cycles costs more than it frees.
     gc.disable()
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
+    # Ansible repeats the parameters in the result, which must be valid UTF-8.
+    module.params = printable_values(module.params)
     options = dict(module.params)
     if modes:
         options.update(check=module.check_mode, diff=module._diff)

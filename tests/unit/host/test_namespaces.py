@@ -159,7 +159,8 @@ def test_all_with_hidden_namespace(
     netlink_table(machine.process(6, net="ipc"), inode)
     stat = os.stat
 
-    def hiding(path: str) -> os.stat_result:
+    def hiding(path: str | bytes) -> os.stat_result:
+        path = os.fsdecode(path)
         if path.startswith(f"{machine.proc}/6/ns"):
             raise PermissionError(errno.EACCES, "hidden", path)
         return stat(path)

@@ -26,6 +26,7 @@ from ..policy.evaluate import monotonic_ms
 from ..policy.findings import HOLD
 from ..policy.model import Policy
 from ..policy.reconcile import PassOptions, ReconcileResult, reconcile
+from ..text import printable_values
 from .budget_store import BudgetFile, BudgetStore
 from .clocks import Clocks, clock_reader
 from .faults import FaultTracker
@@ -291,7 +292,7 @@ class Daemon:
             self.faults.run("write metrics", lambda: write_atomic(metrics_file, metrics))
         # After the metrics, so that a reader of a new status finds the matching metrics.
         file = os.path.join(self.options.runtime, STATUS)
-        status = json.dumps(build_status(self.state, now), indent=1) + "\n"
+        status = json.dumps(printable_values(build_status(self.state, now)), indent=1) + "\n"
         self.faults.run(f"write {STATUS}", lambda: write_atomic(file, status))
         self.systemd.status(summary(self.state))
 

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from ..text import printable_values
+
 # A reader with a longer backlog is disconnected: the agent does not wait for readers.
 _MAX_BACKLOG_BYTES = 256 * 1024
 _MAX_READERS = 32
@@ -80,7 +82,9 @@ class EventSocket:
         """Send to all readers; disconnect those that cannot take the whole line."""
         if not self._readers:
             return
-        line = json.dumps(event, separators=(",", ":"), default=str).encode() + b"\n"
+        line = (
+            json.dumps(printable_values(event), separators=(",", ":"), default=str).encode() + b"\n"
+        )
         self._readers = [reader for reader in self._readers if _send(reader, line)]
 
     def close(self) -> None:

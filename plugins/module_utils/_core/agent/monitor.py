@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 
+from .. import text
 from ..errors import SocketsError
 from ..host.host import Host
 from ..host.namespaces import CURRENT, Namespace, resolve
@@ -127,7 +128,7 @@ class NamespaceTracker:
 
 def _assign_id(connection: Connection, namespace: Namespace) -> bool:
     try:
-        descriptor = os.open(namespace.path or "", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(text.encode(namespace.path or ""), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:

@@ -22,6 +22,7 @@ from ..values import parse_rate
 from . import results
 from .namespaces import namespaces_named, unlisted_warnings
 from .options import DEFAULT_LIMIT, checks_options
+from .task import printable_dict
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class DestroyResult:
     warnings: tuple[ResultWarning, ...] = ()
     failures: tuple[Failure, ...] = ()
 
+    @printable_dict
     def to_dict(self) -> dict[str, Any]:
         """Return the result of the module socket_destroy."""
         result: dict[str, Any] = {

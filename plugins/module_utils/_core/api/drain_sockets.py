@@ -30,6 +30,7 @@ from . import results
 from .destroy_sockets import parse_options
 from .namespaces import namespaces_named, unlisted_warnings
 from .options import DEFAULT_LIMIT, MIN_STEP_MS, checks_options
+from .task import printable_dict
 
 # How many new connections a failure names.
 _MAX_EXAMPLES = 3
@@ -99,6 +100,7 @@ class DrainResult:
     warnings: tuple[ResultWarning, ...] = ()
     failures: tuple[Failure, ...] = ()
 
+    @printable_dict
     def to_dict(self) -> dict[str, Any]:
         """Return the result of the module socket_drain."""
         result: dict[str, Any] = {

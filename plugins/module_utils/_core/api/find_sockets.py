@@ -22,6 +22,7 @@ from ..sockets.socket import Socket
 from .namespaces import namespaces_named, unlisted_warnings
 from .options import DEFAULT_LIMIT, checks_options
 from .summary import VERDICT_KEYS, first, summary
+from .task import printable_dict
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class FoundSockets:
     warnings: tuple[ResultWarning, ...] = ()
     failures: tuple[Failure, ...] = ()
 
+    @printable_dict
     def to_dict(self) -> dict[str, Any]:
         """Return the result of the module socket_diag_info."""
         return {

@@ -24,6 +24,7 @@ from .kernel_support import KernelSupport
 from .namespaces import namespaces_named
 from .options import DEFAULT_FACTS_LIMIT, checks_options
 from .summary import first
+from .task import printable_dict
 from .verdict_totals import SocketVerdicts, VerdictTotals, nested_verdicts
 
 MAX_PEERS = 20
@@ -64,6 +65,7 @@ class HostFacts:
     warnings: tuple[ResultWarning, ...] = ()
     failures: tuple[Failure, ...] = ()
 
+    @printable_dict
     def to_dict(self) -> dict[str, Any]:
         """Return ``ansible_facts.socket_diag`` of the module socket_diag_facts."""
         return {

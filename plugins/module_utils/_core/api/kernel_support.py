@@ -17,6 +17,7 @@ from ..query.capabilities import ProtocolSupport, may_destroy, support_for_calle
 from ..sockets.session import NamespaceSession
 from .namespaces import namespaces_named
 from .options import checks_options
+from .task import printable_dict
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class KernelSupport:
     warnings: tuple[ResultWarning, ...] = ()
     failures: tuple[Failure, ...] = ()
 
+    @printable_dict
     def to_dict(self) -> dict[str, Any]:
         """Return the keys of the fact ``socket_diag`` that describe the kernel."""
         return {

@@ -39,6 +39,7 @@ from ..sockets.needs import Need
 from . import results
 from .namespaces import unlisted_warnings
 from .options import DEFAULT_LIMIT, checks_options
+from .task import printable_dict
 
 _PATH = ("policy",)
 
@@ -64,6 +65,7 @@ class PolicyCheck:
         """Whether the policy has no errors."""
         return self.policy is not None
 
+    @printable_dict
     def to_dict(self) -> dict[str, Any]:
         """Return the result of the filter policy_check."""
         policy = self.policy
@@ -110,6 +112,7 @@ class PolicyPlan:
     warnings: tuple[ResultWarning, ...] = ()
     failures: tuple[Failure, ...] = ()
 
+    @printable_dict
     def to_dict(self) -> dict[str, Any]:
         """Return the output of ``socket-agent plan --json``."""
         return {
@@ -164,6 +167,7 @@ class PolicyResult:
     warnings: tuple[ResultWarning, ...] = ()
     failures: tuple[Failure, ...] = ()
 
+    @printable_dict
     def to_dict(self) -> dict[str, Any]:
         """Return the result of the module socket_policy."""
         result: dict[str, Any] = {

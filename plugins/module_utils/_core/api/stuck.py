@@ -18,6 +18,7 @@ from ..verdicts.stranded import STRANDED
 from ..verdicts.stuck import STUCK
 from .find_sockets import find
 from .options import DEFAULT_LIMIT, checks_options
+from .task import printable_dict
 
 # In order of precedence: a connection with several verdicts counts under the first. A cause comes
 # before its consequences, and a certain verdict before an uncertain one.
@@ -35,6 +36,7 @@ PRECEDENCE = (
     "rerouted",
     "silent",
 )
+
 RANK = {name: number for number, name in enumerate(PRECEDENCE)}
 # Connections with only these verdicts may be healthy.
 UNCERTAIN = frozenset({"rerouted", "silent"})
@@ -84,6 +86,7 @@ class StuckReport:
     warnings: tuple[ResultWarning, ...] = ()
     failures: tuple[Failure, ...] = ()
 
+    @printable_dict
     def to_dict(self) -> dict[str, Any]:
         """Return the report as mappings and lists."""
         return {

@@ -6,9 +6,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Protocol, TypeVar
 
+from .. import text
 from ..errors import Failure, ResultWarning
+
+_Result = TypeVar("_Result")
+
+
+def printable_dict(
+    to_dict: Callable[[_Result], dict[str, Any]],
+) -> Callable[[_Result], dict[str, Any]]:
+    """Decorate to_dict so that all text in it is valid: every caller writes it as JSON."""
+
+    @wraps(to_dict)
+    def printable(result: _Result) -> dict[str, Any]:
+        values: dict[str, Any] = text.printable_values(to_dict(result))
+        return values
+
+    return printable
 
 
 class OperationResult(Protocol):
@@ -26,4 +44,7 @@ class OperationResult(Protocol):
     def failures(self) -> tuple[Failure, ...]: ...
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the data as mappings, lists, strings and numbers."""
+        """Return the data as mappings, lists, strings and numbers.
+
+        Bytes of names that are not UTF-8 are escapes such as ``\\xe9``. Selectors take them.
+        """

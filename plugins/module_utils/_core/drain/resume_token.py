@@ -20,6 +20,7 @@ from ..errors import InputError, PathStep
 from ..host.host import Host, read_boot_id
 from ..host.namespaces import Namespace
 from ..netlink import constants
+from ..text import spellings
 from .model import Progress
 from .quiescence import PendingBytes
 from .tracker import AWAITED, IGNORED, PROTECTED, TrackedConnection
@@ -135,6 +136,9 @@ def _decode_namespace(reader: _StrictReader, progress: Progress) -> None:
         raise reader.error("explicit", "not a boolean")
     if any(name == other.name or identity == other.identity for other in progress.namespaces):
         raise reader.error("name", "given twice")
+    # The token went through JSON as results do, so it has escapes for bytes that are not UTF-8.
+    name = spellings(name)[-1]
+    path = None if path is None else spellings(path)[-1]
     progress.namespaces.append(Namespace(name, path, identity, explicit))
     sockets = reader.mapping("sockets")
     for protocol in sockets.value:

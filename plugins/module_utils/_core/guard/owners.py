@@ -15,6 +15,7 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 
+from .. import text
 from ..host.processes import (
     FdDirectory,
     SocketOwners,
@@ -97,7 +98,7 @@ class Processes:
         except OSError:
             return ""
         try:
-            return os.fsdecode(os.read(descriptor, _MAX_COMM)).rstrip("\n")
+            return text.decode(os.read(descriptor, _MAX_COMM)).removesuffix("\n")
         except OSError:
             return ""
         finally:

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import os
 
+from .. import text
+from . import mountinfo
+
 
 def mount_point(proc: str) -> str | None:
     """The mount point of the cgroup v2 hierarchy; None if it is not mounted."""
     try:
-        with open(f"{proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-            for line in lines:
-                before, _dash, after = line.partition(" - ")
-                if after.startswith("cgroup2 "):
-                    return before.split()[4].encode().decode("unicode_escape")
+        with open(f"{proc}/self/mountinfo", "rb") as lines:
+            for mount in mountinfo.parse(lines):
+                if mount.filesystem == b"cgroup2":
+                    return text.decode(mount.mount_point)
     except OSError:
         return None
     return None
@@ -44,8 +46,15 @@ class Cgroups:
     def ids(self, path: str) -> frozenset[int] | None:
         """The ids of a cgroup and all its descendants; None if the snapshot has no such cgroup.
 
-        path: with or without the mount point, as in ss(8).
+        path: with or without the mount point, as in ss(8), or as results show it.
         """
+        for name in text.spellings(path):
+            found = self._ids(name)
+            if found is not None:
+                return found
+        return None
+
+    def _ids(self, path: str) -> frozenset[int] | None:
         if not self._mount:
             return None
         if f"{path}/".startswith(f"{self._mount}/"):
@@ -75,12 +84,12 @@ def _walk(mount: str) -> list[tuple[int, str]]:
     pending = ["/"]
     while pending:
         path = pending.pop()
-        directory = mount + path
+        directory = text.encode(mount + path)
         try:
             found.append((os.stat(directory).st_ino, path))
             with os.scandir(directory) as entries:
                 pending += [
-                    f"{path.rstrip('/')}/{entry.name}"
+                    f"{path.rstrip('/')}/{text.decode(entry.name)}"
                     for entry in entries
                     if entry.is_dir(follow_symlinks=False)
                 ]

@@ -18,6 +18,8 @@ import stat
 import tempfile
 from contextlib import suppress
 
+from ..text import printable
+
 # The size limit of such a file. A policy with a thousand rules is smaller.
 MAX_BYTES = 4 * 1024 * 1024
 # How deep mappings and lists may nest.
@@ -121,7 +123,8 @@ def _replace(path: str, content: str, mode: int, durable: bool) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             os.fchmod(stream.fileno(), mode)
-            stream.write(content)
+            # Names of the system may have bytes that are not UTF-8.
+            stream.write(printable(content))
             if durable:
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -11,8 +11,10 @@ import pwd
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from .. import text
 from ..netlink import destroy_events
 from ..netlink.connection import NetlinkSocket
 from . import namespaces
@@ -63,16 +65,16 @@ class Host:
 
     def user_id(self, name: str) -> int | None:
         """The uid of a user; None if there is no such user."""
-        try:
-            return pwd.getpwnam(name).pw_uid
-        except (KeyError, ValueError):
-            # ValueError: a NUL in the name.
-            return None
+        for spelling in text.spellings(name):
+            # ValueError: a NUL in the name. pwd encodes and decodes names as the locale says.
+            with suppress(KeyError, ValueError):
+                return pwd.getpwnam(os.fsdecode(text.encode(spelling))).pw_uid
+        return None
 
     def user_name(self, uid: int) -> str | None:
         """The user name of a uid; None if it has none."""
         try:
-            return pwd.getpwuid(uid).pw_name
+            return text.decode(os.fsencode(pwd.getpwuid(uid).pw_name))
         except KeyError:
             return None
 

@@ -18,15 +18,16 @@ import ctypes
 import errno
 import fcntl
 import os
-import re
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
+from .. import text
 from ..errors import InputError, NamespaceDenied, NamespaceNotFound, NetlinkError, PathStep
 from ..netlink import connection
+from . import mountinfo
 
 # Where iproute2 mounts named namespaces (NETNS_RUN_DIR).
 DIRECTORIES = ("/run/netns", "/var/run/netns")
@@ -43,7 +44,6 @@ _CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 _NS_GET_NSTYPE = 0xB703  # include/uapi/linux/nsfs.h, since Linux 4.11
 _GONE = (errno.ENOENT, errno.ESRCH, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _DENIED = (errno.EACCES, errno.EPERM)
-_OCTAL = re.compile(rb"\\([0-7]{3})")
 
 Identity = tuple[int, int]
 T = TypeVar("T")
@@ -123,7 +123,7 @@ def _current(proc: str) -> Namespace:
 
 def _identity(name: str, file: str) -> Identity:
     try:
-        status = os.stat(file)
+        status = os.stat(text.encode(file))
     except OSError as error:
         raise _refusal(name, error) from error
     return status.st_dev, status.st_ino
@@ -144,6 +144,8 @@ def _named(name: str, proc: str, directories: Sequence[str]) -> Namespace:
         raise NamespaceNotFound(name)
     else:
         candidates = [f"{directory}/{name}" for directory in directories]
+    # A name or path as results show it has escapes for bytes that are not UTF-8.
+    candidates = [spelling for each in candidates for spelling in text.spellings(each)]
     for file in candidates:
         try:
             identity = _network_namespace(file, device)
@@ -158,11 +160,11 @@ def _named(name: str, proc: str, directories: Sequence[str]) -> Namespace:
 
 def _network_namespace(file: str, device: int) -> Identity | None:
     """The identity of a mounted network namespace; None: another file. Raises OSError."""
-    status = os.stat(file)
+    status = os.stat(text.encode(file))
     if status.st_dev != device:
         return None
     # Only nsfs has this device, so opening cannot block, and every file there has a type.
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(text.encode(file), os.O_RDONLY | os.O_CLOEXEC)
     try:
         if fcntl.ioctl(descriptor, _NS_GET_NSTYPE) != _CLONE_NEWNET:
             return None
@@ -242,7 +244,7 @@ def _fingerprint(proc: str, process: str) -> bytes | None:
 def _in_directories(directories: Sequence[str], device: int) -> Iterator[Namespace]:
     for directory in directories:
         try:
-            names = os.listdir(directory)
+            names = list(map(text.decode, os.listdir(text.encode(directory))))
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -269,25 +271,24 @@ def _mounted(proc: str, pids: Sequence[int], device: int) -> Iterator[Namespace]
         root = "" if _mount_namespace(proc, str(pid)) == own else f"{proc}/{pid}/root"
         try:
             with open(f"{proc}/{pid}/mountinfo", "rb") as table:
-                lines = [line for line in table if b" - nsfs " in line]
+                mounts = [mount for mount in mountinfo.parse(table) if mount.filesystem == b"nsfs"]
         except OSError as error:
             if error.errno in _GONE or error.errno == errno.EINVAL:
                 continue
             raise NamespaceDenied(f"{_PID}{pid}", error.errno or errno.EIO) from error
-        for line in lines:
-            fields = line.split(b" ")
-            if not fields[3].startswith(b"net:["):
+        for mount in mounts:
+            if not mount.root.startswith(b"net:["):
                 continue
-            mount = os.fsdecode(_OCTAL.sub(_unescape, fields[4]))
+            path = root + text.decode(mount.mount_point)
             try:
-                status = os.stat(root + mount)
+                status = os.stat(text.encode(path))
             except OSError:
                 # Hidden below another mount, or unmounted: not accessible.
                 continue
             # Another file system may be mounted on top.
-            if status.st_dev == device and b"net:[%d]" % status.st_ino == fields[3]:
+            if status.st_dev == device and b"net:[%d]" % status.st_ino == mount.root:
                 identity = status.st_dev, status.st_ino
-                yield Namespace(root + mount, root + mount, identity, explicit=False)
+                yield Namespace(path, path, identity, explicit=False)
 
 
 def _mount_namespace(proc: str, process: str) -> Identity | None:
@@ -296,10 +297,6 @@ def _mount_namespace(proc: str, process: str) -> Identity | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _unescape(match: re.Match[bytes]) -> bytes:
-    return bytes((int(match.group(1), 8),))
 
 
 def open_netlink(namespace: Namespace, protocol: int) -> socket.socket:
@@ -370,7 +367,7 @@ def _open_here(protocol: int) -> socket.socket:
 def _enter(name: str, path: str, identity: Identity) -> None:
     """Move the calling thread into the namespace."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(text.encode(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise _refusal(name, error) from error
     try:

@@ -16,6 +16,8 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
+from .. import text
+
 # Units that contain processes (systemd.unit(5)). Slices only group units.
 _UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap")
 
@@ -166,18 +168,27 @@ class FdDirectory:
 
 def describe(proc: str, pid: int) -> Process | None:
     """Read the command and unit of a process; None if it has ended."""
-    comm = _read(f"{proc}/{pid}/comm")
+    comm = read_comm(proc, pid)
     if not comm:
         return None
-    return Process(pid, comm.rstrip("\n"), unit_of(_read(f"{proc}/{pid}/cgroup")))
+    return Process(pid, comm, unit_of(text.decode(_read(f"{proc}/{pid}/cgroup"))))
 
 
-def _read(file: str) -> str:
+def read_comm(proc: str, pid: int) -> str:
+    """The command name of a process; empty if it has ended.
+
+    The kernel cuts names after 15 bytes, also in the middle of a character. Any byte except NUL may
+    occur, so only the newline that /proc adds is removed.
+    """
+    return text.decode(_read(f"{proc}/{pid}/comm")).removesuffix("\n")
+
+
+def _read(file: str) -> bytes:
     try:
         with open(file, "rb") as stream:
-            return stream.read().decode("utf-8", "replace")
+            return stream.read()
     except OSError:
-        return ""
+        return b""
 
 
 def unit_of(cgroups: str) -> str | None:
@@ -188,7 +199,7 @@ def unit_of(cgroups: str) -> str | None:
     user@1000.service.
     """
     paths: dict[str, str] = {}
-    for line in cgroups.splitlines():
+    for line in cgroups.split("\n"):
         number, _colon, rest = line.partition(":")
         controllers, _colon, path = rest.partition(":")
         if number == "0" and not controllers:

@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import errors
 from ..netlink import constants
+from ..text import printable
 
 # How many errors of one document are listed, and how deep a value is shown.
 _MAX_ERRORS = 20
@@ -62,7 +63,7 @@ def _written(value: object, depth: int) -> str:
         return f"{{{', '.join(pairs)}}}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_written(item, depth + 1) for item in value)}]"
-    return repr(value)
+    return repr(printable(value) if isinstance(value, str) else value)
 
 
 def _key(key: object) -> str:
@@ -225,5 +226,5 @@ def describe(error: errors.SocketsError) -> str:
     """Describe an error: the given value or operation, the problem, and the remedy."""
     for kind in type(error).__mro__:
         if kind in _SENTENCES:
-            return _SENTENCES[kind](error)
-    return str(error)
+            return printable(_SENTENCES[kind](error))
+    return printable(str(error))

@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import errors
 from ..netlink import constants
+from ..text import printable
 from .errors import describe, warning_text
 
 # How many items of one kind a sentence names.
@@ -251,9 +252,9 @@ _FAILURES: dict[type, Callable[[Any], str]] = {
 
 def describe_warning(warning: errors.ResultWarning) -> str:
     """Describe a warning: the problem and the remedy."""
-    return _WARNINGS[type(warning)](warning)
+    return printable(_WARNINGS[type(warning)](warning))
 
 
 def describe_failure(failure: errors.Failure) -> str:
     """Describe a failure: the problem, the sockets destroyed despite it, and the remedy."""
-    return _FAILURES[type(failure)](failure)
+    return printable(_FAILURES[type(failure)](failure))

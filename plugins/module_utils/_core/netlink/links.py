@@ -14,6 +14,7 @@ import socket
 import struct
 from typing import NamedTuple
 
+from .. import text
 from ..errors import MalformedMessage, NetlinkError
 from . import attributes
 from .connection import Connection
@@ -92,10 +93,10 @@ def _link(datagram: bytes, offset: int, end: int) -> Link:
     kind = attributes.parse(found.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b"")
     return Link(
         index,
-        name.rstrip(b"\0").decode("utf-8", "surrogateescape"),
+        text.decode(name.rstrip(b"\0")),
         flags,
         _U32.unpack(master)[0] if len(master) == _U32.size else 0,
-        kind.rstrip(b"\0").decode("utf-8", "surrogateescape"),
+        text.decode(kind.rstrip(b"\0")),
     )
 
 

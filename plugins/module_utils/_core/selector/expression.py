@@ -5,7 +5,8 @@
 """Parser for the filter language of ss(8).
 
 The grammar is that of ss (misc/ssfilter.y and misc/ss.c of iproute2). Words stand between blanks,
-and a backslash quotes the next character. States come first. `and`, `or` and a missing operator
+and a backslash quotes the next character. Escapes of bytes, such as ``\\xe9``, stay: they are how
+results show names that are not UTF-8. States come first. `and`, `or` and a missing operator
 have the same precedence and are evaluated from left to right, contrary to the manual page.
 Host names are not resolved, and families other than inet and inet6 are rejected.
 """
@@ -16,7 +17,7 @@ import socket
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .. import values
+from .. import text, values
 from ..errors import InputError
 from ..netlink import constants
 from ..values import PORT_MAX, Names, Path
@@ -54,6 +55,8 @@ _STATE_WORDS = ("state", "exclude", "excl")
 _PREDICATES = ("dst", "src", "dport", "sport", "dev", "fwmark", "cgroup", "autobound")
 _RESERVED = frozenset({*_OPERATORS, *_NOT, *_AND, *_OR, "(", ")", *_PREDICATES})
 _MAX_DEPTH = 16
+# As ss: other white space may be part of a name.
+_BLANKS = " \t\n\r\v\f"
 
 
 class _Word(NamedTuple):
@@ -70,12 +73,13 @@ def _words(written: str) -> list[_Word]:
     words: list[_Word] = []
     position = 0
     while position < len(written):
-        if written[position].isspace():
+        if written[position] in _BLANKS:
             position += 1
             continue
         start, characters = position, []
-        while position < len(written) and not written[position].isspace():
-            if written[position] == "\\" and position + 1 < len(written):
+        while position < len(written) and written[position] not in _BLANKS:
+            quoted = written[position] == "\\" and position + 1 < len(written)
+            if quoted and not text.ESCAPED_BYTE.match(written, position):
                 position += 1
             characters.append(written[position])
             position += 1
@@ -268,7 +272,7 @@ class _Parser:
         word = self._operand({"dev": "an interface", "fwmark": "a mark"}.get(predicate, "a path"))
         node: Node
         if predicate == "dev":
-            node = DeviceIs(self.path, self.value, [word.text], numeric=True)
+            node = DeviceIs(self.path, self.value, text.spellings(word.text)[-1:], numeric=True)
         elif predicate == "cgroup":
             node = CgroupIs(self.path, self.value, word.text, below=False)
         else:

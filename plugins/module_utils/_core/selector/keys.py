@@ -177,7 +177,7 @@ def _user(value: object, path: Path, names: Names) -> Node:
 def _cgroup(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
     nodes: list[Node] = []
     for at, item in values.items(value, path, _CGROUP):
-        cgroup = values.text(item, at, _CGROUP)
+        cgroup = values.free_text(item, at, _CGROUP)
         if ".." in cgroup.split("/"):
             raise InputError(at, item, "climbs with ..", _CGROUP)
         nodes.append(CgroupIs(at, item, cgroup))
@@ -189,7 +189,7 @@ def _process(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
     for at, item in values.items(value, path, _PROCESS):
         if isinstance(item, int) and not isinstance(item, bool):
             raise InputError(at, item, "a number", f"{_PROCESS}; a process number: key pid")
-        commands.append(values.text(item, at, _PROCESS))
+        commands.append(values.free_text(item, at, _PROCESS))
     return ProcessIs(path, value, commands)
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from ... import values
+from ... import text, values
 from ...errors import InputError
 from ...netlink import bytecode, constants
 from ...sockets.needs import Need
@@ -31,8 +31,9 @@ ENDPOINT = (
     "an interface"
 )
 _INTERFACE = "interface:"
-# dev_valid_name(), net/core/dev.c
-_INTERFACE_NAME = re.compile(r"[^\s/:]{1,15}")
+# dev_valid_name(), net/core/dev.c; isspace() in lib/ctype.c
+_INTERFACE_NAME = re.compile(rb"[^\t-\r \xa0/:]{1,15}")
+_BLANKS = " \t\n\r\v\f"
 _LINK_LOCAL = ipaddress.IPv6Network("fe80::/10")
 
 
@@ -188,7 +189,9 @@ def _is_link_local(prefix: Prefix) -> bool:
 
 def parse_endpoint(value: object, path: Path, names: Names) -> EndpointPattern:
     """Parse an entry of local or remote. Raises InputError."""
-    written = values.text(value, path, ENDPOINT)
+    values.text(value, path, ENDPOINT)
+    # Names of interfaces may end in white space beyond ASCII.
+    written = str(value).strip(_BLANKS)
     if written.startswith(_INTERFACE):
         name, colon, port = written[len(_INTERFACE) :].partition(":")
         return EndpointPattern(
@@ -240,10 +243,19 @@ def _port(colon: str, port: str, value: object, path: Path, names: Names) -> int
 
 
 def _link(name: str, value: object, path: Path) -> str:
-    if not _INTERFACE_NAME.fullmatch(name) or name in (".", ".."):
+    found = _interface_name(name)
+    if found is None:
         raise InputError(
-            path, value, "names no interface", "interface:NAME, a name of 1 to 15 characters"
+            path, value, "names no interface", "interface:NAME, a name of 1 to 15 bytes"
         )
+    return found
+
+
+def _interface_name(written: str) -> str | None:
+    """The name of an interface as the kernel has it, from what a result shows; None: invalid."""
+    name = text.spellings(written)[-1]
+    if not _INTERFACE_NAME.fullmatch(text.encode(name)) or name in (".", ".."):
+        return None
     return name
 
 
@@ -274,7 +286,8 @@ def _prefix(address: str, length: str | None, value: object, path: Path) -> Pref
 def parse_device(value: object, path: Path) -> str:
     """Return the name of an interface. Raises InputError."""
     allowed = "the name of an interface"
-    name = values.text(value, path, allowed)
-    if not _INTERFACE_NAME.fullmatch(name) or name in (".", ".."):
+    values.text(value, path, allowed)
+    name = _interface_name(str(value).strip(_BLANKS))
+    if name is None:
         raise InputError(path, value, "cannot be an interface's name", allowed)
     return name

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from ... import values
+from ... import text, values
 from ...netlink import bytecode
 from ...sockets.needs import Need
 from ...values import Path
@@ -127,8 +127,9 @@ class ProcessIs(_HeldByProcess):
     def __init__(self, path: Path, value: object, names: Collection[str]) -> None:
         super().__init__(path, value)
         self.names = frozenset(
-            name.encode(errors="surrogateescape")[:_COMM_BYTES].decode(errors="surrogateescape")
+            text.decode(text.encode(spelling)[:_COMM_BYTES])
             for name in names
+            for spelling in text.spellings(name)
         )
 
     def matches(self, pid: int, comm: str) -> bool:  # noqa: ARG002
