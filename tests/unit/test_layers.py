@@ -43,7 +43,7 @@ CORE_LAYERS = {
     "agent": (
         "api policy drain destroy destroy.command destroy.planner destroy.engines guard query "
         "selector selector.predicates selector.tree verdicts sockets host netlink messages values "
-        "errors"
+        "errors text"
     ),
     "api": (
         "policy policy.schema drain destroy destroy.command destroy.planner destroy.engines guard "

@@ -19,7 +19,8 @@ from typing import Any
 
 # Lone surrogates. U+DC80 to U+DCFF stand for the bytes 0x80 to 0xff (PEP 383).
 _SURROGATE = re.compile("[\ud800-\udfff]")
-ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
+ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f]|5c)")
+_AMBIGUOUS = re.compile(r"\\(?=x(?:[89a-f][0-9a-f]|5c))")
 # Values of these types, and tests for them, are most of a record.
 _PLAIN = frozenset({int, bool, float, type(None)})
 
@@ -42,13 +43,23 @@ def encode(text: str) -> bytes:
 
 
 def printable(text: str) -> str:
-    """Show the bytes of a name that are not UTF-8 as ``\\xNN``. Leaves valid text as it is."""
-    return text if text.isascii() else _SURROGATE.sub(_escape, text)
+    """Show the bytes of a name that are not UTF-8 as ``\\xNN``. Leaves valid text as it is.
+
+    In a name with such bytes, a backslash that looks like the start of an escape becomes ``\\x5c``.
+    """
+    if text.isascii() or not _SURROGATE.search(text):
+        return text
+    return _SURROGATE.sub(_escape, _AMBIGUOUS.sub(r"\\x5c", text))
 
 
 def _escape(match: re.Match[str]) -> str:
     number = ord(match.group())
     return f"\\x{number - 0xDC00:02x}" if number >= 0xDC80 else f"\\u{number:04x}"
+
+
+def _byte(match: re.Match[str]) -> str:
+    number = int(match.group(1), 16)
+    return chr(number if number < 0x80 else 0xDC00 + number)
 
 
 def printable_values(value: Any) -> Any:
@@ -74,7 +85,7 @@ def spellings(text: str) -> tuple[str, ...]:
     """The names that a user may mean by a text: the text, and the name that printable shows so."""
     if "\\x" not in text:
         return (text,)
-    raw = ESCAPED_BYTE.sub(lambda match: chr(0xDC00 + int(match.group(1), 16)), text)
+    raw = ESCAPED_BYTE.sub(_byte, text)
     # Escapes of valid UTF-8, as systemd-escape(1) makes them, are part of the name.
     name = decode(encode(raw))
     return (text, name) if name != text and printable(name) == text else (text,)

@@ -13,6 +13,7 @@ import stat
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -156,8 +157,9 @@ def test_write_replaces_the_file(tmp_path: Path) -> None:
 def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "status.json"
     write_atomic(str(file), "one")
-    with pytest.raises(UnicodeEncodeError):
-        write_atomic(str(file), "\ud800")
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with patch.object(os, "fchmod", side_effect=full), pytest.raises(OSError, match="space"):
+        write_atomic(str(file), "two")
     assert file.read_text() == "one"
     assert list(tmp_path.iterdir()) == [file]
     missing = str(tmp_path / "nowhere" / "status.json")
