@@ -56,6 +56,7 @@ options:
       - The policy. Either this option or O(src) is required.
       - The guide to policies of this collection describes the keys C(version), C(mode),
         C(namespaces), C(limits), C(protect) and C(rules).
+      - JSON or YAML text is accepted too, as a template may give it.
       - The collection contains a JSON Schema of the policy, C(docs/docsite/policy.schema.json).
         With it, editors complete and explain the keys.
     type: dict

@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api import policy as api
-from ansible_collections.linuxnet.sockets.plugins.module_utils._core.errors import SocketsError
+from ansible_collections.linuxnet.sockets.plugins.module_utils._core.errors import (
+    InputError,
+    SocketsError,
+)
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.host.yaml_document import (
     parse_yaml,
 )
@@ -26,6 +29,8 @@ from ansible_collections.linuxnet.sockets.plugins.module_utils._core.policy.pars
 _MAX_LENGTH = 4 * 1024 * 1024
 
 _PATH = ("policy",)
+
+_ALLOWED = "a mapping with the keys version, limits and rules, or its text as JSON or YAML"
 
 
 class CheckResult(NamedTuple):
@@ -52,9 +57,15 @@ class CheckResult(NamedTuple):
 
 
 def check_policy(value: object) -> CheckResult:
-    """Validate a policy without its hosts: user and service names are accepted as they are."""
+    """Validate a policy without its hosts: user and service names are accepted as they are.
+
+    value: a mapping, or its text as JSON or YAML. Since ansible-core 2.19 a template of JSON is
+    text.
+    """
     copy = _copy(value, [MAX_VALUES], 0)
     try:
+        if isinstance(copy, str):
+            copy = _parsed(copy)
         require_json(copy, _PATH)
     except SocketsError as error:
         return CheckResult(api.PolicyCheck(None, errors=(error,)))
@@ -62,6 +73,15 @@ def check_policy(value: object) -> CheckResult:
     document = json.loads(json.dumps(copy))
     checked = api.check_policy(document, resolve_names=False)
     return CheckResult(checked, document if checked.valid else None)
+
+
+def _parsed(text: str) -> Any:
+    """The mapping in a text; the text itself if it is not one. Raises InputError."""
+    try:
+        document = load_document(text, "the text")
+    except ValueError as error:
+        raise InputError(_PATH, text, str(error).rstrip("."), _ALLOWED) from error
+    return document if isinstance(document, dict) else text
 
 
 def _copy(value: Any, remaining: list[int], depth: int) -> Any:

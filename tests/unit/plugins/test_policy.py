@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jsonschema
 import pytest
 from ansible.parsing.dataloader import DataLoader
 
@@ -20,6 +22,7 @@ from tests.support.collection import load_plugin
 from tests.support.policy_documents import document as written
 from tests.support.policy_documents import rule
 
+ROOT = Path(__file__).parents[3]
 _policy = load_plugin("plugin_utils._policy")
 
 
@@ -201,6 +204,25 @@ def test_valid_policy_is_sent_with_the_other_options(tmp_path: Path) -> None:
     result, sent = run_action(tmp_path, policy=written(), limit=5)
     assert result == {"changed": True}
     assert sent == [{"policy": written(), "limit": 5}]
+
+
+def test_policy_as_text_is_sent_as_mapping(tmp_path: Path) -> None:
+    """Since ansible-core 2.19 a template of JSON stays text, as for match and protect."""
+    for text in (json.dumps(written()), f"  {json.dumps(written(), indent=2)}\n"):
+        result, sent = run_action(tmp_path, policy=Tagged(text))
+        assert result == {"changed": True}
+        assert sent == [{"policy": written()}]
+    result, sent = run_action(tmp_path, policy="{broken")
+    assert (result["failed"], sent) == (True, [])
+    assert "policy: '{broken'" in result["msg"]
+
+
+def test_document_may_name_its_schema() -> None:
+    named = {"$schema": "https://example.com/policy.schema.json", **written()}
+    assert _policy.check_policy(named).errors == []
+    assert len(_policy.check_policy({**named, "$schema": 1}).errors) == 1
+    schema = json.loads((ROOT / "docs/docsite/policy.schema.json").read_text(encoding="utf-8"))
+    assert jsonschema.Draft7Validator(schema).is_valid(named)
 
 
 def test_file_on_the_controller_is_sent_as_policy(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from .model import Limits, Policy, Rule
 
 T = TypeVar("T")
 
+# Names the schema for editors; has no meaning here.
+_SCHEMA = "$schema"
 _KEYS = ("version", "mode", "namespaces", "limits", "protect", "rules")
 _REQUIRED = ("version", "limits", "rules")
 _POLICY = f"a mapping with the keys {', '.join(_KEYS)}"
@@ -170,7 +172,8 @@ class _Parser:
         self._files = files
 
     def document(self, value: object, path: Path) -> _Document:
-        written = self._mapping(value, path, _KEYS, _REQUIRED, _POLICY)
+        written = self._mapping(value, path, (*_KEYS, _SCHEMA), _REQUIRED, _POLICY)
+        self._key(written, _SCHEMA, path, _schema, None)
         self._key(written, "version", path, _version, None)
         return _Document(
             self._key(written, "mode", path, _mode, model.ENFORCE),
@@ -303,6 +306,10 @@ def _elements(value: object, path: Path, allowed: str) -> list[tuple[Path, objec
             path, value, "empty" if value == "" else values.describe_type(value), allowed
         )
     return list(values.items(value, path, allowed))
+
+
+def _schema(value: object, path: Path) -> None:
+    values.text(value, path, "the address of the schema, for editors")
 
 
 def _version(value: object, path: Path) -> None:

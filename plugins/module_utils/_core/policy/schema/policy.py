@@ -237,6 +237,9 @@ SCHEMA: Schema = {
     **described(
         mapping(
             {
+                "$schema": described(
+                    string(), "The address of this schema, for editors. It has no effect."
+                ),
                 "version": described(
                     {"anyOf": [{"enum": [1]}, string(r"^\s*0*1\s*$", "1")]},
                     "The version of the format.",
