@@ -11,12 +11,10 @@ The wheel and the role install it as ``socketctl``. The code is in ``socketctl``
 
 from __future__ import annotations
 
-import sys
-
 from .socketctl.main import main
 from .socketctl.parser import get_parser
 
 __all__ = ["get_parser", "main"]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
