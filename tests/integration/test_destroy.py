@@ -180,7 +180,7 @@ def test_guard_rules(pair: Pair, client: SocketProcess, controller: Controller) 
         "loopback",
         "loopback",
         "selector",
-        "kernel",
+        "owner_unreadable",
     ]
     for result in protected:
         assert not result["failed"]

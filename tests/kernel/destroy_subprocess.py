@@ -30,6 +30,7 @@ def destroy_in_subprocess(
     check: bool = False,
     without: Sequence[str] = (),
     new_pid_namespace: bool = False,
+    proc_options: str | None = None,
     environ: Mapping[str, str] | None = None,
     engine: str = "netlink",
 ) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def destroy_in_subprocess(
     The result is {error: type, arguments: [...]} if it fails. match None: only resolve the
     namespaces and return their names as {labels: [...]}. without: capabilities to drop, as
     setpriv(1) writes them. new_pid_namespace: run in a PID namespace of its own, as in a container.
-    environ: additional variables.
+    proc_options: run with a /proc mounted with these options. environ: additional variables.
     """
     request = {
         "match": match,
@@ -55,6 +56,10 @@ def destroy_in_subprocess(
         setpriv = shutil.which("setpriv") or "setpriv"
         dropped = ",".join(f"-{name}" for name in without)
         command = [setpriv, f"--bounding-set={dropped}", f"--inh-caps={dropped}", *command]
+    if proc_options is not None:
+        unshare = shutil.which("unshare") or "unshare"
+        script = 'mount -t proc -o "$0" proc /proc && exec "$@"'
+        command = [unshare, "--mount", "sh", "-c", script, proc_options, *command]
     done = subprocess.run(
         command,
         cwd=_ROOT,

@@ -9,28 +9,44 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.topologies.states import listener
 from tests.support.topologies.topology import LabNamespace, Pair
+from tests.support.topologies.waiting import until
 
 # Connects and prints its port, its cookie and its PID. Sends on the connection at each line of
-# input. A name becomes its command name (PR_SET_NAME).
+# input. A name becomes its command name (PR_SET_NAME). With `exited`, the main thread ends and
+# another one goes on. With `own-table`, a thread with a descriptor table of its own connects.
 _PROGRAM = """
-import ctypes, os, socket, sys
+import ctypes, os, socket, sys, threading
 address, port, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 if name:
     ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)
-sock = socket.create_connection((address, port))
-cookie = int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, 57, 8), sys.byteorder)
-print(sock.getsockname()[1], cookie, os.getpid(), flush=True)
-sys.stdin.readline()
-try:
-    sock.sendall(b"still here")
-    print("alive", flush=True)
-except OSError as error:
-    print(error.errno, flush=True)
-sys.stdin.readline()
+def end_thread():
+    if threads == "exited":
+        ctypes.CDLL(None).syscall({"x86_64": 60}.get(os.uname().machine, 93), 0)
+def hold():
+    if threads == "own-table":
+        assert ctypes.CDLL(None).unshare(0x400) == 0  # CLONE_FILES
+    sock = socket.create_connection((address, port))
+    cookie = int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, 57, 8), sys.byteorder)
+    print(sock.getsockname()[1], cookie, os.getpid(), flush=True)
+    sys.stdin.readline()
+    try:
+        sock.sendall(b"still here")
+        print("alive", flush=True)
+    except OSError as error:
+        print(error.errno, flush=True)
+    sys.stdin.readline()
+    os._exit(0)
+threads = sys.argv[4]
+if threads:
+    threading.Thread(target=hold).start()
+    end_thread()
+    threading.Event().wait()
+hold()
 """
 
 
@@ -53,26 +69,34 @@ class Holder(NamedTuple):
 
 
 @contextlib.contextmanager
-def holder(pair: Pair, *, name: str = "") -> Iterator[Holder]:
-    """Start a process in the client's namespace and connect it to the server."""
+def holder(pair: Pair, *, name: str = "", threads: str = "") -> Iterator[Holder]:
+    """Start a process in the client's namespace and connect it to the server.
+
+    threads: `exited`: its main thread has ended. `own-table`: a thread with a descriptor table of
+    its own holds the connection.
+    """
     listening = listener(pair.server, pair.server4)
     port = listening.getsockname()[1]
-    process = _start(pair.client, pair.server4, port, name)
+    process = _start(pair.client, pair.server4, port, name, threads)
     try:
         accepted, _address = listening.accept()
         pair.server.close_at_end(accepted)
         assert process.stdout is not None
         own_port, cookie, pid = map(int, process.stdout.readline().split())
+        if threads == "exited":
+            until(lambda: ") Z " in Path(f"/proc/{pid}/stat").read_text(), "the end of a thread")
         yield Holder(process, own_port, port, cookie, pid)
     finally:
-        process.terminate()
+        process.kill()
         process.wait()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 stream.close()
 
 
-def _start(where: LabNamespace, address: str, port: int, name: str) -> subprocess.Popen[str]:
+def _start(
+    where: LabNamespace, address: str, port: int, name: str, threads: str
+) -> subprocess.Popen[str]:
     return where.spawn(
         sys.executable,
         "-c",
@@ -80,6 +104,7 @@ def _start(where: LabNamespace, address: str, port: int, name: str) -> subproces
         address,
         str(port),
         name,
+        threads,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

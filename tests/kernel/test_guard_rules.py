@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import pytest
 
+from linuxnet_sockets import api
 from tests.kernel.destroy_subprocess import destroy_in_subprocess
 from tests.kernel.holder import Holder, holder
+from tests.kernel.releases import release
 from tests.support.topologies import states
 from tests.support.topologies.topology import Lab, Pair
 
@@ -118,10 +120,10 @@ def test_kernel_socket_protected(lab: Lab) -> None:
     where.delete_link_at_end("vx0")
     match = {"protocol": "udp", "local_port": 4789, "state": "all"}
     # Even root may be unable to read some processes. In a new PID namespace there are none.
-    result = destroy_in_subprocess(
-        match, [where.path], protect={"unconnected": False}, new_pid_namespace=True
-    )
-    assert set(result["rules"].values()) == {"kernel"}
+    for switches, rule in (({}, "owner_unreadable"), ({"ssh_sessions": False}, "kernel")):
+        protect = {"unconnected": False, **switches}
+        result = destroy_in_subprocess(match, [where.path], protect=protect, new_pid_namespace=True)
+        assert set(result["rules"].values()) == {rule}
     result = destroy_in_subprocess(
         match, [where.path], protect=ALL_OFF, new_pid_namespace=True, check=True
     )
@@ -131,10 +133,62 @@ def test_kernel_socket_protected(lab: Lab) -> None:
 
 def test_owner_outside_pid_namespace_protected(pair: Pair) -> None:
     with holder(pair) as held:
+        for protect in ({}, {"kernel": False}):
+            result = destroy_in_subprocess(
+                {"state": "established"},
+                [pair.client.path],
+                protect=protect,
+                new_pid_namespace=True,
+            )
+            assert result["rules"] == {held.cookie: "owner_unreadable"}
+        assert held.alive()
+
+
+@pytest.mark.parametrize("options", ["hidepid=1", "hidepid=2", "subset=pid"])
+def test_owner_hidden_by_proc_options_protected(pair: Pair, options: str) -> None:
+    """A process that /proc does not show may be sshd."""
+    with holder(pair, name="sshd") as held:
+        for engine in ("netlink", "pidfd"):
+            result = destroy_in_subprocess(
+                {"state": "established"},
+                [pair.client.path],
+                protect={"kernel": False},
+                proc_options=options,
+                without=["sys_ptrace"],
+                engine=engine,
+            )
+            assert result["rules"] == {held.cookie: "owner_unreadable"}
+        assert held.alive()
+
+
+def test_hidepid_hides_nothing_from_root(pair: Pair) -> None:
+    with holder(pair) as held:
         result = destroy_in_subprocess(
-            {"state": "established"}, [pair.client.path], new_pid_namespace=True
+            {"state": "established"}, [pair.client.path], proc_options="hidepid=2"
         )
-        assert result["rules"] == {held.cookie: "kernel"}
+        assert result["outcomes"] == {held.cookie: "destroyed"}
+
+
+@pytest.mark.parametrize("threads", ["exited", "own-table"])
+@pytest.mark.parametrize("engine", ["netlink", "pidfd"])
+def test_socket_of_thread_is_not_the_kernels(pair: Pair, threads: str, engine: str) -> None:
+    """/proc/PID/fd of the process does not show it."""
+    match = {"state": "established"}
+    with holder(pair, threads=threads) as held:
+        found = api.find(match, namespaces=[pair.client.name], details=["process"])
+        assert [record["processes"][0]["pid"] for record in found.sockets] == [held.pid]
+        if engine == "pidfd" and release() < (6, 9):
+            pytest.skip("this kernel has no pidfd of a thread")
+        for check in (True, False):
+            result = destroy_in_subprocess(match, [pair.client.name], check=check, engine=engine)
+            assert result == {"outcomes": {held.cookie: "destroyed"}, "rules": {}}
+        assert not held.alive()
+
+
+def test_ssh_daemon_with_ended_main_thread_protected(pair: Pair) -> None:
+    with holder(pair, name="sshd", threads="exited") as held:
+        result = destroy_in_subprocess({"state": "established"}, [pair.client.name])
+        assert result["rules"] == {held.cookie: "ssh_sessions"}
         assert held.alive()
 
 

@@ -16,14 +16,17 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 
 from .. import text
+from ..host.proc_visibility import hidden_processes_reason
 from ..host.processes import (
     FdDirectory,
     SocketOwners,
     describe,
     descriptor_links,
+    descriptors_of_threads,
     link_of,
     process_numbers,
 )
+from ..host.threads import live_thread
 from ..sockets.slots import Slot
 from ..sockets.snapshot import Snapshot
 from .reason import CONTROL_CONNECTION, KERNEL, OWNER_UNREADABLE, SSH_SESSIONS, Reason
@@ -60,14 +63,25 @@ class Processes:
         """The name of the program by pid; empty if it is unreadable."""
         found: dict[int, str] = {}
         for pid in process_numbers(self._proc):
-            try:
-                program = os.readlink(f"{self._proc}/{pid}/exe")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            except OSError:
-                program = ""
+            program = self._program(f"{self._proc}/{pid}")
+            if program is None:
+                # The main thread may have ended before the others.
+                thread = live_thread(self._proc, pid)
+                if thread is None:
+                    continue
+                program = self._program(f"{self._proc}/{pid}/task/{thread}") or ""
             found[pid] = os.path.basename(program.removesuffix(_DELETED))
         return found
+
+    @staticmethod
+    def _program(path: str) -> str | None:
+        """The path of the program; empty if it is unreadable; None: it has none."""
+        try:
+            return os.readlink(f"{path}/exe")
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        except OSError:
+            return ""
 
     @cached_property
     def ssh(self) -> dict[int, str]:
@@ -160,13 +174,18 @@ def reasons_by_owner(
         return reasons
     inside, outside = processes.same_namespace_first
     others = [pid for pid in (*inside, *outside) if pid not in read]
-    hidden = len(unreadable) + discard_held(proc, others, without_holder)
-    unread = f"the descriptors of {_count(hidden, 'process')} cannot be read"
-    if hidden and SSH_SESSIONS in switches:
-        no_holder = Reason(OWNER_UNREADABLE, unread)
+    unread = len(unreadable) + discard_held(proc, others, without_holder)
+    _discard_held_by_threads(proc, without_holder)
+    if not without_holder:
+        return reasons
+    doubts = [f"the descriptors of {_count(unread, 'process')} cannot be read"] if unread else []
+    hidden = hidden_processes_reason(proc)
+    if hidden is not None:
+        doubts.append(hidden)
+    if doubts and SSH_SESSIONS in switches:
+        no_holder = Reason(OWNER_UNREADABLE, ", and ".join(doubts))
     elif KERNEL in switches:
-        detail = "no visible process holds it"
-        no_holder = Reason(KERNEL, f"{detail}, and {unread}" if hidden else detail)
+        no_holder = Reason(KERNEL, ", and ".join(["no visible process holds it", *doubts]))
     else:
         return reasons
     reasons.update(dict.fromkeys([inode_of[link] for link in without_holder], no_holder))
@@ -190,10 +209,12 @@ def load_one_owner(snapshot: Snapshot, inodes: Collection[int]) -> None:
     unreadable = 0
     for pids in Processes.of(snapshot).same_namespace_first:
         unreadable += discard_held(proc, pids, without_holder, pid_by_link)
+    _discard_held_by_threads(proc, without_holder, pid_by_link)
+    complete = not unreadable and not (without_holder and hidden_processes_reason(proc))
     described = {pid: describe(proc, pid) for pid in set(pid_by_link.values())}
     holders = {pid: (process,) for pid, process in described.items() if process is not None}
     found = {inode_of[link]: holders[pid] for link, pid in pid_by_link.items() if pid in holders}
-    snapshot.set_some_owners(SocketOwners(found, not unreadable))
+    snapshot.set_some_owners(SocketOwners(found, complete))
 
 
 def discard_held(
@@ -244,6 +265,18 @@ def discard_held(
                 half = descriptor_links(proc, pid)
             take(pid, half or ())
     return unreadable
+
+
+def _discard_held_by_threads(
+    proc: str, links: set[str], holders: dict[str, int] | None = None
+) -> None:
+    """As discard_held, for the descriptors that only some threads of a process have."""
+    if not links:
+        return
+    for pid, _thread, _number, link in descriptors_of_threads(proc, frozenset(links)):
+        links.discard(link)
+        if holders is not None:
+            holders.setdefault(link, pid)
 
 
 def _sample(descriptors: FdDirectory) -> list[tuple[range, list[str]]] | None:

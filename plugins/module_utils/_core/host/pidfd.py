@@ -27,12 +27,14 @@ import sys
 from collections.abc import Collection
 from typing import NamedTuple
 
-from .processes import FdDirectory, link_of, process_numbers
+from .proc_visibility import hidden_processes_reason
+from .processes import FdDirectory, descriptors_of_threads, link_of, process_numbers
 
 # The same numbers on most architectures (include/uapi/asm-generic/unistd.h). On others, such as
 # MIPS, they are not system calls, so pidfd_getfd counts as missing.
 _PIDFD_OPEN = 434
 _PIDFD_GETFD = 438
+_PIDFD_THREAD = os.O_EXCL  # include/uapi/linux/pidfd.h
 _SO_PEERNAME = 28  # include/uapi/asm-generic/socket.h
 _SO_COOKIE = 57
 _TCP_INFO = 11  # include/uapi/linux/tcp.h; its first byte is tcpi_state
@@ -50,16 +52,20 @@ class End(NamedTuple):
 
 
 class Descriptor(NamedTuple):
-    """A descriptor of a process. It may have been closed or reused since it was found."""
+    """A descriptor of a process. It may have been closed or reused since it was found.
+
+    thread: pid is that of a thread, since the main thread does not have the descriptor.
+    """
 
     pid: int
     number: int
+    thread: bool = False
 
 
 class Holders(NamedTuple):
     """The descriptors of sockets, by inode.
 
-    readable: False if the descriptors of at least one process were unreadable.
+    readable: False if at least one process may be hidden, or its descriptors were unreadable.
     """
 
     descriptors: dict[int, list[Descriptor]]
@@ -77,13 +83,21 @@ def find_descriptors(proc: str, inodes: Collection[int]) -> Holders:
         try:
             with FdDirectory(proc, pid) as directory:
                 links = directory.numbered()
+                thread = directory.thread
         except PermissionError:
             readable = False
             continue
         for number, link in links:
             inode = targets.get(link)
             if inode is not None:
-                found.setdefault(inode, []).append(Descriptor(pid, number))
+                found.setdefault(inode, []).append(
+                    Descriptor(pid, number) if thread is None else Descriptor(thread, number, True)
+                )
+    left = {link for link, inode in targets.items() if inode not in found}
+    if left:
+        for _pid, thread_id, number, link in descriptors_of_threads(proc, left):
+            found.setdefault(targets[link], []).append(Descriptor(thread_id, number, True))
+        readable = readable and hidden_processes_reason(proc) is None
     return Holders(found, readable)
 
 
@@ -160,9 +174,10 @@ def borrow_fd(descriptor: Descriptor) -> BorrowedFd:
     """Duplicate another process's descriptor.
 
     Raises OSError: ESRCH or EBADF if the process has ended or the descriptor is closed, EPERM
-    without permission to trace the process, ENOSYS before Linux 5.6.
+    without permission to trace the process, ENOSYS before Linux 5.6; EINVAL for the descriptor of
+    a thread before Linux 6.9.
     """
-    process = _call(_PIDFD_OPEN, descriptor.pid, 0)
+    process = _call(_PIDFD_OPEN, descriptor.pid, _PIDFD_THREAD if descriptor.thread else 0)
     try:
         return BorrowedFd(_call(_PIDFD_GETFD, process, descriptor.number, 0))
     finally:

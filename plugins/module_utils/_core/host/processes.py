@@ -11,12 +11,14 @@ links of another process requires PTRACE_MODE_READ_FSCREDS; root with CAP_SYS_PT
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
 from .. import text
+from .proc_visibility import hidden_processes_reason
+from .threads import live_thread, threads_with_own_descriptors
 
 # Units that contain processes (systemd.unit(5)). Slices only group units.
 _UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap")
@@ -33,8 +35,8 @@ class Process(NamedTuple):
 class SocketOwners:
     """The processes that hold sockets, by inode.
 
-    readable: False if the descriptors of at least one process were unreadable. A socket without a
-    known holder may then have an unknown one.
+    readable: False if at least one process may be hidden, or its descriptors were unreadable. A
+    socket without a known holder may then have an unknown one.
     """
 
     __slots__ = ("_holders", "readable")
@@ -68,6 +70,13 @@ def find_owners(proc: str, inodes: Collection[int] | None) -> SocketOwners:
             continue
         for link in set(filter(_is_socket, links)) if names is None else names.intersection(links):
             pids.setdefault(link, []).append(pid)
+    without_holder = set() if names is None else names.difference(pids)
+    if without_holder:
+        for pid, _thread, _number, link in descriptors_of_threads(proc, without_holder):
+            numbers = pids.setdefault(link, [])
+            if pid not in numbers:
+                numbers.append(pid)
+        readable = readable and hidden_processes_reason(proc) is None
     # Many sockets have the same holders, so they share one tuple.
     described: dict[tuple[int, ...], tuple[Process, ...]] = {}
     holders: dict[int, tuple[Process, ...]] = {}
@@ -80,6 +89,23 @@ def find_owners(proc: str, inodes: Collection[int] | None) -> SocketOwners:
         if described[key]:
             holders[inode_of(link)] = described[key]
     return SocketOwners(holders, readable)
+
+
+def descriptors_of_threads(
+    proc: str, links: Collection[str]
+) -> Iterator[tuple[int, int, int, str]]:
+    """Find sockets in descriptor tables that only some threads of a process have.
+
+    links: link targets. Yields (pid, thread, number of the descriptor, link target). Most
+    processes have no such table, and telling them apart costs a system call for each thread. So
+    call this only for sockets that no /proc/PID/fd shows.
+    """
+    for pid in process_numbers(proc):
+        for thread in threads_with_own_descriptors(proc, pid):
+            with suppress(PermissionError), FdDirectory(proc, pid, thread) as descriptors:
+                for number, link in descriptors.numbered():
+                    if link in links:
+                        yield pid, thread, number, link
 
 
 def process_numbers(proc: str) -> list[int]:
@@ -113,20 +139,46 @@ def descriptor_links(proc: str, pid: int) -> list[str] | None:
 class FdDirectory:
     """The open directory /proc/PID/fd of a process. Raises PermissionError if it is unreadable.
 
-    count: the number of descriptors, which is the directory's size since Linux 6.2
-    (proc_pid_fd(5)); 0 on older kernels.
+    If the main thread has ended, it is that of another thread.
+
+    thread: use the directory of this thread. Afterwards, the thread whose directory it is; None:
+    the main thread. count: the number of descriptors, which is the directory's size since Linux
+    6.2 (proc_pid_fd(5)); 0 on older kernels.
     """
 
-    __slots__ = ("_directory", "_read", "count")
+    __slots__ = ("_directory", "_pid", "_proc", "_read", "count", "thread")
 
-    def __init__(self, proc: str, pid: int) -> None:
+    def __init__(self, proc: str, pid: int, thread: int | None = None) -> None:
+        self._proc, self._pid = proc, pid
         self._directory: int | None = None
         self.count = 0
+        self.thread = thread
+        try:
+            self._open()
+        except PermissionError:
+            # The directory of an ended main thread belongs to root (task_dump_owner).
+            if not self._try_live_thread():
+                raise
+
+    def _open(self) -> None:
+        base = f"{self._proc}/{self._pid}"
+        path = f"{base}/fd" if self.thread is None else f"{base}/task/{self.thread}/fd"
+        self.__exit__()
         with suppress(FileNotFoundError, ProcessLookupError):
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-            self._directory = os.open(f"{proc}/{pid}/fd", flags)
+            self._directory = os.open(path, flags)
             self.count = os.fstat(self._directory).st_size
         self._read = partial(os.readlink, dir_fd=self._directory)
+
+    def _try_live_thread(self) -> bool:
+        """Open the directory of another thread; False: the main thread lives, or none does."""
+        if self.thread is not None:
+            return False
+        self.thread = live_thread(self._proc, self._pid)
+        if self.thread is None:
+            return False
+        self._open()
+        return True
 
     def __enter__(self) -> FdDirectory:
         return self
@@ -134,6 +186,7 @@ class FdDirectory:
     def __exit__(self, *_exception: object) -> None:
         if self._directory is not None:
             os.close(self._directory)
+            self._directory = None
 
     def some(self, numbers: Iterable[int]) -> list[str] | None:
         """The link targets of these descriptors; None if one of them does not exist."""
@@ -163,6 +216,8 @@ class FdDirectory:
                 # The process may have closed it.
                 with suppress(FileNotFoundError):
                     found.append((int(name), self._read(name)))
+        if not found and self._try_live_thread():
+            return self.numbered()
         return found
 
 

@@ -36,7 +36,8 @@ class Snapshot(SlotStore):
 
     Each fact is loaded on first use and kept, so that all sockets of the snapshot are evaluated
     against the same facts. open_route, open_diag: return the rtnetlink and the sock_diag connection
-    of the namespace. Loading raises what these and Connection.dump raise.
+    of the namespace; without the second, sock_diag cannot be used. Loading raises what these and
+    Connection.dump raise.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Snapshot(SlotStore):
         host: Host,
         namespace: Namespace,
         open_route: Callable[[], Connection],
-        open_diag: Callable[[], Connection],
+        open_diag: Callable[[], Connection] | None = None,
     ) -> None:
         super().__init__()
         self.host = host
@@ -70,6 +71,7 @@ class Snapshot(SlotStore):
     @property
     def sock_diag(self) -> Connection:
         """The sock_diag connection of the namespace."""
+        assert self._open_diag is not None
         return self._open_diag()
 
     @property

@@ -183,8 +183,11 @@ class PidfdEngine:
                     return _ANSWERS.get(act(borrowed), _FAILED)
             except PermissionError:
                 answer = _NOT_PERMITTED
-            except OSError:
-                # The process or its descriptor is gone, or refers to no socket now.
+            except OSError as error:
+                if descriptor.thread and error.errno == errno.EINVAL:
+                    # This kernel has no pidfd of a thread.
+                    answer = _FAILED
+                # Else the process or its descriptor is gone, or refers to no socket now.
                 continue
         return answer
 
