@@ -28,7 +28,7 @@ _CHANGING = ("NO_COLOR", "COLUMNS", "PYTHONUNBUFFERED")
 
 
 class Output(NamedTuple):
-    """The exit status of a command, and what it wrote. On a terminal, everything is in out."""
+    """The exit status and the output of a command. On a terminal, out has all of it."""
 
     status: int
     out: str

@@ -19,14 +19,14 @@ from tests.support.fake_kernel import FakeRoute
 
 
 class Screen(io.StringIO):
-    """A terminal: what a command writes."""
+    """Output that is a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 class Keyboard(io.StringIO):
-    """A terminal: what a person types. before: is called before an answer is read."""
+    """Input that is a terminal. before: is called before an answer is read."""
 
     def __init__(self, typed: str, before: Callable[[], object] | None = None) -> None:
         super().__init__(typed)
@@ -42,7 +42,7 @@ class Keyboard(io.StringIO):
 
 
 class Output(NamedTuple):
-    """The exit status of a command, and what it wrote."""
+    """The exit status and the output of a command."""
 
     status: int
     out: str
@@ -59,7 +59,7 @@ class Output(NamedTuple):
 
 
 class Shell:
-    """Runs commands on a machine. terminal: a person is there."""
+    """Runs commands on a machine."""
 
     def __init__(self, machine: Timeline) -> None:
         self.machine = machine
@@ -71,6 +71,7 @@ class Shell:
         before: Callable[[], object] | None = None,
         stdin: bytes = b"",
     ) -> Output:
+        """Run a command. typed: the input on a terminal; None: without a terminal."""
         terminal = typed is not None
         out = Screen() if terminal else io.StringIO()
         err = Screen() if terminal else io.StringIO()

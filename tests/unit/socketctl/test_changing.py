@@ -1,7 +1,7 @@
 # Copyright: linuxnet.sockets contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""destroy and drain: the question, what is done without one, and exit statuses."""
+"""destroy and drain: the question, runs without one, and exit statuses."""
 
 from __future__ import annotations
 

@@ -46,6 +46,7 @@ def test_details_add_columns(machine: Timeline, socketctl: Shell) -> None:
     heading = socketctl("list", "-d", "process,info", "-d", "verdicts").out.splitlines()[0]
     assert {"PROCESS", "RTT", "VERDICTS"} <= set(heading.split())
     assert "app[500]" in socketctl("list", "--details", "process").out
+    assert "app[500]" in socketctl("list", "-p").out
 
 
 def test_list_by_groups(machine: Timeline, socketctl: Shell) -> None:

@@ -133,7 +133,7 @@ class Session:
             raise Refused
 
     def require_answer(self) -> None:
-        """Raise UsageError if nobody can be asked."""
+        """Raise UsageError without a terminal to ask on."""
         if not self.interactive:
             raise UsageError(
                 "there is no terminal to ask on: add --yes to do it without a question, or "

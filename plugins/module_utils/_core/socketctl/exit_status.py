@@ -24,7 +24,7 @@ MEANINGS = {
     SUCCESS: "Success: nothing is left to do.",
     FAILED: "Failure. Also: you answered no, a policy file is invalid, or a drain with "
     "--no-destroy left connections.",
-    USAGE: "The command line is wrong, or --yes is missing where nobody can be asked.",
+    USAGE: "The command line is wrong, or --yes is missing without a terminal.",
     LIMIT: "Refused: max_sockets, or the limits of a policy, allow fewer sockets. Nothing was "
     "destroyed, except by a policy with on_excess: pace and by a drain that had begun to destroy.",
     IMPOSSIBLE: "Not permitted, or not supported by the kernel. Also: sockets are protected only "

@@ -99,6 +99,9 @@ def parse(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
     options = [word for word in rest if word.startswith("-")]
     if options or (rest and not command.takes_selector):
         command.error(f"unrecognized arguments: {' '.join(options or rest)}")
+    if not arguments:
+        parser.print_help(sys.stderr)
+        parser.exit(exit_status.USAGE)
     if "path" not in parsed or parsed.path == "policy":
         command.error("which command? See the list in --help")
     if rest:

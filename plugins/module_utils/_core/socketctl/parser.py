@@ -56,7 +56,8 @@ class CommaList(argparse.Action):
         option_string: str | None = None,  # noqa: ARG002
     ) -> None:
         found = list(getattr(namespace, self.dest) or ())
-        setattr(namespace, self.dest, [*found, *str(values).split(",")])
+        given = self.const if self.nargs == 0 else str(values)
+        setattr(namespace, self.dest, [*found, *given.split(",")])
 
 
 class Parser(argparse.ArgumentParser):
@@ -177,6 +178,14 @@ def _command(commands: Any, name: str, path: str = "") -> Parser:
 
 def _listing(parser: Parser) -> None:
     _add_options(parser, "find")
+    parser.add_argument(
+        "-p",
+        dest="details",
+        action=CommaList,
+        nargs=0,
+        const="process",
+        help="show the processes that hold each socket, as --details process does",
+    )
     _add_output(parser)
 
 

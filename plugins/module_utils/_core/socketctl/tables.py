@@ -54,7 +54,7 @@ def stuck_table(terminal: Terminal, connections: Sequence[Record], *, header: bo
         (Column("VERDICT"), lambda each: _verdict_cell(each["leading"], each["certain"])),
         (Column("FOR", right=True), lambda each: Cell(duration_text(each["for_ms"]))),
     ]
-    columns += _of_record([*_place(records), *_socket(), *_PROCESS])
+    columns += _of_record([*_place(records), *_socket(queues=False), *_PROCESS])
     columns.append(
         (
             Column("EVIDENCE", flexible=True, optional=2),
@@ -178,7 +178,7 @@ def _socket(*, queues: bool = True) -> list[_Made]:
 
 
 def _owner(details: Collection[str]) -> list[_Made]:
-    # The process tells more than the user.
+    # The process is more specific than the user.
     optional = 5 if "process" in details else 3
     return [(Column("USER", optional=optional), _user)]
 
@@ -272,16 +272,26 @@ def _verdict_cell(name: str, certain: bool) -> Cell:
 
 
 def _evidence(verdicts: Iterable[Record]) -> str:
+    """The numbers behind the verdicts; the name of the first has a column of its own."""
     parts: list[str] = []
     for index, verdict in enumerate(verdicts):
-        shown = [
-            f"{key}={value}"
+        numbers = [
+            _named_value(key, value)
             for key, value in (verdict["evidence"] or {}).items()
             if value is not None
         ]
-        name = [] if index == 0 else [verdict["verdict"]]
-        parts.append(" ".join([*name, *shown]))
+        parts.append(" ".join([*([verdict["verdict"]] if index else []), *numbers]))
     return "; ".join(part for part in parts if part)
+
+
+def _named_value(key: str, value: object) -> str:
+    """``idle_ms`` and 90000 as ``idle=1m``."""
+    name, _underscore, unit = key.rpartition("_")
+    if isinstance(value, int) and unit == "ms":
+        return f"{name}={duration_text(value)}"
+    if isinstance(value, int) and unit == "bytes":
+        return f"{name}={size_text(value)}"
+    return f"{key}={value}"
 
 
 def _outcome(entry: Record) -> Cell:

@@ -27,7 +27,7 @@ YELLOW = "33"
 _GAP = "  "
 _CUT = "..."
 # The narrowest width to which a column is cut.
-_MIN_CUT = 12
+_MIN_CUT = 14
 _DEFAULT_WIDTH = 80
 
 
@@ -42,7 +42,7 @@ class Column(NamedTuple):
     """A column of a table.
 
     optional: dropped if the terminal is too narrow, the highest number first; 0: never.
-    flexible: cut if the terminal is still too narrow.
+    flexible: cut if the terminal is still too narrow. An optional one is cut before it is dropped.
     """
 
     title: str
@@ -67,7 +67,7 @@ class Terminal:
 
     @property
     def width(self) -> int | None:
-        """Columns of the terminal; None: no limit, because nobody looks at it."""
+        """Columns of the terminal; None: no terminal, so no limit."""
         if not self.is_terminal:
             return None
         columns = self._environ.get("COLUMNS", "")
@@ -149,14 +149,26 @@ def _fit(columns: Sequence[Column], widths: Sequence[int], available: int | None
         key=lambda index: -columns[index].optional,
     )
     for index in droppable:
-        if _total(shown) <= available:
-            return shown
+        if _least(columns, shown) <= available:
+            break
         del shown[index]
     for index in sorted(shown, key=lambda index: -shown[index]):
         excess = _total(shown) - available
         if excess > 0 and columns[index].flexible:
             shown[index] = max(_MIN_CUT, shown[index] - excess)
     return shown
+
+
+def _least(columns: Sequence[Column], shown: Mapping[int, int]) -> int:
+    """The total if optional columns that are flexible are cut."""
+    return _total(
+        {
+            index: min(width, _MIN_CUT)
+            if columns[index].flexible and columns[index].optional
+            else width
+            for index, width in shown.items()
+        }
+    )
 
 
 def _total(shown: Mapping[int, int]) -> int:
