@@ -207,3 +207,24 @@ def _receives(sock: socket.socket, client: socket.socket) -> None:
     sock.settimeout(5)
     client.send(b"x")
     assert sock.recv(1) == b"x"
+
+
+@needs_pidfd
+def test_shared_udplite_port_protected(pair: Pair) -> None:
+    """Only engine pidfd disconnects UDP-Lite sockets. A UDP socket does not share their port."""
+    group = []
+    for number in range(2):
+        try:
+            sock = pair.server.socket(socket.AF_INET, socket.SOCK_DGRAM, 136)
+        except OSError as error:
+            pytest.skip(f"this kernel has no UDP-Lite: {error}")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((pair.server4, _PORT))
+        sock.connect((pair.client4, 9 + number))
+        group.append(sock)
+    _bound(pair.server, pair.server4, socket.SO_REUSEPORT)
+    match = {"protocol": "udplite", "local_port": _PORT}
+    where = {"namespaces": [pair.server.name], "protect": _PROTECT, "engine": "pidfd"}
+    assert api.destroy(match, **where).outcomes == {"protected": 2}
+    group.pop().close()
+    assert api.destroy(match, **where).outcomes == {"disconnected": 1}

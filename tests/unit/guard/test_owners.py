@@ -228,3 +228,12 @@ def test_sampling_copes_with_gaps(machine: FakeMachine, monkeypatch: pytest.Monk
     (directory / "2").unlink()
     (directory / "1099").rename(directory / "5000")
     assert machine.reasons(machine.guard(), *sockets) == [None] * len(sockets)
+
+
+def test_socket_shared_with_ssh_process_is_protected(machine: FakeMachine) -> None:
+    """It inherited the socket over a fork, or a process inherited it from sshd."""
+    machine.process(600, comm="sshd")
+    sock = machine.add(connection(), holder=500)
+    machine.hold(600, sock)
+    assert machine.rule(sock) == "ssh_sessions"
+    assert machine.rule(sock, ssh_sessions=False) is None
