@@ -138,6 +138,7 @@ class FakeLink:
     master: int = 0
     link_kind: str = ""
     vrf_table: int = 0
+    alternative_names: tuple[str, ...] = ()
 
 
 LOOPBACK = FakeLink(1, "lo", flags=0x10049, kind=772, mtu=65536, operstate=0)

@@ -26,6 +26,7 @@ NEWROUTE, GETROUTE = 24, 26
 NEWNEIGH, GETNEIGH = 28, 30
 NEWRULE, GETRULE = 32, 34
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_OPERSTATE, _IFLA_CARRIER = 3, 4, 16, 33
+_IFLA_PROP_LIST, _IFLA_ALT_IFNAME, _NESTED = 52, 53, 0x8000
 _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_INFO_KIND = 10, 18, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 3, 6, 8
 _RTMSG = struct.Struct("=BBBBBBBBI")
@@ -240,7 +241,15 @@ def _link(link: FakeLink) -> bytes:
         + attribute(_IFLA_MTU, struct.pack("=I", link.mtu))
         + attribute(_IFLA_CARRIER, bytes([link.carrier]))
         + (attribute(_IFLA_MASTER, struct.pack("=I", link.master)) if link.master else b"")
+        + (_alternative_names(link) if link.alternative_names else b"")
         + (attribute(_IFLA_LINKINFO, _info(link)) if link.link_kind or link.vrf_table else b"")
+    )
+
+
+def _alternative_names(link: FakeLink) -> bytes:
+    names = (name.encode() + b"\0" for name in link.alternative_names)
+    return attribute(
+        _IFLA_PROP_LIST | _NESTED, b"".join(attribute(_IFLA_ALT_IFNAME, name) for name in names)
     )
 
 

@@ -64,7 +64,10 @@ class Networked:
         host = Host(open_netlink=self.kernel.open)
         namespace = Namespace("current", None, self.here.identity)
         return Snapshot(
-            host, namespace, lambda: Connection(self.kernel.open("current", NETLINK_ROUTE))
+            host,
+            namespace,
+            lambda: Connection(self.kernel.open("current", NETLINK_ROUTE)),
+            lambda: Connection(self.kernel.open("current", NETLINK_SOCK_DIAG)),
         )
 
     def sockets(self, snapshot: Snapshot) -> list[Socket]:

@@ -50,6 +50,22 @@ def parse(raw: bytes) -> dict[int, bytes]:
     return _walk(raw)
 
 
+def parse_list(raw: bytes, kind: int) -> list[bytes]:
+    """Parse the values of all attributes of one type, in order. Raises MalformedMessage."""
+    found: list[bytes] = []
+    offset = 0
+    while offset + _HEADER.size <= len(raw):
+        length, each = _HEADER.unpack_from(raw, offset)
+        if length < _HEADER.size or offset + length > len(raw):
+            raise MalformedMessage(
+                "a netlink attribute", f"length {length} at offset {offset} of {len(raw)} bytes"
+            )
+        if each & _KIND_MASK == kind:
+            found.append(raw[offset + _HEADER.size : offset + length])
+        offset += (length + 3) & ~3
+    return found
+
+
 def _walk(raw: bytes) -> dict[int, bytes]:
     """Parse attributes one by one, and keep their layout for the next message of this size."""
     found: dict[int, bytes] = {}

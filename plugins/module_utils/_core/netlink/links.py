@@ -27,14 +27,23 @@ IFF_UP = 0x1
 IFF_LOOPBACK = 0x8
 IFF_LOWER_UP = 0x10000
 
+# IFA_F_*. The kernel uses one bit for temporary IPv6 and for secondary IPv4 addresses.
+IFA_F_TEMPORARY = 0x01
+IFA_F_DADFAILED = 0x08
+IFA_F_DEPRECATED = 0x20
+IFA_F_TENTATIVE = 0x40
+
 _IFLA_IFNAME = 3
 _IFLA_MASTER = 10
 _IFLA_LINKINFO = 18
 _IFLA_EXT_MASK = 29
+_IFLA_PROP_LIST = 52
+_IFLA_ALT_IFNAME = 53
 _IFLA_INFO_KIND = 1
 _RTEXT_FILTER_SKIP_STATS = 8
 _IFA_ADDRESS = 1
 _IFA_LOCAL = 2
+_IFA_LABEL = 3
 _IFA_FLAGS = 8
 _NETNSA_NSID = 1
 _NETNSA_FD = 3
@@ -50,7 +59,8 @@ class Link(NamedTuple):
     """A network interface.
 
     flags: IFF_*. master: the index of its bridge, bond or VRF; 0: none. kind: the type of a
-    virtual interface (vrf, dummy, veth, ...); "": none.
+    virtual interface (vrf, dummy, veth, ...); "": none. alternative_names: further names, which
+    systemd gives to network cards (altname in ip-link(8)).
     """
 
     ifindex: int
@@ -58,6 +68,12 @@ class Link(NamedTuple):
     flags: int
     master: int = 0
     kind: str = ""
+    alternative_names: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, the primary one first."""
+        return (self.name, *self.alternative_names)
 
     @property
     def up(self) -> bool:
@@ -70,7 +86,7 @@ class Address(NamedTuple):
     """An address of an interface.
 
     address: 4 or 16 bytes. On a point-to-point link it is the local one (IFA_LOCAL), never the
-    peer's. flags: IFA_F_*.
+    peer's. flags: IFA_F_*. label: of IPv4 addresses, such as eth0 or eth0:1.
     """
 
     family: int
@@ -79,6 +95,12 @@ class Address(NamedTuple):
     ifindex: int
     scope: int
     flags: int
+    label: str = ""
+
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether duplicate address detection failed. The kernel then does not use the address."""
+        return self.family == socket.AF_INET6 and bool(self.flags & IFA_F_DADFAILED)
 
 
 def _link(datagram: bytes, offset: int, end: int) -> Link:
@@ -91,13 +113,19 @@ def _link(datagram: bytes, offset: int, end: int) -> Link:
         raise MalformedMessage("a link message", f"interface {index} has no name")
     master = found.get(_IFLA_MASTER, b"")
     kind = attributes.parse(found.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b"")
+    names = attributes.parse_list(found.get(_IFLA_PROP_LIST, b""), _IFLA_ALT_IFNAME)
     return Link(
         index,
-        text.decode(name.rstrip(b"\0")),
+        _text(name),
         flags,
         _U32.unpack(master)[0] if len(master) == _U32.size else 0,
-        text.decode(kind.rstrip(b"\0")),
+        _text(kind),
+        tuple(map(_text, names)),
     )
+
+
+def _text(raw: bytes) -> str:
+    return text.decode(raw.rstrip(b"\0"))
 
 
 def links(connection: Connection) -> list[Link]:
@@ -121,7 +149,8 @@ def _address(datagram: bytes, offset: int, end: int) -> Address | None:
     wide = found.get(_IFA_FLAGS, b"")
     if len(wide) == _U32.size:
         (flags,) = _U32.unpack(wide)
-    return Address(family, address, prefix_length, index, scope, flags)
+    label = _text(found.get(_IFA_LABEL, b""))
+    return Address(family, address, prefix_length, index, scope, flags, label)
 
 
 def addresses(connection: Connection) -> list[Address]:

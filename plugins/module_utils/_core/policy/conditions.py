@@ -46,8 +46,11 @@ class NetworkState:
         addresses: Sequence[Address],
         routes: Sequence[RouteCandidate] | None = None,
     ) -> None:
-        self.links = {link.name: link for link in links}
-        self.addresses = frozenset(address.address for address in addresses)
+        # By each name, also alternative ones.
+        self.links = {name: link for link in links for name in link.names}
+        self.addresses = frozenset(
+            address.address for address in addresses if not address.is_duplicate
+        )
         self._routes = routes
 
     @cached_property

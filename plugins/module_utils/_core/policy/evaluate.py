@@ -186,7 +186,7 @@ def _evaluate(
         {rule: names for rule, names in missing.items() if names},
         frozenset(session.unlisted)
         | {error.protocol for error in failed.values() if isinstance(error, HandlerMissing)},
-        frozenset(network.links),
+        frozenset(link.name for link in network.links.values()),
     )
 
 
@@ -223,8 +223,11 @@ def _either(values: Iterable[bool | None]) -> bool | None:
 def _interfaces(snapshot: Snapshot) -> tuple[object, object]:
     """Links and addresses, as far as a policy depends on them."""
     return (
-        {(link.ifindex, link.name, link.up) for link in snapshot.links},
-        {(address.address, address.ifindex) for address in snapshot.addresses},
+        {(link.ifindex, link.names, link.up) for link in snapshot.links},
+        {
+            (address.address, address.ifindex, address.is_duplicate)
+            for address in snapshot.addresses
+        },
     )
 
 

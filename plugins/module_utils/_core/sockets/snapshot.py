@@ -89,9 +89,9 @@ class Snapshot(SlotStore):
         return self._addresses
 
     def interface_index(self, name: str) -> int | None:
-        """The index of an interface; None: it does not exist."""
+        """The index of an interface with this name, also an alternative one; None: none exists."""
         for link in self.links:
-            if link.name == name:
+            if name in link.names:
                 return link.ifindex
         return None
 
@@ -114,9 +114,11 @@ class Snapshot(SlotStore):
 
     @property
     def local_addresses(self) -> frozenset[bytes]:
-        """The addresses, of 4 or 16 bytes, of all interfaces."""
+        """The addresses, of 4 or 16 bytes, of all interfaces, without duplicate ones."""
         if self._local_addresses is None:
-            self._local_addresses = frozenset(entry.address for entry in self.addresses)
+            self._local_addresses = frozenset(
+                entry.address for entry in self.addresses if not entry.is_duplicate
+            )
         return self._local_addresses
 
     @property

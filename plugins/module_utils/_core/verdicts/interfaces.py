@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ..netlink.links import IFF_LOOPBACK, IFF_LOWER_UP, Address, Link
 
@@ -33,7 +33,10 @@ class Interfaces:
             if link.flags & IFF_LOWER_UP:
                 self._carriers.add(link.ifindex)
         for address in addresses:
-            # Tentative, deprecated and duplicate addresses (IFA_F_*) count as assigned too.
+            # Tentative and deprecated addresses count as assigned. The kernel does not use those
+            # for which duplicate address detection failed.
+            if address.is_duplicate:
+                continue
             before = self._by_address.get(address.address, _NO_INTERFACES)
             self._by_address[address.address] = before | {address.ifindex}
 
@@ -55,6 +58,15 @@ class Interfaces:
         """The name, or the index as text if there is no such interface."""
         link = self._links.get(index)
         return str(index) if link is None else link.name
+
+    def all_within(self, indexes: Iterable[int], names: Collection[str]) -> bool:
+        """Whether each interface has one of these names, as its name or an alternative one."""
+        return all(
+            not set(self._links[index].names if index in self._links else (str(index),)).isdisjoint(
+                names
+            )
+            for index in indexes
+        )
 
     def names(self, indexes: Iterable[int]) -> list[str]:
         return sorted(map(self.name, indexes))

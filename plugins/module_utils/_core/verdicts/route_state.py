@@ -129,7 +129,7 @@ class RouteState:
         for name, to in requested:
             value = path.evaluate(name, interfaces)
             if value and name == REROUTED and to is not None:
-                value = set(to).issuperset(interfaces.names(path.egress or ()))
+                value = interfaces.all_within(path.egress or (), to)
             if value:
                 value = _needs_local_source(sock)
                 if value:

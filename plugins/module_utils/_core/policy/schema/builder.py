@@ -143,6 +143,6 @@ def comparison(unit: str) -> Schema:
 
 
 INTERFACE = string(
-    r"^\s*[^\t-\r /:]{1,60}\s*$",
-    "an interface name, up to 15 bytes without whitespace, / and :",
+    r"^\s*[^\t-\r /:]{1,508}\s*$",
+    "a name or an alternative name of an interface, without whitespace, / and :",
 )

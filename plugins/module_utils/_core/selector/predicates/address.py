@@ -31,8 +31,9 @@ ENDPOINT = (
     "an interface"
 )
 _INTERFACE = "interface:"
-# dev_valid_name(), net/core/dev.c; isspace() in lib/ctype.c
-_INTERFACE_NAME = re.compile(rb"[^\t-\r \xa0/:]{1,15}")
+# dev_valid_name(), net/core/dev.c; isspace() in lib/ctype.c. Alternative names have up to 127 bytes
+# (ALTIFNAMSIZ).
+_INTERFACE_NAME = re.compile(rb"[^\t-\r \xa0/:]{1,127}")
 _BLANKS = " \t\n\r\v\f"
 _LINK_LOCAL = ipaddress.IPv6Network("fe80::/10")
 
@@ -41,11 +42,13 @@ class EndpointPattern(NamedTuple):
     """An endpoint to match: an address in the prefix, or any address of the interface.
 
     port: None for any. With a prefix, interface is the link of a link-local address (fe80::1%eth0).
+    label: interface and port as written (eth0:1), which may also be the label of an address.
     """
 
     prefix: Prefix | None
     port: int | None = None
     interface: str | None = None
+    label: str | None = None
 
 
 class _Resolved(NamedTuple):
@@ -96,6 +99,7 @@ class EndpointIn(Predicate):
                     whole = whole and not (self.as_ss and host.prefix.length == 0)
                     resolved.append(_Resolved(host.prefix, host.port, None))
                 continue
+            self._reject_label(host, snapshot)
             index = snapshot.interface_index(host.interface)
             if host.prefix is not None and index is not None:
                 resolved.append(_Resolved(host.prefix, host.port, index))
@@ -110,6 +114,25 @@ class EndpointIn(Predicate):
                     _Resolved(prefix, host.port, index if _is_link_local(prefix) else None)
                 )
         return resolved, whole
+
+    def _reject_label(self, pattern: EndpointPattern, snapshot: Snapshot) -> None:
+        """Raise InputError if the user wrote the label of an address, such as eth0:1."""
+        if pattern.label is None:
+            return
+        labelled = [
+            str(ipaddress.ip_address(address.address))
+            for address in snapshot.addresses
+            if address.label == pattern.label
+        ]
+        if labelled:
+            raise InputError(
+                self.path,
+                f"{_INTERFACE}{pattern.label}",
+                f"{pattern.label} is the label of an address, not port {pattern.port} of "
+                f"{pattern.interface}",
+                f"the address: {', '.join(labelled)}; or interface:{pattern.interface} with "
+                f"{'remote' if self.remote else 'local'}_port",
+            )
 
     def bind(self, snapshot: Snapshot) -> Bound:
         resolved, whole = self._resolve(snapshot)
@@ -193,10 +216,15 @@ def parse_endpoint(value: object, path: Path, names: Names) -> EndpointPattern:
     # Names of interfaces may end in white space beyond ASCII.
     written = str(value).strip(_BLANKS)
     if written.startswith(_INTERFACE):
-        name, colon, port = written[len(_INTERFACE) :].partition(":")
-        return EndpointPattern(
-            None, _port(colon, port, value, path, names), _link(name, value, path)
-        )
+        label = written[len(_INTERFACE) :]
+        name, colon, port = label.partition(":")
+        interface = _link(name, value, path)
+        try:
+            number = _port(colon, port, value, path, names)
+        except InputError as error:
+            hint = f"{error.allowed}; for the label of an address: the address itself"
+            raise InputError(path, value, error.problem, hint) from error
+        return EndpointPattern(None, number, interface, label if colon else None)
     address, length, colon, port = _parts(written, value, path)
     number = _port(colon, port, value, path, names)
     address, percent, link = address.partition("%")
@@ -246,7 +274,7 @@ def _link(name: str, value: object, path: Path) -> str:
     found = _interface_name(name)
     if found is None:
         raise InputError(
-            path, value, "names no interface", "interface:NAME, a name of 1 to 15 bytes"
+            path, value, "names no interface", "interface:NAME, a name of 1 to 127 bytes"
         )
     return found
 
@@ -287,7 +315,13 @@ def parse_device(value: object, path: Path) -> str:
     """Return the name of an interface. Raises InputError."""
     allowed = "the name of an interface"
     values.text(value, path, allowed)
-    name = _interface_name(str(value).strip(_BLANKS))
+    written = str(value).strip(_BLANKS)
+    name = _interface_name(written)
     if name is None:
+        label = re.fullmatch(r"([^\s/:]+):[^\s/:]+", written)
+        if label is not None:
+            allowed = (
+                f"{allowed}, such as {label[1]}; {written} can only be the label of an address"
+            )
         raise InputError(path, value, "cannot be an interface's name", allowed)
     return name
