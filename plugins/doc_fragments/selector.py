@@ -32,6 +32,8 @@ options:
         namespace of the socket. Host names are not resolved.
       - C(local_port) and C(remote_port) take a port, a range such as V(8000-8100), or a service
         name. Service names are resolved on the host.
+      - C(local_state) is the state of the local address. It is one or more of V(deprecated),
+        V(temporary), V(dadfailed) and V(tentative).
       - C(device) is the interface that the socket is bound to.
       - C(mark) is a value, or V(value/mask). The kernel reports marks only to users with
         C(CAP_NET_ADMIN).

@@ -132,6 +132,7 @@ _VALUES: dict[str, list[Any]] = {
     "remote": _ENDPOINTS,
     "local_port": _PORT_VALUES,
     "remote_port": _PORT_VALUES,
+    "local_state": ["deprecated", "temporary", "dadfailed", "tentative"],
     "device": ["eth0", "wg0", "nowhere0"],
     "mark": [0, 1, 16, "0x10", "17", "1/1", "0x10/0xf0", "0/0x1"],
     "user": [*USERS, 0, "33", 70000, "0-999", "1000-60000"],

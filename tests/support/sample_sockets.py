@@ -17,6 +17,7 @@ from typing import Any
 
 from linuxnet_sockets.host.processes import Process
 from linuxnet_sockets.netlink.inet_diag import DiagMessage
+from linuxnet_sockets.netlink.links import Address
 from linuxnet_sockets.sockets.slots import SlotStore
 from linuxnet_sockets.sockets.socket import Socket
 
@@ -40,6 +41,8 @@ INTERFACES: dict[str, tuple[int, tuple[str, ...]]] = {
     "wg0": (3, ("10.1.0.1", "fe80::1")),
     "tun0": (4, ()),
 }
+# IFA_F_*: secondary, temporary and deprecated; the first two are one bit.
+ADDRESS_FLAGS = {"10.0.0.1": 0x81, "2001:db8::1": 0x01, "10.1.0.1": 0xA0}
 CGROUPS = {1: "/", 11: "/a", 12: "/a/b", 13: "/ab"}
 USERS = {"root": 0, "www-data": 33, "alice": 1000}
 SERVICES = {
@@ -96,6 +99,21 @@ class SampleSnapshot(SlotStore):
 
     def interface_index(self, name: str) -> int | None:
         return INTERFACES[name][0] if name in INTERFACES else None
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        return tuple(
+            Address(
+                socket.AF_INET if len(packed) == 4 else socket.AF_INET6,
+                packed,
+                8 * len(packed),
+                index,
+                0,
+                ADDRESS_FLAGS.get(str(ipaddress.ip_address(packed)), 0),
+            )
+            for name, (index, _addresses) in INTERFACES.items()
+            for packed in sorted(self.interface_addresses(name) or ())
+        )
 
     @property
     def local_addresses(self) -> frozenset[bytes]:

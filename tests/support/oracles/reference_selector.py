@@ -16,7 +16,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tests.support.sample_sockets import CGROUPS, INTERFACES, PORT_RANGE, SERVICES, STATES, USERS
+from tests.support.sample_sockets import (
+    ADDRESS_FLAGS,
+    CGROUPS,
+    INTERFACES,
+    PORT_RANGE,
+    SERVICES,
+    STATES,
+    USERS,
+)
 
 UNKNOWN = 0.5
 ALL = set(STATES) - {"bound-inactive"}
@@ -276,7 +284,24 @@ def _congestion(value: Any, facts: Mapping[str, Any]) -> float:
     return facts["congestion"] == value
 
 
+_ADDRESS_STATES = {"deprecated": 0x20, "temporary": 0x01, "dadfailed": 0x08, "tentative": 0x40}
+
+
+def _local_state(value: Any, facts: Mapping[str, Any]) -> float:
+    address = facts["local"].removeprefix("::ffff:")
+    holders = [index for index, addresses in INTERFACES.values() if address in addresses]
+    if address.startswith("fe80:") and facts["ifindex"]:
+        holders = [index for index in holders if index == facts["ifindex"]]
+    if not holders:
+        return UNKNOWN
+    four = ":" not in address
+    return bool(ADDRESS_FLAGS.get(address, 0) & _ADDRESS_STATES[value]) and not (
+        four and value == "temporary"
+    )
+
+
 _PLAIN = {
+    "local_state": _local_state,
     "protocol": _protocol,
     "family": _family,
     "state": _state,

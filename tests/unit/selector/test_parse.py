@@ -164,7 +164,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("local", "*:80", "address"),
     ("local", "interface:", "interface"),
     ("local", "interface:a/b", "interface"),
-    ("local", "interface:sixteencharacter", "interface"),
+    ("local", f"interface:{'n' * 128}", "interface"),
     ("local", "interface:eth0:70000", "port"),
     ("local", "2001:db8::1%eth0", "link-local"),
     ("local", "10.0.0.1%eth0", "link-local"),

@@ -32,6 +32,13 @@ IFA_F_TEMPORARY = 0x01
 IFA_F_DADFAILED = 0x08
 IFA_F_DEPRECATED = 0x20
 IFA_F_TENTATIVE = 0x40
+# With the names of ip(8).
+ADDRESS_STATES = {
+    "deprecated": IFA_F_DEPRECATED,
+    "temporary": IFA_F_TEMPORARY,
+    "dadfailed": IFA_F_DADFAILED,
+    "tentative": IFA_F_TENTATIVE,
+}
 
 _IFLA_IFNAME = 3
 _IFLA_MASTER = 10
@@ -96,6 +103,15 @@ class Address(NamedTuple):
     scope: int
     flags: int
     label: str = ""
+
+    @property
+    def states(self) -> frozenset[str]:
+        """Which of ADDRESS_STATES apply to the address."""
+        return frozenset(
+            name
+            for name, flag in ADDRESS_STATES.items()
+            if self.flags & flag and (flag != IFA_F_TEMPORARY or self.family == socket.AF_INET6)
+        )
 
     @property
     def is_duplicate(self) -> bool:

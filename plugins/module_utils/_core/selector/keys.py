@@ -19,13 +19,14 @@ from typing import NamedTuple
 from .. import values
 from ..errors import InputError
 from ..netlink import constants
+from ..netlink.links import ADDRESS_STATES
 from ..values import PORT, Names, Path
 from ..verdicts.stranded import STRANDED
 from ..verdicts.stuck import STUCK
 from .expression import ALLOWED as EXPRESSION
 from .expression import parse_expression
 from .predicates import numeric
-from .predicates.address import ENDPOINT, EndpointIn, parse_device, parse_endpoint
+from .predicates.address import ENDPOINT, EndpointIn, LocalStateIs, parse_device, parse_endpoint
 from .predicates.owner import CgroupIs, PidIs, ProcessIs, UserIs
 from .predicates.socket import (
     STATES_BY_NAME,
@@ -86,6 +87,7 @@ _PROCESS = "the name of a command, as ps -o comm prints it"
 _CONGESTION = "the name of a congestion control algorithm, such as cubic"
 _ONE_OF_PROTOCOLS = f"one of: {', '.join(constants.PROTOCOLS)}"
 _ONE_OF_FAMILIES = f"one of: {', '.join(constants.FAMILIES)}"
+_ONE_OF_ADDRESS_STATES = f"one of: {', '.join(ADDRESS_STATES)}"
 _STATE = f"one of: {', '.join(STATES_BY_NAME)}"
 
 
@@ -113,6 +115,14 @@ def _state(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
 def _endpoint(value: object, path: Path, names: Names, *, remote: bool) -> Node:
     patterns = [parse_endpoint(item, at, names) for at, item in values.items(value, path, ENDPOINT)]
     return EndpointIn(path, value, remote=remote, patterns=patterns)
+
+
+def _local_state(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
+    chosen = [
+        values.choice(item, at, ADDRESS_STATES, "state of an address")
+        for at, item in values.items(value, path, _ONE_OF_ADDRESS_STATES)
+    ]
+    return LocalStateIs(path, value, chosen)
 
 
 def _port(value: object, path: Path, names: Names, *, remote: bool) -> Node:
@@ -295,6 +305,15 @@ KEYS: dict[str, Key] = {
     ),
     "remote_port": Key(
         partial(_port, remote=True), PORT, f"The remote port. {_PORT}", (443, "https")
+    ),
+    "local_state": Key(
+        _local_state,
+        _ONE_OF_ADDRESS_STATES,
+        "A state of the local address, on every interface that has it, with the names of ip(8). "
+        "deprecated: not used for new connections. temporary: an IPv6 privacy address. dadfailed: "
+        "another host has the IPv6 address. tentative: the kernel still checks for such a host. If "
+        "no interface has the address, or only some report the state, the result is unknown.",
+        ("deprecated", ["deprecated", "temporary"]),
     ),
     "device": Key(
         _device,

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from ...netlink import constants
+from ...netlink.links import ADDRESS_STATES
 from ...selector.keys import COMBINATORS, KEYS, Key
 from ...selector.predicates.numeric import QUANTITIES
 from ...selector.predicates.socket import STATES_BY_NAME
@@ -79,6 +80,7 @@ _VALUES: dict[str, Schema] = {
     "remote": one_or_more(string()),
     "local_port": one_or_more(integer_or_string(0, PORT_MAX)),
     "remote_port": one_or_more(integer_or_string(0, PORT_MAX)),
+    "local_state": one_or_more(choice(ADDRESS_STATES)),
     "device": one_or_more(INTERFACE),
     "mark": one_or_more(
         {

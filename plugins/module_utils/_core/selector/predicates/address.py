@@ -206,6 +206,43 @@ class EndpointIn(Predicate):
         return kernel_filter.all_of(parts)
 
 
+class LocalStateIs(Predicate):
+    """The local address has one of the states, on each interface that has the address.
+
+    Unknown if no interface has it, or if only some of them report the state.
+    """
+
+    needs = frozenset({Need.ADDRESSES})
+
+    def __init__(self, path: Path, value: object, states: Iterable[str]) -> None:
+        super().__init__(path, value)
+        self.states = frozenset(states)
+
+    def bind(self, snapshot: Snapshot) -> Bound:
+        found: dict[bytes, dict[int, bool]] = {}
+        for address in snapshot.addresses:
+            of_address = found.setdefault(address.address, {})
+            of_address[address.ifindex] = not self.states.isdisjoint(address.states)
+
+        def test(sock: Socket) -> bool | None:
+            by_link = found.get(sock.local_address, {})
+            values = set(by_link.values())
+            if sock.ifindex and _is_link_local(Prefix(sock.local_address, 128)):
+                values = {by_link[sock.ifindex]} if sock.ifindex in by_link else set()
+            return values.pop() if len(values) == 1 else None
+
+        return test
+
+    def filters(self, context: FilterContext) -> tuple[Filter, Filter]:
+        accepted = kernel_filter.any_of(
+            Condition(bytecode.src_host(address.family, 8 * len(address.address), address.address))
+            for address in context.snapshot.addresses
+            if not self.states.isdisjoint(address.states)
+            and (context.family == "inet6" or len(address.address) == 4)
+        )
+        return accepted, kernel_filter.ACCEPT
+
+
 def _is_link_local(prefix: Prefix) -> bool:
     return prefix.size == 128 and ipaddress.IPv6Address(prefix.address) in _LINK_LOCAL
 
