@@ -14,8 +14,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def templated(expression: str, records: object) -> subprocess.CompletedProcess[str]:
-    """Evaluate a template expression with Ansible and the collection from the checkout."""
+def templated(
+    expression: str, records: object, **variables: object
+) -> subprocess.CompletedProcess[str]:
+    """Evaluate a template expression with Ansible and the collection from the checkout.
+
+    The expression can use `records` and the variables.
+    """
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")
     }
@@ -28,7 +33,7 @@ def templated(expression: str, records: object) -> subprocess.CompletedProcess[s
             "-a",
             json.dumps({"msg": "{{ " + expression + " }}"}),
             "-e",
-            json.dumps({"records": records}),
+            json.dumps({"records": records, **variables}),
         ],
         cwd=ROOT,
         env={**inherited, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "true"},

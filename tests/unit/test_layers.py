@@ -136,7 +136,7 @@ LAYERS = {
     "saltext": Layer(
         ("src.saltext",),
         names("api agent messages values errors"),
-        frozenset({"stdlib", "salt", "saltext"}),
+        frozenset({"stdlib", "jinja2", "salt", "saltext"}),
     ),
     "salt_loader": core("salt_loader", ""),
     # The package itself: only the file _core/__init__.py.

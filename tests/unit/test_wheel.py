@@ -95,7 +95,7 @@ def test_wheel_contains_each_package_unchanged(wheel: Path, package: str, source
 
     assert packed == {
         str(path.relative_to(source)): path.read_bytes()
-        for pattern in ("*.py", "*.pyi", "py.typed")
+        for pattern in ("*.py", "*.pyi", "*.j2", "py.typed")
         for path in source.rglob(pattern)
     }
 

@@ -19,18 +19,21 @@ The selector is always under ``match``, because ``state`` is a reserved word of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from salt.exceptions import CommandExecutionError
 
-from saltext.linuxnet_sockets import operations
+from saltext.linuxnet_sockets import agent_deployment, operations, policy_pillar
 
 if operations.AVAILABLE:
-    from linuxnet_sockets.messages import socket_text
+    from linuxnet_sockets.messages import os_error_text, socket_text
 
 if TYPE_CHECKING:
     __context__: dict[str, Any]
+    __grains__: dict[str, Any]
+    __pillar__: dict[str, Any]
+    __states__: dict[str, Callable[..., Any]]
     __opts__: dict[str, Any]
     __salt__: dict[str, Callable[..., Any]]
 
@@ -232,6 +235,118 @@ def policy_enforced(
         violations = _counted(result["matched"], "violation")
         ret["comment"] = f"{violations}. In mode report, the policy destroys nothing."
     return ret
+
+
+def agent_running(
+    name: str,
+    policy: Mapping[str, Any] | None = None,
+    pillar_key: str | None = None,
+    protect: Mapping[str, Any] | None = None,
+    confirm_within: int | str | None = None,
+    packages: Sequence[str] = ("python3-pyroute2",),
+    python: str = "/usr/bin/python3",
+    metrics_file: str = "",
+    resync: int | str = "30s",
+    watchdog: int | str = "60s",
+    user: str = "linuxnet-sockets",
+) -> Return:
+    """Ensure that the agent runs with a policy and enforces it permanently.
+
+    Installs the same files as the Ansible role ``agent``: the program, the commands
+    ``socket-agent`` and ``socketctl``, the policy, the protection, the user and the systemd unit.
+
+    name
+        Any text.
+    policy
+        The policy. The default is the policy of the pillar.
+    pillar_key
+        The key of the policy in the pillar. The default is ``linuxnet_sockets:policy``.
+    protect
+        Selectors of sockets that no face destroys on this host, in lists by name.
+    confirm_within
+        Put a changed policy on trial: unless ``sockets.agent_confirm`` confirms it within this
+        time, such as ``10m``, the agent stops destroying sockets.
+    packages
+        Packages of the distribution, installed if ``python`` cannot import pyroute2.
+    python
+        The Python that runs the agent. It needs pyroute2, and nothing of Salt.
+    metrics_file
+        Link the metrics to this file, in the directory of Prometheus' node exporter.
+    resync
+        The time between two passes without events.
+    watchdog
+        The time after which systemd restarts an agent that hangs.
+    user
+        The system user that runs the agent.
+
+    .. code-block:: yaml
+
+        socket-agent:
+          sockets.agent_running:
+            - pillar_key: linuxnet_sockets:policy
+            - confirm_within: 10m
+
+    .. versionadded:: 0.1.0
+    """
+    ret = _new(name)
+    document = policy_pillar.policy(policy, pillar_key, __pillar__)
+    if document is None:
+        ret["comment"] = policy_pillar.missing(pillar_key)
+        return ret
+    options = agent_deployment.Options(
+        policy=operations.plain(document),
+        protect=operations.plain(protect or {}),
+        confirm_within=confirm_within,
+        packages=packages,
+        python=python,
+        metrics_file=metrics_file,
+        resync=str(resync),
+        watchdog=str(watchdog),
+        user=user,
+    )
+    steps = _steps()
+    deployment = agent_deployment.Deployment(options, steps, __salt__, __grains__)
+    _deploy(ret, steps, deployment.run)
+    if deployment.warnings:
+        ret["warnings"] = deployment.warnings
+    return ret
+
+
+def agent_absent(name: str, user: str = "linuxnet-sockets") -> Return:
+    """Ensure that the agent is not installed. Removes all of its files, and its user.
+
+    name
+        Any text.
+    user
+        The system user of the agent, if its unit does not say.
+
+    .. code-block:: yaml
+
+        no-socket-agent:
+          sockets.agent_absent: []
+
+    .. versionadded:: 0.1.0
+    """
+    ret = _new(name)
+    steps = _steps()
+    _deploy(ret, steps, lambda: agent_deployment.remove(user, steps, __salt__))
+    return ret
+
+
+def _steps() -> agent_deployment.Steps:
+    return agent_deployment.Steps(__states__, test=__opts__["test"])
+
+
+def _deploy(ret: Return, steps: agent_deployment.Steps, work: Callable[[], str]) -> None:
+    """Fill in result, changes and comment with those of a deployment."""
+    try:
+        ret["comment"] = work()
+        ret["result"] = None if steps.pending else True
+    except CommandExecutionError as error:
+        ret["comment"] = str(error)
+    except OSError as error:
+        ret["comment"] = os_error_text(error)
+    ret["changes"] = steps.changes
 
 
 def _new(name: str) -> Return:
