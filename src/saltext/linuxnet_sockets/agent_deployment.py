@@ -51,7 +51,8 @@ class Options(NamedTuple):
 class Steps:
     """Runs the states of a deployment and collects their changes.
 
-    changes: by path, or by the kind and the name of a package, user or service. pending: whether a change would follow without test mode.
+    changes: by path, or by the kind and the name of a package, user or service. pending: whether a
+    change would follow without test mode.
     """
 
     def __init__(self, states: Functions, *, test: bool) -> None:

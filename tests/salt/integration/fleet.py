@@ -115,16 +115,7 @@ class Fleet:
     def _config(self, name: str, *, role: str = "master", **options: Any) -> Path:
         directory = self.root / name
         directory.mkdir()
-        options = {
-            "user": "root",
-            "root_dir": str(directory),
-            "pki_dir": str(directory / "pki"),
-            "cachedir": str(directory / "cache"),
-            "sock_dir": str(directory / "sock"),
-            "pidfile": str(directory / "pid"),
-            "log_file": str(directory / "log"),
-            **options,
-        }
+        options = {"user": "root", "root_dir": str(directory), **options}
         (directory / role).write_text(salt.utils.yaml.safe_dump(options))
         return directory
 
@@ -145,10 +136,6 @@ class Fleet:
         )
         assert done.stdout, done.stderr
         return done
-
-    def log(self) -> str:
-        """The logs of all processes, for messages of failed tests."""
-        return "\n".join(path.read_text() for path in sorted(self.root.glob("*/log")))
 
 
 def _script(name: str) -> list[str]:

@@ -45,22 +45,26 @@ class Hosts:
     def __init__(self, commands: Commands, root: Path) -> None:
         self._root = root
         self._commands = commands
+        self.processes: list[subprocess.Popen[str]] = []
         self.lab = commands.up(*(f"{name}=bookworm" for name in HOSTS), owner=os.getpid())
         # The controller also is the old database.
-        self._enter("ip", "addr", "add", f"{DATABASE}/24", "dev", "bridge")
-        self._server = SocketProcess(subprocess.Popen, *self._in_network())
+        self._enter("ip", "addr", "add", f"{DATABASE}/24", "dev", "br0")
+        self._server = SocketProcess(self._spawn, *self._in_network())
         self._server.listen(DATABASE, DATABASE_PORT)
         self._write("master", self._config())
+        # The daemon would create it.
+        (root / "var/cache/salt/master/proc").mkdir(parents=True)
         self._write("roster", {name: self._target(name) for name in HOSTS})
+
+    def _spawn(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+        self.processes.append(subprocess.Popen(words, **options))
+        return self.processes[-1]
 
     def _config(self) -> dict[str, Any]:
         return {
-            "user": "root",
-            **{
-                name: str(self._root / name)
-                for name in ("root_dir", "pki_dir", "cachedir", "sock_dir", "log_file")
-            },
-            "ssh_log_file": str(self._root / "ssh.log"),
+            "root_dir": str(self._root),
+            "known_hosts_file": str(Path(self.lab["directory"]) / "known_hosts"),
+            "ssh_log_file": "ssh.log",
             "roster_file": str(self._root / "roster"),
             "file_roots": {"base": [str(EXAMPLES / "salt")]},
             "pillar_roots": {"base": [str(EXAMPLES / "pillar")]},
@@ -94,13 +98,14 @@ class Hosts:
 
     def ssh(self, target: str, function: str, *arguments: str) -> dict[str, Any]:
         """The returns of salt-ssh, by host."""
-        words = ["--static", "--ignore-host-keys", target, function, *arguments]
+        words = ["--static", target, function, *arguments]
         found: dict[str, Any] = self._salt("salt-ssh", *words)
         return found
 
     def orchestrate(self, name: str, **pillar: Any) -> dict[str, Any]:
         """The results of an orchestration, by the ID of each state."""
         found = self._salt("salt-run", "state.orchestrate", name, f"pillar={json.dumps(pillar)}")
+        assert isinstance(found, dict), found
         (states,) = found["data"].values()
         return {state["__id__"]: state for state in states.values()}
 
@@ -109,12 +114,15 @@ class Hosts:
 
     def connect(self, host: str) -> Connection:
         """A connection of the host to the old database."""
-        return Connection([str(TOOL), "exec", self.lab["name"], host, "python3", "-c", _CLIENT])
+        command = [str(TOOL), "exec", self.lab["name"], host, "python3", "-c", _CLIENT]
+        return Connection(self._spawn(*command, stdout=subprocess.PIPE, text=True))
 
 
 class Connection:
-    def __init__(self, command: list[str]) -> None:
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    """A process that holds a connection and prints what ends it."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
         assert self.read() == "connected"
 
     def read(self) -> str:
@@ -127,8 +135,7 @@ class Connection:
 
     def end(self) -> str:
         """What ended the connection; waits for it."""
-        with self._process:
-            return self.read()
+        return self.read()
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +148,11 @@ def hosts() -> Iterator[Hosts]:
     # Paths of unix sockets have at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="salt-") as root:
         try:
-            yield Hosts(commands, Path(root))
+            made = Hosts(commands, Path(root))
+            yield made
+            for process in made.processes:
+                process.kill()
+                process.communicate()
         finally:
             commands.take_down_all()
 
@@ -168,7 +179,7 @@ def test_an_orchestration_previews_cuts_over_and_rolls_back(hosts: Hosts) -> Non
     preview = hosts.orchestrate("orch.sockets_cutover", **BATCHES)
 
     assert list(preview) == ["preview"]
-    assert preview["preview"]["result"] is True
+    assert preview["preview"]["result"] is None, preview
     shown = preview["preview"]["changes"]["ret"]
     for name in HOSTS:
         lines = [
@@ -177,11 +188,13 @@ def test_an_orchestration_previews_cuts_over_and_rolls_back(hosts: Hosts) -> Non
         assert [f"-> {DATABASE}:{DATABASE_PORT} " in line for line in lines] == [True]
         assert connections[name].is_open
 
-    hosts.execute("web2", "mv /srv/packages /srv/moved")
+    hosts.execute("web2", "rm /srv/packages/*.deb")
     states = hosts.orchestrate("orch.sockets_cutover", **BATCHES, confirm=True)
 
     results = {name: state["result"] for name, state in states.items()}
-    assert results["cut-over-batch-1"] is results["confirm-batch-1"] is True
+    assert results["cut-over-batch-1"] is results["confirm-batch-1"] is True, json.dumps(
+        states, indent=1
+    )
     assert results["cut-over-batch-2"] is results["confirm-batch-2"] is False
     assert connections["web1"].end() == "ECONNABORTED"
     assert connections["web2"].is_open

@@ -8,8 +8,9 @@
 #
 # shows the connections that would be destroyed, and changes nothing. With `confirm: true` in the
 # pillar, it continues with the batches. The policy is on trial on each batch until all minions of
-# the batch have no violation left. If one fails, the agents of its batch are paused, and the next
-# batch does not start. With `ssh: true`, it uses salt-ssh.
+# the batch have no violation left. If one fails, the batch is not confirmed, and the next one does not
+# start: the agents of the batch stop destroying sockets when the trial expires. To undo the cutover
+# at once, run orch.sockets_rollback. With `ssh: true`, it uses salt-ssh.
 {% set batches = salt['pillar.get']('batches', []) %}
 {% set ssh = salt['pillar.get']('ssh', False) %}
 preview:
@@ -37,17 +38,6 @@ confirm-batch-{{ loop.index }}:
     - tgt_type: list
     - ssh: {{ ssh }}
     - require:
-      - salt: cut-over-batch-{{ loop.index }}
-
-pause-batch-{{ loop.index }}:
-  salt.function:
-    - name: sockets.agent_pause
-    - tgt: {{ batch | json }}
-    - tgt_type: list
-    - ssh: {{ ssh }}
-    - kwarg:
-        reason: the cutover of this batch failed
-    - onfail:
       - salt: cut-over-batch-{{ loop.index }}
 {% endfor %}
 {% endif %}
