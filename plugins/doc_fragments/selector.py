@@ -41,6 +41,9 @@ options:
       - C(cgroup) is a path below the cgroup v2 mount point. It matches sockets that were created in
         that cgroup or in one below it, for example the sockets of a systemd unit.
       - C(process) is the command name of a process that holds the socket. C(pid) is its process ID.
+        C(exe) is the path of its program, such as V(/usr/sbin/nginx). C(cmdline) is a regular
+        expression that occurs in its command line, as for C(pgrep -f). C(unit) is its systemd
+        unit, such as V(nginx.service), or the one in which the socket was created.
       - C(idle) is the least duration without data in either direction. While sent data is
         unacknowledged, only received data counts. Only TCP has this clock.
       - The following keys compare numbers. The value is one string, such as V(">0"), V(">= 3") or

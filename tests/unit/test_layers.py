@@ -69,8 +69,10 @@ CORE_LAYERS = {
     "destroy.engines": "destroy guard query sockets host netlink errors",
     "guard": "selector verdicts sockets host netlink messages values errors text",
     "query": "selector verdicts sockets host netlink errors",
-    "selector": "selector.predicates selector.tree verdicts sockets netlink values errors text",
-    "selector.predicates": "selector.tree verdicts sockets netlink values errors text",
+    "selector": (
+        "selector.predicates selector.tree verdicts sockets host netlink values errors text"
+    ),
+    "selector.predicates": "selector.tree verdicts sockets host netlink values errors text",
     "selector.tree": "sockets netlink values errors",
     "verdicts": "sockets netlink errors",
     "sockets": "host netlink errors text",

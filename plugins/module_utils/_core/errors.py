@@ -255,6 +255,18 @@ class OwnersUnreadable(NamedTuple):
     sockets: int
 
 
+class Absent(NamedTuple):
+    """A part of a selector names something that does not exist, so it cannot match.
+
+    path: as in InputError. value: the name as given. problem, remedy: phrases without them.
+    """
+
+    path: tuple[PathStep, ...]
+    value: object
+    problem: str
+    remedy: str
+
+
 class PortsShared(NamedTuple):
     """Sockets that were disconnected although other sockets share their port.
 
@@ -354,6 +366,7 @@ class EvaluationIncomplete(NamedTuple):
 ResultWarning = Union[
     ProtocolUnlisted,
     OwnersUnreadable,
+    Absent,
     PortsShared,
     InterfacesMissing,
     ViolationsUntracked,

@@ -10,11 +10,16 @@ from pathlib import Path
 import pytest
 
 from linuxnet_sockets.host.cgroups import Cgroups
+from linuxnet_sockets.netlink.connection import Connection
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.snapshot import Snapshot
 from linuxnet_sockets.sockets.socket import Socket
 from tests.support import sample_sockets
 from tests.support.fake_machine import FakeMachine
+
+
+def no_netlink() -> Connection:
+    pytest.fail("opened a netlink socket")
 
 
 def create(mount: Path, path: str) -> int:
@@ -53,7 +58,12 @@ def test_cgroup_created_after_snapshot_never_matches(
     """A service starts below /a after the selector is bound and before sockets are dumped."""
     create(mount, "/a")
     machine = FakeMachine(tmp_path)
-    snapshot = Snapshot(machine.host, machine.namespace, lambda: pytest.fail("no route"))
+    snapshot = Snapshot(
+        machine.host,
+        machine.namespace,
+        lambda: pytest.fail("no route"),
+        lambda: pytest.fail("no diag"),
+    )
     snapshot.cgroups = Cgroups(str(mount))
     matches = parse_selector(match, names=machine.host, role="destroy").bind(snapshot)
 
@@ -65,7 +75,12 @@ def test_cgroup_created_after_snapshot_never_matches(
 def test_exact_cgroup_with_later_child(tmp_path: Path, mount: Path) -> None:
     own = create(mount, "/a")
     machine = FakeMachine(tmp_path)
-    snapshot = Snapshot(machine.host, machine.namespace, lambda: pytest.fail("no route"))
+    snapshot = Snapshot(
+        machine.host,
+        machine.namespace,
+        lambda: pytest.fail("no route"),
+        lambda: pytest.fail("no diag"),
+    )
     snapshot.cgroups = Cgroups(str(mount))
     assert snapshot.cgroup_path(own) == "/a"
     create(mount, "/a/later")

@@ -12,14 +12,15 @@ from typing import Any
 
 from ..destroy.command import destroy as execute
 from ..destroy.model import DestroyOptions, Report
-from ..errors import Failure, ResultWarning
+from ..errors import Absent, Failure, ResultWarning
 from ..guard.limits import parse_max_sockets
-from ..guard.options import parse_guard
+from ..guard.options import Guard, parse_guard
 from ..host.host import Host
 from ..query import record
-from ..selector.parse import parse_selector
+from ..selector.parse import Selector, parse_selector
 from ..values import parse_rate
 from . import results
+from .absent import absent_warnings
 from .namespaces import namespaces_named, unlisted_warnings
 from .options import DEFAULT_LIMIT, checks_options
 from .task import printable_dict
@@ -129,8 +130,10 @@ def destroy(
     options = parse_options(
         host, protect=protect, max_sockets=max_sockets, pace=pace, engine=engine, check=check
     )
-    report = execute(host, selector, namespaces_named(host, namespaces), options)
-    return _result(report, limit, engine, diff=diff)
+    resolved = namespaces_named(host, namespaces)
+    absent = absent_warnings(host, resolved, [selector, *guard_selectors(options.guard)])
+    report = execute(host, selector, resolved, options)
+    return _result(report, limit, engine, diff=diff, absent=absent)
 
 
 def parse_options(
@@ -153,7 +156,14 @@ def parse_options(
     )
 
 
-def _result(report: Report, limit: int, engine: str, *, diff: bool) -> DestroyResult:
+def guard_selectors(guard: Guard) -> list[Selector]:
+    """The selectors of protected sockets."""
+    return [selector for _place, selector in guard.selectors]
+
+
+def _result(
+    report: Report, limit: int, engine: str, *, diff: bool, absent: Sequence[Absent]
+) -> DestroyResult:
     listed = results.lists(report.results, limit)
     if report.exceeded is not None:
         failures: tuple[Failure, ...] = (results.too_many(report.exceeded),)
@@ -170,7 +180,9 @@ def _result(report: Report, limit: int, engine: str, *, diff: bool) -> DestroyRe
         truncated=sum(map(len, listed.values())) < report.matched,
         diff=results.diff(report.results, limit) if diff else None,
         warnings=(
+            *absent,
             *unlisted_warnings(report.unlisted),
+            *results.owners_unreadable(report.results),
             *results.shared_port_warnings(report.results),
         ),
         failures=failures,

@@ -19,15 +19,15 @@ from ..drain.model import CLOSED, INCLUDE, DrainCommand, Progress, Report
 from ..drain.quiescence import PendingBytes
 from ..drain.resume_token import decode_resume_token, encode_resume_token
 from ..drain.tracker import Key
-from ..errors import Failure, NewConnections, OwnersUnreadable, ResultWarning
-from ..guard.reason import OWNER_UNREADABLE
+from ..errors import Absent, Failure, NewConnections, ResultWarning
 from ..host.host import Host
 from ..query import record
 from ..selector.parse import parse_selector
 from ..sockets.socket import Socket
 from ..values import parse_duration_ms
 from . import results
-from .destroy_sockets import parse_options
+from .absent import absent_warnings
+from .destroy_sockets import guard_selectors, parse_options
 from .namespaces import namespaces_named, unlisted_warnings
 from .options import DEFAULT_LIMIT, MIN_STEP_MS, checks_options
 from .task import printable_dict
@@ -252,8 +252,14 @@ class _Drain:
         progress: Progress | None = None
         if resume is not None:
             progress = decode_resume_token(resume, self._host, self._digest)
-        report = execute(self._host, self._command(seconds, progress), progress)
-        return self._result(report)
+        command = self._command(seconds, progress)
+        selectors = [command.selector, *guard_selectors(command.options.guard)]
+        # A later step has the processes that earlier ones may have ended.
+        absent = (
+            absent_warnings(self._host, command.namespaces, selectors) if progress is None else ()
+        )
+        report = execute(self._host, command, progress)
+        return self._result(report, absent)
 
     def _command(self, seconds: float | None, progress: Progress | None) -> DrainCommand:
         options = self._options
@@ -279,7 +285,7 @@ class _Drain:
             step=seconds,
         )
 
-    def _result(self, report: Report) -> DrainResult:
+    def _result(self, report: Report, absent: Sequence[Absent]) -> DrainResult:
         progress = report.progress
         listed = _lists(report, self._limit)
         complete = len(report.results) + (len(report.left) if report.finished else 0)
@@ -305,8 +311,9 @@ class _Drain:
             else encode_resume_token(progress, self._host, self._digest),
             diff=results.diff(report.results, self._limit) if self._diff else None,
             warnings=(
+                *absent,
                 *unlisted_warnings(report.unlisted),
-                *_unreadable(report),
+                *results.owners_unreadable(report.results),
                 *results.shared_port_warnings(report.results),
             ),
             failures=_failures(report),
@@ -337,12 +344,6 @@ def _details(report: Report, key: Key) -> dict[str, Any]:
 
 def _bytes(lost: PendingBytes) -> dict[str, int]:
     return {f"{name}_bytes": count for name, count in lost._asdict().items()}
-
-
-def _unreadable(report: Report) -> tuple[OwnersUnreadable, ...]:
-    reasons = (result.reason for result in report.results)
-    count = sum(reason is not None and reason.rule == OWNER_UNREADABLE for reason in reasons)
-    return (OwnersUnreadable(count),) if count else ()
 
 
 def _failures(report: Report) -> tuple[Failure, ...]:

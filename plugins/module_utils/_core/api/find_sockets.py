@@ -19,6 +19,7 @@ from ..selector.parse import parse_selector
 from ..sockets.needs import Need
 from ..sockets.session import NamespaceSession, for_each_namespace
 from ..sockets.socket import Socket
+from .absent import absent_warnings
 from .namespaces import namespaces_named, unlisted_warnings
 from .options import DEFAULT_LIMIT, checks_options
 from .summary import VERDICT_KEYS, first, summary
@@ -98,6 +99,7 @@ def find(
     host = host or Host()
     selector = parse_selector({} if match is None else match, names=host)
     resolved = namespaces_named(host, namespaces)
+    absent = absent_warnings(host, resolved, [selector])
     needs = {Need.OWNERS} if "process" in details or group_by == "processes" else set()
     found: list[Socket] = []
     unlisted: set[str] = set()
@@ -126,5 +128,5 @@ def find(
         matched=len(found),
         truncated=len(found) > len(listed),
         summary=summary(found, group_by),
-        warnings=unlisted_warnings(unlisted),
+        warnings=(*absent, *unlisted_warnings(unlisted)),
     )

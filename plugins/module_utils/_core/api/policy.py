@@ -9,12 +9,14 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from ..destroy import outcomes as names
 from ..destroy.outcomes import Result
 from ..errors import (
+    Absent,
     EvaluationIncomplete,
     Failure,
     InterfacesMissing,
@@ -37,7 +39,9 @@ from ..policy.reconcile import PassOptions, ReconcileResult, reconcile, reconcil
 from ..query.record import record, sort_key
 from ..sockets.needs import Need
 from . import results
-from .namespaces import unlisted_warnings
+from .absent import absent_warnings
+from .destroy_sockets import guard_selectors
+from .namespaces import namespaces_named, unlisted_warnings
 from .options import DEFAULT_LIMIT, checks_options
 from .task import printable_dict
 
@@ -338,6 +342,7 @@ def enforce_policy(
     """
     host = host or Host()
     parsed = _parsed(policy, host)
+    absent = _absent(host, parsed)
     result = reconcile_once(host, parsed, PassOptions(check=check, engine=engine))
     outcomes = _results(result)
     counts = _counts(outcomes)
@@ -361,7 +366,7 @@ def enforce_policy(
         or len(not_evaluated) > limit,
         not_evaluated=_as_dicts(not_evaluated[:limit]),
         diff=results.diff(outcomes, limit) if diff else None,
-        warnings=_warnings(parsed, result),
+        warnings=(*absent, *_warnings(parsed, result)),
         failures=_failures(result, counts, not_evaluated),
     )
 
@@ -450,6 +455,25 @@ def _unlisted(result: ReconcileResult) -> frozenset[str]:
     return frozenset().union(*(each.unlisted for each in result.evaluations))
 
 
+def _absent(host: Host, policy: Policy) -> tuple[Absent, ...]:
+    """Parts of the selectors that cannot match. Interfaces of rules have a warning of their own."""
+    namespaces = []
+    for name in policy.namespaces:
+        with suppress(SocketsError):
+            namespaces += namespaces_named(host, [name])
+    of_guard = guard_selectors(policy.guard)
+    interfaces = {name for rule in policy.rules for name in rule.interfaces}
+    rules = [rule.match for rule in policy.rules]
+    return (
+        *absent_warnings(host, namespaces, of_guard),
+        *(
+            each
+            for each in absent_warnings(host, namespaces, rules)
+            if each.value not in interfaces
+        ),
+    )
+
+
 def _warnings(policy: Policy, result: ReconcileResult) -> tuple[ResultWarning, ...]:
     found: list[ResultWarning] = [*policy.warnings, *unlisted_warnings(_unlisted(result))]
     missing = result.missing_interfaces
@@ -463,6 +487,7 @@ def _warnings(policy: Policy, result: ReconcileResult) -> tuple[ResultWarning, .
         found.append(InterfacesMissing(unknown, tuple(result.existing_interfaces)))
     if result.decision.untracked:
         found.append(ViolationsUntracked(result.decision.untracked))
+    found += results.owners_unreadable(_results(result))
     found += results.shared_port_warnings(each.result for each in result.results)
     if result.decision.inhibited_by is not None:
         found += _over_budget(result, None)

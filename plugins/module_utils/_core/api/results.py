@@ -12,7 +12,7 @@ from typing import Any
 
 from ..destroy import outcomes
 from ..destroy.outcomes import Result
-from ..errors import Failure, PortsShared, SocketsNotDestroyed, TooManySockets
+from ..errors import Failure, OwnersUnreadable, PortsShared, SocketsNotDestroyed, TooManySockets
 from ..guard.limits import MaxSocketsExceeded
 from ..guard.reason import SHARED_PORT, Reason
 from ..messages import socket_text
@@ -102,6 +102,13 @@ def not_destroyed(counts: Mapping[str, int], matched: int) -> tuple[Failure, ...
     if outcomes.FAILING.isdisjoint(counts):
         return ()
     return (SocketsNotDestroyed(counts, matched),)
+
+
+def owners_unreadable(results: Iterable[Result]) -> tuple[OwnersUnreadable, ...]:
+    """A warning if sockets are protected because their owners are unreadable; else empty."""
+    reasons = (result.reason for result in results)
+    count = sum(reason is not None and reason.owner_unreadable for reason in reasons)
+    return (OwnersUnreadable(count),) if count else ()
 
 
 def too_many(exceeded: MaxSocketsExceeded, destroyed: int = 0) -> Failure:

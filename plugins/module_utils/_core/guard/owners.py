@@ -29,7 +29,14 @@ from ..host.processes import (
 from ..host.threads import live_thread
 from ..sockets.slots import Slot
 from ..sockets.snapshot import Snapshot
-from .reason import CONTROL_CONNECTION, KERNEL, OWNER_UNREADABLE, SSH_SESSIONS, Reason
+from .reason import (
+    CONTROL_CONNECTION,
+    KERNEL,
+    NO_HOLDER,
+    OWNER_UNREADABLE,
+    SSH_SESSIONS,
+    Reason,
+)
 
 # The listening daemon and, since OpenSSH 9.8, the programs of a session; and dropbear.
 SSH_PROGRAMS = frozenset({"sshd", "sshd-session", "sshd-auth", "dropbear"})
@@ -185,7 +192,7 @@ def reasons_by_owner(
     if doubts and SSH_SESSIONS in switches:
         no_holder = Reason(OWNER_UNREADABLE, ", and ".join(doubts))
     elif KERNEL in switches:
-        no_holder = Reason(KERNEL, ", and ".join(["no visible process holds it", *doubts]))
+        no_holder = Reason(KERNEL, ", and ".join([NO_HOLDER, *doubts]))
     else:
         return reasons
     reasons.update(dict.fromkeys([inode_of[link] for link in without_holder], no_holder))

@@ -31,6 +31,10 @@ RULES = (
 )
 
 
+# The detail of KERNEL if all processes and their descriptors are readable.
+NO_HOLDER = "no visible process holds it"
+
+
 class Reason(NamedTuple):
     """The first rule that protects a socket.
 
@@ -39,3 +43,10 @@ class Reason(NamedTuple):
 
     rule: str
     detail: str | None = None
+
+    @property
+    def owner_unreadable(self) -> bool:
+        """Whether the socket is protected because not all owners are readable."""
+        return self.rule == OWNER_UNREADABLE or (
+            self.rule == KERNEL and self.detail not in (None, NO_HOLDER)
+        )

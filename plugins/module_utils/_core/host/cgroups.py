@@ -72,6 +72,15 @@ class Cgroups:
             or None
         )
 
+    def paths(self) -> list[str]:
+        """The paths of all cgroups."""
+        return sorted(self._all_paths().values())
+
+    @property
+    def mounted(self) -> bool:
+        """Whether a cgroup v2 hierarchy is mounted."""
+        return bool(self._mount)
+
     def _all_paths(self) -> dict[int, str]:
         if self._paths is None:
             self._paths = dict(_walk(self._mount)) if self._mount else {}

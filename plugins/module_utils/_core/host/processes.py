@@ -21,7 +21,9 @@ from .proc_visibility import hidden_processes_reason
 from .threads import live_thread, threads_with_own_descriptors
 
 # Units that contain processes (systemd.unit(5)). Slices only group units.
-_UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap")
+# proc_pid_exe(5): appended when the program was replaced while it runs, as an upgrade does.
+_DELETED = " (deleted)"
+UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap")
 
 
 class Process(NamedTuple):
@@ -226,7 +228,12 @@ def describe(proc: str, pid: int) -> Process | None:
     comm = read_comm(proc, pid)
     if not comm:
         return None
-    return Process(pid, comm, unit_of(text.decode(_read(f"{proc}/{pid}/cgroup"))))
+    return Process(pid, comm, unit_of_process(proc, pid))
+
+
+def unit_of_process(proc: str, pid: int) -> str | None:
+    """The systemd unit of a process; None: none."""
+    return unit_of(text.decode(_read(f"{proc}/{pid}/cgroup")))
 
 
 def read_comm(proc: str, pid: int) -> str:
@@ -262,7 +269,29 @@ def unit_of(cgroups: str) -> str | None:
         elif controllers == "name=systemd":
             paths["systemd"] = path
     for hierarchy in ("unified", "systemd"):
-        for part in reversed(paths.get(hierarchy, "").split("/")):
-            if part.endswith(_UNIT_SUFFIXES):
-                return part
+        unit = unit_of_path(paths.get(hierarchy, ""))
+        if unit is not None:
+            return unit
     return None
+
+
+def unit_of_path(path: str) -> str | None:
+    """The innermost systemd unit in the path of a cgroup; None: none."""
+    for part in reversed(path.split("/")):
+        if part.endswith(UNIT_SUFFIXES):
+            return part
+    return None
+
+
+def program(proc: str, pid: int) -> str | None:
+    """The path of the program that a process runs (proc_pid_exe(5)); None: unreadable."""
+    try:
+        raw = os.readlink(os.fsencode(f"{proc}/{pid}/exe"))
+    except OSError:
+        return None
+    return text.decode(raw).removesuffix(_DELETED)
+
+
+def command_line(proc: str, pid: int) -> str:
+    """The arguments of a process, separated by blanks (proc_pid_cmdline(5)); "": unreadable."""
+    return text.decode(_read(f"{proc}/{pid}/cmdline").rstrip(b"\0").replace(b"\0", b" "))

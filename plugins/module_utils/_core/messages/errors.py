@@ -45,7 +45,8 @@ def os_error_text(error: OSError) -> str:
     return f"{error.filename}: {text}" if error.filename else text
 
 
-def _shown(value: object, limit: int = 120) -> str:
+def shown(value: object, limit: int = 120) -> str:
+    """A value as the user wrote it, cut to limit characters."""
     text = _written(value, 0)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
@@ -75,7 +76,7 @@ def _input(error: errors.InputError) -> str:
     start = f"{where}: " if where else ""
     # The problem already names the absent value.
     absent = error.value is None and error.problem.startswith(("missing", "null"))
-    value = "" if absent else f"{_shown(error.value)}: "
+    value = "" if absent else f"{shown(error.value)}: "
     return f"{start}{value}{error.problem}. Allowed: {error.allowed}."
 
 
@@ -156,14 +157,14 @@ def _too_long(error: errors.BytecodeTooLong) -> str:
 
 def _no_namespace(error: errors.NamespaceNotFound) -> str:
     return (
-        f"Unknown network namespace {_shown(error.name)}. Allowed: current, all, pid:N of a "
+        f"Unknown network namespace {shown(error.name)}. Allowed: current, all, pid:N of a "
         "running process, or a name that `ip netns list` shows."
     )
 
 
 def _denied_namespace(error: errors.NamespaceDenied) -> str:
     return (
-        f"Cannot enter the network namespace {_shown(error.name)}: {errno_text(error.errno)}. "
+        f"Cannot enter the network namespace {shown(error.name)}: {errno_text(error.errno)}. "
         "You need CAP_SYS_ADMIN: run with become, or as root."
     )
 
@@ -176,7 +177,7 @@ def _protect_file(error: errors.ProtectFileError) -> str:
 
 
 def _engine(error: errors.EngineUnavailable) -> str:
-    return f"The engine {_shown(error.engine)} is not available: {error.reason}."
+    return f"The engine {shown(error.engine)} is not available: {error.reason}."
 
 
 def _package(error: errors.PackageMissing) -> str:

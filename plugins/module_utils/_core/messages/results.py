@@ -12,7 +12,7 @@ from typing import Any
 from .. import errors
 from ..netlink import constants
 from ..text import printable
-from .errors import describe, warning_text
+from .errors import describe, path_text, shown, warning_text
 
 # How many items of one kind a sentence names.
 _MAX_NAMED = 10
@@ -124,9 +124,8 @@ def _unlisted(warning: errors.ProtocolUnlisted) -> str:
 
 def _owners(warning: errors.OwnersUnreadable) -> str:
     return (
-        f"{warning.sockets} connections were neither waited for nor destroyed, because this user "
-        "cannot read which processes hold them, and they might be SSH sessions: run with become, "
-        "or set protect.ssh_sessions to false."
+        f"{warning.sockets} sockets are protected because this user cannot read which processes "
+        "hold them, and they might be SSH sessions: run with become, or as root."
     )
 
 
@@ -140,6 +139,13 @@ def _shared_ports(warning: errors.PortsShared) -> str:
 
 def _number(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _absent(warning: errors.Absent) -> str:
+    return (
+        f"{path_text(warning.path)}: {shown(warning.value)}: {warning.problem}, so it matches "
+        f"nothing. {_upper(warning.remedy)}."
+    )
 
 
 def _interfaces(warning: errors.InterfacesMissing) -> str:
@@ -236,6 +242,7 @@ _WARNINGS: dict[type, Callable[[Any], str]] = {
     errors.ProtocolUnlisted: _unlisted,
     errors.OwnersUnreadable: _owners,
     errors.PortsShared: _shared_ports,
+    errors.Absent: _absent,
     errors.InterfacesMissing: _interfaces,
     errors.ViolationsUntracked: _untracked,
     errors.OverBudget: _reported_budget,

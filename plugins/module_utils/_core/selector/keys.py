@@ -11,6 +11,7 @@ documentation of the modules with this table.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any as AnyValue
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 from .. import values
 from ..errors import InputError
+from ..host.processes import UNIT_SUFFIXES
 from ..netlink import constants
 from ..netlink.links import ADDRESS_STATES
 from ..values import PORT, Names, Path
@@ -27,7 +29,15 @@ from .expression import ALLOWED as EXPRESSION
 from .expression import parse_expression
 from .predicates import numeric
 from .predicates.address import ENDPOINT, EndpointIn, LocalStateIs, parse_device, parse_endpoint
-from .predicates.owner import CgroupIs, PidIs, ProcessIs, UserIs
+from .predicates.owner import (
+    CgroupIs,
+    CmdlineMatches,
+    ExeIs,
+    PidIs,
+    ProcessIs,
+    UnitIs,
+    UserIs,
+)
 from .predicates.socket import (
     STATES_BY_NAME,
     CongestionIs,
@@ -84,6 +94,9 @@ _USER = "a user's name, a uid, or a range of uids such as 1000-60000"
 _MARK = "a mark of 32 bits such as 16 or 0x10, or value/mask such as 0x10/0xff"
 _CGROUP = "a path below the cgroup v2 mount, such as /system.slice/nginx.service"
 _PROCESS = "the name of a command, as ps -o comm prints it"
+_EXE = "the path of a program, such as /usr/sbin/nginx"
+_CMDLINE = "a regular expression for the command line, as pgrep -f takes, such as gunicorn.*app"
+_UNIT = "the name of a systemd unit, such as nginx.service"
 _CONGESTION = "the name of a congestion control algorithm, such as cubic"
 _ONE_OF_PROTOCOLS = f"one of: {', '.join(constants.PROTOCOLS)}"
 _ONE_OF_FAMILIES = f"one of: {', '.join(constants.FAMILIES)}"
@@ -201,6 +214,40 @@ def _process(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
             raise InputError(at, item, "a number", f"{_PROCESS}; a process number: key pid")
         commands.append(values.free_text(item, at, _PROCESS))
     return ProcessIs(path, value, commands)
+
+
+def _exe(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
+    programs = []
+    for at, item in values.items(value, path, _EXE):
+        program = values.free_text(item, at, _EXE)
+        if not program.startswith("/"):
+            raise InputError(at, item, "not an absolute path", f"{_EXE}; a command name: process")
+        programs.append(program)
+    return ExeIs(path, value, programs)
+
+
+def _cmdline(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
+    patterns = []
+    for at, item in values.items(value, path, _CMDLINE):
+        try:
+            patterns.append(re.compile(values.free_text(item, at, _CMDLINE), re.DOTALL))
+        except (re.error, RecursionError, OverflowError) as error:
+            raise InputError(at, item, f"not a regular expression: {error}", _CMDLINE) from error
+    return CmdlineMatches(path, value, patterns)
+
+
+def _unit(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
+    units = []
+    for at, item in values.items(value, path, _UNIT):
+        unit = values.text(item, at, _UNIT)
+        if "/" in unit:
+            raise InputError(at, item, "a path", f"{_UNIT}; a path: key cgroup")
+        if unit.endswith(".slice"):
+            raise InputError(
+                at, item, "a slice, which holds units", f"{_UNIT}; a slice: key cgroup"
+            )
+        units.append(unit if unit.endswith(UNIT_SUFFIXES) else f"{unit}.service")
+    return UnitIs(path, value, units)
 
 
 def _pid(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
@@ -346,6 +393,26 @@ KEYS: dict[str, Key] = {
         "The command name of a process that holds the socket.",
         ("nginx",),
     ),
+    "exe": Key(
+        _exe,
+        _EXE,
+        "The path of the program that a process which holds the socket runs.",
+        ("/usr/sbin/nginx",),
+    ),
+    "cmdline": Key(
+        _cmdline,
+        _CMDLINE,
+        "A regular expression that occurs in the full command line of a process that holds the "
+        "socket, as for pgrep -f. Arguments are separated by blanks.",
+        ("gunicorn.*app",),
+    ),
+    "unit": Key(
+        _unit,
+        _UNIT,
+        "The systemd unit of a process that holds the socket, or in which the socket was created. "
+        "Without a suffix, .service is meant.",
+        ("nginx.service",),
+    ),
     "pid": Key(
         _pid, "the number of a process", "The PID of a process that holds the socket.", (4242,)
     ),
@@ -435,8 +502,9 @@ SYNONYMS = {
     "owner": "user",
     "comm": "process",
     "command": "process",
-    "unit": "cgroup",
-    "service": "cgroup",
+    "service": "unit",
+    "program": "exe",
+    "executable": "exe",
     "idle_ms": "idle",
     "filter": "expression",
     **dict.fromkeys(STUCK, "stuck"),

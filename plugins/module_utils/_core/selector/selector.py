@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Optional
 
+from ..errors import Absent
 from ..netlink import constants, inet_diag
 from ..sockets.needs import Need
 from . import kernel_filter, tree
@@ -68,6 +69,10 @@ class Selector:
             self.root, lambda predicate: predicate.possible(protocol, family, state)
         )
         return true
+
+    def absent(self, snapshot: Snapshot) -> list[Absent]:
+        """The names in the selector that mean nothing in a snapshot, so that it cannot match."""
+        return [each for node in tree.predicates(self.root) for each in node.absent(snapshot)]
 
     def states(self, protocol: str) -> int:
         """Return the idiag_states bits of the states in which sockets of a protocol can match."""

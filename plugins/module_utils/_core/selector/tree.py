@@ -11,9 +11,10 @@ have for a protocol, family and state, and filters() the sockets that the kernel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
+from ..errors import Absent
 from ..netlink import constants
 from ..sockets.needs import Need
 from ..values import Path
@@ -67,6 +68,10 @@ class Predicate:
     def bind(self, snapshot: Snapshot) -> Bound:
         """Return a test for the sockets of a snapshot, or its constant result."""
         raise NotImplementedError
+
+    def absent(self, snapshot: Snapshot) -> Iterable[Absent]:  # noqa: ARG002
+        """The names of this predicate that mean nothing in this snapshot."""
+        return ()
 
     def possible(self, protocol: str, family: str, state: int) -> Possible:  # noqa: ARG002
         """Return the possible values for such sockets; (False, False): always unknown."""

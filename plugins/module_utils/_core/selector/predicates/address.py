@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ... import text, values
-from ...errors import InputError
+from ...errors import Absent, InputError
 from ...netlink import bytecode, constants
 from ...sockets.needs import Need
 from ...values import Names, Path
@@ -20,6 +20,7 @@ from .. import kernel_filter
 from ..kernel_filter import REJECT, Condition, Filter
 from ..prefixes import AddressSet, Prefix
 from ..tree import FilterContext, Possible, Predicate
+from .socket import absent_interface
 
 if TYPE_CHECKING:
     from ...sockets.snapshot import Snapshot
@@ -133,6 +134,11 @@ class EndpointIn(Predicate):
                 f"the address: {', '.join(labelled)}; or interface:{pattern.interface} with "
                 f"{'remote' if self.remote else 'local'}_port",
             )
+
+    def absent(self, snapshot: Snapshot) -> Iterable[Absent]:
+        for host in self.patterns:
+            if host.interface is not None and snapshot.interface_index(host.interface) is None:
+                yield absent_interface(self.path, host.interface, snapshot)
 
     def bind(self, snapshot: Snapshot) -> Bound:
         resolved, whole = self._resolve(snapshot)

@@ -6,10 +6,22 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from ... import text, values
+from ...errors import Absent
+from ...host.processes import (
+    Process,
+    command_line,
+    process_numbers,
+    program,
+    read_comm,
+    unit_of_path,
+    unit_of_process,
+)
 from ...netlink import bytecode
 from ...sockets.needs import Need
 from ...values import Path
@@ -26,6 +38,8 @@ if TYPE_CHECKING:
 _COMM_BYTES = 15
 # Python compares more ids than this faster than a kernel filter.
 _CGROUP_CONDITIONS = 32
+# How many similar cgroups a warning lists.
+_MAX_SIMILAR = 5
 
 
 class UserIs(Predicate):
@@ -70,6 +84,25 @@ class CgroupIs(Predicate):
             {min(ids, key=lambda identifier: len(snapshot.cgroup_path(identifier) or ""))}
         )
 
+    def absent(self, snapshot: Snapshot) -> Iterable[Absent]:
+        if self._ids(snapshot) is not None:
+            return
+        cgroups = snapshot.cgroups
+        if not cgroups.mounted:
+            yield Absent(
+                tuple(self.path), self.value, "no cgroup v2 is mounted", "use unit or process"
+            )
+            return
+        name = self.cgroup.rstrip("/").rpartition("/")[2]
+        similar = [path for path in cgroups.paths() if name and name in path.rpartition("/")[2]]
+        hint = f"existing: {', '.join(similar[:_MAX_SIMILAR])}; " if similar else ""
+        yield Absent(
+            tuple(self.path),
+            self.value,
+            "no such cgroup",
+            f"{hint}services are below /system.slice/NAME, and unit selects by the name alone",
+        )
+
     def bind(self, snapshot: Snapshot) -> Bound:
         ids = self._ids(snapshot)
         if ids is None:
@@ -106,18 +139,26 @@ class _HeldByProcess(Predicate):
     needs = frozenset({Need.OWNERS})
     cost = 2
 
-    def bind(self, snapshot: Snapshot) -> Bound:  # noqa: ARG002
-        matches = self.matches
+    def bind(self, snapshot: Snapshot) -> Bound:
+        answers: dict[Process, bool | None] = {}
 
         def test(sock: Socket) -> bool | None:
             processes = sock.processes
             if processes is None:
                 return None
-            return any(matches(process.pid, process.comm) for process in processes)
+            unknown = False
+            for process in processes:
+                if process not in answers:
+                    answers[process] = self.matches(process, snapshot)
+                if answers[process]:
+                    return True
+                unknown = unknown or answers[process] is None
+            return None if unknown else False
 
         return test
 
-    def matches(self, pid: int, comm: str) -> bool:
+    def matches(self, process: Process, snapshot: Snapshot) -> bool | None:
+        """Whether a process matches; None: unknown."""
         raise NotImplementedError
 
 
@@ -132,8 +173,22 @@ class ProcessIs(_HeldByProcess):
             for spelling in text.spellings(name)
         )
 
-    def matches(self, pid: int, comm: str) -> bool:  # noqa: ARG002
-        return comm in self.names
+    def matches(self, process: Process, snapshot: Snapshot) -> bool:  # noqa: ARG002
+        return process.comm in self.names
+
+    def absent(self, snapshot: Snapshot) -> Iterable[Absent]:
+        paths = {name for name in self.names if "/" in name}
+        if not paths:
+            return
+        proc = snapshot.host.proc
+        for name in sorted(paths.difference(read_comm(proc, pid) for pid in process_numbers(proc))):
+            yield Absent(
+                tuple(self.path),
+                name,
+                "a path, but process is the command name",
+                f"use process: {name.rstrip('/').rpartition('/')[2]}, or exe for the path of the "
+                "program",
+            )
 
 
 class PidIs(_HeldByProcess):
@@ -143,5 +198,81 @@ class PidIs(_HeldByProcess):
         super().__init__(path, value)
         self.pids = frozenset(pids)
 
-    def matches(self, pid: int, comm: str) -> bool:  # noqa: ARG002
-        return pid in self.pids
+    def matches(self, process: Process, snapshot: Snapshot) -> bool:  # noqa: ARG002
+        return process.pid in self.pids
+
+    def absent(self, snapshot: Snapshot) -> Iterable[Absent]:
+        for pid in sorted(self.pids):
+            if not os.path.exists(f"{snapshot.host.proc}/{pid}"):
+                yield Absent(
+                    tuple(self.path), pid, "no such process", "check the number, or use process"
+                )
+
+
+class ExeIs(_HeldByProcess):
+    """A process that runs one of the programs, given by path. Unknown if the path is unreadable."""
+
+    def __init__(self, path: Path, value: object, programs: Collection[str]) -> None:
+        super().__init__(path, value)
+        spellings = {each for program in programs for each in text.spellings(program)}
+        # /proc shows the path without symbolic links.
+        resolved = {text.decode(os.path.realpath(text.encode(each))) for each in spellings}
+        self.programs = frozenset(spellings | resolved)
+
+    def matches(self, process: Process, snapshot: Snapshot) -> bool | None:
+        found = program(snapshot.host.proc, process.pid)
+        return None if found is None else found in self.programs
+
+
+class CmdlineMatches(_HeldByProcess):
+    """A process whose command line contains a match of one of the regular expressions."""
+
+    def __init__(self, path: Path, value: object, patterns: Collection[re.Pattern[str]]) -> None:
+        super().__init__(path, value)
+        self.patterns = tuple(patterns)
+
+    def matches(self, process: Process, snapshot: Snapshot) -> bool | None:
+        line = command_line(snapshot.host.proc, process.pid)
+        if not line:
+            return None
+        lines = {line, text.printable(line)}
+        return any(pattern.search(each) for pattern in self.patterns for each in lines)
+
+
+class UnitIs(Predicate):
+    """The socket was created in one of the systemd units, or a process of one holds it.
+
+    Unknown if neither its cgroup nor a process is known.
+    """
+
+    needs = frozenset({Need.CGROUPS, Need.OWNERS})
+    cost = 2
+
+    def __init__(self, path: Path, value: object, units: Collection[str]) -> None:
+        super().__init__(path, value)
+        self.units = frozenset(each for unit in units for each in text.spellings(unit))
+
+    def bind(self, snapshot: Snapshot) -> Bound:
+        units = self.units
+
+        def test(sock: Socket) -> bool | None:
+            cgroup = snapshot.cgroup_path(sock.cgroup_id) if sock.cgroup_id else None
+            if cgroup is not None and unit_of_path(cgroup) in units:
+                return True
+            processes = sock.processes
+            if processes is None:
+                return None
+            return any(process.unit in units for process in processes)
+
+        return test
+
+    def absent(self, snapshot: Snapshot) -> Iterable[Absent]:
+        proc = snapshot.host.proc
+        found = {unit_of_path(path) for path in snapshot.cgroups.paths()}
+        if self.units <= found:
+            return
+        found.update(unit_of_process(proc, pid) for pid in process_numbers(proc))
+        for unit in sorted(self.units - found):
+            yield Absent(
+                tuple(self.path), unit, "no such unit is running", "compare `systemctl list-units`"
+            )

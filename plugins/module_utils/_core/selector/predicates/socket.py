@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from ... import values
+from ...errors import Absent
 from ...netlink import bytecode, constants, inet_diag
 from ...sockets.needs import Need
 from ...values import PORT_MAX, Path
@@ -200,6 +201,23 @@ class Autobound(Predicate):
         return chosen, kernel_filter.negation(chosen)
 
 
+# How many existing interfaces a warning lists.
+_MAX_INTERFACES = 20
+
+
+def absent_interface(path: Path, name: str, snapshot: Snapshot) -> Absent:
+    """The warning that an interface does not exist."""
+    existing = sorted(link.name for link in snapshot.links)
+    more = len(existing) - _MAX_INTERFACES
+    listed = ", ".join(existing[:_MAX_INTERFACES]) or "none"
+    return Absent(
+        tuple(path),
+        name,
+        "unknown interface",
+        f"existing: {listed}{f' and {more} more' if more > 0 else ''}",
+    )
+
+
 class DeviceIs(Predicate):
     """The socket is bound to one of the interfaces.
 
@@ -228,6 +246,11 @@ class DeviceIs(Predicate):
             # int() raises ValueError for thousands of digits.
             return int(name) if len(name) <= 10 and int(name) <= _LAST_INDEX else None
         return index
+
+    def absent(self, snapshot: Snapshot) -> Iterable[Absent]:
+        for name in self.names:
+            if self._index(name, snapshot) is None:
+                yield absent_interface(self.path, name, snapshot)
 
     def bind(self, snapshot: Snapshot) -> Bound:
         indexes, whole = self._resolved(snapshot)

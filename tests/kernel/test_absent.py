@@ -1,0 +1,140 @@
+# Copyright: linuxnet.sockets contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Selectors that cannot match warn in every operation; owners by program, command line and unit."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import pytest
+
+from linuxnet_sockets import api, errors
+from linuxnet_sockets.host.processes import unit_of_process
+from linuxnet_sockets.messages import describe_warning
+from tests.kernel.test_names import holder
+from tests.support.topologies.topology import Lab
+
+OPEN = {"loopback": False, "control_connection": False}
+NO_PID = 4194303
+
+
+@pytest.mark.parametrize(
+    ("match", "facts"),
+    [
+        ({"device": "wg00"}, ["match.device", "unknown interface", "Existing: ", "lo"]),
+        ({"local": "interface:wg00"}, ["match.local", "unknown interface", "Existing: "]),
+        ({"process": "/usr/sbin/nginx"}, ["match.process", "process: nginx", "exe"]),
+        ({"cgroup": "/nginx.service"}, ["match.cgroup", "/system.slice/NAME", "unit"]),
+        ({"pid": NO_PID}, ["match.pid", "no such process"]),
+        ({"unit": "linuxnet-none"}, ["match.unit", "linuxnet-none.service"]),
+        ({"not": {"process": "a/b"}, "local_port": 1}, ["match.not.process", "command name"]),
+    ],
+)
+def test_every_operation_warns(lab: Lab, match: dict[str, Any], facts: list[str]) -> None:
+    name = lab.namespace("absent").name
+    policy = {
+        "version": 1,
+        "limits": {"max_sockets": 1},
+        "namespaces": [name],
+        "rules": [{"name": "a", "hold": 0, "match": {"remote_port": 1, **match}}],
+    }
+    results = [
+        api.find(match, namespaces=[name]),
+        api.destroy(match, namespaces=[name]),
+        api.drain(match, namespaces=[name], grace=0),
+        api.destroy({"local_port": 1}, namespaces=[name], protect={"selectors": [match]}),
+    ]
+    for result in results:
+        (warning,) = result.warnings
+        assert isinstance(warning, errors.Absent)
+        text = describe_warning(warning)
+        assert [fact for fact in facts if fact.split(".", 1)[-1] not in text] == []
+    warnings = api.enforce_policy(policy, check=True).warnings
+    kinds = {type(warning) for warning in warnings}
+    assert kinds & {errors.Absent, errors.InterfacesMissing}
+
+
+def test_existing_names_do_not_warn(lab: Lab) -> None:
+    name = lab.namespace("present").name
+    match = {"any": [{"device": "lo"}, {"local": "interface:lo"}, {"pid": os.getpid()}]}
+    assert api.find(match, namespaces=[name]).warnings == ()
+
+
+def test_owner_by_program_and_command_line(lab: Lab) -> None:
+    where = lab.namespace("owners")
+    with holder(where) as held:
+        for key, right, wrong in (
+            ("exe", sys.executable, "/usr/sbin/nginx"),
+            ("cmdline", "import os, socket.*listen", "gunicorn.*app"),
+        ):
+            for value, count in ((right, 1), (wrong, 0)):
+                match = {"local_port": held.port, "state": "established", key: value}
+                assert api.find(match, namespaces=[where.name]).matched == count
+        result = api.destroy(
+            {"local_port": held.port},
+            namespaces=[where.name],
+            protect={**OPEN, "selectors": [{"exe": sys.executable}]},
+        )
+        assert result.outcomes == {"protected": 1}
+        unit = unit_of_process("/proc", held.pid)
+        if unit is not None:
+            match = {"local_port": held.port, "unit": unit}
+            assert api.find(match, namespaces=[where.name]).matched == 1
+
+
+def test_unit_by_the_cgroup_of_creation(lab: Lab) -> None:
+    from linuxnet_sockets.host.cgroups import mount_point
+
+    mount = mount_point("/proc")
+    unit = f"linuxnet-{os.getpid()}.service"
+    if mount is None or not os.access(mount, os.W_OK):
+        pytest.skip("cgroups cannot be created here")
+    try:
+        os.mkdir(f"{mount}/{unit}")
+    except OSError:
+        pytest.skip("cgroups cannot be created here")
+    where = lab.namespace("units")
+    try:
+        with holder(where, cgroup=os.fsencode(f"{mount}/{unit}")) as held:
+            match = {"local_port": held.port, "unit": unit}
+            assert api.find(match, namespaces=[where.name]).matched == 1
+    finally:
+        os.rmdir(f"{mount}/{unit}")
+
+
+@pytest.mark.parametrize("engine", ["destroy", "drain", "policy"])
+def test_forgotten_become_is_said(lab: Lab, monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
+    """The descriptors of another process are unreadable, as for an ordinary user."""
+    from linuxnet_sockets.host import processes
+
+    where = lab.namespace("become")
+    with holder(where) as held:
+        opened = processes.FdDirectory.__init__
+
+        def denied(self: processes.FdDirectory, proc: str, pid: int, *rest: Any) -> None:
+            if pid == held.pid:
+                raise PermissionError(13, "Permission denied")
+            opened(self, proc, pid, *rest)
+
+        monkeypatch.setattr(processes.FdDirectory, "__init__", denied)
+        match = {"local_port": held.port}
+        if engine == "destroy":
+            result: Any = api.destroy(match, namespaces=[where.name], protect=OPEN)
+        elif engine == "drain":
+            result = api.drain(match, namespaces=[where.name], protect=OPEN, grace=0)
+        else:
+            policy = {
+                "version": 1,
+                "limits": {"max_sockets": 5},
+                "namespaces": [where.name],
+                "protect": OPEN,
+                "rules": [{"name": "a", "hold": 0, "match": match}],
+            }
+            result = api.enforce_policy(policy)
+        assert result.outcomes == {"protected": 1}
+        assert errors.OwnersUnreadable(1) in result.warnings
+        texts = map(describe_warning, result.warnings)
+        assert any("run with become" in text for text in texts)
