@@ -108,7 +108,7 @@ class Deployment:
     # Checks, before anything is changed
 
     def _check(self) -> dict[str, Any]:
-        """What the policy and the protection need. Raises CommandExecutionError."""
+        """Check the options and return the needs of the policy. Raises CommandExecutionError."""
         options = self._options
         if self._grains.get("init") != "systemd":
             raise CommandExecutionError(
@@ -320,7 +320,7 @@ def _core() -> dict[str, bytes]:
 
 
 def _checked(policy: Mapping[str, Any]) -> dict[str, Any]:
-    """What a policy needs. Raises CommandExecutionError with all of its errors."""
+    """Check a policy and return its needs. Raises CommandExecutionError with all of its errors."""
     result: dict[str, Any] = operations.call(api.check_policy, policy=policy)
     if not result["valid"]:
         problems = "\n- ".join(result["errors"])

@@ -48,7 +48,7 @@ _MANAGED = "Salt managed"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the unit depends on.
+    """The variables of the unit.
 
     reads_owners: whether the policy or the protection needs the owners of sockets. namespaces: the
     network namespaces of the policy. systemd: its version.

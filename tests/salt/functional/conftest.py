@@ -40,7 +40,7 @@ class Connections:
         return self.client.connect(self.topology.server4, port, count)
 
     def states(self) -> list[str]:
-        """What the sockets of the client report: the two targets, then the other one."""
+        """States of the sockets of the client: the two targets, then the other one."""
         return self.client.state(*(each["number"] for each in [*self.targets, self.other]))
 
     def names(self, *connections: dict[str, Any]) -> list[str]:

@@ -156,7 +156,7 @@ def _daemons() -> Iterator[list[subprocess.Popen[bytes]]]:
         for process in running:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=max(0.0, deadline - time.monotonic()))
-            # What is left of its process group.
+            # Its remaining children.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()

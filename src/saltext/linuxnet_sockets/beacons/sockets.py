@@ -166,7 +166,7 @@ def _event_names(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _memory(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the beacon remembers between calls. Several beacons can use this module."""
+    """The memory of this beacon between calls. Several beacons can use this module."""
     key = f"sockets.beacon.{json.dumps(options, sort_keys=True, default=str)}"
     memory: dict[str, Any] = __context__.setdefault(key, {})
     return memory
@@ -270,7 +270,7 @@ def _agent_events(options: Mapping[str, Any], memory: dict[str, Any]) -> Iterato
 
 
 def _received(options: Mapping[str, Any], memory: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the agent has sent since the last call. Connects if there is no connection."""
+    """New events of the agent. Connects if there is no connection."""
     try:
         if "reader" not in memory:
             memory["reader"] = event_reader.EventReader(

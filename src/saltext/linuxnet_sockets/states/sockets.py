@@ -135,8 +135,8 @@ def drained(
     destroy
         Whether to destroy the connections that are left. If false, the state fails if any are.
     arrivals
-        How to handle connections that start to match meanwhile: ``include`` (default), ``ignore``
-        or ``fail``.
+        How to handle connections that start to match during the drain: ``include`` (default),
+        ``ignore`` or ``fail``.
 
     The other arguments are those of :func:`absent`.
 
