@@ -286,6 +286,12 @@ class InterfacesMissing(NamedTuple):
     existing: tuple[str, ...] = ()
 
 
+class PacketMarks(NamedTuple):
+    """Namespaces where `rerouted` is unknown: rules match marks that the packet filter may set."""
+
+    namespaces: tuple[str, ...]
+
+
 class ViolationsUntracked(NamedTuple):
     """More violations than holds are tracked for; the others were skipped.
 
@@ -369,6 +375,7 @@ ResultWarning = Union[
     Absent,
     PortsShared,
     InterfacesMissing,
+    PacketMarks,
     ViolationsUntracked,
     OverBudget,
     PolicyWarning,

@@ -22,6 +22,7 @@ from ..errors import (
     InterfacesMissing,
     NotEvaluated,
     OverBudget,
+    PacketMarks,
     PolicyErrors,
     PolicyWarning,
     ResultWarning,
@@ -300,7 +301,11 @@ def plan_parsed(host: Host, policy: Policy) -> PolicyPlan:
         },
         outcomes=_counts([each.result for each in result.results]),
         not_evaluated=_as_dicts(not_evaluated),
-        warnings=(*policy.warnings, *unlisted_warnings(_unlisted(result))),
+        warnings=(
+            *policy.warnings,
+            *unlisted_warnings(_unlisted(result)),
+            *_packet_marks(result),
+        ),
         failures=(EvaluationIncomplete(not_evaluated),) if not_evaluated else (),
     )
 
@@ -474,6 +479,11 @@ def _absent(host: Host, policy: Policy) -> tuple[Absent, ...]:
     )
 
 
+def _packet_marks(result: ReconcileResult) -> tuple[PacketMarks, ...]:
+    namespaces = tuple(each.namespace.name for each in result.evaluations if each.packet_marks)
+    return (PacketMarks(namespaces),) if namespaces else ()
+
+
 def _warnings(policy: Policy, result: ReconcileResult) -> tuple[ResultWarning, ...]:
     found: list[ResultWarning] = [*policy.warnings, *unlisted_warnings(_unlisted(result))]
     missing = result.missing_interfaces
@@ -485,6 +495,7 @@ def _warnings(policy: Policy, result: ReconcileResult) -> tuple[ResultWarning, .
     )
     if unknown:
         found.append(InterfacesMissing(unknown, tuple(result.existing_interfaces)))
+    found += _packet_marks(result)
     if result.decision.untracked:
         found.append(ViolationsUntracked(result.decision.untracked))
     found += results.owners_unreadable(_results(result))

@@ -152,6 +152,15 @@ def _interfaces(warning: errors.InterfacesMissing) -> str:
     return _sentence(unknown_interfaces_text(warning.interfaces, warning.existing))
 
 
+def _packet_marks(warning: errors.PacketMarks) -> str:
+    namespaces = _some(warning.namespaces, ", ")
+    return (
+        f"Whether connections are rerouted is unknown in namespace {namespaces}: "
+        "routing rules match marks, and the packet filter may set marks on packets (an nftables "
+        "chain of type route on the hook output)."
+    )
+
+
 def _untracked(warning: errors.ViolationsUntracked) -> str:
     return (
         f"{warning.violations} violations were skipped: there are too many to track at once. "
@@ -244,6 +253,7 @@ _WARNINGS: dict[type, Callable[[Any], str]] = {
     errors.PortsShared: _shared_ports,
     errors.Absent: _absent,
     errors.InterfacesMissing: _interfaces,
+    errors.PacketMarks: _packet_marks,
     errors.ViolationsUntracked: _untracked,
     errors.OverBudget: _reported_budget,
     errors.PolicyWarning: warning_text,

@@ -28,6 +28,7 @@ from ..errors import DumpInterrupted, MalformedMessage, NetlinkError, NetlinkTim
 
 NETLINK_ROUTE = 0
 NETLINK_SOCK_DIAG = 4
+NETLINK_NETFILTER = 12
 
 # include/linux/socket.h and include/uapi/linux/netlink.h
 _SOL_NETLINK = 270

@@ -26,6 +26,7 @@ from ..sockets.snapshot import Snapshot
 from ..sockets.socket import Socket
 from ..verdicts import stuck
 from ..verdicts.route_state import ROUTES
+from ..verdicts.stranded import REROUTED
 from ..verdicts.superseded import PEERS
 from .conditions import Condition, NetworkState
 from .findings import Evaluation, Violation
@@ -187,6 +188,23 @@ def _evaluate(
         frozenset(session.unlisted)
         | {error.protocol for error in failed.values() if isinstance(error, HandlerMissing)},
         frozenset(link.name for link in network.links.values()),
+        _packet_marks(policy, snapshot),
+    )
+
+
+def _packet_marks(policy: Policy, snapshot: Snapshot) -> bool:
+    """Whether `rerouted` of a rule is unknown, because the packet filter may set marks."""
+    route_state = snapshot.get(ROUTES)
+    return (
+        route_state is not None
+        and route_state.ignores_packet_marks
+        and any(
+            stranded.verdict == REROUTED
+            for rule in policy.rules
+            for predicate in predicates(rule.match.root)
+            if isinstance(predicate, StrandedIs)
+            for stranded in predicate.verdicts
+        )
     )
 
 

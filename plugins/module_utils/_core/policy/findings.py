@@ -91,7 +91,8 @@ class Evaluation(NamedTuple):
     violations: in the order of the rules. conditions: the value of each rule's `while`, true for a
     rule without one. failed: errors by rule; nothing is known about the violations of these rules.
     missing: by rule, the interfaces that do not exist. unlisted: protocols that a rule selects but
-    the kernel cannot list. interfaces: the existing ones, if the policy names any.
+    the kernel cannot list. interfaces: the existing ones, if the policy names any. packet_marks:
+    `rerouted` is unknown, because rules match marks that the packet filter may set.
     """
 
     namespace: Namespace
@@ -103,6 +104,7 @@ class Evaluation(NamedTuple):
     missing: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - never modified
     unlisted: frozenset[str] = frozenset()
     interfaces: frozenset[str] = frozenset()
+    packet_marks: bool = False
 
 
 class Finding(NamedTuple):

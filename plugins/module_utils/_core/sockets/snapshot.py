@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Optional
 
-from ..errors import NamespaceDenied, NamespaceNotFound
+from ..errors import NamespaceDenied, NamespaceNotFound, NetlinkError
 from ..host.cgroups import Cgroups, mount_point
 from ..host.host import Host
 from ..host.namespaces import Namespace, inside
 from ..host.processes import Process, SocketOwners, find_owners
-from ..netlink.connection import Connection
+from ..netlink.connection import NETLINK_NETFILTER, Connection
 from ..netlink.links import Address, Link, addresses, links
+from ..netlink.nftables import sizes_with_route_chains
 from .slots import SlotStore
 
 
@@ -136,6 +137,19 @@ class Snapshot(SlotStore):
         if self._rto_max_ms is None:
             self._rto_max_ms = self._setting("ipv4/tcp_rto_max_ms")
         return self._rto_max_ms[0] if self._rto_max_ms else None
+
+    @property
+    def sizes_with_packet_marks(self) -> frozenset[int]:
+        """Address sizes (4, 16) of packets whose mark the packet filter may change (nftables)."""
+        try:
+            connection = Connection(self.host.open_netlink(self.namespace, NETLINK_NETFILTER))
+        except (OSError, NetlinkError):
+            # A kernel without nfnetlink.
+            return frozenset()
+        try:
+            return sizes_with_route_chains(connection)
+        finally:
+            connection.close()
 
     @property
     def forwards_ipv6(self) -> bool:

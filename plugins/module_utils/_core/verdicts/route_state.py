@@ -66,6 +66,9 @@ class RouteState:
             4: rule_dependencies(rules, socket.AF_INET),
             16: rule_dependencies(rules, socket.AF_INET6),
         }
+        by_mark = {size for size, family in self._dependencies.items() if family.mark}
+        # A look-up with the mark of a socket misses marks of its packets.
+        self._marked_later = by_mark and by_mark & snapshot.sizes_with_packet_marks
         self._only_addresses = all(family.only_addresses for family in self._dependencies.values())
         self._paths: dict[_Key, NetworkPath] = {}
         self._replies: dict[RouteQuery, RouteReply] = {}
@@ -81,6 +84,11 @@ class RouteState:
         route_state = snapshot.get_or_create(ROUTES, lambda: cls(snapshot))
         show_verdicts(snapshot)
         return route_state
+
+    @property
+    def ignores_packet_marks(self) -> bool:
+        """Whether rules match marks, and the packet filter may set others than the sockets have."""
+        return bool(self._marked_later)
 
     def load(self, sockets: Iterable[Socket]) -> None:
         """Look up the routes of sockets; each distinct query is sent once per snapshot.
@@ -98,6 +106,7 @@ class RouteState:
             if path is None:
                 path = NetworkPath(sock.local_address, sock.remote_address, sock.ifindex)
                 known[key] = path
+                path.marked_later = len(path.remote) in self._marked_later
                 path.not_applicable = _is_no_host_address(path.local)
                 if not path.not_applicable:
                     new.append((path, _NO_FLOW_FIELDS if len(key) == 4 else key[4]))

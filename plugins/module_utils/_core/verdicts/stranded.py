@@ -44,6 +44,7 @@ class NetworkPath:
     reply: the route look-up of the remote address; None: not made.
     egress: indexes of the interfaces through which packets may leave. Empty: packets stay on this
     host or are rejected. None: unknown.
+    marked_later: the packet filter may change the mark, and thus the route, after the look-up.
     egress_complete: egress lists all interfaces, not only the one that a multipath hash selected.
     """
 
@@ -55,6 +56,7 @@ class NetworkPath:
         "is_local",
         "local",
         "local_reply",
+        "marked_later",
         "not_applicable",
         "remote",
         "reply",
@@ -72,6 +74,7 @@ class NetworkPath:
         self.reply: RouteReply | None = None
         self.egress: tuple[int, ...] | None = None
         self.egress_complete = False
+        self.marked_later = False
         self._evaluated: dict[str, bool | None] = {}
 
     def local_interfaces(self, interfaces: Interfaces) -> frozenset[int]:
@@ -122,11 +125,20 @@ def _unroutable(path: NetworkPath, _interfaces: Interfaces) -> bool | None:
     return path.unroutable
 
 
+def _may_leave_elsewhere(path: NetworkPath) -> bool:
+    """Whether the packet filter may route packets through an interface that is not in egress."""
+    return path.marked_later and path.egress != (path.device,)
+
+
 def _no_carrier(path: NetworkPath, interfaces: Interfaces) -> bool | None:
     if path.egress is None:
         return None
     carriers = {interfaces.has_carrier(index) for index in path.egress}
-    if not carriers or True in carriers:
+    if not carriers:
+        return False
+    if _may_leave_elsewhere(path):
+        return None
+    if True in carriers:
         return False
     return True if path.egress_complete and carriers == {False} else None
 
@@ -135,6 +147,8 @@ def _rerouted(path: NetworkPath, interfaces: Interfaces) -> bool | None:
     if path.egress is None:
         return None
     owners = path.local_interfaces(interfaces)
+    if path.egress and owners and _may_leave_elsewhere(path):
+        return None
     if (
         not owners.isdisjoint(path.egress)
         # Packets stay on this host, or leave through the interface that the socket is bound to.
