@@ -298,6 +298,20 @@ def test_drain_stops_at_failed_host(
     assert run.counts("three")["failed"] == 0
 
 
+def test_nothing_matched_is_said(site: Site) -> None:
+    """A selector that matches nothing on any host may be a mistake."""
+    variables = {"drain_hosts": "one,three", "drain_match": {"local_port": 9}}
+    said = "No connection match"
+    run = drain(site, variables)
+    assert (run.status, said in run.output) == (0, True), run.output
+    assert run.recap("one")["status"] == "clean"
+    site.take_log()
+    run = drain(site, {**variables, "drain_fail_when_nothing": True})
+    assert (run.status != 0, said in run.output) == (True, True), run.output
+    assert FIRST_CHANGE not in run.output
+    assert site.take_log() == []
+
+
 def test_second_run_changes_nothing(site: Site, mixed: Mixed) -> None:
     run = drain(site, {"drain_hosts": "one"})
 
