@@ -72,7 +72,8 @@ class Snapshot(SlotStore):
     @property
     def sock_diag(self) -> Connection:
         """The sock_diag connection of the namespace."""
-        assert self._open_diag is not None
+        if self._open_diag is None:
+            raise AssertionError("this snapshot was made without a sock_diag connection")
         return self._open_diag()
 
     @property
