@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 from typing import Any
 
@@ -16,6 +18,7 @@ from linuxnet_sockets.host.processes import unit_of_process
 from linuxnet_sockets.messages import describe_warning
 from tests.kernel.test_names import holder
 from tests.support.topologies.topology import Lab
+from tests.support.topologies.waiting import until
 
 OPEN = {"loopback": False, "control_connection": False}
 NO_PID = 4194303
@@ -138,3 +141,31 @@ def test_forgotten_become_is_said(lab: Lab, monkeypatch: pytest.MonkeyPatch, eng
         assert errors.OwnersUnreadable(1) in result.warnings
         texts = map(describe_warning, result.warnings)
         assert any("run with become" in text for text in texts)
+
+
+@pytest.mark.parametrize("operation", ["destroy", "drain"])
+def test_sockets_that_ended_during_the_snapshot_are_not_protected(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    """Their process ends after the dump, so the guard finds no owner."""
+    from linuxnet_sockets.guard import evaluator
+
+    where = lab.namespace("churn")
+    with holder(where) as held:
+        find_reasons = evaluator.reasons_by_owner
+
+        def end_first(*arguments: Any) -> Any:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(held.pid, signal.SIGKILL)
+            until(lambda: not os.path.exists(f"/proc/{held.pid}/fd/3"), "the process to end")
+            return find_reasons(*arguments)
+
+        monkeypatch.setattr(evaluator, "reasons_by_owner", end_first)
+        match = {"local_port": held.port, "state": "established"}
+        options: dict[str, Any] = {"namespaces": [where.name], "protect": OPEN}
+        if operation == "destroy":
+            destroyed = api.destroy(match, **options)
+            assert destroyed.outcomes == {"already_gone": 1}
+        else:
+            drained = api.drain(match, grace=0, **options)
+            assert (drained.outcomes, drained.ended, drained.matched) == ({}, 1, 1)

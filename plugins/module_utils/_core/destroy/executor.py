@@ -11,10 +11,11 @@ nothing: a new dump decides the outcome.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from ..errors import NamespaceDenied, NamespaceNotFound, SocketsError
 from ..guard.options import Guard
-from ..guard.reason import Reason
+from ..guard.reason import NO_OWNER_RULES, Reason
 from ..guard.shared_ports import reasons_by_port
 from ..host.host import Host
 from ..messages import describe
@@ -27,6 +28,7 @@ from .engines.base import Engine
 from .model import DestroyOptions, Plan, Report, Target, check_max_sockets
 from .outcomes import Result
 from .rate_limit import RateLimiter
+from .verify import find_ended
 
 # The current plan of a namespace, for targets whose turn comes late.
 Replan = Callable[[NamespaceSession], Plan]
@@ -67,7 +69,33 @@ def execute(
             if options.check or not _has_changed(results):
                 raise
             results += _uniform(plan, outcomes.SURVIVED, None, _error_reason(error))
-    return Report(results, None, unlisted)
+    return Report(_without_ended(host, plans, results), None, unlisted)
+
+
+def _without_ended(host: Host, plans: Sequence[Plan], results: Sequence[Result]) -> list[Result]:
+    """The results, with `already_gone` for sockets that ended before the guard found their owners.
+
+    The guard protects a socket without a visible owner. One that closed during the walk over the
+    processes looks the same, so a new dump decides.
+    """
+    checked = list(results)
+    for plan in plans:
+        doubtful = {
+            index: result.socket
+            for index, result in enumerate(checked)
+            if result.outcome == outcomes.PROTECTED
+            and result.reason is not None
+            and result.reason.rule in NO_OWNER_RULES
+            and result.socket.snapshot.namespace.name == plan.namespace.name
+        }
+        if not doubtful:
+            continue
+        with suppress(SocketsError), NamespaceSession(host, plan.namespace) as session:
+            ended = find_ended(session, list(doubtful.values()))
+            for index, socket in doubtful.items():
+                if socket.cookie in ended:
+                    checked[index] = Result(socket, outcomes.ALREADY_GONE)
+    return checked
 
 
 def _has_changed(results: Sequence[Result]) -> bool:

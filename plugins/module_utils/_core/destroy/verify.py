@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from ..errors import NetlinkError
 from ..netlink import bytecode, constants, inet_diag
@@ -52,6 +52,20 @@ def find_remaining(session: NamespaceSession, sockets: Iterable[Socket]) -> dict
                 continue
             found[now.cookie] = now
     return found
+
+
+def find_ended(session: NamespaceSession, sockets: Sequence[Socket]) -> set[int]:
+    """The cookies of those sockets that ended since their dump: gone, or now in TIME_WAIT.
+
+    Raises what Connection.dump raises.
+    """
+    remaining = find_remaining(session, sockets)
+    ended: set[int] = set()
+    for sock in sockets:
+        now = remaining.get(sock.cookie)
+        if now is None or constants.TIME_WAIT == now.state != sock.message.state:
+            ended.add(sock.cookie)
+    return ended
 
 
 def _is_reused(was: DiagMessage, now: DiagMessage) -> bool:

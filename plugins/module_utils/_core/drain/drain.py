@@ -12,6 +12,7 @@ package destroys and verifies.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from ..destroy import outcomes
@@ -19,9 +20,10 @@ from ..destroy.engines.registry import engines_named
 from ..destroy.executor import execute
 from ..destroy.model import Plan, check_max_sockets
 from ..destroy.outcomes import Result
+from ..destroy.verify import find_ended
 from ..errors import NamespaceNotFound, SocketsError
 from ..guard.limits import MaxSocketsExceeded
-from ..guard.reason import Reason
+from ..guard.reason import NO_OWNER_RULES, Reason
 from ..host.host import Host
 from ..host.namespaces import Namespace
 from ..messages import describe
@@ -32,7 +34,7 @@ from .model import FAIL, IGNORE, SENT, DrainCommand, Progress, Report, SocketDet
 from .observe import Observation, is_quiescent, observe
 from .poll_interval import PollInterval
 from .quiescence import pending_bytes, quiescent_for
-from .tracker import AWAITED, IGNORED, PROTECTED
+from .tracker import AWAITED, IGNORED, PROTECTED, Key
 
 # Seconds. With options.rate, one round destroys for no longer than this before the next snapshot.
 _MAX_DESTROY_S = 1.0
@@ -298,13 +300,29 @@ class _Drain:
         )
         self._record_details(list(report.left.values()), now)
         for observation in observations:
+            ended = self._ended(observation)
+            self._progress.ended += len(ended)
+            for key in ended:
+                self._tracker.remove(key)
             report.results += [
-                Result(sock, outcomes.PROTECTED, reason) for sock, reason in observation.protected
+                Result(sock, outcomes.PROTECTED, reason)
+                for sock, reason in observation.protected
+                if sock.identity not in ended
             ]
         report.finished = True
         remains = report.failed or outcomes.KERNEL_DEFECT in report.counts
         report.drained = not remains and (not report.left or self._all_sent(now))
         return self._with_times(self._host.monotonic())
+
+    def _ended(self, observation: Observation) -> set[Key]:
+        """Those protected sockets that ended before the guard found their owners."""
+        doubtful = [sock for sock, reason in observation.protected if reason.rule in NO_OWNER_RULES]
+        if doubtful:
+            with suppress(SocketsError):
+                with NamespaceSession(self._host, observation.namespace) as session:
+                    cookies = find_ended(session, doubtful)
+                return {sock.identity for sock in doubtful if sock.cookie in cookies}
+        return set()
 
     def _with_times(self, now: float) -> Report:
         self._report.elapsed = now - self._progress.started

@@ -35,6 +35,10 @@ RULES = (
 NO_HOLDER = "no visible process holds it"
 
 
+# Rules that protect a socket because no owner of it was found.
+NO_OWNER_RULES = frozenset({OWNER_UNREADABLE, KERNEL})
+
+
 class Reason(NamedTuple):
     """The first rule that protects a socket.
 
