@@ -131,7 +131,7 @@ class EndpointIn(Predicate):
                 f"{_INTERFACE}{pattern.label}",
                 f"{pattern.label} is the label of an address, not port {pattern.port} of "
                 f"{pattern.interface}",
-                f"the address: {', '.join(labelled)}; or interface:{pattern.interface} with "
+                f"{', '.join(labelled)} for the address, or interface:{pattern.interface} with "
                 f"{'remote' if self.remote else 'local'}_port",
             )
 
