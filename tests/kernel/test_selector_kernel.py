@@ -192,6 +192,9 @@ def test_expression_agrees_with_ss(
     # false.
     assume("dev" not in expression)
     assume("autobound" not in expression or "/0" not in expression)
+    # For an IPv6 socket, 0.0.0.0/0 is true in one filter of ss and false in the other. With its
+    # negation beside it, both filters of ss accept the socket; for us it stays unknown.
+    assume(expression.count("/0") < 2)
     _as_ss(session, crowd.host, expression)
 
 
