@@ -26,6 +26,11 @@ from tests.support.hosts.errors import LabError
 HOSTS = ("web1", "web2")
 BATCHES = {"batches": [["web1"], ["web2"]], "ssh": True}
 
+OTHER_POLICY = {
+    "version": 1,
+    "limits": {"max_sockets": 10, "per": "1m"},
+    "rules": [{"name": "other", "match": {"remote": "203.0.113.9"}}],
+}
 # Connects to the server, and prints what ends the connection.
 _CLIENT = f"""
 import errno, socket
@@ -166,7 +171,7 @@ def only_state(returned: dict[str, Any]) -> dict[str, Any]:
 def test_salt_ssh_keeps_its_own_connection(hosts: Hosts) -> None:
     result = hosts.ssh("web1", "sockets.destroy", "remote=192.0.2.254")["web1"]
 
-    assert result["matched"] >= 1
+    assert result.get("matched", 0) >= 1, result
     assert result["outcomes"] == {"protected": result["matched"]}
     assert "control_connection" in {each["reason"] for each in result["protected"]}
 
@@ -205,11 +210,34 @@ def test_an_orchestration_previews_cuts_over_and_rolls_back(hosts: Hosts) -> Non
     again = only_state(hosts.ssh("web1", "state.apply", "sockets.agent")["web1"])
     assert (again["result"], again["changes"]) == (True, {})
 
+    metrics, protected = "/var/tmp/agent.prom", "/etc/linuxnet-sockets/protect.d/agent-mine.json"
+    changed = only_state(
+        hosts.ssh(
+            "web1",
+            "state.single",
+            "sockets.agent_running",
+            "name=changed",
+            f"policy={json.dumps(OTHER_POLICY)}",
+            'protect={"mine": [{"remote": "198.51.100.53"}]}',
+            f"metrics_file={metrics}",
+        )["web1"]
+    )
+    assert changed["result"] is True, changed
+    assert set(changed["changes"]) == {
+        "/etc/linuxnet-sockets/policy.json",
+        "/etc/systemd/system/socket-agent.service",
+        "service socket-agent.service",
+        metrics,
+        protected,
+    }
+    assert json.loads(hosts.execute("web1", f"cat {protected}")) == [{"remote": "198.51.100.53"}]
+    assert "linuxnet_sockets_enforcing 1" in hosts.execute("web1", f"cat {metrics}")
+
     rolled_back = hosts.orchestrate("orch.sockets_rollback", batches=[["web1"]], ssh=True)
     assert rolled_back["rollback"]["result"] is True
     left = hosts.execute(
         "web1",
         "ls -d /etc/linuxnet-sockets /usr/local/sbin/socket-agent "
-        "/var/lib/linuxnet-sockets 2>/dev/null; id linuxnet-sockets 2>/dev/null; true",
+        f"/var/lib/linuxnet-sockets {metrics} 2>/dev/null; id linuxnet-sockets 2>/dev/null; true",
     )
     assert left == ""
