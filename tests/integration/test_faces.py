@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One operation, several faces: modules, socketctl and the API give the same answers.
 
-tests/salt compares Salt with the API by the same cases.
+The Salt side is tests/salt/functional/test_faces.py, which has the same cases.
 """
 
 from __future__ import annotations
@@ -15,28 +15,18 @@ import pytest
 from linuxnet_sockets import api
 from tests.integration.controller import Controller, cookies, task
 from tests.integration.socket_process import SocketProcess
-from tests.support.faces import CASES, OPERATIONS, Answer, Case, answer, ask_api
+from tests.support.faces import (
+    CASES,
+    OPERATIONS,
+    SUCCESSFUL,
+    Answer,
+    Case,
+    answer,
+    ask_api,
+    connected_cases,
+)
 from tests.support.socketctl import Socketctl
 from tests.support.topologies.topology import Pair
-
-# Calls that match and succeed. The others fail.
-SUCCESSFUL = (
-    "everything",
-    "a port",
-    "several values",
-    "negation",
-    "a comparison",
-    "an expression",
-    "a nested selector",
-    "details and groups",
-    "a limit",
-    "destroy",
-    "destroy protected",
-    "destroy listeners",
-    "destroy stuck",
-    "drain",
-)
-
 
 # Ansible itself checks closed lists of values, and words its own error.
 CHECKED_BY_ANSIBLE = {
@@ -47,16 +37,7 @@ CHECKED_BY_ANSIBLE = {
 
 @pytest.fixture(scope="module")
 def cases(pair: Pair, client: SocketProcess, server: SocketProcess) -> dict[str, Case]:
-    """The cases for sockets that stay: connections to two servers, and listening sockets."""
-    port, other = (server.listen(pair.server4)["port"] for _each in range(2))
-    made = client.connect(pair.server4, port, 3)
-    client.connect(pair.server4, other, 2)
-    client.fill(made[0]["number"])
-    (closing,) = client.connect(pair.server4, other)
-    server.close_accepted(other, closing["port"])
-    client.listen(pair.client4)
-    client.connect(pair.server4, 53, kind="udp")
-    return {name: case.filled(port=port, remote=pair.server4) for name, case in CASES.items()}
+    return connected_cases(pair, client, server)
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from linuxnet_sockets import api
 
-# The function of the API, the module and the command of each operation.
+if TYPE_CHECKING:
+    from tests.integration.socket_process import SocketProcess
+    from tests.support.topologies.topology import Pair
+
+# The function of the API, the module and the command of each operation. Salt's functions have the
+# names of the commands.
 OPERATIONS = {
     "find": (api.find, "socket_diag_info", "list"),
     "destroy": (api.destroy, "socket_destroy", "destroy"),
@@ -192,3 +197,37 @@ CASES: dict[str, Case] = {
         "drain", {"state": "all"}, ("state=all", "--grace", "soon"), {"grace": "soon"}
     ),
 }
+
+# Calls that match and succeed. The others fail.
+SUCCESSFUL = (
+    "everything",
+    "a port",
+    "several values",
+    "negation",
+    "a comparison",
+    "an expression",
+    "a nested selector",
+    "details and groups",
+    "a limit",
+    "destroy",
+    "destroy protected",
+    "destroy listeners",
+    "destroy stuck",
+    "drain",
+)
+
+
+def connected_cases(pair: Pair, client: SocketProcess, server: SocketProcess) -> dict[str, Case]:
+    """The cases for sockets that stay: connections to two servers, and listening sockets.
+
+    client, server: processes in the namespaces of the pair. The faces run in that of the client.
+    """
+    port, other = (server.listen(pair.server4)["port"] for _each in range(2))
+    made = client.connect(pair.server4, port, 3)
+    client.connect(pair.server4, other, 2)
+    client.fill(made[0]["number"])
+    (closing,) = client.connect(pair.server4, other)
+    server.close_accepted(other, closing["port"])
+    client.listen(pair.client4)
+    client.connect(pair.server4, 53, kind="udp")
+    return {name: case.filled(port=port, remote=pair.server4) for name, case in CASES.items()}
