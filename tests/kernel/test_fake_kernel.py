@@ -231,7 +231,7 @@ def test_links_and_addresses(pair: Pair) -> None:
         kernel.current.links.append(faked_link)
     index = next(link.ifindex for link in present if link.name == pair.client_device)
     kernel.current.addresses += [
-        FakeAddress(pair.client4, 24, index),
+        FakeAddress(pair.client4, 24, index, label=pair.client_device),
         FakeAddress(pair.client6, 64, index, flags=0x82),
     ]
     real = [each for each in links.addresses(connection) if each.address[:2] != b"\xfe\x80"]
