@@ -114,7 +114,8 @@ class Option(NamedTuple):
 
 
 _DETAILS = ("info", "memory", "process", "verdicts")
-_GROUP_KEYS = (
+# The keys of a record that sockets can have in common.
+GROUP_KEY_NAMES = (
     "protocol",
     "family",
     "mapped",
@@ -256,7 +257,7 @@ OPERATIONS: Mapping[str, Mapping[str, Option]] = {
             "group_by",
             Kind.STR,
             "A key of the records by which the summary counts too.",
-            choices=_GROUP_KEYS,
+            choices=GROUP_KEY_NAMES,
         ),
         _LIMIT,
     ),

@@ -15,6 +15,7 @@ from ..query.record import sort_key, stranded, superseded
 from ..sockets.socket import Socket
 from ..verdicts import stuck
 from ..verdicts.verdict import Verdict
+from .options import GROUP_KEY_NAMES
 
 # How many values have a count of their own with group_by.
 MAX_GROUPS = 1000
@@ -67,35 +68,16 @@ def _attribute(key: str) -> Callable[[Socket], Any]:
     return read
 
 
-# The keys of a record that sockets can have in common, and how each is read.
-GROUP_KEYS: dict[str, Callable[[Socket], Any]] = {
-    **{
-        key: _attribute(key)
-        for key in (
-            "protocol",
-            "family",
-            "mapped",
-            "state",
-            "local",
-            "local_port",
-            "remote",
-            "remote_port",
-            "device",
-            "uid",
-            "user",
-            "mark",
-            "cgroup",
-            "timer",
-            "retransmits",
-            "congestion",
-            "ulp",
-        )
-    },
+_READERS: dict[str, Callable[[Socket], Any]] = {
     "namespace": _namespace,
     "processes": _processes,
     "stuck": _stuck,
     "stranded": _stranded,
     "superseded": _superseded,
+}
+# How each key of group_by is read. Keys without a reader are attributes of a socket.
+GROUP_KEYS: dict[str, Callable[[Socket], Any]] = {
+    key: _READERS.get(key) or _attribute(key) for key in GROUP_KEY_NAMES
 }
 
 
