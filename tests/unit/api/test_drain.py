@@ -12,7 +12,7 @@ import pytest
 from linuxnet_sockets import api
 from linuxnet_sockets.api.drain_sockets import join_steps
 from linuxnet_sockets.errors import InputError
-from linuxnet_sockets.guard import owners
+from linuxnet_sockets.guard import holders
 from linuxnet_sockets.query.record import RECORD_KEYS
 from tests.support.drain_timeline import QUIET, Timeline
 from tests.support.fake_kernel import FakeSocket
@@ -219,10 +219,10 @@ def test_failure_has_advice_for_undestroyed_connections(target: Timeline) -> Non
 def test_unreadable_owners_are_a_warning(target: Timeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it, the user would think that the host is drained."""
 
-    def denied(_proc: str, _pid: int) -> owners.FdDirectory:
+    def denied(_proc: str, _pid: int) -> holders.FdDirectory:
         raise PermissionError
 
-    monkeypatch.setattr(owners, "FdDirectory", denied)
+    monkeypatch.setattr(holders, "FdDirectory", denied)
     sock = target.connect(1)
     answer = run(target)
     (entry,) = answer.result["protected"]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from linuxnet_sockets.guard import owners
+from linuxnet_sockets.guard import holders
 from linuxnet_sockets.host import processes
 from linuxnet_sockets.sockets.needs import Need
 from tests.support.fake_kernel import FakeSocket
@@ -34,7 +34,7 @@ class DescriptorReads:
                 super().__init__(proc, pid)
 
         monkeypatch.setattr(processes, "FdDirectory", Recorded)
-        monkeypatch.setattr(owners, "FdDirectory", Recorded)
+        monkeypatch.setattr(holders, "FdDirectory", Recorded)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import errno
 import pytest
 
 from linuxnet_sockets import api
-from linuxnet_sockets.guard import owners
+from linuxnet_sockets.guard import holders
 from linuxnet_sockets.socketctl import exit_status
 from tests.support.drain_timeline import Timeline
 from tests.support.fake_kernel import FakeSocket
@@ -202,7 +202,7 @@ def test_unreadable_owner_is_a_lack_of_permission(
     def denied(*_arguments: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(owners, "FdDirectory", denied)
+    monkeypatch.setattr(holders, "FdDirectory", denied)
     done = socketctl("destroy", "remote_port=443", "--yes")
     assert "owner_unreadable" in done.out
     assert done.status == exit_status.IMPOSSIBLE

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..destroy.model import DestroyOptions
 from ..destroy.planner import evaluate_guard
 from ..errors import HandlerMissing, NamespaceDenied, NamespaceNotFound, NotEvaluated, SocketsError
-from ..guard.owners import load_one_owner
+from ..guard.holders import load_one_owner
 from ..host.host import Host
 from ..host.namespaces import Identity, Namespace, resolve
 from ..query import record
