@@ -29,6 +29,8 @@ pytest.register_assert_rewrite(
     "tests.kernel.pidfd_calls",
     "tests.kernel.drain.background",
     "tests.kernel.stranded.connections",
+    "tests.kernel.threats.vpn",
+    "tests.support.unit_agent",
 )
 
 
