@@ -32,6 +32,10 @@ NO_PID = 4194303
         ({"process": "/usr/sbin/nginx"}, ["match.process", "process: nginx", "exe"]),
         ({"cgroup": "/nginx.service"}, ["match.cgroup", "/system.slice/NAME", "unit"]),
         ({"pid": NO_PID}, ["match.pid", "no such process"]),
+        (
+            {"stranded": [{"verdict": ["rerouted"], "to": ["lo", "wg00"]}]},
+            ["match.stranded[0].to", "'wg00'", "unknown interface"],
+        ),
         ({"unit": "linuxnet-none"}, ["match.unit", "linuxnet-none.service"]),
         ({"not": {"process": "a/b"}, "local_port": 1}, ["match.not.process", "command name"]),
     ],

@@ -38,6 +38,9 @@ _NEVER = [None, True, False, [], {}, "", "  ", "x", "-1", "1 2", "٣", "1_000", 
         (0.00001, 10),
         (-0.0, 0),
         ("7us", 7),
+        ("1 week", 604_800_000_000),
+        ("1h30m", 5_400_000_000),
+        ("1hr 1min 1sec 1msec 1usec", 3_661_001_001),
     ],
 )
 def test_durations(written: object, microseconds: int) -> None:
@@ -46,7 +49,20 @@ def test_durations(written: object, microseconds: int) -> None:
 
 @pytest.mark.parametrize(
     "written",
-    [*_NEVER, float("nan"), float("inf"), -1, -0.5, "1w", "0.5us", "3651d", 10**30, "9" * 5000],
+    [
+        *_NEVER,
+        float("nan"),
+        float("inf"),
+        -1,
+        -0.5,
+        "1 month",
+        "1h30",
+        "5m s",
+        "0.5us",
+        "3651d",
+        10**30,
+        "9" * 5000,
+    ],
 )
 def test_invalid_durations(written: object) -> None:
     with pytest.raises(InputError) as caught:
@@ -65,7 +81,16 @@ def test_duration_ms_bounds() -> None:
 
 @pytest.mark.parametrize(
     ("written", "size"),
-    [(0, 0), ("17", 17), ("1k", 1024), ("1K", 1024), ("1.5M", 3 * 2**19), ("2G", 2**31)],
+    [
+        (0, 0),
+        ("17", 17),
+        ("1k", 1024),
+        ("1K", 1024),
+        ("1.5M", 3 * 2**19),
+        ("2 KiB", 2048),
+        ("7 bytes", 7),
+        ("2G", 2**31),
+    ],
 )
 def test_sizes(written: object, size: int) -> None:
     assert values.parse_size(written, PATH) == size
@@ -100,7 +125,8 @@ def test_invalid_integers(written: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "rate"), [(100, 100.0), ("100/s", 100.0), ("600/m", 10.0), ("7200 / h", 2.0)]
+    ("written", "rate"),
+    [(100, 100.0), ("100/s", 100.0), ("600/m", 10.0), ("600/min", 10.0), ("7200 / h", 2.0)],
 )
 def test_rates(written: object, rate: float) -> None:
     assert values.parse_rate(written, PATH) == rate

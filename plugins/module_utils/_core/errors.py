@@ -43,7 +43,8 @@ class InputError(SocketsError):
     """An invalid value. Raised when a selector, policy, option or resume token is parsed.
 
     path: the keys and list indexes of the value, outermost first. value: as given. problem,
-    allowed: phrases that name neither the path nor the value.
+    allowed: phrases that name neither the path nor the value. allowed is '' if the problem says
+    what to write.
     """
 
     def __init__(self, path: Sequence[PathStep], value: object, problem: str, allowed: str) -> None:
@@ -52,6 +53,10 @@ class InputError(SocketsError):
         self.value = value
         self.problem = problem
         self.allowed = allowed
+
+    def with_hint(self, allowed: str) -> InputError:
+        """The same error, with another phrase for valid values."""
+        return InputError(self.path, self.value, self.problem, allowed)
 
 
 class PolicyErrors(SocketsError):

@@ -19,39 +19,69 @@ never a number.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from .errors import InputError, PathStep
 
 Path = tuple[PathStep, ...]
+T = TypeVar("T")
 
 PORT_MAX = 65535
 # (uid_t)-1 stands for no user (setreuid(2)).
 UID_MAX = 2**32 - 2
 
-DURATION = "a duration such as 90s, 1500ms, 5m, 2h or 1d; a bare number is seconds"
+DURATION = "a duration such as 90s, 1500ms, 5m, 1h30m or 1d; a bare number is seconds"
 SIZE = "a number of bytes, or one followed by k, M or G (1024, 1024 squared, 1024 cubed)"
+MINIMUM = f"{DURATION}; it is the minimum, so >5m and >=5m are accepted too"
 COUNT = "a whole number"
 RATE = "a rate such as 100/s, 600/m or 1000/h; a bare number is per second"
 SHARE = "a whole number, or a share such as 25%"
 PORT = f"a port from 0 to {PORT_MAX}, a range such as 8000-8100, or a service name"
 
 _DIGITS = re.compile(r"[0-9]{1,20}")
-_DECIMAL = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,9}))?\s*([a-zA-Z]*)")
+# Between the parts of a word such as close-wait, and between the elements of a list in a string.
+_WORDS = re.compile(r"[-_\s]+")
+_SEPARATORS = re.compile(r"\s*[,;|+]\s*|\s+(?:or\s+|and\s+)?")
+_SLASHES = re.compile(r"(?<=[a-z])/(?=[a-z])", re.IGNORECASE)
+_NEGATED = re.compile(r"\s*(?:!=?|<>|not\s)\s*(.*\S)\s*", re.IGNORECASE)
+_MAX_PARTS = 100
+_MAX_SIMILAR = 3
+_COMPARED = re.compile(r"\s*(>=|<=|==|!=|>|<|=)")
+# Several numbers, each with a unit: 1h30m.
+_TERMS = re.compile(r"(?:[0-9]{1,20}(?:\.[0-9]{1,9})?\s*[a-zA-Z]+\s*){2,8}")
+_DECIMAL = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,9}))?\s*([a-zA-Z]*)\s*")
+# Units of time as systemd.time(7) spells them, without months and years, whose length varies.
+DURATION_UNITS: dict[int, tuple[str, ...]] = {
+    1: ("us", "usec", "usecs", "microsecond", "microseconds"),
+    1000: ("ms", "msec", "msecs", "millisecond", "milliseconds"),
+    1_000_000: ("s", "sec", "secs", "second", "seconds"),
+    60_000_000: ("m", "min", "mins", "minute", "minutes"),
+    3_600_000_000: ("h", "hr", "hrs", "hour", "hours"),
+    86_400_000_000: ("d", "day", "days"),
+    604_800_000_000: ("w", "week", "weeks"),
+}
 _MICROSECONDS = {
-    "us": 1,
-    "ms": 1000,
-    "s": 1_000_000,
     "": 1_000_000,
-    "m": 60_000_000,
-    "h": 3_600_000_000,
-    "d": 86_400_000_000,
+    **{name: length for length, names in DURATION_UNITS.items() for name in names},
 }
 MAX_DURATION_US = 3650 * _MICROSECONDS["d"]
-_BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+SIZE_UNITS: dict[int, tuple[str, ...]] = {
+    1: ("b", "byte", "bytes"),
+    2**10: ("k", "kib"),
+    2**20: ("m", "mib"),
+    2**30: ("g", "gib"),
+}
+_BYTES = {"": 1, **{name: size for size, names in SIZE_UNITS.items() for name in names}}
+# Units of which some people mean powers of 1000.
+_DECIMAL_UNITS = {"kb": "k", "mb": "m", "gb": "g"}
+_PER = {
+    name: length
+    for length in (1_000_000, 60_000_000, 3_600_000_000)
+    for name in DURATION_UNITS[length]
+}
 MAX_INTEGER = 2**63 - 1
 
 
@@ -117,21 +147,124 @@ def items(value: object, path: Path, allowed: str) -> Iterator[tuple[Path, objec
         yield (*path, index), item
 
 
-def suggestion(word: str, words: Collection[str]) -> str:
-    """` (did you mean X?)` if a known word is similar, else an empty string."""
-    close = get_close_matches(word.lower(), list(words), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+def each(
+    value: object, path: Path, allowed: str, read: Callable[[object, Path], T]
+) -> Iterator[tuple[Path, object, T]]:
+    """Yield (path, element, read(element)) as items does.
+
+    A string that holds several valid elements, or a negated one, is rejected with what to write.
+    """
+    for at, item in items(value, path, allowed):
+        try:
+            found = read(item, at)
+        except InputError as error:
+            raise _list_in_text(error, item, at, read) from error
+        yield at, item, found
 
 
-def choice(value: object, path: Path, words: Collection[str], noun: str) -> str:
-    """One of these words, in any case. noun: the term for them, such as `mode`."""
+def _list_in_text(
+    error: InputError, value: object, path: Path, read: Callable[[object, Path], object]
+) -> InputError:
+    """The error about a list in a string, or about a negated value; else the same error."""
+
+    def readable(written: str) -> bool:
+        try:
+            read(written, path)
+        except InputError:
+            return False
+        return True
+
+    if not isinstance(value, str):
+        return error
+    negated = _NEGATED.fullmatch(value)
+    if negated is not None and readable(negated[1]):
+        key = next((step for step in reversed(path) if isinstance(step, str)), "KEY")
+        return InputError(path, value, "negated", f"{{not: {{{key}: {negated[1]}}}}}")
+    parts = _SEPARATORS.split(_SLASHES.sub(",", value.strip()))
+    if 1 < len(parts) <= _MAX_PARTS and all(map(readable, parts)):
+        return InputError(path, value, "a list in one string", f"[{', '.join(parts)}]")
+    return error
+
+
+def similar(word: str, words: Collection[str]) -> tuple[str, ...]:
+    """The known words that a word may stand for, at most three; the best ones only.
+
+    Spelled differently, or containing the word (`port`: local_port and remote_port), or with a
+    typing error.
+    """
+    same = spelled(word, words)
+    if same is not None:
+        return (same,)
+    lower = word.strip().lower()
+    containing = tuple(each for each in words if lower in _WORDS.split(each))
+    if lower and 0 < len(containing) <= _MAX_SIMILAR:
+        return containing
+    return tuple(get_close_matches(lower.replace("-", "_"), list(words), n=1))
+
+
+def suggestion(near: Collection[str]) -> str:
+    """` (did you mean X or Y?)`; without words an empty string."""
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
+
+
+def no_such(
+    path: Path,
+    value: object,
+    problem: str,
+    word: str,
+    words: Collection[str],
+    allowed: str,
+    synonyms: Mapping[str, tuple[str, ...]] | None = None,
+) -> InputError:
+    """The error about an unknown word: with the similar ones, or with `allowed` if there are none.
+
+    problem: a phrase such as `no such key`. synonyms: words of other tools, in lower case with
+    underscores, and the known words that replace each.
+    """
+    near = (synonyms or {}).get(re.sub(r"[-\s]+", "_", word.strip().lower()), ())
+    near = near or similar(word, words)
+    return InputError(path, value, problem + suggestion(near), "" if near else allowed)
+
+
+def spelled(word: str, words: Iterable[str]) -> str | None:
+    """The known word that differs at most in case, and in `-`, `_` or blanks between its parts."""
+    squeezed = _WORDS.sub("", word).lower()
+    for known in words:
+        parts = _WORDS.split(known)
+        if "".join(parts) == squeezed:
+            pattern = r"[-_\s]*".join(map(re.escape, parts))
+            # The Kelvin sign is not ASCII, but its lower case is: k.
+            return known if re.fullmatch(pattern, word, re.ASCII | re.IGNORECASE) else None
+    return None
+
+
+def choice(
+    value: object,
+    path: Path,
+    words: Collection[str],
+    noun: str,
+    *,
+    aliases: Mapping[str, str] | None = None,
+    hints: Mapping[str, str] | None = None,
+) -> str:
+    """One of these words, in any case, with `-`, `_`, a blank or nothing between its parts.
+
+    noun: the term for them, such as `mode`. aliases: other words, and the word that each stands
+    for. hints: other words that are no choice, and the phrase that says what to write.
+    """
     allowed = f"one of: {', '.join(words)}"
-    word = text(value, path, allowed)
-    # The Kelvin sign is not ASCII, but its lower case is: k.
-    lower = word.lower() if word.isascii() else word
-    if lower not in words:
-        raise InputError(path, value, f"no such {noun}{suggestion(word, words)}", allowed)
-    return lower
+    number = str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+    word = number if aliases and number in aliases else text(value, path, allowed)
+    found = spelled(word, words)
+    if found is None and aliases:
+        alias = spelled(word, aliases)
+        found = None if alias is None else aliases[alias]
+    if found is None:
+        hint = (hints or {}).get(word.lower())
+        if hint is not None:
+            raise InputError(path, value, f"no such {noun}", hint)
+        raise no_such(path, value, f"no such {noun}", word, words, allowed)
+    return found
 
 
 def integer(
@@ -160,8 +293,10 @@ def _decimal(value: object, path: Path, units: dict[str, int], allowed: str) -> 
         raise InputError(path, value, describe_type(value), allowed)
     number = text(value, path, allowed) if isinstance(value, str) else _digits(value)
     match = _DECIMAL.fullmatch(number)
-    if match is None or match[3].lower() not in units:
+    if match is None:
         raise InputError(path, value, "cannot be read", allowed)
+    if match[3].lower() not in units:
+        raise _no_unit(value, path, match, units, allowed)
     unit = units[match[3].lower()]
     fraction = match[2] or ""
     scaled = int(match[1] + fraction) * unit
@@ -171,14 +306,33 @@ def _decimal(value: object, path: Path, units: dict[str, int], allowed: str) -> 
     return scaled // divisor
 
 
+def _no_unit(
+    value: object, path: Path, match: re.Match[str], units: Mapping[str, int], allowed: str
+) -> InputError:
+    number, unit = match[0][: match.start(3) - match.start()].strip(), match[3]
+    decimal = _DECIMAL_UNITS.get(unit.lower())
+    if decimal in units:
+        problem = f"{unit} may mean powers of 1000 or of 1024"
+        return InputError(path, value, problem, f"{number}{decimal} for powers of 1024, or bytes")
+    return InputError(path, value, f"no such unit: {unit}", allowed)
+
+
 def _digits(number: float) -> str:
     """Format a number without an exponent, and -0.0 without its sign."""
     return format(Decimal(repr(number + 0.0)), "f") if isinstance(number, float) else str(number)
 
 
 def parse_duration_us(value: object, path: Path) -> int:
-    """Parse a duration into microseconds, at most MAX_DURATION_US."""
-    duration = _decimal(value, path, _MICROSECONDS, DURATION)
+    """Parse a duration such as 90s or 1h30m into microseconds, at most MAX_DURATION_US."""
+    parts = _TERMS.fullmatch(value.strip()) if isinstance(value, str) else None
+    if parts is not None:
+        terms = [term[0] for term in _DECIMAL.finditer(parts[0])]
+        try:
+            duration = sum(_decimal(term, path, _MICROSECONDS, DURATION) for term in terms)
+        except InputError as error:
+            raise error_of_whole(error, value) from error
+    else:
+        duration = _decimal(value, path, _MICROSECONDS, DURATION)
     if duration > MAX_DURATION_US:
         raise InputError(path, value, "longer than ten years", DURATION)
     return duration
@@ -198,6 +352,27 @@ def parse_duration_ms(
     return duration
 
 
+def parse_minimum_ms(value: object, path: Path, *, low_ms: int, high_ms: int) -> int:
+    """Parse a minimum duration into milliseconds: `5m`, `>=5m`, or `>5m`, which excludes 5m."""
+    sign = _COMPARED.match(value) if isinstance(value, str) else None
+    if sign is None:
+        return parse_duration_ms(value, path, low_ms=low_ms, high_ms=high_ms)
+    rest = sign.string[sign.end() :]
+    if sign[1] not in (">", ">="):
+        key = next((step for step in reversed(path) if isinstance(step, str)), "")
+        raise InputError(
+            path,
+            value,
+            f"compares with {sign[1]}, but is a minimum",
+            f"{key}: {rest.strip()} for at least that; for less, put it under not",
+        )
+    try:
+        minimum = parse_duration_ms(rest, path, low_ms=low_ms - (sign[1] == ">"), high_ms=high_ms)
+    except InputError as error:
+        raise error_of_whole(error, value) from error
+    return minimum + (sign[1] == ">")
+
+
 def parse_size(value: object, path: Path) -> int:
     """Parse a size into bytes."""
     size = _decimal(value, path, _BYTES, SIZE)
@@ -212,9 +387,9 @@ def parse_rate(value: object, path: Path) -> float:
         return float(integer(value, path, RATE, low=1))
     number, _slash, unit = text(value, path, RATE).partition("/")
     unit = unit.strip().lower() if _slash else "s"
-    if unit not in ("s", "m", "h"):
+    if unit not in _PER:
         raise InputError(path, value, "cannot be read", RATE)
-    return integer(number, path, RATE, low=1) * 1_000_000 / _MICROSECONDS[unit]
+    return integer(number, path, RATE, low=1) * 1_000_000 / _PER[unit]
 
 
 def parse_share(value: object, path: Path) -> int | float:

@@ -107,6 +107,36 @@ def test_label_of_an_address_is_rejected(uplinks: Uplinks) -> None:
         selected(uplinks.host, device="eth0:1")
 
 
+def test_alternative_names_with_colons(uplinks: Uplinks) -> None:
+    try:
+        for name in ("lan:a", "lan:443"):
+            ip(uplinks.host, f"link property add dev eth0 altname {name}")
+    except subprocess.CalledProcessError:
+        pytest.skip("no alternative names")
+    uplinks.tcp(uplinks.eth4_gateway, uplinks.eth4, device="eth0")
+    expected = selected(uplinks.host, local="interface:eth0")
+    assert expected
+    for name in ("lan:a", "lan:443"):
+        assert selected(uplinks.host, local=f"interface:{name}") == expected
+        assert selected(uplinks.host, device=name) == expected
+        assert selected(uplinks.host, expression=f"dev = {name}") == expected
+    with pytest.raises(InputError, match="label of an address"):
+        selected(uplinks.host, local="interface:lan:b")
+    rule = {
+        "name": "named",
+        "while": {"interface": "lan:a", "is": "up"},
+        "match": {"local": "interface:lan:a"},
+        "action": "report",
+        "hold": 0,
+    }
+    result = reconcile_once(Host(), policy_for(uplinks.host, rule))
+    assert {each.violation.socket.cookie for each in result.decision.findings} == expected
+    assert result.missing_interfaces == {}
+    # It could be the label of an address, so its absence proves nothing.
+    absent = {**rule, "while": {"not": {"interface": "lan:b", "is": "present"}}}
+    assert not reconcile_once(Host(), policy_for(uplinks.host, absent)).decision.findings
+
+
 def test_names_of_a_link(named: Uplinks) -> None:
     with view_of(named.host) as session:
         names = {link.name: set(link.alternative_names) for link in session.snapshot().links}

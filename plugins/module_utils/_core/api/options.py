@@ -490,7 +490,7 @@ def _mapping(option: Option, value: object, path: Path) -> object:
     if not option.keys:
         return value
     if not isinstance(value, Mapping):
-        raise InputError(path, value, "not a mapping", option.allowed)
+        raise InputError(path, value, values.describe_type(value), option.allowed)
     keys = {key.name: key for key in option.keys}
     for name, setting in value.items():
         if name not in keys:
@@ -523,5 +523,5 @@ _CHECKS: Mapping[Kind, Callable[[Option, object, Path], object]] = {
 
 
 def _unknown(path: Path, value: object, noun: str, known: Mapping[str, Option]) -> InputError:
-    near = values.suggestion(str(path[-1]).replace("-", "_"), known)
-    return InputError(path, value, f"no such {noun}{near}", f"one of: {', '.join(known)}")
+    allowed = f"one of: {', '.join(known)}"
+    return values.no_such(path, value, f"no such {noun}", str(path[-1]), known, allowed)

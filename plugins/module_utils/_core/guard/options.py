@@ -14,7 +14,7 @@ from ..errors import InputError, PathStep
 from ..selector.parse import Selector, parse_selector
 from ..sockets.needs import Need
 from ..sockets.snapshot import Snapshot
-from ..values import Names
+from ..values import Names, no_such
 from .evaluator import GuardEvaluator
 from .protect_files import read_protect_files
 from .reason import (
@@ -102,7 +102,14 @@ def parse_guard(
         if key == _SELECTORS:
             selectors = _selectors(setting, names, (*path, key))
         elif key not in SWITCHES:
-            raise InputError((*path, str(key)), setting, "no such key", f"one of {allowed}")
+            raise no_such(
+                (*path, str(key)),
+                setting,
+                "no such key",
+                str(key),
+                (*SWITCHES, _SELECTORS),
+                f"one of {allowed}",
+            )
         elif setting is None:
             # Ansible passes options that are not given as null.
             continue

@@ -77,7 +77,11 @@ def _input(error: errors.InputError) -> str:
     # The problem already names the absent value.
     absent = error.value is None and error.problem.startswith(("missing", "null"))
     value = "" if absent else f"{shown(error.value)}: "
-    return f"{start}{value}{error.problem}. Allowed: {error.allowed}."
+    return f"{start}{value}{error.problem}.{_allowed(error.allowed)}"
+
+
+def _allowed(phrase: str) -> str:
+    return f" Allowed: {phrase}." if phrase else ""
 
 
 def _policy(error: errors.PolicyErrors) -> str:
@@ -172,7 +176,7 @@ def _denied_namespace(error: errors.NamespaceDenied) -> str:
 def _protect_file(error: errors.ProtectFileError) -> str:
     return (
         f"Invalid protection file {error.file}: {error.problem}. Nothing is destroyed until it is "
-        f"valid. Allowed: {error.allowed}."
+        f"valid.{_allowed(error.allowed)}"
     )
 
 

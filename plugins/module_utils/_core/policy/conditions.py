@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -187,10 +188,11 @@ def _fact_value(fact: Fact, network: NetworkState) -> bool | None:
     if fact.interface is None:
         return fact.address in network.addresses
     link = network.links.get(fact.interface)
-    if fact.kind == PRESENT:
-        return link is not None
     if link is None:
-        return None
+        # A name with a colon may be the label of an address: its absence proves nothing.
+        return False if fact.kind == PRESENT and ":" not in fact.interface else None
+    if fact.kind == PRESENT:
+        return True
     # IFF_UP and IFF_LOWER_UP; not operstate, which is "unknown" for tunnels.
     return link.up if fact.kind == UP else _routed(fact.prefixes, link.ifindex, network)
 
@@ -260,7 +262,7 @@ def parse_condition(value: object, path: Path, depth: int = 0) -> Condition:
     if not isinstance(value, Mapping):
         hint = ": combine several conditions with all or any" if isinstance(value, list) else ""
         problem = "empty" if value == "" else values.describe_type(value) + hint
-        raise InputError(path, value, problem, _ALLOWED)
+        raise InputError(path, value, problem, _hint(value) or _ALLOWED)
     if not value:
         raise InputError(path, value, "an empty condition", _ALLOWED)
     if depth > _MAX_DEPTH:
@@ -271,8 +273,39 @@ def parse_condition(value: object, path: Path, depth: int = 0) -> Condition:
             _check_keys(value, (key, *others), path)
             return parse(value, path, depth)
     key = next(iter(value))
-    problem = f"no such key{values.suggestion(str(key), (*_PARSERS, 'is', 'via'))}"
-    raise InputError((*path, str(key)), value[key], problem, _ALLOWED)
+    known = (*_PARSERS, "is", "via")
+    raise values.no_such(
+        (*path, str(key)), value[key], "no such key", str(key), known, _ALLOWED, _SYNONYMS
+    )
+
+
+# Words of other tools, and the keys that replace each.
+_SYNONYMS = {
+    **dict.fromkeys(("device", "dev", "iface", "link", "ifname"), ("interface",)),
+    **dict.fromkeys(("addr", "ip", "local"), ("address",)),
+    **dict.fromkeys(("gateway", "default", "prefix"), ("route",)),
+    **dict.fromkeys(("state", "status"), ("is",)),
+    **dict.fromkeys(("through", "nexthop"), ("via",)),
+    "and": ("all",),
+    "or": ("any",),
+}
+_WRITTEN_STATE = re.compile(
+    r"\s*(?:interface\s+)?(\S+)\s+(?:is\s+)?(up|present|exists)\s*", re.IGNORECASE
+)
+_WRITTEN_ROUTE = re.compile(
+    r"\s*(?:route\s+)?(default|\S+/\d+)\s+(?:via|dev)\s+(\S+)\s*", re.IGNORECASE
+)
+
+
+def _hint(value: object) -> str | None:
+    """The condition that a string such as `wg0 is up` means."""
+    if not isinstance(value, str):
+        return None
+    state = _WRITTEN_STATE.fullmatch(value)
+    if state is not None:
+        return f"{{interface: {state[1]}, is: {'up' if state[2].lower() == UP else PRESENT}}}"
+    route = _WRITTEN_ROUTE.fullmatch(value)
+    return None if route is None else f"{{route: {route[1]}, via: {route[2]}}}"
 
 
 def _check_keys(value: _Written, keys: tuple[str, ...], path: Path) -> None:
@@ -284,19 +317,29 @@ def _check_keys(value: _Written, keys: tuple[str, ...], path: Path) -> None:
             problem = f"a second condition besides {keys[0]}"
             allowed = "one condition; combine several with all: [...] or any: [...]"
             raise InputError((*path, key), under, problem, allowed)
-        problem = f"no such key in a condition on {keys[0]}{values.suggestion(str(key), keys)}"
-        raise InputError((*path, str(key)), under, problem, _ALLOWED)
+        problem = f"no such key in a condition on {keys[0]}"
+        near = {word: found for word, found in _SYNONYMS.items() if found[0] in keys}
+        raise values.no_such((*path, str(key)), under, problem, str(key), keys, _ALLOWED, near)
     for key in keys:
         if key not in value:
             raise InputError((*path, key), None, "missing, but required", _ALLOWED)
 
 
 def _parse_state(value: object, path: Path, states: tuple[str, ...]) -> str:
+    opposite = f"{{not: {{..., is: {states[-1]}}}}}"
+    hints = {
+        **dict.fromkeys(("down", "false"), opposite),
+        **dict.fromkeys(("absent", "missing", "gone"), f"{{not: {{..., is: {PRESENT}}}}}"),
+    }
     try:
-        return values.choice(value, path, states, "state")
+        return values.choice(value, path, states, "state", hints=hints)
     except InputError as error:
-        allowed = f"{error.allowed}; negate a condition with {{not: {{...}}}}"
-        raise InputError(path, value, error.problem, allowed) from None
+        if isinstance(value, bool):
+            raise error.with_hint(f"one of: {', '.join(states)}; negate with {opposite}") from None
+        if error.allowed.startswith("one of"):
+            allowed = f"{error.allowed}; negate a condition with {{not: {{...}}}}"
+            raise error.with_hint(allowed) from None
+        raise
 
 
 def _parse_interface(value: _Written, path: Path, _depth: int) -> Condition:

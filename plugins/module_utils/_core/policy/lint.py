@@ -155,7 +155,9 @@ def interfaces_of(selector: Selector) -> tuple[str, ...]:
     for predicate in predicates(selector.root):
         if isinstance(predicate, EndpointIn):
             found += [
-                pattern.interface for pattern in predicate.patterns if pattern.interface is not None
+                pattern.label if pattern.invalid and pattern.label else pattern.interface
+                for pattern in predicate.patterns
+                if pattern.interface is not None
             ]
         elif isinstance(predicate, DeviceIs):
             found += predicate.names

@@ -40,6 +40,19 @@ _LIMITS = "a mapping such as {max_sockets: 500, per: 1m, on_excess: refuse}, or 
 _RULE_KEYS = ("name", "while", "match", "hold", "action")
 _RULE = f"a mapping with the keys {', '.join(_RULE_KEYS)}; name and match are required"
 _RULES = "a list of one or more rules"
+# Words of other tools, and the keys that replace each.
+_SYNONYMS = {
+    **dict.fromkeys(("selector", "select", "filter", "sockets"), ("match",)),
+    **dict.fromkeys(("when", "if", "condition", "only_if", "while_"), ("while",)),
+    **dict.fromkeys(("for", "after", "delay", "wait"), ("hold",)),
+    **dict.fromkeys(("id", "title", "rule"), ("name",)),
+    **dict.fromkeys(("do", "effect", "verdict"), ("action",)),
+    **dict.fromkeys(("limit", "budget", "max"), ("limits", "max_sockets")),
+    **dict.fromkeys(("guard", "exclude", "except"), ("protect",)),
+    **dict.fromkeys(("netns", "namespace"), ("namespaces",)),
+    **dict.fromkeys(("max_per", "window", "interval", "period"), ("per",)),
+    **dict.fromkeys(("count", "sockets_max", "number"), ("max_sockets",)),
+}
 _NAME = "1 to 64 letters, digits, dots, underscores and hyphens, starting with a letter or a digit"
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MAX_SOCKETS = "a whole number from 1; to destroy none, set mode: report"
@@ -207,10 +220,12 @@ class _Parser:
         if not isinstance(value, Mapping) or not value:
             problem = "empty" if value in ("", {}) else values.describe_type(value)
             raise InputError(path, value, problem, allowed)
+        near = {word: keys for word, keys in _SYNONYMS.items() if keys[0] in known}
         for key, under in value.items():
             if key not in known:
-                problem = f"no such key{values.suggestion(key, known)}"
-                self.errors.append(InputError((*path, key), under, problem, allowed))
+                self.errors.append(
+                    values.no_such((*path, key), under, "no such key", key, known, allowed, near)
+                )
         for key in required:
             if key not in value:
                 problem = "missing, but required"

@@ -214,7 +214,8 @@ class _Parser:
             return "must stand at the beginning of the filter"
         if text not in _RESERVED and any(sign in text for sign in "()=<>!"):
             return "is no condition: signs and parentheses stand between blanks"
-        return f"is no condition{values.suggestion(text, _PREDICATES)}"
+        near = values.similar(text, _PREDICATES)
+        return f"is no condition{values.suggestion(near)}"
 
     def _operator(self, allowed: tuple[str, ...]) -> str:
         """Take the operator in front of an operand; without one it is =."""

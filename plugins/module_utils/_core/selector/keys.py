@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any as AnyValue
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from .. import values
 from ..errors import InputError
@@ -27,8 +27,16 @@ from ..verdicts.stranded import STRANDED
 from ..verdicts.stuck import STUCK
 from .expression import ALLOWED as EXPRESSION
 from .expression import parse_expression
+from .hints import endpoint_hint, port_hint, range_hint
 from .predicates import numeric
-from .predicates.address import ENDPOINT, EndpointIn, LocalStateIs, parse_device, parse_endpoint
+from .predicates.address import (
+    ENDPOINT,
+    EndpointIn,
+    EndpointPattern,
+    LocalStateIs,
+    parse_device,
+    parse_endpoint,
+)
 from .predicates.owner import (
     CgroupIs,
     CmdlineMatches,
@@ -59,9 +67,11 @@ from .predicates.verdict import (
     parse_stuck,
     parse_superseded,
 )
+from .synonyms import FAMILY_ALIASES, PROTOCOL_ALIASES, PROTOCOL_HINTS
 from .tree import Any, Node
 
 Parse = Callable[[object, Path, Names], Node]
+T = TypeVar("T")
 
 
 class Key(NamedTuple):
@@ -90,6 +100,7 @@ class Combinator(NamedTuple):
 
 _U32_MAX = 2**32 - 1
 _PID_MAX = 2**22  # PID_MAX_LIMIT, include/linux/threads.h
+_PID = "the number of a process"
 _USER = "a user's name, a uid, or a range of uids such as 1000-60000"
 _MARK = "a mark of 32 bits such as 16 or 0x10, or value/mask such as 0x10/0xff"
 _CGROUP = "a path below the cgroup v2 mount, such as /system.slice/nginx.service"
@@ -104,49 +115,73 @@ _ONE_OF_ADDRESS_STATES = f"one of: {', '.join(ADDRESS_STATES)}"
 _STATE = f"one of: {', '.join(STATES_BY_NAME)}"
 
 
+def _each(value: object, path: Path, allowed: str, read: Callable[[object, Path], T]) -> list[T]:
+    return [found for _at, _item, found in values.each(value, path, allowed, read)]
+
+
 def _protocol(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
-    chosen = [
-        values.choice(item, at, constants.PROTOCOLS, "protocol")
-        for at, item in values.items(value, path, _ONE_OF_PROTOCOLS)
-    ]
-    return ProtocolIs(path, value, chosen)
+    def read(item: object, at: Path) -> str:
+        return values.choice(
+            item,
+            at,
+            constants.PROTOCOLS,
+            "protocol",
+            aliases=PROTOCOL_ALIASES,
+            hints=PROTOCOL_HINTS,
+        )
+
+    return ProtocolIs(path, value, _each(value, path, _ONE_OF_PROTOCOLS, read))
 
 
 def _family(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
-    chosen = [
-        values.choice(item, at, constants.FAMILIES, "family")
-        for at, item in values.items(value, path, _ONE_OF_FAMILIES)
-    ]
-    return FamilyIs(path, value, chosen)
+    def read(item: object, at: Path) -> str:
+        return values.choice(item, at, constants.FAMILIES, "family", aliases=FAMILY_ALIASES)
+
+    return FamilyIs(path, value, _each(value, path, _ONE_OF_FAMILIES, read))
 
 
 def _state(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
-    chosen = [parse_state(item, at) for at, item in values.items(value, path, _STATE)]
+    chosen = _each(value, path, _STATE, parse_state)
     return StateIs(path, value, frozenset().union(*chosen))
 
 
 def _endpoint(value: object, path: Path, names: Names, *, remote: bool) -> Node:
-    patterns = [parse_endpoint(item, at, names) for at, item in values.items(value, path, ENDPOINT)]
-    return EndpointIn(path, value, remote=remote, patterns=patterns)
+    key = "remote" if remote else "local"
+
+    def read(item: object, at: Path) -> EndpointPattern:
+        try:
+            return parse_endpoint(item, at, names)
+        except InputError as error:
+            hint = endpoint_hint(item, key) if isinstance(item, str) else None
+            raise error if hint is None else error.with_hint(hint) from None
+
+    return EndpointIn(path, value, remote=remote, patterns=_each(value, path, ENDPOINT, read))
 
 
 def _local_state(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
-    chosen = [
-        values.choice(item, at, ADDRESS_STATES, "state of an address")
-        for at, item in values.items(value, path, _ONE_OF_ADDRESS_STATES)
-    ]
-    return LocalStateIs(path, value, chosen)
+    def read(item: object, at: Path) -> str:
+        return values.choice(item, at, ADDRESS_STATES, "state of an address")
+
+    return LocalStateIs(path, value, _each(value, path, _ONE_OF_ADDRESS_STATES, read))
 
 
 def _port(value: object, path: Path, names: Names, *, remote: bool) -> Node:
-    ranges = []
-    for at, item in values.items(value, path, PORT):
+    key = "remote_port" if remote else "local_port"
+
+    def read(item: object, at: Path) -> tuple[int, int]:
+        hint = port_hint(item, key) if isinstance(item, str) else None
+        if hint is not None:
+            raise InputError(at, item, "no port", hint)
         found = values.parse_range(item, at, PORT, values.PORT_MAX)
-        if found is None:
-            port = values.parse_port(item, at, names)
-            found = port, port
-        ranges.append(found)
-    return PortIn(path, value, remote=remote, ranges=ranges)
+        if found is not None:
+            return found
+        if isinstance(item, str) and "," in item:
+            # On a controller every name is accepted, so a list is rejected before the look-up.
+            raise InputError(at, item, "neither a port nor a known service", PORT)
+        port = values.parse_port(item, at, names)
+        return port, port
+
+    return PortIn(path, value, remote=remote, ranges=_each(value, path, PORT, read))
 
 
 def _device(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
@@ -157,10 +192,10 @@ def _device(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
 
 
 def _mark(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
-    return MarkIs(path, value, [_mark_pair(*item) for item in values.items(value, path, _MARK)])
+    return MarkIs(path, value, _each(value, path, _MARK, _mark_pair))
 
 
-def _mark_pair(path: Path, value: object) -> tuple[int, int]:
+def _mark_pair(value: object, path: Path) -> tuple[int, int]:
     if not isinstance(value, str):
         return values.integer(value, path, _MARK, high=_U32_MAX), _U32_MAX
     number, slash, mask = values.text(value, path, _MARK).partition("/")
@@ -173,6 +208,8 @@ def _mark_pair(path: Path, value: object) -> tuple[int, int]:
 
 def _mark_number(text: str, value: object, path: Path) -> int:
     written = text.strip().lower()
+    if re.fullmatch(r">\s*0", written):
+        raise InputError(path, value, "no mark", "{not: {mark: 0}}")
     try:
         if not written.isascii() or not written.isalnum() or len(written) > 20:
             raise ValueError
@@ -185,16 +222,20 @@ def _mark_number(text: str, value: object, path: Path) -> int:
 
 
 def _user(value: object, path: Path, names: Names) -> Node:
-    ranges = []
-    for at, item in values.items(value, path, _USER):
+    def read(item: object, at: Path) -> tuple[int, int]:
         found = values.parse_range(item, at, _USER, values.UID_MAX)
-        if found is None:
-            uid = names.user_id(values.text(item, at, _USER))
-            if uid is None:
-                raise InputError(at, item, "no such user on this host", _USER)
-            found = uid, uid
-        ranges.append(found)
-    return UserIs(path, value, ranges)
+        if found is not None:
+            return found
+        name = values.text(item, at, _USER)
+        hint = range_hint(name)
+        if hint is not None:
+            raise InputError(at, item, "no user", hint)
+        uid = None if "," in name else names.user_id(name)
+        if uid is None:
+            raise InputError(at, item, "no such user on this host", _USER)
+        return uid, uid
+
+    return UserIs(path, value, _each(value, path, _USER, read))
 
 
 def _cgroup(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
@@ -251,17 +292,17 @@ def _unit(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
 
 
 def _pid(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
-    allowed = "the number of a process"
-    pids = [
-        values.integer(item, at, allowed, low=1, high=_PID_MAX)
-        for at, item in values.items(value, path, allowed)
-    ]
-    return PidIs(path, value, pids)
+    def read(item: object, at: Path) -> int:
+        if isinstance(item, str) and re.fullmatch(r"\s*[A-Za-z][\w.-]*\s*", item):
+            raise InputError(at, item, "not a number", f"{_PID}; the name of a command: process")
+        return values.integer(item, at, _PID, low=1, high=_PID_MAX)
+
+    return PidIs(path, value, _each(value, path, _PID, read))
 
 
 def _idle(value: object, path: Path, names: Names) -> Node:  # noqa: ARG001
     return IdleFor(
-        path, value, values.parse_duration_ms(value, path, low_ms=1, high_ms=CLOCK_MAX_MS)
+        path, value, values.parse_minimum_ms(value, path, low_ms=1, high_ms=CLOCK_MAX_MS)
     )
 
 
@@ -413,12 +454,10 @@ KEYS: dict[str, Key] = {
         "Without a suffix, .service is meant.",
         ("nginx.service",),
     ),
-    "pid": Key(
-        _pid, "the number of a process", "The PID of a process that holds the socket.", (4242,)
-    ),
+    "pid": Key(_pid, _PID, "The PID of a process that holds the socket.", (4242,)),
     "idle": Key(
         _idle,
-        values.DURATION,
+        values.MINIMUM,
         "The minimum time without data in either direction. While sent data is unacknowledged, "
         "only received data counts. TCP only.",
         ("10m",),
@@ -474,41 +513,4 @@ COMBINATORS: dict[str, Combinator] = {
         "Selectors that must all be true.",
         ([{"remote": "10.0.0.0/8"}, {"not": {"remote_port": 443}}],),
     ),
-}
-
-# Words of other tools, and the key that replaces each.
-SYNONYMS = {
-    "src": "local",
-    "source": "local",
-    "laddr": "local",
-    "local_address": "local",
-    "dst": "remote",
-    "dest": "remote",
-    "destination": "remote",
-    "raddr": "remote",
-    "peer": "remote",
-    "remote_address": "remote",
-    "sport": "local_port",
-    "lport": "local_port",
-    "dport": "remote_port",
-    "rport": "remote_port",
-    "port": "local_port",
-    "proto": "protocol",
-    "interface": "device",
-    "iface": "device",
-    "dev": "device",
-    "fwmark": "mark",
-    "uid": "user",
-    "owner": "user",
-    "comm": "process",
-    "command": "process",
-    "service": "unit",
-    "program": "exe",
-    "executable": "exe",
-    "idle_ms": "idle",
-    "filter": "expression",
-    **dict.fromkeys(STUCK, "stuck"),
-    **dict.fromkeys(STRANDED, "stranded"),
-    "and": "all",
-    "or": "any",
 }

@@ -10,22 +10,26 @@ selector = parse_selector({"remote": "10.0.0.0/8", "idle": "10m"}, names=Host(),
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from .. import values
 from ..errors import InputError
+from ..host.processes import UNIT_SUFFIXES
 from ..netlink import constants
 from ..values import Names, Path
 from . import tree, validate
-from .keys import COMBINATORS, KEYS, SYNONYMS
+from .hints import quoted
+from .keys import COMBINATORS, KEYS
 from .predicates.socket import ProtocolIs, StateIs
 from .selector import Selector
+from .synonyms import SYNONYMS
 from .tree import All, Any, Node, Not
 
 __all__ = ["Names", "Selector", "parse_selector"]
 
 _MAX_DEPTH = 32
 _MAPPING = f"a mapping with one or more of the keys: {', '.join((*KEYS, *COMBINATORS))}"
-_BRANCHES = "a list of selectors, each a mapping"
+_BRANCHES = "a list of selectors, each a mapping, such as [{remote: 10.0.0.1}, {local_port: 443}]"
 ROLES = ("find", "destroy", "protect")
 
 
@@ -67,9 +71,8 @@ def parse_selector(
 
 def _mapping(value: object, path: Path, names: Names, depth: int) -> Node:
     if not isinstance(value, Mapping):
-        hint = ": several selectors go under any" if isinstance(value, (list, tuple)) else ""
-        problem = "empty" if value == "" else values.describe_type(value) + hint
-        raise InputError(path, value, problem, _MAPPING)
+        problem = "empty" if value == "" else values.describe_type(value)
+        raise InputError(path, value, problem, _mapping_hint(value, path, names))
     if not value:
         raise InputError(path, value, "an empty selector", _MAPPING)
     if depth > _MAX_DEPTH:
@@ -88,7 +91,8 @@ def _key(key: object, value: object, path: Path, names: Names, depth: int) -> No
         branches = _branches(value, at, names, depth + 1)
         return Any(branches) if key == "any" else All(branches)
     if key not in KEYS:
-        raise InputError(at, value, f"no such key{_suggestion(key)}", _MAPPING)
+        known = (*KEYS, *COMBINATORS)
+        raise values.no_such(at, value, "no such key", key, known, _MAPPING, SYNONYMS)
     entry = KEYS[key]
     if value is None or (isinstance(value, Mapping) and not entry.mapping):
         raise InputError(at, value, values.describe_type(value), entry.allowed)
@@ -98,15 +102,31 @@ def _key(key: object, value: object, path: Path, names: Names, depth: int) -> No
 def _branches(value: object, path: Path, names: Names, depth: int) -> tuple[Node, ...]:
     if not isinstance(value, (list, tuple)):
         problem = "empty" if value == "" else values.describe_type(value)
-        raise InputError(path, value, problem, _BRANCHES)
+        hint = None
+        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+            hint = f"a list: [{', '.join(f'{{{key}: ...}}' for key in value)}]"
+        raise InputError(path, value, problem, hint or _BRANCHES)
     found = values.items(value, path, _BRANCHES)
     return tuple(_mapping(item, at, names, depth) for at, item in found)
 
 
-def _suggestion(key: str) -> str:
-    word = key.strip().lower().replace("-", "_").replace(" ", "_")
-    if word in KEYS or word in COMBINATORS:
-        return f" (did you mean {word}?)"
-    if word in SYNONYMS:
-        return f" (did you mean {SYNONYMS[word]}?)"
-    return values.suggestion(word, (*KEYS, *COMBINATORS))
+def _mapping_hint(value: object, path: Path, names: Names) -> str:
+    """What to write instead of a selector that is not a mapping."""
+    if isinstance(value, (list, tuple)) and value:
+        return "a mapping; {any: [...]} takes a list of selectors, one of which must match"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"a mapping, such as {{remote_port: {value}}}"
+    if not isinstance(value, str) or not value.strip():
+        return "a mapping, such as {remote: 10.0.0.1, state: established}"
+    written = value.strip()
+    words = [word.partition("=") for word in written.split()]
+    if all(key in KEYS and found for key, found, _text in words):
+        pairs = ", ".join(f"{key}: {quoted(text)}" for key, _equal, text in words)
+        return f"a mapping: {{{pairs}}}"
+    for key in ("expression", "remote", "state", "protocol", "unit"):
+        if key == "unit" and not written.endswith(UNIT_SUFFIXES):
+            continue
+        with suppress(InputError):
+            KEYS[key].parse(written, path, names)
+            return f"a mapping: {{{key}: {quoted(written)}}}"
+    return 'a mapping, such as {remote: 10.0.0.1} or {expression: "dst 10.0.0.1"}'

@@ -36,7 +36,7 @@ from tests.unit.policy.test_conditions import CONDITIONS
 PUBLISHED = Path(__file__).parents[4] / "docs" / "docsite" / "policy.schema.json"
 VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 NAMES = st.from_regex(r"[a-z][a-z0-9._-]{0,20}", fullmatch=True)
-DURATIONS = st.sampled_from([0, 2, 1.5, "0", "2s", "1500ms", "5m", "1 h", " 3S "])
+DURATIONS = st.sampled_from([0, 2, 1.5, "0", "2s", "1500ms", "5min", "1h30m", "1 h", " 3S "])
 MATCHES = st.sampled_from(
     [
         {"remote": "192.0.2.0/24"},
@@ -49,6 +49,10 @@ MATCHES = st.sampled_from(
         {"any": [{"send_queue": ">= 1k < 1M"}, {"rtt": 1}, {"retransmits": [">3", "1"]}]},
         {"expression": "dport = :443", "pid": "77", "cgroup": "/system.slice"},
         {"state": "all", "family": "inet6"},
+        {"state": ["CLOSE_WAIT", "ESTAB", "FIN_WAIT1", "time wait"], "family": ["ipv4", 6]},
+        {"protocol": "udp-lite", "local": "interface:wg0:a", "device": "wg0:a", "state": "unconn"},
+        {"idle": "> 5 minutes", "stuck": {"verdict": "Close Wait", "for": ">=10min"}},
+        {"local_port": 1, "superseded": {"silent_for": ">30sec"}, "rtt": ">200 msec"},
     ]
 )
 

@@ -13,10 +13,11 @@ by the language servers for YAML and JSON. Validators ignore them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...values import MAX_DURATION_US, MAX_INTEGER
+from ...values import DURATION, DURATION_UNITS, MAX_DURATION_US, MAX_INTEGER
 
 Schema = dict[str, Any]
 
@@ -42,20 +43,27 @@ def _yaml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def choice(names: Iterable[str]) -> Schema:
-    """One of several words, in any case, with `-` for `_`. names: a mapping adds descriptions."""
+def choice(names: Iterable[str], aliases: Iterable[str] = ()) -> Schema:
+    """One of several words, spelled as values.choice accepts it.
+
+    names: a mapping adds descriptions. aliases: other words that are accepted too.
+    """
     exact_names = list(names)
-    pattern = "|".join("".join(map(_any_case, name)) for name in exact_names)
+    pattern = "|".join(map(_any_spelling, (*exact_names, *aliases)))
     exact: Schema = {"enum": exact_names}
     if isinstance(names, Mapping):
         exact["enumDescriptions"] = [f"{description}." for description in names.values()]
     return {"anyOf": [exact, {"type": "string", "pattern": rf"^\s*({pattern})\s*$"}]}
 
 
+def _any_spelling(name: str) -> str:
+    """A pattern for a word in any case, with `-`, `_`, a blank or nothing between its parts."""
+    parts = re.split("[-_]", name)
+    return r"[-_\s]*".join("".join(map(_any_case, part)) for part in parts)
+
+
 def _any_case(character: str) -> str:
-    if character.isalpha():
-        return f"[{character.lower()}{character.upper()}]"
-    return "[-_]" if character == "_" else character
+    return f"[{character.lower()}{character.upper()}]" if character.isalpha() else character
 
 
 def string(pattern: str = r"\S", allowed: str = "A string that is not empty") -> Schema:
@@ -111,17 +119,24 @@ def reference(name: str) -> Schema:
     return {"$ref": f"#/definitions/{name}"}
 
 
-_DURATION = "a duration such as 90s, 1500ms, 5m, 2h or 1d; a bare number is seconds"
+_UNIT = "|".join(
+    "".join(map(_any_case, name))
+    for names in DURATION_UNITS.values()
+    for name in sorted(names, key=len, reverse=True)
+)
+_TERM = rf"{_DECIMAL}({_UNIT})\s*"
+_DURATION = rf"({_DECIMAL}|{_TERM}({_TERM}){{0,7}})"
 
 
-def duration(low_ms: int, high_ms: int, bounds: str = "") -> Schema:
-    """A duration. bounds: their text for the error message.
+def duration(low_ms: int, high_ms: int, bounds: str = "", *, minimum: bool = False) -> Schema:
+    """A duration. bounds: their text for the error message. minimum: as values.parse_minimum_ms.
 
     The schema checks the bounds of numbers only; the parser checks those of strings too.
     """
     number = {"type": "number", "minimum": _seconds(low_ms), "maximum": _seconds(high_ms)}
-    allowed = f"{_DURATION}{bounds}"
-    pattern = rf"^\s*{_DECIMAL}([uU][sS]|[mM][sS]|[sSmMhHdD])?\s*$"
+    allowed = f"{DURATION}{bounds}"
+    sign = r"(>=?\s*)?" if minimum else ""
+    pattern = rf"^\s*{sign}{_DURATION}\s*$"
     return _number_or_string(number, string(pattern, allowed), allowed)
 
 
@@ -143,6 +158,6 @@ def comparison(unit: str) -> Schema:
 
 
 INTERFACE = string(
-    r"^\s*[^\t-\r /:]{1,508}\s*$",
-    "a name or an alternative name of an interface, without whitespace, / and :",
+    r"^\s*(?!interface:)[^\t-\r /]{1,508}\s*$",
+    "a name or an alternative name of an interface, without whitespace and /",
 )

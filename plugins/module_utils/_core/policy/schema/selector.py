@@ -10,8 +10,9 @@ from ...netlink import constants
 from ...netlink.links import ADDRESS_STATES
 from ...selector.keys import COMBINATORS, KEYS, Key
 from ...selector.predicates.numeric import QUANTITIES
-from ...selector.predicates.socket import STATES_BY_NAME
+from ...selector.predicates.socket import STATE_ALIASES, STATES_BY_NAME
 from ...selector.predicates.verdict import CLOCK_MAX_MS
+from ...selector.synonyms import FAMILY_ALIASES, PROTOCOL_ALIASES
 from ...values import PORT_MAX, UID_MAX
 from ...verdicts.stranded import STRANDED
 from ...verdicts.stuck import STUCK
@@ -42,7 +43,7 @@ _STUCK = {
             {
                 "verdict": described(one_or_more(choice(STUCK)), "The verdict."),
                 "for": described(
-                    duration(0, CLOCK_MAX_MS),
+                    duration(0, CLOCK_MAX_MS, minimum=True),
                     "The minimum time, as the clocks of the kernel prove it.",
                     "10m",
                 ),
@@ -71,11 +72,13 @@ _STRANDED = {
     ]
 }
 
+_FAMILY = {"anyOf": [*choice(constants.FAMILIES, FAMILY_ALIASES)["anyOf"], {"enum": [4, 6]}]}
+
 # The values of each key. Descriptions and examples are in selector/keys.py.
 _VALUES: dict[str, Schema] = {
-    "protocol": one_or_more(choice(constants.PROTOCOLS)),
-    "family": one_or_more(choice(constants.FAMILIES)),
-    "state": one_or_more(choice(STATES_BY_NAME)),
+    "protocol": one_or_more(choice(constants.PROTOCOLS, PROTOCOL_ALIASES)),
+    "family": one_or_more(_FAMILY),
+    "state": one_or_more(choice(STATES_BY_NAME, STATE_ALIASES)),
     "local": one_or_more(string()),
     "remote": one_or_more(string()),
     "local_port": one_or_more(integer_or_string(0, PORT_MAX)),
@@ -100,7 +103,7 @@ _VALUES: dict[str, Schema] = {
     "cmdline": one_or_more(string()),
     "unit": one_or_more(string(r"^[^/]*[^\s/][^/]*$", "the name of a systemd unit")),
     "pid": one_or_more(integer(1, _PID_MAX)),
-    "idle": duration(1, CLOCK_MAX_MS),
+    "idle": duration(1, CLOCK_MAX_MS, minimum=True),
     **{name: one_or_more(comparison(quantity.unit)) for name, quantity in QUANTITIES.items()},
     "congestion": one_or_more(string()),
     "stuck": one_or_more(_STUCK),
@@ -108,7 +111,9 @@ _VALUES: dict[str, Schema] = {
     "superseded": mapping(
         {
             "silent_for": described(
-                duration(1, CLOCK_MAX_MS), "The minimum time without received data.", "30s"
+                duration(1, CLOCK_MAX_MS, minimum=True),
+                "The minimum time without received data.",
+                "30s",
             )
         },
         ["silent_for"],

@@ -33,8 +33,8 @@ ENDPOINT = (
 )
 _INTERFACE = "interface:"
 # dev_valid_name(), net/core/dev.c; isspace() in lib/ctype.c. Alternative names have up to 127 bytes
-# (ALTIFNAMSIZ).
-_INTERFACE_NAME = re.compile(rb"[^\t-\r \xa0/:]{1,127}")
+# (ALTIFNAMSIZ), and may contain colons.
+_INTERFACE_NAME = re.compile(rb"[^\t-\r \xa0/]{1,127}")
 _BLANKS = " \t\n\r\v\f"
 _LINK_LOCAL = ipaddress.IPv6Network("fe80::/10")
 
@@ -43,13 +43,15 @@ class EndpointPattern(NamedTuple):
     """An endpoint to match: an address in the prefix, or any address of the interface.
 
     port: None for any. With a prefix, interface is the link of a link-local address (fe80::1%eth0).
-    label: interface and port as written (eth0:1), which may also be the label of an address.
+    label: interface and port as written (eth0:1), which may also be an alternative name of an
+    interface, or the label of an address. invalid: the error if it is neither.
     """
 
     prefix: Prefix | None
     port: int | None = None
     interface: str | None = None
     label: str | None = None
+    invalid: InputError | None = None
 
 
 class _Resolved(NamedTuple):
@@ -100,26 +102,31 @@ class EndpointIn(Predicate):
                     whole = whole and not (self.as_ss and host.prefix.length == 0)
                     resolved.append(_Resolved(host.prefix, host.port, None))
                 continue
-            self._reject_label(host, snapshot)
-            index = snapshot.interface_index(host.interface)
+            name, port = self._name_and_port(host, snapshot)
+            index = snapshot.interface_index(name)
             if host.prefix is not None and index is not None:
-                resolved.append(_Resolved(host.prefix, host.port, index))
+                resolved.append(_Resolved(host.prefix, port, index))
                 continue
-            addresses = snapshot.interface_addresses(host.interface)
+            addresses = snapshot.interface_addresses(name)
             if host.prefix is not None or index is None or addresses is None:
                 whole = False
                 continue
             for address in sorted(addresses):
                 prefix = Prefix(address, 8 * len(address))
-                resolved.append(
-                    _Resolved(prefix, host.port, index if _is_link_local(prefix) else None)
-                )
+                resolved.append(_Resolved(prefix, port, index if _is_link_local(prefix) else None))
         return resolved, whole
 
-    def _reject_label(self, pattern: EndpointPattern, snapshot: Snapshot) -> None:
-        """Raise InputError if the user wrote the label of an address, such as eth0:1."""
+    def _name_and_port(
+        self, pattern: EndpointPattern, snapshot: Snapshot
+    ) -> tuple[str, int | None]:
+        """The interface and the port that the user means.
+
+        Raises InputError for the label of an address, such as eth0:1, and for an invalid port.
+        """
         if pattern.label is None:
-            return
+            return pattern.interface or "", pattern.port
+        if snapshot.interface_index(pattern.label) is not None:
+            return pattern.label, None
         labelled = [
             str(ipaddress.ip_address(address.address))
             for address in snapshot.addresses
@@ -134,10 +141,15 @@ class EndpointIn(Predicate):
                 f"{', '.join(labelled)} for the address, or interface:{pattern.interface} with "
                 f"{'remote' if self.remote else 'local'}_port",
             )
+        if pattern.invalid is not None:
+            raise pattern.invalid
+        return pattern.interface or "", pattern.port
 
     def absent(self, snapshot: Snapshot) -> Iterable[Absent]:
         for host in self.patterns:
-            if host.interface is not None and snapshot.interface_index(host.interface) is None:
+            if host.interface is None or snapshot.interface_index(host.interface) is not None:
+                continue
+            if host.label is None or snapshot.interface_index(host.label) is None:
                 yield absent_interface(self.path, host.interface, snapshot)
 
     def bind(self, snapshot: Snapshot) -> Bound:
@@ -262,12 +274,16 @@ def parse_endpoint(value: object, path: Path, names: Names) -> EndpointPattern:
         label = written[len(_INTERFACE) :]
         name, colon, port = label.partition(":")
         interface = _link(name, value, path)
+        whole = _interface_name(label) if colon else None
         try:
             number = _port(colon, port, value, path, names)
         except InputError as error:
             hint = f"{error.allowed}; for the label of an address: the address itself"
-            raise InputError(path, value, error.problem, hint) from error
-        return EndpointPattern(None, number, interface, label if colon else None)
+            invalid = InputError(path, value, error.problem, hint)
+            if whole is None:
+                raise invalid from error
+            return EndpointPattern(None, None, interface, whole, invalid)
+        return EndpointPattern(None, number, interface, whole)
     address, length, colon, port = _parts(written, value, path)
     number = _port(colon, port, value, path, names)
     address, percent, link = address.partition("%")
@@ -334,8 +350,7 @@ def _prefix(address: str, length: str | None, value: object, path: Path) -> Pref
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError as error:
-        hint = " (host names are not resolved)" if re.search("[g-zG-Z]", address) else ""
-        raise InputError(path, value, f"not an address{hint}", ENDPOINT) from error
+        raise InputError(path, value, "not an address", ENDPOINT) from error
     if length is None:
         return Prefix(parsed.packed, parsed.max_prefixlen)
     allowed = f"a prefix length from 0 to {parsed.max_prefixlen}"
@@ -360,11 +375,8 @@ def parse_device(value: object, path: Path) -> str:
     values.text(value, path, allowed)
     written = str(value).strip(_BLANKS)
     name = _interface_name(written)
-    if name is None:
-        label = re.fullmatch(r"([^\s/:]+):[^\s/:]+", written)
-        if label is not None:
-            allowed = (
-                f"{allowed}, such as {label[1]}; {written} can only be the label of an address"
-            )
-        raise InputError(path, value, "cannot be an interface's name", allowed)
+    if name is None or written.startswith(_INTERFACE):
+        prefixed = _interface_name(written.removeprefix(_INTERFACE))
+        hint = prefixed if written.startswith(_INTERFACE) and prefixed else allowed
+        raise InputError(path, value, "cannot be an interface's name", hint)
     return name

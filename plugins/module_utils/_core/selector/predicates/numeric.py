@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ...sockets.socket import Socket
     from ..tree import Bound
 
-_TERM = re.compile(r"\s*(>=|<=|==|!=|>|<|=)?\s*([^\s<>=!]+)\s*")
+_TERM = re.compile(r"\s*(>=|<=|==|!=|>|<|=)?\s*([^\s<>=!]+(?:\s+[a-zA-Z]+)?)\s*")
 _TCP = frozenset({"tcp"})
 
 
@@ -195,6 +196,21 @@ def _from_info(quantity: Quantity) -> Callable[[Socket], int | None]:
     return read
 
 
+def _hint(written: str, parse_number: Callable[[object, Path], int], path: Path) -> str | None:
+    """For comparisons with commas between them, and for a range."""
+    if re.search(r"[<>=]\s*[^\s,]+\s*(?:,|;|and)\s*[<>=!]", written):
+        joined = re.sub(r"\s*(?:,|;|and)\s*", " ", written)
+        return f'"{joined}"'
+    found = re.fullmatch(r"\s*([\w.]+?)\s*(?:\.\.+|-|:)\s*([\w.]+)\s*", written)
+    if found is None:
+        return None
+    with suppress(InputError):
+        for number in found.groups():
+            parse_number(number, path)
+        return f'">={found[1]} <={found[2]}"'
+    return None
+
+
 def parse(name: str, value: object, path: Path) -> Compares:
     """Parse the value of a numeric key.
 
@@ -215,12 +231,15 @@ def parse(name: str, value: object, path: Path) -> Compares:
     while position < len(written):
         term = _TERM.match(written, position)
         if term is None or (term[1] is None and term[0] != written):
-            raise InputError(path, value, "cannot be read as comparisons", allowed)
+            hint = _hint(written, parse_number, path) or allowed
+            raise InputError(path, value, "cannot be read as comparisons", hint)
         try:
             number = parse_number(term[2], path)
         except InputError as error:
             problem = f"compares with {term[2]}: {error.problem}"
-            raise InputError(path, value, problem, allowed) from error
+            general = allowed if error.allowed == unit else error.allowed
+            hint = _hint(written, parse_number, path) or general
+            raise InputError(path, value, problem, hint) from error
         operator = term[1] or "="
         if operator == "!=":
             excluded.add(number)

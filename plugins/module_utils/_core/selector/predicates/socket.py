@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from ... import values
-from ...errors import Absent
+from ...errors import Absent, InputError
 from ...netlink import bytecode, constants, inet_diag
 from ...sockets.needs import Need
 from ...values import PORT_MAX, Path
@@ -238,6 +238,16 @@ class DeviceIs(Predicate):
     def _resolved(self, snapshot: Snapshot) -> tuple[frozenset[int], bool]:
         """The indexes, and whether every name has one."""
         indexes = [self._index(name, snapshot) for name in self.names]
+        for name, index in zip(self.names, indexes):
+            if index is None and ":" in name and not self.numeric:
+                # Only alternative names contain colons.
+                interface = name.partition(":")[0]
+                raise InputError(
+                    self.path,
+                    name,
+                    "no interface has this name; it can only be the label of an address",
+                    f"the name of an interface, such as {interface}",
+                )
         return frozenset(index for index in indexes if index is not None), None not in indexes
 
     def _index(self, name: str, snapshot: Snapshot) -> int | None:
@@ -349,8 +359,25 @@ STATES_BY_NAME = {
     **{name: frozenset({number}) for name, number in _ALIASES.items()},
     **constants.GROUPS,
 }
+# As ss, netstat and the kernel print them.
+STATE_ALIASES = {
+    "estab": "established",
+    "listen": "listening",
+    "unconn": "unconnected",
+    "fin-wait1": "fin-wait-1",
+    "fin-wait2": "fin-wait-2",
+    **{f"tcp-{name}": name for name in constants.STATES},
+}
+_STATE_HINTS = {
+    **dict.fromkeys(("any", "*"), "all"),
+    **dict.fromkeys(("up", "open", "active"), "connected, or established"),
+}
 
 
 def parse_state(value: object, path: Path) -> frozenset[int]:
     """Return the states of a name, an alias or a group of ss(8). Raises InputError."""
-    return STATES_BY_NAME[values.choice(value, path, STATES_BY_NAME, "state")]
+    return STATES_BY_NAME[
+        values.choice(
+            value, path, STATES_BY_NAME, "state", aliases=STATE_ALIASES, hints=_STATE_HINTS
+        )
+    ]

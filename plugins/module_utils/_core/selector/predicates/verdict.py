@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ... import values
-from ...errors import InputError
+from ...errors import Absent, InputError
 from ...netlink import bytecode, constants, inet_diag
 from ...sockets.needs import Need
 from ...values import Names, Path
@@ -24,7 +25,7 @@ from .. import kernel_filter
 from ..kernel_filter import Condition, Filter
 from ..tree import FilterContext, Possible, Predicate, any_of
 from .address import parse_device
-from .socket import WITHOUT_CLOCKS
+from .socket import WITHOUT_CLOCKS, absent_interface
 
 if TYPE_CHECKING:
     from ...sockets.snapshot import Snapshot
@@ -110,6 +111,15 @@ class StrandedIs(Predicate):
         super().__init__(path, value)
         self.verdicts = tuple(verdicts)
 
+    def absent(self, snapshot: Snapshot) -> Iterable[Absent]:
+        for requested in self.verdicts:
+            for name in sorted(requested.to or ()):
+                if snapshot.interface_index(name) is None:
+                    # Beside the verdict, whose path ends with `verdict` or an index under it.
+                    last = len(requested.path) - 1 - requested.path[::-1].index("verdict")
+                    at = (*requested.path[:last], "to")
+                    yield absent_interface(at, name, snapshot)
+
     def bind(self, snapshot: Snapshot) -> Bound:
         requested = tuple((requested.verdict, requested.to) for requested in self.verdicts)
 
@@ -191,23 +201,26 @@ SUPERSEDED_ALLOWED = "a mapping with the key silent_for, such as {silent_for: 30
 # The kernel's clocks of a connection are u32 milliseconds (struct tcp_info).
 CLOCK_MAX_MS = 49 * 86_400_000
 _INTERFACES = "the name of an interface, or a list of names"
+# `close_wait:10m`, `close_wait > 10m`, `rerouted to wg0`.
+_VERDICT_AND_MORE = re.compile(r"\s*([\w-]+?)\s*(?:[:=]|>=?|\s(?:for|to|since)\s|\s)\s*([\w.]+)\s*")
 
 
 def parse_stuck(value: object, path: Path, names: Names) -> StuckIs:  # noqa: ARG001
-    requested: list[StuckFor] = []
-    for at, item in values.items(value, path, STUCK_ALLOWED):
+    def read(item: object, at: Path) -> list[StuckFor]:
         if not isinstance(item, Mapping):
-            requested.append(StuckFor(_verdict(item, at, STUCK), None))
-            continue
-        _check_keys(item, at, ("verdict", "for"), STUCK_ALLOWED)
-        for _where, name in _verdicts(item, at, STUCK, STUCK_ALLOWED):
-            for_ms = _for_ms(item["for"], (*at, "for"), name) if "for" in item else None
-            requested.append(StuckFor(name, for_ms))
-    return StuckIs(path, value, requested)
+            return [StuckFor(_verdict(item, at, STUCK), None)]
+        _check_keys(item, at, ("verdict", "for"), STUCK_ALLOWED, STUCK)
+        return [
+            StuckFor(name, _for_ms(item["for"], (*at, "for"), name) if "for" in item else None)
+            for _where, name in _verdicts(item, at, STUCK, STUCK_ALLOWED)
+        ]
+
+    found = values.each(value, path, STUCK_ALLOWED, read)
+    return StuckIs(path, value, [each for _at, _item, several in found for each in several])
 
 
 def _for_ms(value: object, path: Path, name: str) -> int:
-    for_ms = values.parse_duration_ms(value, path, high_ms=CLOCK_MAX_MS)
+    for_ms = values.parse_minimum_ms(value, path, low_ms=0, high_ms=CLOCK_MAX_MS)
     limit = PROVABLE_MS.get(name)
     if limit is not None and for_ms > limit:
         minutes = limit // 60_000
@@ -221,11 +234,9 @@ def _for_ms(value: object, path: Path, name: str) -> int:
 
 
 def parse_stranded(value: object, path: Path, names: Names) -> StrandedIs:  # noqa: ARG001
-    requested: list[StrandedBy] = []
-    for at, item in values.items(value, path, STRANDED_ALLOWED):
+    def read(item: object, at: Path) -> list[StrandedBy]:
         if not isinstance(item, Mapping):
-            requested.append(StrandedBy(at, item, _verdict(item, at, STRANDED), None))
-            continue
+            return [StrandedBy(at, item, _verdict(item, at, STRANDED), None)]
         if "for" in item:
             raise InputError(
                 (*at, "for"),
@@ -233,11 +244,19 @@ def parse_stranded(value: object, path: Path, names: Names) -> StrandedIs:  # no
                 "the kernel does not report since when a connection is stranded",
                 "no for with stranded; in a policy, use hold of the rule",
             )
-        _check_keys(item, at, ("verdict", "to"), STRANDED_ALLOWED)
-        for where, name in _verdicts(item, at, STRANDED, STRANDED_ALLOWED):
-            to = _interfaces(item["to"], (*at, "to"), name) if "to" in item else None
-            requested.append(StrandedBy(where, item, name, to))
-    return StrandedIs(path, value, requested)
+        _check_keys(item, at, ("verdict", "to"), STRANDED_ALLOWED, STRANDED)
+        return [
+            StrandedBy(
+                where,
+                item,
+                name,
+                _interfaces(item["to"], (*at, "to"), name) if "to" in item else None,
+            )
+            for where, name in _verdicts(item, at, STRANDED, STRANDED_ALLOWED)
+        ]
+
+    found = values.each(value, path, STRANDED_ALLOWED, read)
+    return StrandedIs(path, value, [each for _at, _item, several in found for each in several])
 
 
 def _interfaces(value: object, path: Path, name: str) -> frozenset[str]:
@@ -248,12 +267,15 @@ def _interfaces(value: object, path: Path, name: str) -> frozenset[str]:
 
 def parse_superseded(value: object, path: Path, names: Names) -> SupersededAfter:  # noqa: ARG001
     if not isinstance(value, Mapping):
-        raise InputError(path, value, values.describe_type(value), SUPERSEDED_ALLOWED)
-    _check_keys(value, path, ("silent_for",), SUPERSEDED_ALLOWED)
+        hint = SUPERSEDED_ALLOWED
+        if isinstance(value, (str, int)) and not isinstance(value, bool):
+            hint = f"{{silent_for: {value}}}"
+        raise InputError(path, value, values.describe_type(value), hint)
+    _check_keys(value, path, ("silent_for",), SUPERSEDED_ALLOWED, {})
     if "silent_for" not in value:
         raise InputError(path, value, "without silent_for", SUPERSEDED_ALLOWED)
     at = (*path, "silent_for")
-    silent = values.parse_duration_ms(value["silent_for"], at, low_ms=1, high_ms=CLOCK_MAX_MS)
+    silent = values.parse_minimum_ms(value["silent_for"], at, low_ms=1, high_ms=CLOCK_MAX_MS)
     return SupersededAfter(path, value, silent)
 
 
@@ -268,24 +290,64 @@ def _verdicts(
 
 
 def _verdict(value: object, path: Path, known: Mapping[str, str]) -> str:
-    word = value.strip().replace("-", "_") if isinstance(value, str) else value
+    key = "stuck" if known is STUCK else "stranded"
+    other, others = ("stranded", STRANDED) if known is STUCK else ("stuck", STUCK)
+    every = f"[{', '.join(known)}]"
+    if value is True:
+        raise InputError(path, value, "a boolean", every)
     try:
-        return values.choice(word, path, known, "verdict")
-    except InputError as error:
-        others = STRANDED if known is STUCK else STUCK
-        if isinstance(word, str) and word.lower() in others:
-            key = "stranded" if known is STUCK else "stuck"
-            problem = f"no such verdict (it belongs to the key {key})"
-            raise InputError(path, value, problem, error.allowed) from None
-        raise values.error_of_whole(error, value) from None
+        return values.choice(
+            value, path, known, "verdict", hints={"all": every, "any": every, "true": every}
+        )
+    except InputError:
+        if isinstance(value, str) and values.spelled(value, others):
+            problem = f"no such verdict (it belongs to the key {other})"
+            raise InputError(path, value, problem, "") from None
+        hint = verdict_hint(value, known, key)
+        if hint is not None:
+            raise InputError(path, value, "no such verdict", hint) from None
+        raise
+
+
+def verdict_hint(value: object, known: Mapping[str, str], key: str) -> str | None:
+    """The form to write instead of `close_wait:10m` or `{close_wait: 10m}`; None: unrecognised."""
+    word: object = None
+    rest: object = None
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((word, rest),) = value.items()
+    elif isinstance(value, str):
+        found = _VERDICT_AND_MORE.fullmatch(value)
+        word, rest = (None, None) if found is None else found.groups()
+    name = values.spelled(word, known) if isinstance(word, str) else None
+    if name is None or not isinstance(rest, (str, int)) or isinstance(rest, bool):
+        return None
+    return f"{{verdict: {name}, {f'for: {rest}' if key == 'stuck' else f'to: [{rest}]'}}}"
+
+
+_SYNONYMS = {
+    **dict.fromkeys(("name", "state", "is"), ("verdict",)),
+    **dict.fromkeys(("since", "duration", "time", "longer_than", "min", "hold"), ("for",)),
+    **dict.fromkeys(("interface", "interfaces", "via", "dev", "iface"), ("to",)),
+    **dict.fromkeys(("silent", "after", "idle"), ("silent_for",)),
+}
 
 
 def _check_keys(
-    item: Mapping[object, object], path: Path, known: tuple[str, ...], allowed: str
+    item: Mapping[object, object],
+    path: Path,
+    known: tuple[str, ...],
+    allowed: str,
+    verdicts: Mapping[str, str],
 ) -> None:
     if not item:
         raise InputError(path, {}, "an empty mapping", allowed)
     for key, value in item.items():
-        if key not in known:
-            hint = values.suggestion(key, known) if isinstance(key, str) else ""
-            raise InputError((*path, str(key)), value, f"no such key{hint}", allowed)
+        if key in known:
+            continue
+        hint = verdict_hint(item, verdicts, "stuck" if verdicts is STUCK else "stranded")
+        if hint is not None:
+            raise InputError(path, dict(item), "a verdict as a key", hint)
+        near = {word: keys for word, keys in _SYNONYMS.items() if keys[0] in known}
+        raise values.no_such(
+            (*path, str(key)), value, "no such key", str(key), known, allowed, near
+        )
