@@ -177,10 +177,10 @@ EXAMPLES = r"""
     settle: 500ms
     grace: 2m
 
-- name: Protect the health checks, and destroy at most 500 connections
+- name: Protect the replicas of a database, and destroy at most 500 connections
   linuxnet.sockets.socket_drain:
     match:
-      local_port: 8080
+      local_port: 5432
     protect:
       selectors:
         - remote: 10.0.0.0/28
@@ -356,6 +356,7 @@ protected:
   description:
     - The sockets that were protected and still exist, at most O(limit). The keys are those of
       RV(destroyed). The list is empty until RV(finished) is V(true).
+    - If the list is cut, it keeps the connections that have data in flight.
   returned: when the options are valid and the kernel can be queried
   type: list
   elements: dict

@@ -203,7 +203,7 @@ class Mixed:
         self.close_wait = host.connect(10)
         self.checks = host.connect(20, source=CHECKER)
         self.arrived: list[dict[str, Any]] = []
-        host.server.fill_accepted(PORT, *ports(self.not_reading))
+        host.server.fill_accepted(PORT, *ports(self.not_reading), *ports(self.checks[:1]))
         clients.close_with_fin(*numbers(self.close_wait))
 
     def close_some(self) -> None:
@@ -279,6 +279,7 @@ def test_drain_stops_at_failed_host(
     for connections in (mixed.idle, mixed.idle6, mixed.mapped, mixed.arrived):
         assert set(one.states(connections)) == {RESET}
     assert set(one.states(mixed.checks)) == {"open"}
+    assert "WARNING one" not in run.output
 
     # Host two keeps three connections (drain_destroy: false); host three is not drained.
     recap = run.recap("two")
@@ -323,6 +324,12 @@ def test_second_run_changes_nothing(site: Site, mixed: Mixed) -> None:
     assert (recap["ended"], recap["destroyed"], recap["protected"]) == ("0", "0", "20")
     assert site.take_log() == ["before one", "after one 0"]
     assert set(mixed.host.states(mixed.checks)) == {"open"}
+    # All that matched is protected, as where all traffic comes from a load balancer.
+    assert "WARNING one: 20 of 20 matching connections are protected (by selector)" in run.output
+    (port,) = ports(mixed.checks[:1])
+    assert re.search(
+        rf"protected, with data [^:]*\n.*PROTO.*\n[^:]*\n.*{CHECKER}:{port} ", run.output
+    )
 
 
 def test_failed_pre_tasks_finish_batch(

@@ -17,7 +17,7 @@ from linuxnet_sockets.query.record import RECORD_KEYS
 from tests.support.drain_timeline import QUIET, Timeline
 from tests.support.fake_kernel import FakeSocket
 from tests.support.fake_kernel.model import UDP
-from tests.support.fake_machine import LOCAL, REMOTE
+from tests.support.fake_machine import LOCAL, REMOTE, connection
 from tests.unit.api.conftest import PlainResult, numbers, plain_result
 from tests.unit.module.test_documentation import module
 
@@ -309,6 +309,15 @@ def test_limit_truncates_lists_but_not_counts(target: Timeline) -> None:
         target.connect(port)
     result = run(target, grace=0, limit=2, destroy=False).result
     assert (len(result["remaining"]), result["left"], result["truncated"]) == (2, 7, True)
+
+
+def test_a_cut_list_keeps_sockets_with_data_in_flight(target: Timeline) -> None:
+    for port in range(1, 8):
+        target.add(connection(**(full(port) if port in (4, 6) else {"local_port": port})))
+    protect = {"selectors": [{"state": "all"}]}
+    for limit, ports in ((1, [4]), (3, [1, 4, 6])):
+        result = run(target, protect=protect, limit=limit).result
+        assert [entry["local_port"] for entry in result["protected"]] == ports
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ class DrainResult:
     """The result of drain, or of one step of it.
 
     Entries of the lists are records with ``arrived``, ``sent`` and ``lost``; those of destroyed,
-    protected and survivors have ``outcome``, ``engine``, ``reason`` and ``reason_detail`` too.
-    Counts cover all steps so far.
+    protected and survivors have ``outcome``, ``engine``, ``reason`` and ``reason_detail`` too. A
+    list that is cut at ``limit`` keeps those with data in flight. Counts cover all steps so far.
 
     Attributes:
         changed: whether at least one socket was destroyed or disconnected; in check mode, would be.
@@ -321,7 +321,12 @@ class _Drain:
 
 
 def _lists(report: Report, limit: int) -> dict[str, list[dict[str, Any]]]:
-    listed = results.lists(report.results, limit, lambda result: _entry(report, result))
+    listed = results.lists(
+        report.results,
+        limit,
+        lambda result: _entry(report, result),
+        keep=lambda result: _has_pending_bytes(report, result),
+    )
     left: Iterable[Socket] = report.left.values() if report.finished else ()
     first = heapq.nsmallest(limit, left, key=record.sort_key)
     listed["remaining"] = [
@@ -332,6 +337,11 @@ def _lists(report: Report, limit: int) -> dict[str, list[dict[str, Any]]]:
 
 def _entry(report: Report, result: Result) -> dict[str, Any]:
     return {**results.entry(result), **_details(report, result.socket.identity)}
+
+
+def _has_pending_bytes(report: Report, result: Result) -> bool:
+    details = report.details.get(result.socket.identity)
+    return details is not None and details.lost is not None and any(details.lost)
 
 
 def _details(report: Report, key: Key) -> dict[str, Any]:

@@ -39,17 +39,21 @@ def protection(reason: Reason | None) -> dict[str, str | None]:
 
 
 def lists(
-    results: Iterable[Result], limit: int, make: Callable[[Result], dict[str, Any]] = entry
+    results: Iterable[Result],
+    limit: int,
+    make: Callable[[Result], dict[str, Any]] = entry,
+    keep: Callable[[Result], bool] = lambda _result: False,
 ) -> dict[str, list[dict[str, Any]]]:
     """The lists destroyed, protected and survivors.
 
-    Each is in the order of records and has at most `limit` entries. make: builds an entry.
+    Each is in the order of records and has at most `limit` entries. make: builds an entry. keep:
+    whether a list that is too long keeps this entry rather than others.
     """
     sorted_out: dict[str, list[Result]] = {"destroyed": [], "protected": [], "survivors": []}
     for result in results:
         sorted_out[_list_of(result.outcome)].append(result)
     return {
-        name: [make(result) for result in _first(members, limit)]
+        name: [make(result) for result in _first(members, limit, keep)]
         for name, members in sorted_out.items()
     }
 
@@ -60,8 +64,15 @@ def _list_of(outcome: str) -> str:
     return "survivors" if outcome in outcomes.FAILING else "protected"
 
 
-def _first(results: Iterable[Result], limit: int) -> list[Result]:
-    return heapq.nsmallest(limit, results, key=lambda result: sort_key(result.socket))
+def _first(
+    results: Iterable[Result],
+    limit: int,
+    keep: Callable[[Result], bool] = lambda _result: False,
+) -> list[Result]:
+    kept = heapq.nsmallest(
+        limit, results, key=lambda result: (not keep(result), sort_key(result.socket))
+    )
+    return sorted(kept, key=lambda result: sort_key(result.socket))
 
 
 def diff(results: Iterable[Result], limit: int) -> dict[str, str]:

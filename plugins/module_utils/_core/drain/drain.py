@@ -294,11 +294,6 @@ class _Drain:
 
     def _finish(self, observations: Sequence[Observation], now: float) -> Report:
         report = self._report
-        with_results = [result.socket for result in report.results]
-        self._record_details(
-            [sock for sock in with_results if sock.identity not in report.details], now
-        )
-        self._record_details(list(report.left.values()), now)
         for observation in observations:
             ended = self._ended(observation)
             self._progress.ended += len(ended)
@@ -309,6 +304,11 @@ class _Drain:
                 for sock, reason in observation.protected
                 if sock.identity not in ended
             ]
+        with_results = [result.socket for result in report.results]
+        self._record_details(
+            [sock for sock in with_results if sock.identity not in report.details], now
+        )
+        self._record_details(list(report.left.values()), now)
         report.finished = True
         remains = report.failed or outcomes.KERNEL_DEFECT in report.counts
         report.drained = not remains and (not report.left or self._all_sent(now))
