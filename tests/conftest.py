@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -26,3 +27,5 @@ def _map_core() -> None:
 
 
 _map_core()
+# Some users have the umask 0002, and files that the group may write are not trusted.
+os.umask(0o022)

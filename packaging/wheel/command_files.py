@@ -67,7 +67,7 @@ def agent_page() -> ManPage:
                 [
                     (paths.POLICY_FILE, "The policy, in JSON."),
                     (paths.STATE_DIRECTORY, "Pause and trial."),
-                    (paths.RUNTIME_DIRECTORY, "Status, event socket and destroy budget."),
+                    (paths.RUNTIME_DIRECTORY, "Status, request socket, budget and metrics."),
                 ],
             ),
             ("SEE ALSO", "socketctl(1), ss(8), ip-netns(8), journalctl(1)"),

@@ -65,7 +65,7 @@ def of_role() -> dict[str, Any]:
         " agent__policy_check=dict(reads_owners=item.owners, namespaces=item.namespaces),"
         " agent__foreign_namespaces=item.namespaces | reject('eq', 'current') | list,"
         " agent__command='/usr/local/sbin/socket-agent',"
-        " agent__metrics='/var/lib/linuxnet-sockets/metrics.prom',"
+        " agent__metrics='/run/linuxnet-sockets/metrics.prom',"
         " agent_metrics_file=item.metrics, agent_resync='30s', agent_watchdog='60s',"
         " agent_user='linuxnet-sockets',"
         " ansible_facts=dict(systemd=dict(version=item.systemd))))"

@@ -18,9 +18,11 @@ Errors are exceptions. Each carries values; ``messages.describe`` turns them int
   + NamespaceNotFound: a network namespace does not exist
   + NamespaceDenied: a network namespace cannot be entered or inspected
   + ProtectFileError: a file of the protect directory is invalid
+  + UntrustedPath: others than the trusted users may change a file
   + EngineUnavailable: the requested engine does not work on this host
   + PackageMissing: a Python package of the agent cannot be imported
   + AgentUnreachable: a request to the agent failed
+  + AgentRefused: the agent refused a request
   + OtherPolicyOnTrial: the policy to confirm is not the one on trial
 
 Warnings and failures are plain values beside the data of a result: PolicyWarning and the types
@@ -189,6 +191,23 @@ class ProtectFileError(SocketsError):
         self.allowed = allowed
 
 
+class UntrustedPath(SocketsError):
+    """Users other than the trusted ones may change a file. Raised when it is opened.
+
+    file: as given. place: the file, or the directory on its path, that is not trusted. problem:
+    `owner`, `writable`, `type` (no regular file) or `links` (it has another hard link). mode, uid:
+    of the place, as in stat(2).
+    """
+
+    def __init__(self, file: str, place: str, problem: str, mode: int, uid: int) -> None:
+        super().__init__(file, place, problem, mode, uid)
+        self.file = file
+        self.place = place
+        self.problem = problem
+        self.mode = mode
+        self.uid = uid
+
+
 class EngineUnavailable(SocketsError):
     """The requested engine does not work on this host. Raised when engines are chosen.
 
@@ -228,6 +247,20 @@ class AgentUnreachable(SocketsError):
         self.directory = directory
         self.errno = errno
         self.group = group
+
+
+class AgentRefused(SocketsError):
+    """The agent refused a request. Raised by `socket-agent`.
+
+    operation: as in AgentUnreachable. error: a name of agent.protocol.ERRORS. detail: a sentence of
+    the agent, or ''.
+    """
+
+    def __init__(self, operation: str, error: str, detail: str) -> None:
+        super().__init__(operation, error, detail)
+        self.operation = operation
+        self.error = error
+        self.detail = detail
 
 
 class OtherPolicyOnTrial(SocketsError):

@@ -25,7 +25,6 @@ from saltext.linuxnet_sockets import operations
 if operations.AVAILABLE:
     from linuxnet_sockets import api, values
     from linuxnet_sockets.agent import requests
-    from linuxnet_sockets.agent.clocks import Deadline, read_clocks
 
 Functions = Mapping[str, Callable[..., Any]]
 
@@ -197,7 +196,7 @@ class Deployment:
             mode="0755",
             makedirs=True,
         )
-        steps.run("file.directory", files.STATE_DIRECTORY, user=user, group=user, mode="0775")
+        steps.run("file.directory", files.STATE_DIRECTORY, user=user, group=user, mode="0700")
         reload = False
         wanted = {
             f"{files.PROTECT_DIRECTORY}/agent-{name}.json": selectors
@@ -211,9 +210,8 @@ class Deployment:
         if self._on_trial and not steps.test and _installed_digest() != digest:
             # Before the agent can read the policy.
             seconds = values.parse_duration_ms(options.confirm_within, ()) / 1000
-            until = Deadline.after(read_clocks("/proc"), seconds)
             with operations.errors_for_salt():
-                requests.start_trial(requests.Directories(), digest, until)
+                requests.start_trial(requests.Directories(), digest, seconds)
         self._policy_changed = self._file(
             files.POLICY_FILE, files.json_text(options.policy), mode="0640", group=user
         )
@@ -382,7 +380,7 @@ def _previous_user() -> str:
 
 def _program_is_newer() -> bool:
     """Whether the program is newer than the running agent, which creates its socket at start."""
-    started = os.stat(os.path.join(files.RUNTIME_DIRECTORY, "events.sock")).st_ctime
+    started = os.stat(os.path.join(files.RUNTIME_DIRECTORY, "agent.sock")).st_ctime
     return any(os.stat(path).st_ctime > started for path in (files.AGENT, files.UNIT_FILE))
 
 

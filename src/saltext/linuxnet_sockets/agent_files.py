@@ -41,7 +41,7 @@ COMMANDS = {
 # Marks the user as created for the agent.
 USER_COMMENT = "linuxnet.sockets agent"
 
-METRICS = f"{STATE_DIRECTORY}/metrics.prom"
+METRICS = f"{RUNTIME_DIRECTORY}/metrics.prom"
 _SUMS = "SHA256SUMS"
 _MANAGED = "Salt managed"
 

@@ -212,15 +212,19 @@ class RunningAgent:
         until(lambda: self.passes() > before, "next pass")
 
     def notify(self) -> None:
+        """Connect to the agent, which makes it check its files."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.connect(str(self.runtime / "events.sock"))
+            probe.connect(str(self.runtime / "agent.sock"))
 
     def listen(self) -> io.TextIOWrapper:
-        """Connect to the event socket. The caller closes the stream."""
+        """Follow the events. The caller closes the stream."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as reader:
-            reader.settimeout(5)
-            reader.connect(str(self.runtime / "events.sock"))
-            return reader.makefile(encoding="utf-8")
+            reader.settimeout(10)
+            reader.connect(str(self.runtime / "agent.sock"))
+            reader.sendall(b'{"request": "events"}\n')
+            stream = reader.makefile(encoding="utf-8")
+            assert json.loads(stream.readline()) == {"answer": {}}
+            return stream
 
 
 def alive(sock: socket.socket) -> bool:

@@ -233,7 +233,7 @@ def test_unconfirmed_policy_destroys_nothing_until_confirmed(
     ip(uplinks.host, f"addr del {uplinks.eth4}/24 dev eth0")
     until(lambda: agent.status()["rules"][0]["inhibited"] == 1, "violation counted as inhibited")
     _assert_inhibited(agent, [connection], "unconfirmed")
-    code, text = agent.command("confirm", "--digest", "0123")
+    code, text = agent.command("confirm", "--digest", "0123" * 16)
     assert (code, "not confirmed" in text) == (1, True)
     assert agent.command("confirm") == (0, "confirmed\n")
     until(lambda: not alive(connection.sock), "enforced")

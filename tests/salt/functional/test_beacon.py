@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import salt.beacons
 
-from linuxnet_sockets.agent.event_socket import EventSocket
+from linuxnet_sockets.agent.event_stream import EventStream
+from linuxnet_sockets.agent.request_server import RequestServer
 from tests.salt.conftest import Minion
 from tests.salt.functional.conftest import PORT, Connections
 
@@ -143,10 +144,11 @@ class Agent:
         self.start()
 
     def start(self) -> None:
-        self._stream = EventSocket(str(self._directory / "events.sock"))
+        self._stream = EventStream()
+        self._server = RequestServer(str(self._directory / "agent.sock"), self._stream)
 
     def accept(self) -> None:
-        assert self._stream.accept()
+        assert self._server.serve_waiting()
 
     def send(self, *names: str) -> None:
         for name in names:
@@ -154,10 +156,10 @@ class Agent:
 
     def send_bytes(self, data: bytes) -> None:
         (reader,) = self._stream._readers
-        reader.send(data)
+        reader.socket.send(data)
 
     def stop(self) -> None:
-        self._stream.close()
+        self._server.close()
 
 
 @pytest.fixture
@@ -241,7 +243,7 @@ def test_without_an_agent_there_are_no_events(minion: Minion, tmp_path: Path) ->
 
 def test_close_ends_the_connection(minion: Minion, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "events.sock"))
+        listener.bind(str(tmp_path / "agent.sock"))
         listener.listen()
         beacon = follow(minion, tmp_path)
         tags(beacon)
@@ -251,7 +253,7 @@ def test_close_ends_the_connection(minion: Minion, tmp_path: Path) -> None:
 
             beacon.close()
 
-            assert connection.recv(1) == b""
+            assert connection.makefile("rb").read() == b'{"request": "events"}\n'
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_invalid_duration_is_a_usage_error(
 
 def test_agent_with_a_full_listen_queue_is_running(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(tmp_path / "events.sock"))
+        listener.bind(str(tmp_path / "agent.sock"))
         listener.listen(2)
         arguments = ["status", "--runtime-directory", str(tmp_path)]
         assert [cli.main(arguments, io.StringIO()) for _client in range(5)] == [1] * 5
@@ -67,7 +67,7 @@ def test_os_errors_are_described(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "Errno" not in text
     assert cli.main(["run", "--runtime-directory", str(nowhere)]) == 1
     text = capsys.readouterr().err
-    assert f"{nowhere}/events.sock: {os.strerror(errno.ENOENT)}" in text
+    assert f"{nowhere}/agent.sock: {os.strerror(errno.ENOENT)}" in text
     assert "Errno" not in text
 
 

@@ -19,7 +19,7 @@ from tests.unit.agent.conftest import Harness
 def _plan_lines(harness: Harness, *rules: dict[str, Any], **keys: Any) -> list[str]:
     harness.write(*rules, **keys)
     out = io.StringIO()
-    commands.plan(harness.machine.host, str(harness.policy), out, as_json=False)
+    commands.plan(harness.machine.host, str(harness.policy), out, as_json=False, installed=True)
     return out.getvalue().splitlines()
 
 

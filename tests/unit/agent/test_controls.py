@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from linuxnet_sockets.agent import controls
 from linuxnet_sockets.agent.clocks import Clocks, Deadline, read_clocks
 
+DIGEST = "ab" * 32
 NOW = Clocks(1_000_000.0, 5_000.0, "boot-1")
 
 
@@ -93,18 +94,95 @@ def test_pause_without_deadline_survives_a_reboot(tmp_path: Path) -> None:
     assert controls.read_pause(str(tmp_path), _rebooted(1e9)) == controls.Pause("", None)
 
 
-@pytest.mark.parametrize("text", ["", "by hand,\nanna", "{", '{"reason": 1}', "[]", "\ud800"])
-def test_any_file_of_this_name_pauses(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "secret,\nanna",
+        "{",
+        '{"reason": 1}',
+        "[]",
+        "\ud800",
+        '{"reason": {"secret": 1}, "until": null}',
+        '{"reason": "secret", "until": "secret"}',
+        '{"reason": "secret"}',
+        '{"reason": "secret%s", "until": null}' % ("x" * 200),
+        "secret\0",
+    ],
+)
+def test_any_file_of_this_name_pauses_and_is_not_shown(tmp_path: Path, text: str) -> None:
     (tmp_path / controls.PAUSED).write_bytes(text.encode("utf-8", "surrogatepass"))
     pause = controls.read_pause(str(tmp_path), _later(1e9))
     assert pause is not None
     assert pause.until is None
-    if text.startswith("by hand"):
-        assert pause.reason == "by hand, anna"
+    assert str(tmp_path / controls.PAUSED) in pause.reason
+    assert "secret" not in pause.reason
+
+
+def test_control_characters_of_a_reason_are_escaped(tmp_path: Path) -> None:
+    controls.write_pause(str(tmp_path), "a\x1b[2J\u202e\nb", None)
+    pause = controls.read_pause(str(tmp_path), NOW)
+    assert pause is not None
+    assert pause.reason == "a\\x1b[2J\\u202e\\nb"
+
+
+def _link(path: Path, secret: Path) -> None:
+    path.symlink_to(secret)
+
+
+def _hard_link(path: Path, secret: Path) -> None:
+    os.link(secret, path)
+
+
+def _pipe(path: Path, _secret: Path) -> None:
+    os.mkfifo(path)
+
+
+def _huge(path: Path, _secret: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+def _directory(path: Path, _secret: Path) -> None:
+    path.mkdir()
+
+
+def _writable(path: Path, secret: Path) -> None:
+    path.write_bytes(secret.read_bytes())
+    path.chmod(0o666)
+
+
+@pytest.mark.parametrize("make", [_link, _hard_link, _pipe, _huge, _directory, _writable])
+def test_file_that_is_not_trusted_is_not_read(
+    tmp_path: Path, make: Callable[[Path, Path], None]
+) -> None:
+    """It counts as the alternative that destroys less, and its content is not shown."""
+    secret = tmp_path / "secret"
+    # What a valid file contains: only the kind of the file is wrong.
+    secret.write_text('{"reason": "secret", "digest": "", "until": null}')
+    for name in (controls.PAUSED, controls.UNCONFIRMED):
+        make(tmp_path / name, secret)
+    pause = controls.read_pause(str(tmp_path), NOW)
+    assert pause is not None
+    assert pause.until is None
+    assert str(tmp_path / controls.PAUSED) in pause.reason
+    assert "secret" not in pause.reason.replace(str(tmp_path), "")
+    assert controls.read_trial(str(tmp_path)) == controls.Trial("", None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to another user")
+def test_only_files_of_root_and_of_the_owner_of_the_directory_are_read(tmp_path: Path) -> None:
+    os.chown(tmp_path, 950, 950)
+    path = tmp_path / controls.PAUSED
+    for owner, obeyed in ((0, True), (950, True), (1500, False)):
+        controls.write_pause(str(tmp_path), "work", None)
+        os.chown(path, owner, owner)
+        pause = controls.read_pause(str(tmp_path), NOW)
+        assert pause is not None
+        assert (pause.reason == "work") is obeyed
 
 
 DEADLINE = '{"wall_s": %s, "boottime_s": 1, "boot_id": "boot-1"}'
-# Members of the agent's group can write anything there.
 GARBAGE = {
     "nested": "[" * 60_000,
     "larger than any float": '{"reason": "", "digest": "x", "until": %s}'
@@ -128,32 +206,13 @@ def test_garbage_pauses_and_ends_the_trial(tmp_path: Path, text: str) -> None:
     assert trial.expired(NOW)
 
 
-def test_named_pipe_does_not_block(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / controls.PAUSED)
-    os.mkfifo(tmp_path / controls.UNCONFIRMED)
-    pause = controls.read_pause(str(tmp_path), NOW)
-    assert pause is not None
-    assert pause.until is None
-    trial = controls.read_trial(str(tmp_path))
-    assert trial is not None
-    assert trial.expired(NOW)
-
-
-def test_unreadable_pause_file_pauses(tmp_path: Path) -> None:
-    (tmp_path / controls.PAUSED).mkdir()
-    pause = controls.read_pause(str(tmp_path), NOW)
-    assert pause is not None
-    assert str(tmp_path / controls.PAUSED) in pause.reason
-    assert os.strerror(errno.EISDIR) in pause.reason
-
-
 def test_trial_and_confirmation(tmp_path: Path) -> None:
     directory = str(tmp_path)
     assert controls.read_trial(directory) is None
-    controls.start_trial(directory, "abc", Deadline.after(NOW, 600))
+    controls.start_trial(directory, DIGEST, Deadline.after(NOW, 600))
     trial = controls.read_trial(directory)
     assert trial is not None
-    assert trial.covers("abc")
+    assert trial.covers(DIGEST)
     assert not trial.covers("def")
     assert not trial.expired(_later(599))
     assert trial.expired(_later(600))

@@ -314,7 +314,7 @@ def test_plan_names_the_protecting_selector(harness: Harness) -> None:
     harness.write(AT_ONCE)
     (harness.machine.files / "dns.json").write_text(json.dumps([{"remote": "198.51.100.7"}]))
     out = io.StringIO()
-    commands.plan(harness.machine.host, str(harness.policy), out, as_json=False)
+    commands.plan(harness.machine.host, str(harness.policy), out, as_json=False, installed=True)
     (line,) = [text for text in out.getvalue().splitlines() if "dns.json" in text]
     assert "selector" in line
     assert f"{harness.machine.files}/dns.json[0]" in line

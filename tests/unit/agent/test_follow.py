@@ -21,7 +21,8 @@ import pytest
 
 from linuxnet_sockets.agent import cli, follow
 from linuxnet_sockets.agent.event_reader import EventReader
-from linuxnet_sockets.agent.event_socket import EventSocket
+from linuxnet_sockets.agent.event_stream import EventStream
+from linuxnet_sockets.agent.request_server import RequestServer
 from linuxnet_sockets.errors import AgentUnreachable
 from linuxnet_sockets.messages.events import event_text
 from tests.support.fake_machine import connection
@@ -38,26 +39,27 @@ SECOND: dict[str, Any] = {"event": "state", "at": "T", "condition": "pause", "te
 
 
 class FakeAgent:
-    """An event socket that accepts readers in a thread."""
+    """A request socket that accepts readers of events in a thread."""
 
     def __init__(self, runtime: Path) -> None:
-        self._socket = EventSocket(str(runtime / "events.sock"))
+        self._stream = EventStream()
+        self._server = RequestServer(str(runtime / "agent.sock"), self._stream)
 
     def accept(self) -> None:
-        while not self._socket._readers:
+        end = time.monotonic() + 10
+        while not self._stream.users():
+            assert time.monotonic() < end
             time.sleep(0.01)
-            self._socket.accept()
+            self._server.serve_waiting()
 
     def send(self, event: dict[str, Any]) -> None:
-        self._socket.send(event)
+        self._stream.send(event)
 
     def disconnect(self) -> None:
-        for reader in self._socket._readers:
-            reader.close()
-        self._socket._readers = []
+        self._stream.close()
 
     def stop(self) -> None:
-        self._socket.close()
+        self._server.close()
 
 
 class Run:
@@ -130,7 +132,7 @@ def test_events_as_text_are_escaped(run: Run, agent: FakeAgent) -> None:
 def test_status_is_3_without_an_agent(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = str(tmp_path / "events.sock")
+    path = str(tmp_path / "agent.sock")
     assert run(lambda: None) == 3
     assert path in capsys.readouterr().err
     with socket.socket(socket.AF_UNIX) as leftover:
@@ -189,22 +191,23 @@ def test_reconnect_waits_for_the_next_agent(
     assert 2 <= len(capsys.readouterr().err.splitlines()) <= 5
 
 
-def test_closed_output_ends_the_command(run: Run, agent: FakeAgent) -> None:
+@pytest.mark.usefixtures("agent")
+def test_closed_output_ends_the_command(run: Run) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as run.out:  # type: ignore[assignment]
-        assert run(agent.accept) == 0
+        assert run(lambda: None) == 0
 
 
 def test_reader_joins_partial_lines_and_ignores_others(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "events.sock"))
+        listener.bind(str(tmp_path / "agent.sock"))
         listener.listen(1)
         with EventReader(str(tmp_path)) as reader:
             sender, _address = listener.accept()
             assert reader.read() == []
             text = json.dumps(FIRST).encode()
-            sender.send(b'no json\n[1]\n{"event": "x"}\n' + text[:10])
+            sender.send(b'{"answer": {}}\nno json\n[1]\n{"event": "x"}\n' + text[:10])
             assert reader.read() == []
             sender.send(text[10:] + b"\n" + text)
             assert reader.read() == [FIRST]

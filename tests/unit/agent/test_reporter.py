@@ -9,13 +9,12 @@ import io
 import json
 import socket
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linuxnet_sockets.agent.event_socket import EventSocket
+from linuxnet_sockets.agent.event_stream import EventStream
 from linuxnet_sockets.agent.journal import Log
 from linuxnet_sockets.agent.reporter import Reporter
 
@@ -64,17 +63,13 @@ def test_condition_is_logged_when_it_changes() -> None:
     assert event_socket.getvalue().splitlines() == ["one", "two", "over"]
 
 
-def test_event_has_a_timestamp(tmp_path: Path) -> None:
-    path = str(tmp_path / "events")
-    event_socket = EventSocket(path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as reader:
-        reader.connect(path)
-        event_socket.accept()
-        Reporter(Log(io.StringIO(), prefixed=False), event_socket).event(
-            "policy", {"mode": "report"}
-        )
+def test_event_has_a_timestamp() -> None:
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        stream = EventStream()
+        stream.add(writer, uid=0)
+        Reporter(Log(io.StringIO(), prefixed=False), stream).event("policy", {"mode": "report"})
         event = json.loads(reader.recv(4096))
-    event_socket.close()
     at = datetime.strptime(event.pop("at"), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc)
     assert abs(datetime.now(timezone.utc) - at) < timedelta(minutes=1)
     assert event == {"event": "policy", "mode": "report"}

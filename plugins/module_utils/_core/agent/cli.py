@@ -20,11 +20,12 @@ from ..messages import describe, os_error_text
 from ..values import parse_duration_ms
 from . import commands
 from .daemon import Daemon, Options
-from .event_socket import EventSocket
+from .event_stream import EventStream
 from .follow import events
 from .journal import Log
-from .paths import EVENTS, POLICY_FILE, RUNTIME_DIRECTORY, STATE_DIRECTORY
+from .paths import POLICY_FILE, RUNTIME_DIRECTORY, SOCKET, STATE_DIRECTORY
 from .reporter import Reporter
+from .request_server import RequestServer
 from .requests import Directories
 from .sd_notify import SystemdNotifier
 
@@ -96,12 +97,13 @@ def _run(parsed: argparse.Namespace, out: TextIO) -> int:
     )
     host = Host()
     systemd = SystemdNotifier(environ, host.pid)
-    path = os.path.join(options.runtime, EVENTS)
+    stream = EventStream()
+    path = os.path.join(options.runtime, SOCKET)
     try:
-        event_socket = EventSocket(path)
+        server = RequestServer(path, stream)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from error
-    Daemon(host, options, Reporter(log, event_socket), systemd).run()
+    Daemon(host, options, Reporter(log, stream), systemd, server=server).run()
     return commands.SUCCESS
 
 
@@ -110,7 +112,8 @@ def _check(parsed: argparse.Namespace, out: TextIO) -> int:
 
 
 def _plan(parsed: argparse.Namespace, out: TextIO) -> int:
-    return commands.plan(Host(), parsed.file or parsed.policy, out, as_json=parsed.json)
+    file, installed = parsed.file or parsed.policy, parsed.file is None
+    return commands.plan(Host(), file, out, as_json=parsed.json, installed=installed)
 
 
 def _status(parsed: argparse.Namespace, out: TextIO) -> int:
@@ -162,7 +165,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--runtime-directory",
         default=RUNTIME_DIRECTORY,
         metavar="DIR",
-        help="directory of the status and the event socket (default: %(default)s)",
+        help="directory of the status and the request socket (default: %(default)s)",
     )
     policy = argparse.ArgumentParser(add_help=False)
     policy.add_argument(

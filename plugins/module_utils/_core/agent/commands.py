@@ -17,8 +17,7 @@ from ..host.host import Host
 from ..messages import describe, escape_unprintable, listed_text, warning_text
 from ..messages.policy import plan_lines
 from . import requests
-from .clocks import Deadline, read_clocks
-from .paths import EVENTS
+from .paths import POLICY_FILE, SOCKET
 from .policy_file import Rejected, load_policy
 from .requests import Directories
 from .status import status_lines
@@ -27,8 +26,11 @@ SUCCESS, FAILURE, NOT_RUNNING = 0, 1, 3
 
 
 def check(host: Host, file: str, out: TextIO, *, as_json: bool) -> int:
-    """Check a policy and print its errors and warnings."""
-    policy = load_policy(file, host)
+    """Check a policy and print its errors and warnings.
+
+    The installed policy is rejected where the agent would reject it, for who may write it.
+    """
+    policy = load_policy(file, host, obeyed=os.path.abspath(file) == POLICY_FILE)
     if isinstance(policy, Rejected):
         return _print_rejected(out, policy, as_json=as_json)
     warnings = [warning_text(warning) for warning in policy.warnings]
@@ -62,9 +64,12 @@ def _count_text(things: Sized, name: str) -> str:
     return f"1 {name}" if len(things) == 1 else f"{len(things)} {name}s"
 
 
-def plan(host: Host, file: str, out: TextIO, *, as_json: bool) -> int:
-    """Print which sockets a policy would destroy now, without holds; destroy none."""
-    policy = load_policy(file, host)
+def plan(host: Host, file: str, out: TextIO, *, as_json: bool, installed: bool) -> int:
+    """Print which sockets a policy would destroy now, without holds; destroy none.
+
+    installed: reject the file where the agent would reject it.
+    """
+    policy = load_policy(file, host, obeyed=installed)
     if isinstance(policy, Rejected):
         return _print_rejected(out, policy, as_json=as_json)
     result = plan_parsed(host, policy)
@@ -82,7 +87,7 @@ def status(runtime: str, out: TextIO, *, as_json: bool) -> int:
     if result["running"]:
         _print(out, result, as_json, ["running, no pass completed yet"])
         return FAILURE
-    lines = [f"not running: no agent listens on {os.path.join(runtime, EVENTS)}"]
+    lines = [f"not running: no agent listens on {os.path.join(runtime, SOCKET)}"]
     last = result["last"]
     if last is not None and last["last_pass"] is not None:
         lines.append(f"last pass of the previous agent: {last['last_pass']['at']}")
@@ -117,11 +122,10 @@ def confirm(directories: Directories, out: TextIO, *, digest: str | None) -> int
 
 def trial(host: Host, directories: Directories, file: str, out: TextIO, *, within_s: float) -> int:
     """Put a policy on trial for within_s seconds."""
-    policy = load_policy(file, host)
+    policy = load_policy(file, host, obeyed=False)
     if isinstance(policy, Rejected):
         return _print_rejected(out, policy, as_json=False)
-    until = Deadline.after(read_clocks(host.proc), within_s)
-    answer = requests.start_trial(directories, policy.digest, until)
+    answer = requests.start_trial(directories, policy.digest, within_s)
     _print_answer(out, f"on trial: {policy.digest}", answer)
     return SUCCESS
 

@@ -4,24 +4,27 @@
 # Private to linuxnet.sockets.
 """The pause file and the trial file in the state directory.
 
-Files keep the state over restarts and reboots, and administrators can create and remove them by
-hand. An unreadable file counts as the alternative that destroys less.
+Files keep the state over restarts and reboots, and root can create and remove them by hand. A file
+that is invalid, or that is not trusted, counts as the alternative that destroys less. Its content
+is never shown: it could be that of another file.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ..host.files import read_regular_file, remove_durably, write_atomic
+from ..errors import InputError, OtherPolicyOnTrial, UntrustedPath
+from ..host.files import parse_json, remove_durably, write_atomic
+from ..host.trusted_files import ROOT, read_private
+from ..messages import escape_unprintable, untrusted_text
 from .clocks import Clocks, Deadline
 from .paths import PAUSED, UNCONFIRMED
+from .protocol import parse_digest, parse_reason
 
-_MAX_BYTES = 65_536
-_MAX_REASON = 200
-# The members of the agent's group can write anything to these files.
-_INVALID = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
+_MAX_BYTES = 4096
+_INVALID = (ValueError, KeyError, TypeError, OverflowError, InputError)
 
 
 class Pause(NamedTuple):
@@ -38,25 +41,40 @@ def read_pause(directory: str, now: Clocks) -> Pause | None:
     """
     path = os.path.join(directory, PAUSED)
     try:
-        text = read_regular_file(path, _MAX_BYTES).decode("utf-8", "replace")
+        value = _read(directory, PAUSED)
+        reason = escape_unprintable(parse_reason(value["reason"]))
+        until = None if value["until"] is None else Deadline.from_dict(value["until"])
     except FileNotFoundError:
         return None
+    except UntrustedPath as error:
+        return Pause(f"not trusted: {untrusted_text(error)}", None)
     except OSError as error:
         return Pause(f"{path} cannot be read: {error.strerror}", None)
-    try:
-        value = json.loads(text)
-        reason = str(value["reason"])
-        until = None if value["until"] is None else Deadline.from_dict(value["until"])
     except _INVALID:
-        return Pause(" ".join(text.split())[:_MAX_REASON], None)
+        return Pause(f"{path} exists and was not written by socket-agent", None)
     if until is not None and until.certainly_expired(now):
         return None
     return Pause(reason, until)
 
 
+def _read(directory: str, name: str) -> dict[str, Any]:
+    """Read a JSON object that root or the owner of the directory, the agent, wrote.
+
+    Raises OSError, UntrustedPath and ValueError.
+    """
+    owners = ROOT | {os.stat(directory).st_uid}
+    value = parse_json(read_private(os.path.join(directory, name), owners, _MAX_BYTES))
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
 def write_pause(directory: str, reason: str, until: Deadline | None) -> None:
-    """Pause the agent. Raises OSError."""
-    content = {"reason": reason, "until": None if until is None else until.to_dict()}
+    """Pause the agent. Raises OSError, and InputError for a reason that is too long."""
+    content = {
+        "reason": parse_reason(reason),
+        "until": None if until is None else until.to_dict(),
+    }
     write_atomic(os.path.join(directory, PAUSED), json.dumps(content) + "\n", durable=True)
 
 
@@ -85,11 +103,11 @@ class Trial(NamedTuple):
 def read_trial(directory: str) -> Trial | None:
     """Read the trial; None if no policy is on trial."""
     try:
-        value = json.loads(read_regular_file(os.path.join(directory, UNCONFIRMED), _MAX_BYTES))
-        return Trial(str(value["digest"]), Deadline.from_dict(value["until"]))
+        value = _read(directory, UNCONFIRMED)
+        return Trial(parse_digest(value["digest"]), Deadline.from_dict(value["until"]))
     except FileNotFoundError:
         return None
-    except (OSError, *_INVALID):
+    except (OSError, UntrustedPath, *_INVALID):
         return Trial("", None)
 
 
@@ -99,6 +117,12 @@ def start_trial(directory: str, digest: str, until: Deadline) -> None:
     write_atomic(os.path.join(directory, UNCONFIRMED), json.dumps(content) + "\n", durable=True)
 
 
-def confirm(directory: str) -> bool:
-    """End the trial; False if there was none. Raises OSError."""
+def confirm(directory: str, digest: str | None = None) -> bool:
+    """End the trial; False if there was none. Raises OSError.
+
+    digest: of the policy to confirm. Raises OtherPolicyOnTrial if another one is on trial.
+    """
+    on_trial = read_trial(directory)
+    if on_trial is not None and digest is not None and not on_trial.covers(digest):
+        raise OtherPolicyOnTrial(on_trial.digest, digest)
     return remove_durably(os.path.join(directory, UNCONFIRMED))

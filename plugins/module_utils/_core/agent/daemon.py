@@ -18,6 +18,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..host.files import write_atomic
 from ..host.host import Host
@@ -37,6 +38,8 @@ from .paths import STATUS
 from .policy_file import Fingerprint, Rejected, fingerprint, load_policy
 from .poller import HasDescriptor, Poller
 from .reporter import Reporter
+from .request_handler import RequestHandler
+from .request_server import RequestServer
 from .rtnetlink import RtnetlinkListener, preload
 from .scheduler import Scheduler, max_pass_gap_s
 from .sd_notify import SystemdNotifier
@@ -68,7 +71,8 @@ class Options:
 
 
 class Daemon:
-    """The agent process. clocks: reads the clocks. listen: creates an RtnetlinkListener."""
+    """The agent process. server: of requests. clocks: reads the clocks. listen: creates an
+    RtnetlinkListener."""
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class Daemon:
         reporter: Reporter,
         systemd: SystemdNotifier,
         *,
+        server: RequestServer | None = None,
         clocks: Callable[[], Clocks] | None = None,
         listen: Callable[..., RtnetlinkListener] = RtnetlinkListener,
     ) -> None:
@@ -92,13 +97,19 @@ class Daemon:
         budget_file = BudgetFile(options.runtime, self.state.started.boot_id)
         self.budget_store = BudgetStore(budget_file, self.faults)
         self.inhibitors = Inhibitors(options.state, self.state, reporter, self._clocks)
+        # The last content of status.json.
+        self._status: dict[str, Any] | None = None
+        self._server = server
+        if server is not None:
+            server.handler = RequestHandler(
+                options.state, self._clocks, reporter.log, lambda: self._status
+            )
         self.decider: Decider | None = None
         # Local addresses of the sockets in hold.
         self._held_addresses: set[bytes] = set()
         self._fingerprint: Fingerprint | None = None
         self._reload_requested = True
         self._ready = self._stopping = False
-        self._out_of_descriptors = False
         self._iteration_began = math.inf
         self._suspended_s: float | None = None
         self._checked = -math.inf
@@ -158,13 +169,16 @@ class Daemon:
     def close(self) -> None:
         self.monitor.close()
         self.budget_store.close()
-        if self.reporter.event_socket is not None:
-            self.reporter.event_socket.close()
+        if self._server is not None:
+            self._server.close()
         self._poller.close()
 
     def run_once(self) -> None:
         """Run one iteration: read what changed, and reconcile if a pass is due."""
         now, cpu_began_s = self.host.monotonic(), time.process_time()
+        # Without this, a pass that is always due would keep a pause waiting.
+        if self._server is not None and self._server.serve_waiting():
+            self._checked = -math.inf
         changed = self._reload_policy()
         reload_cpu_s = time.process_time() - cpu_began_s if changed else 0.0
         if changed or now - self._checked >= _CHECK_INTERVAL_S:
@@ -292,7 +306,8 @@ class Daemon:
             self.faults.run("write metrics", lambda: write_atomic(metrics_file, metrics))
         # After the metrics, so that a reader of a new status finds the matching metrics.
         file = os.path.join(self.options.runtime, STATUS)
-        status = json.dumps(printable_values(build_status(self.state, now)), indent=1) + "\n"
+        self._status = printable_values(build_status(self.state, now))
+        status = json.dumps(self._status, indent=1) + "\n"
         self.faults.run(f"write {STATUS}", lambda: write_atomic(file, status))
         self.systemd.status(summary(self.state))
 
@@ -318,18 +333,18 @@ class Daemon:
 
     def _poll(self, seconds: float, *, accept_events: bool) -> None:
         """Wait, and handle clients and events. During the cooldown only SIGTERM ends the wait."""
-        event_socket, listener = self.reporter.event_socket, self.monitor.listener
+        server, listener = self._server, self.monitor.listener
         sources: list[HasDescriptor] = []
-        if accept_events and event_socket is not None and not self._out_of_descriptors:
-            sources.append(event_socket)
+        writers: list[HasDescriptor] = []
+        if accept_events and server is not None:
+            sources += server.sources()
+            writers += server.writers()
         if accept_events and listener is not None:
             sources.append(listener)
         blocked = [signal.SIGHUP] if self._reload_requested or not accept_events else []
-        ready = self._poller.poll(seconds, sources, block_signals=blocked)
-        self._out_of_descriptors = False
-        if event_socket is not None and event_socket.fileno() in ready:
-            # Every command of socket-agent connects after it changed a file.
-            self._out_of_descriptors = not event_socket.accept()
+        ready = self._poller.poll(seconds, sources, writers=writers, block_signals=blocked)
+        if server is not None and server.serve(ready):
+            # A request may have changed a file.
             self._checked = -math.inf
         if listener is not None and listener.fileno() in ready:
             self.monitor.drain()

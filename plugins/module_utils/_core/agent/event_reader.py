@@ -13,37 +13,36 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import struct
 from types import TracebackType
 from typing import Any
 
-from .paths import EVENTS
-from .requests import unreachable
+from . import client, protocol
+from .paths import SOCKET
+from .requests import unpack, unreachable
 
-# How long an agent that accepts no readers may take, in seconds. It does not accept during a pass.
-_CONNECT_TIMEOUT_S = 10
+# How long an agent with a full listen queue may take, in seconds. It does not accept during a pass.
+_CONNECT_TIMEOUT_S = 10.0
+_OPERATION = "follow the events"
 
 
 class EventReader:
-    """A connection to the event socket.
+    """A connection to the agent that asked for events.
 
     runtime: the agent's runtime directory. Raises AgentUnreachable, with the errno of connect(2):
     ENOENT or ECONNREFUSED if no agent runs.
     """
 
     def __init__(self, runtime: str) -> None:
+        self._runtime = runtime
         self._rest = b""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._answered = False
         try:
-            # A connect(2) that does not block fails as soon as the listen queue is full.
-            timeout = struct.pack("ll", _CONNECT_TIMEOUT_S, 0)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
-            self._socket.connect(os.path.join(runtime, EVENTS))
-            self._socket.setblocking(False)
+            self._socket = client.connect(os.path.join(runtime, SOCKET), _CONNECT_TIMEOUT_S)
         except OSError as error:
-            self._socket.close()
-            raise unreachable("follow the events", runtime, error) from error
+            raise unreachable(_OPERATION, runtime, error) from error
+        try:
+            client.send(self._socket, {"request": protocol.EVENTS})
+            self._socket.setblocking(False)
         except BaseException:
             self._socket.close()
             raise
@@ -55,8 +54,9 @@ class EventReader:
     def read(self) -> list[dict[str, Any]] | None:
         """Return the events that have arrived, without waiting.
 
-        None: the agent closed the connection. It stopped, has too many readers, or this reader
-        was too slow. Ignores lines that are not a JSON object.
+        None: the agent closed the connection. It stopped, or this reader was too slow. Ignores
+        lines that are not a JSON object. Raises AgentUnreachable or AgentRefused if the agent
+        refused the request.
         """
         chunks = [self._rest]
         closed = False
@@ -72,8 +72,17 @@ class EventReader:
                 break
             chunks.append(chunk)
         *lines, self._rest = b"".join(chunks).split(b"\n")
+        if lines and not self._answered:
+            self._check_answer(lines.pop(0))
         events = [event for event in map(_decode, lines) if event is not None]
         return None if closed and not events else events
+
+    def _check_answer(self, line: bytes) -> None:
+        try:
+            unpack(client.parse(line), _OPERATION, self._runtime)
+        except OSError as error:
+            raise unreachable(_OPERATION, self._runtime, error) from error
+        self._answered = True
 
     def close(self) -> None:
         self._socket.close()

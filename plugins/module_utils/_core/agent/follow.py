@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from ..errors import AgentUnreachable
+from ..errors import AgentRefused, AgentUnreachable
 from ..messages import describe, escape_unprintable
 from ..messages.events import event_text
 from . import requests
 from .commands import FAILURE, NOT_RUNNING, SUCCESS
 from .event_reader import EventReader
-from .paths import EVENTS
+from .paths import SOCKET
 
 # Without an agent, the time between two attempts to connect doubles up to the second value.
 _BACKOFF_S = (0.5, 30.0)
@@ -64,7 +64,7 @@ class _Follower:
             self._notify(self._problem(error))
             return NOT_RUNNING
         if requests.is_running(self._runtime):
-            self._notify("The agent disconnected this reader: it was too slow, or one of too many.")
+            self._notify("The agent disconnected this reader: it was too slow.")
             return FAILURE
         self._notify("The agent stopped.")
         return NOT_RUNNING
@@ -79,6 +79,8 @@ class _Follower:
                 if error.errno in (errno.EACCES, errno.EPERM):
                     raise
                 problem = self._problem(error)
+            except AgentRefused as error:
+                problem = describe(error)
             if problem != said:
                 self._notify(f"{problem} Connecting again; the events until then are lost.")
                 said = problem
@@ -111,7 +113,7 @@ class _Follower:
 
     def _problem(self, error: AgentUnreachable) -> str:
         if _is_absent(error):
-            return f"No agent listens on {os.path.join(self._runtime, EVENTS)}."
+            return f"No agent listens on {os.path.join(self._runtime, SOCKET)}."
         return describe(error)
 
     def _notify(self, text: str) -> None:

@@ -12,7 +12,7 @@ RUNTIME_DIRECTORY = "/run/linuxnet-sockets"
 
 # In the runtime directory.
 STATUS = "status.json"
-EVENTS = "events.sock"
+SOCKET = "agent.sock"
 BUDGET = "budget.json"
 
 # In the state directory.

@@ -10,9 +10,10 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-from ..errors import PolicyErrors, SocketsError
+from ..errors import PolicyErrors, SocketsError, UntrustedPath
 from ..host.files import parse_json, read_regular_file
 from ..host.host import Host
+from ..host.trusted_files import Ancestors, ancestors, caller_owners, read_configuration
 from ..messages import describe
 from ..policy.model import Policy
 from ..policy.parse import parse_policy
@@ -21,8 +22,10 @@ from ..policy.parse import parse_policy
 _MAX_ERRORS = 50
 _MAX_ERROR_LENGTH = 1000
 
-# For each file: path, device, inode, size, mtime and ctime; None if stat fails.
-Fingerprint = tuple[Optional[tuple[str, int, int, int, int, int]], ...]
+_File = tuple[str, int, int, int, int, int]
+# For each file: path, device, inode, size, mtime and ctime; None if stat fails. Then the owners and
+# modes of the directories.
+Fingerprint = tuple[tuple[Optional[_File], ...], Ancestors]
 
 
 class Rejected(NamedTuple):
@@ -33,15 +36,17 @@ class Rejected(NamedTuple):
 
 
 def fingerprint(file: str, protect_directory: str) -> Fingerprint:
-    """Return a value that changes with the policy file or a protection file."""
+    """Return a value that changes with a policy or protection file, or with who may write it."""
     try:
         names = sorted(os.listdir(protect_directory))
     except OSError:
         names = []
-    return tuple(map(_stat, [file, *(os.path.join(protect_directory, name) for name in names)]))
+    files = [file, *(os.path.join(protect_directory, name) for name in names)]
+    directories = ancestors(file) + ancestors(os.path.join(protect_directory, "file"))
+    return tuple(map(_stat, files)), directories
 
 
-def _stat(file: str) -> tuple[str, int, int, int, int, int] | None:
+def _stat(file: str) -> _File | None:
     try:
         status = os.stat(file)
     except OSError:
@@ -50,13 +55,19 @@ def _stat(file: str) -> tuple[str, int, int, int, int, int] | None:
     return file, status.st_dev, status.st_ino, status.st_size, *times
 
 
-def load_policy(file: str, host: Host) -> Policy | Rejected:
-    """Load a policy from a JSON file. Never raises for its content or if it is unreadable."""
+def load_policy(file: str, host: Host, *, obeyed: bool = True) -> Policy | Rejected:
+    """Load a policy from a JSON file. Never raises for its content or if it is unreadable.
+
+    obeyed: reject a file that users other than root may change. Without it, a user's own file is
+    only checked or previewed.
+    """
     try:
-        content = read_regular_file(file)
+        content = read_configuration(file, caller_owners()) if obeyed else read_regular_file(file)
         if not content.strip():
             return Rejected(file, (f"{file} is empty: expected a policy in JSON.",))
         document = parse_json(content)
+    except UntrustedPath as error:
+        return Rejected(file, (describe(error),))
     except OSError as error:
         return Rejected(file, (f"{file} cannot be read: {error.strerror}.",))
     except ValueError as error:

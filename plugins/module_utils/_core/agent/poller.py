@@ -37,9 +37,10 @@ class Poller:
         seconds: float,
         sources: Iterable[HasDescriptor],
         *,
+        writers: Iterable[HasDescriptor] = (),
         block_signals: Iterable[int] = (),
     ) -> set[int]:
-        """Wait, and return the readable descriptors.
+        """Wait, and return the readable descriptors, and the writable ones of the writers.
 
         seconds: the timeout. block_signals: signals to block during the wait. The kernel keeps
         one of each pending (signal(7)), so a flood of them costs nothing.
@@ -47,6 +48,8 @@ class Poller:
         poller = select.poll()
         for source in (self._wakeup_reader, *sources):
             poller.register(source, select.POLLIN)
+        for writer in writers:
+            poller.register(writer, select.POLLOUT)
         with _signals_blocked(list(block_signals)):
             ready = {descriptor for descriptor, _event in poller.poll(seconds * 1000)}
         if self._wakeup_reader.fileno() in ready:

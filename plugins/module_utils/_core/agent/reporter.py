@@ -27,7 +27,7 @@ from ..policy import findings
 from ..policy.findings import Violation, ViolationResult
 from ..policy.reconcile import ReconcileResult
 from ..query.record import record
-from .event_socket import EventSocket
+from .event_stream import EventStream
 from .journal import INFO, NOTICE, WARNING, Log
 from .state import AgentState
 
@@ -49,17 +49,17 @@ _PRIORITIES = {
 class Reporter:
     """Compares each pass with the one before, and reports the differences."""
 
-    def __init__(self, log: Log, event_socket: EventSocket | None) -> None:
+    def __init__(self, log: Log, stream: EventStream | None) -> None:
         self.log = log
-        self.event_socket = event_socket
+        self._stream = stream
         self._conditions: dict[str, str] = {}
         self._violations: set[tuple[Any, ...]] = set()
         self._not_evaluated: set[str] = set()
         self._missing_interfaces: dict[str, list[str]] = {}
 
     def event(self, name: str, fields: Mapping[str, Any]) -> None:
-        if self.event_socket is not None:
-            self.event_socket.send({"event": name, "at": _now(), **fields})
+        if self._stream is not None:
+            self._stream.send({"event": name, "at": _now(), **fields})
 
     def set_condition(
         self, name: str, text: str | None, *, ended: str = "", priority: int = WARNING

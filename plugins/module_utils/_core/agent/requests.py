@@ -6,20 +6,30 @@
 
 from __future__ import annotations
 
+import errno
 import grp
-import json
 import os
-import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from ..errors import AgentUnreachable, OtherPolicyOnTrial
-from . import controls
+from ..errors import AgentRefused, AgentUnreachable, OtherPolicyOnTrial
+from ..host.files import parse_json
+from ..host.trusted_files import ROOT, read_private
+from ..text import printable
+from . import client, controls, protocol
 from .clocks import Deadline, read_clocks
-from .paths import EVENTS, RUNTIME_DIRECTORY, STATE_DIRECTORY, STATUS
+from .paths import RUNTIME_DIRECTORY, SOCKET, STATE_DIRECTORY, STATUS
 from .status import at_read_time, is_healthy
+
+# A healthy agent answers between two passes. Root does not depend on the answer, see _request.
+_ANSWER_TIMEOUT_S = 30.0
+_ROOT_TIMEOUT_S = 5.0
+_STATUS_TIMEOUT_S = 2.0
+_MAX_STATUS_BYTES = 16 * 1024 * 1024
+# Without an agent, root writes the files itself.
+_ABSENT = frozenset({errno.ENOENT, errno.ECONNREFUSED})
 
 
 class Directories(NamedTuple):
@@ -32,8 +42,7 @@ class Directories(NamedTuple):
 class Answer(NamedTuple):
     """The answer to a request.
 
-    done: False if there was nothing to do. running: whether an agent was notified. Without that,
-    an agent finds the change within ten seconds.
+    done: False if there was nothing to do. running: whether an agent runs.
     """
 
     done: bool
@@ -45,36 +54,62 @@ def status(runtime: str) -> dict[str, Any]:
 
     ``running`` says whether an agent runs. Once it has completed a pass, there are ``healthy`` and
     the keys of status.json; before, ``last`` is None. If no agent runs, ``last`` is the status of
-    the previous agent, or None. Raises AgentUnreachable if the user may not connect, and OSError.
+    the previous agent, or None. An agent that does not answer in time is running, and its
+    status.json shows how old its last pass is. Raises AgentUnreachable if the user may not connect,
+    and OSError.
     """
     try:
-        with open(os.path.join(runtime, STATUS), encoding="utf-8") as file:
-            content: dict[str, Any] | None = json.load(file)
-    except FileNotFoundError:
-        content = None
-    running = is_running(runtime)
+        answer = _send(runtime, "read the status", _STATUS_TIMEOUT_S, request=protocol.STATUS)
+        running, content = True, answer.get("status")
+    except AgentUnreachable as error:
+        if error.errno not in (errno.ETIMEDOUT, errno.ECONNRESET, *_ABSENT):
+            raise
+        running, content = error.errno not in _ABSENT, _status_file(runtime)
     if content is None or not running:
         return {"running": running, "last": content}
     current = at_read_time(content, time.monotonic(), read_clocks("/proc"))
     return {"running": True, "healthy": is_healthy(current), **current}
 
 
+def _status_file(runtime: str) -> dict[str, Any] | None:
+    """The content of status.json; None if there is none, or one that no agent wrote.
+
+    Raises OSError and UntrustedPath.
+    """
+    try:
+        owners = ROOT | {os.stat(runtime).st_uid}
+        found = parse_json(read_private(os.path.join(runtime, STATUS), owners, _MAX_STATUS_BYTES))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def pause(directories: Directories, *, reason: str, for_s: float | None) -> Answer:
     """Pause the agent. for_s: the duration in seconds; None: until resume.
 
-    Raises AgentUnreachable, as the other requests.
+    Raises AgentUnreachable and AgentRefused, as the other requests, and InputError for a reason
+    that is too long.
     """
-    until = None if for_s is None else Deadline.after(read_clocks("/proc"), for_s)
-    with _agent_errors("pause the agent", directories.state):
+    reason = protocol.parse_reason(printable(reason))
+
+    def write() -> bool:
+        until = None if for_s is None else Deadline.after(read_clocks("/proc"), for_s)
         controls.write_pause(directories.state, reason, until)
-    return Answer(done=True, running=is_running(directories.runtime))
+        return True
+
+    return _request(
+        directories, "pause the agent", write, request=protocol.PAUSE, reason=reason, for_s=for_s
+    )
 
 
 def resume(directories: Directories) -> Answer:
     """End the pause. done: whether the agent was paused."""
-    with _agent_errors("resume the agent", directories.state):
-        ended = controls.remove_pause(directories.state)
-    return Answer(ended, is_running(directories.runtime))
+    return _request(
+        directories,
+        "resume the agent",
+        lambda: controls.remove_pause(directories.state),
+        request=protocol.RESUME,
+    )
 
 
 def confirm(directories: Directories, *, digest: str | None) -> Answer:
@@ -82,38 +117,96 @@ def confirm(directories: Directories, *, digest: str | None) -> Answer:
 
     digest: of the policy to confirm. Raises OtherPolicyOnTrial if another one is on trial.
     """
-    on_trial = controls.read_trial(directories.state)
-    if on_trial is not None and digest is not None and not on_trial.covers(digest):
-        raise OtherPolicyOnTrial(on_trial.digest, digest)
-    with _agent_errors("confirm the policy", directories.state):
-        confirmed = controls.confirm(directories.state)
-    return Answer(confirmed, is_running(directories.runtime))
+    if digest is not None:
+        protocol.parse_digest(digest)
+    return _request(
+        directories,
+        "confirm the policy",
+        lambda: controls.confirm(directories.state, digest),
+        request=protocol.CONFIRM,
+        digest=digest,
+    )
 
 
-def start_trial(directories: Directories, digest: str, until: Deadline) -> Answer:
-    """Put the policy with this digest on trial."""
-    with _agent_errors("put the policy on trial", directories.state):
+def start_trial(directories: Directories, digest: str, within_s: float) -> Answer:
+    """Put the policy with this digest on trial for within_s seconds. For root only."""
+
+    def write() -> bool:
+        until = Deadline.after(read_clocks("/proc"), within_s)
         controls.start_trial(directories.state, digest, until)
-    return Answer(done=True, running=is_running(directories.runtime))
+        return True
+
+    return _request(
+        directories,
+        "put the policy on trial",
+        write,
+        request=protocol.TRIAL,
+        digest=digest,
+        within_s=within_s,
+    )
 
 
 def is_running(runtime: str) -> bool:
-    """Connect to the agent, which makes it check its files; return whether one is running.
+    """Return whether an agent is running.
 
     Raises AgentUnreachable if the user may not connect.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(2)
-        try:
-            probe.connect(os.path.join(runtime, EVENTS))
-        except PermissionError as error:
-            raise unreachable("connect to the agent", runtime, error) from error
-        except BlockingIOError:
-            # The listen queue is full: the agent is busy, or in its cooldown.
-            return True
-        except OSError:
-            return False
+    try:
+        client.connect(os.path.join(runtime, SOCKET), _STATUS_TIMEOUT_S).close()
+    except PermissionError as error:
+        raise unreachable("connect to the agent", runtime, error) from error
+    except OSError as error:
+        return error.errno not in _ABSENT
     return True
+
+
+def _request(
+    directories: Directories, operation: str, write: Callable[[], bool], **request: Any
+) -> Answer:
+    """Send a request to the agent. write: changes the files in its place.
+
+    A user who may write to the state directory, as root, changes the file itself if no agent runs,
+    or if it does not answer in time. The agent reads the files before each pass, so that even a
+    busy agent destroys nothing after that.
+    """
+    direct = os.access(directories.state, os.W_OK | os.X_OK, effective_ids=True)
+    timeout_s = _ROOT_TIMEOUT_S if direct else _ANSWER_TIMEOUT_S
+    try:
+        answer = _send(directories.runtime, operation, timeout_s, **request)
+        return Answer(done=bool(answer.get("done")), running=True)
+    except AgentUnreachable as error:
+        running = error.errno not in _ABSENT
+        if running and (not direct or error.errno != errno.ETIMEDOUT):
+            raise
+    with _agent_errors(operation, directories.state):
+        return Answer(write(), running)
+
+
+def _send(runtime: str, operation: str, timeout_s: float, **request: Any) -> Mapping[str, Any]:
+    """Send a request and return the answer. Raises the typed error of a refusal."""
+    path = os.path.join(runtime, SOCKET)
+    try:
+        answer = client.ask(path, request, timeout_s)
+    except OSError as error:
+        raise unreachable(operation, runtime, error) from error
+    return unpack(answer, operation, runtime)
+
+
+def unpack(answer: Mapping[str, Any], operation: str, runtime: str) -> Mapping[str, Any]:
+    """The content of an answer. Raises the typed error of a refusal."""
+    content = answer.get("answer")
+    if isinstance(content, dict):
+        return content
+    refusal = answer.get("error")
+    fields: dict[str, Any] = refusal if isinstance(refusal, dict) else {}
+    name = str(fields.get("name", ""))
+    if name == protocol.NOT_PERMITTED:
+        raise unreachable(operation, runtime, OSError(errno.EPERM, ""))
+    if name == protocol.FAILED and isinstance(fields.get("errno"), int):
+        raise unreachable(operation, runtime, OSError(fields["errno"], ""))
+    if name == protocol.OTHER_POLICY:
+        raise OtherPolicyOnTrial(str(fields.get("on_trial")), str(fields.get("given")))
+    raise AgentRefused(operation, name, str(fields.get("message", "")))
 
 
 @contextmanager

@@ -7,18 +7,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from fnmatch import fnmatch
 
-from ..errors import InputError, ProtectFileError
-from ..host.files import parse_json, read_regular_file
-from ..messages import describe
+from ..errors import InputError, ProtectFileError, UntrustedPath
+from ..host.files import parse_json
+from ..host.trusted_files import caller_owners, list_configuration, read_configuration
+from ..messages import describe, untrusted_text
 from ..selector.parse import Selector, parse_selector
 from ..values import Names
 
 # Files that editors and package managers leave behind, and README.
 _IGNORED = ("*~", ".*", "#*#", "*.dpkg-*", "*.rpm*", "*.ucf-*", "README*")
 _ALLOWED_FILE = "files named *.json; backup files, dotfiles and README are ignored"
+_TRUSTED = "a file that only root may own and write, in directories that only root may write"
 _ALLOWED_CONTENT = 'a selector, a list of selectors, or {"selectors": [...]}, as JSON'
 
 
@@ -26,12 +28,16 @@ def read_protect_files(directory: str, names: Names) -> Iterator[tuple[str, Sele
     """Yield the selectors of all files in the directory, each with its place: FILE or FILE[INDEX].
 
     A missing directory protects nothing. Anything else that is unreadable or invalid raises
-    ProtectFileError, so that nothing is destroyed.
+    ProtectFileError, so that nothing is destroyed. So does a file or a directory that users other
+    than root may change.
     """
+    owners = caller_owners()
     try:
-        entries = sorted(os.listdir(directory))
+        entries = list_configuration(directory, owners)
     except FileNotFoundError:
         return
+    except UntrustedPath as error:
+        raise ProtectFileError(directory, untrusted_text(error), _TRUSTED) from error
     except OSError as error:
         raise ProtectFileError(directory, _problem(error), "a readable directory") from error
     for entry in entries:
@@ -41,7 +47,7 @@ def read_protect_files(directory: str, names: Names) -> Iterator[tuple[str, Sele
         file = os.path.join(directory, entry)
         if not is_json:
             raise ProtectFileError(file, _name_problem(entry), _ALLOWED_FILE)
-        for index, value in _read(file):
+        for index, value in _read(file, owners):
             place = file if index is None else f"{file}[{index}]"
             try:
                 yield place, parse_selector(value, names=names, path=(), role="protect")
@@ -61,10 +67,12 @@ def _problem(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _read(file: str) -> Iterator[tuple[int | None, object]]:
+def _read(file: str, owners: Set[int]) -> Iterator[tuple[int | None, object]]:
     """Yield each selector of a file, unparsed, with its index; None: the file has no list."""
     try:
-        value = parse_json(read_regular_file(file))
+        value = parse_json(read_configuration(file, owners))
+    except UntrustedPath as error:
+        raise ProtectFileError(file, untrusted_text(error), _TRUSTED) from error
     except OSError as error:
         raise ProtectFileError(file, _problem(error), "a readable file") from error
     except ValueError as error:

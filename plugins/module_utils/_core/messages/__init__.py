@@ -17,6 +17,7 @@ from .errors import (
     os_error_text,
     path_text,
     rejected_text,
+    untrusted_text,
     warning_text,
 )
 from .results import (
@@ -47,5 +48,6 @@ __all__ = [
     "rejected_text",
     "socket_text",
     "unknown_interfaces_text",
+    "untrusted_text",
     "warning_text",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno as errno_names
 import os
 import re
+import stat
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -180,6 +181,30 @@ def _protect_file(error: errors.ProtectFileError) -> str:
     )
 
 
+def untrusted_text(error: errors.UntrustedPath) -> str:
+    """Why a path is not trusted, as a phrase with the mode and the owner."""
+    mode = f"mode {stat.S_IMODE(error.mode):04o}, owner uid {error.uid}"
+    if error.problem == "type":
+        return f"{error.place} is not a regular file"
+    if error.problem == "links":
+        return f"{error.place} has more than one hard link"
+    if error.problem == "owner":
+        return f"{error.place} does not belong to root ({mode})"
+    writers = [
+        name
+        for name, bit in (("its group", stat.S_IWGRP), ("every user", stat.S_IWOTH))
+        if error.mode & bit
+    ]
+    return f"{' and '.join(writers)} may write {error.place} ({mode})"
+
+
+def _untrusted(error: errors.UntrustedPath) -> str:
+    return (
+        f"{error.file} is not trusted: {untrusted_text(error)}. Only root may own and write it and "
+        "the directories above it: use chown root and chmod go-w."
+    )
+
+
 def _engine(error: errors.EngineUnavailable) -> str:
     return f"The engine {shown(error.engine)} is not available: {error.reason}."
 
@@ -204,6 +229,19 @@ def _agent(error: errors.AgentUnreachable) -> str:
     return text
 
 
+_REFUSALS = {
+    "request_too_long": "the request is too long",
+    "request_timeout": "the request did not arrive in time",
+    "too_many_clients": "too many clients are connected; try again",
+    "too_many_requests": "too many requests of this user; try again in some seconds",
+}
+
+
+def _refused(error: errors.AgentRefused) -> str:
+    reason = error.detail or _REFUSALS.get(error.error, error.error)
+    return f"Cannot {error.operation}: {reason.rstrip('.')}."
+
+
 def _other_policy(error: errors.OtherPolicyOnTrial) -> str:
     return f"not confirmed: the policy on trial is {error.on_trial}, not {error.given}"
 
@@ -220,9 +258,11 @@ _SENTENCES: dict[type[errors.SocketsError], Callable[[Any], str]] = {
     errors.NamespaceNotFound: _no_namespace,
     errors.NamespaceDenied: _denied_namespace,
     errors.ProtectFileError: _protect_file,
+    errors.UntrustedPath: _untrusted,
     errors.EngineUnavailable: _engine,
     errors.PackageMissing: _package,
     errors.AgentUnreachable: _agent,
+    errors.AgentRefused: _refused,
     errors.OtherPolicyOnTrial: _other_policy,
 }
 

@@ -276,10 +276,11 @@ def _received(options: Mapping[str, Any], memory: dict[str, Any]) -> list[dict[s
             memory["reader"] = event_reader.EventReader(
                 options.get("runtime_directory", paths.RUNTIME_DIRECTORY)
             )
+        found: list[dict[str, Any]] | None = memory["reader"].read()
     except api.SocketsError as error:
         log.debug("Cannot follow the agent: %s", api.describe(error))
+        _disconnect(memory)
         return []
-    found: list[dict[str, Any]] | None = memory["reader"].read()
     if found is None:
         _disconnect(memory)
     return found or []
