@@ -22,15 +22,27 @@ options:
       control_connection:
         description:
           - Protect the connection that this task uses. These are the connection in
-            C(SSH_CONNECTION), the sockets of all ancestor processes of the module, and Salt's
-            ports.
+            C(SSH_CONNECTION), the sockets of all ancestor processes of the module, and the
+            connections of a Salt minion or master.
+          - A connection counts as Salt's if it uses a Salt port and belongs to root or to the user
+            C(salt).
         type: bool
         default: true
       ssh_sessions:
         description:
-          - Protect all sockets of sshd and of its session processes, including forwarded
-            connections.
-          - This rule also protects a socket whose owner cannot be read.
+          - Protect the sockets on which an SSH server listens, and the connections that it
+            accepted.
+          - A process is an SSH server if its program is that of the system and the process is that
+            of root, or was forked by such a process. The name of a process proves nothing.
+          - This rule also protects a socket of root whose owner cannot be read.
+        type: bool
+        default: true
+      ssh_forwards:
+        description:
+          - Protect all other sockets of SSH servers. These are the ones that a session opens for
+            its user, such as the far ends of forwarded ports.
+          - This rule also protects a user's socket whose owner cannot be read.
+          - In a policy, this rule is off by default.
         type: bool
         default: true
       loopback:
@@ -60,8 +72,8 @@ options:
         default: true
       kernel:
         description:
-          - Protect sockets that the kernel itself uses and no process holds, such as those of NFS,
-            iSCSI, NVMe over TCP and VXLAN.
+          - Protect sockets that the kernel itself uses, such as those of NFS, iSCSI, NVMe over TCP
+            and VXLAN. They belong to root, and no process holds them.
         type: bool
         default: true
       selectors:

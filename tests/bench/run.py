@@ -41,7 +41,9 @@ _UNROUTABLE = "10.64.8.0"  # one of the peers
 _SELECTED_REMOTES = "10.66.0.0/24"
 _OTHERS = "10.64.0.0/16"
 # The guard rules that need the owner of a socket; ss -K has no equivalent.
-_WITHOUT_OWNERS = {"control_connection": False, "ssh_sessions": False, "kernel": False}
+_WITHOUT_OWNERS = dict.fromkeys(
+    ("control_connection", "ssh_sessions", "ssh_forwards", "kernel"), False
+)
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from tests.support.topologies.topology import LabNamespace
 UNGUARDED = Guard(
     control_connection=False,
     ssh_sessions=False,
+    ssh_forwards=False,
     loopback=False,
     listeners=False,
     unconnected=False,

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -69,15 +72,17 @@ class Holder(NamedTuple):
 
 
 @contextlib.contextmanager
-def holder(pair: Pair, *, name: str = "", threads: str = "") -> Iterator[Holder]:
+def holder(
+    pair: Pair, *, name: str = "", threads: str = "", python: str = sys.executable
+) -> Iterator[Holder]:
     """Start a process in the client's namespace and connect it to the server.
 
-    threads: `exited`: its main thread has ended. `own-table`: a thread with a descriptor table of
-    its own holds the connection.
+    name: its command name. python: the interpreter. threads: `exited`: its main thread has ended.
+    `own-table`: a thread with a descriptor table of its own holds the connection.
     """
     listening = listener(pair.server, pair.server4)
     port = listening.getsockname()[1]
-    process = _start(pair.client, pair.server4, port, name, threads)
+    process = _start(pair.client, pair.server4, port, name, threads, python)
     try:
         accepted, _address = listening.accept()
         pair.server.close_at_end(accepted)
@@ -95,10 +100,10 @@ def holder(pair: Pair, *, name: str = "", threads: str = "") -> Iterator[Holder]
 
 
 def _start(
-    where: LabNamespace, address: str, port: int, name: str, threads: str
+    where: LabNamespace, address: str, port: int, name: str, threads: str, python: str
 ) -> subprocess.Popen[str]:
     return where.spawn(
-        sys.executable,
+        python,
         "-c",
         _PROGRAM,
         address,
@@ -108,4 +113,18 @@ def _start(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env={**os.environ, "PYTHONHOME": sys.base_prefix},
     )
+
+
+@contextlib.contextmanager
+def program_of_root(name: str) -> Iterator[str]:
+    """A copy of Python with this name, in a directory that only root may write."""
+    directory = Path(tempfile.mkdtemp(prefix="lns-", dir="/run"))
+    try:
+        copy = directory / name
+        shutil.copy(os.path.realpath(sys.executable), copy)
+        copy.chmod(0o755)
+        yield str(copy)
+    finally:
+        shutil.rmtree(directory)

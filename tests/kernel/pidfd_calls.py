@@ -31,6 +31,7 @@ needs_pidfd = pytest.mark.skipif(
 UNGUARDED = Guard(
     control_connection=False,
     ssh_sessions=False,
+    ssh_forwards=False,
     loopback=False,
     listeners=False,
     unconnected=False,

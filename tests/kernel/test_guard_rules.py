@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from linuxnet_sockets import api
 from tests.kernel.destroy_subprocess import destroy_in_subprocess
-from tests.kernel.holder import Holder, holder
+from tests.kernel.holder import Holder, holder, program_of_root
 from tests.kernel.releases import release
 from tests.support.topologies import states
 from tests.support.topologies.topology import Lab, Pair
@@ -18,6 +20,7 @@ ALL_OFF = dict.fromkeys(
     (
         "control_connection",
         "ssh_sessions",
+        "ssh_forwards",
         "loopback",
         "listeners",
         "unconnected",
@@ -78,8 +81,7 @@ def test_ssh_connection_other_port_destroyed(pair: Pair) -> None:
 
 @pytest.mark.parametrize("name", ["sshd", "sshd-session", "dropbear"])
 def test_ssh_daemon_sockets_protected(pair: Pair, name: str) -> None:
-    # A connection forwarded by sshd, not the SSH connection itself.
-    with holder(pair, name=name) as held:
+    with program_of_root(name) as program, holder(pair, python=program) as held:
         match = {"remote_port": held.remote_port}
         assert destroy_in_subprocess(match, [pair.client.name])["rules"] == {
             held.cookie: "ssh_sessions"
@@ -87,6 +89,20 @@ def test_ssh_daemon_sockets_protected(pair: Pair, name: str) -> None:
         result = destroy_in_subprocess(match, [pair.client.name], protect={"ssh_sessions": False})
         assert result["outcomes"] == {held.cookie: "destroyed"}
         assert not held.alive()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_program_that_others_may_write_is_not_ssh(pair: Pair, mode: int) -> None:
+    with program_of_root("sshd") as program, holder(pair, python=program) as held:
+        os.chmod(program, mode)
+        result = destroy_in_subprocess({"state": "established"}, [pair.client.name])
+        assert result["outcomes"] == {held.cookie: "destroyed"}
+
+
+def test_command_name_of_ssh_protects_nothing(pair: Pair) -> None:
+    with holder(pair, name="sshd") as held:
+        result = destroy_in_subprocess({"state": "established"}, [pair.client.name])
+        assert result["outcomes"] == {held.cookie: "destroyed"}
 
 
 def test_unreadable_owner_protected(pair: Pair) -> None:
@@ -147,7 +163,7 @@ def test_owner_outside_pid_namespace_protected(pair: Pair) -> None:
 @pytest.mark.parametrize("options", ["hidepid=1", "hidepid=2", "subset=pid"])
 def test_owner_hidden_by_proc_options_protected(pair: Pair, options: str) -> None:
     """A process that /proc does not show may be sshd."""
-    with holder(pair, name="sshd") as held:
+    with holder(pair) as held:
         for engine in ("netlink", "pidfd"):
             result = destroy_in_subprocess(
                 {"state": "established"},
@@ -186,7 +202,10 @@ def test_socket_of_thread_is_not_the_kernels(pair: Pair, threads: str, engine: s
 
 
 def test_ssh_daemon_with_ended_main_thread_protected(pair: Pair) -> None:
-    with holder(pair, name="sshd", threads="exited") as held:
+    with (
+        program_of_root("sshd") as program,
+        holder(pair, python=program, threads="exited") as held,
+    ):
         result = destroy_in_subprocess({"state": "established"}, [pair.client.name])
         assert result["rules"] == {held.cookie: "ssh_sessions"}
         assert held.alive()

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +29,8 @@ REMOTE6 = "2001:db8:1::7"
 # The process that runs the operation, and its parent shell.
 CALLER_PID, SHELL_PID = 900, 800
 
+_PF_FORKNOEXEC = 0x40  # include/linux/sched.h
+
 
 class FakeMachine:
     """A fake kernel and a fake /proc. By default, process 500 holds each added socket."""
@@ -41,6 +45,8 @@ class FakeMachine:
         self.files = base / "protect.d"
         self.environ: dict[str, str] = {}
         self.release = "6.18.0"
+        # The mode and the owner of a file, by its path below /proc: 600/exe, 600/root/usr/sbin.
+        self.file_owners: dict[str, tuple[int, int]] = {}
         self.now = 0.0
         self.process(1, comm="systemd")
         self.process(SHELL_PID, comm="bash")
@@ -57,6 +63,7 @@ class FakeMachine:
             pid=CALLER_PID,
             release=self.release,
             open_netlink=self.open,
+            stat=self.stat,
             monotonic=lambda: self.now,
             sleep=self.sleep,
         )
@@ -71,6 +78,13 @@ class FakeMachine:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
+    def stat(self, path: str) -> os.stat_result:
+        """The status of a file below /proc: it belongs to root, unless file_owners has it."""
+        name = os.path.relpath(path, self.proc)
+        kind = stat.S_IFREG if name.endswith("/exe") else stat.S_IFDIR
+        mode, user = self.file_owners.get(name, (0o755, 0))
+        return os.stat_result((kind | mode, 1, 1, 1, user, 0, 0, 0, 0, 0))
+
     def process(
         self,
         pid: int,
@@ -79,11 +93,18 @@ class FakeMachine:
         program: str | None = None,
         parent: int = 1,
         environ: Mapping[str, str] | None = None,
+        user: int = 0,
+        is_fork: bool = False,
     ) -> None:
+        """Add a process. is_fork: it runs the program of its parent since it was forked."""
         base = self.proc / str(pid)
         (base / "fd").mkdir(parents=True)
         (base / "comm").write_text(f"{comm}\n")
-        (base / "stat").write_text(f"{pid} ({comm}) S {parent if pid > 1 else 0} 1 1 0\n")
+        parent = parent if pid > 1 else 0
+        flags = _PF_FORKNOEXEC if is_fork else 0
+        (base / "stat").write_text(f"{pid} ({comm}) S {parent} 1 1 0 -1 {flags} 0\n")
+        users = "\t".join([str(user)] * 4)
+        (base / "status").write_text(f"Name:\t{comm}\nUid:\t{users}\nGid:\t0\n")
         variables = [f"{name}={value}" for name, value in (environ or {}).items()]
         (base / "environ").write_text("\0".join(variables))
         (base / "exe").symlink_to(program or f"/usr/bin/{comm}")

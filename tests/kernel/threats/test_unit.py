@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.kernel.threats.vpn import RULE, VpnHost, policy, seconds_until_reset
+from tests.kernel.threats.vpn import RULE, VpnHost, policy, wait_for_reset
 from tests.support.topologies.waiting import until
 from tests.support.unit_agent import (
     ADVERSARY_UID,
@@ -56,6 +56,5 @@ def test_connection_of_user_is_destroyed(vpn: VpnHost, user: Adversary) -> None:
         found = status(int(line_of(process)))
         assert found["Uid"] == [str(ADVERSARY_UID)] * 4
         assert found["CapEff"] == found["CapAmb"] == ["0" * 16]
-        vpn.start_vpn()
-        seconds_until_reset(peer)
+        wait_for_reset(peer, vpn.start_vpn())
         until(lambda: list(agent.destroyed().values()) == [RULE], "the line in the log")

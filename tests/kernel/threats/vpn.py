@@ -47,9 +47,13 @@ class VpnHost:
     def close(self) -> None:
         self._tunnel.close()
 
-    def start_vpn(self) -> None:
-        """From now on, the connections of users past the VPN violate the policy."""
+    def start_vpn(self) -> float:
+        """From now on, the connections of users past the VPN violate the policy.
+
+        Returns the time (time.monotonic).
+        """
         ip(self.host, f"link set {DEVICE} up")
+        return time.monotonic()
 
     def listen(self, port: int = 0) -> socket.socket:
         """A listening socket of the server, outside the VPN."""
@@ -62,18 +66,18 @@ class VpnHost:
         return self.server.close_at_end(accepted)
 
 
-def seconds_until_reset(peer: socket.socket, *, within_s: float = 5.0) -> float:
-    """Wait until the server's end of a connection is reset, and return how long that took.
+def wait_for_reset(peer: socket.socket, started: float, *, within_s: float = 5.0) -> None:
+    """Wait until the server's end of a connection is reset.
 
-    Raises AssertionError if it is not reset in time, or ends in another way.
+    started: the time from which within_s counts (time.monotonic). Raises AssertionError if the
+    connection is not reset in time, or ends in another way.
     """
-    started = time.monotonic()
-    peer.settimeout(within_s)
+    peer.settimeout(max(0.1, started + within_s - time.monotonic()))
     try:
         while peer.recv(65536):
             pass
     except ConnectionResetError:
-        return time.monotonic() - started
+        return
     except TimeoutError:
         raise AssertionError(f"the connection was not destroyed within {within_s} s") from None
     raise AssertionError("the user closed the connection")

@@ -37,46 +37,6 @@ class DescriptorReads:
         monkeypatch.setattr(holders, "FdDirectory", Recorded)
 
 
-@pytest.mark.parametrize(
-    ("comm", "program"),
-    [
-        ("sshd", "/usr/sbin/sshd"),
-        ("sshd-session", "/usr/lib/openssh/sshd-session"),
-        ("sshd-auth", "/usr/lib/openssh/sshd-auth"),
-        ("dropbear", "/usr/sbin/dropbear"),
-        # Only the command matches, or only the program, also after an upgrade replaced it.
-        ("sshd", "/usr/bin/busybox"),
-        ("renamed", "/usr/sbin/sshd"),
-        ("renamed", "/usr/sbin/sshd (deleted)"),
-    ],
-)
-def test_sockets_of_ssh_programs_are_protected(
-    machine: FakeMachine, comm: str, program: str
-) -> None:
-    machine.process(600, comm=comm, program=program)
-    # A forwarded connection: neither end is the SSH connection itself.
-    sock = machine.add(connection(remote_port=5432), holder=600)
-    assert machine.rule(sock) == "ssh_sessions"
-    assert machine.rule(sock, ssh_sessions=False) is None
-
-
-@pytest.mark.parametrize("comm", ["ssh", "sshd2", "sshfs", "my-sshd", "app"])
-def test_other_programs_are_not_ssh(machine: FakeMachine, comm: str) -> None:
-    machine.process(600, comm=comm)
-    assert machine.rule(machine.add(connection(), holder=600)) is None
-
-
-def test_process_with_unreadable_program_is_recognized_by_command(
-    machine: FakeMachine,
-) -> None:
-    machine.process(600, comm="sshd")
-    program = machine.proc / "600" / "exe"
-    program.unlink()
-    # readlink fails on a regular file, as on a link without permission.
-    program.write_text("")
-    assert machine.rule(machine.add(connection(), holder=600)) == "ssh_sessions"
-
-
 def test_kernel_thread_holds_nothing(machine: FakeMachine) -> None:
     machine.process(600, comm="kworker/0:1")
     (machine.proc / "600" / "exe").unlink()
@@ -84,7 +44,7 @@ def test_kernel_thread_holds_nothing(machine: FakeMachine) -> None:
 
 
 def test_socket_shared_with_ssh_is_protected(machine: FakeMachine) -> None:
-    machine.process(600, comm="sshd")
+    machine.process(600, program="/usr/sbin/sshd")
     sock = machine.add(connection())
     machine.hold(600, sock)
     assert machine.rule(sock) == "ssh_sessions"
@@ -121,6 +81,50 @@ def test_socket_without_holder_is_the_kernels(machine: FakeMachine) -> None:
     assert machine.rule(machine.add(connection())) is None
 
 
+def test_socket_of_a_user_without_holder_is_not_the_kernels(machine: FakeMachine) -> None:
+    """In flight in a unix socket, or a direct descriptor of io_uring: no process shows it."""
+    sock = machine.add(connection(remote_port=2049, uid=1500), holder=None)
+    assert machine.rule(sock) is None
+    assert machine.rule(sock, ssh_sessions=False) is None
+
+
+def test_socket_of_a_user_without_visible_holder_may_be_forwarded(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unreadable process may be a session of sshd. The connection of one belongs to root."""
+    machine.process(600)
+    sock = machine.add(connection(uid=1500), holder=600)
+    DescriptorReads(monkeypatch, 600)
+    assert machine.rule(sock) == "owner_unreadable"
+    assert machine.rule(sock, kernel=False, ssh_sessions=False) == "owner_unreadable"
+    assert machine.rule(sock, ssh_forwards=False) is None
+
+
+def test_no_process_is_read_for_sockets_of_users_without_ssh_forwards(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The descriptors of a user's processes do not delay a policy, however many there are."""
+    machine.process(600, program="/usr/sbin/sshd")
+    sock = machine.add(connection(uid=1500))
+    reads = DescriptorReads(monkeypatch)
+    assert machine.rule(sock, ssh_forwards=False) is None
+    assert {500, 600}.isdisjoint(reads.pids)
+    assert machine.rule(sock) is None
+    assert {500, 600} <= set(reads.pids)
+
+
+def test_unmapped_user_may_be_root(machine: FakeMachine) -> None:
+    """In a user namespace, root of the machine appears as the overflow id."""
+    sock = machine.add(connection(uid=65534), holder=None)
+    assert machine.rule(sock) is None
+    (machine.proc / "self").mkdir()
+    (machine.proc / "self" / "uid_map").write_text("         0       1000          1\n")
+    assert machine.rule(sock, ssh_forwards=False) == "owner_unreadable"
+    assert machine.rule(sock, ssh_forwards=False, ssh_sessions=False) == "kernel"
+    other = machine.add(connection(local_port=2, uid=1), holder=None)
+    assert machine.rule(other, ssh_forwards=False) is None
+
+
 def test_orphan_is_not_the_kernels(machine: FakeMachine) -> None:
     assert machine.rule(machine.add(connection(inode=0), holder=None)) is None
 
@@ -152,7 +156,7 @@ def test_owners_of_the_snapshot_are_used(machine: FakeMachine) -> None:
 
 
 def test_detail_names_the_holder(machine: FakeMachine) -> None:
-    machine.process(600, comm="sshd")
+    machine.process(600, program="/usr/sbin/sshd")
     reason = machine.reason(machine.guard(), machine.add(connection(), holder=600))
     assert reason is not None
     assert reason.rule == "ssh_sessions"
@@ -232,7 +236,7 @@ def test_sampling_copes_with_gaps(machine: FakeMachine, monkeypatch: pytest.Monk
 
 def test_socket_shared_with_ssh_process_is_protected(machine: FakeMachine) -> None:
     """It inherited the socket over a fork, or a process inherited it from sshd."""
-    machine.process(600, comm="sshd")
+    machine.process(600, program="/usr/sbin/sshd")
     sock = machine.add(connection(), holder=500)
     machine.hold(600, sock)
     assert machine.rule(sock) == "ssh_sessions"

@@ -175,12 +175,13 @@ _PROTECT = Option(
     "Rules of the guard to switch off, and selectors of sockets to protect.",
     keys=(
         _switch("control_connection", "Protect the connection that this call uses."),
-        _switch("ssh_sessions", "Protect all sockets of sshd and of its session processes."),
+        _switch("ssh_sessions", "Protect the SSH sessions of this host, and what sshd listens on."),
+        _switch("ssh_forwards", "Protect what sshd opens for its users, such as forwarded ports."),
         _switch("loopback", "Protect sockets with both ends on this host."),
         _switch("listeners", "Protect listening sockets."),
         _switch("unconnected", "Protect UDP sockets without a remote address."),
         _switch("shared_port", "Protect connected UDP sockets whose local port others share."),
-        _switch("kernel", "Protect sockets of the kernel, which no process holds."),
+        _switch("kernel", "Protect sockets of root that no process holds: those of the kernel."),
         Option(
             "selectors",
             Kind.SELECTOR,

@@ -383,7 +383,7 @@ def _parsed(policy: object, host: Host) -> Policy:
 def _reads_owners(policy: Policy) -> bool:
     """Whether the guard or a rule depends on the owners of sockets, read from /proc/PID/fd."""
     guard = policy.guard
-    if guard.control_connection or guard.ssh_sessions or guard.kernel:
+    if guard.control_connection or guard.ssh_sessions or guard.ssh_forwards or guard.kernel:
         return True
     return Need.OWNERS in guard.needs.union(*(rule.match.needs for rule in policy.rules))
 

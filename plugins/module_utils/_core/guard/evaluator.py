@@ -23,6 +23,7 @@ from .reason import (
     LOOPBACK,
     SELECTOR,
     SHARED_PORT,
+    SSH_FORWARDS,
     SSH_SESSIONS,
     UNCONNECTED,
     Reason,
@@ -32,7 +33,7 @@ _LISTENING_STATES = frozenset({constants.LISTENING, constants.BOUND_INACTIVE})
 # The same states as the kernel numbers them in a dump.
 _DUMPED_LISTENING_STATES = (constants.LISTENING, constants.CLOSED)
 _DATAGRAM = frozenset(constants.PROTOCOLS) - constants.STREAMS
-_OWNER_RULES = frozenset({CONTROL_CONNECTION, SSH_SESSIONS, KERNEL})
+_OWNER_RULES = frozenset({CONTROL_CONNECTION, SSH_SESSIONS, SSH_FORWARDS, KERNEL})
 _LOOPBACK_6 = socket.inet_pton(socket.AF_INET6, "::1")
 _UNSPECIFIED = (bytes(4), bytes(16))
 
@@ -75,7 +76,7 @@ class GuardEvaluator:
             self._add_shared_ports(sockets, reasons)
         if self._switches & _OWNER_RULES:
             undecided = {
-                sock.message.inode
+                sock.message.inode: sock.message
                 for sock, reason in zip(sockets, reasons)
                 if reason is None and sock.message.inode
             }
@@ -92,11 +93,11 @@ class GuardEvaluator:
 
     def _evaluate_without_owners(self, sockets: Sequence[Socket]) -> list[Reason | None]:
         """The rules on addresses, ports, states and selectors. 20,000 sockets pass through here."""
-        control_ports = self._control_ports()
+        control_ports = {endpoints[1] for endpoints in self._ssh_connections}
         messages = [sock.message for sock in sockets]
         reasons: list[Reason | None] = [None] * len(messages)
         for index, message in enumerate(messages if control_ports else ()):
-            if message.sport in control_ports or message.dport in control_ports:
+            if message.sport in control_ports:
                 reasons[index] = self._control_connection(sockets[index])
         if LOOPBACK in self._switches:
             self._add_loopback(sockets, reasons)
@@ -155,18 +156,9 @@ class GuardEvaluator:
             )
         )
 
-    def _control_ports(self) -> frozenset[int]:
-        """The ports that identify candidates for a control connection, at either end."""
-        if CONTROL_CONNECTION not in self._switches:
-            return frozenset()
-        return management.SALT_PORTS | {endpoints[1] for endpoints in self._ssh_connections}
-
     def _control_connection(self, sock: Socket) -> Reason | None:
         if sock.protocol not in constants.STREAMS:
             return None
-        for port in (sock.remote_port, sock.local_port):
-            if port in management.SALT_PORTS:
-                return Reason(CONTROL_CONNECTION, f"port {port} is a Salt port")
         endpoints = (
             sock.local_address,
             sock.local_port,

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""The connections by which a host is managed: SSH and Salt.
+"""The connection by which a host is managed over SSH.
 
 sshd(8) puts the endpoints of a session into SSH_CONNECTION. sudo removes the variable, but an
-ancestor process still has it. A Salt minion keeps connections to the ports of its master.
+ancestor process still has it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from collections.abc import Iterator
 
 from ..host.host import Host
 from ..netlink.constants import V4_MAPPED_PREFIX
-
-# Salt's publish_port and ret_port.
-SALT_PORTS = frozenset({4505, 4506})
 
 _VARIABLE = b"SSH_CONNECTION="
 

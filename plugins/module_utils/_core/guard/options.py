@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from .reason import (
     LISTENERS,
     LOOPBACK,
     SHARED_PORT,
+    SSH_FORWARDS,
     SSH_SESSIONS,
     UNCONNECTED,
 )
@@ -30,12 +31,15 @@ from .reason import (
 SWITCHES = (
     CONTROL_CONNECTION,
     SSH_SESSIONS,
+    SSH_FORWARDS,
     LOOPBACK,
     LISTENERS,
     UNCONNECTED,
     SHARED_PORT,
     KERNEL,
 )
+# Off in a policy unless it asks for them: a user could evade the policy through a forwarded port.
+OFF_IN_POLICIES = frozenset({SSH_FORWARDS})
 _SELECTORS = "selectors"
 
 
@@ -48,6 +52,7 @@ class Guard:
 
     control_connection: bool = True
     ssh_sessions: bool = True
+    ssh_forwards: bool = True
     loopback: bool = True
     listeners: bool = True
     unconnected: bool = True
@@ -83,20 +88,22 @@ def parse_guard(
     names: Names,
     files: str | None,
     path: Sequence[PathStep] = ("protect",),
+    off: Collection[str] = (),
 ) -> Guard:
     """Parse a mapping of rules and selectors; None: the default guard.
 
     names: resolves user and service names. files: the directory of protection files, whose
-    selectors are added; None: no directory. path: of the value, for errors. Raises InputError, and
-    ProtectFileError for a file that is unreadable or invalid.
+    selectors are added; None: no directory. path: of the value, for errors. off: the rules that are
+    off by default. Raises InputError, and ProtectFileError for a file that is unreadable or
+    invalid.
     """
     from_files = () if files is None else tuple(read_protect_files(files, names))
+    switches: dict[str, Any] = dict.fromkeys(off, False)
     if value is None:
-        return Guard(selectors=from_files)
+        return Guard(**switches, selectors=from_files)
     allowed = ", ".join((*SWITCHES, _SELECTORS))
     if not isinstance(value, Mapping):
         raise InputError(path, value, "not a mapping", f"a mapping with any of {allowed}")
-    switches: dict[str, Any] = {}
     selectors: list[tuple[str, Selector]] = []
     for key, setting in value.items():
         if key == _SELECTORS:

@@ -2,12 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""The processes that the guard considers: which may hold sockets, and which serve SSH."""
+"""The processes that the guard considers: which may hold sockets, and which may serve SSH."""
 
 from __future__ import annotations
 
 import os
 from functools import cached_property
+from typing import NamedTuple
 
 from .. import text
 from ..host.processes import process_numbers
@@ -16,10 +17,24 @@ from ..sockets.slots import Slot
 from ..sockets.snapshot import Snapshot
 
 # The listening daemon and, since OpenSSH 9.8, the programs of a session; and dropbear.
+# A suffix tells variants apart, such as sshd.pam.
 SSH_PROGRAMS = frozenset({"sshd", "sshd-session", "sshd-auth", "dropbear"})
+# Its command says which program it is.
+_MULTI_CALL_PROGRAM = "dropbearmulti"
 # proc_pid_exe(5): appended when the program was replaced while it runs, as an upgrade does.
 _DELETED = " (deleted)"
 _MAX_COMM = 64
+
+
+class Program(NamedTuple):
+    """What a process runs.
+
+    directory: of the process in /proc, or of another thread if the main thread has ended. path: the
+    target of the link `exe` there, without a mark for a deleted file; empty: it is unreadable.
+    """
+
+    directory: str
+    path: str
 
 
 class Processes:
@@ -39,9 +54,8 @@ class Processes:
         return snapshot.get_or_create(_PROCESSES, lambda: cls(snapshot))
 
     @cached_property
-    def _programs(self) -> dict[int, str]:
-        """The name of the program by pid; empty if it is unreadable."""
-        found: dict[int, str] = {}
+    def _programs(self) -> dict[int, Program]:
+        found: dict[int, Program] = {}
         for pid in process_numbers(self._proc):
             program = self._program(f"{self._proc}/{pid}")
             if program is None:
@@ -49,26 +63,38 @@ class Processes:
                 thread = live_thread(self._proc, pid)
                 if thread is None:
                     continue
-                program = self._program(f"{self._proc}/{pid}/task/{thread}") or ""
-            found[pid] = os.path.basename(program.removesuffix(_DELETED))
+                directory = f"{self._proc}/{pid}/task/{thread}"
+                program = self._program(directory) or Program(directory, "")
+            found[pid] = program
         return found
 
     @staticmethod
-    def _program(path: str) -> str | None:
-        """The path of the program; empty if it is unreadable; None: it has none."""
+    def _program(directory: str) -> Program | None:
+        """The program; None: it has none."""
         try:
-            return os.readlink(f"{path}/exe")
+            target = os.readlink(f"{directory}/exe")
         except (FileNotFoundError, ProcessLookupError):
             return None
         except OSError:
-            return ""
+            target = ""
+        return Program(directory, target.removesuffix(_DELETED))
+
+    def program(self, pid: int) -> Program:
+        """The program of one of these processes."""
+        return self._programs[pid]
 
     @cached_property
     def ssh(self) -> dict[int, str]:
-        """The name in SSH_PROGRAMS by pid, for processes whose program or command has one."""
+        """The name in SSH_PROGRAMS by pid, for processes whose program has one.
+
+        Any user can run such a program, and call any program so: see guard/ssh.py. If the program
+        is unreadable, the command decides.
+        """
         found: dict[int, str] = {}
         for pid, program in self._programs.items():
-            name = program if program in SSH_PROGRAMS else self._command(pid)
+            name = os.path.basename(program.path).partition(".")[0]
+            if name in ("", _MULTI_CALL_PROGRAM):
+                name = self._command(pid)
             if name in SSH_PROGRAMS:
                 found[pid] = name
         return found

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 CONTROL_CONNECTION = "control_connection"
 SSH_SESSIONS = "ssh_sessions"
+SSH_FORWARDS = "ssh_forwards"
 OWNER_UNREADABLE = "owner_unreadable"
 LOOPBACK = "loopback"
 LISTENERS = "listeners"
@@ -21,6 +22,7 @@ SELECTOR = "selector"
 RULES = (
     CONTROL_CONNECTION,
     SSH_SESSIONS,
+    SSH_FORWARDS,
     OWNER_UNREADABLE,
     LOOPBACK,
     LISTENERS,
@@ -32,7 +34,7 @@ RULES = (
 
 
 # The detail of KERNEL if all processes and their descriptors are readable.
-NO_HOLDER = "no visible process holds it"
+NO_HOLDER = "it belongs to root, and no visible process holds it"
 
 
 # Rules that protect a socket because no owner of it was found.

@@ -42,6 +42,7 @@ class Host:
     release: the kernel's, as `uname -r` prints it.
     open_netlink(namespace, protocol): open a netlink socket inside a namespace.
     monotonic, sleep: seconds, as in `time`.
+    stat: file status, as in `os`; for the owner of a file.
     open_destroy_events(namespace): subscribe to destroy notifications there; raises OSError.
     wait_for_destroy_events(listeners, timeout_s): wait for one; returns False after the timeout.
     """
@@ -54,6 +55,7 @@ class Host:
     pid: int = field(default_factory=os.getpid)
     release: str = field(default_factory=lambda: os.uname().release)
     open_netlink: Callable[[namespaces.Namespace, int], NetlinkSocket] = namespaces.open_netlink
+    stat: Callable[[str], os.stat_result] = os.stat
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     open_destroy_events: Callable[[namespaces.Namespace], destroy_events.DestroyEventListener] = (

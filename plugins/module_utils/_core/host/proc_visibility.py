@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import os
 
+from .user_ids import sees_all_ids
+
 _CAP_SYS_PTRACE = 19  # include/uapi/linux/capability.h
 _PF_KTHREAD = 0x00200000  # include/linux/sched.h
 _KTHREADD = 2
-_ALL_IDS = [b"0", b"0", b"4294967295"]
 # fs/proc/root.c; numbers before Linux 5.8.
 _SHOWS_ALL = frozenset({"0", "off"})
 
@@ -64,9 +65,8 @@ def _may_trace_all(proc: str) -> bool:
     It has CAP_SYS_PTRACE in the initial user namespace.
     """
     try:
-        with open(f"{proc}/self/uid_map", "rb") as stream:
-            if stream.read().split() != _ALL_IDS:
-                return False
+        if not sees_all_ids(proc):
+            return False
         with open(f"{proc}/self/status", "rb") as lines:
             for line in lines:
                 if line.startswith(b"CapEff:"):

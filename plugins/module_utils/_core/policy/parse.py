@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from .. import values
 from ..errors import InputError, PathStep, PolicyErrors
-from ..guard.options import Guard, parse_guard
+from ..guard.options import OFF_IN_POLICIES, Guard, parse_guard
 from ..host.namespaces import checked_name
 from ..selector.parse import Selector, parse_selector
 from ..sockets.needs import RTNETLINK_GROUPS, Need
@@ -260,7 +260,9 @@ class _Parser:
                     allowed = "a value; omit the key for its default"
                     self.errors.append(InputError((*at, key), under, problem, allowed))
         try:
-            return parse_guard(value, names=self._names, files=self._files, path=at)
+            return parse_guard(
+                value, names=self._names, files=self._files, path=at, off=OFF_IN_POLICIES
+            )
         except InputError as error:
             self.errors.append(error)
             return Guard()

@@ -9,6 +9,7 @@ The parser does not need it. Only the parser checks names, prefixes and contradi
 from __future__ import annotations
 
 from ...guard import reason
+from ...guard.options import OFF_IN_POLICIES
 from ..model import (
     DESTROY,
     ENFORCE,
@@ -36,13 +37,15 @@ from .selector import SELECTOR
 
 _SWITCHES = {
     reason.CONTROL_CONNECTION: "The SSH and Salt connections that manage the host.",
-    reason.SSH_SESSIONS: "All sockets of sshd and its sessions, and sockets whose owner cannot be "
-    "determined.",
+    reason.SSH_SESSIONS: "The connections and listening sockets of sshd, and sockets of root whose "
+    "owner cannot be determined.",
+    reason.SSH_FORWARDS: "What sshd opens for its users, such as the far ends of forwarded ports. "
+    "A user can evade a rule through them.",
     reason.LOOPBACK: "Sockets with a loopback address, or with both endpoints on the host.",
     reason.LISTENERS: "Listening sockets.",
     reason.UNCONNECTED: "Datagram sockets without a remote endpoint.",
     reason.SHARED_PORT: "Connected UDP sockets whose local port another socket shares.",
-    reason.KERNEL: "Sockets that no process holds, such as those of NFS and iSCSI.",
+    reason.KERNEL: "Sockets of root that no process holds, such as those of NFS and iSCSI.",
 }
 
 _MODES = {
@@ -212,7 +215,11 @@ _PROTECT: Schema = described(
     mapping(
         {
             **{
-                name: described({"type": "boolean"}, f"{meaning} true: protected.", default=True)
+                name: described(
+                    {"type": "boolean"},
+                    f"{meaning} true: protected.",
+                    default=name not in OFF_IN_POLICIES,
+                )
                 for name, meaning in _SWITCHES.items()
             },
             "selectors": described(
