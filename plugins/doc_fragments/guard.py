@@ -82,7 +82,7 @@ options:
             O(match), without its defaults. A selector here covers all protocols and states that it
             does not exclude.
         type: list
-        elements: dict
+        elements: raw
         default: []
   max_sockets:
     description:

@@ -74,5 +74,5 @@ options:
         may be strings, because templates often return strings.
       - IPv4 prefixes also match IPv6 sockets that carry IPv4 (v4-mapped addresses). IPv6 prefixes
         do not match those.
-    type: dict
+    type: raw
 """

@@ -285,6 +285,16 @@ msg:
     2 of the 14 selected sockets could not be destroyed: 2 unsupported_protocol (the kernel
     cannot destroy sockets of this kind: leave their protocol out, try engine: auto, or end the
     process that holds them). They are listed in survivors.
+warnings:
+  description:
+    - Problems that did not stop the task, such as a part of the selector that cannot match.
+    - Since ansible-core 2.19, ansible-core leaves out an empty list. Write
+      C(result.warnings | default([]\)) for every version.
+  returned: when there are warnings
+  type: list
+  elements: str
+  sample:
+    - "match.device: 'wg00': unknown interface, so it matches nothing. Existing: eth0, lo."
 """
 
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.destroy_sockets import (

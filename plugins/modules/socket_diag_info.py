@@ -440,6 +440,16 @@ summary:
         - The number of sockets that have none of the 1000 most frequent values of O(group_by).
           Present only with O(group_by).
       type: int
+warnings:
+  description:
+    - Problems that did not stop the task, such as a part of the selector that cannot match.
+    - Since ansible-core 2.19, ansible-core leaves out an empty list. Write
+      C(result.warnings | default([]\)) for every version.
+  returned: when there are warnings
+  type: list
+  elements: str
+  sample:
+    - "match.device: 'wg00': unknown interface, so it matches nothing. Existing: eth0, lo."
 """
 
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.find_sockets import find

@@ -415,6 +415,16 @@ msg:
     192.0.2.10:8080 -> 198.51.100.7:51022 user root namespace current sk:3e9. Of those before
     them, none was destroyed. The others are listed in remaining. Keep new connections out
     first, or use arrivals: include or ignore.
+warnings:
+  description:
+    - Problems that did not stop the task, such as a part of the selector that cannot match.
+    - Since ansible-core 2.19, ansible-core leaves out an empty list. Write
+      C(result.warnings | default([]\)) for every version.
+  returned: when there are warnings
+  type: list
+  elements: str
+  sample:
+    - "match.device: 'wg00': unknown interface, so it matches nothing. Existing: eth0, lo."
 """
 
 from ansible_collections.linuxnet.sockets.plugins.module_utils._core.api.drain_sockets import drain

@@ -291,6 +291,16 @@ msg:
     Budget exceeded: 12 sockets to destroy, at most 10 in 60 s. None was destroyed. They are
     listed in survivors. If you mean all of them, raise limits.max_sockets; if not, narrow the
     rules.
+warnings:
+  description:
+    - Problems that did not stop the task, such as a part of the selector that cannot match.
+    - Since ansible-core 2.19, ansible-core leaves out an empty list. Write
+      C(result.warnings | default([]\)) for every version.
+  returned: when there are warnings
+  type: list
+  elements: str
+  sample:
+    - "match.device: 'wg00': unknown interface, so it matches nothing. Existing: eth0, lo."
 """
 
 from ansible_collections.linuxnet.sockets.plugins.module_utils._module import policy

@@ -32,9 +32,23 @@ def connection(pair: Pair, client: SocketProcess, server: SocketProcess) -> dict
 # match, other options, and substrings of the message.
 INVALID: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
     "an empty selector": ({}, {}, ("match", "empty")),
-    "null": (None, {}, ("match", "NoneType")),
+    "null": (None, {}, ("match", "null")),
+    "an unset variable": ("{{ none_such | default(none) }}", {}, ("match",)),
     "an empty string": ("", {}, ("match",)),
-    "a list": ([{"state": "all"}], {}, ("match",)),
+    "a list": ([{"state": "all"}], {}, ("match: ", "{any: [...]}")),
+    "a filter of ss": ("dst 10.0.0.1", {}, ("match: ", '{expression: "dst 10.0.0.1"}')),
+    "a state alone": ("established", {}, ("match: ", "{state: established}")),
+    "an address alone": ("10.0.0.1", {}, ("match: ", "{remote: 10.0.0.1}")),
+    "a port alone": (443, {}, ("match: ", "{remote_port: 443}")),
+    "broken JSON": ('{"remote_port": 443', {}, ("match: ",)),
+    "text with a typo": ("remot=10.0.0.1", {}, ("match.remot: ", "(did you mean remote?).")),
+    "a key with two ends": (
+        {"port": 443},
+        {},
+        ("match.port: ", "(did you mean local_port or remote_port?)."),
+    ),
+    "a list of ports in a string": ({"remote_port": "80,443"}, {}, ("[80, 443]",)),
+    "an interface as an address": ({"local": "v0"}, {}, ("interface:v0",)),
     "protocol alone": ({"protocol": "tcp"}, {}, ("match", "state: all")),
     "family alone": ({"family": ["inet", "inet6"]}, {}, ("match", "state: all")),
     "an empty list": ({"remote": []}, {}, ("match.remote", "empty")),
@@ -53,12 +67,12 @@ INVALID: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
     "a typo in a key": ({"remot": "192.0.2.2"}, {}, ("match.remot:", "remote")),
     "another tool's key": ({"dport": 80}, {}, ("match.dport", "remote_port")),
     "a bad address": ({"remote": "192.0.2.256"}, {}, ("match.remote", "192.0.2.256")),
-    "a host's name": ({"remote": "localhost"}, {}, ("match.remote", "localhost")),
+    "a host's name": ({"remote": "localhost"}, {}, ("match.remote", "127.0.0.0/8")),
     "a bad prefix": ({"remote": "192.0.2.0/33"}, {}, ("match.remote", "192.0.2.0/33")),
     "a port of 70000": ({"remote_port": 70000}, {}, ("match.remote_port", "70000", "65535")),
     "an unknown service": ({"remote_port": "no-such"}, {}, ("match.remote_port", "no-such")),
     "an unknown user": ({"user": "no-such-user"}, {}, ("match.user", "no-such-user")),
-    "an unknown state": ({"state": "listen"}, {}, ("match.state", "listening")),
+    "an unknown state": ({"state": "listenin"}, {}, ("match.state", "listening")),
     "a bad comparison": ({"send_queue": "many"}, {}, ("match.send_queue", "many")),
     "a bad duration": ({"idle": "5 fortnights"}, {}, ("match.idle", "90s")),
     "a meaningless key": ({"protocol": "udp", "idle": 5}, {}, ("match.idle", "udp")),
@@ -82,6 +96,11 @@ INVALID: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
         {"protect": {"selectors": [{"remote": "10.0.0.0/99"}]}},
         ("protect.selectors[0].remote", "10.0.0.0/99"),
     ),
+    "a protection that is text": (
+        {"state": "all"},
+        {"protect": {"selectors": ["dst 10.0.0.1"]}},
+        ("protect.selectors[0]: ", '{expression: "dst 10.0.0.1"}'),
+    ),
     "an emptied protection": (
         {"state": "all"},
         {"protect": {"selectors": [{"remote": []}]}},
@@ -92,6 +111,9 @@ INVALID: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
 SHARED = (
     "null",
     "an empty string",
+    "a list",
+    "a filter of ss",
+    "a key with two ends",
     "an empty list",
     "empty any",
     "empty not",
@@ -122,6 +144,27 @@ def test_invalid_options_rejected(
         for word in words:
             assert word in result["msg"], (name, result["msg"])
     assert client.state(connection["number"]) == ["open"]
+
+
+@pytest.mark.parametrize("module", ["socket_destroy", "socket_diag_info", "socket_drain"])
+def test_selector_as_text_is_accepted(
+    connection: dict[str, Any], controller: Controller, module: str
+) -> None:
+    """As Ansible's type dict: JSON, or words with equals signs."""
+    port = connection["port"]
+    results = controller.play(
+        *(
+            task(module, {"match": match}, check=True)
+            for match in (
+                {"remote_port": port, "state": "ESTAB", "family": "ipv4"},
+                json.dumps({"remote_port": port, "state": "ESTAB", "family": 4}),
+                f"remote_port={port} state=ESTAB",
+            )
+        )
+    )
+    for result in results:
+        assert not result.get("failed"), result
+        assert result["matched"] == 1
 
 
 def test_missing_selector_rejected(

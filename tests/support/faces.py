@@ -137,7 +137,7 @@ CASES: dict[str, Case] = {
         "find", {"remote_port": "{port}"}, ("remote_port={port}", "--limit", "1"), {"limit": "1"}
     ),
     "an unknown key": Case("find", {"dport": "80"}, ("dport=80",)),
-    "an unknown state": Case("find", {"state": "listen"}, ("state=listen",)),
+    "an unknown state": Case("find", {"state": "listenin"}, ("state=listenin",)),
     "a bad address": Case("find", {"remote": "192.0.2.256"}, ("remote=192.0.2.256",)),
     "a bad expression": Case("find", {"expression": "dport ="}, ("dport =",)),
     "a missing namespace": Case(

@@ -19,7 +19,8 @@ Spec = dict[str, Any]
 _TYPES = {
     Kind.BOOL: "bool",
     Kind.INT: "int",
-    Kind.SELECTOR: "dict",
+    # The parser of selectors rejects other types, and names the right form.
+    Kind.SELECTOR: "raw",
     Kind.POLICY: "dict",
     Kind.MAPPING: "dict",
 }

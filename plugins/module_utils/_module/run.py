@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.validation import check_type_dict
 
 from .._core.api.task import OperationResult
-from .._core.errors import PolicyErrors, SocketsError
-from .._core.messages import describe, describe_failure, describe_warning, rejected_text
+from .._core.errors import InputError, PolicyErrors, SocketsError
+from .._core.messages import describe, describe_failure, rejected_text
 from .._core.text import printable_values
+from .._core.values import Path, describe_type
 from .arguments import Spec
 
 
@@ -35,10 +38,13 @@ def run_module(
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
     # Ansible repeats the parameters in the result, which must be valid UTF-8.
     module.params = printable_values(module.params)
-    options = dict(module.params)
-    if modes:
-        options.update(check=module.check_mode, diff=module._diff)
     try:
+        options = {
+            name: _mappings(spec, module.params[name], (name,))
+            for name, spec in argument_spec.items()
+        }
+        if modes:
+            options.update(check=module.check_mode, diff=module._diff)
         result = operation(**options)
     except PolicyErrors as error:
         errors = [describe(each) for each in error.errors]
@@ -46,11 +52,40 @@ def run_module(
         module.fail_json(msg=text, changed=False, errors=errors)
     except SocketsError as error:
         module.fail_json(msg=describe(error), changed=False)
-    for warning in result.warnings:
-        module.warn(describe_warning(warning))
     data = result.to_dict()
+    for warning in data.pop("warnings"):
+        module.warn(warning)
     if fact is not None:
         data = {"changed": False, "ansible_facts": {fact: data}}
     if result.failures:
         module.fail_json(msg=" ".join(map(describe_failure, result.failures)), **data)
     module.exit_json(**data)
+
+
+def _mappings(spec: Spec, value: Any, path: Path) -> Any:
+    """Options of type raw, with mappings in place of their text as Ansible's type dict reads it.
+
+    The core rejects other values with the right form, which Ansible does not know. Raises
+    InputError for null, which the API takes for an option that is not given.
+    """
+    if isinstance(value, dict) and "options" in spec:
+        return {
+            name: _mappings(spec["options"][name], under, (*path, name))
+            for name, under in value.items()
+        }
+    if isinstance(value, list) and spec.get("elements") == "raw":
+        return [_mapping(each) for each in value]
+    if spec.get("type") != "raw":
+        return value
+    if value is None:
+        raise InputError(path, value, describe_type(value), "a selector, which is a mapping")
+    return _mapping(value)
+
+
+def _mapping(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return check_type_dict(value)
+    except (TypeError, ValueError):
+        return value

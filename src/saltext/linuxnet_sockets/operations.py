@@ -71,7 +71,6 @@ def call(operation: Callable[..., Any], **options: Any) -> dict[str, Any]:
         result = operation(**{name: plain(value) for name, value in options.items()})
     return {
         **result.to_dict(),
-        "warnings": [api.describe_warning(warning) for warning in result.warnings],
         "failures": [api.describe_failure(failure) for failure in result.failures],
     }
 

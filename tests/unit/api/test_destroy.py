@@ -45,6 +45,7 @@ def test_no_matching_socket_is_no_failure(target: Target) -> None:
         "survivors": [],
         "truncated": False,
         "diff": {"before": "", "after": ""},
+        "warnings": [],
     }
 
 

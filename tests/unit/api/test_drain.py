@@ -23,6 +23,7 @@ from tests.unit.module.test_documentation import module
 
 RESULT = {
     "changed",
+    "warnings",
     "finished",
     "drained",
     "matched",
@@ -95,6 +96,7 @@ def test_no_matching_connection(target: Timeline) -> None:
         "truncated": False,
         "engine": "netlink",
         "diff": {"before": "", "after": ""},
+        "warnings": [],
     }
 
 

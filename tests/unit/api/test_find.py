@@ -36,6 +36,7 @@ def test_no_sockets(target: Target) -> None:
         "matched": 0,
         "truncated": False,
         "summary": {"state": {}, "protocol": {}, "namespace": {}},
+        "warnings": [],
     }
 
 

@@ -26,6 +26,7 @@ REPORT = rule("report", hold=0, action="report")
 
 RESULT_KEYS = {
     "changed",
+    "warnings",
     "mode",
     "digest",
     "rules",
@@ -93,6 +94,7 @@ def test_no_violations(target: Target) -> None:
         "truncated": False,
         "not_evaluated": [],
         "diff": {"before": "", "after": ""},
+        "warnings": [],
     }
 
 

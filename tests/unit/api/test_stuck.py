@@ -86,7 +86,14 @@ def test_limit_cuts_the_list_and_not_the_count(machine: Target) -> None:
 
 def test_report_as_plain_data(machine: Target) -> None:
     found = report(machine).to_dict()
-    assert set(found) == {"connections", "matched", "truncated", "certain", "verdicts"}
+    assert set(found) == {
+        "connections",
+        "matched",
+        "truncated",
+        "certain",
+        "verdicts",
+        "warnings",
+    }
     assert set(found["connections"][0]) == {"leading", "certain", "for_ms", "verdicts", "record"}
 
 

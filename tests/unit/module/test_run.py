@@ -146,11 +146,14 @@ def test_each_failure_and_warning_is_described(call: Callable[..., FakeModule]) 
         failures = (SocketsNotDestroyed({"busy": 1}, 1), SocketsNotDestroyed({"survived": 2}, 2))
 
         def to_dict(self) -> Options:
-            return {"changed": False}
+            return {"changed": False, "warnings": ["a warning"]}
 
-    message = call({}, Result, {}).result["msg"]
-    assert "1 busy" in message
-    assert "2 survived" in message
+    module = call({}, Result, {})
+    assert "1 busy" in module.result["msg"]
+    assert "2 survived" in module.result["msg"]
+    # Ansible adds the key.
+    assert module.warnings == ["a warning"]
+    assert "warnings" not in module.result
 
 
 def test_input_error_is_described(call: Callable[..., FakeModule]) -> None:

@@ -24,13 +24,12 @@ from ..errors import (
     OverBudget,
     PacketMarks,
     PolicyErrors,
-    PolicyWarning,
     ResultWarning,
     SocketsError,
     ViolationsUntracked,
 )
 from ..host.host import Host
-from ..messages import describe, warning_text
+from ..messages import describe
 from ..policy import findings
 from ..policy.decide import Decider
 from ..policy.findings import Finding
@@ -77,9 +76,6 @@ class PolicyCheck:
         return {
             "valid": policy is not None,
             "errors": [describe(error) for error in self.errors],
-            "warnings": [
-                warning_text(each) for each in self.warnings if isinstance(each, PolicyWarning)
-            ],
             "digest": None if policy is None else policy.digest,
             "mode": None if policy is None else policy.mode,
             "namespaces": [] if policy is None else list(policy.namespaces),

@@ -12,21 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from .. import text
 from ..errors import Failure, ResultWarning
-
-_Result = TypeVar("_Result")
-
-
-def printable_dict(
-    to_dict: Callable[[_Result], dict[str, Any]],
-) -> Callable[[_Result], dict[str, Any]]:
-    """Decorate to_dict so that all text in it is valid: every caller writes it as JSON."""
-
-    @wraps(to_dict)
-    def printable(result: _Result) -> dict[str, Any]:
-        values: dict[str, Any] = text.printable_values(to_dict(result))
-        return values
-
-    return printable
+from ..messages import describe_warning
 
 
 class OperationResult(Protocol):
@@ -46,5 +32,26 @@ class OperationResult(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """Return the data as mappings, lists, strings and numbers.
 
+        ``warnings`` are sentences; the list is empty if there are none.
         Bytes of names that are not UTF-8 are escapes such as ``\\xe9``. Selectors take them.
         """
+
+
+_Result = TypeVar("_Result", bound=OperationResult)
+
+
+def printable_dict(
+    to_dict: Callable[[_Result], dict[str, Any]],
+) -> Callable[[_Result], dict[str, Any]]:
+    """Decorate to_dict: add ``warnings``, a list of sentences, and make all text valid.
+
+    Every caller writes the result as JSON.
+    """
+
+    @wraps(to_dict)
+    def printable(result: _Result) -> dict[str, Any]:
+        sentences = [describe_warning(warning) for warning in result.warnings]
+        values: dict[str, Any] = text.printable_values({**to_dict(result), "warnings": sentences})
+        return values
+
+    return printable
