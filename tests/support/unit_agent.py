@@ -159,7 +159,7 @@ class UnitAgent(RunningAgent):
         ):
             os.chown(directory, AGENT_UID, AGENT_UID)
             directory.chmod(int(mode, 8))
-        self.metrics_file = self.state / "metrics.prom"
+        self.metrics_file = self.runtime / "metrics.prom"
         # The environment of a system service.
         self._environ = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -191,14 +191,17 @@ class UnitAgent(RunningAgent):
 class Adversary:
     """An unprivileged user who runs programs in a namespace. The context manager ends them.
 
-    home: a directory of the user.
+    groups: the supplementary groups of the user. home: a directory of the user.
     """
 
     _numbers = itertools.count()
 
-    def __init__(self, where: LabNamespace, uid: int = ADVERSARY_UID) -> None:
+    def __init__(
+        self, where: LabNamespace, uid: int = ADVERSARY_UID, groups: Sequence[int] = ()
+    ) -> None:
         self.where = where
         self.uid = uid
+        self._groups = f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups"
         self.home = Path(f"/run/lns-{os.getpid()}-home-{next(self._numbers)}")
         self.home.mkdir(mode=0o700)
         os.chown(self.home, uid, uid)
@@ -220,7 +223,7 @@ class Adversary:
         """The words that run a command as the user, in the namespace."""
         return self.where.command(
             *("setpriv", "--reuid", str(self.uid), "--regid", str(self.uid)),
-            *("--clear-groups", "--inh-caps=-all", "--", *words),
+            *(self._groups, "--inh-caps=-all", "--", *words),
         )
 
     def run(self, *words: str) -> str:
