@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import resource
 import select
+import socket
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
 
+from linuxnet_sockets.agent.mounts import MountMonitor
+from linuxnet_sockets.agent.network_events import OWN, EventBatch
+from linuxnet_sockets.agent.nsids import assign_nsid
 from linuxnet_sockets.agent.rtnetlink import RtnetlinkListener
+from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.policy.doubt import NO_CHANGES, NetworkChanges
 from linuxnet_sockets.sockets.needs import RTNETLINK_GROUPS, Need
 from tests.support.topologies.topology import Lab, LabNamespace, Pair
 from tests.support.topologies.waiting import until
@@ -90,23 +97,34 @@ def test_event_flood_overflows_into_few_events(pair: Pair, listener: RtnetlinkLi
     assert _readable(listener)
     batch = listener.drain()
     assert 1 <= batch.events < 200
-    assert not batch.overflow
+    # Lost route events raise no doubts.
+    assert batch.changes == {OWN: NO_CHANGES}
     assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 0.05
     assert not _readable(listener, 0.01)
     pair.client.output("ip", "route", "flush", "root", "198.18.0.0/16")
     assert _readable(listener)
 
 
-def test_other_namespaces_are_received_and_not_pinned(pair: Pair) -> None:
-    """A veth pair assigns ids to the namespaces of its ends."""
-    listener = pair.client.run(partial(RtnetlinkListener, {Need.ADDRESSES}, all_namespaces=True))
+def test_event_of_another_namespace_has_its_id(pair: Pair) -> None:
+    """A veth pair assigns ids to the namespaces of its ends. Nothing is kept open there."""
+    facts = {Need.ADDRESSES, Need.LINKS, Need.ROUTES}
+    listener = pair.client.run(partial(RtnetlinkListener, facts, all_namespaces=True))
     try:
         with Lab() as others:
             other = others.namespace("other")
             device, _far = others.connect(pair.client, other, ["203.0.113.1/32"])
+            (namespace,) = namespaces.resolve([other.name])
+            nsid = pair.client.run(partial(assign_nsid, Host(), namespace))
             _drain(listener)
             _address(other, "add", "lo", "127.9.9.9/32")
             assert _readable(listener)
+            added = NetworkChanges(frozenset({socket.inet_aton("127.9.9.9")}))
+            assert listener.drain().changes == {nsid: added}
+            _address(pair.client, "add", "lo", "127.9.9.8/32")
+            assert _readable(listener)
+            added = NetworkChanges(frozenset({socket.inet_aton("127.9.9.8")}))
+            assert listener.drain().changes == {OWN: added}
+            _address(pair.client, "del", "lo", "127.9.9.8/32")
         until(
             lambda: f" {device}@" not in pair.client.output("ip", "link"),
             "other namespace and veth removed",
@@ -115,15 +133,44 @@ def test_other_namespaces_are_received_and_not_pinned(pair: Pair) -> None:
         listener.close()
 
 
-def test_naming_and_unnaming_a_namespace_is_received(pair: Pair) -> None:
-    """Without a link between the namespaces: only the mount table changes."""
+def test_flood_in_another_namespace_loses_no_events_of_this_one(pair: Pair) -> None:
     listener = pair.client.run(partial(RtnetlinkListener, {Need.ADDRESSES}, all_namespaces=True))
     try:
-        _drain(listener)
         with Lab() as others:
-            others.namespace("other")
-            assert _readable(listener)
+            other = others.namespace("other")
+            (namespace,) = namespaces.resolve([other.name])
+            assert pair.client.run(partial(assign_nsid, Host(), namespace)) is not None
             _drain(listener)
-        assert _readable(listener)
+            with other.route() as route:
+                for number in range(500):
+                    route.addr("add", index=1, address=f"127.1.{number >> 8}.{number & 255}")
+            _address(pair.client, "add", "lo", "127.9.9.8/32")
+            batch = EventBatch()
+            while _readable(listener, 0.1):
+                batch.merge(listener.drain())
+            assert batch.others_lost
+            assert not batch.changes[OWN].lost
+            assert batch.changes[OWN].addresses_added
+            _address(pair.client, "del", "lo", "127.9.9.8/32")
     finally:
         listener.close()
+
+
+def test_naming_and_unnaming_a_namespace_is_reported() -> None:
+    """Without a link between the namespaces: only the mount table changes."""
+    mounts = MountMonitor()
+
+    def changed() -> bool:
+        return bool(select.select([mounts], [], [], 2.0)[0])
+
+    try:
+        while select.select([mounts], [], [], 0.05)[0]:
+            pass
+        with Lab() as others:
+            others.namespace("other")
+            assert changed()
+            while select.select([mounts], [], [], 0.05)[0]:
+                pass
+        assert changed()
+    finally:
+        mounts.close()

@@ -13,7 +13,7 @@ from tests.kernel.agent.conftest import StartAgent
 from tests.kernel.agent.running import policy
 from tests.support.topologies.topology import Lab
 
-# After each iteration, a cooldown of nine times its CPU time delays the handling of events.
+# The first iteration is charged to the CPU time that is free for the first events.
 _ONE_ITERATION = """
 import sys
 from linuxnet_sockets.agent import cli, daemon

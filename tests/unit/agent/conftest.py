@@ -18,11 +18,12 @@ from linuxnet_sockets.agent import daemon
 from linuxnet_sockets.agent.clocks import Clocks
 from linuxnet_sockets.agent.daemon import Daemon, Options
 from linuxnet_sockets.agent.journal import Log
+from linuxnet_sockets.agent.network_events import OWN, EventBatch
 from linuxnet_sockets.agent.reporter import Reporter
-from linuxnet_sockets.agent.rtnetlink import EventBatch
 from linuxnet_sockets.agent.sd_notify import SystemdNotifier
 from linuxnet_sockets.errors import PackageMissing
 from linuxnet_sockets.host.namespaces import Namespace
+from linuxnet_sockets.policy.doubt import NO_CHANGES
 from linuxnet_sockets.sockets.needs import Need
 from tests.support.fake_machine import CALLER_PID, FakeMachine
 from tests.support.policy_documents import document
@@ -117,30 +118,34 @@ class Harness:
         os.replace(new, self.policy)
 
     def run_for(self, seconds: float = 0.0, *, event: bool = False) -> None:
-        """Run iterations for this time, at least one. Skips the cooldown.
+        """Run iterations for this time, at least one. Skips waiting for CPU time.
 
-        event: report an event to the scheduler first.
+        event: receive an event first.
         """
         agent, machine = self.agent, self.machine
         if event:
-            agent.scheduler.on_event(machine.now)
-        machine.now += max(
-            agent.scheduler.cooldown_s(machine.now),
-            agent.scheduler.reload_cooldown_s(machine.now),
-            agent.scheduler.until_next_pass_s(machine.now) * event,
-        )
+            self.receive(EventBatch(1, {OWN: NO_CHANGES}))
+            machine.now += agent.scheduler.until_next_key_s(machine.now)
+        machine.now += agent.scheduler.reload_wait_s(machine.now)
         end = machine.now + seconds
         agent.run_once()
         while True:
-            step = max(
-                agent.scheduler.cooldown_s(machine.now),
-                min(agent.scheduler.until_next_pass_s(machine.now), 10),
-            )
+            step = agent.scheduler.until_next_key_s(machine.now)
+            step = max(0.0, min(step, agent._next_check - machine.now))
             if machine.now + step > end:
                 break
             machine.now += step
             agent.run_once()
         machine.now = end
+
+    def receive(self, *batches: EventBatch | OSError) -> None:
+        """Let the listener receive these events; without one, enqueue the namespaces."""
+        if self.agent.monitor.listener is None:
+            self.agent.controller.enqueue_all()
+            return
+        self.listeners[-1].pending += batches
+        for _batch in batches:
+            self.agent.controller.read_events()
 
     @property
     def status(self) -> dict[str, Any]:
@@ -173,7 +178,7 @@ def harness(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Harness]:
     assert set(spaces) == {"current"}
-    # CPU time of this process would make the cooldown, and so the fake time, depend on its load.
+    # CPU time of this process would make the fake time depend on its load.
     monkeypatch.setattr(daemon.time, "process_time", lambda: 0.0)
     made = Harness(machine, tmp_path)
     yield made

@@ -9,8 +9,9 @@ from collections import Counter
 
 from linuxnet_sockets.agent.clocks import Clocks, Deadline
 from linuxnet_sockets.agent.controls import Pause, Trial
+from linuxnet_sockets.agent.pass_summary import PassSummary, Unevaluated
 from linuxnet_sockets.agent.policy_file import Rejected
-from linuxnet_sockets.agent.state import AgentState, PassSummary
+from linuxnet_sockets.agent.state import AgentState
 from linuxnet_sockets.policy.findings import BudgetExceeded
 from linuxnet_sockets.policy.model import Limits
 from tests.support.policy_documents import policy, rule
@@ -29,8 +30,10 @@ def full_state() -> AgentState:
         statuses={"a-rule": Counter(destroy=1)},
         budget_exceeded=BudgetExceeded(5, 1, Limits(2)),
         untracked=1,
-        not_evaluated=(("blue", "a-rule", "no"),),
+        not_evaluated=(Unevaluated("blue", "a-rule", "no", 12.5),),
         missing_interfaces={"a-rule": ["wg0"], "another": ["wg0"]},
+        waiting=1,
+        oldest_s=31.5,
         backing_off=({"rule": "a", "local": "l", "remote": "r", "remote_port": 1},),
     )
     return AgentState(

@@ -15,13 +15,15 @@ import socket
 
 import pytest
 
-from linuxnet_sockets.agent import commands, controls, daemon, monitor
+from linuxnet_sockets.agent import commands, controller, controls, daemon, monitor
 from linuxnet_sockets.agent.budget_store import WRITE_BUDGET
 from linuxnet_sockets.agent.clocks import Deadline
+from linuxnet_sockets.agent.network_events import OWN, EventBatch
 from linuxnet_sockets.agent.policy_file import Rejected
-from linuxnet_sockets.agent.rtnetlink import EventBatch
 from linuxnet_sockets.agent.state import READ_BUDGET
+from linuxnet_sockets.agent.token_bucket import BURST_S, RATE
 from linuxnet_sockets.host.host import Host
+from linuxnet_sockets.policy.doubt import NO_CHANGES, NetworkChanges
 from linuxnet_sockets.policy.model import Policy
 from linuxnet_sockets.sockets.needs import Need
 from tests.support.destroy_calls import requested_cookies
@@ -126,12 +128,13 @@ def test_status_does_not_mix_two_policies(harness: Harness) -> None:
     harness.run_for()
     old = harness.status
     harness.write(rule(hold=0, match={"remote": "203.0.113.9"}), mode="report")
-    # During the cooldown, the agent loads the policy and delays the pass.
-    harness.machine.now += harness.agent.scheduler.reload_cooldown_s(harness.machine.now)
-    harness.agent.scheduler.charge_cpu(harness.machine.now, 1.0)
+    # Without CPU time, the agent loads the policy and delays the pass.
+    harness.agent.scheduler.charge_cpu(harness.machine.now, 2.0)
     harness.agent.run_once()
+    assert harness.agent.state.policy is not None
+    assert harness.agent.state.policy.digest != old["policy"]["digest"]
     assert harness.status == old
-    harness.run_for()
+    harness.run_for(2)
     assert harness.status["policy"]["digest"] != old["policy"]["digest"]
     assert harness.status["rules"][0]["violations"] == 0
 
@@ -165,19 +168,19 @@ def test_failed_snapshot_is_reported_and_retried(
 def test_failed_pass_is_retried(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     violating = harness.machine.add(connection())
     harness.write(AT_ONCE)
-    original = daemon.reconcile
+    original = controller.reconcile_namespace
 
     def fail(*_arguments: object, **_keys: object) -> object:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(daemon, "reconcile", fail)
+    monkeypatch.setattr(controller, "reconcile_namespace", fail)
     harness.run_for(5)
     assert sum(os.strerror(errno.EMFILE) in line for line in harness.log) == 1
     assert harness.conditions("reconcile") == [True]
     assert harness.status["inhibited_by"] == "not_evaluated"
     assert harness.status["faults"][0]["operation"] == "reconcile"
     assert harness.agent.state.incomplete_passes > 1
-    monkeypatch.setattr(daemon, "reconcile", original)
+    monkeypatch.setattr(controller, "reconcile_namespace", original)
     harness.run_for(2)
     assert harness.destroyed == [violating.cookie]
     assert harness.conditions("reconcile") == [True, False]
@@ -190,7 +193,7 @@ def test_bug_ends_the_agent(harness: Harness, monkeypatch: pytest.MonkeyPatch) -
     def fail(*_arguments: object, **_keys: object) -> object:
         raise TypeError("a bug")
 
-    monkeypatch.setattr(daemon, "reconcile", fail)
+    monkeypatch.setattr(controller, "reconcile_namespace", fail)
     with pytest.raises(TypeError, match="a bug"):
         harness.run_for()
 
@@ -231,7 +234,7 @@ def test_broken_listener_is_replaced(harness: Harness) -> None:
     harness.write(rule(hold=0, match={"stranded": "address_gone"}))
     harness.run_for()
     (first,) = harness.listeners
-    first.pending = [OSError(errno.EBADF, "gone")]
+    harness.receive(OSError(errno.EBADF, "gone"))
     harness.run_for(event=True)
     assert first.closed
     assert harness.conditions(monitor.RECEIVE) == [True]
@@ -344,7 +347,7 @@ def test_unchanged_state_is_not_logged_again(harness: Harness) -> None:
     assert len(harness.log) == lines
 
 
-def test_signal_flood_uses_a_tenth_of_a_core_at_most(
+def test_signal_flood_uses_two_tenths_of_a_core_at_most(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Each reading of the CPU clock is 10 ms after the one before.
@@ -353,20 +356,19 @@ def test_signal_flood_uses_a_tenth_of_a_core_at_most(
     harness.write(AT_ONCE)
     harness.run_for()
     began, before = harness.machine.now, harness.agent.state.cpu_s
-    for _signal in range(20):
+    for _signal in range(200):
         harness.agent.request_reload()
-        harness.run_for()
+        harness.run_for(0.01)
     used_s = harness.agent.state.cpu_s - before
-    cooldown_s = harness.agent.scheduler.cooldown_s(harness.machine.now)
-    # The fake clock stands still during an iteration.
-    assert used_s >= 0.2
-    assert used_s <= 0.1001 * (harness.machine.now + cooldown_s - began + used_s)
+    # A tenth each for the reloads and for the passes, and the content of both buckets.
+    assert used_s >= 2.0
+    assert used_s <= 2 * (BURST_S + RATE * (harness.machine.now - began)) + 0.1
 
 
 def test_slow_policy_load_does_not_delay_event_handling(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    harness.write(AT_ONCE, mode="report")
+    harness.write(AT_ONCE)
     harness.run_for()
     original = daemon.load_policy
     cpu_s = [100.0]
@@ -378,21 +380,21 @@ def test_slow_policy_load_does_not_delay_event_handling(
     monkeypatch.setattr(daemon, "load_policy", slow)
     # Only loading the policy uses CPU time.
     monkeypatch.setattr(daemon.time, "process_time", lambda: cpu_s[0])
-    violating = harness.machine.add(connection())
     scheduler = harness.agent.scheduler
-    harness.machine.now += scheduler.reload_cooldown_s(harness.machine.now)
-    harness.write(AT_ONCE)
-    harness.agent.run_once()
-    assert harness.destroyed == [violating.cookie]
-    assert scheduler.cooldown_s(harness.machine.now) < 0.01
+    for _reload in range(5):
+        harness.agent.request_reload()
+        harness.agent.run_once()
+    assert scheduler.reload_wait_s(harness.machine.now) > 0.9
+    assert scheduler.cpu.balance_s(harness.machine.now) == BURST_S
     # The next reload has to wait; the agent enforces the policy in force.
-    assert scheduler.reload_cooldown_s(harness.machine.now) == pytest.approx(9 * 0.3)
-    harness.write(AT_ONCE, mode="report")
+    harness.write(AT_ONCE)
     later = harness.machine.add(connection(local_port=7, remote_port=444))
-    harness.machine.now += 1
-    scheduler.on_event(harness.machine.now - 1)
+    harness.receive(EventBatch(1, {OWN: NO_CHANGES}))
+    harness.machine.now += 0.1
     harness.agent.run_once()
     assert later.cookie in harness.destroyed
+    harness.write(AT_ONCE, mode="report")
+    harness.agent.run_once()
     assert harness.status["policy"]["mode"] == "enforce"
     harness.run_for()
     assert harness.status["policy"]["mode"] == "report"
@@ -420,7 +422,8 @@ def test_events_before_a_reload_apply_to_continuing_holds(
     harness.write(kept)
     harness.run_for(3)
     (first,) = harness.listeners
-    first.pending = [EventBatch(1, frozenset({socket.inet_aton(LOCAL)}))]
+    address = frozenset({socket.inet_aton(LOCAL)})
+    first.pending = [EventBatch(1, {OWN: NetworkChanges(address, address)})]
     harness.pyroute2_missing = pyroute2_missing
     harness.write(kept, rule("new", match={"stranded": "unroutable"}, action="report"))
     harness.run_for(3)

@@ -210,9 +210,9 @@ def test_status_update_does_not_change_the_time_of_the_last_pass(harness: Harnes
     last_pass_at = harness.status["last_pass"]["at"]
     harness.run_for(21)
     (harness.state / "paused").write_text("x")
-    # During a cooldown, the agent reads the pause and delays the pass.
+    # Without CPU time, the agent reads the pause and delays the pass.
     harness.machine.now += 10
-    harness.agent.scheduler.charge_cpu(harness.machine.now, 0.5)
+    harness.agent.scheduler.charge_cpu(harness.machine.now, 2.0)
     harness.agent.run_once()
     assert harness.status["inhibited_by"] == "paused"
     assert harness.status["last_pass"]["at"] == last_pass_at

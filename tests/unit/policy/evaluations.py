@@ -14,6 +14,7 @@ from linuxnet_sockets.errors import NetlinkError, NotEvaluated
 from linuxnet_sockets.guard.reason import Reason
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.netlink.inet_diag import DiagMessage
+from linuxnet_sockets.netlink.links import Link
 from linuxnet_sockets.policy.decide import Decider
 from linuxnet_sockets.policy.findings import (
     Decision,
@@ -77,6 +78,8 @@ def evaluation(
     protected: Mapping[int, str] | None = None,
     failed: Iterable[str] = (),
     guard_checked: bool = True,
+    links: Iterable[Link] = (),
+    addresses: Iterable[bytes] = (),
 ) -> Evaluation:
     """An evaluation that begins at `now_ms` and finds these sockets.
 
@@ -98,6 +101,8 @@ def evaluation(
         tuple(violations),
         dict.fromkeys(rules, True),
         dict.fromkeys(failed, ERROR),
+        links=tuple(links),
+        addresses=frozenset(addresses),
     )
 
 

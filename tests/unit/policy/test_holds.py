@@ -9,9 +9,11 @@ import pytest
 
 from linuxnet_sockets.policy import holds
 from linuxnet_sockets.policy.decide import Decider
+from linuxnet_sockets.policy.doubt import NetworkChanges
 from linuxnet_sockets.policy.holds import RESTART_WINDOW_MS
 from tests.support.policy_documents import policy, rule
 from tests.unit.policy.evaluations import (
+    HERE,
     THERE,
     decoded,
     evaluation,
@@ -21,6 +23,7 @@ from tests.unit.policy.evaluations import (
     to_destroy,
 )
 
+LOST = NetworkChanges(lost=True)
 ONE, TWO, THREE = decoded(1), decoded(2), decoded(3)
 
 
@@ -138,24 +141,24 @@ def test_gap_does_not_count_for_holds() -> None:
     assert to_destroy(run_pass(decider, 62_000, evaluation(one, 62_000, [ONE]))) == [1]
 
 
-def test_restart_holds_discards_counted_time() -> None:
-    one = policy(rule(hold="2s"))
+def test_doubt_discards_counted_time() -> None:
+    one = policy(rule(hold="2s", match={"stranded": "unroutable"}))
     decider = Decider(one)
     run_pass(decider, 0, evaluation(one, 0, [ONE]))
     run_pass(decider, 1_500, evaluation(one, 1_500, [ONE]))
-    decider.restart_holds()
+    decider.record_changes(HERE.namespace.identity, LOST)
     assert statuses(run_pass(decider, 1_900, evaluation(one, 1_900, [ONE]))) == {1: "hold"}
     # The first 1.5 s no longer count.
     assert statuses(run_pass(decider, 3_899, evaluation(one, 3_899, [ONE]))) == {1: "hold"}
     assert to_destroy(run_pass(decider, 3_900, evaluation(one, 3_900, [ONE]))) == [1]
 
 
-def test_repeated_restarts_do_not_postpone_hold_forever() -> None:
-    one = policy(rule(hold="2s"))
+def test_repeated_doubts_do_not_postpone_hold_forever() -> None:
+    one = policy(rule(hold="2s", match={"stranded": "unroutable"}))
     decider = Decider(one)
     now_ms = 0
     while not to_destroy(run_pass(decider, now_ms, evaluation(one, now_ms, [ONE]))):
-        decider.restart_holds()
+        decider.record_changes(HERE.namespace.identity, LOST)
         now_ms += 1_000
         assert now_ms < 120_000
     assert now_ms >= RESTART_WINDOW_MS
@@ -167,6 +170,32 @@ def test_time_beyond_max_gap_does_not_count() -> None:
     run_pass(decider, 0, evaluation(one, 0, [ONE]))
     assert statuses(run_pass(decider, 60_001, evaluation(one, 60_001, [ONE]))) == {1: "hold"}
     assert to_destroy(run_pass(decider, 120_001, evaluation(one, 120_001, [ONE]))) == [1]
+
+
+def test_pass_of_one_namespace_keeps_holds_of_others() -> None:
+    one = policy(rule(hold="2s"))
+    decider = Decider(one)
+    there = decoded(7, THERE)
+    run_pass(decider, 0, evaluation(one, 0, [ONE]), evaluation(one, 0, [there], THERE))
+    decider.observe([evaluation(one, 1_000, [ONE])], forget_others=False)
+    decider.decide(1_000)
+    decider.observe([evaluation(one, 2_000, [there], THERE)], forget_others=False)
+    assert to_destroy(decider.decide(2_000)) == [7]
+    decider.forget(THERE.namespace.identity)
+    decider.observe([evaluation(one, 3_000, [there], THERE)], forget_others=False)
+    assert statuses(decider.decide(3_000)) == {7: "hold"}
+
+
+def test_forgotten_namespaces_free_their_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holds, "MAX_HOLDS", 1)
+    one = policy(rule(hold="2s"))
+    decider = Decider(one)
+    there = decoded(7, THERE)
+    run_pass(decider, 0, evaluation(one, 0, [there], THERE))
+    decider.forget(THERE.namespace.identity)
+    for now in (0, 1_000):
+        decider.observe([evaluation(one, now, [ONE])], forget_others=False)
+        assert decider.decide(now).untracked == 0
 
 
 def test_holds_of_missing_namespace_end() -> None:

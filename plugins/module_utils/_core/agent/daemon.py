@@ -4,8 +4,8 @@
 # Private to linuxnet.sockets.
 """Main loop: wait for events, reconcile, report. Runs until SIGTERM.
 
-Level-triggered: an event only schedules a reconcile pass, which works on a new snapshot. A lost
-event, a restart or a crash only costs time.
+Level-triggered: an event only enqueues the namespace that it came from. A reconcile pass works on a
+new snapshot of one namespace. A lost event, a restart or a crash only costs time.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from typing import Any
 
 from ..host.files import write_atomic
 from ..host.host import Host
-from ..policy.decide import Decider
 from ..policy.evaluate import monotonic_ms
-from ..policy.findings import HOLD
 from ..policy.model import Policy
-from ..policy.reconcile import PassOptions, ReconcileResult, reconcile
 from ..text import printable_values
 from .budget_store import BudgetFile, BudgetStore
 from .clocks import Clocks, clock_reader
+from .controller import Controller
 from .faults import FaultTracker
+from .idle import IdleWork
 from .inhibitors import Inhibitors
 from .metrics import collect, render
 from .monitor import NetworkMonitor
@@ -41,9 +40,9 @@ from .reporter import Reporter
 from .request_handler import RequestHandler
 from .request_server import RequestServer
 from .rtnetlink import RtnetlinkListener, preload
-from .scheduler import Scheduler, max_pass_gap_s
+from .scheduler import Key, Scheduler, max_pass_gap_s
 from .sd_notify import SystemdNotifier
-from .state import RECONCILE, AgentState
+from .state import AgentState
 from .status import build_status, summary
 
 # How often to check the policy file, the pause and the trial without a signal.
@@ -52,8 +51,8 @@ _CHECK_INTERVAL_S = 10.0
 _SUSPEND_S = 1.0
 # An iteration that takes longer no longer feeds the watchdog, so that systemd restarts the agent.
 _MAX_ITERATION_S = 300.0
-# The delay before the next pass after a failed one.
-_RETRY_S = 1.0
+# While passes follow each other without a break, the status is written this often.
+_STATUS_INTERVAL_S = 1.0
 # Added to an expiry, because clocks with a lower resolution would reach it a little later.
 _CLOCK_MARGIN_S = 0.01
 
@@ -61,7 +60,7 @@ _CLOCK_MARGIN_S = 0.01
 @dataclass(frozen=True)
 class Options:
     """policy: the policy file. state, runtime: directories. metrics: a file, or None. resync_s: the
-    interval between two passes without events."""
+    interval between two passes of a namespace without events."""
 
     policy: str
     state: str
@@ -72,7 +71,8 @@ class Options:
 
 class Daemon:
     """The agent process. server: of requests. clocks: reads the clocks. listen: creates an
-    RtnetlinkListener."""
+    RtnetlinkListener. idle: work for the time in which nothing else is due; None: there is none.
+    """
 
     def __init__(
         self,
@@ -104,15 +104,20 @@ class Daemon:
             server.handler = RequestHandler(
                 options.state, self._clocks, reporter.log, lambda: self._status
             )
-        self.decider: Decider | None = None
-        # Local addresses of the sockets in hold.
-        self._held_addresses: set[bytes] = set()
+        self.controller = Controller(
+            host, self.state, self.faults, reporter, self.monitor, self.scheduler, self._clocks
+        )
+        self.idle: IdleWork | None = None
+        self._idle_from = -math.inf
         self._fingerprint: Fingerprint | None = None
         self._reload_requested = True
         self._ready = self._stopping = False
         self._iteration_began = math.inf
         self._suspended_s: float | None = None
-        self._checked = -math.inf
+        self._next_check = -math.inf
+        # Whether status.json is older than what it shows.
+        self._status_outdated = False
+        self._status_written = -math.inf
         self._poller = Poller()
         # CPU time of the last wait, which no iteration was charged for.
         self._wait_cpu_s = 0.0
@@ -127,7 +132,7 @@ class Daemon:
                 signal.SIGALRM: self._feed_watchdog,
             }
         )
-        # Otherwise the first iteration would be charged for it, with a long cooldown.
+        # Otherwise the first iteration would be charged for it.
         preload()
         # Freezes the existing objects and collects those of a pass after it.
         gc.collect()
@@ -136,7 +141,7 @@ class Daemon:
         try:
             while not self._stopping:
                 self._run_with_watchdog()
-                if not self._ready:
+                if not self._ready and self._status_written > -math.inf:
                     self._ready = True
                     self.systemd.ready(summary(self.state))
                 began = time.process_time()
@@ -174,44 +179,64 @@ class Daemon:
         self._poller.close()
 
     def run_once(self) -> None:
-        """Run one iteration: read what changed, and reconcile if a pass is due."""
-        now, cpu_began_s = self.host.monotonic(), time.process_time()
-        # Without this, a pass that is always due would keep a pause waiting.
-        if self._server is not None and self._server.serve_waiting():
-            self._checked = -math.inf
+        """Run one iteration: read what changed, and do the work of one key of the queue."""
+        began, cpu_began_s = self.host.monotonic(), time.process_time()
         changed = self._reload_policy()
         reload_cpu_s = time.process_time() - cpu_began_s if changed else 0.0
-        if changed or now - self._checked >= _CHECK_INTERVAL_S:
-            self._checked = now
-            if self.inhibitors.refresh():
-                changed = True
-                self.scheduler.schedule_at(now)
-            if self.decider is not None:
-                self.budget_store.retry_write(self.decider)
-                if not self.monitor.subscribed and self.monitor.subscribe(self.decider.policy):
-                    self.scheduler.schedule_at(self.host.monotonic())
-        due = self.scheduler.until_next_pass_s(self.host.monotonic()) <= 0
-        if due:
-            self.inhibitors.refresh()
-            self._reconcile()
-        # A status without a pass would mix the new policy with the results of the old one.
-        if due or (changed and (self.state.policy is None or self.state.last_pass is not None)):
-            self._write_status()
-        if due:
-            gc.collect()
+        if changed or began >= self._next_check:
+            changed = self._check() or changed
+        key = self.scheduler.next_key(self.host.monotonic())
+        if key is not None:
+            self._run_key(key)
+        self._status_outdated = self._status_outdated or changed or key is not None
+        self._update_status()
         cpu_s = time.process_time() - cpu_began_s + self._wait_cpu_s
         self._wait_cpu_s = 0.0
         self.state.cpu_s += cpu_s
-        self.scheduler.charge_cpu(self.host.monotonic(), cpu_s, reload_cpu_s)
+        ended = self.host.monotonic()
+        if key is not None:
+            self.scheduler.queue.ran(key, began, ended, cpu_s - reload_cpu_s)
+        self.scheduler.charge_cpu(ended, cpu_s, reload_cpu_s)
         self.systemd.watchdog()
+
+    def _check(self) -> bool:
+        """Check what changes without a signal; return whether the inhibitors changed."""
+        self._next_check = self.host.monotonic() + _CHECK_INTERVAL_S
+        changed = self._refresh_inhibitors()
+        decider = self.controller.decider
+        if decider is not None:
+            self.budget_store.retry_write(decider)
+            if not self.monitor.subscribed and self.monitor.subscribe(decider.policy):
+                self.controller.enqueue_all()
+        return changed
+
+    def _refresh_inhibitors(self) -> bool:
+        """Read the pause and the trial; return whether something changed."""
+        changed = self.inhibitors.refresh()
+        if changed:
+            self.controller.enqueue_all()
+        expiry_s = self.inhibitors.next_expiry_s()
+        if expiry_s is not None:
+            expiry = self.host.monotonic() + expiry_s + _CLOCK_MARGIN_S
+            self._next_check = min(self._next_check, expiry)
+        return changed
+
+    def _run_key(self, key: Key) -> None:
+        self._refresh_inhibitors()
+        decider = self.controller.decider
+        if decider is not None and self._resumed_from_suspend():
+            decider.mark_gap()
+        self.controller.run(key, self.inhibitors.active)
+        if decider is not None:
+            self.budget_store.report(decider, monotonic_ms(self.host))
 
     def _reload_policy(self) -> bool:
         """Load the policy if its file changed; return whether it was loaded or rejected."""
         found = fingerprint(self.options.policy, self.host.protect_directory)
         if not self._reload_requested and found == self._fingerprint:
             return False
-        if self.scheduler.reload_cooldown_s(self.host.monotonic()) > 0:
-            # The policy in force stays so until the cooldown is over.
+        if self.scheduler.reload_wait_s(self.host.monotonic()) > 0:
+            # Until there is CPU time, the policy in force stays so.
             self._reload_requested = True
             return False
         self._reload_requested, self._fingerprint = False, found
@@ -230,73 +255,45 @@ class Daemon:
         return True
 
     def _activate(self, policy: Policy) -> None:
-        """Put a policy in force and schedule a pass."""
+        """Put a policy in force and enqueue its namespaces."""
         self.state.policy, self.state.loaded = policy, self._clocks()
-        # The last pass evaluated another policy.
-        self.state.last_pass = None
-        if self.decider is None:
+        decider = self.controller.decider
+        if decider is None:
             gap_ms = int(max_pass_gap_s(self.options.resync_s) * 1000)
-            self.decider = self.budget_store.decider(policy, monotonic_ms(self.host), gap_ms)
+            decider = self.budget_store.decider(policy, monotonic_ms(self.host), gap_ms)
         else:
             # Even for the same document: users, services and protections may have changed.
-            self.decider.reload(policy)
-        self.budget_store.report(self.decider, monotonic_ms(self.host))
+            decider.reload(policy)
+        self.budget_store.report(decider, monotonic_ms(self.host))
         self.monitor.subscribe(policy)
-        self.scheduler.schedule_at(self.host.monotonic())
+        self.controller.activate(decider)
         fields = {"digest": policy.digest, "mode": policy.mode, "rules": len(policy.rules)}
         self.reporter.log.notice("policy in force", fields)
         self.reporter.event("policy", fields)
 
-    def _reconcile(self) -> None:
-        """Run one pass, record it, and schedule the next one."""
-        batch = self.monitor.take_batch()
-        result = None
-        if self.decider is not None:
-            if self._resumed_from_suspend():
-                self.decider.mark_gap()
-            if batch.may_have_healed(self._held_addresses | self.decider.policy.addresses):
-                self.decider.restart_holds()
-            result = self._run_pass(self.decider)
-        self.scheduler.on_reconciled(self.host.monotonic())
-        if result is not None:
-            self._record(result)
-        elif RECONCILE in self.state.faults:
-            self.scheduler.schedule_at(self.host.monotonic() + _RETRY_S)
-        if self.decider is not None:
-            self.budget_store.report(self.decider, monotonic_ms(self.host))
-        expiry_s = self.inhibitors.next_expiry_s()
-        if expiry_s is not None:
-            self.scheduler.schedule_at(self.host.monotonic() + expiry_s + _CLOCK_MARGIN_S)
-
-    def _run_pass(self, decider: Decider) -> ReconcileResult | None:
-        options = PassOptions(inhibited_by=self.inhibitors.active, one_owner=True)
-        result = self.faults.run(RECONCILE, lambda: reconcile(self.host, decider, options))
-        if result is None:
-            decider.mark_gap()
-            self.state.incomplete_passes += 1
-        return result
-
-    def _record(self, result: ReconcileResult) -> None:
-        if result.decision.next_pass_ms is not None:
-            self.scheduler.schedule_at(result.decision.next_pass_ms / 1000)
-        self._held_addresses = {
-            finding.violation.socket.local_address
-            for finding in result.decision.findings
-            if finding.status == HOLD
-        }
-        self.state.record_pass(result, self._clocks())
-        self.reporter.report_pass(result)
-        if self.monitor.track_namespaces(each.namespace for each in result.evaluations):
-            self.scheduler.on_event(self.host.monotonic())
-
     def _resumed_from_suspend(self) -> bool:
-        """Return whether the machine was suspended since the last pass.
+        """Return whether the machine was suspended since the last call.
 
         CLOCK_BOOTTIME continues during suspend, CLOCK_MONOTONIC does not.
         """
         suspended_s = self._clocks().boottime_s - self.host.monotonic()
         before, self._suspended_s = self._suspended_s, suspended_s
         return before is not None and suspended_s - before > _SUSPEND_S
+
+    def _update_status(self) -> None:
+        """Write the status if it changed, between passes or once a second."""
+        # A status without a pass would mix the new policy with the results of the old one.
+        if not self._status_outdated or not (self.state.policy is None or self.controller.ran):
+            return
+        now = self.host.monotonic()
+        busy = self.scheduler.until_next_key_s(now) <= 0
+        if busy and now - self._status_written < _STATUS_INTERVAL_S:
+            return
+        self._status_outdated, self._status_written = False, now
+        self.controller.update_summary()
+        self._write_status()
+        # The collector is off: this runs outside of the passes.
+        gc.collect()
 
     def _write_status(self) -> None:
         now = self._clocks()
@@ -312,40 +309,57 @@ class Daemon:
         self.systemd.status(summary(self.state))
 
     def _wait(self) -> None:
-        """Wait until a pass or a check is due, a signal arrives or a client connects."""
+        """Wait until something is due. Read events and serve clients, between two passes too."""
         while not self._stopping:
             now = self.host.monotonic()
-            cooldown_s = self.scheduler.cooldown_s(now)
-            timeout_s = min(
-                self.scheduler.until_next_pass_s(now), self._checked + _CHECK_INTERVAL_S - now
-            )
+            due_s = min(self.scheduler.until_next_key_s(now), self._next_check - now)
             if self._reload_requested:
-                timeout_s = min(timeout_s, self.scheduler.reload_cooldown_s(now))
-            timeout_s = max(timeout_s, cooldown_s)
-            if timeout_s <= 0:
+                due_s = min(due_s, self.scheduler.reload_wait_s(now))
+            rest_s = self.scheduler.listen_rest_s(now)
+            if due_s <= 0 and rest_s > 0:
                 return
-            if cooldown_s > 0:
-                timeout_s = cooldown_s
+            idle_s = math.inf if due_s <= 0 else self._idle(now)
+            timeout_s = max(0.0, min(due_s, idle_s, rest_s or math.inf))
             if self.systemd.watchdog_interval_s is not None:
                 timeout_s = min(timeout_s, self.systemd.watchdog_interval_s)
-            self._poll(timeout_s, accept_events=cooldown_s <= 0)
+            self._poll(timeout_s, listen=rest_s <= 0)
             self.systemd.watchdog()
+            if due_s <= 0:
+                return
 
-    def _poll(self, seconds: float, *, accept_events: bool) -> None:
-        """Wait, and handle clients and events. During the cooldown only SIGTERM ends the wait."""
-        server, listener = self._server, self.monitor.listener
+    def _idle(self, now: float) -> float:
+        """Do idle work if there is CPU time for it; return the seconds until the next step."""
+        if self.idle is None:
+            return math.inf
+        wait_s = max(self._idle_from - now, self.scheduler.idle_wait_s(now))
+        if wait_s > 0:
+            return wait_s
+        began_s = time.process_time()
+        pause_s = self.idle.step()
+        used_s = time.process_time() - began_s
+        self.state.cpu_s += used_s
+        now = self.host.monotonic()
+        self.scheduler.charge_cpu(now, used_s)
+        self._idle_from = now + pause_s
+        return 0.0
+
+    def _poll(self, seconds: float, *, listen: bool) -> None:
+        """Wait, and handle clients and events. listen: otherwise only SIGTERM ends the wait."""
+        server = self._server
         sources: list[HasDescriptor] = []
         writers: list[HasDescriptor] = []
-        if accept_events and server is not None:
+        if listen:
+            sources += self.monitor.sources()
+        if listen and server is not None:
             sources += server.sources()
             writers += server.writers()
-        if accept_events and listener is not None:
-            sources.append(listener)
-        blocked = [signal.SIGHUP] if self._reload_requested or not accept_events else []
+        blocked = [signal.SIGHUP] if self._reload_requested or not listen else []
         ready = self._poller.poll(seconds, sources, writers=writers, block_signals=blocked)
+        began_s = time.process_time()
         if server is not None and server.serve(ready):
             # A request may have changed a file.
-            self._checked = -math.inf
-        if listener is not None and listener.fileno() in ready:
-            self.monitor.drain()
-            self.scheduler.on_event(self.host.monotonic())
+            self._next_check = -math.inf
+        if any(source.fileno() in ready for source in self.monitor.sources()):
+            self.controller.read_events(ready)
+        if ready:
+            self.scheduler.on_listened(self.host.monotonic(), time.process_time() - began_s)

@@ -62,7 +62,7 @@ def collect(state: AgentState, now: Clocks) -> list[Metric]:
         Metric(
             "violations",
             "gauge",
-            "Sockets that violate a rule in the last pass, by status.",
+            "Sockets that violate a rule in the last passes, by status.",
             [
                 ({"rule": rule.name, "status": status}, state.statuses(rule.name)[status])
                 for rule in (policy.rules if policy else ())
@@ -97,7 +97,11 @@ def collect(state: AgentState, now: Clocks) -> list[Metric]:
             "Batches of rtnetlink events received, one datagram each.",
             state.events,
         ),
-        counter("reconcile_passes_total", "Completed reconcile passes.", state.passes),
+        counter(
+            "reconcile_passes_total",
+            "Completed reconcile passes, of one network namespace each.",
+            state.passes,
+        ),
         counter(
             "incomplete_passes_total",
             "Reconcile passes that failed, or did not evaluate every namespace and rule.",
@@ -117,6 +121,22 @@ def collect(state: AgentState, now: Clocks) -> list[Metric]:
             "faults",
             "Operations that fail at present, such as writing a file.",
             len(state.faults),
+        ),
+        gauge(
+            "not_evaluated",
+            "Namespaces, and rules in namespaces, that were not evaluated, or not in time.",
+            len(last.not_evaluated) if last else 0,
+        ),
+        gauge(
+            "waiting_namespaces",
+            "Namespaces that are due for a pass.",
+            last.waiting if last else 0,
+        ),
+        Metric(
+            "oldest_pass_seconds",
+            "gauge",
+            "Age of the oldest last pass of a namespace.",
+            [({}, last.oldest_s)] if last and last.oldest_s is not None else [],
         ),
         Metric(
             "last_pass_timestamp_seconds",

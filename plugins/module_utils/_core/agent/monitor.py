@@ -6,19 +6,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
+from typing import NamedTuple
 
-from .. import text
 from ..errors import SocketsError
 from ..host.host import Host
-from ..host.namespaces import CURRENT, Namespace, resolve
-from ..netlink import links
-from ..netlink.connection import NETLINK_ROUTE, Connection
+from ..host.namespaces import CURRENT, Identity, Namespace
+from ..policy.doubt import NetworkChanges
 from ..policy.model import Policy
 from ..sockets.needs import Need
 from .faults import FaultTracker
-from .rtnetlink import EventBatch, RtnetlinkListener
+from .mounts import MountMonitor
+from .network_events import OWN, EventBatch
+from .nsids import NsidMap, assign_nsid
+from .poller import HasDescriptor
+from .rtnetlink import RtnetlinkListener
 from .state import AgentState
 
 Listen = Callable[..., RtnetlinkListener]
@@ -28,6 +30,21 @@ RECEIVE = "receive rtnetlink events"
 TRACK = "subscribe to other namespaces"
 
 
+class Observed(NamedTuple):
+    """What happened since the last reading.
+
+    own, others: changes of the agent's own namespace, and of others. others_overflow: events of any
+    other namespace may be missing; others_lost: events of links or addresses among them.
+    namespaces_changed: other namespaces may have appeared or ended.
+    """
+
+    own: NetworkChanges | None
+    others: dict[Identity, NetworkChanges]
+    others_overflow: bool
+    others_lost: bool
+    namespaces_changed: bool
+
+
 class NetworkMonitor:
     """Subscribes to the rtnetlink events of a policy's facts and collects them.
 
@@ -35,24 +52,30 @@ class NetworkMonitor:
     """
 
     def __init__(self, host: Host, state: AgentState, faults: FaultTracker, listen: Listen) -> None:
+        self._host = host
         self._state = state
         self._faults = faults
         self._listen = listen
-        self._namespaces = NamespaceTracker(host)
+        self._nsids = NsidMap()
         self._subscription: tuple[frozenset[Need], bool] | None = None
         self._batch = EventBatch()
+        self._mounts: MountMonitor | None = None
         self.listener: RtnetlinkListener | None = None
 
     @property
     def subscribed(self) -> bool:
         return self._subscription is not None
 
+    def sources(self) -> list[HasDescriptor]:
+        """Return what becomes readable when there is something to read."""
+        return [each for each in (self.listener, self._mounts) if each is not None]
+
     def subscribe(self, policy: Policy) -> bool:
         """Update the subscription to the policy's facts.
 
         Returns True if a reconcile pass is needed, since new facts may have changed before.
         """
-        all_namespaces = any(name != "current" for name in policy.namespaces)
+        all_namespaces = any(name != CURRENT for name in policy.namespaces)
         requested = policy.needs, all_namespaces
         if requested == self._subscription:
             return False
@@ -63,80 +86,76 @@ class NetworkMonitor:
         self.drain()
         self.close()
         if listener is None:
-            self._batch += EventBatch(overflow=True)
+            self._lose_all()
             return False
         self.listener, self._subscription = listener, requested
+        if all_namespaces:
+            self._mounts = self._faults.run(TRACK, MountMonitor)
         return True
 
     def close(self) -> None:
-        if self.listener is not None:
-            self.listener.close()
-        self.listener = self._subscription = None
+        for source in (self.listener, self._mounts):
+            if source is not None:
+                source.close()
+        self.listener = self._mounts = self._subscription = None
 
-    def drain(self) -> None:
-        """Read pending events into the batch. After an error, unsubscribe: the agent retries."""
+    def drain(self, ready: Collection[int] = ()) -> None:
+        """Read pending events into the batch. After an error, unsubscribe: the agent retries.
+
+        ready: the descriptors of sources() that are readable.
+        """
+        if self._mounts is not None and self._mounts.fileno() in ready:
+            self._batch.mounts = True
         if self.listener is not None:
             batch = self._faults.run(RECEIVE, self.listener.drain)
             if batch is None:
                 self.close()
-                batch = EventBatch(overflow=True)
+                self._lose_all()
+                return
             self._state.events += batch.events
-            self._batch += batch
+            self._batch.merge(batch)
 
-    def take_batch(self) -> EventBatch:
-        """Return all events since the last call."""
-        self.drain()
-        taken, self._batch = self._batch, EventBatch()
-        return taken
+    def _lose_all(self) -> None:
+        self._batch.add(OWN, NetworkChanges(lost=True))
+        self._batch.others_overflow = self._batch.others_lost = True
 
-    def track_namespaces(self, namespaces: Iterable[Namespace]) -> bool:
-        """Receive the events of these namespaces, if the policy names other namespaces.
+    def take(self) -> Observed | None:
+        """Return what happened since the last call; None: nothing."""
+        batch = self._batch
+        if not (batch.changes or batch.others_overflow or batch.mounts):
+            return None
+        self._batch = EventBatch()
+        others: dict[Identity, NetworkChanges] = {}
+        unknown = False
+        for nsid, changes in batch.changes.items():
+            if nsid is None:
+                # The agent's own namespace.
+                continue
+            identity = self._nsids.identity(nsid)
+            if identity is None:
+                unknown = self._nsids.is_new(nsid) or unknown
+            else:
+                others[identity] = changes
+        return Observed(
+            batch.changes.get(OWN),
+            others,
+            batch.others_overflow,
+            batch.others_lost,
+            batch.mounts or unknown,
+        )
 
-        Returns whether one was new: its earlier events were not received.
-        """
+    def track(self, namespace: Namespace) -> None:
+        """Receive the events of a namespace, if the policy names other namespaces."""
         if self._subscription is None or not self._subscription[1]:
-            return False
-        tracked = list(namespaces)
-        return bool(self._faults.run(TRACK, lambda: self._namespaces.track(tracked)))
-
-
-class NamespaceTracker:
-    """Assigns each namespace an id in the agent's namespace (NETLINK_LISTEN_ALL_NSID).
-
-    Asks the kernel each time: a new namespace may reuse device and inode of one that is gone.
-    """
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-
-    def track(self, namespaces: Iterable[Namespace]) -> bool:
-        """Return whether one had no id before.
-
-        A namespace that cannot get an id is no error: the resync covers it.
-        """
-        foreign = {each.identity: each for each in namespaces if each.path is not None}
-        if not foreign:
-            return False
-        (own,) = resolve([CURRENT], proc=self._host.proc, directories=())
-        connection = Connection(self._host.open_netlink(own, NETLINK_ROUTE))
+            return
         try:
-            assigned = [_assign_id(connection, each) for each in foreign.values()]
-        finally:
-            connection.close()
-        return any(assigned)
+            nsid = assign_nsid(self._host, namespace)
+        except (OSError, SocketsError):
+            # Its evaluation reports the error.
+            return
+        if nsid is not None:
+            self._nsids.learn(nsid, namespace.identity)
 
-
-def _assign_id(connection: Connection, namespace: Namespace) -> bool:
-    try:
-        descriptor = os.open(text.encode(namespace.path or ""), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        status = os.fstat(descriptor)
-        if (status.st_dev, status.st_ino) != namespace.identity:
-            return False
-        return links.assign_nsid(connection, descriptor)
-    except (OSError, SocketsError):
-        return False
-    finally:
-        os.close(descriptor)
+    def forget(self, identity: Identity) -> None:
+        """Forget a namespace that no longer exists."""
+        self._nsids.forget(identity)

@@ -10,14 +10,15 @@ Edge-triggered: an ongoing condition is reported when it begins, changes and end
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timezone
 from typing import Any
 
 from ..api.results import protection
 from ..destroy import outcomes
+from ..host.namespaces import Identity
 from ..messages import (
     budget_text,
-    describe,
     endpoint_text,
     not_evaluated_text,
     place_text,
@@ -29,6 +30,7 @@ from ..policy.reconcile import ReconcileResult
 from ..query.record import record
 from .event_stream import EventStream
 from .journal import INFO, NOTICE, WARNING, Log
+from .pass_summary import PassSummary
 from .state import AgentState
 
 # Statuses of remaining sockets that are reported one by one.
@@ -38,6 +40,11 @@ _REPORTED = frozenset(
 
 # How many sockets of one pass are logged one by one. The event stream has all destroyed sockets.
 _MAX_LINES = 1000
+
+_LATE = (
+    "some network namespaces are evaluated late, because they need more CPU time than the agent "
+    "may use; socket-agent status lists them"
+)
 
 _PRIORITIES = {
     outcomes.DESTROYED: NOTICE,
@@ -53,7 +60,7 @@ class Reporter:
         self.log = log
         self._stream = stream
         self._conditions: dict[str, str] = {}
-        self._violations: set[tuple[Any, ...]] = set()
+        self._violations: dict[Identity, AbstractSet[tuple[Any, ...]]] = {}
         self._not_evaluated: set[str] = set()
         self._missing_interfaces: dict[str, list[str]] = {}
 
@@ -114,16 +121,23 @@ class Reporter:
             "trial", text, ended="trial ended", priority=WARNING if expired else NOTICE
         )
 
-    def report_pass(self, result: ReconcileResult) -> None:
-        """Report the violations and outcomes of a pass."""
-        self._report_not_evaluated(result)
-        self._report_missing_interfaces(result)
-        self._report_budget(result)
+    def report_pass(self, namespace: Identity, result: ReconcileResult) -> None:
+        """Report the violations and outcomes of a pass of a namespace."""
         self._report_results(result.results)
-        self._report_violations(result)
+        self._report_violations(namespace, result)
 
-    def _report_budget(self, result: ReconcileResult) -> None:
-        excess, text = result.decision.budget_exceeded, None
+    def forget(self, namespace: Identity) -> None:
+        """Forget a namespace that no longer exists."""
+        self._violations.pop(namespace, None)
+
+    def report_summary(self, summary: PassSummary) -> None:
+        """Report ongoing conditions, from the last passes of all namespaces."""
+        self._report_not_evaluated(summary)
+        self._report_missing_interfaces(summary)
+        self._report_budget(summary)
+
+    def _report_budget(self, summary: PassSummary) -> None:
+        excess, text = summary.budget_exceeded, None
         if excess is not None:
             limits = excess.limits
             consequence = (
@@ -135,21 +149,25 @@ class Reporter:
             text = f"{budget}; {consequence}"
         self.set_condition("budget", text, ended="budget sufficient again")
 
-    def _report_not_evaluated(self, result: ReconcileResult) -> None:
+    def _report_not_evaluated(self, summary: PassSummary) -> None:
         now: dict[str, str] = {}
-        for entry in result.not_evaluated:
-            name = place_text(entry.namespace, entry.rule)
-            error = describe(entry.error)
-            now[name] = not_evaluated_text(entry.namespace, entry.rule, error)
+        for entry in summary.not_evaluated:
+            if not entry.late:
+                name = place_text(entry.namespace, entry.rule)
+                now[name] = not_evaluated_text(entry.namespace, entry.rule, entry.error)
         for name in self._not_evaluated - set(now):
             self.set_condition(name, None, ended=f"{name} evaluated again, or removed")
         for name, text in now.items():
             self.set_condition(name, text)
         self._not_evaluated = set(now)
+        late = any(entry.late for entry in summary.not_evaluated)
+        self.set_condition(
+            "late evaluations", _LATE if late else None, ended="all namespaces evaluated in time"
+        )
 
-    def _report_missing_interfaces(self, result: ReconcileResult) -> None:
+    def _report_missing_interfaces(self, summary: PassSummary) -> None:
         """Report at a low priority: the interface of a tunnel that is down is missing too."""
-        now, before = result.missing_interfaces, self._missing_interfaces
+        now, before = summary.missing_interfaces, self._missing_interfaces
         for rule in before.keys() - now.keys():
             self.set_condition(
                 f"interfaces of {rule}", None, ended=f"rule {rule}: no unknown interfaces"
@@ -158,7 +176,7 @@ class Reporter:
             # Not if only the existing interfaces changed.
             if names != before.get(rule):
                 text = unknown_interfaces_text(
-                    [(name, rule) for name in names], result.existing_interfaces
+                    [(name, rule) for name in names], sorted(summary.interfaces or ())
                 )
                 self.set_condition(f"interfaces of {rule}", text, priority=NOTICE)
         self._missing_interfaces = now
@@ -183,23 +201,27 @@ class Reporter:
                 },
             )
 
-    def _report_violations(self, result: ReconcileResult) -> None:
+    def _report_violations(self, namespace: Identity, result: ReconcileResult) -> None:
         """Report each remaining socket once per status."""
         now: set[tuple[Any, ...]] = set()
+        before = self._violations.get(namespace, frozenset())
         for finding in result.decision.findings:
             if finding.status not in _REPORTED:
                 continue
             violation = finding.violation
-            key = (violation.rule.name, violation.namespace, violation.key, finding.status)
+            key = (violation.rule.name, violation.key, finding.status)
             now.add(key)
-            if key in self._violations or len(now) > _MAX_LINES:
+            if key in before or len(now) > _MAX_LINES:
                 continue
             fields = describe_violation(violation, finding.status)
             if violation.protected_by is not None:
                 fields.update(protection(violation.protected_by))
             self.log.line(NOTICE, finding.status, fields)
             self.event("violation", {"status": finding.status, **fields})
-        self._violations = now
+        if now:
+            self._violations[namespace] = now
+        else:
+            self.forget(namespace)
 
 
 def _now() -> str:

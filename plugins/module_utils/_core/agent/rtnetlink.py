@@ -2,12 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""Rtnetlink multicast events, received with pyroute2.
-
-An event triggers a new snapshot. In addition, the agent reads from it which addresses and links
-appeared: a socket that violates a rule in two snapshots may have complied with it in between, and
-only the events show that.
-"""
+"""Rtnetlink multicast events, received with pyroute2."""
 
 from __future__ import annotations
 
@@ -18,12 +13,11 @@ import socket
 import struct
 from collections.abc import Collection
 from contextlib import suppress
-from typing import Any, NamedTuple
 
-from ..errors import MalformedMessage, PackageMissing
-from ..netlink import attributes
-from ..netlink.links import IFF_LOWER_UP, IFF_UP
+from ..errors import PackageMissing
+from ..policy.doubt import NO_CHANGES, NetworkChanges
 from ..sockets.needs import RTNETLINK_GROUPS, Need
+from .network_events import OWN, EventBatch, Nsid, parse_event
 
 # Facts that can change thousands of times a second. They have a socket of their own, so that their
 # overflow does not drop events of the other facts.
@@ -33,19 +27,14 @@ _FREQUENT = frozenset({Need.ROUTES})
 # small backlog is quick to read.
 _SOCKET_BUFFER = 16 * 1024
 _RECEIVE_BUFFER = 4 * 1024
+# How many events of a socket are read at once. Senders may be faster than the agent.
+_MAX_EVENTS = 512
 
-# include/uapi/linux/rtnetlink.h
-_RTM_NEWLINK = 16
-_RTM_NEWADDR = 20
-
-_HEADER = struct.Struct("=4xH10x")  # nlmsg_type of struct nlmsghdr
-_LINK = struct.Struct("=4xiI4x")  # ifi_index and ifi_flags of struct ifinfomsg
-_ADDRESS_SIZE = 8  # struct ifaddrmsg
-_IFA_ADDRESS = 1
-_IFA_LOCAL = 2
-_UP = IFF_UP | IFF_LOWER_UP
-# How many links to track. Above it, every event of a link that is up counts as "came up".
-_MAX_LINKS = 4_096
+# include/linux/socket.h and include/uapi/linux/netlink.h: the control message with the nsid.
+_SOL_NETLINK = 270
+_NETLINK_LISTEN_ALL_NSID = 8
+_NSID = struct.Struct("=i")
+_CONTROL_BUFFER = socket.CMSG_SPACE(_NSID.size)
 
 
 def preload() -> None:
@@ -54,138 +43,88 @@ def preload() -> None:
         from pyroute2.netlink.rtnl import iprsocket  # noqa: F401
 
 
-class EventBatch(NamedTuple):
-    """Events received between two reads.
-
-    events: their number, at least. addresses_added: 4 or 16 bytes each. link_up: a link came up.
-    overflow: the kernel dropped events.
-    """
-
-    events: int = 0
-    addresses_added: frozenset[bytes] = frozenset()
-    link_up: bool = False
-    overflow: bool = False
-
-    def __add__(self, other: object) -> EventBatch:
-        if not isinstance(other, EventBatch):
-            return NotImplemented
-        return EventBatch(
-            self.events + other.events,
-            self.addresses_added | other.addresses_added,
-            self.link_up or other.link_up,
-            self.overflow or other.overflow,
-        )
-
-    def may_have_healed(self, addresses: Collection[bytes]) -> bool:
-        """Return whether a violation by a socket with one of these addresses may have ended
-        for a moment."""
-        return self.overflow or self.link_up or not self.addresses_added.isdisjoint(addresses)
-
-
-class EventParser:
-    """Parses events, one datagram each (rtnl_notify). Tracks which links are up."""
-
-    def __init__(self) -> None:
-        self._up: dict[int, bool] = {}
-
-    def parse(self, datagram: bytes) -> EventBatch:
-        """Parse one event. It may be truncated after its fixed part."""
-        if len(datagram) < _HEADER.size:
-            return EventBatch(1)
-        (message_type,) = _HEADER.unpack_from(datagram)
-        body = datagram[_HEADER.size :]
-        if message_type == _RTM_NEWLINK and len(body) >= _LINK.size:
-            return EventBatch(1, link_up=self._came_up(body))
-        if message_type == _RTM_NEWADDR:
-            return EventBatch(1, addresses_added=_addresses(body))
-        return EventBatch(1)
-
-    def _came_up(self, body: bytes) -> bool:
-        index, flags = _LINK.unpack_from(body)
-        up = flags & _UP == _UP
-        before = self._up.get(index, False)
-        if len(self._up) >= _MAX_LINKS:
-            self._up.clear()
-        self._up[index] = up
-        return up and not before
-
-
-def _addresses(body: bytes) -> frozenset[bytes]:
-    try:
-        found = attributes.parse(body[_ADDRESS_SIZE:])
-    except MalformedMessage:
-        return frozenset()
-    return frozenset(found[each] for each in (_IFA_LOCAL, _IFA_ADDRESS) if each in found)
-
-
 class RtnetlinkListener:
     """Becomes readable when one of the facts may have changed.
 
     facts: keys of RTNETLINK_GROUPS. all_namespaces: also receive events of the network namespaces
-    that have an id in this one (ip-netns(8), set), and of mounts, which name and unname namespaces.
-    Keeps nothing open in these namespaces. The agent reads the facts from the kernel and not from
-    the events, so a lost event only costs time.
+    that have an id in this one (ip-netns(8), set). They have sockets of their own, so that a flood
+    there does not drop events of this namespace. Keeps nothing open in these namespaces. The agent
+    reads the facts from the kernel and not from the events, so a lost event only costs time.
     Raises PackageMissing and OSError.
     """
 
     def __init__(self, facts: Collection[Need], *, all_namespaces: bool = False) -> None:
         self._buffer = bytearray(_RECEIVE_BUFFER)
-        self._parser = EventParser()
-        self._rare = self._frequent = None
-        self._descriptors = _DescriptorSet()
+        self._sources: list[_MulticastSocket] = []
+        self._epoll = select.epoll()
         try:
-            rare, frequent = set(facts) - _FREQUENT, _FREQUENT.intersection(facts)
-            # With all_namespaces the facts may be empty and mounts the only source.
-            if rare or not frequent:
-                self._rare = _MulticastSocket(rare, all_namespaces=all_namespaces)
-                self._descriptors.add(self._rare.raw, select.EPOLLIN)
-            if frequent:
-                self._frequent = _MulticastSocket(frequent, all_namespaces=all_namespaces)
-                self._descriptors.add(self._frequent.raw, select.EPOLLIN)
-            if all_namespaces:
-                self._descriptors.add_mounts()
+            for others in (False, True)[: 1 + all_namespaces]:
+                for group in (set(facts) - _FREQUENT, _FREQUENT.intersection(facts)):
+                    # Without facts one socket shows that pyroute2 works.
+                    if group or not (facts or others or self._sources):
+                        self._add(_MulticastSocket(group, all_namespaces=others))
         except BaseException:
             self.close()
             raise
 
+    def _add(self, source: _MulticastSocket) -> None:
+        self._sources.append(source)
+        self._epoll.register(source.raw, select.EPOLLIN)
+
     def fileno(self) -> int:
-        return self._descriptors.fileno()
+        return self._epoll.fileno()
 
     def drain(self) -> EventBatch:
-        """Read all pending events. Raises OSError."""
+        """Read pending events. Raises OSError."""
         batch = EventBatch()
-        if self._rare is not None:
-            batch = self._read(self._rare)
-        if self._frequent is not None:
-            # A lost route event cannot hide that a violation ended.
-            batch += self._read(self._frequent)._replace(overflow=False)
+        for source in self._sources:
+            self._read(source, batch)
         return batch
 
-    def _read(self, source: _MulticastSocket) -> EventBatch:
-        batch = EventBatch()
-        while True:
+    def _read(self, source: _MulticastSocket, batch: EventBatch) -> None:
+        for _event in range(_MAX_EVENTS):
             try:
-                size = source.raw.recv_into(self._buffer)
-                batch += self._parser.parse(bytes(self._buffer[:size]))
+                size, nsid = source.receive(self._buffer)
             except BlockingIOError:
-                return batch
+                return
             except OSError as error:
                 # On ENOBUFS the events before the overflow are still readable.
                 if error.errno != errno.ENOBUFS:
                     raise
-                batch += EventBatch(1, overflow=True)
+                _add_overflow(source, batch)
+                continue
+            if nsid is OWN and source.all_namespaces:
+                # The other sockets receive it too.
+                continue
+            if source.frequent:
+                # A route event cannot show that a violation ended.
+                batch.add(nsid)
+            else:
+                batch.add(nsid, parse_event(bytes(self._buffer[:size])))
+        # A flood: the rest is read later, and counts as lost.
+        _add_overflow(source, batch)
 
     def close(self) -> None:
-        self._descriptors.close()
-        for source in (self._rare, self._frequent):
-            if source is not None:
-                source.close()
+        self._epoll.close()
+        for source in self._sources:
+            source.close()
+
+
+def _add_overflow(source: _MulticastSocket, batch: EventBatch) -> None:
+    if source.all_namespaces:
+        batch.events += 1
+        batch.others_overflow = True
+        batch.others_lost = batch.others_lost or not source.frequent
+    else:
+        batch.add(OWN, NO_CHANGES if source.frequent else NetworkChanges(lost=True))
 
 
 class _MulticastSocket:
     """An rtnetlink socket in the groups of some facts. Raises PackageMissing and OSError."""
 
     def __init__(self, facts: Collection[Need], *, all_namespaces: bool) -> None:
+        self.all_namespaces = all_namespaces
+        self.frequent = not _FREQUENT.isdisjoint(facts)
         try:
             from pyroute2.netlink import rtnl
             from pyroute2.netlink.rtnl.iprsocket import IPRSocket
@@ -207,31 +146,17 @@ class _MulticastSocket:
         self.raw.setblocking(False)
         self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
 
+    def receive(self, buffer: bytearray) -> tuple[int, Nsid]:
+        """Receive one event; return its size and the id of its namespace. Raises OSError."""
+        if not self.all_namespaces:
+            return self.raw.recv_into(buffer), OWN
+        size, control, _flags, _address = self.raw.recvmsg_into([buffer], _CONTROL_BUFFER)
+        for level, kind, value in control:
+            if (level, kind) == (_SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID):
+                (nsid,) = _NSID.unpack_from(value)
+                return size, int(nsid)
+        return size, OWN
+
     def close(self) -> None:
         self.raw.close()
         self._socket.close()
-
-
-class _DescriptorSet:
-    """An epoll descriptor over several sources."""
-
-    def __init__(self) -> None:
-        self._mounts: Any = None
-        self._epoll = select.epoll()
-
-    def add(self, descriptor: Any, events: int) -> None:
-        self._epoll.register(descriptor, events)
-
-    def add_mounts(self) -> None:
-        """Add changes of the mount table (proc_pid_mounts(5)), if it can be opened."""
-        with suppress(OSError):
-            self._mounts = open("/proc/self/mountinfo", "rb", buffering=0)  # noqa: SIM115 - closed below
-            self.add(self._mounts, select.EPOLLPRI)
-
-    def fileno(self) -> int:
-        return self._epoll.fileno()
-
-    def close(self) -> None:
-        self._epoll.close()
-        if self._mounts is not None:
-            self._mounts.close()

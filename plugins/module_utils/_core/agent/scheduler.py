@@ -2,20 +2,37 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""When to run the next reconcile pass: debounce, resync and the CPU limit.
+"""When to reconcile which namespace, when to read events, and when to load the policy.
 
 Pure: every time is an argument.
 """
 
 from __future__ import annotations
 
-# The delay after an event. An address change comes with several route changes.
-DEBOUNCE_S = 0.001
+from enum import Enum
+from typing import Union
+
+from ..host.namespaces import Identity
+from .token_bucket import TokenBucket
+from .work_queue import RESYNC_LEVEL_S, Reason, WorkQueue
+
 # The extra time between two passes after which the agent must have been stopped or blocked.
 _MAX_DELAY_S = 60.0
-# The agent sleeps this many times the CPU time that it used, so that no flood of events, signals
-# or clients costs more than a tenth of a core, or two tenths with policy reloads.
-COOLDOWN_FACTOR = 9
+# Reading events and serving clients rests for this many times the CPU time that it took, so that a
+# flood of them costs a twentieth of a core at most, and for this long at most.
+_LISTEN_REST_FACTOR = 19
+_MAX_LISTEN_REST_S = 0.1
+# Idle work leaves this much CPU time for everything else.
+IDLE_LEVEL_S = 0.7
+
+
+class Task(Enum):
+    """A key of the work queue that is no namespace. DISCOVERY: find the namespaces."""
+
+    DISCOVERY = "discovery"
+
+
+Key = Union[Identity, Task]
 
 
 def max_pass_gap_s(resync_s: float) -> float:
@@ -24,57 +41,50 @@ def max_pass_gap_s(resync_s: float) -> float:
 
 
 class Scheduler:
-    """Computes the time of the next pass. All times are seconds of a monotonic clock.
+    """The work queue of the agent, with the CPU time that it may use.
 
-    resync_s: the interval between two passes without events. A pass is due after an event, at a
-    scheduled time, or after resync_s, but never during the cooldown.
+    All times are seconds of a monotonic clock. resync_s: the interval between two passes of a
+    namespace without events. The policy has a bucket of its own, so that a slow or frequent reload
+    does not delay the handling of events.
     """
 
     def __init__(self, resync_s: float) -> None:
-        self._resync_s = resync_s
-        self._next_pass: float | None = None
-        self._cooldown_end: float | None = None
-        self._reload_from: float | None = None
+        self.resync_s = resync_s
+        self.queue: WorkQueue[Key] = WorkQueue(resync_s)
+        self.cpu = TokenBucket()
+        self._reload_cpu = TokenBucket()
+        self._listen_from = float("-inf")
 
-    def on_event(self, now: float) -> None:
-        """Schedule a pass for an event."""
-        self.schedule_at(now + DEBOUNCE_S)
+    def next_key(self, now: float) -> Key | None:
+        """Take the next key from the queue; None: none is due, or there is no CPU time for it."""
+        return self.queue.take(now, lambda level_s: self.cpu.until_s(now, level_s))
 
-    def schedule_at(self, when: float) -> None:
-        """Schedule a pass for this time at the latest."""
-        self._next_pass = when if self._next_pass is None else min(self._next_pass, when)
+    def until_next_key_s(self, now: float) -> float:
+        """Return the seconds until a key may be due."""
+        wait_s = self.queue.until_s(now, lambda level_s: self.cpu.until_s(now, level_s))
+        return float("inf") if wait_s is None else wait_s
 
-    def on_reconciled(self, ended: float) -> None:
-        """Schedule the next resync after a completed pass. Earlier requests are done."""
-        self._next_pass = ended + self._resync_s
+    def resync_later(self, key: Key, now: float) -> None:
+        """Enqueue a key for its next resync."""
+        self.queue.add(key, now + self.resync_s, Reason.RESYNC)
 
-    def charge_cpu(self, ended: float, cpu_s: float, reload_cpu_s: float = 0.0) -> None:
-        """Start the cooldown after an iteration that used cpu_s.
+    def charge_cpu(self, now: float, cpu_s: float, reload_cpu_s: float = 0.0) -> None:
+        """Charge the CPU time of an iteration. reload_cpu_s: the part that a policy reload used."""
+        self.cpu.charge(now, cpu_s - reload_cpu_s)
+        self._reload_cpu.charge(now, reload_cpu_s)
 
-        reload_cpu_s: the part of it that a policy reload used. That part delays the next reload
-        but not the next pass, so that a slow reload does not delay the handling of events.
-        """
-        self._cooldown_end = ended + COOLDOWN_FACTOR * (cpu_s - reload_cpu_s)
-        if reload_cpu_s:
-            self._reload_from = ended + COOLDOWN_FACTOR * cpu_s
+    def on_listened(self, now: float, cpu_s: float) -> None:
+        """Rest after events were read or clients were served for cpu_s."""
+        self._listen_from = now + min(_LISTEN_REST_FACTOR * cpu_s, _MAX_LISTEN_REST_S)
 
-    def accepts_events(self, now: float) -> bool:
-        """Return whether the cooldown is over, so that an event can schedule a pass."""
-        return self._cooldown_end is None or now >= self._cooldown_end
+    def listen_rest_s(self, now: float) -> float:
+        """Return the seconds until events may be read again."""
+        return max(0.0, self._listen_from - now)
 
-    def until_next_pass_s(self, now: float) -> float:
-        """Return the seconds until the next pass; 0: it is due."""
-        if self._next_pass is None:
-            return 0.0
-        due = self._next_pass
-        if self._cooldown_end is not None:
-            due = max(due, self._cooldown_end)
-        return max(0.0, due - now)
-
-    def cooldown_s(self, now: float) -> float:
-        """Return the remaining cooldown in seconds."""
-        return 0.0 if self._cooldown_end is None else max(0.0, self._cooldown_end - now)
-
-    def reload_cooldown_s(self, now: float) -> float:
+    def reload_wait_s(self, now: float) -> float:
         """Return the seconds until the policy may be loaded again."""
-        return 0.0 if self._reload_from is None else max(0.0, self._reload_from - now)
+        return self._reload_cpu.until_s(now, RESYNC_LEVEL_S)
+
+    def idle_wait_s(self, now: float) -> float:
+        """Return the seconds until there is CPU time for idle work."""
+        return self.cpu.until_s(now, IDLE_LEVEL_S)

@@ -75,9 +75,16 @@ def build_status(state: AgentState, now: Clocks) -> dict[str, Any]:
             "monotonic_s": last.ended_ms / 1000,
             "duration_ms": last.duration_ms,
             "namespaces": last.namespaces,
+            "waiting": last.waiting,
+            "oldest_s": None if last.oldest_s is None else round(last.oldest_s, 1),
             "not_evaluated": [
-                {"namespace": namespace, "rule": rule, "error": error}
-                for namespace, rule, error in last.not_evaluated
+                {
+                    "namespace": each.namespace,
+                    "rule": each.rule,
+                    "error": each.error,
+                    "age_s": round(each.age_s, 1),
+                }
+                for each in last.not_evaluated
             ],
         },
         "rules": [
@@ -188,7 +195,7 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         lines += [f"policy rejected: {error}" for error in status["rejected"]["errors"]]
     lines += map(_rule_line, status["rules"])
     if status["last_pass"] is not None:
-        lines += [not_evaluated_text(**entry) for entry in status["last_pass"]["not_evaluated"]]
+        lines += map(_not_evaluated_line, status["last_pass"]["not_evaluated"])
     lines += [fault["error"] for fault in status["faults"]]
     return lines
 
@@ -247,6 +254,12 @@ def _rule_line(rule: Mapping[str, Any]) -> str:
         + (f"; since the start: {counts}" if counts else "")
         + (f"; unknown interface {', '.join(missing)}" if missing else "")
     )
+
+
+def _not_evaluated_line(entry: Mapping[str, Any]) -> str:
+    text = not_evaluated_text(entry["namespace"], entry["rule"], entry["error"])
+    age_s = entry.get("age_s")
+    return f"{text} (for {age_s:.0f} s)" if age_s else text
 
 
 def _remaining_text(control: Mapping[str, Any]) -> str:

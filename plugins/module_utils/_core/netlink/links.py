@@ -22,6 +22,7 @@ from .connection import Connection
 RTM_GETLINK = 18
 RTM_GETADDR = 22
 _RTM_NEWNSID = 88
+_RTM_GETNSID = 90
 
 IFF_UP = 0x1
 IFF_LOOPBACK = 0x8
@@ -60,6 +61,7 @@ _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
 _RTGENMSG = bytes(4)  # struct rtgenmsg, padded
 _U32 = struct.Struct("=I")
+_S32 = struct.Struct("=i")
 
 
 class Link(NamedTuple):
@@ -196,3 +198,25 @@ def assign_nsid(connection: Connection, descriptor: int) -> bool:
     if result not in (0, errno.EEXIST):
         raise NetlinkError(operation, result)
     return result == 0
+
+
+def get_nsid(connection: Connection, descriptor: int) -> int | None:
+    """Return the id of a network namespace in the connection's namespace; None: it has none.
+
+    descriptor: an open nsfs file of the namespace. Raises NetlinkError, and what Connection.query
+    raises.
+    """
+    payload = _RTGENMSG + attributes.encode(_NETNSA_FD, _U32.pack(descriptor))
+    operation = "read the id of a network namespace"
+    (result,) = connection.query(operation, _RTM_GETNSID, [payload], _nsid)
+    if isinstance(result, int):
+        raise NetlinkError(operation, result)
+    return result[0] if result[0] >= 0 else None
+
+
+def _nsid(datagram: bytes, offset: int, end: int) -> tuple[int] | None:
+    found = attributes.parse(datagram[offset + len(_RTGENMSG) : end]).get(_NETNSA_NSID, b"")
+    if len(found) != _S32.size:
+        return None
+    (nsid,) = _S32.unpack(found)
+    return (int(nsid),)

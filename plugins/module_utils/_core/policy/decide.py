@@ -17,6 +17,7 @@ from ..errors import NotEvaluated
 from ..host.namespaces import Identity
 from .backoff import Backoff, Delay, Destination
 from .budget import BudgetSnapshot, DestroyBudget
+from .doubt import Doubts, NetworkChanges
 from .findings import (
     BACK_OFF,
     DESTROY,
@@ -71,6 +72,7 @@ class Decider:
         self._policy = policy
         self._save = save
         self._holds = Holds(max_gap_ms)
+        self._doubts = Doubts(policy.rules)
         self._budget = DestroyBudget(policy.limits, budget)
         self._backoff = Backoff()
         self._violations: list[Violation] = []
@@ -79,6 +81,7 @@ class Decider:
         # Destinations of violations that the budget left out. Their connections exist without
         # having been reopened, so they are no sign of a client that reconnects.
         self._left_out: set[Destination] = set()
+        self._observed: set[Identity] = set()
 
     @property
     def policy(self) -> Policy:
@@ -93,22 +96,33 @@ class Decider:
             if rule.name in old and rules_equal(rule, old[rule.name])
         )
         self._policy = policy
+        self._doubts.replace_rules(policy.rules)
         self._budget.limits = policy.limits
         self._violations = []
 
-    def mark_gap(self) -> None:
-        """Do not count the time since the last evaluations, after a suspend for example."""
-        self._holds.mark_gaps()
+    def mark_gap(self, namespace: Identity | None = None) -> None:
+        """Do not count the time since the last evaluations, after a suspend for example.
 
-    def restart_holds(self) -> None:
-        """Restart holds: violations may have ceased for a moment since the last evaluations.
-
-        Holds older than holds.RESTART_WINDOW_MS go on.
+        namespace: only of those in this namespace; None: in all.
         """
-        self._holds.restart()
+        if namespace is None:
+            self._holds.mark_gaps()
+            return
+        for rule in self._policy.rules:
+            self._holds.mark_gap(namespace, rule.name, restart=False)
 
-    def observe(self, evaluations: Iterable[Evaluation | NotEvaluated]) -> None:
-        """Record one pass over all namespaces; forget the namespaces that are not in it."""
+    def record_changes(self, namespace: Identity, changes: NetworkChanges) -> None:
+        """Record changes since the last evaluation of a namespace.
+
+        Holds of violations that may have ceased for a moment start again, unless they are older
+        than holds.RESTART_WINDOW_MS.
+        """
+        self._doubts.record(namespace, changes)
+
+    def observe(
+        self, evaluations: Iterable[Evaluation | NotEvaluated], *, forget_others: bool = True
+    ) -> None:
+        """Record one pass. forget_others: forget the namespaces that are not in it."""
         self._violations = []
         self._untracked = 0
         identities: list[Identity] = []
@@ -120,29 +134,65 @@ class Decider:
             elif evaluation.identity is not None:
                 identities.append(evaluation.identity)
                 for name in names:
-                    self._holds.mark_gap(evaluation.identity, name)
-        self._holds.retain(identities, names)
+                    # The changes stay pending.
+                    self._holds.mark_gap(evaluation.identity, name, restart=False)
+        self._observed = set(identities)
+        if forget_others:
+            self._holds.retain(identities, names)
+            self._doubts.retain(identities)
+
+    def forget(self, namespace: Identity) -> None:
+        """Forget a namespace that no longer exists."""
+        self._holds.forget(namespace, [rule.name for rule in self._policy.rules])
+        self._doubts.forget(namespace)
+        self._left_out = {each for each in self._left_out if each.namespace != namespace}
 
     def _observe(self, evaluation: Evaluation, names: Sequence[str]) -> None:
         identity = evaluation.namespace.identity
-        keys: dict[str, list[Key]] = {name: [] for name in names}
+        pending = self._doubts.pending(identity)
+        # By rule and key, the local address.
+        keys: dict[str, dict[Key, bytes]] = {name: {} for name in names}
         for violation in evaluation.violations:
             if violation.rule.name not in evaluation.failed:
-                keys[violation.rule.name].append(violation.key)
+                local = violation.socket.local_address if pending else b""
+                keys[violation.rule.name][violation.key] = local
                 self._violations.append(violation)
         for name in names:
             if name in evaluation.failed:
-                self._holds.mark_gap(identity, name)
-            else:
-                self._untracked += self._holds.observe(
-                    identity, name, evaluation.began_ms, evaluation.ended_ms, keys[name]
-                )
+                self._holds.mark_gap(identity, name, restart=pending)
+                continue
+
+            def doubted(key: Key, since_ms: int, rule: str = name) -> bool:
+                return self._doubts.doubted(identity, rule, keys[rule][key], since_ms)
+
+            self._untracked += self._holds.observe(
+                identity,
+                name,
+                evaluation.began_ms,
+                evaluation.ended_ms,
+                keys[name],
+                doubted if pending else None,
+            )
+        has_holds = any(self._holds.count(identity, name) for name in names)
+        self._doubts.evaluated(evaluation, has_holds=has_holds)
 
     def is_due(self, violation: Violation, now_ms: int) -> bool:
         """Whether the hold of a violation is over, if an evaluation that begins now shows it."""
-        rule = violation.rule
-        return not rule.hold_ms or self._holds.would_expire(
-            violation.namespace, rule.name, violation.key, rule.hold_ms, now_ms
+        rule, namespace = violation.rule, violation.namespace
+        if not rule.hold_ms:
+            return True
+
+        def doubted(since_ms: int) -> bool:
+            local = violation.socket.local_address
+            return self._doubts.doubted(namespace, rule.name, local, since_ms)
+
+        return self._holds.would_expire(
+            namespace,
+            rule.name,
+            violation.key,
+            rule.hold_ms,
+            now_ms,
+            doubted if self._doubts.pending(namespace) else None,
         )
 
     def decide(self, now_ms: int, *, inhibited_by: str | None = None) -> Decision:
@@ -167,7 +217,8 @@ class Decider:
             until = self._available_at_ms(len(due), now_ms)
             for index in left_out:
                 findings[index] = findings[index]._replace(status=LIMIT, until_ms=until)
-        self._left_out = {findings[index].violation.destination for index in left_out}
+        self._left_out = {each for each in self._left_out if each.namespace not in self._observed}
+        self._left_out |= {findings[index].violation.destination for index in left_out}
         self._violations = []
         times = [finding.until_ms for finding in findings if finding.until_ms is not None]
         return Decision(

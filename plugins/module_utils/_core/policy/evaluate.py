@@ -76,7 +76,19 @@ def evaluate_all(
     Errors become NotEvaluated. A namespace that `all` found but that has ceased to exist since is
     left out.
     """
-    evaluations: list[Evaluation | NotEvaluated] = []
+    namespaces, evaluations = resolve_namespaces(host, policy)
+    for namespace in namespaces:
+        evaluation = evaluate_in(host, policy, namespace, needs_guard=needs_guard, options=options)
+        if evaluation is not None:
+            evaluations.append(evaluation)
+    return evaluations
+
+
+def resolve_namespaces(
+    host: Host, policy: Policy
+) -> tuple[list[Namespace], list[Evaluation | NotEvaluated]]:
+    """Return the namespaces of the policy, each once, and why there are not more."""
+    errors: list[Evaluation | NotEvaluated] = []
     namespaces: dict[Identity, Namespace] = {}
     for index, name in enumerate(policy.namespaces):
         try:
@@ -87,20 +99,32 @@ def evaluate_all(
                 path=("namespaces", index),
             )
         except SocketsError as error:
-            evaluations.append(NotEvaluated(name, None, error))
+            errors.append(NotEvaluated(name, None, error))
             continue
         for namespace in found:
             namespaces.setdefault(namespace.identity, namespace)
-    for namespace in namespaces.values():
-        try:
-            with NamespaceSession(host, namespace) as session:
-                evaluations.append(
-                    evaluate(session, policy, needs_guard=needs_guard, options=options)
-                )
-        except SocketsError as error:
-            if namespace.explicit or not isinstance(error, NamespaceNotFound):
-                evaluations.append(NotEvaluated(namespace.name, None, error, namespace.identity))
-    return evaluations
+    return list(namespaces.values()), errors
+
+
+def evaluate_in(
+    host: Host,
+    policy: Policy,
+    namespace: Namespace,
+    *,
+    needs_guard: NeedsGuard = always,
+    options: PassOptions = DEFAULT_OPTIONS,
+) -> Evaluation | NotEvaluated | None:
+    """Evaluate a namespace, and leave no descriptor open in it.
+
+    None: `all` found it, but it has ceased to exist since.
+    """
+    try:
+        with NamespaceSession(host, namespace) as session:
+            return evaluate(session, policy, needs_guard=needs_guard, options=options)
+    except SocketsError as error:
+        if not namespace.explicit and isinstance(error, NamespaceNotFound):
+            return None
+        return NotEvaluated(namespace.name, None, error, namespace.identity)
 
 
 def evaluate(
@@ -189,6 +213,8 @@ def _evaluate(
         | {error.protocol for error in failed.values() if isinstance(error, HandlerMissing)},
         frozenset(link.name for link in network.links.values()),
         _packet_marks(policy, snapshot),
+        tuple(dict.fromkeys(network.links.values())),
+        network.addresses,
     )
 
 

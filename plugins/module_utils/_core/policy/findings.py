@@ -17,6 +17,7 @@ from ..destroy.outcomes import Result
 from ..errors import SocketsError
 from ..guard.reason import Reason
 from ..host.namespaces import Identity, Namespace
+from ..netlink.links import Link
 from ..sockets.socket import Socket
 from .backoff import Destination
 from .holds import Key
@@ -92,7 +93,8 @@ class Evaluation(NamedTuple):
     rule without one. failed: errors by rule; nothing is known about the violations of these rules.
     missing: by rule, the interfaces that do not exist. unlisted: protocols that a rule selects but
     the kernel cannot list. interfaces: the existing ones, if the policy names any. packet_marks:
-    `rerouted` is unknown, because rules match marks that the packet filter may set.
+    `rerouted` is unknown, because rules match marks that the packet filter may set. links,
+    addresses: of the namespace, as far as the policy depends on them.
     """
 
     namespace: Namespace
@@ -105,6 +107,8 @@ class Evaluation(NamedTuple):
     unlisted: frozenset[str] = frozenset()
     interfaces: frozenset[str] = frozenset()
     packet_marks: bool = False
+    links: tuple[Link, ...] = ()
+    addresses: frozenset[bytes] = frozenset()
 
 
 class Finding(NamedTuple):

@@ -11,8 +11,9 @@ neither ends nor advances. All times are milliseconds of CLOCK_MONOTONIC.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from ..host.namespaces import Identity
@@ -20,6 +21,9 @@ from ..host.namespaces import Identity
 # Identifies a socket in its namespace: (protocol, cookie, local port, remote port, remote address).
 # The cookie alone is not enough: a socket keeps it when its owner connects it to another peer.
 Key = tuple[str, int, int, int, bytes]
+
+# Whether a violation, first seen at a time, may have ceased since the last evaluation.
+Doubted = Callable[[int], bool]
 
 MAX_HOLDS = 1 << 18
 
@@ -44,7 +48,7 @@ class _Series:
     """The last evaluation of one rule in one namespace, and its holds.
 
     gap: the time until the next evaluation does not count. restart: the next evaluation restarts
-    the holds.
+    the holds, whatever happens before it.
     """
 
     began_ms: int
@@ -59,8 +63,10 @@ class _Series:
             return False
         return max_gap_ms is None or began_ms - self.ended_ms <= max_gap_ms
 
-    def restarts(self, hold: Hold, now_ms: int) -> bool:
-        return self.restart and now_ms - hold.since_ms < RESTART_WINDOW_MS
+    def restarts(self, hold: Hold, now_ms: int, doubted: Doubted | None) -> bool:
+        if now_ms - hold.since_ms >= RESTART_WINDOW_MS:
+            return False
+        return self.restart or (doubted is not None and doubted(hold.since_ms))
 
     def pause(self, hold: Hold, resumed_ms: int) -> Hold:
         """Leave out the time from the last evaluation to `resumed_ms`."""
@@ -78,25 +84,35 @@ class Holds:
     def __init__(self, max_gap_ms: int | None) -> None:
         self._max_gap_ms = max_gap_ms
         self._series: dict[tuple[Identity, str], _Series] = {}
+        # The number of holds in all series.
+        self._count = 0
 
     def observe(
-        self, namespace: Identity, rule: str, began_ms: int, ended_ms: int, keys: Collection[Key]
+        self,
+        namespace: Identity,
+        rule: str,
+        began_ms: int,
+        ended_ms: int,
+        keys: Collection[Key],
+        doubted: Callable[[Key, int], bool] | None = None,
     ) -> int:
         """Record the sockets that violate a rule in an evaluation; other holds of the rule end.
 
+        doubted: for a key and the time at which it was first seen, whether its hold restarts.
         Returns the number of sockets that exceed MAX_HOLDS.
         """
         name = namespace, rule
         last = self._series.get(name)
         series = self._series[name] = _Series(began_ms, ended_ms)
-        free = MAX_HOLDS - sum(len(other.holds) for other in self._series.values())
+        self._count -= 0 if last is None else len(last.holds)
+        free = MAX_HOLDS - self._count
         continues = last is not None and last.continues(began_ms, self._max_gap_ms)
         untracked = 0
         for key in keys:
             hold = None if last is None else last.holds.get(key)
             if hold is None or last is None:
                 hold = Hold(ended_ms, 0, ended_ms)
-            elif last.restarts(hold, ended_ms):
+            elif last.restarts(hold, ended_ms, doubted and partial(doubted, key)):
                 hold = Hold(hold.since_ms, 0, ended_ms)
             elif not continues:
                 hold = last.pause(hold, ended_ms)
@@ -104,23 +120,20 @@ class Holds:
                 series.holds[key] = hold
             else:
                 untracked += 1
+        self._count += len(series.holds)
         return untracked
 
-    def mark_gap(self, namespace: Identity, rule: str) -> None:
-        """Record that an evaluation failed."""
+    def mark_gap(self, namespace: Identity, rule: str, *, restart: bool) -> None:
+        """Record that an evaluation failed. restart: violations may have ceased before it."""
         series = self._series.get((namespace, rule))
         if series is not None:
             series.gap = True
+            series.restart = series.restart or restart
 
     def mark_gaps(self) -> None:
         """Do not count the time up to the next evaluation of each rule in each namespace."""
         for series in self._series.values():
             series.gap = True
-
-    def restart(self) -> None:
-        """Restart holds: violations may have ceased for a moment since the last evaluation."""
-        for series in self._series.values():
-            series.restart = True
 
     def retain(self, namespaces: Iterable[Identity], rules: Iterable[str]) -> None:
         """Forget all other namespaces and rules."""
@@ -130,10 +143,22 @@ class Holds:
             for key, series in self._series.items()
             if key[0] in identities and key[1] in names
         }
+        self._count = sum(len(series.holds) for series in self._series.values())
+
+    def forget(self, namespace: Identity, rules: Iterable[str]) -> None:
+        """Forget these rules in a namespace."""
+        for rule in rules:
+            series = self._series.pop((namespace, rule), None)
+            self._count -= 0 if series is None else len(series.holds)
 
     def retain_rules(self, rules: Iterable[str]) -> None:
         """Forget all other rules."""
         self.retain((identity for identity, _rule in self._series), rules)
+
+    def count(self, namespace: Identity, rule: str) -> int:
+        """The number of holds of a rule in a namespace."""
+        series = self._series.get((namespace, rule))
+        return 0 if series is None else len(series.holds)
 
     def get(self, namespace: Identity, rule: str, key: Key) -> Hold | None:
         series = self._series.get((namespace, rule))
@@ -153,12 +178,18 @@ class Holds:
         return hold.counted_ms + max(0, series.began_ms - hold.from_ms) >= hold_ms
 
     def would_expire(
-        self, namespace: Identity, rule: str, key: Key, hold_ms: int, began_ms: int
+        self,
+        namespace: Identity,
+        rule: str,
+        key: Key,
+        hold_ms: int,
+        began_ms: int,
+        doubted: Doubted | None = None,
     ) -> bool:
         """Whether an evaluation that begins then and shows the violation finds it expired."""
         series = self._series.get((namespace, rule))
         hold = None if series is None else series.holds.get(key)
-        if series is None or hold is None or series.restarts(hold, began_ms):
+        if series is None or hold is None or series.restarts(hold, began_ms, doubted):
             return hold_ms == 0
         end_ms = began_ms if series.continues(began_ms, self._max_gap_ms) else series.began_ms
         return hold.counted_ms + max(0, end_ms - hold.from_ms) >= hold_ms

@@ -16,7 +16,7 @@ from ..guard.options import Guard
 from ..selector.parse import Selector
 from ..selector.predicates.verdict import StrandedBy
 from ..selector.tree import Predicate
-from ..sockets.needs import Need
+from ..sockets.needs import RTNETLINK_GROUPS, Need
 from .conditions import Condition
 
 VERSION = 1
@@ -69,6 +69,12 @@ class Rule:
     action: str = DESTROY
     interfaces: tuple[str, ...] = ()
 
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Facts that the rule depends on and whose changes rtnetlink reports."""
+        found = self.match.needs & RTNETLINK_GROUPS.keys()
+        return found if self.condition is None else found | self.condition.needs
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -91,14 +97,6 @@ class Policy:
     @property
     def longest_hold_ms(self) -> int:
         return max(rule.hold_ms for rule in self.rules)
-
-    @property
-    def addresses(self) -> frozenset[bytes]:
-        """Addresses in the conditions of the rules, 4 or 16 bytes each."""
-        conditions = [rule.condition for rule in self.rules if rule.condition is not None]
-        return frozenset(
-            fact.address for condition in conditions for fact in condition.facts() if fact.address
-        )
 
     def without_holds(self) -> Policy:
         """Return this policy with every hold set to 0."""

@@ -21,7 +21,6 @@ from ..errors import InputError, PathStep, PolicyErrors
 from ..guard.options import OFF_IN_POLICIES, Guard, parse_guard
 from ..host.namespaces import checked_name
 from ..selector.parse import Selector, parse_selector
-from ..sockets.needs import RTNETLINK_GROUPS, Need
 from ..values import Names, Path
 from . import lint, model
 from .conditions import Condition, parse_condition
@@ -119,7 +118,7 @@ def parse_policy(
         limits=parsed.limits,
         guard=parsed.guard,
         rules=tuple(rules),
-        needs=frozenset().union(*map(_needs, rules)),
+        needs=frozenset().union(*(rule.needs for rule in rules)),
         digest=model.digest(value),
         warnings=tuple(warnings),
     )
@@ -370,9 +369,3 @@ def _hold(value: object, path: Path) -> int:
 
 def _condition(value: object, path: Path) -> Condition | None:
     return parse_condition(value, path)
-
-
-def _needs(rule: Rule) -> frozenset[Need]:
-    """Facts that a rule depends on and whose changes rtnetlink reports."""
-    found = rule.match.needs & RTNETLINK_GROUPS.keys()
-    return found if rule.condition is None else found | rule.condition.needs

@@ -21,16 +21,30 @@ from ..destroy.outcomes import Result
 from ..errors import NotEvaluated, SocketsError
 from ..guard.reason import Reason
 from ..host.host import Host
-from ..host.namespaces import Identity
+from ..host.namespaces import Identity, Namespace
 from ..messages import describe
 from ..netlink.connection import collector_paused
 from ..sockets.session import NamespaceSession
 from .decide import Decider
-from .evaluate import DEFAULT_OPTIONS, PassOptions, evaluate, evaluate_all, monotonic_ms
+from .evaluate import (
+    DEFAULT_OPTIONS,
+    NeedsGuard,
+    PassOptions,
+    evaluate,
+    evaluate_all,
+    evaluate_in,
+    monotonic_ms,
+)
 from .findings import HOLD, Decision, Evaluation, Violation, ViolationResult
 from .model import Policy
 
-__all__ = ["PassOptions", "ReconcileResult", "reconcile", "reconcile_once"]
+__all__ = [
+    "PassOptions",
+    "ReconcileResult",
+    "reconcile",
+    "reconcile_namespace",
+    "reconcile_once",
+]
 
 # An evaluation that ended longer ago is repeated before its violations are destroyed.
 MAX_AGE_MS = 200
@@ -47,7 +61,7 @@ _NO_LONGER_VIOLATES = Reason("changed", "it closed, or no longer violates the po
 
 @dataclass(frozen=True)
 class ReconcileResult:
-    """The result of one pass over all namespaces. Milliseconds of CLOCK_MONOTONIC.
+    """The result of one pass over some or all namespaces. Milliseconds of CLOCK_MONOTONIC.
 
     namespaces: the evaluation of each namespace, or why there is none. results: the outcome of each
     of decision.to_destroy.
@@ -104,19 +118,49 @@ def reconcile(
     engines_named(options.engine)
     # A pass allocates many objects; a caller that runs passes in a loop collects between them.
     with collector_paused():
-        return _reconcile(host, decider, options)
+        began_ms = monotonic_ms(host)
+        namespaces = evaluate_all(
+            host, decider.policy, needs_guard=_is_due(host, decider), options=options
+        )
+        decider.observe(namespaces)
+        return _enforce(host, decider, options, namespaces, began_ms)
 
 
-def _reconcile(host: Host, decider: Decider, options: PassOptions) -> ReconcileResult:
+def reconcile_namespace(
+    host: Host,
+    decider: Decider,
+    namespace: Namespace,
+    options: PassOptions = DEFAULT_OPTIONS,
+) -> ReconcileResult:
+    """Run one reconcile pass of decider.policy in one of its namespaces.
+
+    The state of the others in the decider stays as it is. The result is empty if `all` found the
+    namespace and it has ceased to exist since. Raises EngineUnavailable.
+    """
+    engines_named(options.engine)
+    with collector_paused():
+        began_ms = monotonic_ms(host)
+        evaluation = evaluate_in(
+            host, decider.policy, namespace, needs_guard=_is_due(host, decider), options=options
+        )
+        namespaces = [] if evaluation is None else [evaluation]
+        decider.observe(namespaces, forget_others=False)
+        return _enforce(host, decider, options, namespaces, began_ms)
+
+
+def _is_due(host: Host, decider: Decider) -> NeedsGuard:
+    return lambda violation: decider.is_due(violation, monotonic_ms(host))
+
+
+def _enforce(
+    host: Host,
+    decider: Decider,
+    options: PassOptions,
+    namespaces: Sequence[Evaluation | NotEvaluated],
+    began_ms: int,
+) -> ReconcileResult:
+    """Decide about the observed violations, destroy, and record the outcomes."""
     policy = decider.policy
-    began_ms = monotonic_ms(host)
-    namespaces = evaluate_all(
-        host,
-        policy,
-        needs_guard=lambda violation: decider.is_due(violation, monotonic_ms(host)),
-        options=options,
-    )
-    decider.observe(namespaces)
     decision = decider.decide(monotonic_ms(host), inhibited_by=options.inhibited_by)
     to_destroy: dict[Identity, list[Violation]] = {}
     for violation in decision.to_destroy:
