@@ -104,7 +104,7 @@ def _reaction(port: int, count: int, *, by_cookies: bool = False) -> measure.Tim
         finally:
             for sock in held:
                 sock.close()
-    # Logging and cooldown of the agent.
+    # Logging of the agent.
     time.sleep(0.7)
     return measure.Time(elapsed, elapsed)
 

@@ -57,7 +57,7 @@ class Limit(NamedTuple):
 
 def measure_agent() -> list[Limit]:
     with agent() as pid:
-        # The first pass and its cooldown are over.
+        # The first pass is over.
         time.sleep(1)
         before = _cpu_s(pid)
         time.sleep(_IDLE_S)
@@ -83,7 +83,7 @@ def _route_flood(pid: int) -> float:
         before, began = _cpu_s(pid), time.monotonic()
         for _batch in range(_CHANGES // _BATCH_SIZE):
             measure.run_quietly("ip", "-batch", batch.name)
-        # Includes the cooldown after the last pass.
+        # Includes the last pass.
         time.sleep(0.5)
         return (_cpu_s(pid) - before) / (time.monotonic() - began)
 
