@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from ..module_utils._core import messages
+from ..module_utils._core import text as _text
 from ..module_utils._core.messages.results import bracketed
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
@@ -42,3 +43,8 @@ def duration_text(milliseconds: int) -> str:
 def endpoint_text(address: str, port: int | None) -> str:
     """Format address:port with IPv6 in brackets. Port 0 is `*`, as ss prints it."""
     return bracketed(address) if port is None else messages.endpoint_text(address, port or "*")
+
+
+def printable_lines(text: str) -> str:
+    """Escape what a terminal would obey. Newlines stay."""
+    return _text.printable_lines(text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..module_utils._core.text import printable
 from ._socket_columns import (
     COLUMNS,
     DEFAULT_COLUMNS,
@@ -52,7 +53,7 @@ def format_table(
         raise TableError(f"width: {width!r}; expected an integer of at least {MIN_WIDTH}")
     chosen = _known(records, defaults) if columns is None else _requested(records, columns)
     cells = [[_cell(column.text(record)) for column in chosen] for record in records]
-    titles = [column.title for column in chosen]
+    titles = [printable(column.title) for column in chosen]
     widths = _fit(chosen, cells, width)
     lines = [_line(chosen, row, widths, width) for row in cells]
     if header:
@@ -98,16 +99,15 @@ def _requested(records: Sequence[Record], columns: object) -> list[Column]:
             raise TableError(f"columns[{index}]: {name!r}; expected a name")
         if records and name.split(".")[0] not in available:
             raise TableError(
-                f"columns[{index}]: unknown column {name!r}; available: {', '.join(available)}"
+                f"columns[{index}]: unknown column {name!r}; available: "
+                + printable(", ".join(available))
             )
     return [column_for(records, name) for name in columns]
 
 
 def _cell(text: str | None) -> str:
-    """Replace unprintable characters: names are untrusted and may hold terminal controls."""
-    if not text:
-        return UNKNOWN
-    return "".join(char if char.isprintable() else "?" for char in str(text))
+    """Escape unprintable characters: names are untrusted and may contain terminal controls."""
+    return printable(str(text)) if text else UNKNOWN
 
 
 def _fit(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> list[int]:

@@ -161,7 +161,7 @@ def test_names_of_processes_cannot_control_the_terminal(
         "process",
     )
     done = socketctl.on_terminal(*words, environ={"NO_COLOR": "1"}).finish()
-    assert f"e\\x1b[2J\\nvil[{process.pid}]" in done.out
+    assert f"e\\x1b[2J\\x0avil[{process.pid}]" in done.out
     assert done.out.replace("\n", "").isprintable()
 
 

@@ -39,7 +39,7 @@ def core(members: str, layers: str, *outside: str) -> Layer:
 
 # From the top of the core down. A folder may import itself and the ones in its row.
 CORE_LAYERS = {
-    "socketctl": "api guard selector host messages errors values",
+    "socketctl": "api guard selector host messages errors values text",
     "agent": (
         "api policy drain destroy destroy.command destroy.planner destroy.engines guard query "
         "selector selector.predicates selector.tree verdicts sockets host netlink messages values "

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from linuxnet_sockets.errors import AgentUnreachable, InputError
-from linuxnet_sockets.messages import describe, escape_unprintable, os_error_text
+from linuxnet_sockets.messages import describe, os_error_text
+from tests.support.hostile_names import NAME, assert_harmless
 
 
 @pytest.mark.parametrize(
@@ -38,18 +39,6 @@ def test_long_and_deep_values_are_truncated() -> None:
         deep = [deep]
     assert len(describe(InputError((), deep, "is wrong", "another"))) < 200
     assert len(describe(InputError((), ["x" * 50] * 50, "is wrong", "another"))) < 200
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("nginx: worker é 漢", "nginx: worker é 漢"),
-        ("\x1b[2J\r\n\x7f", "\\x1b[2J\\r\\n\\x7f"),
-        ("a\u202eb\u2028c\ud800", "a\\u202eb\\u2028c\\ud800"),
-    ],
-)
-def test_unprintable_characters_are_escaped(text: str, shown: str) -> None:
-    assert escape_unprintable(text) == shown
 
 
 @pytest.mark.parametrize("problem", ["missing", "null"])
@@ -81,3 +70,9 @@ def test_os_errors_are_shown_without_errno() -> None:
     assert os_error_text(PermissionError(13, "Permission denied", "/x")) == "/x: Permission denied"
     assert os_error_text(OSError(98, "another agent runs")) == "another agent runs"
     assert os_error_text(OSError("as it is")) == "as it is"
+
+
+def test_files_in_errors_of_the_system() -> None:
+    for name in (NAME, NAME.encode("utf-8", "surrogatepass")):
+        error = OSError(2, "No such file or directory", name)
+        assert_harmless(os_error_text(error))

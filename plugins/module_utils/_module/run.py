@@ -16,7 +16,7 @@ from ansible.module_utils.common.validation import check_type_dict
 from .._core.api.task import OperationResult
 from .._core.errors import InputError, PolicyErrors, SocketsError
 from .._core.messages import describe, describe_failure, rejected_text
-from .._core.text import printable_values
+from .._core.text import encodable_values
 from .._core.values import Path, describe_type
 from .arguments import Spec
 
@@ -37,7 +37,7 @@ def run_module(
     gc.disable()
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
     # Ansible repeats the parameters in the result, which must be valid UTF-8.
-    module.params = printable_values(module.params)
+    module.params = encodable_values(module.params)
     try:
         options = {
             name: _mappings(spec, module.params[name], (name,))

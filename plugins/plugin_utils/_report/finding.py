@@ -10,7 +10,6 @@ Everything that a host returns is untrusted: types are checked and text is sanit
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from ...module_utils._core.api.stuck import (
     proven_ms,
     superseded_verdict,
 )
+from ...module_utils._core.text import printable
 
 Finding = dict[str, Any]
 
@@ -65,7 +65,6 @@ TCP_INFO_KEYS = (
 )
 # States in which a SYN or a FIN waits for its acknowledgement.
 _SYN_OR_FIN_UNACKED = ("syn-sent", "fin-wait-1", "closing", "last-ack")
-_INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _MAX_TEXT = 300
 
 
@@ -73,17 +72,13 @@ def sanitize(value: object, max_length: int = _MAX_TEXT) -> str:
     """Return text of limited length without invisible characters.
 
     Control characters, direction marks, lone surrogates and similar characters become escapes such
-    as `\\u{202e}`, so that no name can change how its line is displayed.
+    as `\\u202e`, so that no name can change how its line is displayed.
     """
     text = str(value)
     cut = len(text) > max_length
     if cut:
         text = text[: max_length - 1]
-    if not (text.isascii() and text.isprintable()):
-        text = "".join(
-            f"\\u{{{ord(char):x}}}" if unicodedata.category(char) in _INVISIBLE_CATEGORIES else char
-            for char in text
-        )
+    text = printable(text)
     return f"{text}…" if cut else text
 
 

@@ -48,7 +48,7 @@ def test_readers_get_the_events_after_connecting(stream: EventStream, connect: C
     for reader in readers:
         line = reader.recv(4096)
         assert line.count(b"\n") == 1
-        assert json.loads(line) == {"event": "destroyed", "cookie": "1f", "text": "a\nb"}
+        assert json.loads(line) == {"event": "destroyed", "cookie": "1f", "text": "a\\x0ab"}
 
 
 def test_slow_reader_is_disconnected(stream: EventStream, connect: Connect) -> None:

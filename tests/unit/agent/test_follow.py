@@ -25,6 +25,7 @@ from linuxnet_sockets.agent.event_stream import EventStream
 from linuxnet_sockets.agent.request_server import RequestServer
 from linuxnet_sockets.errors import AgentUnreachable
 from linuxnet_sockets.messages.events import event_text
+from linuxnet_sockets.text import printable_values
 from tests.support.fake_machine import connection
 from tests.support.policy_documents import rule
 from tests.unit.agent.conftest import Harness
@@ -35,6 +36,7 @@ FIRST: dict[str, Any] = {
     "condition": "pause",
     "text": "by \u202e\x1b[2J",
 }
+SHOWN = printable_values(FIRST)
 SECOND: dict[str, Any] = {"event": "state", "at": "T", "condition": "pause", "text": None}
 
 
@@ -113,7 +115,7 @@ def test_events_are_lines_of_json_until_a_signal(run: Run, agent: FakeAgent, num
         os.kill(os.getpid(), number)
 
     assert run(script) == 0
-    assert [json.loads(line) for line in run.lines] == [FIRST, SECOND]
+    assert [json.loads(line) for line in run.lines] == [SHOWN, SECOND]
     assert run.out.getvalue().replace("\n", "").isprintable()
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -181,12 +183,12 @@ def test_reconnect_waits_for_the_next_agent(
             agent = FakeAgent(tmp_path)
             agent.accept()
             agent.send(event)
-            run.wait_for(json.dumps(event["text"]))
+            run.wait_for(json.dumps(printable_values(event)["text"]))
             agent.stop()
         os.kill(os.getpid(), signal.SIGINT)
 
     assert run(script, "--reconnect") == 0
-    assert [json.loads(line) for line in run.lines] == [FIRST, SECOND]
+    assert [json.loads(line) for line in run.lines] == [SHOWN, SECOND]
     # Once for each reason, not for each attempt.
     assert 2 <= len(capsys.readouterr().err.splitlines()) <= 5
 

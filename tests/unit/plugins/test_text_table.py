@@ -169,10 +169,10 @@ def test_long_line_is_cut_with_an_ellipsis() -> None:
     assert "]:443" in line
 
 
-def test_control_characters_in_names_are_replaced() -> None:
+def test_control_characters_in_names_are_escaped() -> None:
     named = [{"pid": 1, "comm": "a\x1b[2J\nb", "unit": None}]
 
-    assert cell("processes", processes=named) == "a?[2J?b[1]"
+    assert cell("processes", processes=named) == "a\\x1b[2J\\x0ab[1]"
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_json_escapes_control_characters(machine: Timeline, socketctl: Shell) ->
     for form in ("--json", "--ndjson"):
         done = socketctl("list", "-d", "process", form)
         assert done.out.replace("\n", "").isprintable()
-    assert done.lines[0]["processes"][0]["comm"].startswith("e\x1b[2Jvil")
+    assert done.lines[0]["processes"][0]["comm"].startswith("e\\x1b[2Jvil")
 
 
 def test_arguments_in_errors_cannot_control_the_terminal(socketctl: Shell) -> None:

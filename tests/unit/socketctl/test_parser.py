@@ -213,7 +213,7 @@ def test_destroy_imports_no_drain_and_no_policy() -> None:
 
 def test_usage_error_imports_nothing_of_the_kernel() -> None:
     modules, _others = imported_by("list", "--nothing")
-    assert folders(modules) <= {"cli", "socketctl", "api", "values", "errors"}
+    assert folders(modules) <= {"cli", "socketctl", "api", "values", "errors", "text"}
 
 
 COMPLETIONS = {

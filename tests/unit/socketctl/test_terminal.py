@@ -11,25 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linuxnet_sockets.messages import escape_unprintable
 from linuxnet_sockets.socketctl.terminal import Cell, Column, Terminal
 from tests.unit.socketctl.conftest import Screen
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("nginx", "nginx"),
-        ("\x1b[2J", "\\x1b[2J"),
-        ("a\nb\r\t", "a\\nb\\r\\t"),
-        ("\x9b31m", "\\x9b31m"),
-        ("\u202eevil", "\\u202eevil"),
-        ("\udc80", "\\udc80"),
-        ("größe 日本", "größe 日本"),
-    ],
-)
-def test_escape(text: str, shown: str) -> None:
-    assert escape_unprintable(text) == shown
 
 
 @given(st.text())

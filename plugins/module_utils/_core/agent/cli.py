@@ -11,12 +11,13 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from .. import __version__
 from ..errors import InputError, SocketsError
 from ..host.host import Host
 from ..messages import describe, os_error_text
+from ..text import printable
 from ..values import parse_duration_ms
 from . import commands
 from .daemon import Daemon, Options
@@ -51,14 +52,18 @@ def main(arguments: Sequence[str] | None = None, out: TextIO | None = None) -> i
     try:
         return command(parsed, out)
     except InputError as error:
-        sys.stderr.write(f"socket-agent: {describe(error)}\n")
+        _problem(describe(error))
         return USAGE
     except SocketsError as error:
-        sys.stderr.write(f"socket-agent: {describe(error)}\n")
+        _problem(describe(error))
         return commands.FAILURE
     except OSError as error:
-        sys.stderr.write(f"socket-agent: {os_error_text(error)}\n")
+        _problem(os_error_text(error))
         return commands.FAILURE
+
+
+def _problem(text: str) -> None:
+    sys.stderr.write(f"socket-agent: {printable(text)}\n")
 
 
 def _standard_output() -> TextIO:
@@ -152,6 +157,13 @@ def _directories(parsed: argparse.Namespace) -> Directories:
     return Directories(parsed.state_directory, parsed.runtime_directory)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Repeats wrong arguments in its errors, so it escapes them."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def get_parser() -> argparse.ArgumentParser:
     """The parser of socket-agent, with all its commands."""
     directories = argparse.ArgumentParser(add_help=False)
@@ -181,7 +193,7 @@ def get_parser() -> argparse.ArgumentParser:
         f"{status} {text[0].lower()}{text[1:].rstrip('.')}"
         for status, text in EXIT_STATUSES.items()
     )
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="socket-agent",
         description="Enforces a socket policy on this host.",
         epilog=f"Exit status: {statuses}. {DURATIONS}",

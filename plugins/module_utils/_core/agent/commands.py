@@ -14,8 +14,9 @@ from typing import Any, TextIO
 from ..api.policy import plan_parsed
 from ..errors import OtherPolicyOnTrial
 from ..host.host import Host
-from ..messages import describe, escape_unprintable, listed_text, warning_text
+from ..messages import describe, listed_text, warning_text
 from ..messages.policy import plan_lines
+from ..text import printable
 from . import requests
 from .paths import POLICY_FILE, SOCKET
 from .policy_file import Rejected, load_policy
@@ -47,7 +48,7 @@ def _print_rejected(out: TextIO, rejected: Rejected, *, as_json: bool) -> int:
     errors, file = list(rejected.errors), rejected.file
     lines = [*errors]
     if len(errors) > 1 or file not in errors[0]:
-        lines = f"{file} is rejected: {listed_text(errors)}".split("\n")
+        lines = f"{printable(file)} is rejected: {listed_text(errors)}".split("\n")
     if file.endswith((".yml", ".yaml")):
         lines.append(_YAML)
     _print(out, {"valid": False, "errors": errors}, as_json, lines)
@@ -132,11 +133,11 @@ def trial(host: Host, directories: Directories, file: str, out: TextIO, *, withi
 
 def _print_answer(out: TextIO, text: str, answer: requests.Answer) -> None:
     running = "" if answer.running else " (no agent is running)"
-    out.write(f"{text}{running}\n")
+    out.write(f"{printable(text)}{running}\n")
 
 
 def _print(out: TextIO, result: Mapping[str, Any], as_json: bool, lines: list[str]) -> None:
     if as_json:
         out.write(json.dumps(result, indent=1) + "\n")
     else:
-        out.write("".join(f"{escape_unprintable(line)}\n" for line in lines))
+        out.write("".join(f"{printable(line)}\n" for line in lines))

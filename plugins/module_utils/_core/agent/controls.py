@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from ..errors import InputError, OtherPolicyOnTrial, UntrustedPath
 from ..host.files import parse_json, remove_durably, write_atomic
 from ..host.trusted_files import ROOT, read_private
-from ..messages import escape_unprintable, untrusted_text
+from ..messages import untrusted_text
+from ..text import printable
 from .clocks import Clocks, Deadline
 from .paths import PAUSED, UNCONFIRMED
 from .protocol import parse_digest, parse_reason
@@ -42,7 +43,7 @@ def read_pause(directory: str, now: Clocks) -> Pause | None:
     path = os.path.join(directory, PAUSED)
     try:
         value = _read(directory, PAUSED)
-        reason = escape_unprintable(parse_reason(value["reason"]))
+        reason = printable(parse_reason(value["reason"]))
         until = None if value["until"] is None else Deadline.from_dict(value["until"])
     except FileNotFoundError:
         return None

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from ..errors import AgentRefused, AgentUnreachable
-from ..messages import describe, escape_unprintable
+from ..messages import describe
 from ..messages.events import event_text
+from ..text import printable
 from . import requests
 from .commands import FAILURE, NOT_RUNNING, SUCCESS
 from .event_reader import EventReader
@@ -107,7 +108,7 @@ class _Follower:
 
     def _line(self, event: dict[str, Any]) -> str:
         if self._pretty:
-            return escape_unprintable(event_text(event))
+            return event_text(event)
         # The escapes of JSON leave only printable ASCII.
         return json.dumps(event, separators=(",", ":"))
 
@@ -117,7 +118,7 @@ class _Follower:
         return describe(error)
 
     def _notify(self, text: str) -> None:
-        self._err.write(f"socket-agent: {text}\n")
+        self._err.write(f"socket-agent: {printable(text)}\n")
         self._err.flush()
 
 

@@ -11,12 +11,13 @@ import select
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from ..text import printable
+
 # Priorities of sd-daemon(3), which journald parses.
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 
 _WRITE_TIMEOUT_MS = 500
 
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _UNQUOTED = re.compile(r"[\w.:/@%+\[\]*<>=,-]+", re.ASCII)
 
 
@@ -59,7 +60,7 @@ class Log:
         return ready
 
     def _write(self, priority: int, text: str, fields: Mapping[str, Any] | None) -> None:
-        parts = [_UNPRINTABLE.sub(_escape, " ".join(text.split()))]
+        parts = [_ascii(printable(" ".join(text.split())))]
         parts += [
             f"{key}={_value(value)}" for key, value in (fields or {}).items() if value is not None
         ]
@@ -83,8 +84,9 @@ class Log:
         self.line(INFO, text, fields)
 
 
-def _escape(match: re.Match[str]) -> str:
-    return match.group().encode("unicode_escape").decode("ascii")
+def _ascii(text: str) -> str:
+    """The stream may have the encoding of the locale C."""
+    return text.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def _value(value: object) -> str:

@@ -17,6 +17,7 @@ from ..host.trusted_files import Ancestors, ancestors, caller_owners, read_confi
 from ..messages import describe
 from ..policy.model import Policy
 from ..policy.parse import parse_policy
+from ..text import printable
 
 # Limits for one file: garbage can cause a hundred thousand errors.
 _MAX_ERRORS = 50
@@ -64,20 +65,24 @@ def load_policy(file: str, host: Host, *, obeyed: bool = True) -> Policy | Rejec
     try:
         content = read_configuration(file, caller_owners()) if obeyed else read_regular_file(file)
         if not content.strip():
-            return Rejected(file, (f"{file} is empty: expected a policy in JSON.",))
+            return _unreadable(file, "is empty: expected a policy in JSON")
         document = parse_json(content)
     except UntrustedPath as error:
         return Rejected(file, (describe(error),))
     except OSError as error:
-        return Rejected(file, (f"{file} cannot be read: {error.strerror}.",))
+        return _unreadable(file, f"cannot be read: {error.strerror}")
     except ValueError as error:
-        return Rejected(file, (f"{file} is not a valid policy: {error}.",))
+        return _unreadable(file, f"is not a valid policy: {error}")
     try:
         return parse_policy(document, names=host, files=host.protect_directory)
     except PolicyErrors as error:
         return Rejected(file, _error_texts(error.errors))
     except SocketsError as error:
         return Rejected(file, _error_texts([error]))
+
+
+def _unreadable(file: str, problem: str) -> Rejected:
+    return Rejected(file, (printable(f"{file} {problem}."),))
 
 
 def _error_texts(errors: Sequence[SocketsError]) -> tuple[str, ...]:

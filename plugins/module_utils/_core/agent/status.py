@@ -13,6 +13,7 @@ from typing import Any
 from ..messages import budget_text, not_evaluated_text
 from ..policy import findings
 from ..policy.model import REFUSE
+from ..text import printable
 from . import state as states
 from .clocks import Clocks, Deadline
 from .scheduler import max_pass_gap_s
@@ -197,7 +198,7 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
     if status["last_pass"] is not None:
         lines += map(_not_evaluated_line, status["last_pass"]["not_evaluated"])
     lines += [fault["error"] for fault in status["faults"]]
-    return lines
+    return list(map(printable, lines))
 
 
 def _policy_line(policy: Mapping[str, Any]) -> str:

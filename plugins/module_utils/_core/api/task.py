@@ -33,7 +33,8 @@ class OperationResult(Protocol):
         """Return the data as mappings, lists, strings and numbers.
 
         ``warnings`` are sentences; the list is empty if there are none.
-        Bytes of names that are not UTF-8 are escapes such as ``\\xe9``. Selectors take them.
+        Bytes of names that are not UTF-8 are escapes such as ``\\xe9``, and so are control
+        characters and others without a glyph, such as ``\\x1b``. Selectors take them.
         """
 
 
@@ -43,15 +44,17 @@ _Result = TypeVar("_Result", bound=OperationResult)
 def printable_dict(
     to_dict: Callable[[_Result], dict[str, Any]],
 ) -> Callable[[_Result], dict[str, Any]]:
-    """Decorate to_dict: add ``warnings``, a list of sentences, and make all text valid.
-
-    Every caller writes the result as JSON.
-    """
+    """Decorate to_dict: add ``warnings``, a list of sentences, and make all text printable."""
 
     @wraps(to_dict)
     def printable(result: _Result) -> dict[str, Any]:
         sentences = [describe_warning(warning) for warning in result.warnings]
-        values: dict[str, Any] = text.printable_values({**to_dict(result), "warnings": sentences})
+        content = {**to_dict(result), "warnings": sentences}
+        diff = content.pop("diff", None)
+        values: dict[str, Any] = text.printable_values(content)
+        if diff is not None:
+            # The only text with lines.
+            values["diff"] = {side: text.printable_lines(lines) for side, lines in diff.items()}
         return values
 
     return printable

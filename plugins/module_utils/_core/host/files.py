@@ -18,7 +18,7 @@ import stat
 import tempfile
 from contextlib import suppress
 
-from ..text import printable
+from ..text import encodable
 
 # The size limit of such a file. A policy with a thousand rules is smaller.
 MAX_BYTES = 4 * 1024 * 1024
@@ -124,7 +124,7 @@ def _replace(path: str, content: str, mode: int, durable: bool) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             os.fchmod(stream.fileno(), mode)
             # Names of the system may have bytes that are not UTF-8.
-            stream.write(printable(content))
+            stream.write(encodable(content))
             if durable:
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -94,6 +94,8 @@ def checked_name(name: object, path: Sequence[PathStep]) -> str:
     """Validate the form of a namespace's name; it need not exist. Raises InputError."""
     if not isinstance(name, str) or not name.strip():
         raise InputError(path, name, "not the name of a namespace", _ALLOWED)
+    if "\0" in name:
+        raise InputError(path, name, "contains a NUL character", _ALLOWED)
     if name.startswith(_PID):
         number = name[len(_PID) :]
         if not (

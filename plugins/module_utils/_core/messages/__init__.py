@@ -30,7 +30,6 @@ from .results import (
     socket_text,
     unknown_interfaces_text,
 )
-from .terminal import escape_unprintable
 
 __all__ = [
     "budget_text",
@@ -39,7 +38,6 @@ __all__ = [
     "describe_warning",
     "endpoint_text",
     "errno_text",
-    "escape_unprintable",
     "listed_text",
     "not_evaluated_text",
     "os_error_text",

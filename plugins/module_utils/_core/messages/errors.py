@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import errors
 from ..netlink import constants
-from ..text import printable
+from ..text import decode, encodable, printable
 
 # How many errors of one document are listed, and how deep a value is shown.
 _MAX_ERRORS = 20
@@ -43,7 +43,10 @@ def errno_text(number: int) -> str:
 def os_error_text(error: OSError) -> str:
     """``/etc/passwd: Permission denied``, without the errno."""
     text = error.strerror or str(error)
-    return f"{error.filename}: {text}" if error.filename else text
+    name = error.filename
+    if isinstance(name, bytes):
+        name = decode(name)
+    return printable(f"{name}: {text}" if name else text)
 
 
 def shown(value: object, limit: int = 120) -> str:
@@ -65,7 +68,7 @@ def _written(value: object, depth: int) -> str:
         return f"{{{', '.join(pairs)}}}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_written(item, depth + 1) for item in value)}]"
-    return repr(printable(value) if isinstance(value, str) else value)
+    return repr(encodable(value) if isinstance(value, str) else value)
 
 
 def _key(key: object) -> str:
@@ -110,7 +113,7 @@ def rejected_text(sentences: Sequence[str], *, effect: str, policy: str = "The p
 
 def warning_text(warning: errors.PolicyWarning) -> str:
     """Describe a warning of a policy: its path, the problem and the remedy."""
-    return f"{path_text(warning.path)} {warning.problem}. Remedy: {warning.remedy}."
+    return printable(f"{path_text(warning.path)} {warning.problem}. Remedy: {warning.remedy}.")
 
 
 def _netlink(error: errors.NetlinkError) -> str:

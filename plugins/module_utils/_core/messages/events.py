@@ -10,14 +10,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ..text import printable
 from .policy import protection_text
 from .results import connection_text
 
 
 def event_text(event: Mapping[str, Any]) -> str:
-    """Describe an event in one line, with its time. The line may hold unprintable characters."""
+    """Describe an event in one line, with its time."""
     describe = _TEXTS.get(event["event"], _unknown)
-    return f"{event['at']} {describe(event)}"
+    return printable(f"{event['at']} {describe(event)}")
 
 
 def _policy(event: Mapping[str, Any]) -> str:

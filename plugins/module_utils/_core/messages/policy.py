@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ..text import printable
 from .results import budget_text, connection_text, not_evaluated_text
 
 _STATUSES = {
@@ -36,7 +37,7 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
         lines.append(not_evaluated_text(entry["namespace"], entry["rule"], entry["error"]))
     if plan["mode"] == "report":
         lines.append("mode report: the agent destroys none of them")
-    return lines
+    return list(map(printable, lines))
 
 
 def _rule_line(rule: Mapping[str, Any]) -> str:

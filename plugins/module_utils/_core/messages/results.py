@@ -64,7 +64,7 @@ def socket_text(record: Mapping[str, Any], *, connected: bool = True) -> str:
     if record["uid"] is not None:
         words.append(f"user {record['user'] or record['uid']}")
     words += [f"namespace {record['namespace']}", f"sk:{record['cookie']}"]
-    return " ".join(words)
+    return printable(" ".join(words))
 
 
 def connection_text(record: Mapping[str, Any]) -> str:
@@ -72,7 +72,7 @@ def connection_text(record: Mapping[str, Any]) -> str:
     held = record["processes"]
     owner = f" {held[0]['comm']}[{held[0]['pid']}]" if held else ""
     namespace = "" if record["namespace"] == "current" else f" in {record['namespace']}"
-    return (
+    return printable(
         f"{record['protocol']} {record['state']} "
         f"{endpoint_text(record['local'], record['local_port'])} -> "
         f"{endpoint_text(record['remote'], record['remote_port'])}{owner}{namespace}"
@@ -98,7 +98,7 @@ def unknown_interfaces_text(interfaces: Sequence[tuple[str, str]], existing: Seq
     names = _some([f"'{interface}' (rule {rule})" for interface, rule in interfaces], ", ")
     listed = ", ".join(existing[:_MAX_INTERFACES]) or "none"
     more = len(existing) - _MAX_INTERFACES
-    return (
+    return printable(
         f"unknown interface {names}: conditions on missing interfaces never match. "
         f"Existing: {listed}{f' and {more} more' if more > 0 else ''}"
     )
@@ -106,7 +106,7 @@ def unknown_interfaces_text(interfaces: Sequence[tuple[str, str]], existing: Seq
 
 def not_evaluated_text(namespace: str, rule: str | None, error: str) -> str:
     """Describe a failed evaluation. rule: None for all rules of the namespace."""
-    return f"not evaluated: {place_text(namespace, rule)}: {error}"
+    return printable(f"not evaluated: {place_text(namespace, rule)}: {error}")
 
 
 def place_text(namespace: str, rule: str | None) -> str:

@@ -79,7 +79,7 @@ def _words(written: str) -> list[_Word]:
         start, characters = position, []
         while position < len(written) and written[position] not in _BLANKS:
             quoted = written[position] == "\\" and position + 1 < len(written)
-            if quoted and not text.ESCAPED_BYTE.match(written, position):
+            if quoted and not text.ESCAPED.match(written, position):
                 position += 1
             characters.append(written[position])
             position += 1

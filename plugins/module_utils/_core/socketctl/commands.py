@@ -35,6 +35,7 @@ from ..messages import (
     rejected_text,
     warning_text,
 )
+from ..text import printable
 from . import exit_status, tables
 from .parser import PROG, Parser, given_options
 from .tables import Identity, identity
@@ -90,7 +91,7 @@ class Session:
 
     def problem(self, text: str) -> None:
         """Write an error to standard error. Lists of errors have several lines."""
-        for number, line in enumerate(f"{PROG}: {text}".splitlines()):
+        for number, line in enumerate(f"{PROG}: {text}".split("\n")):
             self.err.line(line, "" if number else RED)
 
     def warn(self, warnings: Iterable[ResultWarning]) -> None:
@@ -151,7 +152,8 @@ def list_sockets(session: Session) -> int:
     found = api.find(**options)
     session.warn(found.warnings)
     if not session.for_people:
-        session.data(found.to_dict(), found.sockets)
+        content = found.to_dict()
+        session.data(content, content["sockets"])
         return exit_status.SUCCESS
     group = options.get("group_by")
     if group is not None:
@@ -354,7 +356,7 @@ def policy_check(session: Session) -> int:
     policy = checked.policy
     if policy is None:
         file = session.parsed.file
-        file = "standard input" if file == "-" else file
+        file = "standard input" if file == "-" else printable(file)
         session.problem(f"{file}: {_counted(len(content['errors']), 'error')}")
         for text in content["errors"]:
             session.err.line(f"- {text}")

@@ -50,6 +50,7 @@ def run(
 
     from ..host.host import Host
     from ..messages import describe
+    from ..text import printable
     from .commands import COMMANDS, Refused, Session, UsageError, rejected
     from .policy_file import PolicyUnreadable
     from .terminal import Terminal
@@ -65,10 +66,10 @@ def run(
         status = COMMANDS[parsed.path](session)
         out.flush()
     except UsageError as error:
-        session.problem(str(error))
+        session.problem(printable(str(error)))
         return exit_status.USAGE
     except PolicyUnreadable as error:
-        session.problem(str(error))
+        session.problem(printable(str(error)))
         return exit_status.FAILED
     except Refused:
         err.write("Nothing was destroyed.\n")

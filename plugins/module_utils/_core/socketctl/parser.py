@@ -13,9 +13,10 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from ..api.options import OPERATIONS, Kind, Option
+from ..text import printable
 from . import exit_status
 from .help_texts import DESCRIPTIONS, EXAMPLES, SELECTOR_TEXT
 
@@ -71,6 +72,10 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("allow_abbrev", False)
         super().__init__(**options)
         self.path = path
+
+    def error(self, message: str) -> NoReturn:
+        # It repeats wrong arguments.
+        super().error(printable(message))
 
     # argparse assigns None; the text is made when somebody asks for help.
     @property

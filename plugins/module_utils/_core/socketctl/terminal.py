@@ -4,7 +4,7 @@
 # Private to linuxnet.sockets.
 """Output for people: escaped text, colours, tables as wide as the terminal, and questions.
 
-All text for a terminal passes through ``escape_unprintable``: names of processes, users, interfaces
+All text for a terminal passes through ``printable``: names of processes, users, interfaces
 and namespaces may contain control characters that a terminal would obey.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, TextIO
 
-from ..messages import escape_unprintable
+from ..text import printable
 
 # SGR parameters (ECMA-48).
 BOLD = "1"
@@ -79,7 +79,7 @@ class Terminal:
 
     def line(self, text: str = "", style: str = "") -> None:
         """Write one line."""
-        self.stream.write(self._styled(escape_unprintable(text), style) + "\n")
+        self.stream.write(self._styled(printable(text), style) + "\n")
 
     def raw(self, text: str) -> None:
         """Write text as it is: JSON, in which control characters are escaped already."""
@@ -87,14 +87,14 @@ class Terminal:
 
     def ask(self, text: str) -> None:
         """Write a question, and leave the cursor behind it."""
-        self.stream.write(escape_unprintable(text))
+        self.stream.write(printable(text))
         self.stream.flush()
 
     def replace_line(self, text: str) -> None:
         """Write over the current line, without ending it. Cut to the width of the terminal."""
         width = self.width or _DEFAULT_WIDTH
         # Carriage return, and EL: erase to the end of the line (ECMA-48).
-        self.stream.write(f"\r{_cut(escape_unprintable(text), width - 1)}\x1b[K")
+        self.stream.write(f"\r{_cut(printable(text), width - 1)}\x1b[K")
         self.stream.flush()
 
     def clear_line(self) -> None:
@@ -106,7 +106,7 @@ class Terminal:
         self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, header: bool = True
     ) -> None:
         """Write a table. On a terminal it is as narrow as the terminal."""
-        cells = [[Cell(escape_unprintable(cell.text), cell.style) for cell in row] for row in rows]
+        cells = [[Cell(printable(cell.text), cell.style) for cell in row] for row in rows]
         texts = [[cell.text for cell in row] for row in cells]
         titles = [column.title for column in columns]
         widths = [

@@ -207,7 +207,8 @@ def _matching(options: Mapping[str, Any], limit: int) -> tuple[list[dict[str, An
         details=["process"],
         limit=limit,
     )
-    return found.sockets, found.matched
+    # Salt prints and logs events as they are: with printable names.
+    return found.to_dict()["sockets"], found.matched
 
 
 def _violating(options: Mapping[str, Any], limit: int) -> tuple[list[dict[str, Any]], int]:

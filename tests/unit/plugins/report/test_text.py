@@ -93,7 +93,7 @@ def test_control_characters_in_names_are_escaped() -> None:
     )
 
     assert all(line.isprintable() for line in output.splitlines())
-    assert "a\\u{1b}[2J\\u{202e}b\\u{a}c" in output
+    assert "a\\x1b[2J\\u202eb\\x0ac" in output
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,7 @@ class CmdlineMatches(_HeldByProcess):
         line = command_line(snapshot.host.proc, process.pid)
         if not line:
             return None
-        lines = {line, text.printable(line)}
+        lines = {line, text.encodable(line), text.printable(line)}
         return any(pattern.search(each) for pattern in self.patterns for each in lines)
 
 
