@@ -11,7 +11,7 @@ version_added: 0.1.0
 description:
   - Replaces control characters, marks that change the direction of text, characters without a glyph
     and invalid bytes with escapes such as C(\x1b) and C(\u202e). Newlines stay.
-  - Whoever starts a process chooses its name, so text from hosts can contain such characters. The
+  - A user can give a process any name, so text from hosts can contain such characters. The
     results of the modules and the other filters of this collection are already printable. Use this
     filter for messages of other modules.
 author:

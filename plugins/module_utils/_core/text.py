@@ -9,8 +9,8 @@
     printable("\\x1b[2J")         # '\\\\x1b[2J': a terminal does not obey it
     spellings("caf\\\\xe9")        # ('caf\\\\xe9', 'caf\\udce9'), the names that a user may mean
 
-Names of cgroups, interfaces, users, processes and namespaces are bytes for the kernel, and whoever
-starts a process chooses its name. Everything that the collection prints, logs or returns passes
+Names of cgroups, interfaces, users, processes and namespaces are bytes for the kernel, and any user
+can give a process any name. Everything that the collection prints, logs or returns passes
 through ``printable``.
 """
 
