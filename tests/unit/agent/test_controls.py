@@ -123,7 +123,7 @@ def test_control_characters_of_a_reason_are_escaped(tmp_path: Path) -> None:
     controls.write_pause(str(tmp_path), "a\x1b[2J\u202e\nb", None)
     pause = controls.read_pause(str(tmp_path), NOW)
     assert pause is not None
-    assert pause.reason == "a\\x1b[2J\\u202e\\nb"
+    assert pause.reason == "a\\x1b[2J\\u202e\\x0ab"
 
 
 def _link(path: Path, secret: Path) -> None:

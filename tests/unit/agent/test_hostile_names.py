@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets.agent import cli, commands
+from linuxnet_sockets.agent import cli, commands, controls
 from linuxnet_sockets.agent.journal import Log
 from linuxnet_sockets.agent.status import status_lines
 from linuxnet_sockets.host.namespaces import Namespace
@@ -47,7 +47,8 @@ def test_commands_of_the_agent(
     add_victim(machine)
     out = io.StringIO()
     work: Callable[..., int] = getattr(commands, command)
-    work(machine.host, documents(tmp_path)[file], out, as_json=as_json)
+    options = {"installed": False} if command == "plan" else {}
+    work(machine.host, documents(tmp_path)[file], out, as_json=as_json, **options)
     assert_harmless(out.getvalue())
     if as_json:
         for text in texts_of(json.loads(out.getvalue())):
@@ -56,7 +57,7 @@ def test_commands_of_the_agent(
 
 def test_status_and_journal_of_the_agent(harness: Harness, spaces: dict[str, Namespace]) -> None:
     add_victim(harness.machine)
-    (harness.state / "pause.json").write_text(json.dumps({"reason": NAME, "until": None}))
+    controls.write_pause(str(harness.state), NAME, None)
     spaces[NAME] = Namespace(NAME, "/run/netns/x", (4, 99))
     harness.write(
         rule("close-wait", match={"state": "close-wait"}, hold=0),
@@ -70,6 +71,7 @@ def test_status_and_journal_of_the_agent(harness: Harness, spaces: dict[str, Nam
         assert_harmless(line)
     for text in texts_of(harness.status):
         assert_harmless(text or "-")
+    assert harness.status["pause"]["reason"].startswith(r"\x1b[2J")
     assert_harmless("\n".join(harness.log))
     assert FORGED in "\n".join(harness.log)
     Log(out, prefixed=False).error(NAME, {"comm": NAME, "evidence": f'{NAME}" uid=0'})
