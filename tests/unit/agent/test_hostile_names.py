@@ -20,6 +20,7 @@ from linuxnet_sockets.agent.status import status_lines
 from linuxnet_sockets.host.namespaces import Namespace
 from tests.support.fake_machine import FakeMachine
 from tests.support.hostile_names import (
+    FILE_NAME,
     FORGED,
     NAME,
     add_victim,
@@ -57,7 +58,7 @@ def test_commands_of_the_agent(
 
 def test_status_and_journal_of_the_agent(harness: Harness, spaces: dict[str, Namespace]) -> None:
     add_victim(harness.machine)
-    controls.write_pause(str(harness.state), NAME, None)
+    controls.write_pause(str(harness.state), FILE_NAME, None)
     spaces[NAME] = Namespace(NAME, "/run/netns/x", (4, 99))
     harness.write(
         rule("close-wait", match={"state": "close-wait"}, hold=0),

@@ -164,9 +164,9 @@ class _Parser(argparse.ArgumentParser):
         super().error(printable(message))
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser() -> _Parser:
     """The parser of socket-agent, with all its commands."""
-    directories = argparse.ArgumentParser(add_help=False)
+    directories = _Parser(add_help=False)
     directories.add_argument(
         "--state-directory",
         default=STATE_DIRECTORY,
@@ -179,14 +179,14 @@ def get_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="directory of the status and the request socket (default: %(default)s)",
     )
-    policy = argparse.ArgumentParser(add_help=False)
+    policy = _Parser(add_help=False)
     policy.add_argument(
         "--policy",
         default=POLICY_FILE,
         metavar="FILE",
         help="policy in JSON (default: %(default)s)",
     )
-    as_json = argparse.ArgumentParser(add_help=False)
+    as_json = _Parser(add_help=False)
     as_json.add_argument("--json", action="store_true", help="print JSON")
 
     statuses = "; ".join(
@@ -210,8 +210,8 @@ def get_parser() -> argparse.ArgumentParser:
         name: str,
         work: Callable[[argparse.Namespace, TextIO], int],
         text: str,
-        *parents: argparse.ArgumentParser,
-    ) -> argparse.ArgumentParser:
+        *parents: _Parser,
+    ) -> _Parser:
         added = names.add_parser(name, help=text, description=text, parents=list(parents))
         added.set_defaults(command=work)
         return added
