@@ -191,7 +191,8 @@ class UnitAgent(RunningAgent):
 class Adversary:
     """An unprivileged user who runs programs in a namespace. The context manager ends them.
 
-    groups: the supplementary groups of the user. home: a directory of the user.
+    groups: the supplementary groups of the user. home: a directory of the user. prefix: words before
+    those that give up root.
     """
 
     _numbers = itertools.count()
@@ -202,6 +203,7 @@ class Adversary:
         self.where = where
         self.uid = uid
         self._groups = f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups"
+        self.prefix: Sequence[str] = ()
         self.home = Path(f"/run/lns-{os.getpid()}-home-{next(self._numbers)}")
         self.home.mkdir(mode=0o700)
         os.chown(self.home, uid, uid)
@@ -222,6 +224,7 @@ class Adversary:
     def command(self, *words: str) -> list[str]:
         """The words that run a command as the user, in the namespace."""
         return self.where.command(
+            *self.prefix,
             *("setpriv", "--reuid", str(self.uid), "--regid", str(self.uid)),
             *(self._groups, "--inh-caps=-all", "--", *words),
         )
