@@ -191,8 +191,8 @@ class UnitAgent(RunningAgent):
 class Adversary:
     """An unprivileged user who runs programs in a namespace. The context manager ends them.
 
-    groups: the supplementary groups of the user. home: a directory of the user. prefix: words before
-    those that give up root.
+    groups: the supplementary groups of the user. home: a directory of the user. prefix: words
+    before those that give up root.
     """
 
     _numbers = itertools.count()

@@ -6,38 +6,26 @@
 from __future__ import annotations
 
 import contextlib
-import re
+import os
+import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.kernel.threats import programs, ssh_server
 from tests.kernel.threats.ssh_server import SSHD, SshServer, settings, wait_for_sshd
-from tests.kernel.threats.vpn import DEVICE, VpnHost, policy, wait_for_reset
+from tests.kernel.threats.vpn import VpnHost, protections, strict_policy, wait_for_reset
 from tests.support.topologies.topology import LabNamespace
 from tests.support.topologies.waiting import until
 from tests.support.unit_agent import Adversary, UnitAgent, line_of
 
 LISTEN = 7000
 OWN_PORT = 2222
-
-# No connection at all may go past the VPN, also none of root.
-EVERYTHING = {
-    "name": "everything-past-the-vpn",
-    "while": {"interface": DEVICE, "is": "up"},
-    "match": {"state": "connected", "not": {"local": f"interface:{DEVICE}"}},
-}
-
-
-def strict_policy(**more: Any) -> dict[str, Any]:
-    document = policy(**more)
-    return {**document, "rules": [*document["rules"], EVERYTHING]}
 
 
 @pytest.fixture(autouse=True)
@@ -110,11 +98,6 @@ def forward(
     return vpn.accept(listening)
 
 
-def protections(agent: UnitAgent) -> set[str]:
-    """The rules of the guard that protected a violation, as the log names them."""
-    return set(re.findall(r" protected_by=(\w+)", agent.log()))
-
-
 @pytest.mark.parametrize("root", [False, True], ids=["user", "root"])
 def test_sessions_live(vpn: VpnHost, server: SshServer, user: Adversary, root: bool) -> None:
     """Over an ordinary link, and by a rule that matches their connections too."""
@@ -174,14 +157,17 @@ def test_server_of_the_user_is_not_protected(
 ) -> None:
     """Not even one that replaces the login shell, under a policy with ssh_forwards."""
     assert SSHD is not None
-    config = user.home / "sshd_config"
-    config.write_text(
-        settings(user.home / "host", server.keys, OWN_PORT, f"PidFile {user.home}/pid")
-    )
+    config, pid_file = user.home / "sshd_config", user.home / "pid"
+    config.write_text(settings(user.home / "host", server.keys, OWN_PORT, f"PidFile {pid_file}"))
     user.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(user.home / "host"))
-    user.start_command(*server.client("127.0.0.1"), f"exec {SSHD} -D -f {config}")
-    wait_for_sshd(vpn.host, OWN_PORT)
-    protect = {"ssh_forwards": True}
-    with UnitAgent(vpn.host, strict_policy(protect=protect)):
-        peer = forward(vpn, user, server.client("127.0.0.1", port=OWN_PORT))
-        wait_for_reset(peer, vpn.start_vpn())
+    try:
+        user.start_command(*server.client("127.0.0.1"), f"exec {SSHD} -D -f {config}")
+        wait_for_sshd(vpn.host, OWN_PORT)
+        protect = {"ssh_forwards": True}
+        with UnitAgent(vpn.host, strict_policy(protect=protect)):
+            peer = forward(vpn, user, server.client("127.0.0.1", port=OWN_PORT))
+            wait_for_reset(peer, vpn.start_vpn())
+    finally:
+        # It outlives the session.
+        if pid_file.exists():
+            os.kill(int(pid_file.read_text()), signal.SIGTERM)

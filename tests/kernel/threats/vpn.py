@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any
 from tests.support.topologies.networks import ip, tun
 from tests.support.topologies.states import listener
 from tests.support.topologies.topology import Lab, Pair
+from tests.support.unit_agent import UnitAgent
 
 DEVICE = "wg0"
 RULE = "past-the-vpn"
@@ -32,6 +34,19 @@ def policy(**more: Any) -> dict[str, Any]:
         "rules": [rule],
         **more,
     }
+
+
+def strict_policy(**more: Any) -> dict[str, Any]:
+    """No connection at all may go past the VPN, also none of root."""
+    document = policy(**more)
+    match = {"state": "connected", "not": {"local": f"interface:{DEVICE}"}}
+    rule = {"name": "everything", "while": {"interface": DEVICE, "is": "up"}, "match": match}
+    return {**document, "rules": [*document["rules"], rule]}
+
+
+def protections(agent: UnitAgent) -> set[str]:
+    """The rules of the guard that protected a violation, as the log names them."""
+    return set(re.findall(r" protected_by=(\w+)", agent.log()))
 
 
 class VpnHost:
