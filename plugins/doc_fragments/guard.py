@@ -16,7 +16,8 @@ options:
       - RV(protected) lists the protected sockets and the rule that protected each of them.
       - JSON files in C(/etc/linuxnet-sockets/protect.d) on the host add selectors. Each file
         contains one selector, a list of selectors, or an object with a list under C(selectors). If
-        a file is invalid or cannot be read, nothing is destroyed.
+        a file is invalid or cannot be read, or if users other than root may change it or a
+        directory above it, nothing is destroyed.
     type: dict
     suboptions:
       control_connection:

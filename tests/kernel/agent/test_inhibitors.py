@@ -327,7 +327,7 @@ def test_changed_policy_is_loaded_without_sighup(
 def test_sigterm_and_sigint_end_the_agent(uplinks: Uplinks, start_agent: StartAgent) -> None:
     agent = start_agent(uplinks.host, policy(_GONE))
     assert agent.stop() == 0
-    assert not (agent.runtime / "events.sock").exists()
+    assert not (agent.runtime / "agent.sock").exists()
     agent.start()
     agent.signal(signal.SIGINT)
     process = agent.process

@@ -20,6 +20,7 @@ from linuxnet_sockets.agent.daemon import Daemon, Options
 from linuxnet_sockets.agent.journal import Log
 from linuxnet_sockets.agent.network_events import OWN, EventBatch
 from linuxnet_sockets.agent.reporter import Reporter
+from linuxnet_sockets.agent.request_server import RequestServer
 from linuxnet_sockets.agent.sd_notify import SystemdNotifier
 from linuxnet_sockets.errors import PackageMissing
 from linuxnet_sockets.host.namespaces import Namespace
@@ -86,7 +87,7 @@ class Harness:
         self.events: list[dict[str, Any]] = []
         self.agent = self.new_agent()
 
-    def new_agent(self) -> Daemon:
+    def new_agent(self, server: RequestServer | None = None) -> Daemon:
         """Create an agent, as at a start of the service."""
         options = Options(
             str(self.policy), str(self.state), str(self.runtime), str(self.folder / "agent.prom")
@@ -97,6 +98,7 @@ class Harness:
             options,
             RecordingReporter(log, self.events),
             SystemdNotifier({}, CALLER_PID),
+            server=server,
             clocks=self.clocks,
             listen=self._listen,
         )

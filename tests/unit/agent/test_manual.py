@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from linuxnet_sockets.agent import cli, commands
+from linuxnet_sockets.agent import cli, commands, protocol, request_server
 from linuxnet_sockets.agent.metrics import PREFIX, collect
 from linuxnet_sockets.agent.state import INHIBITED_BY
 from linuxnet_sockets.agent.status import OVERDUE, build_status
@@ -139,6 +139,20 @@ def test_budget_file_keys_are_documented(harness: Harness) -> None:
     assert first_column(section("budget.json")) == set(written)
 
 
+def test_requests_and_their_errors_are_documented() -> None:
+    requests = {*protocol.CHANGES, protocol.STATUS, protocol.EVENTS}
+    headings = {"request", "error.name"}
+    assert first_column(section("Requests")) == headings | requests | set(protocol.ERRORS)
+    text = section("Requests")
+    for number in (
+        protocol.MAX_REQUEST_BYTES,
+        request_server.MAX_CLIENTS_PER_USER,
+        request_server.MAX_CLIENTS,
+        int(request_server.CLIENT_TIMEOUT_S),
+    ):
+        assert re.search(rf"\b{number} (bytes|connections|of|seconds)\b", text)
+
+
 def test_plan_keys_are_documented(harness: Harness) -> None:
     for port in (1, 2):
         harness.machine.add(connection(local_port=port))
@@ -147,7 +161,8 @@ def test_plan_keys_are_documented(harness: Harness) -> None:
     for limit in (1, 5):
         harness.write(rule(), limits={"max_sockets": limit}, namespaces=["current", "nowhere"])
         out = io.StringIO()
-        commands.plan(harness.machine.host, str(harness.policy), out, as_json=True)
+        file = str(harness.policy)
+        commands.plan(harness.machine.host, file, out, as_json=True, installed=True)
         found |= set(leaves(json.loads(out.getvalue())))
     assert {name.removesuffix("[]") for name in documented} == {
         name.removesuffix("[]") for name in found - {"budget_exceeded", "not_evaluated"}

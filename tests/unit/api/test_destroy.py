@@ -10,7 +10,7 @@ import pytest
 
 from linuxnet_sockets import api
 from linuxnet_sockets.destroy import outcomes
-from linuxnet_sockets.errors import InputError
+from linuxnet_sockets.errors import InputError, ProtectFileError
 from linuxnet_sockets.messages.results import ADVICE
 from linuxnet_sockets.query.record import RECORD_KEYS
 from tests.support.fake_kernel import FakeSocket
@@ -240,3 +240,19 @@ def test_kernel_without_destroy(target: Target) -> None:
         assert answer.result["outcomes"] == {"kernel_without_destroy": 1}
         assert answer.failure is not None
         assert "CONFIG_INET_DIAG_DESTROY" in answer.failure
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_protection_file_that_others_may_write_destroys_nothing(
+    target: Target, check: bool
+) -> None:
+    target.add(connection())
+    target.files.mkdir()
+    file = target.files / "own.json"
+    file.write_text("[]")
+    file.chmod(0o666)
+    with pytest.raises(ProtectFileError):
+        destroy(target, check=check)
+    assert target.sockets.destroyed == []
+    file.chmod(0o644)
+    assert destroy(target, check=check).result["changed"]

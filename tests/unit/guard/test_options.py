@@ -17,6 +17,7 @@ import pytest
 from linuxnet_sockets.errors import InputError, ProtectFileError
 from linuxnet_sockets.guard.options import SWITCHES
 from linuxnet_sockets.guard.reason import RULES
+from linuxnet_sockets.messages import describe
 from tests.support.fake_kernel.model import TIME_WAIT, UDP
 from tests.support.fake_machine import LOCAL, REMOTE, FakeMachine, FakeSocket, connection
 from tests.support.named_pipes import pipe
@@ -245,6 +246,29 @@ def test_special_file_is_rejected_without_waiting(
             machine.guard()
     assert caught.value.file == str(file)
     assert problem in caught.value.problem
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
+def test_file_that_others_may_write_raises(machine: FakeMachine, mode: int) -> None:
+    write(machine, "00-good.json", {"remote": REMOTE})
+    file = write(machine, "own.json", {"remote": REMOTE})
+    os.chmod(file, mode)
+    with pytest.raises(ProtectFileError) as caught:
+        machine.guard()
+    assert caught.value.file == file
+    assert f"mode {mode:04o}, owner uid {os.geteuid()}" in describe(caught.value)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_directory_that_others_may_write_raises(machine: FakeMachine, exists: bool) -> None:
+    """Also without protect.d: other users could create it, or have removed it."""
+    if exists:
+        machine.files.mkdir()
+    place = machine.files if exists else machine.files.parent
+    place.chmod(0o777)
+    with pytest.raises(ProtectFileError) as caught:
+        machine.guard()
+    assert f"{place} (mode 0777" in describe(caught.value)
 
 
 def test_file_that_is_not_utf8_raises(machine: FakeMachine) -> None:
