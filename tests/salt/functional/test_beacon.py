@@ -17,6 +17,7 @@ from linuxnet_sockets.agent.event_stream import EventStream
 from linuxnet_sockets.agent.request_server import RequestServer
 from tests.salt.conftest import Minion
 from tests.salt.functional.conftest import PORT, Connections
+from tests.support.request_clients import serve_waiting
 
 TAG = "salt/beacon/minion/sockets/"
 
@@ -148,7 +149,7 @@ class Agent:
         self._server = RequestServer(str(self._directory / "agent.sock"), self._stream)
 
     def accept(self) -> None:
-        assert self._server.serve_waiting()
+        assert serve_waiting(self._server)
 
     def send(self, *names: str) -> None:
         for name in names:

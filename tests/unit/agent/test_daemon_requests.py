@@ -17,17 +17,21 @@ from linuxnet_sockets.agent.event_stream import EventStream
 from linuxnet_sockets.agent.request_server import RequestServer
 from tests.support.fake_machine import connection
 from tests.support.policy_documents import rule
+from tests.support.request_clients import serve_waiting
 from tests.unit.agent.conftest import Harness
 
 
 class Client:
-    """Sends one request to the agent, and reads the answer after an iteration of the agent."""
+    """Sends one request to the agent, and reads the answer after the agent took it."""
 
     def __init__(self, harness: Harness, request: dict[str, Any]) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(2)
         self._socket.connect(str(harness.runtime / "agent.sock"))
         self._socket.sendall(json.dumps(request).encode() + b"\n")
+
+        assert harness.agent._server is not None
+        assert serve_waiting(harness.agent._server)
 
     def answer(self) -> Any:
         with self._socket:
@@ -45,8 +49,7 @@ def serving(harness: Harness) -> Harness:
     return harness
 
 
-def test_pause_that_waits_inhibits_the_pass_that_is_due(serving: Harness) -> None:
-    """The pass is always due on a busy host, so the agent never polls its clients in between."""
+def test_answered_pause_inhibits_the_next_pass(serving: Harness) -> None:
     serving.machine.add(connection())
     client = Client(serving, {"request": "pause", "reason": "work", "for_s": 60})
     serving.run_for(event=True)

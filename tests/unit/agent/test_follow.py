@@ -28,6 +28,7 @@ from linuxnet_sockets.messages.events import event_text
 from linuxnet_sockets.text import printable_values
 from tests.support.fake_machine import connection
 from tests.support.policy_documents import rule
+from tests.support.request_clients import serve_waiting
 from tests.unit.agent.conftest import Harness
 
 FIRST: dict[str, Any] = {
@@ -52,7 +53,7 @@ class FakeAgent:
         while not self._stream.users():
             assert time.monotonic() < end
             time.sleep(0.01)
-            self._server.serve_waiting()
+            serve_waiting(self._server)
 
     def send(self, event: dict[str, Any]) -> None:
         self._stream.send(event)

@@ -27,6 +27,7 @@ from linuxnet_sockets.agent.request_server import (
     RequestServer,
 )
 from linuxnet_sockets.host.peer import Peer
+from tests.support.request_clients import serve_waiting
 
 AGENT, GROUP, MEMBER, STRANGER = 950, 951, 1500, 1501
 
@@ -64,7 +65,7 @@ class Served:
         """Send one request and return the answer, in one call of the server."""
         data = request if isinstance(request, bytes) else json.dumps(request).encode() + b"\n"
         with self.connect(data) as client:
-            self.server.serve_waiting()
+            serve_waiting(self.server)
             return read(client)
 
 
@@ -137,12 +138,12 @@ def test_trial_is_for_root_and_the_agent(served: Served) -> None:
 
 def test_request_arrives_in_pieces(served: Served) -> None:
     with served.connect(b'{"request":') as client:
-        served.server.serve_waiting()
+        serve_waiting(served.server)
         client.sendall(b' "resume"}')
-        served.server.serve_waiting()
+        serve_waiting(served.server)
         assert served.handled == []
         client.sendall(b"\n")
-        served.server.serve_waiting()
+        serve_waiting(served.server)
         assert read(client) == DONE
 
 
@@ -188,12 +189,12 @@ def test_line_is_bounded(served: Served) -> None:
 def test_silent_client_is_disconnected_and_delays_nobody(served: Served) -> None:
     served.be(MEMBER, GROUP)
     silent = served.connect()
-    served.server.serve_waiting()
+    serve_waiting(served.server)
     # The main loop gets no descriptor of it that is ready.
-    assert not served.server.serve_waiting()
+    assert not serve_waiting(served.server)
     assert served.ask({"request": "pause"}) == DONE
     served.now += CLIENT_TIMEOUT_S
-    served.server.serve_waiting()
+    serve_waiting(served.server)
     assert name_of(read(silent)) == "request_timeout"
     assert served.server._clients == []
     silent.close()
@@ -203,15 +204,15 @@ def test_client_that_sends_one_byte_after_the_other_has_the_same_time(served: Se
     with served.connect() as client:
         for _byte in range(int(CLIENT_TIMEOUT_S)):
             client.sendall(b"{")
-            served.server.serve_waiting()
+            serve_waiting(served.server)
             served.now += 1
-        served.server.serve_waiting()
+        serve_waiting(served.server)
         assert name_of(read(client)) == "request_timeout"
 
 
 def test_request_whose_client_is_gone_is_not_carried_out(served: Served) -> None:
     served.connect(b'{"request": "pause"}\n').close()
-    served.server.serve_waiting()
+    serve_waiting(served.server)
     assert served.handled == []
     assert served.server._clients == []
 
@@ -222,7 +223,7 @@ def test_clients_are_limited_per_user_and_root_gets_in(served: Served) -> None:
         served.be(MEMBER + user, GROUP)
         for _number in range(MAX_CLIENTS_PER_USER + 1):
             clients.append(served.connect())
-            served.server.serve_waiting()
+            serve_waiting(served.server)
     assert len(served.server._clients) == MAX_CLIENTS
     assert name_of(served.ask({"request": "pause"})) == "too_many_clients"
     served.be(0, 0)
@@ -234,7 +235,7 @@ def test_clients_are_limited_per_user_and_root_gets_in(served: Served) -> None:
 def test_readers_of_events_count_as_clients(served: Served) -> None:
     served.be(MEMBER, GROUP)
     clients = [served.connect(b'{"request": "events"}\n') for _ in range(MAX_CLIENTS_PER_USER)]
-    served.server.serve_waiting()
+    serve_waiting(served.server)
     assert [read(client) for client in clients] == [{"answer": {}}] * len(clients)
     assert name_of(served.ask({"request": "events"})) == "too_many_clients"
     served.stream.send({"event": "one"})
@@ -262,12 +263,12 @@ def test_long_answer_is_sent_in_parts(served: Served) -> None:
     text = "x" * 2_000_000
     served.server.handler = lambda _peer, _request: protocol.answer(text=text)
     with served.connect(b'{"request": "status"}\n') as client:
-        served.server.serve_waiting()
+        serve_waiting(served.server)
         assert [each.peer.uid for each in served.server.writers()] == [0]
         received = b""
         while not received.endswith(b"\n"):
             received += client.recv(1 << 16)
-            served.server.serve_waiting()
+            serve_waiting(served.server)
         assert json.loads(received) == {"answer": {"text": text}}
         assert served.server.writers() == []
 
@@ -275,10 +276,10 @@ def test_long_answer_is_sent_in_parts(served: Served) -> None:
 def test_client_that_does_not_read_is_disconnected(served: Served) -> None:
     served.server.handler = lambda _peer, _request: b"x" * 2_000_000
     with served.connect(b'{"request": "status"}\n'):
-        served.server.serve_waiting()
-        assert not served.server.serve_waiting()
+        serve_waiting(served.server)
+        assert not serve_waiting(served.server)
         served.now += CLIENT_TIMEOUT_S
-        served.server.serve_waiting()
+        serve_waiting(served.server)
         assert served.server._clients == []
 
 
@@ -291,7 +292,7 @@ def test_without_descriptors_the_listener_rests_for_one_poll(served: Served) -> 
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert served.server.sources() == []
-        served.server.serve_waiting()
+        serve_waiting(served.server)
         assert read(client) == DONE
 
 
@@ -341,7 +342,7 @@ def test_peer_of_this_process(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(path)
         client.sendall(b'{"request": "pause"}\n')
-        server.serve_waiting()
+        serve_waiting(server)
         assert read(client) == DONE
     (peer,) = handled
     assert (peer.pid, peer.uid) == (os.getpid(), os.getuid())

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from linuxnet_sockets.agent import controls
 from linuxnet_sockets.agent.clocks import Clocks
 from linuxnet_sockets.agent.state import INHIBITED_BY
 from linuxnet_sockets.agent.status import OVERDUE, at_read_time, is_healthy, status_lines
@@ -284,7 +285,7 @@ def test_text_with_an_exceeded_budget(harness: Harness, on_excess: str) -> None:
 
 def test_text_of_pause_and_trial(harness: Harness) -> None:
     harness.write(AT_ONCE)
-    (harness.state / "paused").write_text("moving the database")
+    controls.write_pause(str(harness.state), "moving the database", None)
     harness.run_for()
     assert len(_lines_with(harness.status, "[paused]")) == 1
     (paused,) = _lines_with(harness.status, "moving the database")

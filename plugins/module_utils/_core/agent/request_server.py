@@ -106,15 +106,6 @@ class RequestServer:
         """What to poll for output: clients that have not read their whole answer."""
         return [client for client in self._clients if client.answer is not None]
 
-    def serve_waiting(self) -> bool:
-        """Serve what has arrived, without waiting. Returns whether there was something."""
-        poller = select.poll()
-        for source in self.sources():
-            poller.register(source, select.POLLIN)
-        for writer in self.writers():
-            poller.register(writer, select.POLLOUT)
-        return self.serve({descriptor for descriptor, _events in poller.poll(0)})
-
     def serve(self, ready: set[int]) -> bool:
         """Continue with the clients whose descriptors are ready, and accept new ones.
 
