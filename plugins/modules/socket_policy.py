@@ -288,9 +288,9 @@ msg:
   returned: on failure
   type: str
   sample: >-
-    Budget exceeded: 12 sockets to destroy, at most 10 in 60 s. None was destroyed. They are
-    listed in survivors. If you mean all of them, raise limits.max_sockets; if not, narrow the
-    rules.
+    Budget exceeded by rule past-the-vpn, user alice (uid 1000): 12 sockets to destroy, at most 10
+    in 60 s. None of these was destroyed. They are listed in survivors. If you mean all of them,
+    raise limits.max_sockets; if not, narrow the rules.
 warnings:
   description:
     - Problems that did not stop the task, such as a part of the selector that cannot match.

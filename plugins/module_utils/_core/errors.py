@@ -374,16 +374,29 @@ class NewConnections(NamedTuple):
     destroyed: int = 0
 
 
-class OverBudget(NamedTuple):
-    """More violations than the policy's limits allow to destroy.
+class BudgetExcess(NamedTuple):
+    """More violations than the policy's limits allow to destroy, of one rule and user or of all.
 
-    due: sockets to destroy. max_sockets, per_ms, on_excess: the limits. destroyed: how many of
-    them were destroyed; None if the policy only reports.
+    due: sockets to destroy. max_sockets, per_ms: the limit. rule, uid: None for all rules and
+    users; uid also for sockets without an owner. user: the name of uid.
     """
 
     due: int
     max_sockets: int
     per_ms: int
+    rule: str | None = None
+    uid: int | None = None
+    user: str | None = None
+
+
+class OverBudget(NamedTuple):
+    """More violations than the policy's limits allow to destroy.
+
+    on_excess: of the limits. destroyed: how many sockets were destroyed nevertheless; None if the
+    policy only reports.
+    """
+
+    exceeded: tuple[BudgetExcess, ...]
     on_excess: str
     destroyed: int | None = None
 

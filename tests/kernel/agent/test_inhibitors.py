@@ -138,10 +138,20 @@ def test_exceeded_budget_destroys_nothing(
 ) -> None:
     agent = start_agent(uplinks.host, policy(_GONE, limits={"max_sockets": 4, "per": "1m"}))
     _assert_inhibited(agent, violating, "budget_exceeded")
-    assert agent.status()["budget"]["due"] == 5
+    (exceeded,) = agent.status()["budget"]["exceeded"]
+    assert exceeded == {
+        "rule": _GONE["name"],
+        "uid": 0,
+        "user": "root",
+        "due": 5,
+        "destroyed_in_window": 0,
+    }
     (line,) = agent.log_lines("budget")
-    assert re.findall(r"\d+", line) == ["5", "4", "60"]
-    assert agent.metrics()["budget_exceeded_total"] >= 1
+    assert re.findall(r"\d+", line) == ["0", "5", "4", "60"]
+    metrics = agent.metrics()
+    assert metrics["budget_exceeded_total"] >= 1
+    labels = f'rule="{_GONE["name"]}",uid="0",user="root"'
+    assert metrics[f"budget_exceeded{{{labels}}}"] == 5
     sock = violating.pop().sock
     linger_reset(sock)
     sock.close()

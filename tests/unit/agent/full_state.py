@@ -12,7 +12,7 @@ from linuxnet_sockets.agent.controls import Pause, Trial
 from linuxnet_sockets.agent.pass_summary import PassSummary, Unevaluated
 from linuxnet_sockets.agent.policy_file import Rejected
 from linuxnet_sockets.agent.state import AgentState
-from linuxnet_sockets.policy.findings import BudgetExceeded
+from linuxnet_sockets.policy.budget import BudgetExceeded
 from linuxnet_sockets.policy.model import Limits
 from tests.support.policy_documents import policy, rule
 
@@ -28,7 +28,7 @@ def full_state() -> AgentState:
         duration_ms=3,
         namespaces=2,
         statuses={"a-rule": Counter(destroy=1)},
-        budget_exceeded=BudgetExceeded(5, 1, Limits(2)),
+        budget_exceeded=(BudgetExceeded(5, 1, Limits(2), "a-rule", 1000, "alice"),),
         untracked=1,
         not_evaluated=(Unevaluated("blue", "a-rule", "no", 12.5),),
         missing_interfaces={"a-rule": ["wg0"], "another": ["wg0"]},

@@ -17,10 +17,36 @@ import pytest
 
 from linuxnet_sockets.agent.budget_store import BudgetFile
 from linuxnet_sockets.agent.paths import BUDGET
-from linuxnet_sockets.policy.budget import MAX_ENTRIES, BudgetSnapshot
+from linuxnet_sockets.policy.budget import (
+    MAX_ENTRIES,
+    MAX_KEY_COUNTS,
+    MAX_KEYS,
+    BudgetKey,
+    BudgetSnapshot,
+    KeyCount,
+)
 
 NOW_MS = 50_000
-STORED = BudgetSnapshot(((1_024, 3), (49_152, 2), (50_176, 1)), None)
+STORED = BudgetSnapshot(
+    ((1_024, 3), (49_152, 2), (50_176, 1)),
+    None,
+    (
+        KeyCount(BudgetKey("one", 1000), 49_152, 2),
+        KeyCount(BudgetKey("one", None), 50_176, 1),
+        KeyCount(BudgetKey("*", None), 50_176, 3),
+    ),
+)
+# As many rules and users as are counted separately, each with the longest name.
+LARGEST = BudgetSnapshot(
+    tuple((10**13 - number, 10**9) for number in range(MAX_ENTRIES)),
+    10**13,
+    tuple(
+        KeyCount(
+            BudgetKey(f"{number % MAX_KEYS:-<64}", 2**32 - 2), 10**13 - number // MAX_KEYS, 10**9
+        )
+        for number in range(MAX_KEY_COUNTS)
+    ),
+)
 
 
 def _read(directory: Path, boot_id: str = "boot") -> BudgetSnapshot:
@@ -63,11 +89,37 @@ def test_reboot_resets_the_budget(tmp_path: Path, budget_file: BudgetFile) -> No
     assert _read(tmp_path, "another boot") == BudgetSnapshot()
 
 
-def test_largest_budget_fits_in_a_page(tmp_path: Path, budget_file: BudgetFile) -> None:
-    most = BudgetSnapshot(tuple((10**13 - number, 10**9) for number in range(MAX_ENTRIES)), 10**13)
-    budget_file.write(most)
+def test_largest_budget_fits(tmp_path: Path, budget_file: BudgetFile) -> None:
+    budget_file.write(LARGEST)
+    assert (tmp_path / BUDGET).stat().st_size == 1 << 20
     again = BudgetFile(str(tmp_path), "boot")
-    assert again.read(10**13) == most
+    assert again.read(10**13) == LARGEST
+    again.close()
+
+
+@pytest.mark.parametrize("pages", range(113))
+def test_killed_while_writing_keeps_the_record_before(
+    tmp_path: Path, budget_file: BudgetFile, pages: int
+) -> None:
+    """The kernel wrote the first pages of a record when the signal arrived."""
+    before = LARGEST._replace(unknown_until_ms=1)
+    after = LARGEST._replace(unknown_until_ms=2)
+    budget_file.write(before)
+    old = (tmp_path / BUDGET).read_bytes()
+    budget_file.write(after)
+    new = (tmp_path / BUDGET).read_bytes()
+    half = len(new) // 2
+    start = 0 if new[:half] != old[:half] else half
+    cut = start + 4096 * pages
+    (tmp_path / BUDGET).write_bytes(new[:cut] + old[cut:])
+    again = BudgetFile(str(tmp_path), "boot")
+    found = again.read(10**13)
+    assert found == (after if new[:cut] + old[cut:] == new else before)
+    # The next write replaces the incomplete record, not the other one.
+    again.write(STORED)
+    last = BudgetFile(str(tmp_path), "boot")
+    assert last.read(10**13) == STORED
+    last.close()
     again.close()
 
 
@@ -77,8 +129,9 @@ def _replaced_with(content: bytes) -> Callable[[Path], object]:
 
 def _with(**keys: object) -> Callable[[Path], object]:
     def change(file: Path) -> None:
-        text = json.dumps({**json.loads(file.read_text()), **keys})
-        file.write_text(f"{text:4095}\n")
+        record = json.loads(file.read_text().splitlines()[0])
+        text = json.dumps({**record, **keys})
+        file.write_text(2 * f"{text:4095}\n")
 
     return change
 
@@ -99,14 +152,17 @@ def _link(file: Path) -> None:
 
 GARBAGE: dict[str, Callable[[Path], object]] = {
     "empty": _replaced_with(b""),
-    "zeros": _replaced_with(bytes(4096)),
-    "no JSON": _replaced_with(b"x" * 4096),
-    "deep": _replaced_with(b"[" * 4096),
-    "digits": _replaced_with(b"9" * 4096),
+    "zeros": _replaced_with(bytes(8192)),
+    "no JSON": _replaced_with(b"x" * 8192),
+    "deep": _replaced_with(b"[" * 8192),
+    "digits": _replaced_with(b"9" * 8192),
     "truncated": lambda file: os.truncate(file, 100),
-    "longer": lambda file: os.truncate(file, 5000),
-    "a list": _replaced_with(b"[]".ljust(4096)),
-    "empty mapping": _replaced_with(b"{}".ljust(4096)),
+    "longer": lambda file: os.truncate(file, 9000),
+    "far too long": lambda file: os.truncate(file, 1 << 40),
+    "a list": _replaced_with(2 * b"[]".ljust(4096)),
+    "empty mapping": _replaced_with(2 * b"{}".ljust(4096)),
+    "incomplete": _with(end=7),
+    "sequence is a string": _with(sequence="1", end="1"),
     "null boot id": _with(boot_id=None),
     "boot id is a number": _with(boot_id=1),
     "entries are a mapping": _with(entries={}, boot_id=[]),
@@ -118,6 +174,14 @@ GARBAGE: dict[str, Callable[[Path], object]] = {
     "future time": _with(entries=[[NOW_MS + 10**8, 1]]),
     "unknown until the far future": _with(unknown_until_ms=10**14),
     "unknown is a string": _with(unknown_until_ms="no"),
+    "unknown rule": _with(by_rule_and_user=[[7, 1000, NOW_MS, 1]]),
+    "negative rule": _with(by_rule_and_user=[[-1, 1000, NOW_MS, 1]]),
+    "rule is a number": _with(rules=[1], by_rule_and_user=[[0, 1000, NOW_MS, 1]]),
+    "rules are null": _with(rules=None),
+    "uid is text": _with(by_rule_and_user=[[0, "root", NOW_MS, 1]]),
+    "negative sockets": _with(by_rule_and_user=[[0, 0, NOW_MS, -1]]),
+    "sockets of the future": _with(by_rule_and_user=[[0, 0, NOW_MS + 10**8, 1]]),
+    "too many sockets": _with(by_rule_and_user=[[0, 0, 1, 1]] * (MAX_KEY_COUNTS + 1)),
     "named pipe": _fifo,
     "directory": _directory,
     "symlink": _link,

@@ -450,7 +450,7 @@ def test_limits_apply_across_restarts_and_policies(harness: Harness) -> None:
     for _start in range(5):
         assert len(harness.destroyed) == 2
         _restart(harness)
-        assert harness.status["budget"]["destroyed_in_window"] == 2
+        assert harness.status["budget"]["exceeded"][0]["destroyed_in_window"] == 2
     # Sockets destroyed under earlier limits count for new limits.
     harness.write(AT_ONCE, limits={**PACED, "max_sockets": 3, "per": "2h"})
     _restart(harness)

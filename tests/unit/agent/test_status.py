@@ -122,7 +122,7 @@ def test_keys_and_values_in_each_state(
             "no_policy": "policy file",
             "paused": "pause",
             "unconfirmed": "trial",
-            "budget_exceeded": "budget",
+            "budget_exceeded": "budget of rule a-rule, user root (uid 0)",
         }[state]
         assert harness.conditions(condition) == [True]
         assert harness.log
@@ -276,10 +276,11 @@ def test_text_with_an_exceeded_budget(harness: Harness, on_excess: str) -> None:
     harness.write(AT_ONCE, limits={"max_sockets": 1, "per": "1h", "on_excess": on_excess})
     harness.run_for()
     (state,) = _lines_with(harness.status, "[budget_exceeded]")
-    assert state.startswith("enforcing") == (on_excess == "pace")
+    assert state.startswith("enforcing")
     (limits,) = _lines_with(harness.status, f"({on_excess})")
     assert re.findall(r"\d+", limits)[-2:] == ["1", "3600"]
-    assert "limits.max_sockets" in limits
+    assert "rule a-rule, user " in limits
+    assert _lines_with(harness.status, "limits.max_sockets")
     assert bool(_lines_with(harness.status, "(3 limit)")) == (on_excess == "refuse")
 
 

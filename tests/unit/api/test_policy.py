@@ -165,14 +165,14 @@ def test_budget_exceeded_refuses_or_paces(target: Target) -> None:
         assert (answer.result["changed"], answer.result["outcomes"]) == (False, {"limit": 3})
         assert cookies_of(answer.result["survivors"]) == cookies
         assert answer.failure is not None
-        assert numbers(answer.failure) == [3, 2, 10]
+        assert numbers(answer.failure)[-3:] == [3, 2, 10]
         assert "survivors" in answer.failure
         assert "limits.max_sockets" in answer.failure
     pace = document(DESTROY, limits={"max_sockets": 2, "on_excess": "pace"})
     answer = enforce(target, pace)
     assert answer.result["outcomes"] == {"destroyed": 2, "limit": 1}
     assert answer.result["changed"]
-    assert numbers(answer.failure) == [3, 2, 60, 2]
+    assert numbers(answer.failure)[-4:] == [3, 2, 60, 2]
     assert "oldest" in str(answer.failure)
 
 
@@ -184,7 +184,7 @@ def test_other_failures_are_reported_beside_the_budget(target: Target) -> None:
     assert answer.result["outcomes"] == {"destroyed": 1, "not_permitted": 1, "limit": 1}
     assert "limits.max_sockets" in str(answer.failure)
     assert "CAP_NET_ADMIN" in str(answer.failure)
-    assert numbers(answer.failure) == [3, 2, 60, 2, 1, 2, 1]
+    assert numbers(answer.failure)[-7:] == [3, 2, 60, 2, 1, 2, 1]
 
 
 def test_report_mode_destroys_nothing_and_does_not_fail(target: Target) -> None:
@@ -198,7 +198,7 @@ def test_report_mode_destroys_nothing_and_does_not_fail(target: Target) -> None:
     assert (answer.result["changed"], answer.result["outcomes"]) == (False, {})
     assert answer.result["rules"][0]["by_status"] == {"limit": 3}
     (warning,) = answer.warnings
-    assert numbers(warning) == [3, 2, 60]
+    assert numbers(warning)[-3:] == [3, 2, 60]
     assert "mode report" in warning.lower()
     assert target.sockets.destroyed == []
 
@@ -348,10 +348,12 @@ def test_plan_over_budget(target: Target) -> None:
     add_connections(target, 3)
     plan = api.plan_policy(document(DESTROY, limits={"max_sockets": 2}), host=target.host)
     assert plan.budget_exceeded == {
-        "due": 3,
         "max_sockets": 2,
         "per_ms": 60_000,
         "on_excess": "refuse",
+        "scope": "rule_and_user",
+        "total": 20,
+        "exceeded": [{"rule": "cut", "uid": 0, "user": "root", "due": 3, "destroyed_in_window": 0}],
     }
     assert {entry["status"] for entry in plan.rules[0]["sockets"]} == {"limit"}
 

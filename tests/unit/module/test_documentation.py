@@ -188,7 +188,12 @@ EXAMPLE = {
     [
         ("socket_destroy", errors.SocketsNotDestroyed({"unsupported_protocol": 2}, 14)),
         ("socket_drain", errors.NewConnections(1, (EXAMPLE,))),
-        ("socket_policy", errors.OverBudget(12, 10, 60_000, "refuse", 0)),
+        (
+            "socket_policy",
+            errors.OverBudget(
+                (errors.BudgetExcess(12, 10, 60_000, "past-the-vpn", 1000, "alice"),), "refuse", 0
+            ),
+        ),
     ],
 )
 def test_sample_message_matches_the_module(name: str, failure: errors.Failure) -> None:

@@ -43,9 +43,14 @@ THERE = Place(2)
 
 
 def decoded(
-    cookie: int, place: Place = HERE, *, remote: str = "198.51.100.7", remote_port: int = 443
+    cookie: int,
+    place: Place = HERE,
+    *,
+    remote: str = "198.51.100.7",
+    remote_port: int = 443,
+    uid: int | None = 1000,
 ) -> Socket:
-    """A connection; its local port depends on the cookie."""
+    """A connection; its local port depends on the cookie. uid: None: without an owner."""
     message = DiagMessage(
         protocol="tcp",
         family=socket.AF_INET,
@@ -61,8 +66,8 @@ def decoded(
         expires=0,
         rqueue=0,
         wqueue=0,
-        uid=1000,
-        inode=cookie,
+        uid=uid or 0,
+        inode=0 if uid is None else cookie,
         attributes=b"",
     )
     return Socket(message, cast(Snapshot, place))

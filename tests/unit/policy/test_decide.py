@@ -12,7 +12,7 @@ import pytest
 
 from linuxnet_sockets.destroy.outcomes import OUTCOMES
 from linuxnet_sockets.policy import findings
-from linuxnet_sockets.policy.budget import BudgetSnapshot
+from linuxnet_sockets.policy.budget import BudgetExceeded, BudgetSnapshot
 from linuxnet_sockets.policy.decide import Decider
 from tests.support.policy_documents import policy, rule
 from tests.unit.policy.evaluations import (
@@ -37,7 +37,7 @@ def test_protected_socket_is_not_destroyed() -> None:
         Decider(one), 0, evaluation(one, 0, [ONE, TWO], protected={1: "ssh_sessions"})
     )
     assert statuses(decision) == {1: "protected", 2: "destroy"}
-    assert decision.budget_exceeded is None
+    assert decision.budget_exceeded == ()
     reason = decision.findings[0].violation.protected_by
     assert reason is not None
     assert reason.rule == "ssh_sessions"
@@ -87,7 +87,7 @@ def test_refuse_destroys_nothing_over_budget() -> None:
     decider = Decider(one)
     decision = run_pass(decider, 0, evaluation(one, 0, [ONE, TWO, THREE]))
     assert statuses(decision) == {1: "limit", 2: "limit", 3: "limit"}
-    assert decision.budget_exceeded == (3, 0, one.limits)
+    assert decision.budget_exceeded == (BudgetExceeded(3, 0, one.limits, "a-rule", 1000),)
     # No time makes room for three sockets.
     assert decision.next_pass_ms is None
     # One socket closed on its own; the others fit the budget.
@@ -107,9 +107,9 @@ def test_budget_covers_sliding_window_and_all_namespaces() -> None:
     )
     second = [evaluation(one, 6_000, [TWO]), evaluation(one, 6_000, [decoded(9, THERE)], THERE)]
     decision = run_pass(decider, 6_000, *second)
-    assert decision.budget_exceeded == (2, 1, one.limits)
+    assert decision.budget_exceeded == (BudgetExceeded(2, 1, one.limits, "a-rule", 1000),)
     assert decision.next_pass_ms is not None
-    assert 10_000 < decision.next_pass_ms <= 10_000 + 10_000 // 32
+    assert 10_000 < decision.next_pass_ms <= 10_000 + 10_000 // 4
     later = decision.next_pass_ms
     assert to_destroy(run_pass(decider, later - 1, evaluation(one, later - 1, [TWO, THREE]))) == []
     assert to_destroy(run_pass(decider, later, evaluation(one, later, [TWO, THREE]))) == [2, 3]
@@ -124,12 +124,78 @@ def test_pace_destroys_oldest_violations_first() -> None:
     decision = run_pass(decider, 2_000, evaluation(one, 2_000, [ONE, TWO, THREE]))
     assert sorted(to_destroy(decision)) == [2, 3]
     assert statuses(decision)[1] == "limit"
-    assert decision.budget_exceeded == (3, 0, one.limits)
+    assert decision.budget_exceeded == (BudgetExceeded(3, 0, one.limits, "a-rule", 1000),)
     later = decision.next_pass_ms
     assert later is not None
     assert later > 12_000
     assert to_destroy(run_pass(decider, later - 1, evaluation(one, later - 1, [ONE]))) == []
     assert to_destroy(run_pass(decider, later, evaluation(one, later, [ONE]))) == [1]
+
+
+def test_excess_of_one_user_excludes_only_theirs() -> None:
+    one = policy(rule(hold=0), limits={"max_sockets": 2, "per": "1m"})
+    decider = Decider(one)
+    sockets = [*(decoded(number, uid=1500) for number in range(1, 4)), decoded(4, uid=1501)]
+    decision = run_pass(decider, 0, evaluation(one, 0, sockets))
+    assert statuses(decision) == {1: "limit", 2: "limit", 3: "limit", 4: "destroy"}
+    assert decision.budget_exceeded == (BudgetExceeded(3, 0, one.limits, "a-rule", 1500),)
+    # Sockets without an owner are counted as those of one user of their own.
+    sockets = [*sockets[:3], decoded(5, uid=None), decoded(6, uid=0)]
+    decision = run_pass(decider, 1, evaluation(one, 1, sockets))
+    assert to_destroy(decision) == [5, 6]
+
+
+def test_excess_of_one_rule_excludes_only_its_sockets() -> None:
+    rules = [rule("one", hold=0), rule("two", hold=0, match={"remote_port": 443})]
+    both = policy(*rules, limits={"max_sockets": 2, "per": "1m"})
+    violating = {"one": [ONE, TWO, THREE], "two": [decoded(4)]}
+    decision = run_pass(Decider(both), 0, evaluation(both, 0, violating))
+    assert to_destroy(decision) == [4]
+    assert [each.rule for each in decision.budget_exceeded] == ["one"]
+
+
+def test_total_excludes_all_sockets() -> None:
+    one = policy(rule(hold=0), limits={"max_sockets": 1, "total": 2, "per": "1m"})
+    sockets = [decoded(number, uid=1000 + number) for number in (1, 2, 3)]
+    decision = run_pass(Decider(one), 0, evaluation(one, 0, sockets))
+    assert to_destroy(decision) == []
+    assert decision.budget_exceeded == (BudgetExceeded(3, 0, one.limits),)
+    assert decision.budget_exceeded[0].max_sockets == 2
+
+
+def test_scope_total_counts_all_users_together() -> None:
+    one = policy(rule(hold=0), limits={"max_sockets": 2, "scope": "total"})
+    sockets = [decoded(number, uid=1000 + number) for number in (1, 2, 3)]
+    decision = run_pass(Decider(one), 0, evaluation(one, 0, sockets))
+    assert set(statuses(decision).values()) == {"limit"}
+    assert decision.budget_exceeded == (BudgetExceeded(3, 0, one.limits),)
+
+
+def test_pace_of_one_user_does_not_delay_others() -> None:
+    one = policy(rule(hold=0), limits={"max_sockets": 1, "per": "1m", "on_excess": "pace"})
+    sockets = [decoded(1, uid=1500), decoded(2, uid=1500), decoded(3, uid=1501)]
+    decision = run_pass(Decider(one), 0, evaluation(one, 0, sockets))
+    assert statuses(decision) == {1: "destroy", 2: "limit", 3: "destroy"}
+
+
+def test_subordinate_uids_share_the_budget_of_their_user() -> None:
+    one = policy(rule(hold=0), limits={"max_sockets": 2})
+    users = {1500: 1500, 100_000: 1500, 100_001: 1500, 1501: 1501}
+    decider = Decider(one, users=lambda: users.__getitem__)
+    sockets = [decoded(number, uid=uid) for number, uid in enumerate(users, 1)]
+    decision = run_pass(decider, 0, evaluation(one, 0, sockets))
+    assert statuses(decision) == {1: "limit", 2: "limit", 3: "limit", 4: "destroy"}
+    assert decision.budget_exceeded == (BudgetExceeded(3, 0, one.limits, "a-rule", 1500),)
+
+
+def test_budget_of_users_survives_a_restart() -> None:
+    one = policy(rule(hold=0), limits={"max_sockets": 2, "per": "1h"})
+    saved: list[BudgetSnapshot] = []
+    decider = Decider(one, save=saved.append)
+    run_pass(decider, 0, evaluation(one, 0, [decoded(1, uid=1500), decoded(2, uid=1500)]))
+    after = Decider(one, budget=saved[-1])
+    sockets = [decoded(3, uid=1500), decoded(4, uid=1501)]
+    assert to_destroy(run_pass(after, 1, evaluation(one, 1, sockets))) == [4]
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
@@ -141,6 +207,8 @@ def test_untouched_sockets_are_refunded(outcome: str) -> None:
     # A socket that survived may still close later, so it counts.
     counts = outcome in ("destroyed", "disconnected", "survived")
     assert decider.destroyed_in_window(0) == (2 if counts else 0)
+    decision = run_pass(decider, 1, evaluation(one, 1, [decoded(3, remote_port=7)]))
+    assert statuses(decision) == {3: "limit" if counts else "destroy"}
 
 
 # Reload and persistence.
@@ -202,7 +270,7 @@ def test_unknown_budget_destroys_nothing() -> None:
     decider = Decider(one, budget=BudgetSnapshot(unknown_until_ms=1_000))
     decision = run_pass(decider, 2_000, evaluation(one, 2_000, [ONE]))
     assert statuses(decision) == {1: "limit"}
-    assert decision.budget_exceeded == (1, 2, one.limits)
+    assert decision.budget_exceeded == (BudgetExceeded(1, 20, one.limits),)
     assert decision.next_pass_ms == decider.budget_unknown_until_ms(2_000) == 11_000
     assert to_destroy(run_pass(decider, 11_000, evaluation(one, 11_000, [ONE]))) == [1]
 

@@ -10,6 +10,7 @@ records every evaluation, and checks each decision against these records.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 from hypothesis import settings
@@ -59,12 +60,17 @@ class History(RuleBasedStateMachine):
         self.violating: set[tuple[str, PlacedSocket]] = set()
         self.protected: set[PlacedSocket] = set()
         self.records: dict[Place, list[Recorded]] = {}
-        self.destroyed: list[tuple[int, int]] = []
+        # Time and rule of each destroyed socket. All sockets belong to one user.
+        self.destroyed: list[tuple[int, str]] = []
         self.decision: Decision | None = None
 
-    @initialize(most=st.integers(1, 4), on_excess=st.sampled_from(["refuse", "pace"]))
-    def begin(self, most: int, on_excess: str) -> None:
-        limits = {"max_sockets": most, "per": "5s", "on_excess": on_excess}
+    @initialize(
+        most=st.integers(1, 4),
+        on_excess=st.sampled_from(["refuse", "pace"]),
+        scope=st.sampled_from(["total", "rule_and_user"]),
+    )
+    def begin(self, most: int, on_excess: str, scope: str) -> None:
+        limits = {"max_sockets": most, "per": "5s", "on_excess": on_excess, "scope": scope}
         self.port, self.limits = 4, limits
         self._read()
         self.saved = BudgetSnapshot()
@@ -207,7 +213,7 @@ class History(RuleBasedStateMachine):
                 socket = self._socket(violation)
                 self.violating = {each for each in self.violating if each[1] != socket}
         if outcome in ("destroyed", "survived"):
-            self.destroyed.append((self.now_ms, len(results)))
+            self.destroyed += [(self.now_ms, each.violation.rule.name) for each in results]
         self.decider.record_results(results, self.now_ms)
 
     def _socket(self, violation: Any) -> PlacedSocket:
@@ -231,8 +237,10 @@ class History(RuleBasedStateMachine):
             for other in earlier[: earlier.index(name)]:
                 if (other, (place, cookie)) in self.violating:
                     assert self._recorded_hold_ms(other, place, cookie) < HOLDS[other]
-        if self.policy.limits.on_excess == "refuse" and decision.budget_exceeded is not None:
-            assert destroyed == []
+        if self.policy.limits.on_excess == "refuse":
+            rules = {each.rule for each in decision.budget_exceeded}
+            assert destroyed == [] or None not in rules
+            assert not any(violation.rule.name in rules for violation in decision.to_destroy)
 
     def _recorded_hold_ms(self, name: str, place: Place, cookie: int) -> int:
         """How long the socket has violated the rule, according to the records.
@@ -253,9 +261,12 @@ class History(RuleBasedStateMachine):
 
     @invariant()
     def budget_holds_for_every_window(self) -> None:
-        for at, _count in self.destroyed:
-            within = [count for when, count in self.destroyed if at <= when < at + PER_MS]
-            assert sum(within) <= self.policy.limits.max_sockets
+        limits = self.policy.limits
+        for at, _rule in self.destroyed:
+            within = Counter(name for when, name in self.destroyed if at <= when < at + PER_MS)
+            assert sum(within.values()) <= limits.max_total
+            if limits.scope == "rule_and_user":
+                assert max(within.values()) <= limits.max_sockets
 
     def teardown(self) -> None:
         """Without further events, every violation that may be destroyed is destroyed."""
@@ -277,6 +288,7 @@ class History(RuleBasedStateMachine):
             for name, socket in self.violating
             if name != "watch" and socket not in self.protected
         }
+        # Few enough for every limit, whichever rule counts them.
         if limits.on_excess == "pace" or len(left) <= limits.max_sockets:
             assert left == set()
 

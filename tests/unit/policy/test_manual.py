@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from linuxnet_sockets.policy import backoff, model
+from linuxnet_sockets.policy.budget import MAX_KEYS
 from linuxnet_sockets.policy.conditions import parse_condition
 from linuxnet_sockets.policy.parse import parse_policy
 from linuxnet_sockets.policy.schema.policy import SCHEMA
@@ -29,13 +30,16 @@ _BLOCKS = [
 
 def test_examples_are_valid_for_schema_and_parser() -> None:
     assert len(_BLOCKS) == _TEXT.count("code-block:: yaml\n")
-    policy, (task, _shown), condition = _BLOCKS
+    policy, (task, _shown), condition, limits = _BLOCKS
     assert set(task["linuxnet.sockets.socket_policy"]) == {"src"}
     jsonschema.Draft7Validator(SCHEMA).validate(policy)
     found = parse_policy(policy, names=PolicyNames(), files=None)
     assert found.warnings == ()
     assert len(found.rules) == 4
     parse_condition(condition["while"], ())
+    limited = {**policy, **limits}
+    jsonschema.Draft7Validator(SCHEMA).validate(limited)
+    assert parse_policy(limited, names=PolicyNames(), files=None).limits.total == 5000
 
 
 @pytest.mark.parametrize("place", [SCHEMA, SCHEMA["definitions"]["rule"]])
@@ -50,5 +54,7 @@ def test_numbers_match_code() -> None:
     assert (model.DEFAULT_PER_MS, model.MODES[0]) == (60_000, "enforce")
     assert (backoff.FREE_ATTEMPTS, backoff.MAX_DELAY_MS) == (3, 300_000)
     words = " ".join(_TEXT.split())
-    for number in ("third", "five minutes", "ten minutes"):
+    assert (model.TOTAL_FACTOR, MAX_KEYS) == (10, 1_024)
+    numbers = ("third", "five minutes", "ten minutes", "ten times ``max_sockets``", "1,024 rules")
+    for number in numbers:
         assert number in words

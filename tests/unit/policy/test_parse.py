@@ -170,6 +170,35 @@ def test_all_errors_are_reported_together() -> None:
     assert "action" in found["rules[2].actoin"]
 
 
+def test_total_of_the_limits() -> None:
+    """The default is ten times max_sockets, and more for many rules."""
+
+    def total(number_of_rules: int = 1, **limits: object) -> int:
+        rules = [rule(f"rule-{number}") for number in range(number_of_rules)]
+        return policy(*rules, limits={"max_sockets": 3, **limits}).limits.max_total
+
+    assert [total(number) for number in (1, 5, 6, 20)] == [30, 30, 36, 120]
+    assert total(total="7") == 7
+    assert total(scope="total") == 3
+    assert total(max_sockets=10**9) == 10**9
+    reported = policy(rule(action="report"), limits={"max_sockets": 3})
+    assert reported.limits.max_total == 30
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_sockets": 5, "total": 4},
+        {"max_sockets": 5, "total": 0},
+        {"max_sockets": 5, "total": None},
+        {"max_sockets": 5, "total": 10, "scope": "total"},
+        {"max_sockets": 5, "total": 10**9 + 1},
+    ],
+)
+def test_invalid_total(limits: dict[str, object]) -> None:
+    assert set(errors_of(document(limits=limits))) == {"limits.total"}
+
+
 def test_message_of_many_errors_is_bounded() -> None:
     rules = [rule(f"rule-{number}", hold="soon") for number in range(500)]
     with pytest.raises(PolicyErrors) as caught:

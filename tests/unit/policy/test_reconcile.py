@@ -93,8 +93,8 @@ def test_mode_report_and_exceeded_budget_destroy_nothing(machine: FakeMachine) -
     ):
         result = run_pass(machine, of(machine, AT_ONCE, **keys))
         assert set(statuses(result).values()) == {status}
-    assert result.decision.budget_exceeded is not None
-    assert result.decision.budget_exceeded.due == 3
+    (excess,) = result.decision.budget_exceeded
+    assert (excess.due, excess.rule, excess.uid) == (3, "a-rule", 0)
     assert not any(requested_cookies(machine.sockets))
 
 

@@ -95,7 +95,8 @@ class Daemon:
         self.faults = FaultTracker(self.state, reporter)
         self.monitor = NetworkMonitor(host, self.state, self.faults, listen)
         budget_file = BudgetFile(options.runtime, self.state.started.boot_id)
-        self.budget_store = BudgetStore(budget_file, self.faults)
+        users = host.subordinate_uids().current
+        self.budget_store = BudgetStore(budget_file, self.faults, users)
         self.inhibitors = Inhibitors(options.state, self.state, reporter, self._clocks)
         # The last content of status.json.
         self._status: dict[str, Any] | None = None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..policy import findings
+from ..policy.budget import exceeded_budget
 from .clocks import Clocks
 from .state import INHIBITED_BY, AgentState
 
@@ -29,6 +30,7 @@ def collect(state: AgentState, now: Clocks) -> list[Metric]:
     """Return all metrics of the agent."""
     inhibited_by = state.inhibited_by()
     policy, last = state.policy, state.last_pass
+    exceeded = exceeded_budget(last.budget_exceeded) if last else None
 
     def gauge(name: str, text: str, value: float) -> Metric:
         return Metric(name, "gauge", text, [({}, value)])
@@ -85,6 +87,22 @@ def collect(state: AgentState, now: Clocks) -> list[Metric]:
             [
                 ({"rule": rule, "outcome": outcome}, count)
                 for (rule, outcome), count in sorted(state.outcomes.items())
+            ],
+        ),
+        Metric(
+            "budget_exceeded",
+            "gauge",
+            "Sockets to destroy by rules and users that exceed the limits; no rule: all together.",
+            [
+                (
+                    {
+                        "rule": each["rule"] or "",
+                        "uid": "" if each["uid"] is None else str(each["uid"]),
+                        "user": each["user"] or "",
+                    },
+                    each["due"],
+                )
+                for each in (exceeded["exceeded"] if exceeded else ())
             ],
         ),
         counter(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ..destroy import outcomes
 from ..messages import describe
 from ..policy import findings
-from ..policy.findings import BudgetExceeded
+from ..policy.budget import BudgetExceeded
 from ..policy.reconcile import ReconcileResult
 
 _MAX_BACKING_OFF = 50
@@ -50,7 +50,7 @@ class PassSummary:
     duration_ms: int
     namespaces: int
     statuses: dict[str, Counter[str]]
-    budget_exceeded: BudgetExceeded | None
+    budget_exceeded: tuple[BudgetExceeded, ...]
     untracked: int
     not_evaluated: tuple[Unevaluated, ...]
     missing_interfaces: dict[str, list[str]]
@@ -132,12 +132,15 @@ def merge(
     )
 
 
-def _merge_excess(passes: Iterable[PassSummary]) -> BudgetExceeded | None:
-    """The violations that the budget leaves out in all namespaces."""
-    found = [each.budget_exceeded for each in passes if each.budget_exceeded is not None]
-    if not found:
-        return None
-    return found[-1]._replace(due=sum(each.due for each in found))
+def _merge_excess(passes: Iterable[PassSummary]) -> tuple[BudgetExceeded, ...]:
+    """The rules and users that exceed the budget, with the violations in all namespaces."""
+    found: dict[tuple[str | None, int | None], BudgetExceeded] = {}
+    for each in passes:
+        for excess in each.budget_exceeded:
+            key = excess.rule, excess.uid
+            before = found[key].due if key in found else 0
+            found[key] = excess._replace(due=before + excess.due)
+    return tuple(found.values())
 
 
 def _merge_missing(evaluated: Iterable[PassSummary]) -> dict[str, list[str]]:

@@ -16,16 +16,19 @@ from typing import Any
 
 from ..api.results import protection
 from ..destroy import outcomes
+from ..errors import BudgetExcess
 from ..host.namespaces import Identity
 from ..messages import (
     budget_text,
     endpoint_text,
     not_evaluated_text,
     place_text,
+    rule_and_user_text,
     unknown_interfaces_text,
 )
 from ..policy import findings
 from ..policy.findings import Violation, ViolationResult
+from ..policy.model import REFUSE
 from ..policy.reconcile import ReconcileResult
 from ..query.record import record
 from .event_stream import EventStream
@@ -37,6 +40,9 @@ from .state import AgentState
 _REPORTED = frozenset(
     {findings.PROTECTED, findings.REPORTED, findings.BACK_OFF, findings.INHIBITED}
 )
+
+# How many exceeded budgets are reported one by one.
+_MAX_BUDGETS = 50
 
 # How many sockets of one pass are logged one by one. The event stream has all destroyed sockets.
 _MAX_LINES = 1000
@@ -62,6 +68,7 @@ class Reporter:
         self._conditions: dict[str, str] = {}
         self._violations: dict[Identity, AbstractSet[tuple[Any, ...]]] = {}
         self._not_evaluated: set[str] = set()
+        self._budgets: set[str] = set()
         self._missing_interfaces: dict[str, list[str]] = {}
 
     def event(self, name: str, fields: Mapping[str, Any]) -> None:
@@ -137,17 +144,23 @@ class Reporter:
         self._report_budget(summary)
 
     def _report_budget(self, summary: PassSummary) -> None:
-        excess, text = summary.budget_exceeded, None
-        if excess is not None:
-            limits = excess.limits
-            consequence = (
-                "destroying none"
-                if limits.on_excess == "refuse"
-                else "destroying the oldest violations first"
+        """Report the total, and each rule and user. Of many, the first ones."""
+        now: dict[str, str] = {}
+        for each in summary.budget_exceeded[:_MAX_BUDGETS]:
+            limits = each.limits
+            excess = BudgetExcess(
+                each.due, each.max_sockets, limits.per_ms, each.rule, each.uid, each.user
             )
-            budget = budget_text(excess.due, limits.max_sockets, limits.per_ms)
-            text = f"{budget}; {consequence}"
-        self.set_condition("budget", text, ended="budget sufficient again")
+            consequence = "destroying the oldest violations first"
+            if limits.on_excess == REFUSE:
+                consequence = "destroying none" if each.rule is None else "destroying none of them"
+            whose = "" if each.rule is None else f" of {rule_and_user_text(excess)}"
+            now[f"budget{whose}"] = f"{budget_text(excess)}; {consequence}"
+        for name in self._budgets - now.keys():
+            self.set_condition(name, None, ended=f"{name} sufficient again")
+        for name, text in now.items():
+            self.set_condition(name, text)
+        self._budgets = set(now)
 
     def _report_not_evaluated(self, summary: PassSummary) -> None:
         now: dict[str, str] = {}

@@ -85,7 +85,7 @@ class AgentState:
         if self.policy.mode == model.REPORT:
             return REPORT_MODE
         last = self.last_pass
-        if last is not None and last.budget_exceeded is not None:
+        if last is not None and last.budget_exceeded:
             return BUDGET_UNKNOWN if READ_BUDGET in self.faults else BUDGET_EXCEEDED
         failed = any(operation.startswith(RECONCILE) for operation in self.faults)
         if failed or (last is not None and last.not_evaluated):
@@ -117,7 +117,7 @@ class AgentState:
         self.passes += 1
         if result.not_evaluated:
             self.incomplete_passes += 1
-        if result.decision.budget_exceeded is not None:
+        if result.decision.budget_exceeded:
             self.budget_exceeded_passes += 1
         for enforced in result.results:
             self.outcomes[enforced.violation.rule.name, enforced.result.outcome] += 1

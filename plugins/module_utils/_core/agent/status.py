@@ -10,8 +10,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ..messages import budget_text, not_evaluated_text
+from ..messages import exceeded_lines, not_evaluated_text
 from ..policy import findings
+from ..policy.budget import exceeded_budget
 from ..policy.model import REFUSE
 from ..text import printable
 from . import state as states
@@ -30,7 +31,6 @@ _MINUTES_FROM_S = 300
 def build_status(state: AgentState, now: Clocks) -> dict[str, Any]:
     """Return the content of status.json. Its keys are always the same."""
     policy, last = state.policy, state.last_pass
-    exceeded = last.budget_exceeded if last else None
     trial = state.active_trial()
     return {
         "version": VERSION,
@@ -102,15 +102,7 @@ def build_status(state: AgentState, now: Clocks) -> dict[str, Any]:
             }
             for rule in (policy.rules if policy else ())
         ],
-        "budget": None
-        if exceeded is None
-        else {
-            "due": exceeded.due,
-            "destroyed_in_window": exceeded.destroyed_in_window,
-            "max_sockets": exceeded.limits.max_sockets,
-            "per_ms": exceeded.limits.per_ms,
-            "on_excess": exceeded.limits.on_excess,
-        },
+        "budget": exceeded_budget(last.budget_exceeded) if last else None,
         "backing_off": list(last.backing_off) if last else [],
         "untracked": last.untracked if last else 0,
         "passes": state.passes,
@@ -191,7 +183,8 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         remaining = _remaining_text(status["trial"])
         lines.append(f"policy on trial{remaining} (to keep it: socket-agent confirm)")
     if status["budget"] is not None and status["inhibited_by"] != states.BUDGET_UNKNOWN:
-        lines.append(_budget_line(status["budget"]))
+        lines += exceeded_lines(status["budget"])
+        lines.append("If the rules are right, raise limits.max_sockets; otherwise narrow them")
     if status["rejected"] is not None:
         lines += [f"policy rejected: {error}" for error in status["rejected"]["errors"]]
     lines += map(_rule_line, status["rules"])
@@ -229,20 +222,16 @@ def _enforcing_line(status: Mapping[str, Any]) -> str:
         )
     elif reason == states.BUDGET_EXCEEDED:
         budget = status["budget"]
-        refuses = budget is not None and budget["on_excess"] == REFUSE
-        text = "destroys nothing" if refuses else "enforcing, as fast as the limits allow"
+        if budget is None or budget["on_excess"] != REFUSE:
+            text = "enforcing, as fast as the limits allow"
+        elif any(each["rule"] is None for each in budget["exceeded"]):
+            text = "destroys nothing"
+        else:
+            text = "enforcing, except for the rules and users below"
         text += ": more sockets violate the policy than its limits allow to destroy"
     else:
         text = _INHIBITED[reason]
     return f"{text} [{reason}]"
-
-
-def _budget_line(budget: Mapping[str, Any]) -> str:
-    exceeded = budget_text(budget["due"], budget["max_sockets"], budget["per_ms"])
-    return (
-        f"{exceeded} ({budget['on_excess']}). If the rules are right, raise limits.max_sockets; "
-        "otherwise narrow them"
-    )
 
 
 def _rule_line(rule: Mapping[str, Any]) -> str:

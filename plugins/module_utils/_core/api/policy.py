@@ -17,6 +17,7 @@ from ..destroy import outcomes as names
 from ..destroy.outcomes import Result
 from ..errors import (
     Absent,
+    BudgetExcess,
     EvaluationIncomplete,
     Failure,
     InterfacesMissing,
@@ -31,6 +32,7 @@ from ..errors import (
 from ..host.host import Host
 from ..messages import describe
 from ..policy import findings
+from ..policy.budget import exceeded_budget
 from ..policy.decide import Decider
 from ..policy.findings import Finding
 from ..policy.model import Policy, Rule
@@ -96,7 +98,8 @@ class PolicyPlan:
             ``while`` holds in any namespace), ``missing_interfaces``, and ``sockets``. Each of
             these has ``status``, ``expected`` (the expected outcome; None: not to be destroyed),
             ``evidence``, ``protected_by``, ``protected_detail`` and ``record``.
-        budget_exceeded: ``due`` and the policy's limits if they allow fewer; else None.
+        budget_exceeded: the policy's limits and ``exceeded``, a list with ``rule``, ``uid``,
+            ``user``, ``due`` and ``destroyed_in_window``, if they allow fewer sockets; else None.
         outcomes: how often each outcome is to be expected.
         not_evaluated: ``namespace``, ``rule`` (None: all rules) and ``error`` of failed
             evaluations.
@@ -255,7 +258,8 @@ def plan_policy(policy: Mapping[str, Any], *, host: Host | None = None) -> Polic
 def plan_parsed(host: Host, policy: Policy) -> PolicyPlan:
     """As plan_policy, of a policy that is parsed."""
     immediate = policy.without_holds()
-    result = reconcile(host, Decider(immediate), PassOptions(check=True))
+    decider = Decider(immediate, users=host.subordinate_uids().current)
+    result = reconcile(host, decider, PassOptions(check=True))
     missing = result.missing_interfaces
     expected = {each.violation.identity: each.result.outcome for each in result.results}
     sockets: dict[str, list[dict[str, Any]]] = {rule.name: [] for rule in policy.rules}
@@ -271,7 +275,6 @@ def plan_parsed(host: Host, policy: Policy) -> PolicyPlan:
                 "record": record(violation.socket, ("process",)),
             }
         )
-    excess, limits = result.decision.budget_exceeded, policy.limits
     not_evaluated = result.not_evaluated
     return PolicyPlan(
         digest=policy.digest,
@@ -287,14 +290,7 @@ def plan_parsed(host: Host, policy: Policy) -> PolicyPlan:
             }
             for rule in policy.rules
         ],
-        budget_exceeded=None
-        if excess is None
-        else {
-            "due": excess.due,
-            "max_sockets": limits.max_sockets,
-            "per_ms": limits.per_ms,
-            "on_excess": limits.on_excess,
-        },
+        budget_exceeded=exceeded_budget(result.decision.budget_exceeded),
         outcomes=_counts([each.result for each in result.results]),
         not_evaluated=_as_dicts(not_evaluated),
         warnings=(
@@ -521,8 +517,11 @@ def _failures(
 
 
 def _over_budget(result: ReconcileResult, destroyed: int | None) -> list[OverBudget]:
-    excess = result.decision.budget_exceeded
-    if excess is None:
+    exceeded = result.decision.budget_exceeded
+    if not exceeded:
         return []
-    limits = excess.limits
-    return [OverBudget(excess.due, limits.max_sockets, limits.per_ms, limits.on_excess, destroyed)]
+    found = tuple(
+        BudgetExcess(each.due, each.max_sockets, each.limits.per_ms, each.rule, each.uid, each.user)
+        for each in exceeded
+    )
+    return [OverBudget(found, exceeded[0].limits.on_excess, destroyed)]

@@ -18,6 +18,7 @@ from .. import text
 from ..netlink import destroy_events
 from ..netlink.connection import NetlinkSocket
 from . import namespaces
+from .subuid import SUBUID, SubordinateUids
 
 
 def _open_destroy_events(namespace: namespaces.Namespace) -> destroy_events.DestroyEventListener:
@@ -38,6 +39,7 @@ class Host:
 
     proc: the mount point of procfs. root: the prefix of /boot, /lib and /usr/lib.
     netns_directories: where named namespaces are mounted. protect_directory: the guard's files.
+    subuid: the file of subordinate uids.
     environ, pid: the environment (for SSH_CONNECTION) and the pid of the calling process.
     release: the kernel's, as `uname -r` prints it.
     open_netlink(namespace, protocol): open a netlink socket inside a namespace.
@@ -51,6 +53,7 @@ class Host:
     root: str = ""
     netns_directories: tuple[str, ...] = namespaces.DIRECTORIES
     protect_directory: str = "/etc/linuxnet-sockets/protect.d"
+    subuid: str = SUBUID
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     pid: int = field(default_factory=os.getpid)
     release: str = field(default_factory=lambda: os.uname().release)
@@ -79,6 +82,10 @@ class Host:
             return text.decode(os.fsencode(pwd.getpwuid(uid).pw_name))
         except KeyError:
             return None
+
+    def subordinate_uids(self) -> SubordinateUids:
+        """The users of subordinate uids."""
+        return SubordinateUids(self.user_id, self.subuid)
 
     def service_port(self, name: str, protocol: str) -> int | None:
         """The port of a service (services(5)); None if there is no such service."""

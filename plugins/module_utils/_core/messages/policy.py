@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..text import printable
-from .results import budget_text, connection_text, not_evaluated_text
+from .results import connection_text, exceeded_lines, not_evaluated_text
 
 _STATUSES = {
     "destroy": "would be destroyed",
@@ -29,10 +29,7 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
     for rule in plan["rules"]:
         lines.append(_rule_line(rule))
         lines += [f"  {_socket_line(entry)}" for entry in rule["sockets"]]
-    excess = plan["budget_exceeded"]
-    if excess is not None:
-        budget = budget_text(excess["due"], excess["max_sockets"], excess["per_ms"])
-        lines.append(f"{budget} ({excess['on_excess']})")
+    lines += exceeded_lines(plan["budget_exceeded"])
     for entry in plan["not_evaluated"]:
         lines.append(not_evaluated_text(entry["namespace"], entry["rule"], entry["error"]))
     if plan["mode"] == "report":

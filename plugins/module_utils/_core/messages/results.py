@@ -86,11 +86,35 @@ def _has_remote(record: Mapping[str, Any]) -> bool:
     return bool(record["state"] != constants.STATE_NAMES[constants.CLOSED])
 
 
-def budget_text(due: int, max_sockets: int, per_ms: int) -> str:
-    """Describe an exceeded destroy budget. per_ms: window of the limit in milliseconds."""
+def budget_text(excess: errors.BudgetExcess) -> str:
+    """Describe an exceeded destroy budget."""
+    whose = "" if excess.rule is None else f" by {rule_and_user_text(excess)}"
     return (
-        f"budget exceeded: {due} sockets to destroy, at most {max_sockets} in {per_ms / 1000:g} s"
+        f"budget exceeded{whose}: {excess.due} sockets to destroy, at most {excess.max_sockets} in "
+        f"{excess.per_ms / 1000:g} s"
     )
+
+
+def exceeded_lines(budget: Mapping[str, Any] | None) -> list[str]:
+    """Describe an exceeded budget, one line for each rule and user. budget: of a plan or status."""
+    if budget is None:
+        return []
+    lines = []
+    for each in budget["exceeded"]:
+        allowed = budget["total" if each["rule"] is None else "max_sockets"]
+        excess = errors.BudgetExcess(
+            each["due"], allowed, budget["per_ms"], each["rule"], each["uid"], each["user"]
+        )
+        lines.append(f"{budget_text(excess)} ({budget['on_excess']})")
+    return lines
+
+
+def rule_and_user_text(excess: errors.BudgetExcess) -> str:
+    """Name the rule and the user of sockets: ``rule NAME, user alice (uid 1000)``."""
+    if excess.uid is None:
+        return f"rule {excess.rule}, sockets without an owner"
+    name = f"uid {excess.uid}" if excess.user is None else f"{excess.user} (uid {excess.uid})"
+    return f"rule {excess.rule}, user {name}"
 
 
 def unknown_interfaces_text(interfaces: Sequence[tuple[str, str]], existing: Sequence[str]) -> str:
@@ -170,8 +194,8 @@ def _untracked(warning: errors.ViolationsUntracked) -> str:
 
 def _reported_budget(warning: errors.OverBudget) -> str:
     return (
-        f"{_sentence(budget_text(warning.due, warning.max_sockets, warning.per_ms))} Mode report "
-        "destroys nothing in any case. In mode enforce the task would fail."
+        f"{_budgets(warning)} Mode report destroys nothing in any case. In mode enforce the task "
+        "would fail."
     )
 
 
@@ -212,17 +236,19 @@ def _new_connections(failure: errors.NewConnections) -> str:
 
 
 def _over_budget(failure: errors.OverBudget) -> str:
-    paced = failure.on_excess == "pace"
-    what = (
-        f"{failure.destroyed} of them were attempted, the oldest violations first. The others"
-        if paced
-        else "None was destroyed. They"
-    )
+    total = any(excess.rule is None for excess in failure.exceeded)
+    if failure.on_excess == "pace":
+        what = f"{failure.destroyed} were attempted, the oldest violations first. The others"
+    else:
+        what = "None was destroyed. They" if total else "None of these was destroyed. They"
     return (
-        f"{_sentence(budget_text(failure.due, failure.max_sockets, failure.per_ms))} {what} are "
-        "listed in survivors. If you mean all of them, raise limits.max_sockets; if not, narrow "
-        "the rules."
+        f"{_budgets(failure)} {what} are listed in survivors. If you mean all of them, raise "
+        "limits.max_sockets; if not, narrow the rules."
     )
+
+
+def _budgets(over: errors.OverBudget) -> str:
+    return _some([_sentence(budget_text(excess)) for excess in over.exceeded], " ")
 
 
 def _incomplete(failure: errors.EvaluationIncomplete) -> str:

@@ -10,13 +10,14 @@ their times, and the outcomes of earlier decisions. In doubt, a socket is not de
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from ..destroy import outcomes
 from ..errors import NotEvaluated
 from ..host.namespaces import Identity
 from .backoff import Backoff, Delay, Destination
-from .budget import BudgetSnapshot, DestroyBudget
+from .budget import BudgetKey, BudgetSnapshot, DestroyBudget
 from .doubt import Doubts, NetworkChanges
 from .findings import (
     BACK_OFF,
@@ -28,7 +29,6 @@ from .findings import (
     PROTECTED,
     REPORT_MODE,
     REPORTED,
-    BudgetExceeded,
     Decision,
     Evaluation,
     Finding,
@@ -36,7 +36,7 @@ from .findings import (
     ViolationResult,
 )
 from .holds import Holds, Key
-from .model import PACE, REPORT, Policy, rules_equal
+from .model import REPORT, Policy, rules_equal
 
 # With one of these statuses a rule decides about a socket for all later rules.
 _DECISIVE = frozenset({DESTROY, BACK_OFF, PROTECTED})
@@ -58,7 +58,9 @@ class Decider:
 
     max_gap_ms: if evaluations are further apart, the time between them counts for no hold; None: it
     always counts. budget: the sockets destroyed before the start. save: called with the budget to
-    persist, before any socket is destroyed.
+    persist, before any socket is destroyed. users: called once for each decision; returns a
+    function from a uid to the user for whom the limits count its sockets. Both differ for
+    subordinate uids.
     """
 
     def __init__(
@@ -68,9 +70,12 @@ class Decider:
         max_gap_ms: int | None = None,
         budget: BudgetSnapshot = BudgetSnapshot(),  # noqa: B008 - immutable
         save: Callable[[BudgetSnapshot], None] = lambda _budget: None,
+        users: Callable[[], Callable[[int], int]] = lambda: _same,
     ) -> None:
         self._policy = policy
         self._save = save
+        self._users = users
+        self._user_of = users()
         self._holds = Holds(max_gap_ms)
         self._doubts = Doubts(policy.rules)
         self._budget = DestroyBudget(policy.limits, budget)
@@ -204,31 +209,43 @@ class Decider:
         if inhibited_by is None and self._policy.mode == REPORT:
             inhibited_by = REPORT_MODE
         findings, due = self._classify(now_ms)
-        exceeded, left_out = self._apply_limits(findings, due, now_ms)
-        to_destroy = sorted(set(due) - set(left_out))
+        self._user_of = self._users()
+        # Oldest first, in the order of the rules.
+        due.sort(key=lambda index: findings[index].since_ms)
+        keys = [self._budget_key(findings[index].violation) for index in due]
+        allowance = self._budget.allow(keys, now_ms)
+        allowed = [position for position in range(len(due)) if position not in allowance.excluded]
         if inhibited_by is not None:
-            for index in to_destroy:
-                findings[index] = findings[index]._replace(status=INHIBITED)
-        elif to_destroy:
-            self._budget.add(now_ms, len(to_destroy))
+            for position in allowed:
+                findings[due[position]] = findings[due[position]]._replace(status=INHIBITED)
+        elif allowed:
+            self._budget.add(now_ms, Counter(keys[position] for position in allowed))
             self._decided_ms = now_ms
             self.persist()
-        if left_out:
-            until = self._available_at_ms(len(due), now_ms)
-            for index in left_out:
-                findings[index] = findings[index]._replace(status=LIMIT, until_ms=until)
+        times_by_limit = {
+            each: self._budget.available_at_ms(now_ms, each.sockets, each.key)
+            for each in set(allowance.excluded.values())
+        }
+        for position, limit in allowance.excluded.items():
+            until = times_by_limit[limit]
+            findings[due[position]] = findings[due[position]]._replace(status=LIMIT, until_ms=until)
         self._left_out = {each for each in self._left_out if each.namespace not in self._observed}
-        self._left_out |= {findings[index].violation.destination for index in left_out}
+        self._left_out |= {
+            findings[due[position]].violation.destination for position in allowance.excluded
+        }
         self._violations = []
         times = [finding.until_ms for finding in findings if finding.until_ms is not None]
         return Decision(
-            tuple(findings), exceeded, inhibited_by, min(times) if times else None, self._untracked
+            tuple(findings),
+            allowance.exceeded,
+            inhibited_by,
+            min(times) if times else None,
+            self._untracked,
         )
 
-    def _available_at_ms(self, due: int, now_ms: int) -> int | None:
-        """When the budget allows the next sockets; None: never that many."""
-        count = 1 if self._policy.limits.on_excess == PACE else due
-        return self._budget.available_at_ms(now_ms, count)
+    def _budget_key(self, violation: Violation) -> BudgetKey:
+        uid = violation.socket.uid
+        return BudgetKey(violation.rule.name, None if uid is None else self._user_of(uid))
 
     def _classify(self, now_ms: int) -> tuple[list[Finding], list[int]]:
         """A finding for each violation, and the indexes of those that are due."""
@@ -270,27 +287,13 @@ class Decider:
             return Finding(violation, BACK_OFF, since, until)
         return Finding(violation, DESTROY, since)
 
-    def _apply_limits(
-        self, findings: Sequence[Finding], due: list[int], now_ms: int
-    ) -> tuple[BudgetExceeded | None, list[int]]:
-        """The indexes that the budget leaves out: none, all, or the most recent violations."""
-        limits = self._policy.limits
-        destroyed = self._budget.count(now_ms)
-        remaining = max(0, limits.max_sockets - destroyed)
-        if len(due) <= remaining:
-            return None, []
-        exceeded = BudgetExceeded(len(due), destroyed, limits)
-        if limits.on_excess != PACE:
-            return exceeded, due
-        oldest_first = sorted(due, key=lambda index: findings[index].since_ms)
-        return exceeded, oldest_first[remaining:]
-
     def record_results(self, results: Iterable[ViolationResult], now_ms: int) -> None:
         """Record the outcomes of decision.to_destroy."""
-        untouched = 0
+        untouched: Counter[BudgetKey] = Counter()
         attempts: dict[Destination, bool] = {}
         for violation, result in results:
-            untouched += result.outcome in _UNTOUCHED
+            if result.outcome in _UNTOUCHED:
+                untouched[self._budget_key(violation)] += 1
             if result.outcome not in _NO_ATTEMPT:
                 failed = result.outcome not in outcomes.CHANGING
                 destination = violation.destination
@@ -304,7 +307,7 @@ class Decider:
                 self._backoff.record(destination, now_ms, failed=failed)
 
     def destroyed_in_window(self, now_ms: int) -> int:
-        """Sockets destroyed within limits.per_ms; at least max_sockets while that is unknown."""
+        """Sockets destroyed within limits.per_ms; at least the total while that is unknown."""
         return self._budget.count(now_ms)
 
     def budget_unknown_until_ms(self, now_ms: int) -> int | None:
@@ -318,3 +321,7 @@ class Decider:
     def backing_off(self, now_ms: int) -> dict[Destination, Delay]:
         """Destinations whose connections are not destroyed now."""
         return self._backoff.active(now_ms)
+
+
+def _same(uid: int) -> int:
+    return uid

@@ -20,8 +20,9 @@ from ..host.namespaces import Identity, Namespace
 from ..netlink.links import Link
 from ..sockets.socket import Socket
 from .backoff import Destination
+from .budget import BudgetExceeded
 from .holds import Key
-from .model import Limits, Rule
+from .model import Rule
 
 # The status of a violation, a closed list.
 DESTROY = "destroy"
@@ -123,17 +124,6 @@ class Finding(NamedTuple):
     until_ms: int | None = None
 
 
-class BudgetExceeded(NamedTuple):
-    """More violations are due than the budget allows.
-
-    destroyed_in_window: sockets destroyed within limits.per_ms before this decision.
-    """
-
-    due: int
-    destroyed_in_window: int
-    limits: Limits
-
-
 class ViolationResult(NamedTuple):
     """The outcome of a violation that was to be destroyed."""
 
@@ -145,14 +135,15 @@ class ViolationResult(NamedTuple):
 class Decision:
     """The decision of one reconcile pass over all namespaces.
 
-    findings: one for each violation. budget_exceeded: set if the budget leaves out any violation.
+    findings: one for each violation. budget_exceeded: the rules and users of the violations that
+    the budget excludes, and the total if that excludes any; empty: none is excluded.
     inhibited_by: why nothing is destroyed at all; None: nothing inhibits it. next_pass_ms: run the
     next pass then at the latest, even without an event; None: only an event needs one. untracked:
     violations beyond the number that Holds tracks, which are not destroyed.
     """
 
     findings: tuple[Finding, ...] = ()
-    budget_exceeded: BudgetExceeded | None = None
+    budget_exceeded: tuple[BudgetExceeded, ...] = ()
     inhibited_by: str | None = None
     next_pass_ms: int | None = None
     untracked: int = 0

@@ -35,23 +35,51 @@ REFUSE = "refuse"
 PACE = "pace"
 ON_EXCESS = (REFUSE, PACE)
 
+# `scope` of the limits: count the sockets of each rule and user, or all together.
+RULE_AND_USER = "rule_and_user"
+TOTAL = "total"
+SCOPES = (RULE_AND_USER, TOTAL)
+
 DEFAULT_HOLD_MS = 2_000
 DEFAULT_PER_MS = 60_000
 MIN_PER_MS = 1_000
 # Upper bound of `hold` and of `limits.per`.
 MAX_DURATION_MS = 24 * 3_600_000
-# Upper bound of `limits.max_sockets`.
+# Upper bound of `limits.max_sockets` and of `limits.total`.
 MAX_SOCKETS = 10**9
+# The default of `limits.total` is `max_sockets` times this number, or times twice the number of
+# rules if that is more. One user, who can use up `max_sockets` of each rule, never reaches it.
+TOTAL_FACTOR = 10
 MAX_RULES = 1_000
 
 
 @dataclass(frozen=True)
 class Limits:
-    """At most `max_sockets` sockets destroyed within any `per_ms` milliseconds."""
+    """How many sockets may be destroyed within any `per_ms` milliseconds.
+
+    max_sockets: for each rule and user, or with scope TOTAL for all together. total: for all
+    together; None: the default for up to five rules.
+    """
 
     max_sockets: int
     per_ms: int = DEFAULT_PER_MS
     on_excess: str = REFUSE
+    scope: str = RULE_AND_USER
+    total: int | None = None
+
+    @property
+    def max_total(self) -> int:
+        """How many sockets may be destroyed over all rules and users."""
+        if self.scope == TOTAL:
+            return self.max_sockets
+        if self.total is not None:
+            return self.total
+        return default_total(self.max_sockets, 1)
+
+
+def default_total(max_sockets: int, rules: int) -> int:
+    """Return the default of `limits.total`. rules: how many rules destroy sockets."""
+    return min(MAX_SOCKETS, max_sockets * max(TOTAL_FACTOR, 2 * rules))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import datetime
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from .. import values
@@ -34,8 +35,11 @@ _KEYS = ("version", "mode", "namespaces", "limits", "protect", "rules")
 _REQUIRED = ("version", "limits", "rules")
 _POLICY = f"a mapping with the keys {', '.join(_KEYS)}"
 _NAMESPACES = "a list of network namespaces: current, all, pid:N, or names from `ip netns list`"
-_LIMITS_KEYS = ("max_sockets", "per", "on_excess")
-_LIMITS = "a mapping such as {max_sockets: 500, per: 1m, on_excess: refuse}, or on_excess: pace"
+_LIMITS_KEYS = ("max_sockets", "per", "on_excess", "scope", "total")
+_LIMITS = (
+    "a mapping such as {max_sockets: 500, per: 1m, on_excess: refuse}, with the optional keys "
+    "scope and total"
+)
 _RULE_KEYS = ("name", "while", "match", "hold", "action")
 _RULE = f"a mapping with the keys {', '.join(_RULE_KEYS)}; name and match are required"
 _RULES = "a list of one or more rules"
@@ -55,6 +59,7 @@ _SYNONYMS = {
 _NAME = "1 to 64 letters, digits, dots, underscores and hyphens, starting with a letter or a digit"
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MAX_SOCKETS = "a whole number from 1; to destroy none, set mode: report"
+_TOTAL = "a whole number from max_sockets"
 
 # Bounds of a document, which keep parsing and its digest fast.
 MAX_DEPTH = 100
@@ -115,7 +120,7 @@ def parse_policy(
     return Policy(
         mode=parsed.mode,
         namespaces=parsed.namespaces,
-        limits=parsed.limits,
+        limits=_with_total(parsed.limits, rules),
         guard=parsed.guard,
         rules=tuple(rules),
         needs=frozenset().union(*(rule.needs for rule in rules)),
@@ -237,11 +242,22 @@ class _Parser:
 
     def _limits(self, value: object, path: Path) -> Limits:
         written = self._mapping(value, path, _LIMITS_KEYS, ("max_sockets",), _LIMITS)
-        return Limits(
+        limits = Limits(
             self._key(written, "max_sockets", path, _max_sockets, 1),
             self._key(written, "per", path, _per, model.DEFAULT_PER_MS),
             self._key(written, "on_excess", path, _on_excess, model.REFUSE),
+            self._key(written, "scope", path, _scope, model.RULE_AND_USER),
+            self._key(written, "total", path, _max_sockets, None),
         )
+        if limits.total is not None and "max_sockets" in written:
+            at = (*path, "total")
+            if limits.scope == model.TOTAL:
+                problem = "max_sockets is the total already, because of scope: total"
+                self.errors.append(InputError(at, limits.total, problem, "no total with it"))
+            elif limits.total < limits.max_sockets:
+                problem = f"less than max_sockets, {limits.max_sockets}"
+                self.errors.append(InputError(at, limits.total, problem, _TOTAL))
+        return limits
 
     def _guard(self, written: Mapping[str, Any], path: Path) -> Guard:
         at = (*path, "protect")
@@ -350,6 +366,18 @@ def _per(value: object, path: Path) -> int:
 
 def _on_excess(value: object, path: Path) -> str:
     return values.choice(value, path, model.ON_EXCESS, "choice")
+
+
+def _scope(value: object, path: Path) -> str:
+    return values.choice(value, path, model.SCOPES, "scope")
+
+
+def _with_total(limits: Limits, rules: Sequence[Rule]) -> Limits:
+    """The limits with the default of `total`, which depends on the number of rules."""
+    if limits.scope == model.TOTAL or limits.total is not None:
+        return limits
+    destroying = sum(rule.action == model.DESTROY for rule in rules)
+    return replace(limits, total=model.default_total(limits.max_sockets, destroying))
 
 
 def _action(value: object, path: Path) -> str:

@@ -53,6 +53,9 @@ MAX_AGE_MS = 200
 _MIN_INTERVAL_MS = 500
 _PASSES = 60
 
+# A name service may be slow.
+_MAX_USER_NAMES = 50
+
 # Decision.inhibited_by of the passes of reconcile_once before the last one.
 _WAITING = "waiting"
 
@@ -162,6 +165,7 @@ def _enforce(
     """Decide about the observed violations, destroy, and record the outcomes."""
     policy = decider.policy
     decision = decider.decide(monotonic_ms(host), inhibited_by=options.inhibited_by)
+    decision = _with_user_names(host, decision)
     to_destroy: dict[Identity, list[Violation]] = {}
     for violation in decision.to_destroy:
         to_destroy.setdefault(violation.namespace, []).append(violation)
@@ -175,6 +179,16 @@ def _enforce(
     return ReconcileResult(
         tuple(namespaces), decision, tuple(results), began_ms, monotonic_ms(host)
     )
+
+
+def _with_user_names(host: Host, decision: Decision) -> Decision:
+    """The decision with the names of the users who exceed the budget; of many, the first ones."""
+    exceeded = [
+        each if each.uid is None else each._replace(user=host.user_name(each.uid))
+        for each in decision.budget_exceeded[:_MAX_USER_NAMES]
+    ]
+    rest = decision.budget_exceeded[_MAX_USER_NAMES:]
+    return replace(decision, budget_exceeded=(*exceeded, *rest))
 
 
 def _destroy(
@@ -253,7 +267,7 @@ def reconcile_once(
     Passes in between detect violations that cease for a moment. Only the last pass destroys, and
     its result is returned. Raises EngineUnavailable.
     """
-    decider = Decider(policy)
+    decider = Decider(policy, users=host.subordinate_uids().current)
     waiting = replace(options, inhibited_by=_WAITING)
     if policy.longest_hold_ms:
         first = reconcile(host, decider, waiting)

@@ -26,7 +26,8 @@ MEANINGS = {
     "--no-destroy left connections.",
     USAGE: "The command line is wrong, or --yes is missing without a terminal.",
     LIMIT: "Refused: max_sockets, or the limits of a policy, allow fewer sockets. Nothing was "
-    "destroyed, except by a policy with on_excess: pace and by a drain that had begun to destroy.",
+    "destroyed, except by a drain that had begun to destroy, and by a policy with on_excess: pace "
+    "or for other rules and users.",
     IMPOSSIBLE: "Not permitted, or not supported by the kernel. Also: sockets are protected only "
     "because you may not read which processes hold them.",
     VIOLATIONS: "Only policy plan --detailed-exitcode: sockets violate the policy.",

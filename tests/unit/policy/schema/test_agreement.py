@@ -22,6 +22,7 @@ from linuxnet_sockets.policy.model import (
     MIN_PER_MS,
     MODES,
     ON_EXCESS,
+    SCOPES,
 )
 from linuxnet_sockets.selector.predicates.numeric import QUANTITIES
 from linuxnet_sockets.selector.predicates.socket import STATES_BY_NAME
@@ -134,6 +135,7 @@ def test_durations(path: tuple[Any, ...], data: st.DataObject) -> None:
 WORDS: list[tuple[tuple[Any, ...], Any]] = [
     (("mode",), MODES),
     (("limits", "on_excess"), ON_EXCESS),
+    (("limits", "scope"), SCOPES),
     ((*HERE, "action"), ACTIONS),
     ((*HERE, "match", "protocol"), constants.PROTOCOLS),
     ((*HERE, "match", "family"), constants.FAMILIES),

@@ -84,6 +84,8 @@ VALID = st.fixed_dictionaries(
             optional={
                 "per": st.sampled_from([1, "10s", "1h"]),
                 "on_excess": st.sampled_from(["refuse", "pace", "PACE"]),
+                "scope": st.sampled_from(["rule_and_user", "Rule_And_User"]),
+                "total": st.sampled_from([500, "5000", 10**9]),
             },
         ),
         "rules": rules(),

@@ -20,6 +20,9 @@ from ..model import (
     PACE,
     REFUSE,
     REPORT,
+    RULE_AND_USER,
+    TOTAL,
+    TOTAL_FACTOR,
 )
 from .builder import (
     INTERFACE,
@@ -59,6 +62,10 @@ _ACTIONS = {
 _ON_EXCESS = {
     REFUSE: "destroys no socket and reports the violations",
     PACE: "destroys as many sockets as the limits allow, oldest violations first",
+}
+_SCOPES = {
+    RULE_AND_USER: "counts the sockets of each rule and user separately",
+    TOTAL: "counts all sockets together",
 }
 _STATES = {
     "up": "the interface exists, is set up, and its lower layer is up",
@@ -187,7 +194,8 @@ _LIMITS: Schema = described(
         {
             "max_sockets": described(
                 integer(1, MAX_SOCKETS),
-                "The maximum number of sockets to destroy within `per`.",
+                "The maximum number of sockets to destroy within `per`: of each rule and user, or "
+                "of all with scope total.",
                 500,
             ),
             "per": described(
@@ -202,12 +210,26 @@ _LIMITS: Schema = described(
                 "destroy as many as the limits allow, oldest violations first.",
                 default="refuse",
             ),
+            "scope": described(
+                choice(_SCOPES),
+                "What max_sockets counts. rule_and_user: the sockets of each rule and user "
+                "separately, so that the excess of one user protects no other sockets. total: all "
+                "sockets together.",
+                default="rule_and_user",
+            ),
+            "total": described(
+                integer(1, MAX_SOCKETS),
+                "The maximum number of sockets to destroy within `per` over all rules and users, "
+                "with scope rule_and_user. At least max_sockets. The default is max_sockets times "
+                f"{TOTAL_FACTOR}, or times twice the number of rules if that is more.",
+                5000,
+            ),
         },
         ["max_sockets"],
         "Limits",
     ),
-    "How many sockets may be destroyed, over all rules and namespaces. Limits the effect of a "
-    "mistake in a rule.",
+    "How many sockets may be destroyed, over all namespaces. Limits the effect of a mistake in a "
+    "rule.",
     {"max_sockets": 500, "per": "1m", "on_excess": "refuse"},
 )
 
