@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 
-from tests.kernel.threats.vpn import RULE, VpnHost, policy, seconds_until_reset
+from tests.kernel.threats.vpn import RULE, VpnHost, policy, wait_for_reset
 from tests.support.topologies.waiting import until
 from tests.support.unit_agent import ADVERSARY_UID, Adversary, UnitAgent, line_of
 
@@ -48,8 +48,8 @@ def test_excess_of_one_user_does_not_protect_others(vpn: VpnHost, user: Adversar
     with UnitAgent(vpn.host, policy()) as agent, Adversary(vpn.host, uid=1501) as other:
         many = connections(vpn, user, listening, EXCESS)
         (peer,) = connections(vpn, other, listening, 1)
-        vpn.start_vpn()
-        seconds_until_reset(peer)
+        started = vpn.start_vpn()
+        wait_for_reset(peer, started)
         until(lambda: list(agent.destroyed().values()) == [RULE], "the line in the log")
         assert all(is_open(each) for each in many)
         until(lambda: agent.status()["budget"] is not None, "the status after the pass")
