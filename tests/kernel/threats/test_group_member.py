@@ -98,7 +98,7 @@ def test_member_may_pause_resume_confirm_and_read(agent: UnitAgent, member: Adve
         pause = {"request": "pause", "reason": "work \x1b[2J\n", "for_s": 60}
         assert answer(member, agent, pause) == {"answer": {"done": True}}
         until(lambda: agent.status()["inhibited_by"] == "paused", "pause in the status")
-        assert agent.status()["pause"]["reason"] == "work \\x1b[2J\\n"
+        assert agent.status()["pause"]["reason"] == "work \\x1b[2J\\x0a"
         status = answer(member, agent, {"request": "status"})["answer"]["status"]
         assert status["inhibited_by"] == "paused"
         assert answer(member, agent, {"request": "resume"}) == {"answer": {"done": True}}
