@@ -11,7 +11,8 @@ version_added: 0.1.0
 description:
   - Renders a report from P(linuxnet.sockets.stuck_report#filter) as one HTML page with charts and
     tables. The page needs no other file and no network access.
-  - JavaScript only sorts and filters the table. The page is complete without it.
+  - JavaScript groups, sorts, filters and exports the connections, and offers the next step for
+    each. Without it, the page shows all connections with their evidence.
   - Names of hosts, programs and users are always escaped and shown as text.
   - The page lists at most 1000 connections, the longest stuck first, and states how many it omits.
   - The same report gives the same bytes.

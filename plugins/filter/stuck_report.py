@@ -35,6 +35,17 @@ options:
       - The registered result of M(linuxnet.sockets.socket_diag_facts) for each host name. Without
         it, the report does not contain the kernel releases and the number of all connections.
     type: dict
+  previous:
+    description:
+      - An earlier report, or its JSON as text. The report then says which connections are new,
+        still there and gone.
+      - A connection is gone if the report no longer finds it. It is closed, or it makes progress
+        again.
+    type: raw
+  selection:
+    description: What the tasks asked the hosts for, as plain data. The report contains it. A
+      comparison warns if the earlier report has another selection.
+    type: raw
 seealso:
   - plugin: linuxnet.sockets.stuck_page
     plugin_type: filter
@@ -111,14 +122,34 @@ _value:
         - The counts have the same names as in RV(_value.totals).
       type: list
       elements: dict
+    selection:
+      description: O(selection), or null.
+      type: raw
     findings:
       description:
         - Each connection. Certainly stuck connections come first, then the longest duration.
         - C(verdicts) lists all verdicts of the connection in order of precedence, each with
           C(verdict), C(for_ms) and C(evidence). C(leading) is the first verdict, under which the
           connection counts. C(for_ms) is the duration that the kernel's clocks prove.
+        - C(selector) selects just this connection while its first verdict lasts. It is null if the
+          data of the host is not valid.
+        - C(change) is V(new), V(still) or V(unknown) compared with O(previous). C(first_time) is
+          the time of the first of the compared reports that contains the connection.
         - The other keys are those of a record,
           RV(linuxnet.sockets.socket_diag_info#module:sockets).
+      type: list
+      elements: dict
+    comparison:
+      description:
+        - Null without O(previous). C(time) is the time of the earlier report. C(sentence) states
+          the result.
+        - Numbers of connections are C(new), C(still), C(gone), and C(unknown), for hosts that one
+          of the reports does not cover completely. C(same_selection) is false if the earlier report
+          has another RV(_value.selection).
+      type: dict
+    gone:
+      description: The connections of the earlier report that this one no longer finds, with the
+        keys of RV(_value.findings).
       type: list
       elements: dict
     not_shown:
@@ -135,10 +166,16 @@ from ansible_collections.linuxnet.sockets.plugins.plugin_utils._report import do
 
 
 def stuck_report(
-    results: Mapping[str, Any], time: str, facts: Mapping[str, Any] | None = None
+    results: Mapping[str, Any],
+    time: str,
+    facts: Mapping[str, Any] | None = None,
+    previous: Any = None,
+    selection: Any = None,
 ) -> dict[str, Any]:
     try:
-        return document.build_report(results, facts, time=time)
+        return document.build_report(
+            results, facts, time=time, previous=previous, selection=selection
+        )
     except document.ReportError as error:
         raise AnsibleFilterError(f"linuxnet.sockets.stuck_report: {error}") from error
 

@@ -114,14 +114,32 @@ class Browser:
             self.events.append(message)
         return message
 
-    def open(self, path: Path, *, scripts: bool = True) -> Page:
-        return Page(self, path, scripts)
+    def open(self, path: Path, fragment: str = "", *, scripts: bool = True) -> Page:
+        """Open a file. fragment: the part of the address after #."""
+        return Page(self, f"{path.as_uri()}{fragment and '#'}{fragment}", scripts)
+
+
+_RECORD_SHIFTS = """
+window.shifts = [];
+window.moved = [];
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) {
+    if (!entry.hadRecentInput) window.shifts.push(entry.value);
+    window.moved.push(...entry.sources.map((source) => source.node));
+  }
+}).observe({ type: "layout-shift", buffered: true });
+"""
+# Keys as Input.dispatchKeyEvent expects them.
+_KEYS = {
+    "Tab": {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9},
+    "Enter": {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"},
+}
 
 
 class Page:
     """An open page."""
 
-    def __init__(self, browser: Browser, path: Path, scripts: bool) -> None:
+    def __init__(self, browser: Browser, url: str, scripts: bool) -> None:
         self._browser = browser
         target = browser.call("Target.createTarget", url="about:blank")["targetId"]
         attached = browser.call("Target.attachToTarget", targetId=target, flatten=True)
@@ -129,7 +147,8 @@ class Page:
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.addScriptToEvaluateOnNewDocument", source=_RECORD_SHIFTS)
+        self.call("Page.navigate", url=url)
         while not self._events("Page.loadEventFired"):
             browser.read()
 
@@ -174,12 +193,63 @@ class Page:
     def click(self, selector: str) -> None:
         self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
 
+    def choose(self, selector: str, text: str) -> None:
+        """Click the first of these elements that has this text."""
+        self.evaluate(
+            f"[...document.querySelectorAll({json.dumps(selector)})]"
+            f".find(element => element.textContent === {json.dumps(text)}).click()"
+        )
+
+    def set_hash(self, fragment: str) -> None:
+        """Change the fragment of the address, and wait until the page has handled it."""
+        self.call(
+            "Runtime.evaluate",
+            expression=(
+                "new Promise(done => { addEventListener('hashchange', () => done(), {once: true});"
+                f" location.hash = {json.dumps(fragment)}; setTimeout(done, 1000) }})"
+            ),
+            awaitPromise=True,
+        )
+
     def fill(self, selector: str, value: str) -> None:
         """Set the value of a field and dispatch an input event, as typing does."""
         self.evaluate(
             f"{{ const field = document.querySelector({json.dumps(selector)});"
             f" field.value = {json.dumps(value)};"
             " field.dispatchEvent(new Event('input', {bubbles: true})) }"
+        )
+
+    def press(self, key: str) -> None:
+        """Press a key of the keyboard."""
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, **_KEYS[key])
+
+    def type(self, text: str) -> None:
+        """Type into the focused field, one character at a time."""
+        for character in text:
+            self.call("Input.dispatchKeyEvent", type="char", text=character)
+
+    @property
+    def shifts(self) -> list[float]:
+        """Layout shifts so far, except those right after an input, as Lighthouse counts them."""
+        self._draw()
+        return self.evaluate("window.shifts")
+
+    def moved(self, outside: str) -> list[str]:
+        """Elements that have moved so far, outside of the elements of a selector."""
+        self._draw()
+        return self.evaluate(
+            "window.moved.map(node => node?.nodeType === 3 ? node.parentElement : node)"
+            f".filter(element => element && !element.closest({json.dumps(outside)}))"
+            ".map(element => element.outerHTML.slice(0, 200))"
+        )
+
+    def _draw(self) -> None:
+        """Wait until the page is drawn, and its observers are called."""
+        self.call(
+            "Runtime.evaluate",
+            expression="new Promise(done => setTimeout(() => requestAnimationFrame(done), 100))",
+            awaitPromise=True,
         )
 
     def resize(self, width: int, height: int = 800) -> None:

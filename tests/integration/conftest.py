@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.integration import browser as headless
+from tests.integration.browser import Browser
 from tests.integration.controller import Controller
 from tests.integration.socket_process import SocketProcess
 from tests.support.topologies import topology
@@ -60,3 +63,13 @@ def server(pair: Pair, start_process: StartProcess) -> SocketProcess:
 @pytest.fixture(scope="module")
 def controller(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Controller:
     return Controller(pair.client, tmp_path_factory.mktemp("controller"))
+
+
+@pytest.fixture(scope="module")
+def browser(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Start a browser in a namespace without a network."""
+    if shutil.which(headless.PROGRAM) is None:
+        pytest.skip(f"needs {headless.PROGRAM}")
+    isolated = lab.namespace("browser")
+    with Browser(tmp_path_factory.mktemp("browser") / "profile", isolated.command) as browser:
+        yield browser

@@ -73,9 +73,11 @@ def test_tarball_contents(tarball: Path) -> None:
     top_level = {name.split("/")[0] for name in names}
     files = [*ROOT.glob("plugins/**/*.py"), *ROOT.glob("playbooks/**/*.yml")]
     files += ROOT.glob("playbooks/**/*.j2")
-    # Template, style sheet and script of the page of stuck_report.
+    # Template, style sheets and scripts of the page of stuck_report.
     report = ROOT / "plugins" / "plugin_utils" / "_report"
-    files += [report / name for name in ("page.html.j2", "style.css", "script.js")]
+    embedded = [path for kind in ("j2", "css", "js") for path in report.glob(f"*.{kind}")]
+    assert len(embedded) == 9
+    files += embedded
 
     assert {str(path.relative_to(ROOT)) for path in files} <= names
     assert {"README.md", "COPYING", "CHANGELOG.md", "meta/runtime.yml"} <= names

@@ -8,174 +8,22 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 import yaml
 
-from plugins.plugin_utils._report.document import build_report
 from plugins.plugin_utils._report.page import render_page
 from plugins.plugin_utils._report.verdicts import describe
 from tests.integration.browser import Browser, Page
 from tests.integration.conftest import StartProcess
-from tests.integration.controller import BIN, environment, python_inside
+from tests.integration.controller import BIN, environment
+from tests.integration.report_site import HOST, REMOVED_ADDRESS, Report, Site
 from tests.support import sample_results
-from tests.support.topologies.networks import ip
 from tests.support.topologies.topology import Lab, Pair
 from tests.support.topologies.waiting import until
-
-PORT = 8080
-# Names with markup and a direction mark, which the page must escape.
-HOST = "<img src=x onerror=alert(1)>"
-PROGRAM = "\"><i>\u202e&'</"
-# An address that the test removes from the host.
-REMOVED_ADDRESS = "192.0.2.77"
-# Short thresholds: the defaults take minutes.
-SHORT_THRESHOLDS = [
-    {"verdict": ["zero_window", "retransmitting", "syn_sent"], "for": "500ms"},
-    {"verdict": "close_wait", "for": "200ms"},
-]
-VARIABLES: dict[str, Any] = {
-    "stuck_report_become": False,
-    "stuck_report_time": sample_results.TIME,
-    "stuck_report_stuck": SHORT_THRESHOLDS,
-}
-
-
-class Host(NamedTuple):
-    """A host of the inventory, and the cookies of its connections by verdict; "" means healthy."""
-
-    pair: Pair
-    cookies: dict[str, set[str]]
-
-
-class Site:
-    """Three hosts with one peer each, and one unreachable host."""
-
-    def __init__(self, lab: Lab, start_process: StartProcess, folder: Path) -> None:
-        self.folder = folder
-        self.inventory = folder / "inventory.yml"
-        self.hosts: dict[str, Host] = {}
-        self._start_actor = start_process
-        members: dict[str, Any] = {
-            "gone": {
-                "ansible_connection": "ssh",
-                "ansible_host": "127.0.0.1",
-                # No process listens on this port.
-                "ansible_port": 1,
-                "ansible_ssh_common_args": "-o ConnectTimeout=5",
-            }
-        }
-        for number, (name, make) in enumerate(
-            {
-                HOST: self._zero_window_host,
-                "web-2": self._lost_network_host,
-                "web-10": self._healthy_host,
-            }.items()
-        ):
-            pair = Pair(lab)
-            self.hosts[name] = Host(pair, make(pair))
-            members[name] = {
-                "ansible_python_interpreter": python_inside(
-                    pair.client, folder / f"python-{number}"
-                )
-            }
-        shared = {
-            "ansible_connection": "local",
-            "ansible_remote_tmp": str(folder / "remote"),
-        }
-        self.inventory.write_text(yaml.safe_dump({"all": {"hosts": members, "vars": shared}}))
-
-    def _zero_window_host(self, pair: Pair) -> dict[str, set[str]]:
-        """Make peers with a zero window, and a program that does not close."""
-        server, client = self._start_actor(pair.server), self._start_actor(pair.client)
-        client.become(name=PROGRAM)
-        for address in (pair.server4, pair.server6):
-            server.listen(address, PORT)
-        full = [*client.connect(pair.server4, PORT, 2), *client.connect(pair.server6, PORT, 1)]
-        left = client.connect(pair.server4, PORT, 2)
-        healthy = client.connect(pair.server4, PORT, 2)
-        for connection in full:
-            client.fill(connection["number"])
-        server.close_accepted(PORT, *(connection["port"] for connection in left))
-        return {
-            "zero_window": cookies_of(full),
-            "close_wait": cookies_of(left),
-            "": cookies_of(healthy),
-        }
-
-    def _lost_network_host(self, pair: Pair) -> dict[str, set[str]]:
-        """Make a peer that stops answering, an absent peer, and a removed local address."""
-        server, client = self._start_actor(pair.server), self._start_actor(pair.client)
-        client.become(name="orders")
-        pair.client.address(pair.client_device, f"{REMOVED_ADDRESS}/24")
-        server.listen("0.0.0.0", PORT)
-        server.listen(pair.server6, PORT)
-        stranded = client.connect(pair.server4, PORT, 2, source=(REMOVED_ADDRESS, 0))
-        lost = client.connect(pair.server6, PORT, 1)
-        unanswered = client.connect(pair.silent, PORT, 1, wait=False)
-        healthy = client.connect(pair.server4, PORT, 1)
-        pair.lose_packets_to(pair.server6)
-        client.fill(lost[0]["number"])
-        ip(pair.client, f"address del {REMOVED_ADDRESS}/24 dev {pair.client_device}")
-        return {
-            "address_gone": cookies_of(stranded),
-            "retransmitting": cookies_of(lost),
-            "syn_sent": cookies_of(unanswered),
-            "": cookies_of(healthy),
-        }
-
-    def _healthy_host(self, pair: Pair) -> dict[str, set[str]]:
-        server, client = self._start_actor(pair.server), self._start_actor(pair.client)
-        server.listen(pair.server4, PORT)
-        return {"": cookies_of(client.connect(pair.server4, PORT, 4))}
-
-    def report(self, name: str, **variables: Any) -> Report:
-        """Run the playbook by its full name. name: file name of the page."""
-        path = self.folder / name
-        variables = {**VARIABLES, "stuck_report_dest": f"./{name}", **variables}
-        command = [str(BIN / "ansible-playbook"), "linuxnet.sockets.stuck_report"]
-        done = subprocess.run(
-            [*command, "-i", str(self.inventory), "-e", json.dumps(variables)],
-            cwd=self.folder,
-            env=environment({"ANSIBLE_FORKS": "4"}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert path.exists(), done.stdout
-        document = json.loads(path.with_suffix(".json").read_text())
-        return Report(path, document, done.stdout, done.returncode)
-
-    def ss(self, host: str) -> str:
-        """Return the output of ss on a host."""
-        return self.hosts[host].pair.client.output("ss", "--tcp", "-H", "-n", "-i", "-e")
-
-
-class Report(NamedTuple):
-    """Result of the playbook: the page, the JSON document, the output and the exit status."""
-
-    path: Path
-    document: dict[str, Any]
-    output: str
-    status: int
-
-    def leading(self, host: str) -> dict[str, set[str]]:
-        """Return the cookies of the findings on a host by leading verdict."""
-        found: dict[str, set[str]] = {}
-        for entry in self.document["findings"]:
-            if entry["host"] == host:
-                found.setdefault(entry["leading"], set()).add(entry["cookie"])
-        return found
-
-
-def cookies_of(connections: list[dict[str, Any]]) -> set[str]:
-    return {connection["cookie"] for connection in connections}
 
 
 @pytest.fixture(scope="module")
@@ -202,16 +50,11 @@ def report(site: Site) -> Report:
 
 
 @pytest.fixture(scope="module")
-def browser(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Start a browser in a namespace without a network."""
-    isolated = lab.namespace("browser")
-    with Browser(tmp_path_factory.mktemp("browser") / "profile", isolated.command) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def shown(browser: Browser, report: Report) -> Page:
-    return browser.open(report.path)
+    """The page, with each connection in a row of its own."""
+    page = browser.open(report.path)
+    page.set_hash("group=0")
+    return page
 
 
 def test_finds_exactly_the_stuck_connections_with_their_verdicts(
@@ -250,15 +93,19 @@ def test_page_shows_headline_hosts_and_evidence(report: Report, shown: Page) -> 
     assert shown.texts(".remarks li") == report.document["remarks"]
     assert ["gone" in remark for remark in report.document["remarks"]] == [True]
     assert len(shown.texts("tbody tr")) == 9
-    cards = dict(zip(shown.texts(".card h3 bdi"), shown.texts(".card"), strict=True))
-    assert list(cards) == ["gone", HOST, "web-2"]
-    assert "Connection refused" in cards["gone"]
+    assert shown.texts(".bars.host bdi") == [HOST, "web-2"]
+    assert "Connection refused" in shown.texts(".missing li")[0]
+    assert shown.texts(".missing li b") == ["gone"]
     for count, verdict in ((3, "zero_window"), (2, "close_wait")):
-        assert f"{count} {describe(verdict).title}" in " ".join(cards[HOST].split())
+        legend = " ".join(shown.texts(".mark")).split()
+        expected = f"{describe(verdict).title} {count} {describe(verdict).short}"
+        assert expected in " ".join(legend)
     assert shown.texts(".healthy li") == ["web-10 4"]
+    shown.evaluate("document.querySelectorAll('tr.row .open').forEach(button => button.click())")
     # Each verdict has evidence in words and numbers.
+    assert len(shown.texts(".verdict")) >= 9
     assert all(len(text.split()) >= 4 for text in shown.texts(".verdict"))
-    evidence = " ".join(shown.texts(".verdict"))
+    evidence = " ".join(" ".join(shown.texts(".verdict")).split())
     for number in (
         "peer window 0",
         "unsent ",
@@ -267,6 +114,8 @@ def test_page_shows_headline_hosts_and_evidence(report: Report, shown: Page) -> 
         "lookup ",
     ):
         assert number in evidence, number
+    shown.evaluate("document.querySelectorAll('tr.row .open').forEach(button => button.click())")
+    assert shown.texts(".verdict") == []
 
 
 def test_charts_are_drawn_to_scale(report: Report, shown: Page) -> None:
@@ -294,7 +143,7 @@ def test_charts_are_drawn_to_scale(report: Report, shown: Page) -> None:
 
 def test_names_are_shown_as_text(shown: Page) -> None:
     assert shown.evaluate("document.querySelectorAll('img, i, td script').length") == 0
-    programs = [text for text in shown.texts("tbody td:nth-child(5) > bdi") if "<i>" in text]
+    programs = [text for text in shown.texts("tbody td:nth-child(6) > bdi") if "<i>" in text]
     assert len(programs) == 5
     assert programs[0].startswith("\"><i>\\u{202e}&'</[")
     assert shown.evaluate("getComputedStyle(document.querySelector('bdi')).unicodeBidi") == (
@@ -320,46 +169,6 @@ def test_content_security_policy_blocks_injected_scripts(
     assert len(opened.errors) == 1
 
 
-def test_table_filters(shown: Page) -> None:
-    rows = "tbody tr"
-    assert len(shown.texts(rows)) == 9
-    shown.fill("#verdict", "zero_window")
-    assert len(shown.texts(rows)) == 3
-    assert shown.texts("#count") == ["3 of 9 shown"]
-    shown.fill("#find", f"[{Pair.server6}]")
-    assert len(shown.texts(rows)) == 1
-    shown.click("#controls [type=reset]")
-    until(lambda: len(shown.texts(rows)) == 9, "all rows are shown again")
-    shown.click('a[data-host="web-2"]')
-    assert shown.texts("tbody th") == ["web-2"] * 4
-    shown.fill("#find", "no such thing")
-    assert shown.texts(rows) == []
-    shown.click("#controls [type=reset]")
-    until(lambda: len(shown.texts(rows)) == 9, "all rows are shown again")
-
-
-def test_table_sorts(report: Report, shown: Page) -> None:
-    def column(number: int) -> list[str]:
-        return shown.texts(f"tbody tr > :nth-child({number})")
-
-    def sort(number: int) -> str:
-        shown.click(f"thead th:nth-child({number}) button")
-        return shown.evaluate(f"document.querySelector('thead th:nth-child({number})').ariaSort")
-
-    assert (sort(1), column(1)) == ("ascending", [HOST] * 5 + ["web-2"] * 4)
-    assert (sort(1), column(1)) == ("descending", ["web-2"] * 4 + [HOST] * 5)
-    ages = [entry["for_ms"] for entry in report.document["findings"]]
-    known = sorted(age for age in ages if age is not None)
-    sort(3)
-    numbers = shown.evaluate(
-        "[...document.querySelectorAll('tbody td:nth-child(3)')].map(cell => cell.dataset.number)"
-    )
-    assert numbers == [str(age) for age in reversed(known)] + [None] * 2
-    assert sort(3) == "ascending"
-    assert column(3)[-2:] == ["unknown"] * 2
-    assert shown.evaluate("document.querySelectorAll('thead [aria-sort]').length") == 1
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_fits_a_phone(shown: Page, scheme: str) -> None:
     shown.resize(360)
@@ -374,8 +183,8 @@ def test_page_fits_a_phone(shown: Page, scheme: str) -> None:
         )
         assert wider == []
         small = shown.evaluate(
-            "[...document.querySelectorAll('#controls input, #controls select, #controls button')]"
-            ".filter(element => element.getBoundingClientRect().height < 40).length"
+            "[...document.querySelectorAll('#bar input, #bar select, #bar button')]"
+            ".filter(element => element.getBoundingClientRect().height < 36).length"
         )
         assert small == 0
         dark = shown.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -391,12 +200,14 @@ def test_page_is_complete_without_scripts(browser: Browser, report: Report) -> N
     static = browser.open(report.path, scripts=False)
 
     assert static.texts("h1") == [report.document["headline"]]
-    assert len(static.texts("tbody tr")) == 9
-    assert static.texts("#controls") == []
-    assert static.texts("thead button") == []
+    assert len(static.texts("tbody tr.row")) == 9
+    # Three groups of equal connections have a row of their own.
+    assert len(static.texts("tbody tr.group")) == 3
+    for selector in ("#bar", ".tools", "#pages", "thead button", "a[data-filter]"):
+        assert static.texts(selector) == [], selector
     # The browser opens <details> without a script.
     static.evaluate("document.querySelector('tbody details').open = true")
-    assert "cookie" in static.texts("tbody details .numbers")[0]
+    assert any("cookie" in text for text in static.texts("tbody details .numbers"))
 
 
 def test_match_and_limit_narrow_the_report(site: Site, report: Report) -> None:
@@ -421,32 +232,91 @@ def test_same_document_gives_the_same_page(report: Report) -> None:
     )
 
 
-def test_empty_and_largest_pages_fit_a_phone(browser: Browser, tmp_path: Path) -> None:
-    """The largest page has the longest possible names."""
-    record = sample_results.record(
-        sample_results.verdict("zero_window", 9_500, unsent_bytes=169_370),
-        sample_results.verdict("address_gone", address="2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff"),
-        local="2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff",
-        remote="2001:db8:aaaa:bbbb:cccc:dddd:eeee:fffe",
-        user="x" * 32,
-        processes=[{"pid": 4_194_304, "comm": "y" * 15, "unit": f"{'z' * 90}.service"}],
-    )
-    many = {
-        f"web-{'0' * 60}-{number}": sample_results.info_result(*[record] * 100)
-        for number in range(50)
-    }
-    many["gone"] = {"failed": True, "msg": "w" * 200}
-    for name, results, rows in (
-        ("many", many, 1000),
-        ("none", {"web": sample_results.info_result()}, 0),
-    ):
-        path = tmp_path / f"{name}.html"
-        path.write_text(
-            render_page(build_report(results, time=sample_results.TIME)), encoding="utf-8"
-        )
-        opened = browser.open(path)
-        opened.resize(360)
+def test_next_step_destroys_just_these_connections(site: Site, shown: Page, tmp_path: Path) -> None:
+    """Runs the texts that the page offers, as somebody who copies them does."""
 
-        assert opened.evaluate("document.querySelectorAll('tbody tr').length") == rows
-        assert opened.overflow() == 0
-        assert opened.errors == []
+    def run(host: str, remote: str) -> list[dict[str, Any]]:
+        """Run the task for the group with this host and remote; return its destroyed sockets."""
+        shown.set_hash(f"host={quote(host)}&find={quote(remote)}")
+        shown.click("tr.group .open")
+        shown.choose("tr.detail .choices button", "Destroy: Ansible")
+        text = shown.texts("tr.detail pre")[0]
+        loaded = yaml.safe_load(text)
+        # A name that is no pattern gets a task without a play.
+        play = loaded[0] if host == "web-2" else {"hosts": "all", "tasks": loaded}
+        assert play["hosts"] in ("web-2", "all")
+        result_file = tmp_path / "result.json"
+        play["become"] = False
+        play["gather_facts"] = False
+        play["tasks"][0]["register"] = "done"
+        play["tasks"].append(
+            {
+                "ansible.builtin.copy": {
+                    "content": "{{ done | to_json }}",
+                    "dest": str(result_file),
+                    "mode": "0600",
+                },
+                "delegate_to": "localhost",
+            }
+        )
+        playbook = tmp_path / "next.yml"
+        playbook.write_text(yaml.safe_dump([play], sort_keys=False))
+        inventory = yaml.safe_load(site.inventory.read_text())
+        members = inventory["all"]["hosts"]
+        inventory["all"]["hosts"] = {"web-2": members["web-2"], "other": members[HOST]}
+        if host == "web-2":
+            del inventory["all"]["hosts"]["other"]
+        else:
+            del inventory["all"]["hosts"]["web-2"]
+        (tmp_path / "inventory.yml").write_text(yaml.safe_dump(inventory))
+        subprocess.run(
+            [str(BIN / "ansible-playbook"), str(playbook), "-i", str(tmp_path / "inventory.yml")],
+            env=environment({}),
+            stdin=subprocess.DEVNULL,
+            check=True,
+            timeout=120,
+        )
+        shown.set_hash("group=0")
+        return json.loads(result_file.read_text())["destroyed"]
+
+    for host, verdict, remote in (
+        ("web-2", "address_gone", Pair.server4),
+        (HOST, "zero_window", "zero_window"),
+    ):
+        destroyed = {entry["cookie"] for entry in run(host, remote)}
+        expected = site.hosts[host].cookies[verdict]
+        assert len(destroyed) == 2
+        assert destroyed <= expected
+    # The third connection with a zero window has another peer, and so do the others.
+    left = site.report("left.html", stuck_report_hosts="all:!gone")
+    assert {len(cookies) for cookies in left.leading(HOST).values()} == {1, 2}
+    assert "address_gone" not in left.leading("web-2")
+
+
+def test_comparison_with_the_earlier_report(site: Site, report: Report) -> None:
+    """Runs last: other tests need the connections that end here."""
+    again = site.report("again.html", stuck_report_previous=str(report.path.with_suffix(".json")))
+    compared = again.document["comparison"]
+
+    # The test before destroyed four connections.
+    assert (compared["new"], compared["still"], compared["gone"]) == (0, 5, 4)
+    assert compared["sentence"] in " ".join(again.output.split())
+    assert {finding["first_time"] for finding in again.document["findings"]} == {
+        sample_results.TIME
+    }
+    assert "4 connections of the report of" in again.path.read_text()
+
+
+@pytest.mark.parametrize("text", ["{", "{}", None])
+def test_bad_earlier_report_is_refused_before_hosts_are_asked(site: Site, text: str | None) -> None:
+    earlier = site.folder / "earlier.json"
+    earlier.unlink(missing_ok=True)
+    if text is not None:
+        earlier.write_text(text)
+    output, status = site.run(stuck_report_previous=str(earlier), stuck_report_dest="./bad.html")
+
+    assert status != 0
+    assert not (site.folder / "bad.html").exists()
+    assert "TASK [Find stuck connections]" not in output
+    expected = str(earlier) if text is None else "expected the JSON document of an earlier report"
+    assert expected in " ".join(output.split())

@@ -34,9 +34,13 @@ class Segment(NamedTuple):
 
 
 class BarRow(NamedTuple):
-    """A named bar. total: number at its end. note: text after it. spoken: for screen readers."""
+    """A named bar. label: what is shown of the name. total: number at its end.
+
+    note: text after it. spoken: for screen readers.
+    """
 
     name: str
+    label: str
     segments: list[Segment]
     total: int
     note: str
@@ -44,10 +48,15 @@ class BarRow(NamedTuple):
 
 
 class BarChart(NamedTuple):
-    """Bars on one scale."""
+    """Bars on one scale. filter_key: the filter of the table that takes their names.
+
+    shown: how many of the rows the page shows at once.
+    """
 
     title: str
     caption: str
+    filter_key: str
+    shown: int
     rows: list[BarRow]
 
 
@@ -58,12 +67,19 @@ class Bar(NamedTuple):
     verdicts: Mapping[str, int]
     left_out: int = 0
     note: str = ""
+    label: str | None = None
 
 
 class AgeColumn(NamedTuple):
-    """A vertical bar of the age histogram. unknown: no clock gives an age."""
+    """A vertical bar of the age histogram. unknown: no clock gives an age.
 
+    value: of the filter of the table: two bounds in milliseconds, or `unknown`. label, unit: such
+    as "1-10" and "s"; unit is empty if the duration is unknown.
+    """
+
+    value: str
     label: str
+    unit: str
     segments: list[Segment]
     total: int
     spoken: str
@@ -71,10 +87,12 @@ class AgeColumn(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A colour with its title and number of connections."""
+    """A colour with its verdict and number of connections. verdict: None for those not listed."""
 
     css_class: str
+    verdict: str | None
     title: str
+    short: str
     total: int
 
 
@@ -93,7 +111,8 @@ def colour_class(verdict: str) -> str:
 def marks(verdicts: Mapping[str, int]) -> list[Mark]:
     """Return the colour, title and count of each verdict."""
     return [
-        Mark(colour_class(name), describe(name).title, count) for name, count in verdicts.items()
+        Mark(colour_class(name), name, describe(name).title, describe(name).short, count)
+        for name, count in verdicts.items()
     ]
 
 
@@ -123,13 +142,16 @@ def _svg_number(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def bar_chart(title: str, caption: str, bars: Iterable[Bar]) -> BarChart:
+def bar_chart(
+    title: str, caption: str, filter_key: str, bars: Iterable[Bar], shown: int = 10
+) -> BarChart:
     """Scale all bars to the longest one."""
     totals = [(entry, sum(entry.verdicts.values()) + entry.left_out) for entry in bars]
     longest = max((total for _entry, total in totals), default=0)
     rows = [
         BarRow(
             entry.name,
+            entry.name if entry.label is None else entry.label,
             horizontal_bar(entry.verdicts, longest, entry.left_out),
             total,
             entry.note,
@@ -137,7 +159,7 @@ def bar_chart(title: str, caption: str, bars: Iterable[Bar]) -> BarChart:
         )
         for entry, total in totals
     ]
-    return BarChart(title, caption, rows)
+    return BarChart(title, caption, filter_key, shown, rows)
 
 
 def age_columns(steps: Sequence[Mapping[str, Any]]) -> list[AgeColumn]:
@@ -146,7 +168,8 @@ def age_columns(steps: Sequence[Mapping[str, Any]]) -> list[AgeColumn]:
     highest = max(totals, default=0)
     return [
         AgeColumn(
-            _age_label(step["from_ms"], step["to_ms"]),
+            _age_value(step["from_ms"], step["to_ms"]),
+            *_age_label(step["from_ms"], step["to_ms"]),
             _vertical_bar(step["verdicts"], highest),
             total,
             f"{plural(total, 'connection')}, {_spoken(step['verdicts'])}",
@@ -156,14 +179,18 @@ def age_columns(steps: Sequence[Mapping[str, Any]]) -> list[AgeColumn]:
     ]
 
 
-def _age_label(low: int | None, high: int | None) -> str:
-    """Return a label such as "1-10 s", in the unit of the lower bound."""
+def _age_value(low: int | None, high: int | None) -> str:
+    return "unknown" if low is None else f"{low}-{'' if high is None else high}"
+
+
+def _age_label(low: int | None, high: int | None) -> tuple[str, str]:
+    """Return a label such as "1-10" and the unit of the lower bound."""
     if low is None:
-        return "unknown"
+        return "unknown", ""
     size, unit = next((size, unit) for size, unit in _UNITS_MS if (low or high or 0) >= size)
     if high is None:
-        return f"> {low // size} {unit}"
-    return f"{low // size}\u2013{high // size} {unit}" if low else f"< {high // size} {unit}"
+        return f">\u00a0{low // size}", unit
+    return (f"{low // size}\u2013{high // size}" if low else f"<\u00a0{high // size}"), unit
 
 
 def legend(verdicts: Mapping[str, int], left_out: int) -> list[LegendGroup]:
@@ -176,7 +203,9 @@ def legend(verdicts: Mapping[str, int], left_out: int) -> list[LegendGroup]:
         if inside:
             groups.append(LegendGroup(title, marks(inside)))
     if left_out:
-        groups.append(LegendGroup("Truncated", [Mark(_LEFT_OUT_CLASS, "not listed", left_out)]))
+        groups.append(
+            LegendGroup("Truncated", [Mark(_LEFT_OUT_CLASS, None, "not listed", "", left_out)])
+        )
     return groups
 
 

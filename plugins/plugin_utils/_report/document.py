@@ -12,6 +12,7 @@ from typing import Any
 
 from ...module_utils._core.api.stuck import count_by_leading, is_certain, rank
 from . import sentences
+from .compare import PreviousReportError, compare, parse_report
 from .finding import (
     Finding,
     has_verdicts,
@@ -21,6 +22,7 @@ from .finding import (
     sanitize,
     unsent_bytes,
 )
+from .steps import finding_selector
 
 VERSION = 1
 # Limits between the bars of the age histogram, in milliseconds.
@@ -35,26 +37,36 @@ class ReportError(ValueError):
 
 
 def build_report(
-    results: Mapping[str, Any], facts: Mapping[str, Any] | None = None, *, time: str
+    results: Mapping[str, Any],
+    facts: Mapping[str, Any] | None = None,
+    *,
+    time: str,
+    previous: Any = None,
+    selection: Any = None,
 ) -> dict[str, Any]:
     """Return the report of several hosts. The same input gives the same document.
 
     results: for each host the result of socket_diag_info, or of a failed or unreachable task.
     facts: for each host the result of socket_diag_facts, where there is one. time: time of the
-    report as shown. Raises ReportError.
+    report as shown. previous: an earlier report or its JSON, to compare with. selection: what the
+    report asked the hosts for; two reports compare well only if it is equal. Raises ReportError.
     """
     if not isinstance(results, Mapping):
         raise ReportError(f"expected a mapping of host names to results, got {_type_name(results)}")
+    earlier = None if previous is None else _previous(previous)
     known = facts if isinstance(facts, Mapping) else {}
     hosts, findings = [], []
-    for name in sorted(results, key=_natural):
+    for name in sorted(results, key=natural):
         host, host_findings = _host(sanitize(name, 253), results[name], known.get(name))
         hosts.append(host)
         findings += host_findings
     findings.sort(key=_severity)
+    for finding in findings:
+        finding["selector"] = finding_selector(finding)
     report: dict[str, Any] = {
         "version": VERSION,
         "time": sanitize(time, 60),
+        "selection": None if selection is None else _plain(selection),
         "headline": "",
         "remarks": [],
         "totals": _totals(hosts, findings),
@@ -63,11 +75,34 @@ def build_report(
         "programs": _ranking(findings, program_name),
         "hosts": hosts,
         "findings": findings,
+        "comparison": None,
+        "gone": [],
         "not_shown": list(sentences.NOT_SHOWN),
     }
+    if earlier is not None:
+        compare(report, earlier)
+        report["comparison"]["sentence"] = sentences.comparison(report["comparison"])
     report["headline"] = sentences.headline(report)
     report["remarks"] = sentences.remarks(report)
     return report
+
+
+def _previous(value: Any) -> Mapping[str, Any]:
+    try:
+        return parse_report(value, VERSION)
+    except PreviousReportError as error:
+        raise ReportError(f"previous: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as its JSON has it, with sanitized text."""
+    if isinstance(value, Mapping):
+        return {sanitize(key, 60): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return sanitize(value)
 
 
 def build_host_report(data: Any) -> dict[str, Any]:
@@ -217,7 +252,7 @@ def _ranking(
         name = key(finding)
         if name is not None:
             groups.setdefault(name, []).append(finding)
-    largest = sorted(groups.items(), key=lambda item: (-len(item[1]), _natural(item[0])))
+    largest = sorted(groups.items(), key=lambda item: (-len(item[1]), natural(item[0])))
     return [
         {
             "name": name,
@@ -235,7 +270,7 @@ def _severity(finding: Finding) -> tuple[Any, ...]:
     return (
         not is_certain(finding["leading"]),
         0 if for_ms is None else -for_ms,
-        _natural(finding["host"]),
+        natural(finding["host"]),
         rank(finding["leading"]),
         str(finding["remote"]),
         finding["remote_port"] or 0,
@@ -245,7 +280,7 @@ def _severity(finding: Finding) -> tuple[Any, ...]:
     )
 
 
-def _natural(name: object) -> tuple[tuple[int, int, str], ...]:
+def natural(name: object) -> tuple[tuple[int, int, str], ...]:
     """Sort key that puts web-2 before web-10."""
     return tuple(
         (0, int(part), part) if part.isascii() and part.isdigit() else (1, 0, part)

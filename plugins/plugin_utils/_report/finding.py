@@ -91,7 +91,8 @@ def make_finding(host: str, record: Mapping[str, Any]) -> Finding:
     """Return the finding of a record. It has the same keys for every record; null is unknown.
 
     verdicts: in order of precedence, each {verdict, for_ms, evidence}. leading: name of the first
-    verdict, or `none`. for_ms: proven minimum duration of the first verdict that has one.
+    verdict, or `none`. for_ms: proven minimum duration of the first verdict that has one. change,
+    first_time: see compare(). selector: of just this connection; set by build_report().
     """
     verdicts = _verdicts(record)
     finding: Finding = {
@@ -112,6 +113,7 @@ def make_finding(host: str, record: Mapping[str, Any]) -> Finding:
         if isinstance(info, Mapping)
         else None
     )
+    finding.update(change=None, first_time=None, selector=None)
     return finding
 
 

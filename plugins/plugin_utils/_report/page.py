@@ -24,13 +24,19 @@ from markupsafe import Markup
 
 from .._formatting import size_text
 from . import charts, connections
-from .document import VERSION, ReportError
+from .document import VERSION, ReportError, natural
 from .finding import sanitize
-from .sentences import age_text, count_text, join_names, plural, time_text
+from .groups import folded_suffixes, group_equal, short_names
+from .sentences import age_text, count_text, plural, time_text
+from .table_data import count_all_verdicts, table_data
 from .verdicts import VERDICTS, describe
 
-MAX_CARDS = 100
-_MAX_BARS = 20
+# Files that the page embeds, in this order.
+STYLES = ("style.css", "table.css", "print.css")
+SCRIPTS = ("search.js", "steps.js", "export.js", "table.js")
+MAX_BARS = 100
+MAX_GONE = 200
+_SHOWN_HOSTS = 12
 _MAX_OPEN_HEALTHY = 24
 _MAX_TEXT = 10_000
 
@@ -48,39 +54,60 @@ def render_page(report: Mapping[str, Any], *, json_path: str | None = None) -> s
     if not isinstance(report, Mapping) or report.get("version") != VERSION:
         raise ReportError(f"expected a report of version {VERSION} from the stuck_report filter")
     totals = report["totals"]
-    findings = report["findings"][: connections.MAX_ROWS]
+    # Lists of Ansible may return another object at each access.
+    all_findings = list(report["findings"])
+    findings = all_findings[: connections.MAX_ROWS]
+    groups = group_equal(findings)
+    host_names = [host["name"] for host in report["hosts"]]
+    suffixes = folded_suffixes(host_names)
+    short = short_names(host_names, suffixes)
+    occurring = count_all_verdicts(all_findings)
     state = _state(totals)
-    style, script = (
-        _FOLDER.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "script.js")
-    )
+    style, script, start = _read(STYLES), _read(SCRIPTS), _read(["start.js"])
     template = _environment().get_template("page.html.j2")
     json_name = posixpath.basename(json_path) if json_path else None
     return template.render(
         report=report,
         state=state,
         icon_colour=_ICON_COLOURS[state],
-        # Both are files of the collection, and their hashes cover each byte.
+        # All are files of the collection, and their hashes cover each byte.
         style=Markup(style),
         script=Markup(script),
+        start=Markup(start),
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
-        tiles=_tiles(totals),
+        start_hash=_csp_hash(start),
+        tiles=_tiles(totals, report["comparison"]),
         bar_length=charts.BAR_LENGTH,
         column_length=charts.COLUMN_LENGTH,
         legend=charts.legend(totals["verdicts"], totals["left_out"]),
-        host_chart=_host_chart(report["hosts"]) if totals["answered"] > 1 else None,
+        host_chart=_host_chart(report["hosts"], short) if totals["answered"] > 1 else None,
         age_columns=charts.age_columns(report["ages"]),
         rankings=_rankings(report),
         hosts=_hosts(report["hosts"]),
         host_status=_HOST_STATUS,
-        verdict_choices=[(name, describe(name).title) for name in totals["verdicts"]],
-        host_choices=[(name, name) for name in sorted({entry["host"] for entry in findings})],
+        suffixes=suffixes,
+        short=short,
+        verdict_choices=[
+            (name, f"{describe(name).title} ({count_text(count)})")
+            for name, count in occurring.items()
+        ],
+        host_choices=[
+            (name, short[name])
+            for name in sorted({entry["host"] for entry in findings}, key=natural)
+        ],
         table_caption=connections.caption(totals, len(findings)),
-        rows=map(connections.make_row, findings),
-        glossary=_glossary(totals["verdicts"]),
+        groups=map(connections.make_group, groups),
+        data=table_data(groups, all_findings),
+        gone=[connections.make_row(finding) for finding in report["gone"][:MAX_GONE]],
+        glossary=_glossary(occurring),
         json_name=json_name,
         json_url=urllib.parse.quote(json_name or ""),
     )
+
+
+def _read(names: Iterable[str]) -> str:
+    return "\n".join(_FOLDER.joinpath(name).read_text(encoding="utf-8") for name in names)
 
 
 @functools.lru_cache(maxsize=1)
@@ -120,7 +147,7 @@ class _Tile(NamedTuple):
     note: str | None
 
 
-def _tiles(totals: Mapping[str, Any]) -> list[_Tile]:
+def _tiles(totals: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> list[_Tile]:
     missing = totals["hosts"] - totals["answered"]
     total = totals["connections"]
     uncertain = totals["found"] - totals["certain"]
@@ -142,24 +169,53 @@ def _tiles(totals: Mapping[str, Any]) -> list[_Tile]:
         )
     if totals["found"]:
         tiles.append(
-            _Tile("queued", size_text(totals["waiting_bytes"]), "unsent or unacknowledged")
+            _Tile(
+                "queued",
+                size_text(totals["waiting_bytes"]).replace(" ", "\u00a0"),
+                "unsent or unacknowledged",
+            )
         )
     if uncertain and totals["certain"]:
         tiles.append(_Tile("possibly stuck", count_text(uncertain), "may be healthy"))
+    if comparison:
+        tiles.append(
+            _Tile(
+                "new",
+                count_text(comparison["new"]),
+                f"{count_text(comparison['still'])} still there, "
+                f"{count_text(comparison['gone'])} gone",
+            )
+        )
     return tiles
 
 
-def _host_chart(hosts: Sequence[Mapping[str, Any]]) -> charts.BarChart:
+def _host_chart(hosts: Sequence[Mapping[str, Any]], short: Mapping[str, str]) -> charts.BarChart:
     affected = sorted((host for host in hosts if host["found"]), key=lambda host: -host["found"])
-    caption = "Each connection counts once, under its leading verdict."
-    rest = [host["name"] for host in affected[_MAX_BARS:]]
+    caption = "Each connection counts once, under its first verdict."
+    rest = affected[MAX_BARS:]
     if rest:
-        caption += f" {plural(len(rest), 'more host')}: {join_names(rest, 4)}."
+        caption += f" {plural(len(rest), 'more host')} in the JSON document."
     bars = (
-        charts.Bar(host["name"], host["verdicts"], host["found"] - host["listed"])
-        for host in affected[:_MAX_BARS]
+        charts.Bar(
+            host["name"],
+            host["verdicts"],
+            host["found"] - host["listed"],
+            _host_note(host),
+            short[host["name"]],
+        )
+        for host in affected[:MAX_BARS]
     )
-    return charts.bar_chart("By host", caption, bars)
+    return charts.bar_chart("By host", caption, "host", bars, _SHOWN_HOSTS)
+
+
+def _host_note(host: Mapping[str, Any]) -> str:
+    """Return the number of open connections and the longest duration."""
+    facts = []
+    if host["connections"] is not None:
+        facts.append(f"of\u00a0{count_text(host['connections'])}")
+    if host["longest_ms"] is not None:
+        facts.append(f"≥\u00a0{age_text(host['longest_ms'])}")
+    return ", ".join(facts)
 
 
 def _rankings(report: Mapping[str, Any]) -> list[charts.BarChart]:
@@ -167,73 +223,38 @@ def _rankings(report: Mapping[str, Any]) -> list[charts.BarChart]:
 
     def bars(entries: Iterable[Mapping[str, Any]]) -> Iterable[charts.Bar]:
         for entry in entries:
-            note = f"on {plural(entry['hosts'], 'host')}" if several else ""
+            note = f"on\u00a0{plural(entry['hosts'], 'host')}" if several else ""
             yield charts.Bar(entry["name"], entry["verdicts"], note=note)
 
     return [
-        charts.bar_chart(title, caption, bars(report[key]))
-        for key, title, caption in (
-            ("peers", "Top peers", "Remote addresses with the most connections."),
-            ("programs", "Top programs", "systemd units or commands with the most connections."),
+        charts.bar_chart(title, caption, filter_key, bars(report[key]))
+        for key, filter_key, title, caption in (
+            ("peers", "peer", "Top peers", "Remote addresses with the most connections."),
+            (
+                "programs",
+                "program",
+                "Top programs",
+                "systemd units or commands with the most connections.",
+            ),
         )
         if report[key]
     ]
 
 
-class _Card(NamedTuple):
-    """A host with findings. left_out: connections that were counted but not listed."""
-
-    host: Mapping[str, Any]
-    summary: str
-    segments: list[charts.Segment]
-    marks: list[charts.Mark]
-    left_out: int
-
-
 class _Hosts(NamedTuple):
-    """Cards, and hosts without findings.
-
-    missing, affected: at most MAX_CARDS in total. more: number of cards beyond that.
-    healthy_open: whether the page shows the healthy hosts at once.
-    """
+    """Hosts that the charts do not show. healthy_open: whether the page lists them at once."""
 
     missing: list[Mapping[str, Any]]
-    affected: list[_Card]
-    more: int
     healthy: list[Mapping[str, Any]]
     healthy_open: bool
 
 
 def _hosts(hosts: Sequence[Mapping[str, Any]]) -> _Hosts:
-    missing = [host for host in hosts if host["status"] != "answered"]
-    affected = sorted(
-        (host for host in hosts if host["found"]),
-        key=lambda host: (-host["certain"], -host["found"]),
-    )
     healthy = [host for host in hosts if host["status"] == "answered" and not host["found"]]
-    count = len(missing) + len(affected)
     return _Hosts(
-        missing[:MAX_CARDS],
-        [_card(host) for host in affected[: max(0, MAX_CARDS - len(missing))]],
-        max(0, count - MAX_CARDS),
+        [host for host in hosts if host["status"] != "answered"],
         healthy,
-        not count or len(healthy) <= _MAX_OPEN_HEALTHY,
-    )
-
-
-def _card(host: Mapping[str, Any]) -> _Card:
-    left_out = host["found"] - host["listed"]
-    facts = []
-    if host["connections"] is not None:
-        facts.append(f"of {plural(host['connections'], 'TCP connection')}")
-    if host["longest_ms"] is not None:
-        facts.append(f"longest at least {age_text(host['longest_ms'])}")
-    return _Card(
-        host,
-        ", ".join(facts),
-        charts.horizontal_bar(host["verdicts"], host["found"], left_out),
-        charts.marks(host["verdicts"]),
-        left_out,
+        len(healthy) <= _MAX_OPEN_HEALTHY,
     )
 
 

@@ -114,6 +114,31 @@ def _causes(totals: Mapping[str, Any]) -> str:
     return f", mainly because {causes[0]} and {causes[1]}"
 
 
+def comparison(compared: Mapping[str, Any]) -> str:
+    """Return what changed since an earlier report. compared: `comparison` of the document."""
+    counts = ", ".join(
+        f"{count_text(compared[key])} {name}"
+        for key, name in (("new", "new"), ("still", "still there"), ("gone", "gone"))
+    )
+    return f"Compared with the report of {time_text(compared['time']) or 'unknown time'}: {counts}."
+
+
+def comparison_remarks(compared: Mapping[str, Any]) -> list[str]:
+    """Return one sentence for each limit of a comparison."""
+    sentences = []
+    if compared["unknown"]:
+        sentences.append(
+            f"{plural(compared['unknown'], 'connection')} could not be compared: one of the two "
+            "reports has no complete list of the host."
+        )
+    if not compared["same_selection"]:
+        sentences.append(
+            "The earlier report selected connections by other variables. New and gone connections "
+            "may result from this difference."
+        )
+    return sentences
+
+
 def remarks(report: Mapping[str, Any]) -> list[str]:
     """Return one sentence for each gap in the data: missing hosts, truncated lists, owners."""
     totals = report["totals"]
@@ -139,6 +164,8 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
             f"The owner of {plural(totals['owners_unknown'], 'connection')} is unknown: no process "
             "that the report could read holds the socket."
         )
+    if report["comparison"]:
+        sentences += comparison_remarks(report["comparison"])
     return sentences
 
 
@@ -158,9 +185,10 @@ def owner_text(finding: Mapping[str, Any]) -> str | None:
 
 
 def verdict_text(name: str, for_ms: int | None) -> str:
-    """Return a verdict with its proven duration: "peer window is zero for at least 9.5s"."""
-    title = describe(name).title
-    return title if for_ms is None else f"{title} for at least {duration_text(for_ms)}"
+    """Return "CLOSE_WAIT for at least 9.5s: the application has not closed its end"."""
+    described = describe(name)
+    duration = "" if for_ms is None else f" for at least {duration_text(for_ms)}"
+    return f"{described.title}{duration}: {described.short}"
 
 
 def evidence_texts(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -42,6 +42,8 @@ def render_text(report: Mapping[str, Any], *, width: int = 100, limit: int = 20)
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
             raise ReportError(f"{name}: {value!r}; expected an integer of at least {minimum}")
     parts = [_wrap(report["headline"], width)]
+    if report["comparison"]:
+        parts.append(_wrap(report["comparison"]["sentence"], width))
     parts += [_wrap(remark, width, "! ") for remark in report["remarks"]]
     findings = report["findings"]
     several_hosts = report["totals"]["hosts"] > 1
@@ -120,7 +122,7 @@ def _connection(finding: Finding, width: int, *, show_host: bool) -> str:
         numbers = evidence_texts(entry["evidence"])[:MAX_NUMBERS]
         evidence = ", ".join(f"{label} {value}" for label, value in numbers)
         verdict = verdict_text(entry["verdict"], entry["for_ms"])
-        lines.append(_wrap(f"{verdict}: {evidence}" if evidence else verdict, width, _INDENT))
+        lines.append(_wrap(f"{verdict}; {evidence}" if evidence else verdict, width, _INDENT))
     if not finding["verdicts"]:
         lines.append(_wrap(verdict_text(NO_VERDICT, None), width, _INDENT))
     return "\n".join(lines)

@@ -14,11 +14,13 @@ from ...module_utils._core.api.stuck import NO_VERDICT
 class Description(NamedTuple):
     """A verdict for operators.
 
-    title: a few words. cause: completes "make no progress because ...". meaning: state of the
-    connection. remedy: advice for the next step. family: key of FAMILIES; its verdicts share a hue.
+    title: its name, as engineers say it. short: what it means, in a few words; completes "title:".
+    cause: completes "make no progress because ...". meaning: state of the connection. remedy:
+    advice for the next step. family: key of FAMILIES; its verdicts share a hue.
     """
 
     title: str
+    short: str
     cause: str
     meaning: str
     remedy: str
@@ -36,7 +38,8 @@ FAMILIES = {
 # In order of precedence, as api.stuck.PRECEDENCE.
 VERDICTS: dict[str, Description] = {
     "address_gone": Description(
-        "local address gone",
+        "address gone",
+        "no interface has the local address",
         "the local address is gone",
         "No interface on the host has the local address of the connection, so replies cannot "
         "arrive.",
@@ -44,7 +47,8 @@ VERDICTS: dict[str, Description] = {
         "network",
     ),
     "unroutable": Description(
-        "no route to peer",
+        "no route",
+        "there is no route to the peer",
         "there is no route to the peer",
         "The host has no route to the peer from the local address of the connection.",
         "Check the routes and policy routing rules for the source address, mark and user of the "
@@ -52,14 +56,16 @@ VERDICTS: dict[str, Description] = {
         "network",
     ),
     "no_carrier": Description(
-        "link down",
+        "no carrier",
+        "the link of the route is down",
         "the link is down",
         "The route uses an interface that has no carrier.",
         "Check the cable, the switch port or the other end of the link.",
         "network",
     ),
     "zero_window": Description(
-        "peer window is zero",
+        "zero window",
+        "the peer does not read",
         "the peer's receive window is zero",
         "The peer acknowledges data but accepts no more: its receive window is zero. Unsent data "
         "is queued here, and the kernel sends window probes.",
@@ -67,7 +73,8 @@ VERDICTS: dict[str, Description] = {
         "peer",
     ),
     "retransmitting": Description(
-        "data not acknowledged",
+        "retransmitting",
+        "the peer does not acknowledge",
         "the peer does not acknowledge data",
         "The kernel retransmits data repeatedly and receives no acknowledgement.",
         "Check whether the peer or the path to it is down. A firewall that dropped the state of "
@@ -75,37 +82,42 @@ VERDICTS: dict[str, Description] = {
         "peer",
     ),
     "syn_sent": Description(
-        "connect unanswered",
+        "SYN_SENT",
+        "the peer does not answer",
         "the peer does not answer the SYN",
         "The application connects, and the peer does not answer the SYN.",
         "Check for a firewall that drops packets, and for a host that is down.",
         "peer",
     ),
     "close_wait": Description(
-        "application does not close",
-        "the application does not close the socket",
-        "The peer closed the connection (CLOSE_WAIT), but the application on this host has not "
-        "closed its end.",
+        "CLOSE_WAIT",
+        "the application has not closed its end",
+        "the application has not closed its end",
+        "The peer closed the connection, but the application on this host has not closed its end.",
         "Almost always a bug in the local application: it leaks file descriptors.",
         "closing",
     ),
     "fin_wait": Description(
-        "close does not finish",
+        "FIN_WAIT",
+        "the close does not complete",
         "the close does not finish",
-        "This host closed the connection, but data is unsent or the peer does not close its end.",
+        "This host closed the connection, but data is unsent or the peer does not close its end. "
+        "The state is FIN_WAIT1, FIN_WAIT2, CLOSING or LAST_ACK.",
         "Check the application on the peer. The kernel times out only connections that no local "
         "process holds.",
         "closing",
     ),
     "orphaned": Description(
-        "no owning process",
+        "orphaned",
+        "no process holds the socket",
         "the owning process is gone",
         "No process holds the socket, and the kernel still tries to deliver the remaining data.",
         "The kernel gives up after tcp_orphan_retries. You can destroy the socket earlier.",
         "closing",
     ),
     "superseded": Description(
-        "replaced",
+        "superseded",
+        "the peer uses another connection",
         "the peer uses another connection",
         "Nothing arrives on this connection, while another one from the same peer to the same port "
         "receives data.",
@@ -115,6 +127,7 @@ VERDICTS: dict[str, Description] = {
     "rerouted": Description(
         "rerouted",
         "the route has changed",
+        "the route has changed",
         "The route uses an interface other than the one that has the local address. Working "
         "asymmetric routing looks the same.",
         "Check whether a VPN or a second uplink should carry the connection: it bypasses them.",
@@ -122,6 +135,7 @@ VERDICTS: dict[str, Description] = {
     ),
     "silent": Description(
         "silent",
+        "nothing received for a long time",
         "nothing was received for a long time",
         "Nothing was received for a long time, and no keepalive would detect that the peer is "
         "gone. A healthy idle pool looks the same.",
@@ -133,8 +147,20 @@ VERDICTS: dict[str, Description] = {
 _UNKNOWN = Description(
     "no verdict",
     "it matches the selector",
+    "it matches the selector",
     "The connection matches the selector of the report, but the kernel's data gives no verdict.",
     "Check the numbers of the connection.",
+    "maybe",
+)
+
+
+_UNLISTED = Description(
+    "",
+    "a verdict that this version does not describe",
+    "of a verdict that this version does not describe",
+    "A host reported this verdict, but this version of the report does not describe it. The host "
+    "probably has another version of the collection.",
+    "Check the evidence of the connection.",
     "maybe",
 )
 
@@ -144,4 +170,4 @@ def describe(name: str) -> Description:
     known = VERDICTS.get(name)
     if known is not None:
         return known
-    return _UNKNOWN if name == NO_VERDICT else _UNKNOWN._replace(title=name)
+    return _UNKNOWN if name == NO_VERDICT else _UNLISTED._replace(title=name)

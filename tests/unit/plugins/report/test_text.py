@@ -23,18 +23,18 @@ def test_text_of_several_hosts() -> None:
         "! 1 host could not be reached: db-2.",
         "! 1 host could not be checked: old-1.",
         "",
-        "peer window is zero         2  ███████████████████████  longest: at least 12.0s",
-        "application does not close  1  ███████████▌             longest: at least 31m40s",
-        "silent                      1  ███████████▌             longest: at least 2h00m",
+        "zero window  2  ██████████████████████████████  longest: at least 12.0s",
+        "CLOSE_WAIT   1  ███████████████                 longest: at least 31m40s",
+        "silent       1  ███████████████                 longest: at least 2h00m",
         "",
         "web-10  3  ██████████████████████████████  longest: at least 31m40s",
         "web-2   1  ██████████                      longest: at least 2h00m",
         "",
         "web-10  192.0.2.10:48134 → 198.51.100.7:443  php-fpm[912]",
-        "    application does not close for at least 31m40s",
+        "    CLOSE_WAIT for at least 31m40s: the application has not closed its end",
         "",
         "web-10  192.0.2.10:48134 → 198.51.100.7:443  php-fpm[912]",
-        "    peer window is zero for at least 12.0s",
+        "    zero window for at least 12.0s: the peer does not read",
         "",
         "and 2 more connections",
     ]
@@ -51,14 +51,14 @@ def test_text_of_one_host() -> None:
 
     assert render_text(build_host_report(result), width=90).splitlines()[-9:] == [
         "192.0.2.10:48134 → [2001:db8::1]:443  php-fpm[912]",
-        "    local address gone: local x",
-        "    application does not close for at least 10.3s",
+        "    address gone: no interface has the local address; local x",
+        "    CLOSE_WAIT for at least 10.3s: the application has not closed its end",
         "",
         "192.0.2.10:48134 → 198.51.100.7:443  php-fpm[912]",
-        "    peer window is zero for at least 9.5s: unsent 165.4 KiB, probes 5",
+        "    zero window for at least 9.5s: the peer does not read; unsent 165.4 KiB, probes 5",
         "",
         "192.0.2.10:48134 → 198.51.100.7:443  no process",
-        "    no owning process",
+        "    orphaned: no process holds the socket",
     ]
 
 
@@ -129,7 +129,7 @@ REPORT = f"records | linuxnet.sockets.stuck_report('{TIME}')"
         (
             "records | linuxnet.sockets.stuck_text(width=60)",
             MIXED["web-10"]["sockets"],
-            "peer window is zero for at least 9.5s: unsent",
+            "zero window for at least 9.5s: the peer does not read;",
         ),
     ],
 )

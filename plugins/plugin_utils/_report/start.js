@@ -1,0 +1,6 @@
+/* Copyright: linuxnet.sockets contributors
+   GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+   SPDX-License-Identifier: GPL-3.0-or-later
+
+   Runs before the page is drawn, so that controls of the script do not appear late. */
+document.documentElement.classList.add("js");
