@@ -43,6 +43,31 @@ wait()
 """
 )
 
+# The process is not dumpable: its directory in /proc belongs to root (PR_SET_DUMPABLE).
+NOT_DUMPABLE = (
+    CONNECT
+    + """
+import ctypes
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+sock = connect()
+wait()
+"""
+)
+
+# The user tries to give the socket to root.
+GIVEN_TO_ROOT = (
+    CONNECT
+    + """
+import os
+sock = connect()
+try:
+    os.fchown(sock.fileno(), 0, 0)
+except PermissionError:
+    pass
+wait()
+"""
+)
+
 # A thread has a descriptor table of its own (unshare with CLONE_FILES).
 OWN_TABLE = (
     CONNECT

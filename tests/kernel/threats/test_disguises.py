@@ -34,17 +34,21 @@ def copied_to(user: Adversary, name: str) -> str:
     return str(target)
 
 
-def mounted_over_sshd(user: Adversary) -> tuple[str, ...]:
-    """Words that run Python with the path of sshd, in a mount namespace of the user."""
-    script = f'mount --bind {PYTHON} {SSHD} && exec {SSHD} "$@"'
-    if not Path(SSHD).exists():
-        pytest.skip("needs sshd")
+def as_root_of_a_namespace(user: Adversary, script: str = f'exec {PYTHON} "$@"') -> tuple[str, ...]:
+    """Words that run Python as root of a user namespace, with a mount namespace."""
     words = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh")
     try:
         user.run(*words, "-c", "pass")
     except subprocess.CalledProcessError as error:
         pytest.skip(f"users cannot make namespaces here: {error.stderr}")
     return words
+
+
+def mounted_over_sshd(user: Adversary) -> tuple[str, ...]:
+    """Words that run Python with the path of sshd, in a mount namespace of the user."""
+    if not Path(SSHD).exists():
+        pytest.skip("needs sshd")
+    return as_root_of_a_namespace(user, f'mount --bind {PYTHON} {SSHD} && exec {SSHD} "$@"')
 
 
 Python = Callable[[Adversary], tuple[str, ...]]
@@ -82,6 +86,10 @@ WAYS = {
     "copied program named sshd": Way(python=lambda user: (copied_to(user, "sshd"), "-I")),
     "copied program": Way(programs.NAMED_SSHD, python=lambda user: (copied_to(user, "p"), "-I")),
     "path of sshd": Way(python=mounted_over_sshd),
+    "root of a user namespace": Way(programs.NAMED_SSHD, python=as_root_of_a_namespace),
+    "given to root": Way(programs.GIVEN_TO_ROOT),
+    "given to root of a user namespace": Way(programs.GIVEN_TO_ROOT, python=as_root_of_a_namespace),
+    "not dumpable": Way(programs.NOT_DUMPABLE),
     "local port 4505": Way(local_port=4505),
     "remote port 4505": Way(port=4505),
     "remote port 4506": Way(port=4506),
