@@ -66,6 +66,7 @@ def test_summary_of_a_valid_policy() -> None:
         ({"kernel": True}, {"remote": "198.51.100.9"}, True),
         ({"kernel": False}, {"remote": "198.51.100.9"}, False),
         ({"kernel": False}, {"process": "nginx"}, True),
+        ({"kernel": False, "ssh_forwards": True}, {"remote": "198.51.100.9"}, True),
     ],
 )
 def test_reads_owners_depends_on_guard_and_rules(
