@@ -6,16 +6,28 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import os
 import signal
 import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from linuxnet_sockets import api, errors
+from linuxnet_sockets.agent import commands
+from linuxnet_sockets.agent.daemon import Daemon, Options
+from linuxnet_sockets.agent.journal import Log
+from linuxnet_sockets.agent.reporter import Reporter
+from linuxnet_sockets.agent.scheduler import Scheduler
+from linuxnet_sockets.agent.sd_notify import SystemdNotifier
+from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.processes import unit_of_process
 from linuxnet_sockets.messages import describe_warning
+from linuxnet_sockets.sockets.snapshot import Snapshot
 from tests.kernel.test_names import holder
 from tests.support.topologies.topology import Lab
 from tests.support.topologies.waiting import until
@@ -59,9 +71,58 @@ def test_every_operation_warns(lab: Lab, match: dict[str, Any], facts: list[str]
         assert isinstance(warning, errors.Absent)
         text = describe_warning(warning)
         assert [fact for fact in facts if fact.split(".", 1)[-1] not in text] == []
-    warnings = api.enforce_policy(policy, check=True).warnings
-    kinds = {type(warning) for warning in warnings}
-    assert kinds & {errors.Absent, errors.InterfacesMissing}
+    for of_policy in (api.enforce_policy(policy, check=True), api.plan_policy(policy)):
+        kinds = {type(warning) for warning in of_policy.warnings}
+        assert kinds & {errors.Absent, errors.InterfacesMissing}
+        assert of_policy.to_dict()["warnings"]
+
+
+def test_agent_names_parts_that_cannot_match(lab: Lab, tmp_path: Path) -> None:
+    policy = {
+        "version": 1,
+        "limits": {"max_sockets": 1},
+        "namespaces": [lab.namespace("agent").name],
+        "protect": {"selectors": [{"pid": NO_PID}]},
+        "rules": [{"name": "a", "match": {"remote_port": 1, "process": "/usr/sbin/nginx"}}],
+    }
+    file = tmp_path / "policy.json"
+    file.write_text(json.dumps(policy))
+    out = io.StringIO()
+    assert commands.plan(Host(), str(file), out, as_json=False, installed=False) == 0
+    warnings = [line for line in out.getvalue().splitlines() if line.startswith("warning: ")]
+    events: list[dict[str, Any]] = []
+    with agent(tmp_path, file, events) as daemon:
+        daemon.run_once()
+        (text,) = [event["text"] for event in events if event.get("condition") == "selectors"]
+        for fact in ("protect.selectors[0].pid", "no such process", "process: nginx"):
+            assert fact in text
+            assert fact in " ".join(warnings)
+        policy["protect"] = {"loopback": True}
+        policy["rules"][0]["match"] = {"remote_port": 1}
+        file.write_text(json.dumps(policy))
+        daemon.request_reload()
+        daemon.scheduler = Scheduler(30)
+        daemon.run_once()
+    assert [event["text"] for event in events if event.get("condition") == "selectors"] == [
+        text,
+        None,
+    ]
+
+
+@contextlib.contextmanager
+def agent(folder: Path, policy: Path, events: list[dict[str, Any]]) -> Iterator[Daemon]:
+    class Recorder(Reporter):
+        def event(self, name: str, fields: Mapping[str, Any]) -> None:
+            events.append({"event": name, **fields})
+
+    options = Options(str(policy), str(folder), str(folder))
+    host = Host()
+    log = Log(io.StringIO(), prefixed=False)
+    daemon = Daemon(host, options, Recorder(log, None), SystemdNotifier({}, host.pid))
+    try:
+        yield daemon
+    finally:
+        daemon.close()
 
 
 def test_existing_names_do_not_warn(lab: Lab) -> None:
@@ -147,7 +208,7 @@ def test_forgotten_become_is_said(lab: Lab, monkeypatch: pytest.MonkeyPatch, eng
         assert any("run with become" in text for text in texts)
 
 
-@pytest.mark.parametrize("operation", ["destroy", "drain"])
+@pytest.mark.parametrize("operation", ["destroy", "drain", "enforce_policy"])
 def test_sockets_that_ended_during_the_snapshot_are_not_protected(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
@@ -156,20 +217,37 @@ def test_sockets_that_ended_during_the_snapshot_are_not_protected(
 
     where = lab.namespace("churn")
     with holder(where) as held:
-        find_reasons = evaluator.reasons_by_owner
+        # A policy looks up owners for its reports too.
+        home, name = evaluator, "reasons_by_owner"
+        if operation == "enforce_policy":
+            home, name = Snapshot, "load_owners"
+        look_up = getattr(home, name)
 
         def end_first(*arguments: Any) -> Any:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(held.pid, signal.SIGKILL)
             until(lambda: not os.path.exists(f"/proc/{held.pid}/fd/3"), "the process to end")
-            return find_reasons(*arguments)
+            return look_up(*arguments)
 
-        monkeypatch.setattr(evaluator, "reasons_by_owner", end_first)
+        monkeypatch.setattr(home, name, end_first)
         match = {"local_port": held.port, "state": "established"}
         options: dict[str, Any] = {"namespaces": [where.name], "protect": OPEN}
         if operation == "destroy":
             destroyed = api.destroy(match, **options)
             assert destroyed.outcomes == {"already_gone": 1}
+        elif operation == "enforce_policy":
+            policy = {
+                "version": 1,
+                "limits": {"max_sockets": 1},
+                "namespaces": [where.name],
+                "protect": OPEN,
+                "rules": [{"name": "a", "hold": 0, "match": match}],
+            }
+            enforced = api.enforce_policy(policy)
+            assert enforced.outcomes == {"already_gone": 1}
+            (violation,) = enforced.violations
+            assert (violation["status"], violation["protected_by"]) == ("destroy", None)
+            assert not enforced.warnings
         else:
             drained = api.drain(match, grace=0, **options)
             assert (drained.outcomes, drained.ended, drained.matched) == ({}, 1, 1)

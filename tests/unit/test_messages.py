@@ -8,11 +8,18 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from typing import Any
 
 import pytest
 
-from linuxnet_sockets.errors import AgentUnreachable, InputError
+from linuxnet_sockets.agent.rtnetlink import _MulticastSocket
+from linuxnet_sockets.errors import (
+    AgentUnreachable,
+    DirectoryUnusable,
+    InputError,
+    PackageMissing,
+)
 from linuxnet_sockets.messages import describe, os_error_text
 from tests.support.hostile_names import NAME, assert_harmless
 
@@ -64,6 +71,31 @@ def test_unreachable_agent_names_permitted_users(
     assert f"/var/lib/x: {os.strerror(number)}" in text
     words = set(re.findall(r"\w+", text))
     assert words & {"root", "agents", "installed", "running"} == advice
+
+
+def test_missing_package_names_the_consequence_and_the_remedy() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pyroute2.netlink", None)
+        with pytest.raises(PackageMissing) as caught:
+            _MulticastSocket((), all_namespaces=False)
+    text = describe(caught.value)
+    assert "pyroute2, which receives events of network changes" in text
+    assert "only at the next resync" in text
+    assert "pip install 'linuxnet-sockets[agent]'" in text
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOENT, "Create it, or name another directory with --runtime-directory."),
+        (errno.EACCES, "Run it as root, or name another directory with --runtime-directory."),
+        (errno.EROFS, "Name another directory with --runtime-directory."),
+    ],
+)
+def test_unusable_directory_names_the_option(number: int, advice: str) -> None:
+    text = describe(DirectoryUnusable("/run/x", "its status", "--runtime-directory", number))
+    assert text.startswith(f"Cannot use the directory /run/x of its status: {os.strerror(number)}.")
+    assert text.endswith(advice)
 
 
 def test_os_errors_are_shown_without_errno() -> None:

@@ -21,6 +21,7 @@ Errors are exceptions. Each carries values; ``messages.describe`` turns them int
   + UntrustedPath: others than the trusted users may change a file
   + EngineUnavailable: the requested engine does not work on this host
   + PackageMissing: a Python package of the agent cannot be imported
+  + DirectoryUnusable: a directory of the agent does not exist, or cannot be written
   + AgentUnreachable: a request to the agent failed
   + AgentRefused: the agent refused a request
   + OtherPolicyOnTrial: the policy to confirm is not the one on trial
@@ -223,15 +224,31 @@ class EngineUnavailable(SocketsError):
 class PackageMissing(SocketsError):
     """A Python package of the agent cannot be imported. Raised when the agent subscribes.
 
-    package: its name. purpose: a verb phrase, such as `receives rtnetlink events`. reason: the
-    text of the ImportError.
+    package: its name. purpose: a verb phrase, such as `receives rtnetlink events`. consequence: a
+    sentence without the full stop. reason: the text of the ImportError.
     """
 
-    def __init__(self, package: str, purpose: str, reason: str) -> None:
-        super().__init__(package, purpose, reason)
+    def __init__(self, package: str, purpose: str, consequence: str, reason: str) -> None:
+        super().__init__(package, purpose, consequence, reason)
         self.package = package
         self.purpose = purpose
+        self.consequence = consequence
         self.reason = reason
+
+
+class DirectoryUnusable(SocketsError):
+    """A directory of the agent does not exist, or cannot be written. Raised by `socket-agent run`.
+
+    directory: its path. purpose: a noun phrase for its content. option: the command line option
+    that names it. errno: positive.
+    """
+
+    def __init__(self, directory: str, purpose: str, option: str, errno: int) -> None:
+        super().__init__(directory, purpose, option, errno)
+        self.directory = directory
+        self.purpose = purpose
+        self.option = option
+        self.errno = errno
 
 
 class AgentUnreachable(SocketsError):

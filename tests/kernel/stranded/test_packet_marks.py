@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,43 @@ def test_rerouted_is_unknown(marked: Uplinks) -> None:
     known = selected(host, **{"not": {"stranded": "rerouted"}})
     assert known & everything == {bound.cookie, six.cookie}
     assert strandings(host)[connection.cookie] is None
+
+
+@pytest.mark.parametrize(("command", "unknown"), [("iptables", True), ("ip6tables", False)])
+def test_iptables_legacy(marked: Uplinks, command: str, unknown: bool) -> None:
+    connection = marked.tcp(marked.service4, marked.eth4)
+
+    def is_known() -> bool:
+        return connection.cookie in selected(marked.host, **{"not": {"stranded": "rerouted"}})
+
+    def change(*arguments: str) -> None:
+        try:
+            marked.host.output(f"{command}-legacy", "-t", "mangle", *arguments)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("no iptables-legacy")
+
+    mark = ("-p", "tcp", "-j", "MARK", "--set-mark", "7")
+    change("-A", "PREROUTING", *mark)
+    assert is_known()
+    change("-A", "OUTPUT", *mark)
+    assert is_known() is not unknown
+    change("-D", "OUTPUT", *mark)
+    assert is_known()
+
+
+@pytest.mark.parametrize("operation", ["find", "destroy", "drain"])
+def test_every_operation_names_the_namespace(marked: Uplinks, operation: str) -> None:
+    marked.tcp(marked.service4, marked.eth4)
+    options: dict[str, Any] = {"namespaces": [marked.host.name]}
+    if operation == "drain":
+        options["grace"] = 0
+    for match in (REROUTED, {"not": REROUTED, "remote_port": 1}):
+        assert not getattr(api, operation)(match, **options).warnings
+    mark_packets(marked.host)
+    for match in (REROUTED, {"not": REROUTED, "remote_port": 1}):
+        (warning,) = getattr(api, operation)(match, **options).warnings
+        assert warning == PacketMarks((marked.host.name,))
+    assert not getattr(api, operation)({"stranded": "address_gone"}, **options).warnings
 
 
 @pytest.mark.parametrize("family", ["ip6", "inet"])

@@ -106,7 +106,7 @@ class Harness:
 
     def _listen(self, facts: frozenset[Need], *, all_namespaces: bool) -> FakeListener:
         if self.pyroute2_missing:
-            raise PackageMissing("pyroute2", "receives events", "it is not installed")
+            raise PackageMissing("pyroute2", "receives events", "It waits", "it is not installed")
         self.listeners.append(FakeListener(facts, all_namespaces))
         return self.listeners[-1]
 

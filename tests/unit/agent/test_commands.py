@@ -45,9 +45,33 @@ def test_plan_shows_the_status_of_each_socket(
     assert harness.destroyed == []
 
 
+@pytest.mark.parametrize(
+    ("ports", "keys", "status"),
+    [
+        ((1,), {}, 5),
+        ((1, 2), {"limits": {"max_sockets": 1}}, 5),
+        ((1,), {"mode": "report"}, 0),
+        ((), {}, 0),
+    ],
+)
+def test_detailed_exit_status_of_a_plan(
+    harness: Harness, ports: tuple[int, ...], keys: dict[str, Any], status: int
+) -> None:
+    for port in ports:
+        harness.machine.add(connection(local_port=port))
+    harness.write(rule(), **keys)
+    arguments = (harness.machine.host, str(harness.policy), io.StringIO())
+    found = [
+        commands.plan(*arguments, as_json=False, installed=True, detailed=detailed)
+        for detailed in (False, True)
+    ]
+    assert found == [0, status]
+
+
 def test_plan_names_an_unknown_interface_and_a_false_condition(harness: Harness) -> None:
     vpn = rule("vpn", **{"while": {"interface": "wg00", "is": "up"}})
-    (line,) = _plan_lines(harness, vpn)
+    line, warning = _plan_lines(harness, vpn)
+    assert warning.startswith("warning: Unknown interface 'wg00' (rule vpn): ")
     assert line.startswith("vpn: 0 sockets")
     assert "while" in line
-    assert "unknown interface wg00" in line
+    assert "missing interface wg00" in line

@@ -336,6 +336,31 @@ def test_unknown_interface_is_logged_once_with_the_existing_ones(harness: Harnes
     assert harness.conditions("interfaces of typo") == [True, False]
 
 
+def test_interface_that_existed_before_is_not_called_unknown(harness: Harness) -> None:
+    eth1 = next(link for link in harness.machine.sockets.links if link.name == "eth1")
+    harness.write(rule("vpn", **{"while": {"interface": "eth1", "is": "up"}}))
+    harness.run_for()
+    assert not any("eth1" in line for line in harness.log)
+    for _time in range(2):
+        harness.machine.sockets.links.remove(eth1)
+        harness.run_for(event=True)
+        harness.machine.sockets.links.append(eth1)
+        harness.run_for(event=True)
+    lines = [line for line in harness.log if "eth1" in line]
+    assert len(lines) == 2
+    assert all("interface eth1 (rule vpn) no longer exists" in line for line in lines)
+    assert not any("unknown interface" in line for line in harness.log)
+    assert harness.conditions("interfaces of vpn") == [True, False] * 2
+
+
+def test_interface_whose_presence_is_a_condition_is_not_reported(harness: Harness) -> None:
+    condition = {"not": {"interface": "wg0", "is": "present"}}
+    harness.write(rule("without", **{"while": condition}))
+    harness.run_for()
+    assert not any("wg0" in line for line in harness.log)
+    assert harness.status["rules"][0]["missing_interfaces"] == ["wg0"]
+
+
 def test_unchanged_state_is_not_logged_again(harness: Harness) -> None:
     harness.machine.add(connection(remote_port=4505))
     harness.write(rule("typo", hold=0, match={"local": "interface:etth0"}), AT_ONCE)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, TextIO
 
 from .. import __version__
-from ..errors import InputError, SocketsError
+from ..errors import DirectoryUnusable, InputError, SocketsError
 from ..host.host import Host
 from ..messages import describe, os_error_text
 from ..text import printable
@@ -37,7 +38,12 @@ EXIT_STATUSES = {
     commands.FAILURE: "Failure, or the agent is unhealthy.",
     USAGE: "The command line is invalid.",
     commands.NOT_RUNNING: "No agent is running.",
+    commands.VIOLATIONS: "Only plan --detailed-exitcode: sockets violate the policy.",
 }
+# Errors of the directory in which the agent listens.
+_UNUSABLE = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC}
+)
 DURATIONS = "Durations: 90s, 5m, 1500ms, 2h, 1d, or a number of seconds."
 
 
@@ -107,6 +113,10 @@ def _run(parsed: argparse.Namespace, out: TextIO) -> int:
     try:
         server = RequestServer(path, stream)
     except OSError as error:
+        if error.errno in _UNUSABLE:
+            raise DirectoryUnusable(
+                options.runtime, "its status and socket", "--runtime-directory", error.errno
+            ) from error
         raise OSError(error.errno, error.strerror, path) from error
     Daemon(host, options, Reporter(log, stream), systemd, server=server).run()
     return commands.SUCCESS
@@ -118,7 +128,14 @@ def _check(parsed: argparse.Namespace, out: TextIO) -> int:
 
 def _plan(parsed: argparse.Namespace, out: TextIO) -> int:
     file, installed = parsed.file or parsed.policy, parsed.file is None
-    return commands.plan(Host(), file, out, as_json=parsed.json, installed=installed)
+    return commands.plan(
+        Host(),
+        file,
+        out,
+        as_json=parsed.json,
+        installed=installed,
+        detailed=parsed.detailed_exitcode,
+    )
 
 
 def _status(parsed: argparse.Namespace, out: TextIO) -> int:
@@ -234,6 +251,11 @@ def get_parser() -> _Parser:
         "Show which sockets a policy would destroy now. Destroys nothing.",
         policy,
         as_json,
+    )
+    plan.add_argument(
+        "--detailed-exitcode",
+        action="store_true",
+        help=f"exit with {commands.VIOLATIONS} if the policy would destroy sockets",
     )
     plan.add_argument(
         "file", metavar="FILE", nargs="?", help="policy in JSON (default: the file of --policy)"

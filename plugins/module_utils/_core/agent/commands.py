@@ -24,6 +24,8 @@ from .requests import Directories
 from .status import status_lines
 
 SUCCESS, FAILURE, NOT_RUNNING = 0, 1, 3
+# As of `socketctl policy plan`.
+VIOLATIONS = 5
 
 
 def check(host: Host, file: str, out: TextIO, *, as_json: bool) -> int:
@@ -65,18 +67,24 @@ def _count_text(things: Sized, name: str) -> str:
     return f"1 {name}" if len(things) == 1 else f"{len(things)} {name}s"
 
 
-def plan(host: Host, file: str, out: TextIO, *, as_json: bool, installed: bool) -> int:
+def plan(
+    host: Host, file: str, out: TextIO, *, as_json: bool, installed: bool, detailed: bool = False
+) -> int:
     """Print which sockets a policy would destroy now, without holds; destroy none.
 
-    installed: reject the file where the agent would reject it.
+    installed: reject the file where the agent would reject it. detailed: return VIOLATIONS if the
+    policy would destroy sockets.
     """
     policy = load_policy(file, host, obeyed=installed)
     if isinstance(policy, Rejected):
         return _print_rejected(out, policy, as_json=as_json)
     result = plan_parsed(host, policy)
     content = result.to_dict()
-    _print(out, content, as_json, plan_lines(content))
-    return FAILURE if result.failures else SUCCESS
+    warnings = [f"warning: {text}" for text in content["warnings"]]
+    _print(out, content, as_json, [*plan_lines(content), *warnings])
+    if result.failures:
+        return FAILURE
+    return VIOLATIONS if detailed and result.destroys else SUCCESS
 
 
 def status(runtime: str, out: TextIO, *, as_json: bool) -> int:

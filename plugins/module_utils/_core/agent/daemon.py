@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..api.policy_problems import absent_in_policy
 from ..host.files import write_atomic
 from ..host.host import Host
 from ..policy.evaluate import monotonic_ms
@@ -53,6 +54,8 @@ _SUSPEND_S = 1.0
 _MAX_ITERATION_S = 300.0
 # While passes follow each other without a break, the status is written this often.
 _STATUS_INTERVAL_S = 1.0
+# With more namespaces, a new policy is not compared with the interfaces of all of them.
+_MAX_LOOKED_UP = 16
 # Added to an expiry, because clocks with a lower resolution would reach it a little later.
 _CLOCK_MARGIN_S = 0.01
 
@@ -268,6 +271,8 @@ class Daemon:
         self.budget_store.report(decider, monotonic_ms(self.host))
         self.monitor.subscribe(policy)
         self.controller.activate(decider)
+        absent = absent_in_policy(self.host, policy, _MAX_LOOKED_UP)
+        self.reporter.report_selectors(policy, absent)
         fields = {"digest": policy.digest, "mode": policy.mode, "rules": len(policy.rules)}
         self.reporter.log.notice("policy in force", fields)
         self.reporter.event("policy", fields)

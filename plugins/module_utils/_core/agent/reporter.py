@@ -16,11 +16,13 @@ from typing import Any
 
 from ..api.results import protection
 from ..destroy import outcomes
-from ..errors import BudgetExcess
+from ..errors import Absent, BudgetExcess
 from ..host.namespaces import Identity
 from ..messages import (
     budget_text,
+    describe_warning,
     endpoint_text,
+    gone_interfaces_text,
     not_evaluated_text,
     place_text,
     rule_and_user_text,
@@ -28,7 +30,7 @@ from ..messages import (
 )
 from ..policy import findings
 from ..policy.findings import Violation, ViolationResult
-from ..policy.model import REFUSE
+from ..policy.model import REFUSE, Policy
 from ..policy.reconcile import ReconcileResult
 from ..query.record import record
 from .event_stream import EventStream
@@ -52,6 +54,9 @@ _LATE = (
     "may use; socket-agent status lists them"
 )
 
+# How many parts of selectors that cannot match are reported.
+_MAX_ABSENT = 10
+
 _PRIORITIES = {
     outcomes.DESTROYED: NOTICE,
     outcomes.DISCONNECTED: NOTICE,
@@ -70,6 +75,10 @@ class Reporter:
         self._not_evaluated: set[str] = set()
         self._budgets: set[str] = set()
         self._missing_interfaces: dict[str, list[str]] = {}
+        # By rule, interfaces that may well be absent.
+        self._optional_interfaces: dict[str, frozenset[str]] = {}
+        # Names in rules, and whether an interface had it at some time.
+        self._seen_interfaces: dict[str, bool] = {}
 
     def event(self, name: str, fields: Mapping[str, Any]) -> None:
         if self._stream is not None:
@@ -106,6 +115,19 @@ class Reporter:
             text = f"policy rejected, {in_force}: {' '.join(rejected.errors)}"
         self.set_condition("policy file", text, ended="policy file accepted")
 
+    def report_selectors(self, policy: Policy, absent: Iterable[Absent]) -> None:
+        """Report the parts of the selectors of a new policy that cannot match now."""
+        self._optional_interfaces = {rule.name: rule.optional_interfaces for rule in policy.rules}
+        named = {name for rule in policy.rules for name in rule.interfaces}
+        self._seen_interfaces = {name: self._seen_interfaces.get(name, False) for name in named}
+        texts = [describe_warning(each) for each in absent]
+        more = len(texts) - _MAX_ABSENT
+        if more > 0:
+            texts[_MAX_ABSENT:] = [f"And {more} more."]
+        self.set_condition(
+            "selectors", " ".join(texts) or None, ended="all parts of the selectors can match"
+        )
+
     def report_controls(self, state: AgentState) -> None:
         """Report the pause and the trial."""
         pause, trial = state.pause, state.active_trial()
@@ -132,6 +154,10 @@ class Reporter:
         """Report the violations and outcomes of a pass of a namespace."""
         self._report_results(result.results)
         self._report_violations(namespace, result)
+        for evaluation in result.evaluations:
+            for link in evaluation.links:
+                for name in self._seen_interfaces.keys() & link.names:
+                    self._seen_interfaces[name] = True
 
     def forget(self, namespace: Identity) -> None:
         """Forget a namespace that no longer exists."""
@@ -179,19 +205,31 @@ class Reporter:
         )
 
     def _report_missing_interfaces(self, summary: PassSummary) -> None:
-        """Report at a low priority: the interface of a tunnel that is down is missing too."""
-        now, before = summary.missing_interfaces, self._missing_interfaces
+        """Report interfaces that do not exist, at a low priority.
+
+        One whose presence is a condition may well be absent, and is not reported. One that existed
+        before is not called unknown: the interface of a tunnel that is down is missing too.
+        """
+        now = {
+            rule: [name for name in names if name not in self._optional_interfaces.get(rule, ())]
+            for rule, names in summary.missing_interfaces.items()
+        }
+        now = {rule: names for rule, names in now.items() if names}
+        before = self._missing_interfaces
         for rule in before.keys() - now.keys():
             self.set_condition(
-                f"interfaces of {rule}", None, ended=f"rule {rule}: no unknown interfaces"
+                f"interfaces of {rule}", None, ended=f"rule {rule}: no missing interfaces"
             )
         for rule, names in now.items():
             # Not if only the existing interfaces changed.
             if names != before.get(rule):
-                text = unknown_interfaces_text(
-                    [(name, rule) for name in names], sorted(summary.interfaces or ())
-                )
-                self.set_condition(f"interfaces of {rule}", text, priority=NOTICE)
+                gone = [name for name in names if self._seen_interfaces.get(name)]
+                unknown = [(name, rule) for name in names if name not in gone]
+                texts = [gone_interfaces_text(gone, rule)] if gone else []
+                if unknown:
+                    existing = sorted(summary.interfaces or ())
+                    texts.append(unknown_interfaces_text(unknown, existing))
+                self.set_condition(f"interfaces of {rule}", "; ".join(texts), priority=NOTICE)
         self._missing_interfaces = now
 
     def _report_results(self, results: Iterable[ViolationResult]) -> None:

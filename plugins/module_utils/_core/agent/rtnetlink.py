@@ -130,7 +130,11 @@ class _MulticastSocket:
             from pyroute2.netlink.rtnl.iprsocket import IPRSocket
         except ImportError as error:
             raise PackageMissing(
-                "pyroute2", "receives events of network changes", str(error)
+                "pyroute2",
+                "receives events of network changes",
+                "Without it, the agent does not react to changes at once, but only at the next "
+                "resync (--resync)",
+                str(error),
             ) from None
         groups = 0
         for fact in facts:

@@ -242,7 +242,7 @@ def _rule_line(rule: Mapping[str, Any]) -> str:
         f"  {rule['name']}: {rule['violations']} violation{'' if rule['violations'] == 1 else 's'}"
         + (f" ({statuses})" if statuses else "")
         + (f"; since the start: {counts}" if counts else "")
-        + (f"; unknown interface {', '.join(missing)}" if missing else "")
+        + (f"; missing interface {', '.join(missing)}" if missing else "")
     )
 
 

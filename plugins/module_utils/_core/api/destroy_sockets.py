@@ -12,7 +12,7 @@ from typing import Any
 
 from ..destroy.command import destroy as execute
 from ..destroy.model import DestroyOptions, Report
-from ..errors import Absent, Failure, ResultWarning
+from ..errors import Failure, ResultWarning
 from ..guard.limits import parse_max_sockets
 from ..guard.options import Guard, parse_guard
 from ..host.host import Host
@@ -20,9 +20,9 @@ from ..query import record
 from ..selector.parse import Selector, parse_selector
 from ..values import parse_rate
 from . import results
-from .absent import absent_warnings
 from .namespaces import namespaces_named, unlisted_warnings
 from .options import DEFAULT_LIMIT, checks_options
+from .selector_warnings import selector_warnings
 from .task import printable_dict
 
 
@@ -131,9 +131,9 @@ def destroy(
         host, protect=protect, max_sockets=max_sockets, pace=pace, engine=engine, check=check
     )
     resolved = namespaces_named(host, namespaces)
-    absent = absent_warnings(host, resolved, [selector, *guard_selectors(options.guard)])
+    of_selectors = selector_warnings(host, resolved, [selector, *guard_selectors(options.guard)])
     report = execute(host, selector, resolved, options)
-    return _result(report, limit, engine, diff=diff, absent=absent)
+    return _result(report, limit, engine, diff=diff, of_selectors=of_selectors)
 
 
 def parse_options(
@@ -162,7 +162,7 @@ def guard_selectors(guard: Guard) -> list[Selector]:
 
 
 def _result(
-    report: Report, limit: int, engine: str, *, diff: bool, absent: Sequence[Absent]
+    report: Report, limit: int, engine: str, *, diff: bool, of_selectors: Sequence[ResultWarning]
 ) -> DestroyResult:
     listed = results.lists(report.results, limit)
     if report.exceeded is not None:
@@ -180,7 +180,7 @@ def _result(
         truncated=sum(map(len, listed.values())) < report.matched,
         diff=results.diff(report.results, limit) if diff else None,
         warnings=(
-            *absent,
+            *of_selectors,
             *unlisted_warnings(report.unlisted),
             *results.owners_unreadable(report.results),
             *results.shared_port_warnings(report.results),

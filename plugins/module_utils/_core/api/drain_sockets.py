@@ -19,17 +19,17 @@ from ..drain.model import CLOSED, INCLUDE, DrainCommand, Progress, Report
 from ..drain.quiescence import PendingBytes
 from ..drain.resume_token import decode_resume_token, encode_resume_token
 from ..drain.tracker import Key
-from ..errors import Absent, Failure, NewConnections, ResultWarning
+from ..errors import Failure, NewConnections, ResultWarning
 from ..host.host import Host
 from ..query import record
 from ..selector.parse import parse_selector
 from ..sockets.socket import Socket
 from ..values import parse_duration_ms
 from . import results
-from .absent import absent_warnings
 from .destroy_sockets import guard_selectors, parse_options
 from .namespaces import namespaces_named, unlisted_warnings
 from .options import DEFAULT_LIMIT, MIN_STEP_MS, checks_options
+from .selector_warnings import selector_warnings
 from .task import printable_dict
 
 # How many new connections a failure names.
@@ -255,11 +255,11 @@ class _Drain:
         command = self._command(seconds, progress)
         selectors = [command.selector, *guard_selectors(command.options.guard)]
         # A later step has the processes that earlier ones may have ended.
-        absent = (
-            absent_warnings(self._host, command.namespaces, selectors) if progress is None else ()
+        of_selectors = (
+            selector_warnings(self._host, command.namespaces, selectors) if progress is None else ()
         )
         report = execute(self._host, command, progress)
-        return self._result(report, absent)
+        return self._result(report, of_selectors)
 
     def _command(self, seconds: float | None, progress: Progress | None) -> DrainCommand:
         options = self._options
@@ -285,7 +285,7 @@ class _Drain:
             step=seconds,
         )
 
-    def _result(self, report: Report, absent: Sequence[Absent]) -> DrainResult:
+    def _result(self, report: Report, of_selectors: Sequence[ResultWarning]) -> DrainResult:
         progress = report.progress
         listed = _lists(report, self._limit)
         complete = len(report.results) + (len(report.left) if report.finished else 0)
@@ -311,7 +311,7 @@ class _Drain:
             else encode_resume_token(progress, self._host, self._digest),
             diff=results.diff(report.results, self._limit) if self._diff else None,
             warnings=(
-                *absent,
+                *of_selectors,
                 *unlisted_warnings(report.unlisted),
                 *results.owners_unreadable(report.results),
                 *results.shared_port_warnings(report.results),

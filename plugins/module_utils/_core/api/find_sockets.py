@@ -19,9 +19,9 @@ from ..selector.parse import parse_selector
 from ..sockets.needs import Need
 from ..sockets.session import NamespaceSession, for_each_namespace
 from ..sockets.socket import Socket
-from .absent import absent_warnings
 from .namespaces import namespaces_named, unlisted_warnings
 from .options import DEFAULT_LIMIT, checks_options
+from .selector_warnings import selector_warnings
 from .summary import VERDICT_KEYS, first, summary
 from .task import printable_dict
 
@@ -99,7 +99,7 @@ def find(
     host = host or Host()
     selector = parse_selector({} if match is None else match, names=host)
     resolved = namespaces_named(host, namespaces)
-    absent = absent_warnings(host, resolved, [selector])
+    of_selectors = selector_warnings(host, resolved, [selector])
     needs = {Need.OWNERS} if "process" in details or group_by == "processes" else set()
     found: list[Socket] = []
     unlisted: set[str] = set()
@@ -128,5 +128,5 @@ def find(
         matched=len(found),
         truncated=len(found) > len(listed),
         summary=summary(found, group_by),
-        warnings=(*absent, *unlisted_warnings(unlisted)),
+        warnings=(*of_selectors, *unlisted_warnings(unlisted)),
     )

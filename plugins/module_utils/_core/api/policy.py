@@ -10,40 +10,36 @@ import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..destroy import outcomes as names
 from ..destroy.outcomes import Result
+from ..destroy.verify import find_ended
 from ..errors import (
-    Absent,
-    BudgetExcess,
     EvaluationIncomplete,
     Failure,
-    InterfacesMissing,
     NotEvaluated,
-    OverBudget,
-    PacketMarks,
     PolicyErrors,
     ResultWarning,
     SocketsError,
-    ViolationsUntracked,
 )
+from ..guard.reason import NO_OWNER_RULES
 from ..host.host import Host
+from ..host.namespaces import Namespace
 from ..messages import describe
 from ..policy import findings
 from ..policy.budget import exceeded_budget
 from ..policy.decide import Decider
-from ..policy.findings import Finding
+from ..policy.findings import Finding, ViolationResult
 from ..policy.model import Policy, Rule
 from ..policy.parse import AnyNames, parse_policy
 from ..policy.reconcile import PassOptions, ReconcileResult, reconcile, reconcile_once
 from ..query.record import record, sort_key
 from ..sockets.needs import Need
+from ..sockets.session import NamespaceSession
+from . import policy_problems as problems
 from . import results
-from .absent import absent_warnings
-from .destroy_sockets import guard_selectors
-from .namespaces import namespaces_named, unlisted_warnings
 from .options import DEFAULT_LIMIT, checks_options
 from .task import printable_dict
 
@@ -115,6 +111,12 @@ class PolicyPlan:
     not_evaluated: list[dict[str, Any]]
     warnings: tuple[ResultWarning, ...] = ()
     failures: tuple[Failure, ...] = ()
+
+    @property
+    def destroys(self) -> bool:
+        """Whether the policy would destroy sockets, now or when its limits allow it."""
+        statuses = {entry["status"] for rule in self.rules for entry in rule["sockets"]}
+        return not statuses.isdisjoint({findings.DESTROY, findings.LIMIT})
 
     @printable_dict
     def to_dict(self) -> dict[str, Any]:
@@ -257,6 +259,7 @@ def plan_policy(policy: Mapping[str, Any], *, host: Host | None = None) -> Polic
 
 def plan_parsed(host: Host, policy: Policy) -> PolicyPlan:
     """As plan_policy, of a policy that is parsed."""
+    absent = problems.absent_in_policy(host, policy)
     immediate = policy.without_holds()
     decider = Decider(immediate, users=host.subordinate_uids().current)
     result = reconcile(host, decider, PassOptions(check=True))
@@ -293,11 +296,7 @@ def plan_parsed(host: Host, policy: Policy) -> PolicyPlan:
         budget_exceeded=exceeded_budget(result.decision.budget_exceeded),
         outcomes=_counts([each.result for each in result.results]),
         not_evaluated=_as_dicts(not_evaluated),
-        warnings=(
-            *policy.warnings,
-            *unlisted_warnings(_unlisted(result)),
-            *_packet_marks(result),
-        ),
+        warnings=(*absent, *problems.plan_warnings(policy, result)),
         failures=(EvaluationIncomplete(not_evaluated),) if not_evaluated else (),
     )
 
@@ -339,9 +338,10 @@ def enforce_policy(
     """
     host = host or Host()
     parsed = _parsed(policy, host)
-    absent = _absent(host, parsed)
-    result = reconcile_once(host, parsed, PassOptions(check=check, engine=engine))
-    outcomes = _results(result)
+    absent = problems.absent_in_policy(host, parsed)
+    options = PassOptions(check=check, engine=engine)
+    result = _with_ended(host, reconcile_once(host, parsed, options))
+    outcomes = problems.results_of(result)
     counts = _counts(outcomes)
     listed = results.lists(outcomes, limit)
     matched = result.decision.findings
@@ -363,8 +363,8 @@ def enforce_policy(
         or len(not_evaluated) > limit,
         not_evaluated=_as_dicts(not_evaluated[:limit]),
         diff=results.diff(outcomes, limit) if diff else None,
-        warnings=(*absent, *_warnings(parsed, result)),
-        failures=_failures(result, counts, not_evaluated),
+        warnings=(*absent, *problems.warnings_of(parsed, result)),
+        failures=problems.failures_of(result, counts, not_evaluated),
     )
 
 
@@ -380,16 +380,40 @@ def _reads_owners(policy: Policy) -> bool:
     return Need.OWNERS in guard.needs.union(*(rule.match.needs for rule in policy.rules))
 
 
-def _results(result: ReconcileResult) -> list[Result]:
-    """The outcome of each socket that a rule destroys, each once."""
-    found = [each.result for each in result.results]
+def _with_ended(host: Host, result: ReconcileResult) -> ReconcileResult:
+    """The result, with `already_gone` for sockets that ended before the guard found their owners.
+
+    The guard protects a socket without a visible owner. One that closed during the walk over the
+    processes looks the same, so a new dump decides.
+    """
+    doubtful: dict[Namespace, list[Finding]] = {}
     for finding in result.decision.findings:
-        sock, protected = finding.violation.socket, finding.violation.protected_by
-        if finding.status == findings.PROTECTED:
-            found.append(Result(sock, names.PROTECTED, protected))
-        elif finding.status == findings.LIMIT and result.decision.inhibited_by is None:
-            found.append(Result(sock, names.LIMIT))
-    return found
+        reason = finding.violation.protected_by
+        if finding.status == findings.PROTECTED and reason and reason.rule in NO_OWNER_RULES:
+            namespace = finding.violation.socket.snapshot.namespace
+            doubtful.setdefault(namespace, []).append(finding)
+    ended: set[int] = set()
+    for namespace, of_namespace in doubtful.items():
+        with suppress(SocketsError), NamespaceSession(host, namespace) as session:
+            sockets = [finding.violation.socket for finding in of_namespace]
+            cookies = find_ended(session, sockets)
+            ended |= {
+                id(finding)
+                for finding in of_namespace
+                if finding.violation.socket.cookie in cookies
+            }
+    if not ended:
+        return result
+    kept, gone = [], []
+    for finding in result.decision.findings:
+        if id(finding) in ended:
+            violation = finding.violation._replace(protected_by=None)
+            kept.append(finding._replace(violation=violation, status=findings.DESTROY))
+            gone.append(ViolationResult(violation, Result(violation.socket, names.ALREADY_GONE)))
+        else:
+            kept.append(finding)
+    decision = replace(result.decision, findings=tuple(kept))
+    return replace(result, decision=decision, results=(*result.results, *gone))
 
 
 def _counts(found: Sequence[Result]) -> dict[str, int]:
@@ -446,82 +470,3 @@ def _rules(policy: Policy, result: ReconcileResult) -> list[dict[str, Any]]:
         }
         for rule in policy.rules
     ]
-
-
-def _unlisted(result: ReconcileResult) -> frozenset[str]:
-    return frozenset().union(*(each.unlisted for each in result.evaluations))
-
-
-def _absent(host: Host, policy: Policy) -> tuple[Absent, ...]:
-    """Parts of the selectors that cannot match. Interfaces of rules have a warning of their own."""
-    namespaces = []
-    for name in policy.namespaces:
-        with suppress(SocketsError):
-            namespaces += namespaces_named(host, [name])
-    of_guard = guard_selectors(policy.guard)
-    interfaces = {name for rule in policy.rules for name in rule.interfaces}
-    rules = [rule.match for rule in policy.rules]
-    return (
-        *absent_warnings(host, namespaces, of_guard),
-        *(
-            each
-            for each in absent_warnings(host, namespaces, rules)
-            if each.value not in interfaces
-        ),
-    )
-
-
-def _packet_marks(result: ReconcileResult) -> tuple[PacketMarks, ...]:
-    namespaces = tuple(each.namespace.name for each in result.evaluations if each.packet_marks)
-    return (PacketMarks(namespaces),) if namespaces else ()
-
-
-def _warnings(policy: Policy, result: ReconcileResult) -> tuple[ResultWarning, ...]:
-    found: list[ResultWarning] = [*policy.warnings, *unlisted_warnings(_unlisted(result))]
-    missing = result.missing_interfaces
-    unknown = tuple(
-        (interface, rule.name)
-        for rule in policy.rules
-        for interface in missing.get(rule.name, ())
-        if interface not in _may_be_absent(rule)
-    )
-    if unknown:
-        found.append(InterfacesMissing(unknown, tuple(result.existing_interfaces)))
-    found += _packet_marks(result)
-    if result.decision.untracked:
-        found.append(ViolationsUntracked(result.decision.untracked))
-    found += results.owners_unreadable(_results(result))
-    found += results.shared_port_warnings(each.result for each in result.results)
-    if result.decision.inhibited_by is not None:
-        found += _over_budget(result, None)
-    return tuple(found)
-
-
-def _may_be_absent(rule: Rule) -> set[str | None]:
-    """The interfaces whose presence is a condition of the rule."""
-    facts = () if rule.condition is None else rule.condition.facts()
-    return {fact.interface for fact in facts if fact.kind == "present"}
-
-
-def _failures(
-    result: ReconcileResult, counts: Mapping[str, int], not_evaluated: tuple[NotEvaluated, ...]
-) -> tuple[Failure, ...]:
-    found: list[Failure] = []
-    if result.decision.inhibited_by is None:
-        found += _over_budget(result, len(result.results))
-    attempted = {name: count for name, count in counts.items() if name != names.LIMIT}
-    found += results.not_destroyed(attempted, sum(attempted.values()))
-    if not_evaluated:
-        found.append(EvaluationIncomplete(not_evaluated))
-    return tuple(found)
-
-
-def _over_budget(result: ReconcileResult, destroyed: int | None) -> list[OverBudget]:
-    exceeded = result.decision.budget_exceeded
-    if not exceeded:
-        return []
-    found = tuple(
-        BudgetExcess(each.due, each.max_sockets, each.limits.per_ms, each.rule, each.uid, each.user)
-        for each in exceeded
-    )
-    return [OverBudget(found, exceeded[0].limits.on_excess, destroyed)]

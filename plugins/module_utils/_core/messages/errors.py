@@ -215,9 +215,24 @@ def _engine(error: errors.EngineUnavailable) -> str:
 def _package(error: errors.PackageMissing) -> str:
     return (
         f"Cannot import the Python package {error.package}, which {error.purpose}: "
-        f"{error.reason}. Install the distribution's package python3-{error.package}, or install "
-        f"{error.package} with pip into the environment of the agent."
+        f"{error.reason}. {error.consequence}. Install the distribution's package "
+        f"python3-{error.package}, or run: pip install 'linuxnet-sockets[agent]'."
     )
+
+
+def _directory(error: errors.DirectoryUnusable) -> str:
+    problem = os.strerror(error.errno)
+    text = f"Cannot use the directory {error.directory} of {error.purpose}: {problem}."
+    other = f"name another directory with {error.option}"
+    if error.errno in (errno_names.EPERM, errno_names.EACCES):
+        return f"{text} Run it as root, or {other}."
+    if error.errno == errno_names.ENOENT:
+        return f"{text} Create it, or {other}."
+    return f"{text} {_capitalized(other)}."
+
+
+def _capitalized(phrase: str) -> str:
+    return f"{phrase[0].upper()}{phrase[1:]}"
 
 
 def _agent(error: errors.AgentUnreachable) -> str:
@@ -264,6 +279,7 @@ _SENTENCES: dict[type[errors.SocketsError], Callable[[Any], str]] = {
     errors.UntrustedPath: _untrusted,
     errors.EngineUnavailable: _engine,
     errors.PackageMissing: _package,
+    errors.DirectoryUnusable: _directory,
     errors.AgentUnreachable: _agent,
     errors.AgentRefused: _refused,
     errors.OtherPolicyOnTrial: _other_policy,

@@ -43,7 +43,7 @@ def _rule_line(rule: Mapping[str, Any]) -> str:
         hold = f", after {rule['hold_ms'] / 1000:g} s"
     idle = "" if rule["conditions_hold"] else "; its while condition is not true now"
     missing = rule["missing_interfaces"]
-    lacks = f"; unknown interface {', '.join(missing)}" if missing else ""
+    lacks = f"; missing interface {', '.join(missing)}" if missing else ""
     sockets = _counted(rule["sockets"], "socket")
     return f"{rule['name']}: {sockets} ({rule['action']}{hold}){idle}{lacks}"
 

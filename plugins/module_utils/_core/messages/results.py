@@ -128,6 +128,16 @@ def unknown_interfaces_text(interfaces: Sequence[tuple[str, str]], existing: Seq
     )
 
 
+def gone_interfaces_text(names: Sequence[str], rule: str) -> str:
+    """Describe interfaces of a rule that existed before."""
+    several = len(names) > 1
+    return (
+        f"interface{'s' if several else ''} {', '.join(names)} (rule {rule}) no longer "
+        f"exist{'' if several else 's'}: until {'they return' if several else 'it returns'}, "
+        "conditions on it are unknown"
+    )
+
+
 def not_evaluated_text(namespace: str, rule: str | None, error: str) -> str:
     """Describe a failed evaluation. rule: None for all rules of the namespace."""
     return printable(f"not evaluated: {place_text(namespace, rule)}: {error}")
@@ -181,7 +191,7 @@ def _packet_marks(warning: errors.PacketMarks) -> str:
     return (
         f"Whether connections are rerouted is unknown in namespace {namespaces}: "
         "routing rules match marks, and the packet filter may set marks on packets (an nftables "
-        "chain of type route on the hook output)."
+        "chain of type route on the hook output, or rules of iptables-legacy in OUTPUT of mangle)."
     )
 
 

@@ -17,7 +17,7 @@ from ..selector.parse import Selector
 from ..selector.predicates.verdict import StrandedBy
 from ..selector.tree import Predicate
 from ..sockets.needs import RTNETLINK_GROUPS, Need
-from .conditions import Condition
+from .conditions import PRESENT, Condition
 
 VERSION = 1
 
@@ -102,6 +102,14 @@ class Rule:
         """Facts that the rule depends on and whose changes rtnetlink reports."""
         found = self.match.needs & RTNETLINK_GROUPS.keys()
         return found if self.condition is None else found | self.condition.needs
+
+    @property
+    def optional_interfaces(self) -> frozenset[str]:
+        """The interfaces that the condition asks to be present, so that they may well be absent."""
+        facts = () if self.condition is None else self.condition.facts()
+        return frozenset(
+            fact.interface for fact in facts if fact.kind == PRESENT and fact.interface is not None
+        )
 
 
 @dataclass(frozen=True)

@@ -384,14 +384,8 @@ def policy_plan(session: Session) -> int:
         session.data(content, lines)
     status = session.finish(plan.failures)
     if status == exit_status.SUCCESS and session.parsed.detailed_exitcode:
-        return exit_status.VIOLATIONS if _due(content) else exit_status.SUCCESS
+        return exit_status.VIOLATIONS if plan.destroys else exit_status.SUCCESS
     return status
-
-
-def _due(plan: Mapping[str, Any]) -> bool:
-    """Whether the policy would destroy sockets, now or when its limits allow it."""
-    statuses = {entry["status"] for rule in plan["rules"] for entry in rule["sockets"]}
-    return not statuses.isdisjoint({"destroy", "limit"})
 
 
 def policy_enforce(session: Session) -> int:

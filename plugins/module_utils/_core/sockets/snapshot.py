@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Optional
 
 from ..errors import NamespaceDenied, NamespaceNotFound, NetlinkError
@@ -17,6 +18,7 @@ from ..host.processes import Process, SocketOwners, find_owners
 from ..netlink.connection import NETLINK_NETFILTER, Connection
 from ..netlink.links import Address, Link, addresses, links
 from ..netlink.nftables import sizes_with_route_chains
+from ..netlink.xtables import sizes_with_mangle_output
 from .slots import SlotStore
 
 
@@ -141,7 +143,17 @@ class Snapshot(SlotStore):
 
     @property
     def sizes_with_packet_marks(self) -> frozenset[int]:
-        """Address sizes (4, 16) of packets whose mark the packet filter may change (nftables)."""
+        """Address sizes (4, 16) of packets whose mark the packet filter may change."""
+        return self._sizes_by_nftables | self._sizes_by_iptables
+
+    @property
+    def _sizes_by_iptables(self) -> frozenset[int]:
+        with suppress(NamespaceNotFound, NamespaceDenied):
+            return inside(self.namespace, lambda: sizes_with_mangle_output(self.host.proc))
+        return frozenset()
+
+    @property
+    def _sizes_by_nftables(self) -> frozenset[int]:
         try:
             connection = Connection(self.host.open_netlink(self.namespace, NETLINK_NETFILTER))
         except (OSError, NetlinkError):

@@ -201,6 +201,7 @@ class Autobound(Predicate):
         return chosen, kernel_filter.negation(chosen)
 
 
+UNKNOWN_INTERFACE = "unknown interface"
 # How many existing interfaces a warning lists.
 _MAX_INTERFACES = 20
 
@@ -213,7 +214,7 @@ def absent_interface(path: Path, name: str, snapshot: Snapshot) -> Absent:
     return Absent(
         tuple(path),
         name,
-        "unknown interface",
+        UNKNOWN_INTERFACE,
         f"existing: {listed}{f' and {more} more' if more > 0 else ''}",
     )
 
