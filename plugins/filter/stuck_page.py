@@ -63,6 +63,11 @@ def stuck_page(report: Mapping[str, Any], json: str | None = None) -> str:
         return page.render_page(report, json_path=json)
     except document.ReportError as error:
         raise AnsibleFilterError(f"linuxnet.sockets.stuck_page: {error}") from error
+    except Exception as error:
+        raise AnsibleFilterError(
+            f"linuxnet.sockets.stuck_page: not a report of linuxnet.sockets.stuck_report: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 class FilterModule:

@@ -69,6 +69,11 @@ def stuck_text(data: Any, width: int = 100, limit: int = 20) -> str:
         return text.render_text(report, width=width, limit=limit)
     except document.ReportError as error:
         raise AnsibleFilterError(f"linuxnet.sockets.stuck_text: {error}") from error
+    except Exception as error:
+        raise AnsibleFilterError(
+            f"linuxnet.sockets.stuck_text: not a report of linuxnet.sockets.stuck_report: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _is_report(data: object) -> bool:

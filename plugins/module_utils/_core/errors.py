@@ -22,6 +22,7 @@ Errors are exceptions. Each carries values; ``messages.describe`` turns them int
   + EngineUnavailable: the requested engine does not work on this host
   + PackageMissing: a Python package of the agent cannot be imported
   + DirectoryUnusable: a directory of the agent does not exist, or cannot be written
+  + LibraryFailed: a library raised an error of its own
   + AgentUnreachable: a request to the agent failed
   + AgentRefused: the agent refused a request
   + OtherPolicyOnTrial: the policy to confirm is not the one on trial
@@ -32,7 +33,8 @@ after it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Union
 
 PathStep = Union[str, int]
@@ -249,6 +251,35 @@ class DirectoryUnusable(SocketsError):
         self.purpose = purpose
         self.option = option
         self.errno = errno
+
+
+class LibraryFailed(SocketsError):
+    """A library raised an exception other than OSError.
+
+    library: its name. operation: a verb phrase, such as `receive rtnetlink events`. reason: type
+    and text of the exception.
+    """
+
+    def __init__(self, library: str, operation: str, reason: str) -> None:
+        super().__init__(library, operation, reason)
+        self.library = library
+        self.operation = operation
+        self.reason = reason
+
+
+@contextmanager
+def errors_of_library(library: str, operation: str) -> Iterator[None]:
+    """Raise LibraryFailed in place of any exception of a library. OSError passes.
+
+    Libraries raise what they do not document: pyroute2 0.9.7 raises KeyError where bind(2) fails.
+    """
+    try:
+        yield
+    except (SocketsError, OSError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # also asyncio.CancelledError
+        reason = f"{type(error).__name__}: {error}"
+        raise LibraryFailed(library, operation, reason) from error
 
 
 class AgentUnreachable(SocketsError):

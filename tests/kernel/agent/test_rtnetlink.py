@@ -5,22 +5,31 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import resource
 import select
 import socket
+import subprocess
+import sys
+import warnings
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from linuxnet_sockets.agent import network_events
 from linuxnet_sockets.agent.mounts import MountMonitor
 from linuxnet_sockets.agent.network_events import OWN, EventBatch
 from linuxnet_sockets.agent.nsids import assign_nsid
 from linuxnet_sockets.agent.rtnetlink import RtnetlinkListener
+from linuxnet_sockets.errors import LibraryFailed
 from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.policy.doubt import NO_CHANGES, NetworkChanges
 from linuxnet_sockets.sockets.needs import RTNETLINK_GROUPS, Need
+from tests.support import deny_syscalls
 from tests.support.topologies.topology import Lab, LabNamespace, Pair
 from tests.support.topologies.waiting import until
 
@@ -174,3 +183,60 @@ def test_naming_and_unnaming_a_namespace_is_reported() -> None:
         assert changed()
     finally:
         mounts.close()
+
+
+_SUBSCRIBE = """
+from linuxnet_sockets.agent.rtnetlink import RtnetlinkListener
+from linuxnet_sockets.errors import SocketsError
+from linuxnet_sockets.messages import describe
+from linuxnet_sockets.sockets.needs import Need
+try:
+    RtnetlinkListener({Need.LINKS, Need.ROUTES}, all_namespaces=True)
+except SocketsError as error:
+    print(describe(error))
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not deny_syscalls.SUPPORTED, reason="unknown numbers of system calls")
+@pytest.mark.parametrize("kind", ["bind", "datagram-netlink"])
+def test_refused_system_call_is_a_typed_error(kind: str) -> None:
+    core = Path(network_events.__file__).parents[2]
+    code = f"import sys; sys.path.insert(0, {str(core)!r})\n{_SUBSCRIBE}"
+    if core.joinpath("_core").exists():
+        code = code.replace("linuxnet_sockets", "_core")
+    done = subprocess.run(
+        [sys.executable, deny_syscalls.__file__, kind, sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    assert "pyroute2" in done.stdout
+
+
+def test_too_few_descriptors_are_a_typed_error_and_leave_none_open(pair: Pair) -> None:
+    """Each limit lets another step of the constructor fail."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    facts = {Need.LINKS, Need.ROUTES}
+    pair.client.run(RtnetlinkListener, facts).close()
+    gc.collect()
+    before = os.listdir("/proc/self/fd")
+    # The limit is above the highest number that may be given to a new descriptor.
+    free = [number for number in range(len(before) + 40) if str(number) not in before]
+    failures = 0
+    with warnings.catch_warnings():
+        # pyroute2 leaves its own socket to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        for spare in range(20):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free[spare], hard))
+            try:
+                RtnetlinkListener(facts, all_namespaces=True).close()
+            except (OSError, LibraryFailed):
+                failures += 1
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            gc.collect()
+            assert len(os.listdir("/proc/self/fd")) <= len(before)
+    assert 2 <= failures < 20

@@ -30,7 +30,7 @@ from tests.support.fake_machine import CALLER_PID, FakeMachine
 from tests.support.policy_documents import document
 
 
-def _raise(error: OSError) -> EventBatch:
+def _raise(error: BaseException) -> EventBatch:
     raise error
 
 
@@ -40,8 +40,9 @@ class FakeListener:
     def __init__(self, facts: frozenset[Need], all_namespaces: bool) -> None:
         self.facts = facts
         self.all_namespaces = all_namespaces
-        self.pending: list[EventBatch | OSError] = []
+        self.pending: list[EventBatch | BaseException] = []
         self.closed = False
+        self.close_error: Exception | None = None
 
     def fileno(self) -> int:
         raise AssertionError("these tests do not poll")
@@ -53,6 +54,8 @@ class FakeListener:
 
     def close(self) -> None:
         self.closed = True
+        if self.close_error is not None:
+            raise self.close_error
 
 
 class RecordingReporter(Reporter):
@@ -83,6 +86,7 @@ class Harness:
         self.runtime.mkdir()
         self.listeners: list[FakeListener] = []
         self.pyroute2_missing = False
+        self.listen_error: BaseException | None = None
         self.out = io.StringIO()
         self.events: list[dict[str, Any]] = []
         self.agent = self.new_agent()
@@ -107,6 +111,8 @@ class Harness:
     def _listen(self, facts: frozenset[Need], *, all_namespaces: bool) -> FakeListener:
         if self.pyroute2_missing:
             raise PackageMissing("pyroute2", "receives events", "It waits", "it is not installed")
+        if self.listen_error is not None:
+            raise self.listen_error
         self.listeners.append(FakeListener(facts, all_namespaces))
         return self.listeners[-1]
 
@@ -140,7 +146,7 @@ class Harness:
             agent.run_once()
         machine.now = end
 
-    def receive(self, *batches: EventBatch | OSError) -> None:
+    def receive(self, *batches: EventBatch | BaseException) -> None:
         """Let the listener receive these events; without one, enqueue the namespaces."""
         if self.agent.monitor.listener is None:
             self.agent.controller.enqueue_all()

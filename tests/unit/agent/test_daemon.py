@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import itertools
@@ -12,6 +13,7 @@ import json
 import os
 import re
 import socket
+import struct
 
 import pytest
 
@@ -21,6 +23,7 @@ from linuxnet_sockets.agent.clocks import Deadline
 from linuxnet_sockets.agent.network_events import OWN, EventBatch
 from linuxnet_sockets.agent.policy_file import Rejected
 from linuxnet_sockets.agent.state import READ_BUDGET
+from linuxnet_sockets.agent.status import is_healthy
 from linuxnet_sockets.agent.token_bucket import BURST_S, RATE
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.policy.doubt import NO_CHANGES, NetworkChanges
@@ -243,6 +246,39 @@ def test_broken_listener_is_replaced(harness: Harness) -> None:
     assert len(harness.listeners) == 2
     assert harness.conditions(monitor.RECEIVE) == [True, False]
     assert harness.status["faults"] == []
+
+
+# What libraries raise although they do not document it.
+FOREIGN = [
+    KeyError("no free address available"),
+    struct.error("unpack requires a buffer of 16 bytes"),
+    RuntimeError("Event loop is closed"),
+    AttributeError("'NoneType' object has no attribute 'fileno'"),
+    asyncio.CancelledError(),
+]
+
+
+@pytest.mark.parametrize("error", FOREIGN, ids=lambda error: type(error).__name__)
+def test_exception_of_the_library_is_a_fault(harness: Harness, error: BaseException) -> None:
+    harness.listen_error = error
+    violating = harness.machine.add(connection())
+    harness.write(AT_ONCE)
+    harness.run_for()
+    assert harness.destroyed == [violating.cookie]
+    assert type(error).__name__ in harness.status["faults"][0]["error"]
+    assert not is_healthy(harness.status)
+    harness.listen_error = None
+    harness.run_for(12)
+    assert harness.status["faults"] == []
+    # The next error comes while it reads, and closing fails too.
+    harness.listeners[-1].close_error = KeyError("closed")
+    harness.receive(error)
+    harness.run_for(event=True)
+    assert type(error).__name__ in harness.status["faults"][0]["error"]
+    harness.run_for(25)
+    assert len(harness.listeners) == 2
+    assert harness.status["faults"] == []
+    assert harness.conditions(monitor.RECEIVE) == [True, False, True, False]
 
 
 def test_agent_works_without_pyroute2(harness: Harness) -> None:

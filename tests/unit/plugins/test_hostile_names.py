@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleFilterError
 
 from tests.support.collection import load_plugin
 from tests.support.hostile_names import NAME, assert_harmless, texts_of
@@ -62,3 +63,14 @@ def report() -> dict[str, Any]:
         hosts, TIME, {NAME: facts_result(kernel=NAME)}
     )
     return built
+
+
+@pytest.mark.parametrize("name", ["stuck_page", "stuck_text"])
+@pytest.mark.parametrize(
+    "data", [{"version": 1}, {"version": 1, "totals": {}, "findings": 1}, {"version": 1, "a": NAME}]
+)
+def test_input_that_is_no_report(name: str, data: dict[str, Any]) -> None:
+    """Jinja, too, raises errors of its own."""
+    with pytest.raises(AnsibleFilterError, match="not a report") as failed:
+        getattr(load_plugin(f"filter.{name}"), name)(data)
+    assert_harmless(str(failed.value))

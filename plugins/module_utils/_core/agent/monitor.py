@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
 
-from ..errors import SocketsError
+from ..errors import SocketsError, errors_of_library
 from ..host.host import Host
 from ..host.namespaces import CURRENT, Identity, Namespace
 from ..policy.doubt import NetworkChanges
@@ -23,6 +24,7 @@ from .poller import HasDescriptor
 from .rtnetlink import RtnetlinkListener
 from .state import AgentState
 
+T = TypeVar("T")
 Listen = Callable[..., RtnetlinkListener]
 
 # Operations of the fault tracker.
@@ -79,9 +81,7 @@ class NetworkMonitor:
         requested = policy.needs, all_namespaces
         if requested == self._subscription:
             return False
-        listener = self._faults.run(
-            RECEIVE, lambda: self._listen(policy.needs, all_namespaces=all_namespaces)
-        )
+        listener = self._receive(lambda: self._listen(policy.needs, all_namespaces=all_namespaces))
         # The events of the old listener still count for the holds that continue.
         self.drain()
         self.close()
@@ -96,7 +96,9 @@ class NetworkMonitor:
     def close(self) -> None:
         for source in (self.listener, self._mounts):
             if source is not None:
-                source.close()
+                # A descriptor that cannot be closed must not stop the agent.
+                with suppress(Exception):
+                    source.close()
         self.listener = self._mounts = self._subscription = None
 
     def drain(self, ready: Collection[int] = ()) -> None:
@@ -107,13 +109,22 @@ class NetworkMonitor:
         if self._mounts is not None and self._mounts.fileno() in ready:
             self._batch.mounts = True
         if self.listener is not None:
-            batch = self._faults.run(RECEIVE, self.listener.drain)
+            batch = self._receive(self.listener.drain)
             if batch is None:
                 self.close()
                 self._lose_all()
                 return
             self._state.events += batch.events
             self._batch.merge(batch)
+
+    def _receive(self, work: Callable[[], T]) -> T | None:
+        """Return the result of a call of the listener; None if it failed, which is a fault."""
+
+        def mapped() -> T:
+            with errors_of_library("pyroute2", RECEIVE):
+                return work()
+
+        return self._faults.run(RECEIVE, mapped)
 
     def _lose_all(self) -> None:
         self._batch.add(OWN, NetworkChanges(lost=True))

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Collection
 from contextlib import suppress
 
-from ..errors import PackageMissing
+from ..errors import PackageMissing, errors_of_library
 from ..policy.doubt import NO_CHANGES, NetworkChanges
 from ..sockets.needs import RTNETLINK_GROUPS, Need
 from .network_events import OWN, EventBatch, Nsid, parse_event
@@ -39,7 +39,7 @@ _CONTROL_BUFFER = socket.CMSG_SPACE(_NSID.size)
 
 def preload() -> None:
     """Import pyroute2, if it is installed. That takes longer than many reconcile passes."""
-    with suppress(ImportError):
+    with suppress(Exception):
         from pyroute2.netlink.rtnl import iprsocket  # noqa: F401
 
 
@@ -50,7 +50,7 @@ class RtnetlinkListener:
     that have an id in this one (ip-netns(8), set). They have sockets of their own, so that a flood
     there does not drop events of this namespace. Keeps nothing open in these namespaces. The agent
     reads the facts from the kernel and not from the events, so a lost event only costs time.
-    Raises PackageMissing and OSError.
+    Raises PackageMissing, LibraryFailed and OSError.
     """
 
     def __init__(self, facts: Collection[Need], *, all_namespaces: bool = False) -> None:
@@ -120,7 +120,10 @@ def _add_overflow(source: _MulticastSocket, batch: EventBatch) -> None:
 
 
 class _MulticastSocket:
-    """An rtnetlink socket in the groups of some facts. Raises PackageMissing and OSError."""
+    """An rtnetlink socket in the groups of some facts.
+
+    Raises PackageMissing, LibraryFailed and OSError.
+    """
 
     def __init__(self, facts: Collection[Need], *, all_namespaces: bool) -> None:
         self.all_namespaces = all_namespaces
@@ -128,7 +131,8 @@ class _MulticastSocket:
         try:
             from pyroute2.netlink import rtnl
             from pyroute2.netlink.rtnl.iprsocket import IPRSocket
-        except ImportError as error:
+        # A broken installation raises other exceptions than ImportError.
+        except Exception as error:  # noqa: BLE001
             raise PackageMissing(
                 "pyroute2",
                 "receives events of network changes",
@@ -136,19 +140,24 @@ class _MulticastSocket:
                 "resync (--resync)",
                 str(error),
             ) from None
-        groups = 0
-        for fact in facts:
-            for name in RTNETLINK_GROUPS[fact]:
-                groups |= getattr(rtnl, name)
-        self._socket = IPRSocket(all_ns=all_namespaces)
+        with errors_of_library("pyroute2", "open an rtnetlink socket"):
+            groups = 0
+            for fact in facts:
+                for name in RTNETLINK_GROUPS[fact]:
+                    groups |= getattr(rtnl, name)
+            self._socket = IPRSocket(all_ns=all_namespaces)
+            try:
+                self._socket.bind(groups=groups)
+                self.raw = socket.socket(fileno=os.dup(self._socket.fileno()))
+            except BaseException:
+                self._close_library()
+                raise
         try:
-            self._socket.bind(groups=groups)
-            self.raw = socket.socket(fileno=os.dup(self._socket.fileno()))
-        except BaseException:
-            self._socket.close()
+            self.raw.setblocking(False)
+            self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
+        except OSError:
+            self.close()
             raise
-        self.raw.setblocking(False)
-        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
 
     def receive(self, buffer: bytearray) -> tuple[int, Nsid]:
         """Receive one event; return its size and the id of its namespace. Raises OSError."""
@@ -163,4 +172,9 @@ class _MulticastSocket:
 
     def close(self) -> None:
         self.raw.close()
-        self._socket.close()
+        self._close_library()
+
+    def _close_library(self) -> None:
+        # Nothing can be done about an error, and it must not hide an earlier one.
+        with suppress(Exception):
+            self._socket.close()

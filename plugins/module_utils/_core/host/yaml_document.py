@@ -41,6 +41,7 @@ def parse_yaml(text: str) -> Any:
 
     try:
         return yaml.load(text, Loader=UniqueKeyLoader)
-    except (yaml.YAMLError, RecursionError) as error:
+    # The constructors of PyYAML also raise what int(), datetime and re raise, as for `!!int ""`.
+    except Exception as error:
         problem = " ".join(str(error).split())
         raise ValueError(f"not valid YAML or JSON: {problem}") from error

@@ -235,6 +235,10 @@ def _capitalized(phrase: str) -> str:
     return f"{phrase[0].upper()}{phrase[1:]}"
 
 
+def _library(error: errors.LibraryFailed) -> str:
+    return f"The Python package {error.library} failed to {error.operation}: {error.reason}."
+
+
 def _agent(error: errors.AgentUnreachable) -> str:
     text = f"Cannot {error.operation}: {error.directory}: {os.strerror(error.errno)}."
     if error.errno in (errno_names.EPERM, errno_names.EACCES):
@@ -280,6 +284,7 @@ _SENTENCES: dict[type[errors.SocketsError], Callable[[Any], str]] = {
     errors.EngineUnavailable: _engine,
     errors.PackageMissing: _package,
     errors.DirectoryUnusable: _directory,
+    errors.LibraryFailed: _library,
     errors.AgentUnreachable: _agent,
     errors.AgentRefused: _refused,
     errors.OtherPolicyOnTrial: _other_policy,
