@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
 from ..errors import NotEvaluated, SocketsError
+from ..guard.owner_index import OwnerIndex
 from ..host.host import Host
 from ..host.namespace_owner import owner_uid
 from ..host.namespaces import CURRENT, Identity, Namespace, resolve
@@ -64,6 +65,7 @@ class Controller:
         self._queue = scheduler.queue
         self._clocks = clocks
         self.decider: Decider | None = None
+        self._owner_index = OwnerIndex()
         self._own: Identity | None = None
         self._namespaces: dict[Identity, Namespace] = {}
         self._summaries: dict[Identity, PassSummary] = {}
@@ -177,7 +179,7 @@ class Controller:
         """Run a pass of one namespace, record it, and enqueue the next one."""
         identity = namespace.identity
         self._monitor.track(namespace)
-        options = PassOptions(inhibited_by=inhibited_by, one_owner=True)
+        options = PassOptions(inhibited_by=inhibited_by, owner_index=self._owner_index)
         result = self._faults.run(
             _operation(namespace),
             lambda: reconcile_namespace(self._host, decider, namespace, options),

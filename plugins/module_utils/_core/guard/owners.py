@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from ..host.proc_visibility import hidden_processes_reason
-from ..host.processes import descriptor_links, link_of
+from ..host.processes import descriptor_links, link_of, process_numbers
 from ..netlink.inet_diag import DiagMessage
 from ..sockets.snapshot import Snapshot
-from .holders import discard_held, discard_held_by_threads
+from .holders import OWNER_INDEX, HolderSearch
 from .process_list import Processes
 from .reason import (
     CONTROL_CONNECTION,
@@ -151,15 +151,21 @@ class _Search:
             left -= {link for link in left if owners.of(self._messages[link].inode)}
         if not left:
             return
-        inside, outside = Processes.of(self._snapshot).same_namespace_first
-        others = [pid for pid in (*inside, *outside) if pid not in self._read]
-        unread = self._unreadable + discard_held(self._proc, others, left)
-        discard_held_by_threads(self._proc, left)
+        users = {link: self._messages[link].uid for link in left}
+        search = HolderSearch(self._proc, users, self._snapshot.get(OWNER_INDEX))
+        for pids in Processes.of(self._snapshot).same_namespace_first:
+            search.read([pid for pid in pids if pid not in self._read])
+        search.read_threads(process_numbers(self._proc))
+        left &= search.left
         if not left:
             return
-        doubts = (
-            [f"the descriptors of {_count(unread, 'process')} cannot be read"] if unread else []
-        )
+        doubts: list[str] = []
+        unread = self._unreadable + search.unreadable
+        if unread:
+            doubts.append(f"the descriptors of {_count(unread, 'process')} cannot be read")
+        if search.not_reached:
+            number = _count(search.not_reached, "process")
+            doubts.append(f"the descriptors of {number} were not all read in this pass")
         hidden = hidden_processes_reason(self._proc)
         if hidden is not None:
             doubts.append(hidden)

@@ -17,7 +17,9 @@ import platform
 from collections.abc import Iterator
 
 # The link count of /proc/PID/task is the number of threads and two (proc_task_getattr).
-_LINKS_OF_SINGLE_THREAD = 3
+_LINKS_WITHOUT_THREADS = 2
+# Descriptor tables of one process that others are compared with.
+_MAX_TABLES = 64
 _ENDED = (b"Z", b"X", b"x")
 
 # kcmp(2): its number on each architecture, and the type of the comparison.
@@ -29,7 +31,7 @@ def live_thread(proc: str, pid: int) -> int | None:
     """A thread of a process whose main thread has ended; None: it has not, or all have ended."""
     tasks = f"{proc}/{pid}/task"
     try:
-        if os.stat(tasks).st_nlink == _LINKS_OF_SINGLE_THREAD or not _has_ended(f"{proc}/{pid}"):
+        if thread_count(proc, pid) == 1 or not _has_ended(f"{proc}/{pid}"):
             return None
         for number in _numbers(tasks):
             if number != pid and not _has_ended(f"{tasks}/{number}"):
@@ -39,23 +41,36 @@ def live_thread(proc: str, pid: int) -> int | None:
     return None
 
 
-def threads_with_own_descriptors(proc: str, pid: int) -> Iterator[int]:
+def thread_count(proc: str, pid: int) -> int:
+    """The number of threads of a process; 0: it has ended."""
+    try:
+        return os.stat(f"{proc}/{pid}/task").st_nlink - _LINKS_WITHOUT_THREADS
+    except OSError:
+        return 0
+
+
+def threads_with_own_descriptors(proc: str, pid: int, limit: int | None = None) -> Iterator[int]:
     """One thread for each further descriptor table of a process.
 
-    Without kcmp(2), every thread but the main one: each may have a table of its own.
+    limit: the number of threads to compare; None: all. Without kcmp(2), and beyond the first tables
+    of a process, every thread counts: each may have a table of its own.
     """
-    tasks = f"{proc}/{pid}/task"
     try:
-        if os.stat(tasks).st_nlink == _LINKS_OF_SINGLE_THREAD:
+        if thread_count(proc, pid) == 1:
             return
-        numbers = _numbers(tasks)
+        numbers = _numbers(f"{proc}/{pid}/task")
     except OSError:
         return
     seen = [live_thread(proc, pid) or pid]
-    for number in numbers:
-        if number not in seen and not any(_share_descriptors(number, other) for other in seen):
+    for number in numbers[:limit]:
+        if number in seen:
+            continue
+        # The number of comparisons stays proportional to the number of threads.
+        if len(seen) < _MAX_TABLES:
+            if any(_share_descriptors(number, other) for other in seen):
+                continue
             seen.append(number)
-            yield number
+        yield number
 
 
 def _numbers(tasks: str) -> list[int]:

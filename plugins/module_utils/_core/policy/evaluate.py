@@ -13,6 +13,7 @@ from ..destroy.model import DestroyOptions
 from ..destroy.planner import evaluate_guard
 from ..errors import HandlerMissing, NamespaceDenied, NamespaceNotFound, NotEvaluated, SocketsError
 from ..guard.holders import load_one_owner
+from ..guard.owner_index import OwnerIndex
 from ..host.host import Host
 from ..host.namespaces import Identity, Namespace, resolve
 from ..query import record
@@ -42,14 +43,14 @@ class PassOptions:
     """Options of a reconcile pass.
 
     inhibited_by: why nothing may be destroyed now; None: the policy decides. check: destroy
-    nothing, and predict the outcomes. engine: a name from engines.registry. one_owner: look up one
-    owner of each violating socket only, which is faster.
+    nothing, and predict the outcomes. engine: a name from engines.registry. owner_index:
+    look up one owner of each violating socket only, with the bounds of this index; None: all.
     """
 
     inhibited_by: str | None = None
     check: bool = False
     engine: str = "netlink"
-    one_owner: bool = False
+    owner_index: OwnerIndex | None = None
 
 
 DEFAULT_OPTIONS = PassOptions()
@@ -150,7 +151,7 @@ def evaluate(
         if not checked:
             return tuple(found)
         destroy_options = DestroyOptions(policy.guard, engine=options.engine)
-        return _with_guard(session, snapshot, found, checked, destroy_options, options.one_owner)
+        return _with_guard(session, snapshot, found, checked, destroy_options, options.owner_index)
 
     began_ms = monotonic_ms(session.host)
     snapshot = session.snapshot()
@@ -281,15 +282,16 @@ def _with_guard(
     violations: Sequence[Violation],
     checked: Sequence[Violation],
     options: DestroyOptions,
-    one_owner: bool,
+    owner_index: OwnerIndex | None,
 ) -> tuple[Violation, ...]:
     """Evaluate the guard for the `checked` ones; the other violations stay as they are."""
     keys = [each.key for each in checked]
     by_key = {key: each.socket for key, each in zip(keys, checked)}
     sockets = list(by_key.values())
     # Loads owners even if no guard rule needs them: journal entries name the owner.
-    if one_owner and snapshot.owners is None:
-        load_one_owner(snapshot, {each.message.inode for each in sockets} - {0})
+    if owner_index is not None and snapshot.owners is None:
+        users = {each.message.inode: each.message.uid for each in sockets if each.message.inode}
+        load_one_owner(snapshot, users, owner_index)
     else:
         load(session, snapshot, (Need.OWNERS,), sockets)
     targets = dict(zip(by_key, evaluate_guard(session, options, snapshot, sockets)))

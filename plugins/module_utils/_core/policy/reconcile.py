@@ -236,7 +236,7 @@ def _evaluate_again(
             session,
             policy,
             needs_guard=lambda each: (each.rule.name, each.key) in keys,
-            options=replace(options, one_owner=False),
+            options=options,
         )
     by_key = {(each.rule.name, each.key): each for each in latest.violations}
     remaining: list[Violation] = []
