@@ -81,8 +81,8 @@ class VpnHost:
         return self.server.close_at_end(accepted)
 
 
-def wait_for_reset(peer: socket.socket, started: float, *, within_s: float = 5.0) -> None:
-    """Wait until the server's end of a connection is reset.
+def wait_for_reset(peer: socket.socket, started: float, *, within_s: float = 5.0) -> float:
+    """Wait until the server's end of a connection is reset, and return the time.
 
     started: the time from which within_s counts (time.monotonic). Raises AssertionError if the
     connection is not reset in time, or ends in another way.
@@ -92,7 +92,7 @@ def wait_for_reset(peer: socket.socket, started: float, *, within_s: float = 5.0
         while peer.recv(65536):
             pass
     except ConnectionResetError:
-        return
+        return time.monotonic()
     except TimeoutError:
         raise AssertionError(f"the connection was not destroyed within {within_s} s") from None
     raise AssertionError("the user closed the connection")

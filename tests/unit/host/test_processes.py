@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from linuxnet_sockets.host import processes
+from linuxnet_sockets.host import processes, threads
 
 SERVICE = "0::/system.slice/web.service\n"
 
@@ -121,3 +121,19 @@ def test_descriptors_with_gaps() -> None:
 )
 def test_innermost_unit(cgroups: str, unit: str | None) -> None:
     assert processes.unit_of(cgroups) == unit
+
+
+def test_comparisons_of_threads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[int, int]] = []
+
+    def share(first: int, second: int) -> bool:
+        compared.append((first, second))
+        return False
+
+    monkeypatch.setattr(threads, "thread_count", lambda _proc, _pid: 500)
+    monkeypatch.setattr(threads, "live_thread", lambda _proc, _pid: None)
+    monkeypatch.setattr(threads, "_numbers", lambda _tasks: list(range(1, 501)))
+    monkeypatch.setattr(threads, "_share_descriptors", share)
+    assert list(threads.threads_with_own_descriptors("/proc", 1)) == list(range(2, 501))
+    assert len(compared) < 64 * 64
+    assert list(threads.threads_with_own_descriptors("/proc", 1, 10)) == list(range(2, 11))
