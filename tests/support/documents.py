@@ -46,7 +46,7 @@ class Block(NamedTuple):
                 found[-1] += f"\n{line}"
             elif line.startswith(_PROMPTS):
                 found.append(line[2:])
-            continues = (continues or line.startswith(_PROMPTS)) and line.endswith("\\")
+            continues = (continues or line.startswith(_PROMPTS)) and line.endswith(("\\", "|"))
         return found
 
 
