@@ -380,7 +380,11 @@ def _previous_user() -> str:
 
 def _program_is_newer() -> bool:
     """Whether the program is newer than the running agent, which creates its socket at start."""
-    started = os.stat(os.path.join(files.RUNTIME_DIRECTORY, "agent.sock")).st_ctime
+    try:
+        started = os.stat(os.path.join(files.RUNTIME_DIRECTORY, "agent.sock")).st_ctime
+    except FileNotFoundError:
+        # An agent of another version has another socket.
+        return True
     return any(os.stat(path).st_ctime > started for path in (files.AGENT, files.UNIT_FILE))
 
 

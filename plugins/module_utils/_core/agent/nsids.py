@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import os
 
-from .. import text
 from ..errors import SocketsError
 from ..host.host import Host
-from ..host.namespaces import CURRENT, Identity, Namespace, resolve
+from ..host.namespaces import CURRENT, Identity, Namespace, open_namespace_file, resolve
 from ..netlink import links
 from ..netlink.connection import NETLINK_ROUTE, Connection
 
@@ -84,7 +83,7 @@ def assign_nsid(host: Host, namespace: Namespace) -> int | None:
 
 def _assigned_id(connection: Connection, namespace: Namespace) -> int | None:
     try:
-        descriptor = os.open(text.encode(namespace.path or ""), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_namespace_file(namespace.path or "")
     except OSError:
         return None
     try:

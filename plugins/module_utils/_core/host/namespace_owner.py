@@ -11,8 +11,7 @@ import fcntl
 import os
 from contextlib import suppress
 
-from .. import text
-from .namespaces import Namespace
+from .namespaces import Namespace, open_namespace_file
 
 # include/uapi/linux/nsfs.h (ioctl_ns(2)), since Linux 4.11
 _NS_GET_USERNS = 0xB701
@@ -38,7 +37,7 @@ def owner_uid(namespace: Namespace, proc: str = "/proc") -> int:
     descriptors: list[int] = []
     try:
         own = os.stat(f"{proc}/self/ns/user")
-        descriptors.append(os.open(text.encode(namespace.path), os.O_RDONLY | os.O_CLOEXEC))
+        descriptors.append(open_namespace_file(namespace.path))
         descriptors.append(fcntl.ioctl(descriptors[-1], _NS_GET_USERNS))
         if os.path.samestat(os.fstat(descriptors[-1]), own):
             return ROOT

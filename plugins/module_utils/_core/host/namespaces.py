@@ -160,13 +160,22 @@ def _named(name: str, proc: str, directories: Sequence[str]) -> Namespace:
     raise NamespaceNotFound(name)
 
 
+def open_namespace_file(path: str) -> int:
+    """Open the file of a namespace. Raises OSError.
+
+    In a mount namespace of their own, users can put a named pipe at the path: it must not block the
+    caller. Compare the identity of what was opened.
+    """
+    return os.open(text.encode(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+
+
 def _network_namespace(file: str, device: int) -> Identity | None:
     """The identity of a mounted network namespace; None: another file. Raises OSError."""
     status = os.stat(text.encode(file))
     if status.st_dev != device:
         return None
-    # Only nsfs has this device, so opening cannot block, and every file there has a type.
-    descriptor = os.open(text.encode(file), os.O_RDONLY | os.O_CLOEXEC)
+    # Only nsfs has this device, and every file there has a type.
+    descriptor = open_namespace_file(file)
     try:
         if fcntl.ioctl(descriptor, _NS_GET_NSTYPE) != _CLONE_NEWNET:
             return None
@@ -369,7 +378,7 @@ def _open_here(protocol: int) -> socket.socket:
 def _enter(name: str, path: str, identity: Identity) -> None:
     """Move the calling thread into the namespace."""
     try:
-        descriptor = os.open(text.encode(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = open_namespace_file(path)
     except OSError as error:
         raise _refusal(name, error) from error
     try:
