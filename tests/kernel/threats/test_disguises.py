@@ -19,6 +19,7 @@ import pytest
 from tests.kernel.threats import programs
 from tests.kernel.threats.vpn import VpnHost, policy, wait_for_reset
 from tests.support.topologies.topology import Lab
+from tests.support.topologies.waiting import until
 from tests.support.unit_agent import Adversary, UnitAgent, line_of
 
 # The interpreter of the system: a copy of it runs without its virtual environment.
@@ -104,11 +105,13 @@ WAYS = {
 class Attempts:
     """One connection of a user past the VPN for each way.
 
-    peers: the server's ends. skipped: why this machine does not allow a way. started: when the VPN
-    came up (time.monotonic).
+    peers: the server's ends. ports: the local ports of the user. skipped: why this machine does not
+    allow a way. started: when the VPN came up (time.monotonic).
     """
 
+    agent: UnitAgent
     peers: dict[str, socket.socket] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     started: float = 0
 
@@ -116,14 +119,14 @@ class Attempts:
 @pytest.fixture(scope="module")
 def attempts() -> Iterator[Attempts]:
     """The VPN comes up when all connections are established."""
-    found = Attempts()
     with contextlib.ExitStack() as stack:
         vpn = stack.enter_context(contextlib.closing(VpnHost(stack.enter_context(Lab()))))
         user = stack.enter_context(Adversary(vpn.host))
-        stack.enter_context(UnitAgent(vpn.host, policy()))
+        found = Attempts(stack.enter_context(UnitAgent(vpn.host, policy())))
         for name, way in WAYS.items():
             try:
                 found.peers[name] = way.start(vpn, user)
+                found.ports[name] = found.peers[name].getpeername()[1]
             except pytest.skip.Exception as reason:
                 found.skipped[name] = str(reason)
         found.started = vpn.start_vpn()
@@ -135,3 +138,11 @@ def test_connection_past_the_vpn_dies(attempts: Attempts, way: str) -> None:
     if way in attempts.skipped:
         pytest.skip(attempts.skipped[way])
     wait_for_reset(attempts.peers[way], attempts.started)
+
+
+@pytest.mark.parametrize("way", ["own descriptor table", "exited leader"])
+def test_log_names_the_process_of_a_socket_of_a_thread(attempts: Attempts, way: str) -> None:
+    """The agent, with the rights of its unit, compares the descriptor tables of threads."""
+    local = f"local={VpnHost.host4}:{attempts.ports[way]}"
+    (line,) = until(lambda: attempts.agent.log_lines("destroyed ", local), "the line in the log")
+    assert " pid=" in line

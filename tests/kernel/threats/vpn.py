@@ -52,10 +52,11 @@ def protections(agent: UnitAgent) -> set[str]:
 class VpnHost:
     """A host with an ordinary link to a server and with a VPN, which start_vpn() sets up."""
 
+    host4, server4 = Pair.client4, Pair.server4
+
     def __init__(self, lab: Lab) -> None:
         self.pair = Pair(lab)
         self.host, self.server = self.pair.client, self.pair.server
-        self.host4, self.server4 = self.pair.client4, self.pair.server4
         self._tunnel = tun(self.host, DEVICE)
         ip(self.host, f"link set {DEVICE} down", f"addr add 10.9.0.1/32 dev {DEVICE}")
 
