@@ -14,6 +14,7 @@ import pytest
 
 from linuxnet_sockets.agent import controls
 from linuxnet_sockets.agent.clocks import Clocks, Deadline, read_clocks
+from tests.support.users import needs_root
 
 DIGEST = "ab" * 32
 NOW = Clocks(1_000_000.0, 5_000.0, "boot-1")
@@ -170,7 +171,7 @@ def test_file_that_is_not_trusted_is_not_read(
     assert controls.read_trial(str(tmp_path)) == controls.Trial("", None)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to another user")
+@needs_root
 def test_only_files_of_root_and_of_the_owner_of_the_directory_are_read(tmp_path: Path) -> None:
     os.chown(tmp_path, 950, 950)
     path = tmp_path / controls.PAUSED

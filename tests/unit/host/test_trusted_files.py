@@ -25,9 +25,9 @@ from linuxnet_sockets.host.trusted_files import (
     read_private,
 )
 from linuxnet_sockets.messages import describe
+from tests.support.users import needs_root
 
 OWNERS = frozenset({0, os.geteuid()})
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away")
 
 
 @pytest.fixture
