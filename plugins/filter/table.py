@@ -19,14 +19,15 @@ positional: columns
 options:
   _input:
     description:
-      - A list of records, such as RV(linuxnet.sockets.socket_diag_info#module:sockets),
+      - A whole result of M(linuxnet.sockets.socket_diag_info), M(linuxnet.sockets.socket_destroy),
+        M(linuxnet.sockets.socket_drain) or M(linuxnet.sockets.socket_policy).
+      - Or a list of records, such as RV(linuxnet.sockets.socket_diag_info#module:sockets),
         RV(linuxnet.sockets.socket_destroy#module:destroyed),
         RV(linuxnet.sockets.socket_destroy#module:protected) or
         RV(linuxnet.sockets.socket_destroy#module:survivors).
       - Also accepts RV(linuxnet.sockets.socket_policy#module:violations). Each line then shows the
         socket with keys of the violation, such as V(rule).
-    type: list
-    elements: dict
+    type: raw
     required: true
   columns:
     description:
@@ -73,7 +74,7 @@ EXAMPLES = r"""
 
 - name: Show them as a table
   ansible.builtin.debug:
-    msg: "{{ stalled.sockets | linuxnet.sockets.table }}"
+    msg: "{{ stalled | linuxnet.sockets.table }}"
 # STATE        LOCAL              REMOTE              SEND-Q  TIMER          IDLE  OWNER
 # ────────────────────────────────────────────────────────────────────────────────────────────
 # established  192.0.2.10:48134   10.20.3.4:443     18.0 KiB  retransmit x6  5m01s  php-fpm[912]
@@ -87,7 +88,7 @@ RETURN = r"""
 _value:
   description:
     - The lines, joined by newlines, without a trailing newline.
-    - An empty list gives only the title row and the rule.
+    - Without records, C(no sockets).
   type: str
 """
 

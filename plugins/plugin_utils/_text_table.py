@@ -30,28 +30,42 @@ class TableError(ValueError):
     """An invalid argument of format_table(). The message names the allowed values."""
 
 
+# Without records.
+NO_SOCKETS = "no sockets"
+# The lists of a module's result, in the order of the table; of the first group that occurs.
+_LISTS = (
+    ("sockets",),
+    ("violations",),
+    ("connections",),
+    ("destroyed", "protected", "survivors", "remaining"),
+)
+
+
 def format_table(
-    records: Sequence[Record],
+    records: Sequence[Record] | Record,
     *,
     columns: Sequence[str] | None = None,
     width: int = 100,
     header: bool = True,
 ) -> str:
-    """Return one line per record below a title row and a rule.
+    """Return one line per record below a title row and a rule; NO_SOCKETS without records.
 
-    records: socket records, or policy violations with the socket under `record`.
+    records: socket records, or policy violations with the socket under `record`; or a whole result
+    of a module, which contains such lists.
     columns: names of COLUMNS, keys of the records or dotted paths into them. Default: those of
     DEFAULT_COLUMNS (for violations VIOLATION_COLUMNS) with a known value in some record.
     width: maximum characters per line. header: whether to include the title row and the rule.
     Raises TableError.
     """
-    _check_records(records)
+    records = _records(records)
     violations = any(isinstance(record.get("record"), Mapping) for record in records)
     defaults = VIOLATION_COLUMNS if violations else DEFAULT_COLUMNS
     records = [_flatten(record) for record in records]
     if isinstance(width, bool) or not isinstance(width, int) or width < MIN_WIDTH:
         raise TableError(f"width: {width!r}; expected an integer of at least {MIN_WIDTH}")
     chosen = _known(records, defaults) if columns is None else _requested(records, columns)
+    if not records:
+        return NO_SOCKETS
     cells = [[_cell(column.text(record)) for column in chosen] for record in records]
     titles = [printable(column.title) for column in chosen]
     widths = _fit(chosen, cells, width)
@@ -62,15 +76,34 @@ def format_table(
     return "\n".join(lines)
 
 
-def _check_records(records: object) -> None:
-    if isinstance(records, Mapping):
-        hint = "; use its key `sockets`" if "sockets" in records else ""
-        raise TableError(f"expected a list of records, got a mapping{hint}")
-    if isinstance(records, str) or not isinstance(records, Sequence):
-        raise TableError(f"expected a list of records, got {type(records).__name__}")
-    for index, record in enumerate(records):
+def _records(value: object) -> list[Record]:
+    """The records of a list, or of a result of a module. Raises TableError."""
+    if isinstance(value, Mapping):
+        value = _records_of_result(value)
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TableError(
+            f"expected a list of records or a result of a module, got {type(value).__name__}"
+        )
+    for index, record in enumerate(value):
         if not isinstance(record, Mapping):
             raise TableError(f"record {index}: expected a mapping, got {type(record).__name__}")
+    return list(value)
+
+
+def _records_of_result(result: Record) -> list[object]:
+    for names in _LISTS:
+        lists = [result[name] for name in names if name in result]
+        if lists:
+            found: list[object] = []
+            for records in lists:
+                if isinstance(records, str) or not isinstance(records, Sequence):
+                    raise TableError(f"expected lists of records in {', '.join(names)}")
+                # A socket that a drain left may be in two lists.
+                found += [record for record in records if record not in found]
+            return found
+    message = result.get("msg")
+    failed = f"; the task failed: {message}" if result.get("failed") and message else ""
+    raise TableError(f"expected a list of records or a result of a module, got a mapping{failed}")
 
 
 def _flatten(record: Record) -> Record:

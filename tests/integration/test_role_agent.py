@@ -20,7 +20,23 @@ POLICY = {
 }
 # Variables, and substrings of the message.
 INVALID: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "no policy": ({}, ("agent_policy is missing", "agent_state: absent")),
+    "no policy": ({}, ("agent_policy is missing. ", "agent_state: absent")),
+    "a policy of another type": (
+        {"agent_policy": ["one"]},
+        ("agent_policy is not a mapping. ", "agent_state: absent"),
+    ),
+    "bad name in agent_protect": (
+        {"agent_policy": POLICY, "agent_protect": {"a/b": {"remote": "192.0.2.9"}}},
+        ("agent_protect: 'a/b': not a valid name.",),
+    ),
+    "no python": (
+        {"agent_policy": POLICY, "agent_python": "/no/such/python"},
+        ("agent_python: '/no/such/python': it cannot be run: ", "needs Python 3.9 or newer."),
+    ),
+    "an old python": (
+        {"agent_policy": POLICY, "agent_python": "{{ old_python }}"},
+        ("Python 3.6, which is too old. The agent needs Python 3.9 or newer.",),
+    ),
     "two mistakes": (
         {"agent_policy": {**POLICY, "mod": "report", "limits": {"max_sockets": "many"}}},
         (
@@ -28,6 +44,16 @@ INVALID: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
             "did you mean mode",
             "\n- policy.limits.max_sockets: ",
         ),
+    ),
+    **(
+        {}
+        if Path("/run/systemd/system").exists()
+        else {
+            "no systemd": (
+                {"agent_policy": POLICY},
+                ("the agent needs systemd as init, but this host has ",),
+            )
+        }
     ),
     "invalid selector in agent_protect": (
         {"agent_policy": POLICY, "agent_protect": {"mine": {"remot": "192.0.2.9"}}},
@@ -40,7 +66,7 @@ INVALID: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         )
         for option, value in (
             ("agent_confirm_within", "soon"),
-            ("agent_confirm_within", "10 minutes"),
+            ("agent_confirm_within", "10 minuten"),
             ("agent_resync", "often"),
             ("agent_resync", "500ms"),
             ("agent_watchdog", 0),
@@ -51,6 +77,9 @@ INVALID: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 
 
 def test_invalid_variables_rejected_before_transfer(controller: Controller, tmp_path: Path) -> None:
+    old_python = tmp_path / "old-python"
+    old_python.write_text("#!/bin/sh\necho 3.6\n")
+    old_python.chmod(0o755)
     role = {"name": "linuxnet.sockets.agent", "tasks_from": "preflight.yml"}
     tasks = [
         {
@@ -73,7 +102,16 @@ def test_invalid_variables_rejected_before_transfer(controller: Controller, tmp_
     }
     playbook = tmp_path / "play.yml"
     playbook.write_text(
-        yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [*tasks, save]}])
+        yaml.safe_dump(
+            [
+                {
+                    "hosts": "all",
+                    "gather_facts": False,
+                    "vars": {"old_python": str(old_python)},
+                    "tasks": [*tasks, save],
+                }
+            ]
+        )
     )
     controller.run("ansible-playbook", "-i", str(ROOT / "tools" / "inventory.yml"), str(playbook))
     results = json.loads((tmp_path / "failures.json").read_text())
@@ -82,6 +120,8 @@ def test_invalid_variables_rejected_before_transfer(controller: Controller, tmp_
         messages = "\n".join(item["msg"] for item in items if item.get("failed"))
         missing = [word for word in words if word not in messages]
         assert missing == [], f"{name}: {result}"
+        if "agent_python" not in INVALID[name][0]:
+            assert "Python" not in messages
 
 
 def test_absent_after_incomplete_installation(controller: Controller, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ if operations.AVAILABLE:
 
 Functions = Mapping[str, Callable[..., Any]]
 
+_UNIT_DURATION = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d)?")
 _PROTECT_NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _WAIT_S = 20.0
 _MIN_DURATION_MS = 1000
@@ -223,8 +224,8 @@ class Deployment:
         previous = _previous_metrics_file()
         settings = files.Settings(
             user=options.user,
-            resync=str(options.resync),
-            watchdog=str(options.watchdog),
+            resync=_for_unit(options.resync),
+            watchdog=_for_unit(options.watchdog),
             metrics_file=options.metrics_file,
             reads_owners=checked["reads_owners"],
             namespaces=checked["namespaces"],
@@ -404,3 +405,11 @@ def _statuses() -> Iterator[dict[str, Any]]:
         with operations.errors_for_salt():
             yield requests.status(files.RUNTIME_DIRECTORY)
         time.sleep(0.2)
+
+
+def _for_unit(duration: int | str) -> str:
+    """A duration as the unit file takes it: one word, with a unit that systemd knows."""
+    written = str(duration).strip()
+    if _UNIT_DURATION.fullmatch(written):
+        return written
+    return f"{values.parse_duration_ms(duration, ())}ms"

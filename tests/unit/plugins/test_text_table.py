@@ -79,9 +79,31 @@ def test_outcome_and_reason_are_shown() -> None:
     assert shown[2].split()[-2:] == ["protected", "loopback"]
 
 
-def test_empty_list_gives_only_the_header() -> None:
-    assert format_table([], columns=["local", "remote"]).splitlines() == ["LOCAL  REMOTE", "─" * 13]
-    assert format_table([], header=False) == ""
+@pytest.mark.parametrize(
+    "empty",
+    [
+        [],
+        {"sockets": [], "matched": 0},
+        {"destroyed": [], "protected": [], "survivors": []},
+        {"violations": [], "destroyed": []},
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"columns": ["local", "remote"]}, {"header": False}])
+def test_no_records_are_said_so(empty: Any, options: dict[str, Any]) -> None:
+    assert format_table(empty, **options) == "no sockets"
+
+
+def test_whole_result_of_a_module() -> None:
+    gone, kept = record(outcome="destroyed"), record(outcome="protected", local_port=9)
+    left = record(outcome="survived", local_port=8)
+    listed = format_table([gone, kept])
+    assert format_table({"sockets": [gone, kept], "matched": 2, "changed": False}) == listed
+    destroyed = {"destroyed": [gone], "protected": [kept], "survivors": [left], "changed": True}
+    assert format_table(destroyed) == format_table([gone, kept, left])
+    assert format_table({**destroyed, "remaining": [left]}) == format_table([gone, kept, left])
+    violation = {"rule": "one", "record": record(), "reason": []}
+    policy = {"violations": [violation], **destroyed}
+    assert format_table(policy) == format_table([violation])
 
 
 @pytest.mark.parametrize(
@@ -178,7 +200,9 @@ def test_control_characters_in_names_are_escaped() -> None:
 @pytest.mark.parametrize(
     ("records", "options", "facts"),
     [
-        ({"sockets": []}, {}, ["list", "mapping", "sockets"]),
+        ({"failed": True, "msg": "match.x: wrong"}, {}, ["mapping", "failed", "match.x: wrong"]),
+        ({"changed": False}, {}, ["list", "mapping", "result of a module"]),
+        ({"sockets": "tcp"}, {}, ["lists of records", "sockets"]),
         ("tcp", {}, ["list", "str"]),
         (None, {}, ["list", "NoneType"]),
         ([record(), "tcp"], {}, ["record 1", "str", "mapping"]),
@@ -210,7 +234,7 @@ def test_each_record_is_one_line_within_the_width(
     shown = format_table(records, width=width)
     named = format_table(records, columns=sorted(COLUMNS), width=width, header=False)
 
-    assert len(shown.split("\n")) == len(records) + 2
+    assert len(shown.split("\n")) == (len(records) + 2 if records else 1)
     assert all(len(line) <= width for line in f"{shown}\n{named}".split("\n"))
 
 
@@ -221,6 +245,13 @@ def test_ansible_runs_the_filter() -> None:
     lines = [line.strip() for line in done.stdout.splitlines()]
     assert "REMOTE         OWNER" in lines
     assert "10.20.3.4:443  php-fpm[912] php.service www-data" in lines
+
+
+def test_ansible_runs_the_filter_on_a_result() -> None:
+    expression = "{'sockets': records, 'changed': false} | linuxnet.sockets.table(['remote'])"
+    done = templated(expression, [record()])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10.20.3.4:443" in done.stdout
 
 
 def test_ansible_shows_the_error_of_the_filter() -> None:
