@@ -147,6 +147,8 @@ class Page:
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
+        # Only one page of a browser has the focus, unless each emulates it.
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)
         self.call("Page.addScriptToEvaluateOnNewDocument", source=_RECORD_SHIFTS)
         self.call("Page.navigate", url=url)
         while not self._events("Page.loadEventFired"):
@@ -192,6 +194,17 @@ class Page:
 
     def click(self, selector: str) -> None:
         self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+
+    def click_at(self, selector: str) -> None:
+        """Click with the mouse on the middle of an element."""
+        x, y = self.evaluate(
+            f"{{ const element = document.querySelector({json.dumps(selector)});"
+            " element.scrollIntoView({block: 'center', behavior: 'instant'});"
+            " const box = element.getBoundingClientRect();"
+            " [box.left + box.width / 2, box.top + box.height / 2] }"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def choose(self, selector: str, text: str) -> None:
         """Click the first of these elements that has this text."""

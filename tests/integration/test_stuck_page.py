@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import yaml
 
 from plugins.plugin_utils._report.groups import group_equal
 from plugins.plugin_utils._report.page import render_page
@@ -162,7 +163,7 @@ BROKEN_NUMBERS = """
     const node = walker.currentNode;
     const element = node.parentElement;
     if (!element.checkVisibility() || element.closest("script, style, option, pre")) continue;
-    const numbers = /\\d[\\d.,:]*(?:[hdms]\\d*|\\u00a0?[KMGT]i?B|ms)*/g;
+    const numbers = /\\d[\\d.,:]*(?:[hdms]\\d*| ?[KMGT]i?B|ms)*/g;
     for (const found of node.data.matchAll(numbers)) {
       const range = document.createRange();
       range.setStart(node, found.index);
@@ -370,6 +371,80 @@ def test_charts_filter_the_table(large: Page, reports: dict[str, dict[str, Any]]
         # A second click removes the filter.
         large.click(link)
         assert count(large) == 500
+
+
+@pytest.mark.parametrize(
+    ("area", "key"),
+    [
+        (".bars.host .bar", "host"),
+        (".bars.peer .bar", "peer"),
+        (".bars.program .bar", "program"),
+        (".ages li:nth-child(4) .column", "age"),
+        (".mark .swatch", "verdict"),
+    ],
+)
+def test_bars_and_colours_are_clickable(large: Page, area: str, key: str) -> None:
+    large.click_at(area)
+
+    assert f"{key}=" in large.evaluate("location.hash")
+    assert 0 < count(large) < 500
+
+
+def test_a_row_filters_by_its_host_peer_and_program(large: Page, findings: list[Finding]) -> None:
+    first = findings[0]
+    large.click("tr .open")
+    buttons = large.texts("button.only")
+    large.click("tr .open")
+    for button, (key, value) in zip(
+        buttons,
+        (
+            ("host", first["host"]),
+            ("peer", first["remote"]),
+            ("program", first["processes"][0]["unit"]),
+        ),
+        strict=True,
+    ):
+        assert button == f"{key} {value}"
+        large.set_hash(f"size={PAGE_SIZE}")
+        large.click("tr .open")
+        large.choose("button.only", button)
+        assert f"{key}={quote(value, safe='')}" in large.evaluate("location.hash")
+        assert 0 < count(large) < 500
+        large.click("tr .open")
+
+
+def test_yaml_of_the_next_step_is_what_it_shows(large: Page) -> None:
+    # The functions of the page are private to its module; this is their text.
+    folder = Path(__file__).parents[2] / "plugins/plugin_utils/_report"
+    values = {
+        "text": [
+            "8s",
+            "123",
+            "1e3",
+            "0x10",
+            "yes",
+            "On",
+            "null",
+            "~",
+            "n",
+            "a b",
+            "",
+            "12:30",
+            "-",
+        ],
+        "words": ["nginx", "node_exporter.service", "x-1", "größe", "a: b", "#", "2026-11-30"],
+        "numbers": [0, 443],
+        "any": [{"local": "[2001:db8::1]:443", "remote": "10.0.0.1:1"}, {"a": {"b": ["c"]}}],
+        "stuck": {"verdict": "zero_window", "for": "8s"},
+    }
+    text = large.evaluate(
+        f"(() => {{ {(folder / 'steps.js').read_text()}\n"
+        f"return playText('Watch', 'web-1', {json.dumps({'name': 'x', 'module': values})}) }})()"
+    )
+
+    (play,) = yaml.safe_load(text)
+    assert play["tasks"] == [{"name": "x", "module": values}]
+    assert (play["hosts"], play["become"]) == ("web-1", True)
 
 
 def test_address_of_the_page_holds_the_state(

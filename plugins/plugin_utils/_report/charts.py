@@ -189,8 +189,8 @@ def _age_label(low: int | None, high: int | None) -> tuple[str, str]:
         return "unknown", ""
     size, unit = next((size, unit) for size, unit in _UNITS_MS if (low or high or 0) >= size)
     if high is None:
-        return f">\u00a0{low // size}", unit
-    return (f"{low // size}\u2013{high // size}" if low else f"<\u00a0{high // size}"), unit
+        return f"> {low // size}", unit
+    return (f"{low // size}\u2013{high // size}" if low else f"< {high // size}"), unit
 
 
 def legend(verdicts: Mapping[str, int], left_out: int) -> list[LegendGroup]:

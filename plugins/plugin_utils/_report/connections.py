@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -41,7 +40,6 @@ _TCP_INFO_NAMES = {
     "last_data_recv": "last_data_recv_ms",
     "last_ack_recv": "last_ack_recv_ms",
 }
-_BEFORE_UNIT = re.compile(r"(?<=\d) (?=\S)")
 _FIN_RECEIVED = ("close-wait", "closing", "last-ack")
 
 Numbers = list[tuple[str, str]]
@@ -154,17 +152,12 @@ def _evidence(verdict: Mapping[str, Any]) -> Evidence:
     return Evidence(
         chip=_chip(verdict["verdict"]),
         age=age_text(verdict["for_ms"]),
-        numbers=_unbroken(evidence_texts(verdict["evidence"])[:MAX_NUMBERS]),
+        numbers=evidence_texts(verdict["evidence"])[:MAX_NUMBERS],
     )
 
 
 def _chip(verdict: str) -> Chip:
     return Chip(colour_class(verdict), describe(verdict).title, describe(verdict).short)
-
-
-def _unbroken(numbers: Numbers) -> Numbers:
-    """Join each number with its unit: the page never breaks a line between them."""
-    return [(label, _BEFORE_UNIT.sub("\u00a0", value)) for label, value in numbers]
 
 
 def _details(finding: Finding) -> Numbers:
@@ -182,7 +175,7 @@ def _details(finding: Finding) -> Numbers:
     details.update((name, finding[name]) for name in _SOCKET_DETAILS if finding[name] is not None)
     for name, value in (finding["tcp_info"] or {}).items():
         details.setdefault(_TCP_INFO_NAMES.get(name, name), value)
-    return _unbroken(evidence_texts(details))
+    return evidence_texts(details)
 
 
 def user_name(finding: Finding) -> Any:

@@ -171,7 +171,7 @@ def _tiles(totals: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> l
         tiles.append(
             _Tile(
                 "queued",
-                size_text(totals["waiting_bytes"]).replace(" ", "\u00a0"),
+                size_text(totals["waiting_bytes"]),
                 "unsent or unacknowledged",
             )
         )
@@ -212,9 +212,9 @@ def _host_note(host: Mapping[str, Any]) -> str:
     """Return the number of open connections and the longest duration."""
     facts = []
     if host["connections"] is not None:
-        facts.append(f"of\u00a0{count_text(host['connections'])}")
+        facts.append(f"of {count_text(host['connections'])}")
     if host["longest_ms"] is not None:
-        facts.append(f"≥\u00a0{age_text(host['longest_ms'])}")
+        facts.append(f"≥ {age_text(host['longest_ms'])}")
     return ", ".join(facts)
 
 
@@ -223,7 +223,7 @@ def _rankings(report: Mapping[str, Any]) -> list[charts.BarChart]:
 
     def bars(entries: Iterable[Mapping[str, Any]]) -> Iterable[charts.Bar]:
         for entry in entries:
-            note = f"on\u00a0{plural(entry['hosts'], 'host')}" if several else ""
+            note = f"on {plural(entry['hosts'], 'host')}" if several else ""
             yield charts.Bar(entry["name"], entry["verdicts"], note=note)
 
     return [

@@ -189,6 +189,14 @@ const showTable = () => {
   };
   const onCopy = async (text, button) => say(button, (await copyText(text)) ? "Copied" : "Not copied");
 
+  /** Buttons that filter the table by the host, the peer and the program of an entry. */
+  const onlyButtons = ({ host, remote, program }) =>
+    Object.entries({ host, peer: remote, program }).filter(([key, value]) => value && (key !== "host" || byId("host"))).map(([key, value]) => {
+      const button = element("button", { type: "button", className: "only" }, `${key} `, element("bdi", { textContent: value }));
+      button.addEventListener("click", () => setState({ [key]: value }));
+      return button;
+    });
+
   const makeButtons = () => {
     for (const entry of [...rows, ...units.filter((unit) => unit.element)]) {
       const button = element("button", { type: "button", className: "open" });
@@ -207,7 +215,7 @@ const showTable = () => {
         const selecting = !getSelection().isCollapsed && !event.target.closest("button");
         if (!selecting && !event.target.closest("a, summary")) toggle();
       });
-      entry.detail = () => (entry.panel ??= detailRow(entry, data, { onCopy, columns: headers.length }));
+      entry.detail = () => (entry.panel ??= detailRow(entry, data, { onCopy, onlyButtons, columns: headers.length }));
     }
     for (const mark of document.querySelectorAll("span[data-filter]")) {
       const link = element("a", { title: mark.title || mark.textContent });
@@ -222,6 +230,12 @@ const showTable = () => {
         const active = state[filter] === value;
         setState({ [filter]: active ? "" : value });
         if (!active) byId("list").scrollIntoView();
+      });
+      // The bar, the column or the colour beside the name is as good as the name.
+      const area = link.closest(".mark, li");
+      area.classList.add("clickable");
+      area.addEventListener("click", (event) => {
+        if (!event.target.closest("a") && getSelection().isCollapsed) link.click();
       });
     }
     headers.forEach((header) => {
@@ -303,13 +317,15 @@ const readGroups = (rows, data) => {
     const members = rows.slice(start, start + group.size);
     start += group.size;
     if (group.size === 1) return { members };
-    const { host, namespace, remote, verdicts } = members[0];
+    const { host, namespace, remote, program, verdicts } = members[0];
     const made = elements.shift();
     return {
       ...group,
       members,
       host,
       namespace,
+      remote,
+      program,
       verdicts,
       element: made,
       times: made.querySelector(".times span"),
@@ -320,7 +336,7 @@ const readGroups = (rows, data) => {
 };
 
 /** The row below a connection or a group: evidence and the next step. */
-const detailRow = (entry, data, { onCopy, columns }) => {
+const detailRow = (entry, data, { onCopy, onlyButtons, columns }) => {
   const cell = element("td", { colSpan: columns });
   cell.setAttribute("role", "cell");
   const row = element("tr", { className: "detail" }, cell);
@@ -331,6 +347,8 @@ const detailRow = (entry, data, { onCopy, columns }) => {
   const host = data.harmless_hosts.includes(entry.host) ? entry.host : null;
   const certain = data.verdicts[entry.verdicts[0]].certain;
   cell.append(stepsPanel({ ...entry, host }, { certain, onCopy }));
+  const only = onlyButtons(entry);
+  if (only.length && data.rows.length > 1) cell.append(element("p", { className: "only" }, "Show only: ", ...only));
   return row;
 };
 

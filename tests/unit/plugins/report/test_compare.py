@@ -149,7 +149,7 @@ def test_changed_findings_of_an_earlier_file_do_no_harm() -> None:
     }
     compared = report({evil: info_result()}, previous=previous)
 
-    assert [finding["host"] for finding in compared["gone"]] == ["</script>\\u{202e}{{ 7 * 7 }}"]
+    assert [finding["host"] for finding in compared["gone"]] == ["</script>\\u202e{{ 7 * 7 }}"]
     html = render_page(compared)
     assert "</script>\\u" not in html
     assert "\u202e" not in html

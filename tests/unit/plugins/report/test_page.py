@@ -191,7 +191,7 @@ def test_page_does_not_depend_on_the_order_of_sets() -> None:
 
 
 def test_size_of_a_page_with_500_findings() -> None:
-    assert len(render_page(fleet_report()).encode()) < 1_400_000
+    assert len(render_page(fleet_report()).encode()) < 1_200_000
 
 
 def test_page_loads_nothing_and_its_policy_forbids_it() -> None:

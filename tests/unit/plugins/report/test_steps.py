@@ -29,6 +29,7 @@ from plugins.plugin_utils._report.verdicts import VERDICTS
 from tests.support.fake_kernel import FakeRoute
 from tests.support.fake_kernel.model import CLOSE_WAIT
 from tests.support.fake_machine import REMOTE, connection
+from tests.support.sample_fleet import fleet_report
 from tests.support.sample_results import TIME, info_result, record, verdict
 from tests.unit.api.conftest import Target
 
@@ -169,6 +170,22 @@ def test_every_verdict_has_a_valid_selector(
         parse(words["match"], tmp_path)
 
 
+def test_selectors_of_a_large_report_are_valid(tmp_path: Path) -> None:
+    found = fleet_report()["findings"]
+    for group in group_equal(found):
+        others = [entry for entry in found if entry["host"] == group[0]["host"]]
+        others = [entry for entry in others if entry not in group]
+        selectors = [group[0]["selector"]]
+        if len(group) > 1:
+            selectors.append(group_selector(group, others))
+        for selector in selectors:
+            assert selector is not None
+            parse(selector, tmp_path)
+            words = shlex.split(command_words(selector, None))
+            # As the page writes the command that watches.
+            get_parser().parse_args(["list", "-p", *words])
+
+
 def test_a_verdict_shorter_than_its_default_is_selected_with_its_duration() -> None:
     selectors = [
         finding["selector"]["stuck"]
@@ -226,7 +243,7 @@ def test_finding_with_invalid_data_has_no_selector(changes: dict[str, Any]) -> N
         "a b",
         "x'; id; '",
         'x"',
-        "a\\u{202e}b",
+        "a\\u202eb",
         "{% raw %}",
         "!unsafe",
         "#",
