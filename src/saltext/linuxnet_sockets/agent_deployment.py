@@ -189,14 +189,11 @@ class Deployment:
             createhome=False,
             system=True,
         )
-        steps.run(
-            "file.directory",
-            files.PROTECT_DIRECTORY,
-            user="root",
-            group="root",
-            mode="0755",
-            makedirs=True,
-        )
+        # The agent rejects a policy in directories that other users may write.
+        for directory in (files.CONFIG_DIRECTORY, files.PROTECT_DIRECTORY):
+            steps.run(
+                "file.directory", directory, user="root", group="root", mode="0755", makedirs=True
+            )
         steps.run("file.directory", files.STATE_DIRECTORY, user=user, group=user, mode="0700")
         reload = False
         wanted = {
