@@ -19,8 +19,8 @@ from .work_queue import RESYNC_LEVEL_S, Reason, WorkQueue
 # The extra time between two passes after which the agent must have been stopped or blocked.
 _MAX_DELAY_S = 60.0
 # Reading events and serving clients rests for this many times the CPU time that it took, so that a
-# flood of them costs a twentieth of a core at most, and for this long at most.
-_LISTEN_REST_FACTOR = 19
+# flood of them costs a fortieth of a core at most, and for this long at most.
+_LISTEN_REST_FACTOR = 39
 _MAX_LISTEN_REST_S = 0.1
 # Idle work leaves this much CPU time for everything else.
 IDLE_LEVEL_S = 0.7

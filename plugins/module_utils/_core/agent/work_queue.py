@@ -27,7 +27,7 @@ MAX_WAIT_S = 2.0
 # A key is late if it waits this long after it should have been taken.
 LATE_S = 5.0
 # While events continue, a key rests up to this many times the CPU time of its last run.
-REST_FACTOR = 9
+REST_FACTOR = 14
 # The longest rest before something that is due at a known time, such as a hold.
 MAX_TIMER_REST_S = 0.1
 # How much CPU time must be left to take a key: an urgent one of root, an urgent one of another
