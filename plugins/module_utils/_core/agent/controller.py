@@ -7,6 +7,9 @@
 An event enqueues the namespace that it came from, a new namespace enqueues itself, a hold that
 expires and the resync enqueue theirs. Between two namespaces the agent reads events, so that the
 next pass is in the namespace where something changed.
+
+The agent does not subscribe to events of namespaces that `all` found and that belong to users
+without privileges: a user could flood the agent with them. It reconciles these more often instead.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from contextlib import suppress
 from ..errors import NotEvaluated, SocketsError
 from ..guard.owner_index import OwnerIndex
 from ..host.host import Host
-from ..host.namespace_owner import owner_uid
+from ..host.namespace_owner import ROOT, owner_uid
 from ..host.namespaces import CURRENT, Identity, Namespace, resolve
 from ..messages import describe
 from ..policy.decide import Decider
@@ -35,6 +38,8 @@ from .work_queue import DEBOUNCE_S, Reason
 
 # The delay before the next pass after a failed one, and before the next search for namespaces.
 _RETRY_S = 1.0
+# The interval between two passes of a namespace without events that belongs to a user.
+_USER_RESYNC_S = 5.0
 # How many late namespaces the status lists.
 _MAX_LATE = 50
 _LATE = "due, but the agent has not had the CPU time for it yet"
@@ -68,6 +73,7 @@ class Controller:
         self._owner_index = OwnerIndex()
         self._own: Identity | None = None
         self._namespaces: dict[Identity, Namespace] = {}
+        self._without_events: set[Identity] = set()
         self._summaries: dict[Identity, PassSummary] = {}
         # Names that are no namespaces now, and why. When the namespaces were last searched for.
         self._unresolved: list[NotEvaluated] = []
@@ -117,7 +123,9 @@ class Controller:
             lost = NetworkChanges(lost_by_others=True) if observed.others_lost else NO_CHANGES
             for identity, namespace in self._namespaces.items():
                 if not self._is_own(namespace):
-                    self._changed(identity, lost)
+                    self._record_changes(identity, lost)
+                    # Not urgent: a flood in one namespace would make all others urgent.
+                    self._queue.add(identity, self._host.monotonic(), Reason.RESYNC)
         if observed.namespaces_changed:
             at = self._host.monotonic() + DEBOUNCE_S
             self._queue.add(Task.DISCOVERY, at, Reason.EVENT)
@@ -126,9 +134,12 @@ class Controller:
         """Whether it is the agent's own namespace, by any of its names."""
         return namespace.path is None or namespace.identity == self._own
 
-    def _changed(self, identity: Identity, changes: NetworkChanges) -> None:
+    def _record_changes(self, identity: Identity, changes: NetworkChanges) -> None:
         if self.decider is not None:
             self.decider.record_changes(identity, changes)
+
+    def _changed(self, identity: Identity, changes: NetworkChanges) -> None:
+        self._record_changes(identity, changes)
         self._queue.add(identity, self._host.monotonic() + DEBOUNCE_S, Reason.EVENT)
 
     def run(self, key: Key, inhibited_by: str | None) -> None:
@@ -159,6 +170,8 @@ class Controller:
             if namespace.identity not in self._namespaces:
                 owner = owner_uid(namespace, self._host.proc)
                 self._queue.set_owner(namespace.identity, owner)
+                if owner != ROOT and not namespace.explicit:
+                    self._without_events.add(namespace.identity)
                 self._queue.add(namespace.identity, now, Reason.EVENT)
             self._namespaces[namespace.identity] = namespace
         if any(name != CURRENT for name in decider.policy.namespaces):
@@ -169,6 +182,7 @@ class Controller:
     def _forget(self, decider: Decider, identity: Identity) -> None:
         namespace = self._namespaces.pop(identity)
         self._summaries.pop(identity, None)
+        self._without_events.discard(identity)
         self._queue.forget(identity)
         decider.forget(identity)
         self._monitor.forget(identity)
@@ -178,7 +192,9 @@ class Controller:
     def _reconcile(self, decider: Decider, namespace: Namespace, inhibited_by: str | None) -> None:
         """Run a pass of one namespace, record it, and enqueue the next one."""
         identity = namespace.identity
-        self._monitor.track(namespace)
+        without_events = identity in self._without_events
+        if not without_events:
+            self._monitor.track(namespace)
         options = PassOptions(inhibited_by=inhibited_by, owner_index=self._owner_index)
         result = self._faults.run(
             _operation(namespace),
@@ -186,7 +202,7 @@ class Controller:
         )
         now = self._host.monotonic()
         self._ran = True
-        self._scheduler.resync_later(identity, now)
+        self._scheduler.resync_later(identity, now, _USER_RESYNC_S if without_events else None)
         if result is None:
             decider.mark_gap(identity)
             self._state.incomplete_passes += 1

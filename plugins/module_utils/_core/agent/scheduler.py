@@ -22,6 +22,8 @@ _MAX_DELAY_S = 60.0
 # flood of them costs a fortieth of a core at most, and for this long at most.
 _LISTEN_REST_FACTOR = 39
 _MAX_LISTEN_REST_S = 0.1
+# The owner of what no user owns. No user has this uid.
+_NOBODY = -2
 # Idle work leaves this much CPU time for everything else.
 IDLE_LEVEL_S = 0.7
 
@@ -51,6 +53,8 @@ class Scheduler:
     def __init__(self, resync_s: float) -> None:
         self.resync_s = resync_s
         self.queue: WorkQueue[Key] = WorkQueue(resync_s)
+        # Users can cause it too, by mounting a file system.
+        self.queue.set_owner(Task.DISCOVERY, _NOBODY)
         self.cpu = TokenBucket()
         self._reload_cpu = TokenBucket()
         self._listen_from = float("-inf")
@@ -64,9 +68,10 @@ class Scheduler:
         wait_s = self.queue.until_s(now, lambda level_s: self.cpu.until_s(now, level_s))
         return float("inf") if wait_s is None else wait_s
 
-    def resync_later(self, key: Key, now: float) -> None:
-        """Enqueue a key for its next resync."""
-        self.queue.add(key, now + self.resync_s, Reason.RESYNC)
+    def resync_later(self, key: Key, now: float, at_most_s: float | None = None) -> None:
+        """Enqueue a key for its next resync. at_most_s: upper bound of its interval."""
+        interval_s = self.resync_s if at_most_s is None else min(at_most_s, self.resync_s)
+        self.queue.add(key, now + interval_s, Reason.RESYNC)
 
     def charge_cpu(self, now: float, cpu_s: float, reload_cpu_s: float = 0.0) -> None:
         """Charge the CPU time of an iteration. reload_cpu_s: the part that a policy reload used."""
