@@ -19,6 +19,7 @@ from tests.integration.socket_process import SocketProcess
 from tests.support.topologies.topology import Pair
 
 NOBODY = 65534
+ORDINARY = 1500
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +250,45 @@ def test_unprivileged_user(
     assert "CAP_SYS_ADMIN" in other_namespace["msg"]
     assert found["matched"] == 1
     assert found["sockets"][0]["processes"] is None
+    assert client.state(connection["number"]) == ["open"]
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_forgotten_become_is_a_warning(
+    connection: dict[str, Any],
+    client: SocketProcess,
+    controller: Controller,
+    less_privileged: Any,
+    check: bool,
+) -> None:
+    """Tasks run as an ordinary user, who may not read which processes hold root's sockets."""
+    if not uid_is_mapped(ORDINARY):
+        pytest.skip(f"this user namespace does not map UID {ORDINARY}")
+    match = {"remote_port": connection["port"]}
+    rule = {"name": "cut", "hold": 0, "match": match}
+    policy = {"version": 1, "limits": {"max_sockets": 1}, "rules": [rule]}
+    tasks = {
+        "socket_destroy": {"match": match},
+        "socket_drain": {"match": match, "grace": 0},
+        "socket_policy": {"policy": policy},
+    }
+    results = controller.play(
+        *(task(module, options, check=check) for module, options in tasks.items()),
+        vars={
+            "ansible_python_interpreter": less_privileged(
+                f"--reuid={ORDINARY}", f"--regid={ORDINARY}", "--clear-groups"
+            ),
+            "ansible_remote_tmp": tempfile.gettempdir(),
+        },
+    )
+    for module, result in zip(tasks, results, strict=True):
+        assert not result.get("failed"), (module, result)
+        assert not result["changed"], module
+        assert result["outcomes"] == {"protected": 1}, module
+        assert result["protected"][0]["reason"] == "owner_unreadable", module
+        (warning,) = [text for text in result["warnings"] if "1 socket is protected" in text]
+        assert "cannot read which processes hold it" in warning, module
+        assert "run with become" in warning, module
     assert client.state(connection["number"]) == ["open"]
 
 

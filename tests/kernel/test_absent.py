@@ -42,6 +42,12 @@ NO_PID = 4194303
         ({"device": "wg00"}, ["match.device", "unknown interface", "Existing: ", "lo"]),
         ({"local": "interface:wg00"}, ["match.local", "unknown interface", "Existing: "]),
         ({"process": "/usr/sbin/nginx"}, ["match.process", "process: nginx", "exe"]),
+        ({"process": "nginx,haproxy"}, ["match.process", "process: [nginx, haproxy]"]),
+        (
+            {"process": "nginx: worker process"},
+            ["match.process", "'nginx: worker process'", "cmdline"],
+        ),
+        ({"process": "nginx.service"}, ["match.process", "unit: nginx.service"]),
         ({"cgroup": "/nginx.service"}, ["match.cgroup", "/system.slice/NAME", "unit"]),
         ({"pid": NO_PID}, ["match.pid", "no such process"]),
         (

@@ -205,6 +205,22 @@ def test_other_forms_name_the_right_one(key: str, value: Any, allowed: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("expression", "allowed"),
+    [
+        ("established", "state established, before other conditions"),
+        ("dst 10.0.0.1 CLOSE_WAIT", "state CLOSE_WAIT, before other conditions"),
+        ("tcp", "the key protocol: tcp"),
+        ("10.0.0.1", "dst 10.0.0.1, or src 10.0.0.1"),
+        (":443", "dport = :443, or sport = :443"),
+        ("dport=443", "dport = 443"),
+        ("sport>=1024", "sport >= 1024"),
+    ],
+)
+def test_word_alone_in_an_expression_names_the_condition(expression: str, allowed: str) -> None:
+    assert rejected({"expression": expression}).allowed == allowed
+
+
+@pytest.mark.parametrize(
     ("value", "near"),
     [
         ({"stuck": {"verdict": "close_wait", "since": "10m"}}, "for"),

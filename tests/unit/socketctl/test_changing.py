@@ -206,7 +206,7 @@ def test_unreadable_owner_is_a_lack_of_permission(
     done = socketctl("destroy", "remote_port=443", "--yes")
     assert "owner_unreadable" in done.out
     assert done.status == exit_status.IMPOSSIBLE
-    assert "cannot read which processes hold them" in done.err
+    assert "cannot read which processes hold it" in done.err
 
 
 def test_drain_asks_waits_and_destroys(machine: Timeline, socketctl: Shell) -> None:

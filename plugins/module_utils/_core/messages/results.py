@@ -157,9 +157,13 @@ def _unlisted(warning: errors.ProtocolUnlisted) -> str:
 
 
 def _owners(warning: errors.OwnersUnreadable) -> str:
+    if warning.sockets == 1:
+        what, them = "1 socket is", "it, and it might be an SSH session"
+    else:
+        what, them = f"{warning.sockets} sockets are", "them, and they might be SSH sessions"
     return (
-        f"{warning.sockets} sockets are protected because this user cannot read which processes "
-        "hold them, and they might be SSH sessions: run with become, or as root."
+        f"{what} protected because this user cannot read which processes hold {them}: "
+        "run with become, or as root."
     )
 
 

@@ -13,6 +13,7 @@ Host names are not resolved, and families other than inet and inet6 are rejected
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,6 +25,8 @@ from ..values import PORT_MAX, Names, Path
 from .predicates.address import EndpointIn, EndpointPattern
 from .predicates.owner import CgroupIs
 from .predicates.socket import (
+    STATE_ALIASES,
+    STATES_BY_NAME,
     Autobound,
     Constant,
     DeviceIs,
@@ -206,7 +209,7 @@ class _Parser:
             return self._equal_or_not(text)
         if text == "autobound":
             return Autobound(self.path, self.value)
-        raise self._error(word, self._unknown(text))
+        raise self._error(word, self._unknown(text), self._form(text) or ALLOWED)
 
     @staticmethod
     def _unknown(text: str) -> str:
@@ -216,6 +219,23 @@ class _Parser:
             return "is no condition: signs and parentheses stand between blanks"
         near = values.similar(text, _PREDICATES)
         return f"is no condition{values.suggestion(near)}"
+
+    def _form(self, text: str) -> str | None:
+        """The condition that a word alone may stand for."""
+        signs = re.fullmatch(r"(dst|src|dport|sport|dev|fwmark)(==?|!=|>=|<=|>|<)(.+)", text)
+        if signs is not None:
+            return " ".join(signs.groups())
+        if values.spelled(text, STATES_BY_NAME) or values.spelled(text, STATE_ALIASES):
+            return f"state {text}, before other conditions"
+        if values.spelled(text, constants.PROTOCOLS):
+            return f"the key protocol: {text.lower()}"
+        try:
+            host = _read_host(text, self.names)
+        except _Unreadable:
+            return None
+        if host.prefix is not None:
+            return f"dst {text}, or src {text}"
+        return None if host.port is None else f"dport = {text}, or sport = {text}"
 
     def _operator(self, allowed: tuple[str, ...]) -> str:
         """Take the operator in front of an operand; without one it is =."""

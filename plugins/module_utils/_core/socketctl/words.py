@@ -123,10 +123,13 @@ def _all_of(parts: list[Selector]) -> Selector:
 
 
 def _from_json(text: str, path: Path) -> Selector:
+    if not text.lstrip().startswith(("{", "[")):
+        raise InputError(path, text, "not a mapping in JSON", f"the words alone, or {_JSON}")
     try:
         found = json.loads(text)
     except ValueError as error:
         raise InputError(path, text, f"not valid JSON: {error}", _JSON) from None
     if not isinstance(found, dict):
-        raise InputError(path, text, "not a mapping", _JSON)
+        allowed = f"{_JSON}; a list of selectors is '{{\"any\": [...]}}'"
+        raise InputError(path, text, "not a mapping", allowed)
     return found

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ... import text, values
 from ...errors import Absent
 from ...host.processes import (
+    UNIT_SUFFIXES,
     Process,
     command_line,
     process_numbers,
@@ -167,28 +168,41 @@ class ProcessIs(_HeldByProcess):
 
     def __init__(self, path: Path, value: object, names: Collection[str]) -> None:
         super().__init__(path, value)
-        self.names = frozenset(
-            text.decode(text.encode(spelling)[:_COMM_BYTES])
+        self._written = {
+            text.decode(text.encode(spelling)[:_COMM_BYTES]): name
             for name in names
             for spelling in text.spellings(name)
-        )
+        }
+        self.names = frozenset(self._written)
 
     def matches(self, process: Process, snapshot: Snapshot) -> bool:  # noqa: ARG002
         return process.comm in self.names
 
     def absent(self, snapshot: Snapshot) -> Iterable[Absent]:
-        paths = {name for name in self.names if "/" in name}
-        if not paths:
+        doubtful = {name for name in self.names if _other_key(self._written[name])}
+        if not doubtful:
             return
         proc = snapshot.host.proc
-        for name in sorted(paths.difference(read_comm(proc, pid) for pid in process_numbers(proc))):
-            yield Absent(
-                tuple(self.path),
-                name,
-                "a path, but process is the command name",
-                f"use process: {name.rstrip('/').rpartition('/')[2]}, or exe for the path of the "
-                "program",
-            )
+        absent = doubtful.difference(read_comm(proc, pid) for pid in process_numbers(proc))
+        for name in sorted(self._written[each] for each in absent):
+            yield Absent(tuple(self.path), name, *(_other_key(name) or ("", "")))
+
+
+def _other_key(name: str) -> tuple[str, str] | None:
+    """For what is hardly the name of a command: the problem, and what to use instead."""
+    if "/" in name:
+        command = name.rstrip("/").rpartition("/")[2]
+        remedy = f"use process: {command}, or exe for the path of the program"
+        return "a path, but process is the command name", remedy
+    if name.endswith(UNIT_SUFFIXES):
+        return "a systemd unit, but process is the command name", f"use unit: {name}"
+    parts = [part.strip() for part in name.split(",")]
+    if len(parts) > 1 and all(parts):
+        return "no such process; a list in one string", f"use process: [{', '.join(parts)}]"
+    if any(sign in name for sign in "*?[]|^$ "):
+        remedy = "use cmdline with a regular expression for the command line"
+        return "no such process; process is the command name alone", remedy
+    return None
 
 
 class PidIs(_HeldByProcess):
