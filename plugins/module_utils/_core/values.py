@@ -324,6 +324,10 @@ def _digits(number: float) -> str:
 
 def parse_duration_us(value: object, path: Path) -> int:
     """Parse a duration such as 90s or 1h30m into microseconds, at most MAX_DURATION_US."""
+    compared = _COMPARED.match(value) if isinstance(value, str) else None
+    if compared is not None:
+        rest = compared.string[compared.end() :].strip()
+        raise InputError(path, value, "a comparison", f"{rest or '90s'}, without {compared[1]}")
     parts = _TERMS.fullmatch(value.strip()) if isinstance(value, str) else None
     if parts is not None:
         terms = [term[0] for term in _DECIMAL.finditer(parts[0])]

@@ -103,7 +103,10 @@ def parse_guard(
         return Guard(**switches, selectors=from_files)
     allowed = ", ".join((*SWITCHES, _SELECTORS))
     if not isinstance(value, Mapping):
-        raise InputError(path, value, "not a mapping", f"a mapping with any of {allowed}")
+        hint = f"a mapping with any of {allowed}"
+        if isinstance(value, (list, tuple)):
+            hint = "{selectors: [...]} for a list of selectors"
+        raise InputError(path, value, "not a mapping", hint)
     selectors: list[tuple[str, Selector]] = []
     for key, setting in value.items():
         if key == _SELECTORS:

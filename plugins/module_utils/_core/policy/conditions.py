@@ -308,6 +308,13 @@ def _hint(value: object) -> str | None:
     return None if route is None else f"{{route: {route[1]}, via: {route[2]}}}"
 
 
+_FORMS = {
+    "interface": "{interface: NAME, is: up}, or is: present",
+    "address": "{address: ADDRESS, is: present}",
+    "route": "{route: PREFIX or default, via: INTERFACE}",
+}
+
+
 def _check_keys(value: _Written, keys: tuple[str, ...], path: Path) -> None:
     """Raise InputError unless the mapping has exactly these keys."""
     for key, under in value.items():
@@ -319,10 +326,12 @@ def _check_keys(value: _Written, keys: tuple[str, ...], path: Path) -> None:
             raise InputError((*path, key), under, problem, allowed)
         problem = f"no such key in a condition on {keys[0]}"
         near = {word: found for word, found in _SYNONYMS.items() if found[0] in keys}
+        if "via" in keys:
+            near.update(dict.fromkeys(("dev", "device", "iface", "link"), ("via",)))
         raise values.no_such((*path, str(key)), under, problem, str(key), keys, _ALLOWED, near)
     for key in keys:
         if key not in value:
-            raise InputError((*path, key), None, "missing, but required", _ALLOWED)
+            raise InputError((*path, key), None, "missing, but required", _FORMS[keys[0]])
 
 
 def _parse_state(value: object, path: Path, states: tuple[str, ...]) -> str:
@@ -357,7 +366,9 @@ def _parse_address(value: _Written, path: Path, _depth: int) -> Condition:
         packed = b""
     # A zone (fe80::1%eth0) is not part of the packed address: ignoring it would match too much.
     if not packed or "%" in written:
-        raise InputError(at, value["address"], "not an address", _ADDRESS)
+        host, slash, _length = written.partition("/")
+        hint = f"{host}, the address alone" if slash else _ADDRESS
+        raise InputError(at, value["address"], "not an address", hint)
     address = packed[12:] if packed[:12] == V4_MAPPED_PREFIX else packed
     return FactCondition(Fact(ADDRESS, address=address))
 

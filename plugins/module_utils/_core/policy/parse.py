@@ -61,6 +61,15 @@ _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MAX_SOCKETS = "a whole number from 1; to destroy none, set mode: report"
 _TOTAL = "a whole number from max_sockets"
 
+_REQUIRED_VALUES = {
+    "version": str(model.VERSION),
+    "limits": _LIMITS,
+    "rules": _RULES,
+    "name": _NAME,
+    "match": "a selector, such as {remote: 10.0.0.0/8}",
+    "max_sockets": _MAX_SOCKETS,
+}
+
 # Bounds of a document, which keep parsing and its digest fast.
 MAX_DEPTH = 100
 MAX_VALUES = 100_000
@@ -233,7 +242,8 @@ class _Parser:
         for key in required:
             if key not in value:
                 problem = "missing, but required"
-                self.errors.append(InputError((*path, key), None, problem, allowed))
+                hint = _REQUIRED_VALUES.get(key, allowed)
+                self.errors.append(InputError((*path, key), None, problem, hint))
         return value
 
     def _namespaces(self, value: object, path: Path) -> tuple[str, ...]:
