@@ -76,7 +76,7 @@ def test_tarball_contents(tarball: Path) -> None:
     # Template, style sheets and scripts of the page of stuck_report.
     report = ROOT / "plugins" / "plugin_utils" / "_report"
     embedded = [path for kind in ("j2", "css", "js") for path in report.glob(f"*.{kind}")]
-    assert len(embedded) == 9
+    assert len(embedded) == 10
     files += embedded
 
     assert {str(path.relative_to(ROOT)) for path in files} <= names

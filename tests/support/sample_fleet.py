@@ -56,13 +56,18 @@ def fleet_report(findings: int = 500, **options: Any) -> dict[str, Any]:
     return build_report(results, facts, **{"time": TIME, **options})
 
 
-def compared_report() -> dict[str, Any]:
-    """Return a report that is compared with an earlier one."""
+def earlier_report() -> dict[str, Any]:
+    """Return an earlier report, in which some sockets are others."""
     earlier = fleet_report(time=EARLIER_TIME)
     for index, finding in enumerate(earlier["findings"]):
         if index % 14 == 0:
             finding["cookie"] = f"f{finding['cookie']}"
-    return fleet_report(previous=earlier)
+    return earlier
+
+
+def compared_report() -> dict[str, Any]:
+    """Return a report that is compared with an earlier one."""
+    return fleet_report(previous=earlier_report())
 
 
 def single_report() -> dict[str, Any]:

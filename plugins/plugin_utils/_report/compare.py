@@ -63,7 +63,7 @@ def compare(report: dict[str, Any], previous: Mapping[str, Any]) -> None:
     """
     earlier_time = sanitize(previous.get("time") or "", 60)
     earlier = {_identity(finding): finding for finding in map(_restored, previous["findings"])}
-    checked_before = _fully_checked(previous["hosts"])
+    checked_before = fully_checked(previous["hosts"])
     for finding in report["findings"]:
         match = earlier.pop(_identity(finding), None)
         if match is not None:
@@ -71,7 +71,7 @@ def compare(report: dict[str, Any], previous: Mapping[str, Any]) -> None:
             finding["first_time"] = match["first_time"] or earlier_time
         else:
             finding["change"] = NEW if finding["host"] in checked_before else UNKNOWN
-    checked_now = _fully_checked(report["hosts"])
+    checked_now = fully_checked(report["hosts"])
     gone = [finding for finding in earlier.values() if finding["host"] in checked_now]
     for finding in gone:
         finding["first_time"] = finding["first_time"] or earlier_time
@@ -87,7 +87,7 @@ def compare(report: dict[str, Any], previous: Mapping[str, Any]) -> None:
     }
 
 
-def _fully_checked(hosts: Sequence[Mapping[str, Any]]) -> set[str]:
+def fully_checked(hosts: Sequence[Mapping[str, Any]]) -> set[str]:
     """Return the hosts that answered and whose list is not truncated."""
     return {
         sanitize(host.get("name"), 253)

@@ -125,7 +125,7 @@ def make_row(finding: Finding) -> Row:
         local=endpoint(finding, "local"),
         remote=endpoint(finding, "remote"),
         program=owner_text(finding),
-        no_program="none" if finding["inode"] == 0 else "unknown",
+        no_program="no process" if finding["inode"] == 0 else "owner unknown",
         queued=_queued(unsent_bytes(finding), unread_bytes(finding), fin=_only_fin_unread(finding)),
         change=finding["change"] if finding["change"] in ("new", "still") else None,
         first_time=finding["first_time"],

@@ -24,6 +24,7 @@ from markupsafe import Markup
 
 from .._formatting import size_text
 from . import charts, connections
+from .compare import fully_checked
 from .document import VERSION, ReportError, natural
 from .finding import sanitize
 from .groups import folded_suffixes, group_equal, short_names
@@ -33,7 +34,7 @@ from .verdicts import VERDICTS, describe
 
 # Files that the page embeds, in this order.
 STYLES = ("style.css", "table.css", "print.css")
-SCRIPTS = ("search.js", "steps.js", "export.js", "table.js")
+SCRIPTS = ("search.js", "steps.js", "export.js", "compare.js", "table.js")
 MAX_BARS = 100
 MAX_GONE = 200
 _SHOWN_HOSTS = 12
@@ -98,7 +99,14 @@ def render_page(report: Mapping[str, Any], *, json_path: str | None = None) -> s
         ],
         table_caption=connections.caption(totals, len(findings)),
         groups=map(connections.make_group, groups),
-        data=table_data(groups, all_findings),
+        data={
+            **table_data(groups, all_findings),
+            "version": VERSION,
+            "selection": report["selection"],
+            "checked_hosts": sorted(fully_checked(report["hosts"])),
+        },
+        # Without all connections, the script cannot say which ones are gone.
+        comparable=len(findings) == len(all_findings),
         gone=[connections.make_row(finding) for finding in report["gone"][:MAX_GONE]],
         glossary=_glossary(occurring),
         json_name=json_name,

@@ -266,6 +266,25 @@ const showTable = () => {
     };
     byId("previous").addEventListener("click", turn(-1));
     byId("next").addEventListener("click", turn(1));
+    byId("compare")?.addEventListener("click", () => byId("earlier").click());
+    byId("earlier")?.addEventListener("change", async ({ target }) => {
+      const [file] = target.files;
+      if (!file) return;
+      try {
+        const compared = compareRows(rows, data, parseReport(await file.text(), data.version));
+        showComparison(rows, units, compared, data.verdicts);
+        byId("change").closest("label").hidden = false;
+        // The comparison of the playbook, which this one replaces.
+        for (const old of document.querySelectorAll(".comparison, #old")) old.remove();
+        show();
+      } catch (error) {
+        byId("compared").replaceChildren(
+          element("p", { className: "wrong", textContent: `${file.name}: ${error.message}` }));
+        byId("compared").hidden = false;
+      }
+      // The same file may be chosen again.
+      target.value = "";
+    });
     const columns = data.columns.filter((name) => !["selector", "words"].includes(name));
     byId("csv").addEventListener("click", () => saveFile("stuck-report.csv", "text/csv", csvText(columns, shown)));
     byId("copy").addEventListener("click", (event) => onCopy(tabText(columns, shown), event.target));

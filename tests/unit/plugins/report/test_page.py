@@ -127,8 +127,8 @@ def test_page_is_accessible() -> None:
     # Two of the four connections are equal, and have a row for the group.
     assert len(parsed.all("th")) == 7 + 4 + 1
     fields = {field["id"] for tag in ("select", "input") for field in parsed.all(tag)}
-    assert fields == {"verdict", "host", "find", "grouped", "order", "size"}
-    assert {label["for"] for label in parsed.all("label")} == fields
+    assert fields == {"verdict", "host", "find", "grouped", "order", "size", "change", "earlier"}
+    assert {label["for"] for label in parsed.all("label")} == fields - {"earlier"}
     assert all(button.get("type") for button in parsed.all("button"))
 
 
