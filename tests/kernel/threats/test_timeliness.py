@@ -161,6 +161,15 @@ def test_idle_sockets_in_other_namespaces(lab: Lab, vpn: VpnHost, race: Race) ->
         race.run("20 namespaces with 20,000 idle sockets", 0.2)
 
 
+def test_event_in_another_namespace_of_root(lab: Lab, vpn: VpnHost, race: Race) -> None:
+    """The agent receives its events, although a user floods it with events of his own."""
+    with UnitAgent(lab.namespace("agent"), race.policy("200ms"), resync="1m") as agent:
+        _wait_until_evaluated(agent, 2)
+        with Adversary(vpn.host) as another:
+            _ready(another.start(_NAMESPACES, "8", "8"))
+            race.run("event in another namespace", 0.2)
+
+
 @pytest.mark.parametrize("flapping", [0, 20])
 def test_user_namespaces_of_a_user(
     vpn: VpnHost, user: Adversary, race: Race, flapping: int

@@ -138,6 +138,7 @@ class History(RuleBasedStateMachine):
         duration_ms=st.sampled_from([0, 0, 0, 7, 400]),
         outcome=st.sampled_from(["destroyed", "destroyed", "survived", "already_gone", "busy"]),
         inhibited_by=st.sampled_from([None, None, None, "paused"]),
+        places=st.sampled_from([PLACES, PLACES, (HERE,), (THERE,)]),
     )
     def event(
         self,
@@ -149,11 +150,12 @@ class History(RuleBasedStateMachine):
         duration_ms: int,
         outcome: str,
         inhibited_by: str | None,
+        places: tuple[Place, ...],
     ) -> None:
-        """Sockets start or cease to violate; a pass follows, at once or later."""
+        """Sockets start or cease to violate; a pass of some places follows, at once or later."""
         self._flap(names, place, cookies)
         self.now_ms += later_ms
-        self._pass(set(failing), duration_ms, outcome, inhibited_by)
+        self._pass(set(failing), duration_ms, outcome, inhibited_by, places)
 
     @precondition(lambda self: self.decision is not None and self.decision.next_pass_ms is not None)
     @rule(outcome=st.sampled_from(["destroyed", "survived"]))
@@ -166,10 +168,10 @@ class History(RuleBasedStateMachine):
     # Passes.
 
     def _evaluations(
-        self, failing: set[Place], duration_ms: int
+        self, failing: set[Place], duration_ms: int, places: tuple[Place, ...]
     ) -> list[Evaluation | NotEvaluated]:
         evaluations: list[Evaluation | NotEvaluated] = []
-        for place in PLACES:
+        for place in places:
             record = self.records[place]
             if place in failing:
                 evaluations.append(not_evaluated(place))
@@ -200,9 +202,16 @@ class History(RuleBasedStateMachine):
         return evaluations
 
     def _pass(
-        self, failing: set[Place], duration_ms: int, outcome: str, inhibited_by: str | None
+        self,
+        failing: set[Place],
+        duration_ms: int,
+        outcome: str,
+        inhibited_by: str | None,
+        places: tuple[Place, ...] = PLACES,
     ) -> None:
-        self.decider.observe(self._evaluations(failing, duration_ms))
+        evaluations = self._evaluations(failing, duration_ms, places)
+        # A pass of all places forgets others, and there are none.
+        self.decider.observe(evaluations, forget_others=places == PLACES)
         self.now_ms += duration_ms
         self.decision = self.decider.decide(self.now_ms, inhibited_by=inhibited_by)
         self._check(self.decision, failing, inhibited_by)
