@@ -11,28 +11,23 @@ new snapshot of one namespace. A lost event, a restart or a crash only costs tim
 from __future__ import annotations
 
 import gc
-import json
 import math
 import os
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from ..api.policy_problems import absent_in_policy
-from ..host.files import write_atomic
 from ..host.host import Host
 from ..policy.evaluate import monotonic_ms
 from ..policy.model import Policy
-from ..text import printable_values
 from .budget_store import BudgetFile, BudgetStore
 from .clocks import Clocks, clock_reader
 from .controller import Controller
 from .faults import FaultTracker
 from .idle import IdleWork
 from .inhibitors import Inhibitors
-from .metrics import collect, render
 from .monitor import NetworkMonitor
 from .paths import STATUS
 from .policy_file import Fingerprint, Rejected, fingerprint, load_policy
@@ -44,7 +39,8 @@ from .rtnetlink import RtnetlinkListener, preload
 from .scheduler import Key, Scheduler, max_pass_gap_s
 from .sd_notify import SystemdNotifier
 from .state import AgentState
-from .status import build_status, summary
+from .status import summary
+from .status_writer import StatusWriter
 
 # How often to check the policy file, the pause and the trial without a signal.
 _CHECK_INTERVAL_S = 10.0
@@ -52,8 +48,6 @@ _CHECK_INTERVAL_S = 10.0
 _SUSPEND_S = 1.0
 # An iteration that takes longer no longer feeds the watchdog, so that systemd restarts the agent.
 _MAX_ITERATION_S = 300.0
-# While passes follow each other without a break, the status is written this often.
-_STATUS_INTERVAL_S = 1.0
 # With more namespaces, a new policy is not compared with the interfaces of all of them.
 _MAX_LOOKED_UP = 16
 # Added to an expiry, because clocks with a lower resolution would reach it a little later.
@@ -101,12 +95,18 @@ class Daemon:
         users = host.subordinate_uids().current
         self.budget_store = BudgetStore(budget_file, self.faults, users)
         self.inhibitors = Inhibitors(options.state, self.state, reporter, self._clocks)
-        # The last content of status.json.
-        self._status: dict[str, Any] | None = None
+        self.status = StatusWriter(
+            os.path.join(options.runtime, STATUS),
+            options.metrics,
+            self.state,
+            self.faults,
+            systemd,
+            self._clocks,
+        )
         self._server = server
         if server is not None:
             server.handler = RequestHandler(
-                options.state, self._clocks, reporter.log, lambda: self._status
+                options.state, self._clocks, reporter.log, lambda: self.status.last
             )
         self.controller = Controller(
             host, self.state, self.faults, reporter, self.monitor, self.scheduler, self._clocks
@@ -119,9 +119,6 @@ class Daemon:
         self._iteration_began = math.inf
         self._suspended_s: float | None = None
         self._next_check = -math.inf
-        # Whether status.json is older than what it shows.
-        self._status_outdated = False
-        self._status_written = -math.inf
         self._poller = Poller()
         # CPU time of the last wait, which no iteration was charged for.
         self._wait_cpu_s = 0.0
@@ -145,7 +142,7 @@ class Daemon:
         try:
             while not self._stopping:
                 self._run_with_watchdog()
-                if not self._ready and self._status_written > -math.inf:
+                if not self._ready and self.status.last is not None:
                     self._ready = True
                     self.systemd.ready(summary(self.state))
                 began = time.process_time()
@@ -192,7 +189,7 @@ class Daemon:
         key = self.scheduler.next_key(self.host.monotonic())
         if key is not None:
             self._run_key(key)
-        self._status_outdated = self._status_outdated or changed or key is not None
+        self.status.outdated = self.status.outdated or changed or key is not None
         self._update_status()
         cpu_s = time.process_time() - cpu_began_s + self._wait_cpu_s
         self._wait_cpu_s = 0.0
@@ -289,30 +286,14 @@ class Daemon:
     def _update_status(self) -> None:
         """Write the status if it changed, between passes or once a second."""
         # A status without a pass would mix the new policy with the results of the old one.
-        if not self._status_outdated or not (self.state.policy is None or self.controller.ran):
+        if self.state.policy is not None and not self.controller.ran:
             return
         now = self.host.monotonic()
-        busy = self.scheduler.until_next_key_s(now) <= 0
-        if busy and now - self._status_written < _STATUS_INTERVAL_S:
-            return
-        self._status_outdated, self._status_written = False, now
-        self.controller.update_summary()
-        self._write_status()
-        # The collector is off: this runs outside of the passes.
-        gc.collect()
-
-    def _write_status(self) -> None:
-        now = self._clocks()
-        metrics_file = self.options.metrics
-        if metrics_file is not None:
-            metrics = render(collect(self.state, now))
-            self.faults.run("write metrics", lambda: write_atomic(metrics_file, metrics))
-        # After the metrics, so that a reader of a new status finds the matching metrics.
-        file = os.path.join(self.options.runtime, STATUS)
-        self._status = printable_values(build_status(self.state, now))
-        status = json.dumps(self._status, indent=1) + "\n"
-        self.faults.run(f"write {STATUS}", lambda: write_atomic(file, status))
-        self.systemd.status(summary(self.state))
+        if self.status.due(now, busy=self.scheduler.until_next_key_s(now) <= 0):
+            self.controller.update_summary()
+            self.status.write(now)
+            # The collector is off: this runs outside of the passes.
+            gc.collect()
 
     def _wait(self) -> None:
         """Wait until something is due. Read events and serve clients, between two passes too."""
