@@ -49,12 +49,12 @@ def compare(
         # Another port each time, because the agent backs off from repeated destinations.
         for port in range(_PORT, _PORT + rounds):
             with far.listener(port, count * (len(PEERS) + 2)):
-                agent_times.append(_reaction(port, count))
+                agent_times.append(reaction_time(port, count))
                 os.killpg(agent, signal.SIGSTOP)
                 for peer in PEERS:
                     with resident.started(bash, "-c", LOOP.format(peer, ADDRESS)):
-                        peer_times[peer].append(_reaction(port, count))
-                kernel_times.append(_reaction(port, count, by_cookies=True))
+                        peer_times[peer].append(reaction_time(port, count))
+                kernel_times.append(reaction_time(port, count, by_cookies=True))
                 os.killpg(agent, signal.SIGCONT)
     kernel_s = measure.median(kernel_times).wall
     share = kernel_s / measure.median(peer_times[PEERS[0]]).wall
@@ -76,7 +76,7 @@ def compare(
     ]
 
 
-def _reaction(port: int, count: int, *, by_cookies: bool = False) -> measure.Time:
+def reaction_time(port: int, count: int, *, by_cookies: bool = False) -> measure.Time:
     """Measure from the address removal to the last abort.
 
     by_cookies: destroy by known cookies instead of waiting for the agent or the shell loop.

@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.bench import measure
 
 _CORE = Path(__file__).resolve().parents[2] / "plugins" / "module_utils" / "_core"
-_POLICY = {
+_POLICY: dict[str, Any] = {
     "version": 1,
     "limits": {"max_sockets": 10_000, "per": "1s"},
     # The bench owns the connections and is the agent's parent: the guard would protect them.
@@ -117,12 +117,15 @@ def started(*command: str, environ: dict[str, str] | None = None) -> Iterator[in
 
 
 @contextmanager
-def agent() -> Iterator[int]:
-    """Run an agent without holds for stranded connections; yield its PID after the first pass."""
+def agent(**changes: Any) -> Iterator[int]:
+    """Run an agent for stranded connections; yield its PID after the first pass.
+
+    changes: keys of the policy. By default, it has no holds.
+    """
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         (base / "linuxnet_sockets").symlink_to(_CORE)
-        (base / "policy.json").write_text(json.dumps(_POLICY))
+        (base / "policy.json").write_text(json.dumps({**_POLICY, **changes}))
         command = (sys.executable, "-m", "linuxnet_sockets.agent.cli", "run")
         options = ("--policy", str(base / "policy.json"), "--state-directory", folder)
         options += ("--runtime-directory", folder)

@@ -27,7 +27,15 @@ from linuxnet_sockets.host import host, namespaces
 from linuxnet_sockets.query import find, record
 from linuxnet_sockets.selector.parse import parse_selector
 from linuxnet_sockets.sockets.session import NamespaceSession
-from tests.bench import destroying, measure, population, reaction, resident, stranded
+from tests.bench import (
+    destroying,
+    measure,
+    other_namespaces,
+    population,
+    reaction,
+    resident,
+    stranded,
+)
 
 _INSIDE = "LINUXNET_SOCKETS_BENCH_INSIDE"
 _ROUNDS = 7
@@ -66,7 +74,7 @@ def main() -> int:
         for others in (0, _EVALUATED):
             with far.connections(others, {}):
                 comparisons += reaction.compare(far, _STRANDED, others, _ROUNDS)
-        limits = resident.measure_agent()
+        limits = [*resident.measure_agent(), *other_namespaces.measure_delays(far)]
     finally:
         far.close()
     print()
