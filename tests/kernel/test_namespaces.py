@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from linuxnet_sockets.destroy.command import destroy
 from linuxnet_sockets.destroy.model import DestroyOptions
 from linuxnet_sockets.errors import NamespaceNotFound
 from linuxnet_sockets.guard.options import Guard
-from linuxnet_sockets.host import namespaces
+from linuxnet_sockets.host import namespace_holders, namespaces
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.namespaces import Namespace
 from linuxnet_sockets.netlink.connection import NETLINK_SOCK_DIAG
@@ -183,6 +184,131 @@ def test_all_excludes_other_types() -> None:
     with process("unshare", "--uts", "--ipc") as other:
         kinds = {identity(f"/proc/{other.pid}/ns/{kind}") for kind in ("uts", "ipc", "mnt")}
         assert kinds.isdisjoint(namespace.identity for namespace in namespaces.resolve(["all"]))
+
+
+# A Python program that can move a thread; it prints a line and ends at the end of its input.
+_MOVE = """
+import ctypes, os, sys, threading
+libc = ctypes.CDLL(None, use_errno=True)
+def unshare_network():
+    assert libc.unshare(0x40000000) == 0, ctypes.get_errno()
+def say(*words):
+    print(*words, flush=True)
+"""
+
+# A thread in a namespace of its own.
+_THREAD = f"""{_MOVE}
+def enter():
+    unshare_network()
+    say(threading.get_native_id(), os.stat("/proc/thread-self/ns/net").st_ino)
+    sys.stdin.read()
+threading.Thread(target=enter).start()
+"""
+
+# The same; then the main thread ends, and its files in /proc with it.
+_THREAD_ALONE = f"""{_MOVE}
+def enter():
+    unshare_network()
+    while open(f"/proc/{{os.getpid()}}/stat").read().rpartition(")")[2].split()[0] != "Z":
+        pass
+    say(threading.get_native_id(), os.stat("/proc/thread-self/ns/net").st_ino)
+    sys.stdin.read()
+    os._exit(0)
+threading.Thread(target=enter).start()
+libc.syscall(60 if os.uname().machine == "x86_64" else 93, 0)
+"""
+
+# A descriptor of a namespace that nothing is in any more; the number is the highest of many.
+_DESCRIPTOR = f"""{_MOVE}
+opened = []
+def enter():
+    unshare_network()
+    for _each in range(500):
+        os.open("/dev/null", os.O_RDONLY)
+    opened.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY))
+thread = threading.Thread(target=enter)
+thread.start()
+thread.join()
+say(opened[0], os.fstat(opened[0]).st_ino)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def program(code: str) -> Iterator[tuple[int, int, int]]:
+    """Run a program; its pid, and the two numbers of the line that it prints."""
+    started = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert started.stdout is not None
+        first, second = map(int, started.stdout.readline().split())
+        yield started.pid, first, second
+    finally:
+        started.communicate(timeout=10)
+
+
+def with_inode(inode: int) -> list[Namespace]:
+    return [each for each in namespaces.resolve(["all"]) if each.identity[1] == inode]
+
+
+@pytest.mark.usefixtures("whole_host")
+@pytest.mark.parametrize("code", [_THREAD, _THREAD_ALONE], ids=["thread", "main thread ended"])
+def test_namespace_of_a_thread(code: str) -> None:
+    with program(code) as (pid, thread, inode):
+        (namespace,) = with_inode(inode)
+        path = f"/proc/{pid}/task/{thread}/ns/net"
+        assert namespace == (f"pid:{thread}", path, identity(path), False)
+        with namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG) as sock:
+            assert sock.getsockname()[0]
+        # Its name can be given back.
+        assert namespaces.resolve([namespace.name])[0].identity == namespace.identity
+    assert with_inode(inode) == []
+
+
+@pytest.mark.usefixtures("whole_host")
+def test_namespace_of_a_descriptor() -> None:
+    with program(_DESCRIPTOR) as (pid, number, inode):
+        path = f"/proc/{pid}/fd/{number}"
+        (namespace,) = with_inode(inode)
+        assert namespace == (path, path, identity(path), False)
+        with namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG) as sock:
+            assert sock.getsockname()[0]
+        assert namespaces.resolve([namespace.name]) == [namespace._replace(explicit=True)]
+    with pytest.raises(NamespaceNotFound):
+        namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG)
+
+
+def test_walk_goes_on_inside_a_table_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(namespace_holders, "_IN_TOTAL", 100)
+    walk = namespace_holders.HolderWalk()
+    device = os.stat("/proc/self/ns/net").st_dev
+    with program(_DESCRIPTOR) as (pid, number, inode):
+        entry = namespace_holders.read_entry("/proc", pid)
+        assert entry is not None
+        for _round in range(7):
+            walk.of_threads("/proc", [entry])
+            found = walk.of_descriptors("/proc", [entry], device)
+            if found:
+                break
+        assert found == {(device, inode): f"/proc/{pid}/fd/{number}"}
+        assert _round >= 5
+
+
+def test_replaced_descriptor_is_not_opened(tmp_path: Path) -> None:
+    """Opening a device, or a FIFO without a reader, has effects or does not return."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    identities = [identity("/proc/self/ns/net"), (1, 1)]
+    descriptor = os.open(fifo, os.O_PATH)
+    try:
+        for expected in identities:
+            with pytest.raises(FileNotFoundError):
+                namespaces.open_namespace_file(f"/proc/self/fd/{descriptor}", expected)
+    finally:
+        os.close(descriptor)
+    with pytest.raises(NamespaceNotFound):
+        namespaces.open_netlink(Namespace("x", str(fifo), (1, 1)), NETLINK_SOCK_DIAG)
 
 
 def test_session_does_not_move_caller(lab: Lab) -> None:

@@ -83,13 +83,10 @@ def assign_nsid(host: Host, namespace: Namespace) -> int | None:
 
 def _assigned_id(connection: Connection, namespace: Namespace) -> int | None:
     try:
-        descriptor = open_namespace_file(namespace.path or "")
+        descriptor = open_namespace_file(namespace.path or "", namespace.identity)
     except OSError:
         return None
     try:
-        status = os.fstat(descriptor)
-        if (status.st_dev, status.st_ino) != namespace.identity:
-            return None
         nsid = links.get_nsid(connection, descriptor)
         if nsid is None and links.assign_nsid(connection, descriptor):
             nsid = links.get_nsid(connection, descriptor)

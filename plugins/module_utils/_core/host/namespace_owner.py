@@ -37,7 +37,7 @@ def owner_uid(namespace: Namespace, proc: str = "/proc") -> int:
     descriptors: list[int] = []
     try:
         own = os.stat(f"{proc}/self/ns/user")
-        descriptors.append(open_namespace_file(namespace.path))
+        descriptors.append(open_namespace_file(namespace.path, namespace.identity))
         descriptors.append(fcntl.ioctl(descriptors[-1], _NS_GET_USERNS))
         if os.path.samestat(os.fstat(descriptors[-1]), own):
             return ROOT

@@ -28,6 +28,7 @@ from .. import text
 from ..errors import InputError, NamespaceDenied, NamespaceNotFound, NetlinkError, PathStep
 from ..netlink import connection
 from . import mountinfo
+from .namespace_holders import HolderWalk, ProcessEntry, read_entry
 
 # Where iproute2 mounts named namespaces (NETNS_RUN_DIR).
 DIRECTORIES = ("/run/netns", "/var/run/netns")
@@ -47,6 +48,9 @@ _DENIED = (errno.EACCES, errno.EPERM)
 
 Identity = tuple[int, int]
 T = TypeVar("T")
+
+# Of this process, which may resolve `all` again and again.
+_walk = HolderWalk()
 
 
 class Namespace(NamedTuple):
@@ -75,8 +79,9 @@ def resolve(
     - "current": the caller's namespace
     - NAME: a mount in one of the directories, or an absolute path
     - "pid:N": the namespace of a process
-    - "all": every namespace of the host that has a process or a mount: the current one, then named
-      ones by name, then pid:N with the lowest pid in it, then mounts without a process by path
+    - "all": every namespace of the host that a process or thread is in, or that a mount or a
+      descriptor keeps: the current one, then named ones by name, then pid:N with the lowest pid in
+      it, then mounts by path, then pid:N of threads, then descriptors by path
 
     path: the path of the names in the input, for errors.
     Raises InputError, NamespaceNotFound and NamespaceDenied.
@@ -160,22 +165,13 @@ def _named(name: str, proc: str, directories: Sequence[str]) -> Namespace:
     raise NamespaceNotFound(name)
 
 
-def open_namespace_file(path: str) -> int:
-    """Open the file of a namespace. Raises OSError.
-
-    In a mount namespace of their own, users can put a named pipe at the path: it must not block the
-    caller. Compare the identity of what was opened.
-    """
-    return os.open(text.encode(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-
-
 def _network_namespace(file: str, device: int) -> Identity | None:
     """The identity of a mounted network namespace; None: another file. Raises OSError."""
     status = os.stat(text.encode(file))
     if status.st_dev != device:
         return None
-    # Only nsfs has this device, and every file there has a type.
-    descriptor = open_namespace_file(file)
+    # Only nsfs has this device, so opening cannot block, and every file there has a type.
+    descriptor = open_namespace_file(file, (status.st_dev, status.st_ino))
     try:
         if fcntl.ioctl(descriptor, _NS_GET_NSTYPE) != _CLONE_NEWNET:
             return None
@@ -187,7 +183,9 @@ def _network_namespace(file: str, device: int) -> Identity | None:
 def _all(proc: str, directories: Sequence[str]) -> list[Namespace]:
     current = _current(proc)
     device = current.identity[0]
-    processes, mount_tables = _of_processes(proc)
+    processes, mount_tables, entries = _of_processes(proc)
+    threads = _walk.of_threads(proc, entries)
+    descriptors = _walk.of_descriptors(proc, entries, device)
     found = {current.identity: current}
     for namespace in (
         *sorted(_in_directories(directories, device)),
@@ -196,23 +194,38 @@ def _all(proc: str, directories: Sequence[str]) -> list[Namespace]:
             for identity, pid in sorted(processes.items(), key=lambda item: item[1])
         ),
         *sorted(_mounted(proc, mount_tables, device)),
+        *(
+            # /proc/TID exists for threads, too.
+            Namespace(f"{_PID}{tid}", f"{proc}/{pid}/task/{tid}/ns/net", identity, explicit=False)
+            for identity, (pid, tid) in sorted(threads.items(), key=lambda item: item[1])
+        ),
+        *(
+            Namespace(file, file, identity, explicit=False)
+            for identity, file in sorted(descriptors.items(), key=lambda item: item[1])
+        ),
     ):
         found.setdefault(namespace.identity, namespace)
     return list(found.values())
 
 
-def _of_processes(proc: str) -> tuple[dict[Identity, int], list[int]]:
+def _of_processes(proc: str) -> tuple[dict[Identity, int], list[int], list[ProcessEntry]]:
     """Find the network namespaces of processes, each with the lowest pid in it.
 
-    Also returns one pid per mount namespace. Some processes hide their namespaces even from root.
+    Also returns one pid per mount namespace, and all processes. Some processes hide their
+    namespaces even from root.
     If the network namespace of such a process is not among the found ones, the result would be
     incomplete: raises NamespaceDenied.
     """
     processes: dict[Identity, int] = {}
     mount_tables: dict[Identity, int] = {}
     hidden: dict[int, int] = {}
+    entries: list[ProcessEntry] = []
     for pid in sorted(int(name) for name in os.listdir(proc) if name.isdigit()):
         base = f"{proc}/{pid}/ns"
+        entry = read_entry(proc, pid)
+        if entry is not None:
+            # Also if the main thread has ended: others may not have.
+            entries.append(entry)
         try:
             net = os.stat(f"{base}/net")
             mounts = os.stat(f"{base}/mnt")
@@ -229,7 +242,7 @@ def _of_processes(proc: str) -> tuple[dict[Identity, int], list[int]]:
             fingerprint = _fingerprint(proc, str(pid))
             if fingerprint is not None and fingerprint not in known - {b""}:
                 raise NamespaceDenied(f"{_PID}{pid}", number)
-    return processes, list(mount_tables.values())
+    return processes, list(mount_tables.values()), entries
 
 
 def _fingerprint(proc: str, process: str) -> bytes | None:
@@ -378,18 +391,29 @@ def _open_here(protocol: int) -> socket.socket:
 def _enter(name: str, path: str, identity: Identity) -> None:
     """Move the calling thread into the namespace."""
     try:
-        descriptor = open_namespace_file(path)
+        descriptor = open_namespace_file(path, identity)
+        try:
+            _setns(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise _refusal(name, error) from error
+
+
+def open_namespace_file(path: str, identity: Identity) -> int:
+    """Open the nsfs file of a namespace; the caller closes it.
+
+    A process can replace its descriptors and mounts by any file, and opening a device has effects.
+    Nothing is opened but the file with this identity. Raises OSError, with ENOENT for another file.
+    """
+    found = os.open(text.encode(path), os.O_PATH | os.O_CLOEXEC)
     try:
-        status = os.fstat(descriptor)
+        status = os.fstat(found)
         if (status.st_dev, status.st_ino) != identity:
-            raise NamespaceNotFound(name)
-        _setns(descriptor)
-    except OSError as error:
-        raise _refusal(name, error) from error
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        os.close(descriptor)
+        os.close(found)
 
 
 def _setns(descriptor: int) -> None:
