@@ -43,8 +43,8 @@ FACTS = NetworkState(
         Link(1, "lo", 0x10049),
         Link(2, "eth0", UP),
         Link(3, "wlan0", NO_CARRIER),
-        Link(4, "wg0", POINT_TO_POINT_UP),
-        Link(5, "dummy0", DOWN),
+        Link(4, "wg0", POINT_TO_POINT_UP, kind="wireguard"),
+        Link(5, "dummy0", DOWN, kind="dummy"),
     ],
     [address("192.0.2.1"), address("2001:db8::1"), address("10.8.0.2", 4)],
     [
@@ -65,6 +65,64 @@ FACTS = NetworkState(
 
 def holds(condition: Any, facts: NetworkState = FACTS) -> bool | None:
     return parse_condition(condition, ("while",)).holds(facts)
+
+
+@pytest.mark.parametrize(
+    ("interface", "kind", "present", "up"),
+    [
+        ("wg0", "wireguard", True, True),
+        ("wg0", " wireguard ", True, True),
+        # Root of a container can give any interface the name. It counts as missing.
+        ("dummy0", "wireguard", False, None),
+        ("dummy0", "dummy", True, False),
+        ("wg0", "physical", False, None),
+        ("eth0", "physical", True, True),
+        ("eth0", "wireguard", False, None),
+        ("lo", "physical", False, None),
+        ("lo", "loopback", True, True),
+        ("wg1", "wireguard", False, None),
+    ],
+)
+def test_kind_of_an_interface(interface: str, kind: str, present: bool, up: bool | None) -> None:
+    condition = {"interface": interface, "kind": kind}
+    assert holds({**condition, "is": "present"}) is present
+    assert holds({**condition, "is": "up"}) is up
+    assert holds({"not": {**condition, "is": "up"}}) is (None if up is None else not up)
+
+
+def test_interfaces_of_another_kind_are_named() -> None:
+    written = {"interface": "dummy0", "is": "up", "kind": "wireguard"}
+    condition = parse_condition({"any": [written, {**written, "interface": "wg1"}]}, ("while",))
+    assert condition.other_kinds(FACTS) == ("dummy0 of kind wireguard",)
+    assert condition.text.startswith("interface dummy0 is up and of kind wireguard or ")
+
+
+@pytest.mark.parametrize("kind", ["", " ", "WireGuard", "a b", "x" * 40, 3, None, ["tun"]])
+def test_invalid_kind(kind: object) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_condition({"interface": "wg0", "is": "up", "kind": kind}, ("while",))
+    assert caught.value.path == ("while", "kind")
+    assert "wireguard" in caught.value.allowed
+
+
+def test_type_is_the_kind() -> None:
+    with pytest.raises(InputError) as caught:
+        parse_condition({"interface": "wg0", "is": "up", "type": "wireguard"}, ("while",))
+    assert "kind" in describe(caught.value)
+    with pytest.raises(InputError, match="no such key"):
+        parse_condition({"address": "10.8.0.2", "is": "present", "kind": "tun"}, ("while",))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [(("tun", "tun"), True), (("tun", None), True), (("tun", "wireguard"), False)],
+)
+def test_an_interface_has_one_kind(kinds: tuple[str | None, str | None], expected: bool) -> None:
+    facts = [
+        {"interface": "vpn", "is": "up", **({} if kind is None else {"kind": kind})}
+        for kind in kinds
+    ]
+    assert can_hold(parse_condition({"all": facts}, ("while",))) is expected
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,14 @@ _BLOCKS = [
 
 def test_examples_are_valid_for_schema_and_parser() -> None:
     assert len(_BLOCKS) == _TEXT.count("code-block:: yaml\n")
-    policy, (task, _shown), condition, limits = _BLOCKS
+    policy, (task, _shown), condition, kind, limits = _BLOCKS
     assert set(task["linuxnet.sockets.socket_policy"]) == {"src"}
     jsonschema.Draft7Validator(SCHEMA).validate(policy)
     found = parse_policy(policy, names=PolicyNames(), files=None)
     assert found.warnings == ()
     assert len(found.rules) == 4
-    parse_condition(condition["while"], ())
+    for each in (condition, kind):
+        parse_condition(each["while"], ())
     limited = {**policy, **limits}
     jsonschema.Draft7Validator(SCHEMA).validate(limited)
     assert parse_policy(limited, names=PolicyNames(), files=None).limits.total == 5000

@@ -28,6 +28,9 @@ IFF_UP = 0x1
 IFF_LOOPBACK = 0x8
 IFF_LOWER_UP = 0x10000
 
+# The kind of an interface that the kernel reports without one: a driver made it.
+PHYSICAL = "physical"
+
 # IFA_F_*. The kernel uses one bit for temporary IPv6 and for secondary IPv4 addresses.
 IFA_F_TEMPORARY = 0x01
 IFA_F_DADFAILED = 0x08
@@ -83,6 +86,11 @@ class Link(NamedTuple):
     def names(self) -> tuple[str, ...]:
         """All names, the primary one first."""
         return (self.name, *self.alternative_names)
+
+    @property
+    def described_kind(self) -> str:
+        """The kind, or "physical" or "loopback" for an interface that has none."""
+        return self.kind or ("loopback" if self.flags & IFF_LOOPBACK else PHYSICAL)
 
     @property
     def up(self) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from typing import NamedTuple, Optional
 from .. import values
 from ..errors import InputError
 from ..netlink.constants import V4_MAPPED_PREFIX
-from ..netlink.links import Address, Link
+from ..netlink.links import PHYSICAL, Address, Link
 from ..selector.predicates.address import parse_device
 from ..selector.prefixes import Prefix
 from ..sockets.needs import Need
@@ -30,6 +31,9 @@ from ..values import Path
 from .route_candidates import Egress, Place, RouteCandidate, select
 
 DEFAULT_ROUTES = (Prefix(bytes(4), 0), Prefix(bytes(16), 0))
+
+# The kinds of interfaces: short words of rtnl_link_ops in the kernel.
+LINK_KIND_PATTERN = r"[a-z0-9][a-z0-9_-]{0,30}"
 
 # The kinds of facts.
 PRESENT, UP, ADDRESS, ROUTE = "present", "up", "address", "route"
@@ -61,12 +65,17 @@ class NetworkState:
 
 
 class Fact(NamedTuple):
-    """One statement about a network. kind: present, up, address or route."""
+    """One statement about a network.
+
+    kind: present, up, address or route. link_kind: the kind that the interface must have, as
+    Link.described_kind has it; None: any.
+    """
 
     kind: str
     interface: str | None = None
     address: bytes = b""
     prefixes: tuple[Prefix, ...] = ()
+    link_kind: str | None = None
 
     @property
     def text(self) -> str:
@@ -77,7 +86,8 @@ class Fact(NamedTuple):
             prefix = f"{ipaddress.ip_address(address)}/{length}"
             route = "default" if self.prefixes == DEFAULT_ROUTES else prefix
             return f"route {route} via {self.interface}"
-        return f"interface {self.interface} is {self.kind}"
+        kind = "" if self.link_kind is None else f" and of kind {self.link_kind}"
+        return f"interface {self.interface} is {self.kind}{kind}"
 
 
 _NEEDS = {
@@ -100,6 +110,16 @@ class Condition:
     def holds_by_family(self, network: NetworkState) -> dict[int, bool | None]:
         """As holds, for IPv4 (4) and IPv6 (16) sockets: each has its own `default` route."""
         return {size: self.value(partial(_family_value, network, size)) for size in (4, 16)}
+
+    def other_kinds(self, network: NetworkState) -> tuple[str, ...]:
+        """The interfaces that exist with another kind than the condition requires, as text."""
+        found = (
+            f"{fact.interface} of kind {fact.link_kind}"
+            for fact in self.facts()
+            if fact.interface in network.links
+            and fact.link_kind not in (None, network.links[fact.interface].described_kind)
+        )
+        return tuple(dict.fromkeys(found))
 
     @property
     def interfaces(self) -> tuple[str, ...]:
@@ -188,6 +208,9 @@ def _fact_value(fact: Fact, network: NetworkState) -> bool | None:
     if fact.interface is None:
         return fact.address in network.addresses
     link = network.links.get(fact.interface)
+    if link is not None and fact.link_kind not in (None, link.described_kind):
+        # Another interface has the name: the one that is meant is missing.
+        return False if fact.kind == PRESENT else None
     if link is None:
         # A name with a colon may be the label of an address: its absence proves nothing.
         return False if fact.kind == PRESENT and ":" not in fact.interface else None
@@ -221,36 +244,60 @@ def _routed(prefixes: tuple[Prefix, ...], ifindex: int, network: NetworkState) -
 def can_hold(condition: Condition) -> bool:
     """Whether some network makes the condition true.
 
-    Tries every combination: each interface missing, down or up; each address present or absent;
-    each route used or not, by an interface that exists. True if there are too many combinations.
+    Tries every combination: each interface missing, down or up, of each kind that the condition
+    names or another one; each address present or absent; each route used or not, by an interface
+    that exists. True if there are too many combinations.
     """
-    others = [fact for fact in dict.fromkeys(condition.facts()) if fact.kind in (ADDRESS, ROUTE)]
+    facts = list(dict.fromkeys(condition.facts()))
+    others = [fact for fact in facts if fact.kind in (ADDRESS, ROUTE)]
     names = condition.interfaces
-    if 3 ** len(names) * 2 ** len(others) > _MAX_COMBINATIONS:
+    states = [
+        [_Assumed("missing", None)]
+        + [
+            _Assumed(state, kind)
+            for state in ("down", "up")
+            for kind in {None, *(fact.link_kind for fact in facts if fact.interface == name)}
+        ]
+        for name in names
+    ]
+    if math.prod(map(len, states)) * 2 ** len(others) > _MAX_COMBINATIONS:
         return True
     return any(
-        condition.value(partial(_assumed, dict(zip(names, states)), dict(zip(others, found))))
-        for states in itertools.product(("missing", "down", "up"), repeat=len(names))
+        condition.value(partial(_assumed, dict(zip(names, assumed)), dict(zip(others, found))))
+        for assumed in itertools.product(*states)
         for found in itertools.product((True, False), repeat=len(others))
     )
 
 
-def _assumed(states: dict[str, str], others: dict[Fact, bool], fact: Fact) -> bool | None:
+class _Assumed(NamedTuple):
+    """An interface: missing, down or up. kind: None: one that the condition does not name."""
+
+    state: str
+    kind: str | None
+
+
+def _assumed(states: dict[str, _Assumed], others: dict[Fact, bool], fact: Fact) -> bool | None:
     if fact.interface is None:
         return others[fact]
-    state = states[fact.interface]
+    state, kind = states[fact.interface]
+    missing = state == "missing" or fact.link_kind not in (None, kind)
     if fact.kind == PRESENT:
-        return state != "missing"
-    if state == "missing":
+        return not missing
+    if missing:
         return None
     return state == "up" if fact.kind == UP else others[fact]
 
 
 _ALLOWED = (
-    "one of {interface: NAME, is: present or up}, {address: ADDRESS, is: present}, "
+    "one of {interface: NAME, is: present or up}, also with kind: KIND, "
+    "{address: ADDRESS, is: present}, "
     "{route: PREFIX or default, via: INTERFACE}, {not: ...}, {any: [...]}, {all: [...]}"
 )
 _ADDRESS = "an IPv4 or IPv6 address"
+_KIND = (
+    f"the kind of a virtual interface as `ip -details link` shows it, such as wireguard, tun or "
+    f"vlan, or {PHYSICAL} for one without a kind"
+)
 _ROUTE = "a prefix such as 10.0.0.0/8 or ::/0, or default for 0.0.0.0/0 and ::/0"
 _MAX_DEPTH = 16
 
@@ -268,9 +315,9 @@ def parse_condition(value: object, path: Path, depth: int = 0) -> Condition:
     if depth > _MAX_DEPTH:
         problem = f"nested more than {_MAX_DEPTH} levels deep"
         raise InputError(path, "...", problem, f"up to {_MAX_DEPTH} levels")
-    for key, (parse, others) in _PARSERS.items():
+    for key, (parse, others, optional) in _PARSERS.items():
         if key in value:
-            _check_keys(value, (key, *others), path)
+            _check_keys(value, (key, *others), optional, path)
             return parse(value, path, depth)
     key = next(iter(value))
     known = (*_PARSERS, "is", "via")
@@ -285,6 +332,7 @@ _SYNONYMS = {
     **dict.fromkeys(("addr", "ip", "local"), ("address",)),
     **dict.fromkeys(("gateway", "default", "prefix"), ("route",)),
     **dict.fromkeys(("state", "status"), ("is",)),
+    **dict.fromkeys(("type", "driver"), ("kind",)),
     **dict.fromkeys(("through", "nexthop"), ("via",)),
     "and": ("all",),
     "or": ("any",),
@@ -309,26 +357,29 @@ def _hint(value: object) -> str | None:
 
 
 _FORMS = {
-    "interface": "{interface: NAME, is: up}, or is: present",
+    "interface": "{interface: NAME, is: up}, or is: present; kind: KIND is optional",
     "address": "{address: ADDRESS, is: present}",
     "route": "{route: PREFIX or default, via: INTERFACE}",
 }
 
 
-def _check_keys(value: _Written, keys: tuple[str, ...], path: Path) -> None:
-    """Raise InputError unless the mapping has exactly these keys."""
+def _check_keys(
+    value: _Written, keys: tuple[str, ...], optional: tuple[str, ...], path: Path
+) -> None:
+    """Raise InputError unless the mapping has exactly these keys, and no others but optional."""
+    known = (*keys, *optional)
     for key, under in value.items():
-        if key in keys:
+        if key in known:
             continue
         if key in _PARSERS:
             problem = f"a second condition besides {keys[0]}"
             allowed = "one condition; combine several with all: [...] or any: [...]"
             raise InputError((*path, key), under, problem, allowed)
         problem = f"no such key in a condition on {keys[0]}"
-        near = {word: found for word, found in _SYNONYMS.items() if found[0] in keys}
+        near = {word: found for word, found in _SYNONYMS.items() if found[0] in known}
         if "via" in keys:
             near.update(dict.fromkeys(("dev", "device", "iface", "link"), ("via",)))
-        raise values.no_such((*path, str(key)), under, problem, str(key), keys, _ALLOWED, near)
+        raise values.no_such((*path, str(key)), under, problem, str(key), known, _ALLOWED, near)
     for key in keys:
         if key not in value:
             raise InputError((*path, key), None, "missing, but required", _FORMS[keys[0]])
@@ -353,7 +404,16 @@ def _parse_state(value: object, path: Path, states: tuple[str, ...]) -> str:
 
 def _parse_interface(value: _Written, path: Path, _depth: int) -> Condition:
     name = parse_device(value["interface"], (*path, "interface"))
-    return FactCondition(Fact(_parse_state(value["is"], (*path, "is"), (PRESENT, UP)), name))
+    state = _parse_state(value["is"], (*path, "is"), (PRESENT, UP))
+    kind = _parse_kind(value["kind"], (*path, "kind")) if "kind" in value else None
+    return FactCondition(Fact(state, name, link_kind=kind))
+
+
+def _parse_kind(value: object, path: Path) -> str:
+    written = values.text(value, path, _KIND)
+    if not re.fullmatch(LINK_KIND_PATTERN, written):
+        raise InputError(path, value, "not a kind of interfaces", _KIND)
+    return written
 
 
 def _parse_address(value: _Written, path: Path, _depth: int) -> Condition:
@@ -409,12 +469,14 @@ def _parse_combined(key: str) -> Callable[[_Written, Path, int], Condition]:
     return parse
 
 
-# By the key that names the kind of condition: its parser, and the other keys that it requires.
-_PARSERS: dict[str, tuple[Callable[[_Written, Path, int], Condition], tuple[str, ...]]] = {
-    "interface": (_parse_interface, ("is",)),
-    "address": (_parse_address, ("is",)),
-    "route": (_parse_route, ("via",)),
-    "not": (_parse_not, ()),
-    "any": (_parse_combined("any"), ()),
-    "all": (_parse_combined("all"), ()),
+# By the key that names the kind of condition: its parser, the other keys that it requires, and
+# those that it may have.
+_Parse = Callable[[_Written, Path, int], Condition]
+_PARSERS: dict[str, tuple[_Parse, tuple[str, ...], tuple[str, ...]]] = {
+    "interface": (_parse_interface, ("is",), ("kind",)),
+    "address": (_parse_address, ("is",), ()),
+    "route": (_parse_route, ("via",), ()),
+    "not": (_parse_not, (), ()),
+    "any": (_parse_combined("any"), (), ()),
+    "all": (_parse_combined("all"), (), ()),
 }

@@ -199,7 +199,10 @@ def _evaluate(
         evidence = _evidence(sockets, rule.match, rule.condition)
         violations += [Violation(rule, *each) for each in zip(sockets, evidence)]
     missing = {
-        rule.name: tuple(name for name in rule.interfaces if name not in network.links)
+        rule.name: (
+            *(name for name in rule.interfaces if name not in network.links),
+            *(() if rule.condition is None else rule.condition.other_kinds(network)),
+        )
         for rule in policy.rules
     }
     return Evaluation(

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from ...guard import reason
 from ...guard.options import OFF_IN_POLICIES
+from ...netlink.links import PHYSICAL
+from ..conditions import LINK_KIND_PATTERN
 from ..model import (
     DESTROY,
     ENFORCE,
@@ -83,6 +85,16 @@ _CONDITION: Schema = described(
                         choice(_STATES),
                         "present: the interface exists. up: it exists, is set up, and its lower "
                         "layer is up. For a missing interface, up is unknown, even under not.",
+                    ),
+                    "kind": described(
+                        string(
+                            rf"^\s*{LINK_KIND_PATTERN}\s*$",
+                            f"a kind that `ip -details link` shows, or {PHYSICAL}",
+                        ),
+                        "The kind that the interface must have. One of another kind counts as "
+                        "missing. physical: the interface has no kind, as network cards.",
+                        "wireguard",
+                        PHYSICAL,
                     ),
                 },
                 ["interface", "is"],
