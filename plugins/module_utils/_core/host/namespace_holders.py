@@ -116,7 +116,7 @@ class HolderWalk:
         """The network namespaces that a descriptor keeps, with its path. device: of nsfs.
 
         Takes part in the bounds of the walk that of_threads began. A path may have come to lead
-        elsewhere: whoever opens it compares the identity.
+        elsewhere: compare the identity when you open it.
         """
         now = self._clock()
         before, self._walked = self._walked, {}
