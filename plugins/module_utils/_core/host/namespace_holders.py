@@ -131,8 +131,8 @@ class HolderWalk:
         for process in due:
             self._walk(proc, process, device, now)
         found: dict[Identity, str] = {}
-        for process in self._walked.values():
-            for identity, path in process.found.items():
+        for walked in self._walked.values():
+            for identity, path in walked.found.items():
                 found.setdefault(identity, path)
         return found
 
