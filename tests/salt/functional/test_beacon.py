@@ -263,7 +263,16 @@ def test_close_ends_the_connection(minion: Minion, tmp_path: Path) -> None:
         ([], "Give the beacon sockets exactly one of match, policy and events."),
         ([{"match": {"pid": 1}}, {"events": True}], "Give the beacon sockets exactly one"),
         ([{"match": {"remote_prot": 1}}], "match.remote_prot: "),
-        ([{"match": {"pid": 1}}, {"at_mots": 1}], "at_mots: no such option. Allowed: one of: "),
+        ([{"match": {"port": 1}}], "match.port: 1: no such key (did you mean local_port or "),
+        ([{"match": ["pid"]}], "match: ['pid']: a list. Allowed: a mapping; {any: [...]}"),
+        (
+            [{"match": {"pid": 1}}, {"at_mots": 1}],
+            "at_mots: 1: no such option (did you mean at_most?).",
+        ),
+        (
+            [{"match": {"pid": 1}}, {"xyzzy": 1}],
+            "xyzzy: 1: no such option. Allowed: one of: ",
+        ),
         ([{"match": {"pid": 1}}, {"at_most": 0}], "at_most: 0: not a number from 1."),
         ([{"events": ["sockets"]}], "events: ['sockets']. Allowed: true, or any of policy, "),
         ([{"policy": {"version": 2}}], "policy"),

@@ -47,6 +47,7 @@ from saltext.linuxnet_sockets import operations
 if operations.AVAILABLE:
     from linuxnet_sockets import api
     from linuxnet_sockets.agent import event_reader, paths
+    from linuxnet_sockets.values import no_such
 
 if TYPE_CHECKING:
     __context__: dict[str, Any]
@@ -116,7 +117,10 @@ def _options(config: Any) -> dict[str, Any]:
     options = {key: operations.plain(value) for item in config for key, value in item.items()}
     unknown = sorted(set(options) - set(_ALLOWED) - _OF_SALT)
     if unknown:
-        raise ValueError(f"{unknown[0]}: no such option. Allowed: one of: {', '.join(_ALLOWED)}.")
+        name = unknown[0]
+        allowed = f"one of: {', '.join(_ALLOWED)}"
+        error = no_such((name,), options[name], "no such option", name, _ALLOWED, allowed)
+        raise ValueError(api.describe(error))
     sources = [name for name in _SOURCES if options.get(name) is not None]
     if len(sources) != 1:
         raise ValueError("Give the beacon sockets exactly one of match, policy and events.")
