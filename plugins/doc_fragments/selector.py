@@ -10,8 +10,8 @@ class ModuleDocFragment:
 options:
   match:
     description:
-      - A selector, which is a mapping of conditions on sockets. A socket matches when every key is
-        true. A list under a key is true when any of its items is.
+      - A selector, which is a mapping of conditions on sockets, or its text as JSON. A socket
+        matches when every key is true. A list under a key is true when any of its items is.
       - C(not) takes one selector. C(any) and C(all) take lists of selectors. They nest.
       - Empty lists, empty nested selectors, V(null) and empty strings are errors at every level. A
         template that renders to nothing therefore never selects all sockets.
@@ -20,13 +20,14 @@ options:
         C(not) of an unknown key is unknown too. Only a selector that is true matches.
       - C(protocol) is one or more of V(tcp), V(udp), V(udplite), V(raw) and V(mptcp). The default
         is V(tcp).
-      - C(family) is V(inet) or V(inet6). By default, both match.
+      - C(family) is V(inet) or V(inet6), also written V(ipv4) and V(ipv6). By default, both match.
       - C(state) takes the state names of C(ss), which are V(established), V(syn-sent), V(syn-recv),
         V(fin-wait-1), V(fin-wait-2), V(time-wait), V(closed), V(close-wait), V(last-ack),
         V(listening), V(closing) and V(bound-inactive). It also takes the groups V(connected),
         V(synchronized), V(bucket), V(big) and V(all). The default is what C(ss) shows without
         options, which is every state except V(listening), V(closed), V(time-wait) and V(syn-recv).
-        A UDP or raw socket is V(connected) when it has a remote address.
+        A UDP or raw socket is V(connected) when it has a remote address. Both spellings are
+        accepted, such as V(close-wait) and V(CLOSE_WAIT), here and for verdicts.
       - C(local) and C(remote) take an address, a prefix, V(address:port), V([v6]:port) or
         V(interface:NAME). V(interface:NAME) matches every address of that interface in the network
         namespace of the socket. Host names are not resolved.
@@ -44,8 +45,8 @@ options:
         C(exe) is the path of its program, such as V(/usr/sbin/nginx). C(cmdline) is a regular
         expression that occurs in its command line, as for C(pgrep -f). C(unit) is its systemd
         unit, such as V(nginx.service), or the one in which the socket was created.
-      - C(idle) is the least duration without data in either direction. While sent data is
-        unacknowledged, only received data counts. Only TCP has this clock.
+      - C(idle) is the least duration without data in either direction, such as V(5m) or V(>5m).
+        While sent data is unacknowledged, only received data counts. Only TCP has this clock.
       - The following keys compare numbers. The value is one string, such as V(">0"), V(">= 3") or
         V("> 200ms < 5s"). All comparisons in the string must hold.
       - C(send_queue), C(recv_queue), C(notsent), C(bytes_sent), C(bytes_acked) and
@@ -70,8 +71,8 @@ options:
         received for that time, and another connection from the same remote address to the same
         local address and port received data since.
       - C(expression) is a filter in the language of C(ss), including its C(state) and C(exclude).
-      - Durations are written as V(90s), V(5m) or V(1500ms). A plain number is in seconds. Numbers
-        may be strings, because templates often return strings.
+      - Durations are written as V(90s), V(5m), V(5min) or V(1h30m). A plain number is in seconds.
+        Numbers may be strings, because templates often return strings.
       - IPv4 prefixes also match IPv6 sockets that carry IPv4 (v4-mapped addresses). IPv6 prefixes
         do not match those.
     type: raw
