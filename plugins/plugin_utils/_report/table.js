@@ -47,8 +47,8 @@ const showTable = () => {
     history.replaceState(null, "", hashOf(state));
     show();
     // Under a bar that sticks, the new rows start at the top.
-    const top = document.querySelector(".tools").getBoundingClientRect().bottom;
-    if (top < 0) scrollBy({ top: top + 8, behavior: "instant" });
+    const { top } = byId("results").getBoundingClientRect();
+    if (top < 0) scrollBy({ top: Math.ceil(top) + 1, behavior: "instant" });
   };
 
   const matching = () => {
@@ -143,7 +143,7 @@ const showTable = () => {
     byId("grouped").checked = state.group === "1";
     byId("size").value = state.size;
     byId("order").value = state.sort;
-    byId("list").classList.toggle("filtered", shown.length !== rows.length);
+    byId("results").classList.toggle("filtered", shown.length !== rows.length);
     byId("reset").disabled = ![...fields, ...Object.keys(CHOSEN)].some((key) => state[key]);
     for (const header of headers) {
       const key = header.dataset.sort;
