@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import pytest
@@ -75,3 +76,32 @@ def test_plan_names_an_unknown_interface_and_a_false_condition(harness: Harness)
     assert line.startswith("vpn: 0 sockets")
     assert "while" in line
     assert "missing interface wg00" in line
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_plan_of_the_installed_policy_rejects_what_the_agent_rejects(
+    harness: Harness, installed: bool
+) -> None:
+    harness.write(rule())
+    harness.policy.chmod(0o666)
+    out = io.StringIO()
+    host, file = harness.machine.host, str(harness.policy)
+    status = commands.plan(host, file, out, as_json=False, installed=installed)
+    assert status == (commands.FAILURE if installed else commands.SUCCESS)
+    assert ("mode 0666" in out.getvalue()) is installed
+
+
+def test_check_of_the_installed_policy_rejects_what_the_agent_rejects(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.write(rule())
+    harness.policy.chmod(0o666)
+    host, file = harness.machine.host, str(harness.policy)
+    # A file that a user has just written, such as the one that the role validates.
+    assert commands.check(host, file, io.StringIO(), as_json=True) == commands.SUCCESS
+    monkeypatch.setattr(commands, "POLICY_FILE", file)
+    out = io.StringIO()
+    assert commands.check(host, file, out, as_json=True) == commands.FAILURE
+    result = json.loads(out.getvalue())
+    assert result["valid"] is False
+    assert "mode 0666" in result["errors"][0]
