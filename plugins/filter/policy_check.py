@@ -66,8 +66,12 @@ _value:
         C(routes) and C(rules).
       type: list
       elements: str
+    engine:
+      description: The mechanism that destroys sockets, C(netlink), C(auto) or C(pidfd).
+      type: str
     reads_owners:
-      description: Whether the guard or a rule depends on the processes that hold a socket.
+      description: Whether the guard, a rule or the engine depends on the processes that hold a
+        socket.
       type: bool
     longest_hold_s:
       description: Longest hold time of the rules, in seconds.

@@ -55,7 +55,7 @@ options:
     description:
       - The policy. Either this option or O(src) is required.
       - The guide to policies of this collection describes the keys C(version), C(mode),
-        C(namespaces), C(limits), C(protect) and C(rules).
+        C(engine), C(namespaces), C(limits), C(protect) and C(rules).
       - JSON or YAML text is accepted too, as a template may give it.
       - The collection contains a JSON Schema of the policy, C(docs/docsite/policy.schema.json).
         With it, editors complete and explain the keys.
@@ -68,13 +68,13 @@ options:
     type: path
   engine:
     description: The mechanism that destroys sockets, as in
-      O(linuxnet.sockets.socket_destroy#module:engine).
+      O(linuxnet.sockets.socket_destroy#module:engine). By default, it is the C(engine) of the
+      policy.
     type: str
     choices:
       - auto
       - netlink
       - pidfd
-    default: netlink
 requirements:
   - Linux 5.4 or later, with C(CONFIG_INET_DIAG_DESTROY) or with O(engine=pidfd)
   - C(CAP_NET_ADMIN) in the user namespaces that own the network namespaces

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,18 +28,26 @@ POLICY = {
     "limits": {"max_sockets": 1, "per": "1m"},
     "rules": [{"name": "one", "match": {"remote": "192.0.2.1"}}],
 }
-# Policies that differ in what the agent needs: reads_owners and namespaces.
-NEEDS: list[tuple[bool, list[str]]] = [
-    (False, ["current"]),
-    (True, ["current"]),
-    (False, ["current", "blue"]),
-    (False, ["all"]),
-    (False, ["pid:1"]),
-    (True, ["current", "blue"]),
+# Policies that differ in what the agent needs: reads_owners, namespaces and engine.
+NEEDS: list[tuple[bool, list[str], str]] = [
+    (False, ["current"], "netlink"),
+    (False, ["current"], "auto"),
+    (True, ["current"], "netlink"),
+    (True, ["current"], "pidfd"),
+    (False, ["current", "blue"], "netlink"),
+    (False, ["all"], "netlink"),
+    (False, ["pid:1"], "auto"),
+    (True, ["current", "blue"], "netlink"),
 ]
 UNITS = [
-    {"owners": owners, "namespaces": namespaces, "systemd": systemd, "metrics": metrics}
-    for owners, namespaces in NEEDS
+    {
+        "owners": owners,
+        "namespaces": namespaces,
+        "engine": engine,
+        "systemd": systemd,
+        "metrics": metrics,
+    }
+    for owners, namespaces, engine in NEEDS
     for systemd in (247, 253)
     for metrics in ("", "/var/lib/node-exporter/agent.prom")
 ]
@@ -63,6 +72,7 @@ def of_role() -> dict[str, Any]:
         "lookup('ansible.builtin.template', records.role ~ '/templates/socket-agent.service.j2',"
         " template_vars=dict(agent__reads_owners=item.owners,"
         " agent__policy_check=dict(reads_owners=item.owners, namespaces=item.namespaces),"
+        " agent__engine=item.engine,"
         " agent__foreign_namespaces=item.namespaces | reject('eq', 'current') | list,"
         " agent__command='/usr/local/sbin/socket-agent',"
         " agent__metrics='/run/linuxnet-sockets/metrics.prom',"
@@ -104,9 +114,65 @@ def test_the_unit_is_the_same(files: ModuleType, of_role: dict[str, Any]) -> Non
             metrics_file=needs["metrics"],
             reads_owners=needs["owners"],
             namespaces=needs["namespaces"],
+            engine=needs["engine"],
             systemd=needs["systemd"],
         )
         assert files.unit(settings, managed=MANAGED) == of_role["units"][number], needs
+
+
+SYSTEMD_ANALYZE = shutil.which("systemd-analyze")
+
+
+def _allowed_calls(unit: str) -> set[str]:
+    """The system calls that the filter of a unit allows (systemd.exec(5))."""
+    listing = subprocess.run(
+        [str(SYSTEMD_ANALYZE), "syscall-filter", "--no-pager"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    groups: dict[str, list[str]] = {}
+    for line in listing.splitlines():
+        if line.startswith("@"):
+            members = groups[line.strip()] = []
+        elif line.startswith("    ") and not line.strip().startswith("#"):
+            members.append(line.strip())
+
+    def calls(word: str) -> set[str]:
+        if not word.startswith("@"):
+            return {word}
+        return set().union(*map(calls, groups[word]))
+
+    allowed: set[str] = set()
+    for line in unit.splitlines():
+        name, _equals, value = line.partition("=")
+        if name == "SystemCallFilter":
+            named = set().union(*map(calls, value.removeprefix("~").split()))
+            allowed = allowed - named if value.startswith("~") else allowed | named
+    return allowed
+
+
+@pytest.mark.skipif(SYSTEMD_ANALYZE is None, reason="needs systemd-analyze")
+@pytest.mark.parametrize("engine", ["netlink", "auto", "pidfd"])
+def test_engine_has_the_rights_that_it_needs(files: ModuleType, engine: str) -> None:
+    unit = files.unit(
+        files.Settings(
+            user="linuxnet-sockets",
+            resync="30s",
+            watchdog="60s",
+            metrics_file="",
+            reads_owners=False,
+            namespaces=["current"],
+            engine=engine,
+            systemd=252,
+        )
+    )
+    allowed = _allowed_calls(unit)
+    assert {"connect", "getsockopt", "getsockname"} <= allowed
+    assert "ptrace" not in allowed
+    assert ("pidfd_getfd" in allowed) == (engine != "netlink")
+    assert engine == "netlink" or "pidfd_open" in allowed
+    assert ("CAP_SYS_PTRACE" in unit) == (engine != "netlink")
 
 
 def test_the_command_is_the_same(files: ModuleType, of_role: dict[str, Any]) -> None:

@@ -82,7 +82,7 @@ class Unit:
 
 def _render(document: Any) -> Unit:
     """The unit for a policy. An empty one: for all capabilities that a unit can have."""
-    needs = {"reads_owners": True, "namespaces": ["all"]}
+    needs = {"reads_owners": True, "namespaces": ["all"], "engine": "auto"}
     if document:
         needs = api.check_policy(document, resolve_names=False).to_dict()
     import jinja2  # The guests of the kernel matrix have no Jinja2.
@@ -93,6 +93,7 @@ def _render(document: Any) -> Unit:
     return Unit(
         environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
             agent__command="socket-agent",
+            agent__engine=needs["engine"],
             agent__metrics="",
             agent__reads_owners=needs["reads_owners"],
             agent__foreign_namespaces=[each for each in needs["namespaces"] if each != "current"],

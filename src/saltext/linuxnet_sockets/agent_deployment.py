@@ -226,6 +226,7 @@ class Deployment:
             metrics_file=options.metrics_file,
             reads_owners=checked["reads_owners"],
             namespaces=checked["namespaces"],
+            engine=checked["engine"],
             systemd=int(self._grains["systemd"]["version"]),
         )
         new_unit = self._file(files.UNIT_FILE, files.unit(settings))

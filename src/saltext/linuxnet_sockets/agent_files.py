@@ -51,7 +51,7 @@ class Settings:
     """The variables of the unit.
 
     reads_owners: whether the policy or the protection needs the owners of sockets. namespaces: the
-    network namespaces of the policy. systemd: its version.
+    network namespaces of the policy. engine: that of the policy. systemd: its version.
     """
 
     user: str
@@ -60,6 +60,7 @@ class Settings:
     metrics_file: str
     reads_owners: bool
     namespaces: Sequence[str]
+    engine: str
     systemd: int
 
 
@@ -69,6 +70,7 @@ def unit(settings: Settings, templates: Path = TEMPLATES, managed: str = _MANAGE
         templates / "socket-agent.service.j2",
         managed,
         agent__command=AGENT,
+        agent__engine=settings.engine,
         agent__metrics=METRICS,
         agent__reads_owners=settings.reads_owners,
         agent__foreign_namespaces=[each for each in settings.namespaces if each != "current"],

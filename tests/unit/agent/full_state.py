@@ -28,6 +28,7 @@ def full_state() -> AgentState:
         duration_ms=3,
         namespaces=2,
         statuses={"a-rule": Counter(destroy=1)},
+        unenforced={"a-rule": Counter(survived=1)},
         budget_exceeded=(BudgetExceeded(5, 1, Limits(2), "a-rule", 1000, "alice"),),
         untracked=1,
         not_evaluated=(Unevaluated("blue", "a-rule", "no", 12.5),),

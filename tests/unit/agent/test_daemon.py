@@ -404,8 +404,15 @@ def test_unchanged_state_is_not_logged_again(harness: Harness) -> None:
     lines = len(harness.log)
     assert any("etth0" in line for line in harness.log)
     assert sum(line.startswith("protected ") for line in harness.log) == 1
-    harness.run_for(600)
+    harness.run_for(240)
     assert len(harness.log) == lines
+    # The violation has been protected for five minutes by then.
+    harness.run_for(600)
+    (line,) = harness.log[lines:]
+    assert "a-rule" in line
+    assert "cannot be destroyed: protected" in line
+    assert harness.status["inhibited_by"] == "unenforced"
+    assert harness.conditions("unenforced of a-rule") == [True]
 
 
 def test_signal_flood_uses_two_tenths_of_a_core_at_most(

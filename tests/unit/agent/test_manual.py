@@ -9,14 +9,17 @@ import argparse
 import io
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from linuxnet_sockets.agent import cli, commands, protocol, request_server
-from linuxnet_sockets.agent.metrics import PREFIX, collect
+from linuxnet_sockets.agent.metrics import PREFIX, collect, render
 from linuxnet_sockets.agent.state import INHIBITED_BY
 from linuxnet_sockets.agent.status import OVERDUE, build_status
 from linuxnet_sockets.policy import findings
@@ -42,8 +45,8 @@ def first_column(text: str) -> set[str]:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[str]:
-    """Yield the dotted path of each leaf. List items share one path; `outcomes` has any keys."""
-    if isinstance(value, dict) and path.endswith("outcomes"):
+    """Yield the dotted path of each leaf. List items share one path; Counts have any keys."""
+    if isinstance(value, dict) and path.endswith(("outcomes", "].unenforced")):
         yield f"{path}.*"
     elif path.endswith("record"):
         yield path
@@ -100,6 +103,45 @@ def test_commands_and_options_are_documented() -> None:
 def test_exit_statuses_are_documented() -> None:
     numbers = set(cli.EXIT_STATUSES)
     assert {int(word) for word in first_column(section("Commands")) if word.isdigit()} == numbers
+
+
+PROMTOOL = shutil.which("promtool")
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="needs promtool of Prometheus")
+def test_alerts_are_valid(tmp_path: Path) -> None:
+    """Prometheus accepts them, and they fire for the metrics of an unhealthy agent."""
+    (block,) = re.findall(r"code-block:: yaml\n\n(    - alert:.*?)\n\n\S", _PAGE, re.DOTALL)
+    rules = yaml.safe_load(block)
+    groups = {"groups": [{"name": "agent", "rules": rules}]}
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(groups))
+    series = [
+        {"series": f"{line.rpartition(' ')[0]}", "values": f"{line.rpartition(' ')[2]}x30"}
+        for line in render(collect(full_state(), NOW)).splitlines()
+        if not line.startswith("#")
+    ]
+    fires = {
+        "alertname": "SocketAgentUnenforced",
+        "eval_time": "15m",
+        "exp_alerts": [
+            {
+                "exp_labels": {"rule": "a-rule", "reason": "survived"},
+                "exp_annotations": {
+                    "summary": "1 violations of a-rule cannot be destroyed: survived"
+                },
+            }
+        ],
+    }
+    test = {
+        "rule_files": ["rules.yml"],
+        "tests": [{"interval": "1m", "input_series": series, "alert_rule_test": [fires]}],
+    }
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
+    for arguments in (("check", "rules", "rules.yml"), ("test", "rules", "test.yml")):
+        done = subprocess.run(
+            [str(PROMTOOL), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture

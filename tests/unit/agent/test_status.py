@@ -36,6 +36,7 @@ KEYS = {
     "rules",
     "budget",
     "backing_off",
+    "unenforced",
     "untracked",
     "passes",
     "cpu_s",
@@ -53,6 +54,7 @@ RULE_KEYS = {
     "inhibited",
     "other_rule",
     "outcomes",
+    "unenforced",
     "missing_interfaces",
 }
 AT_ONCE = rule(hold=0)

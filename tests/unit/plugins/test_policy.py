@@ -52,6 +52,7 @@ def test_summary_of_a_valid_policy() -> None:
         "warnings": [],
         "digest": model.digest(given),
         "mode": "report",
+        "engine": "netlink",
         "namespaces": ["current", "pid:1"],
         "needs": ["addresses", "links", "routes"],
         "reads_owners": True,

@@ -193,3 +193,25 @@ def test_many_protections_parse_fast() -> None:
     before = time.process_time()
     policy(*rules, protect={"selectors": selectors})
     assert time.process_time() - before < 5
+
+
+@pytest.mark.parametrize(
+    ("protocols", "engine", "named"),
+    [
+        (["tcp", "udp"], "netlink", []),
+        (["tcp", "mptcp"], "netlink", ["mptcp"]),
+        (["raw", "udplite"], "netlink", ["raw, udplite"]),
+        (["tcp", "mptcp"], "auto", []),
+        (["raw"], "pidfd", []),
+    ],
+)
+def test_warns_about_protocols_that_the_engine_cannot_destroy(
+    protocols: list[str], engine: str, named: list[str]
+) -> None:
+    match = {"protocol": protocols, "remote": "198.51.100.7"}
+    warnings = policy(rule(match=match), engine=engine).warnings
+    assert [each.path for each in warnings] == [("rules", 0, "match")] * len(named)
+    for warning, names in zip(warnings, named):
+        assert f"{names} sockets" in warning.problem
+        assert "engine: auto" in warning.remedy
+    assert policy(rule(match=match, action="report"), engine=engine).warnings == ()

@@ -18,6 +18,7 @@ from linuxnet_sockets.policy.budget import MAX_KEYS
 from linuxnet_sockets.policy.conditions import parse_condition
 from linuxnet_sockets.policy.parse import parse_policy
 from linuxnet_sockets.policy.schema.policy import SCHEMA
+from linuxnet_sockets.policy.unenforced import BACK_OFF_AFTER_MS, PROTECTED_AFTER_MS, REASONS
 from tests.support.policy_documents import PolicyNames
 
 _PAGE = Path(__file__).parents[3] / "docs" / "docsite" / "rst" / "policy.rst"
@@ -51,6 +52,13 @@ def test_every_key_is_documented(place: dict[str, dict[str, object]]) -> None:
 
 def test_numbers_match_code() -> None:
     assert model.DEFAULT_HOLD_MS == 2_000
+    assert model.DEFAULT_ENGINE == "netlink"
+    assert (PROTECTED_AFTER_MS, BACK_OFF_AFTER_MS) == (300_000, 60_000)
+    guide = " ".join(_PAGE.with_name("agent.rst").read_text(encoding="utf-8").split())
+    for reason in REASONS:
+        assert f"``{reason}``" in guide
+    assert "more than five minutes" in guide
+    assert "more than a minute" in guide
     assert "``2s``" in _TEXT
     assert (model.DEFAULT_PER_MS, model.MODES[0]) == (60_000, "enforce")
     assert (backoff.FREE_ATTEMPTS, backoff.MAX_DELAY_MS) == (3, 300_000)

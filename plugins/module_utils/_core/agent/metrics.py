@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..policy import findings
+from ..policy import findings, unenforced
 from ..policy.budget import exceeded_budget
 from .clocks import Clocks
 from .state import INHIBITED_BY, AgentState
@@ -69,6 +69,16 @@ def collect(state: AgentState, now: Clocks) -> list[Metric]:
                 ({"rule": rule.name, "status": status}, state.statuses(rule.name)[status])
                 for rule in (policy.rules if policy else ())
                 for status in findings.STATUSES
+            ],
+        ),
+        Metric(
+            "unenforced",
+            "gauge",
+            "Violations that are due and cannot be destroyed, by reason.",
+            [
+                ({"rule": rule.name, "reason": reason}, state.unenforced(rule.name)[reason])
+                for rule in (policy.rules if policy else ())
+                for reason in unenforced.REASONS
             ],
         ),
         Metric(

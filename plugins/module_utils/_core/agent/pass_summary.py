@@ -16,6 +16,7 @@ from ..messages import describe
 from ..policy import findings
 from ..policy.budget import BudgetExceeded
 from ..policy.reconcile import ReconcileResult
+from ..policy.unenforced import count_unenforced
 
 _MAX_BACKING_OFF = 50
 _GONE = outcomes.CHANGING | {outcomes.ALREADY_GONE}
@@ -39,7 +40,8 @@ class PassSummary:
     """Passes in numbers and texts; holds no sockets.
 
     ended_ms: the end of the last one on CLOCK_MONOTONIC. duration_ms: of the last one. namespaces:
-    their number. statuses: violations by rule and status, without destroyed sockets.
+    their number. statuses: violations by rule and status, without destroyed sockets. unenforced:
+    violations by rule and reason why they are due and cannot be destroyed.
     missing_interfaces: by rule, interfaces that exist in no namespace; interfaces: existing ones,
     if the policy names any; None: no namespace was evaluated. backing_off: destinations in backoff.
     waiting: namespaces that are due. oldest_s: the age of the oldest evaluation; None: there is
@@ -50,6 +52,7 @@ class PassSummary:
     duration_ms: int
     namespaces: int
     statuses: dict[str, Counter[str]]
+    unenforced: dict[str, Counter[str]]
     budget_exceeded: tuple[BudgetExceeded, ...]
     untracked: int
     not_evaluated: tuple[Unevaluated, ...]
@@ -88,6 +91,7 @@ def summarize(result: ReconcileResult) -> PassSummary:
         duration_ms=result.ended_ms - result.began_ms,
         namespaces=len(result.namespaces),
         statuses=statuses,
+        unenforced=count_unenforced(result.decision, result.results, result.ended_ms),
         budget_exceeded=result.decision.budget_exceeded,
         untracked=result.decision.untracked,
         not_evaluated=tuple(
@@ -109,10 +113,6 @@ def merge(
     """
     passes = sorted(summaries, key=lambda each: each.ended_ms)
     evaluated = [each for each in passes if each.interfaces is not None]
-    statuses: dict[str, Counter[str]] = {}
-    for each in passes:
-        for rule, counts in each.statuses.items():
-            statuses.setdefault(rule, Counter()).update(counts)
     backing_off = [destination for each in passes for destination in each.backing_off]
     last = passes[-1] if passes else None
     oldest_s = None if not passes else max(0, now_ms - passes[0].ended_ms) / 1000
@@ -120,7 +120,8 @@ def merge(
         ended_ms=ended_ms if last is None else max(ended_ms, last.ended_ms),
         duration_ms=0 if last is None else last.duration_ms,
         namespaces=namespaces,
-        statuses=statuses,
+        statuses=_merge_counts(each.statuses for each in passes),
+        unenforced=_merge_counts(each.unenforced for each in passes),
         budget_exceeded=_merge_excess(passes),
         untracked=sum(each.untracked for each in passes),
         not_evaluated=tuple(entry for each in passes for entry in each.not_evaluated),
@@ -130,6 +131,14 @@ def merge(
         waiting=waiting,
         oldest_s=oldest_s,
     )
+
+
+def _merge_counts(counts: Iterable[dict[str, Counter[str]]]) -> dict[str, Counter[str]]:
+    merged: dict[str, Counter[str]] = {}
+    for each in counts:
+        for rule, numbers in each.items():
+            merged.setdefault(rule, Counter()).update(numbers)
+    return merged
 
 
 def _merge_excess(passes: Iterable[PassSummary]) -> tuple[BudgetExceeded, ...]:

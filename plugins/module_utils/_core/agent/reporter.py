@@ -74,6 +74,7 @@ class Reporter:
         self._violations: dict[Identity, AbstractSet[tuple[Any, ...]]] = {}
         self._not_evaluated: set[str] = set()
         self._budgets: set[str] = set()
+        self._unenforced: set[str] = set()
         self._missing_interfaces: dict[str, list[str]] = {}
         # By rule, interfaces that may well be absent.
         self._optional_interfaces: dict[str, frozenset[str]] = {}
@@ -168,6 +169,20 @@ class Reporter:
         self._report_not_evaluated(summary)
         self._report_missing_interfaces(summary)
         self._report_budget(summary)
+        self._report_unenforced(summary)
+
+    def _report_unenforced(self, summary: PassSummary) -> None:
+        """Report the reasons by rule; the status and the metrics have the numbers."""
+        now = {
+            f"unenforced of {rule}": f"rule {rule}: violations cannot be destroyed: "
+            f"{', '.join(sorted(reasons))}"
+            for rule, reasons in summary.unenforced.items()
+        }
+        for name in self._unenforced - now.keys():
+            self.set_condition(name, None, ended=f"{name}: none any more")
+        for name, text in now.items():
+            self.set_condition(name, text)
+        self._unenforced = set(now)
 
     def _report_budget(self, summary: PassSummary) -> None:
         """Report the total, and each rule and user. Of many, the first ones."""

@@ -26,6 +26,7 @@ REPORT_MODE = "report_mode"
 BUDGET_EXCEEDED = "budget_exceeded"
 BUDGET_UNKNOWN = "budget_unknown"
 NOT_EVALUATED = "not_evaluated"
+UNENFORCED = "unenforced"
 INHIBITED_BY = (
     NO_POLICY,
     PAUSED,
@@ -34,6 +35,7 @@ INHIBITED_BY = (
     BUDGET_EXCEEDED,
     BUDGET_UNKNOWN,
     NOT_EVALUATED,
+    UNENFORCED,
 )
 
 # Operations of the fault tracker: a pass that failed as a whole (in another namespace, its name
@@ -90,11 +92,17 @@ class AgentState:
         failed = any(operation.startswith(RECONCILE) for operation in self.faults)
         if failed or (last is not None and last.not_evaluated):
             return NOT_EVALUATED
-        return None
+        return UNENFORCED if last is not None and last.unenforced else None
 
     def enforcing(self) -> bool:
         """Return whether the agent destroys violations, within its limits and its view."""
-        return self.inhibited_by() in (None, BUDGET_EXCEEDED, BUDGET_UNKNOWN, NOT_EVALUATED)
+        return self.inhibited_by() in (
+            None,
+            BUDGET_EXCEEDED,
+            BUDGET_UNKNOWN,
+            NOT_EVALUATED,
+            UNENFORCED,
+        )
 
     def trial_expired(self) -> bool:
         """Return whether the trial of the policy in force has expired unconfirmed."""
@@ -121,6 +129,10 @@ class AgentState:
             self.budget_exceeded_passes += 1
         for enforced in result.results:
             self.outcomes[enforced.violation.rule.name, enforced.result.outcome] += 1
+
+    def unenforced(self, rule: str) -> Counter[str]:
+        """Return the number of unenforced violations of a rule by reason, in the last pass."""
+        return self.last_pass.unenforced.get(rule, Counter()) if self.last_pass else Counter()
 
     def statuses(self, rule: str) -> Counter[str]:
         """Return the number of violations of a rule by status, in the last passes."""

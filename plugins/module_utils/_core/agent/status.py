@@ -93,6 +93,7 @@ def build_status(state: AgentState, now: Clocks) -> dict[str, Any]:
                 "name": rule.name,
                 "violations": sum(state.statuses(rule.name).values()),
                 **{status: state.statuses(rule.name)[status] for status in findings.STATUSES},
+                "unenforced": dict(sorted(state.unenforced(rule.name).items())),
                 "outcomes": {
                     outcome: count
                     for (name, outcome), count in sorted(state.outcomes.items())
@@ -104,6 +105,9 @@ def build_status(state: AgentState, now: Clocks) -> dict[str, Any]:
         ],
         "budget": exceeded_budget(last.budget_exceeded) if last else None,
         "backing_off": list(last.backing_off) if last else [],
+        "unenforced": sum(
+            sum(state.unenforced(rule.name).values()) for rule in (policy.rules if policy else ())
+        ),
         "untracked": last.untracked if last else 0,
         "passes": state.passes,
         "cpu_s": round(state.cpu_s, 3),
@@ -156,6 +160,7 @@ def is_healthy(status: Mapping[str, Any]) -> bool:
         status["inhibited_by"] in (None, states.REPORT_MODE)
         and status["rejected"] is None
         and not status["faults"]
+        and not status["untracked"]
         and status["last_pass"] is not None
         and not status["last_pass"]["not_evaluated"]
     )
@@ -220,6 +225,10 @@ def _enforcing_line(status: Mapping[str, Any]) -> str:
             f"destroys nothing: last pass {last}, expected every {status['resync_s']:g} s; "
             "the agent is stopped, blocked or overloaded"
         )
+    elif reason == states.UNENFORCED:
+        number = status["unenforced"]
+        noun = "violation" if number == 1 else "violations"
+        text = f"enforcing, but {number} {noun} cannot be destroyed"
     elif reason == states.BUDGET_EXCEEDED:
         budget = status["budget"]
         if budget is None or budget["on_excess"] != REFUSE:
@@ -237,10 +246,12 @@ def _enforcing_line(status: Mapping[str, Any]) -> str:
 def _rule_line(rule: Mapping[str, Any]) -> str:
     statuses = ", ".join(f"{rule[name]} {name}" for name in findings.STATUSES if rule[name])
     counts = ", ".join(f"{count} {name}" for name, count in rule["outcomes"].items())
+    left = ", ".join(f"{count} {name}" for name, count in rule["unenforced"].items())
     missing = rule["missing_interfaces"]
     return (
         f"  {rule['name']}: {rule['violations']} violation{'' if rule['violations'] == 1 else 's'}"
         + (f" ({statuses})" if statuses else "")
+        + (f"; unenforced: {left}" if left else "")
         + (f"; since the start: {counts}" if counts else "")
         + (f"; missing interface {', '.join(missing)}" if missing else "")
     )

@@ -210,6 +210,10 @@ _ENGINE = Option(
     default="netlink",
     choices=_ENGINES,
 )
+_ENGINE_OF_POLICY = _ENGINE._replace(
+    description=f"{_ENGINE.description} By default, it is the engine of the policy.",
+    default=None,
+)
 _LIMIT = Option(
     "limit",
     Kind.INT,
@@ -352,7 +356,7 @@ OPERATIONS: Mapping[str, Mapping[str, Option]] = {
         ),
     ),
     "plan_policy": _table(_POLICY),
-    "enforce_policy": _table(_POLICY, _ENGINE, _LIMIT, _CHECK, _DIFF),
+    "enforce_policy": _table(_POLICY, _ENGINE_OF_POLICY, _LIMIT, _CHECK, _DIFF),
     "stuck_report": _table(
         Option("match", Kind.SELECTOR, "A selector that the connections must match too."),
         Option(

@@ -32,7 +32,7 @@ from ..policy import findings
 from ..policy.budget import exceeded_budget
 from ..policy.decide import Decider
 from ..policy.findings import Finding, ViolationResult
-from ..policy.model import Policy, Rule
+from ..policy.model import DEFAULT_ENGINE, Policy, Rule
 from ..policy.parse import AnyNames, parse_policy
 from ..policy.reconcile import PassOptions, ReconcileResult, reconcile, reconcile_once
 from ..query.record import record, sort_key
@@ -76,6 +76,7 @@ class PolicyCheck:
             "errors": [describe(error) for error in self.errors],
             "digest": None if policy is None else policy.digest,
             "mode": None if policy is None else policy.mode,
+            "engine": None if policy is None else policy.engine,
             "namespaces": [] if policy is None else list(policy.namespaces),
             "needs": [] if policy is None else sorted(need.value for need in policy.needs),
             "reads_owners": policy is not None and _reads_owners(policy),
@@ -305,7 +306,7 @@ def plan_parsed(host: Host, policy: Policy) -> PolicyPlan:
 def enforce_policy(
     policy: Mapping[str, Any],
     *,
-    engine: str = "netlink",
+    engine: str | None = None,
     limit: int = DEFAULT_LIMIT,
     check: bool = False,
     diff: bool = False,
@@ -321,7 +322,7 @@ def enforce_policy(
 
     Args:
         policy: a policy document.
-        engine: ``netlink``, ``pidfd``, or ``auto``.
+        engine: ``netlink``, ``pidfd``, or ``auto``; None for that of the policy.
         limit: the longest length of each list of the result.
         check: report the expected outcomes and change nothing.
         diff: fill ``diff``.
@@ -373,9 +374,11 @@ def _parsed(policy: object, host: Host) -> Policy:
 
 
 def _reads_owners(policy: Policy) -> bool:
-    """Whether the guard or a rule depends on the owners of sockets, read from /proc/PID/fd."""
+    """Whether the guard, a rule or the engine depends on the owners of sockets (/proc/PID/fd)."""
     guard = policy.guard
     if guard.control_connection or guard.ssh_sessions or guard.ssh_forwards or guard.kernel:
+        return True
+    if policy.engine != DEFAULT_ENGINE:
         return True
     return Need.OWNERS in guard.needs.union(*(rule.match.needs for rule in policy.rules))
 

@@ -87,6 +87,8 @@ class Decider:
         # having been reopened, so they are no sign of a client that reconnects.
         self._left_out: set[Destination] = set()
         self._observed: set[Identity] = set()
+        # Sockets that still exist after an attempt to destroy them, with its outcome.
+        self._failed: dict[tuple[Identity, Key], str] = {}
 
     @property
     def policy(self) -> Policy:
@@ -151,6 +153,7 @@ class Decider:
         self._holds.forget(namespace, [rule.name for rule in self._policy.rules])
         self._doubts.forget(namespace)
         self._left_out = {each for each in self._left_out if each.namespace != namespace}
+        self._failed = {each: why for each, why in self._failed.items() if each[0] != namespace}
 
     def _observe(self, evaluation: Evaluation, names: Sequence[str]) -> None:
         identity = evaluation.namespace.identity
@@ -233,6 +236,13 @@ class Decider:
         self._left_out |= {
             findings[due[position]].violation.destination for position in allowance.excluded
         }
+        if self._failed:
+            seen = {finding.violation.identity for finding in findings}
+            self._failed = {
+                each: outcome
+                for each, outcome in self._failed.items()
+                if each in seen or each[0] not in self._observed
+            }
         self._violations = []
         times = [finding.until_ms for finding in findings if finding.until_ms is not None]
         return Decision(
@@ -284,7 +294,7 @@ class Decider:
         # Backoff is usually empty: skip building the destination.
         until = self._backoff.until_ms(violation.destination, now_ms) if self._backoff else None
         if until is not None:
-            return Finding(violation, BACK_OFF, since, until)
+            return Finding(violation, BACK_OFF, since, until, self._failed.get(violation.identity))
         return Finding(violation, DESTROY, since)
 
     def record_results(self, results: Iterable[ViolationResult], now_ms: int) -> None:
@@ -296,6 +306,8 @@ class Decider:
                 untouched[self._budget_key(violation)] += 1
             if result.outcome not in _NO_ATTEMPT:
                 failed = result.outcome not in outcomes.CHANGING
+                if failed:
+                    self._failed[violation.identity] = result.outcome
                 destination = violation.destination
                 attempts[destination] = attempts.get(destination, False) or failed
         if untouched:

@@ -43,13 +43,14 @@ class PassOptions:
     """Options of a reconcile pass.
 
     inhibited_by: why nothing may be destroyed now; None: the policy decides. check: destroy
-    nothing, and predict the outcomes. engine: a name from engines.registry. owner_index:
-    look up one owner of each violating socket only, with the bounds of this index; None: all.
+    nothing, and predict the outcomes. engine: a name from engines.registry; None: that of the
+    policy. owner_index: look up one owner of each violating socket only, with the bounds of this
+    index; None: all.
     """
 
     inhibited_by: str | None = None
     check: bool = False
-    engine: str = "netlink"
+    engine: str | None = None
     owner_index: OwnerIndex | None = None
 
 
@@ -150,7 +151,7 @@ def evaluate(
         checked = [each for each in found if each.rule.action == DESTROY and needs_guard(each)]
         if not checked:
             return tuple(found)
-        destroy_options = DestroyOptions(policy.guard, engine=options.engine)
+        destroy_options = DestroyOptions(policy.guard, options.engine or policy.engine)
         return _with_guard(session, snapshot, found, checked, destroy_options, options.owner_index)
 
     began_ms = monotonic_ms(session.host)

@@ -116,12 +116,15 @@ class Finding(NamedTuple):
     """A violation and its status.
 
     since_ms: when it was first seen. until_ms: when its status may change; None: not by time alone.
+    failed: for a socket in backoff, the outcome of the last attempt to destroy it; None: there was
+    none.
     """
 
     violation: Violation
     status: str
     since_ms: int
     until_ms: int | None = None
+    failed: str | None = None
 
 
 class ViolationResult(NamedTuple):

@@ -5,7 +5,8 @@
 """Semantic checks of rules, beyond the schema.
 
 Errors: a rule that can never match, or that could destroy every socket without `state`. Warnings: a
-rule that matches only protected sockets, or that repeats another rule.
+rule that matches only protected sockets, that selects protocols which the engine cannot destroy, or
+that repeats another rule.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..destroy.engines import registry
 from ..errors import InputError, PolicyWarning
 from ..guard.options import Guard
 from ..selector.parse import Selector, parse_selector
@@ -58,11 +60,13 @@ def check_rules(
     guard: Guard,
     path: Path,
     *,
+    engine: str,
     names_unresolved: bool,
 ) -> tuple[list[InputError], list[PolicyWarning]]:
     """Return the errors and warnings of rules that are well-formed.
 
-    rules: each with its mapping as written. path: of the list of rules. names_unresolved: users or
+    rules: each with its mapping as written. path: of the list of rules. engine: of the policy.
+    names_unresolved: users or
     services were not looked up; selectors are not compared then.
     """
     errors: list[InputError] = []
@@ -74,6 +78,8 @@ def check_rules(
         at = (*path, index)
         found = list(_errors(rule, written, at, names_unresolved=names_unresolved))
         errors += found
+        if not found and rule.action == DESTROY:
+            warnings += _indestructible(rule, engine, at)
         if not found and not names_unresolved and rule.action == DESTROY:
             warnings += _fully_protected(rule, protections, at)
     return errors, warnings + list(_duplicates([written for _rule, written in rules], path))
@@ -133,6 +139,17 @@ def _fully_protected(
             (*at, "match"),
             f"matches only sockets that {covering[0]} protects, so the rule destroys nothing",
             f"narrow {covering[0]}, or set action: report",
+        )
+
+
+def _indestructible(rule: Rule, engine: str, at: Path) -> Iterator[PolicyWarning]:
+    """Yield a warning if the engine can destroy no sockets of some protocols of the rule."""
+    found = sorted(registry.indestructible(engine) & set(rule.match.protocols))
+    if found:
+        yield PolicyWarning(
+            (*at, "match"),
+            f"selects {', '.join(found)} sockets, which engine {engine} cannot destroy",
+            f"set engine: {registry.AUTO} in the policy, omit the protocol, or set action: report",
         )
 
 

@@ -40,6 +40,8 @@ RULE_AND_USER = "rule_and_user"
 TOTAL = "total"
 SCOPES = (RULE_AND_USER, TOTAL)
 
+# A name of destroy.engines.registry. It needs no permission to trace other processes.
+DEFAULT_ENGINE = "netlink"
 DEFAULT_HOLD_MS = 2_000
 DEFAULT_PER_MS = 60_000
 MIN_PER_MS = 1_000
@@ -116,8 +118,9 @@ class Rule:
 class Policy:
     """Rules for the sockets of some namespaces, and the limits of their enforcement.
 
-    namespaces: names as namespaces.resolve accepts them. needs: the network data that the rules
-    depend on, out of links, addresses, routes and rules. digest: of the document as given.
+    engine: a name of engines.registry. namespaces: names as namespaces.resolve accepts them. needs:
+    the network data that the rules depend on, out of links, addresses, routes and rules. digest: of
+    the document as given.
     """
 
     mode: str
@@ -128,6 +131,7 @@ class Policy:
     needs: frozenset[Need]
     digest: str
     warnings: tuple[PolicyWarning, ...] = ()
+    engine: str = DEFAULT_ENGINE
     version: int = VERSION
 
     @property

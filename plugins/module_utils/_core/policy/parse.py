@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from .. import values
+from ..destroy.engines import registry
 from ..errors import InputError, PathStep, PolicyErrors
 from ..guard.options import OFF_IN_POLICIES, Guard, parse_guard
 from ..host.namespaces import checked_name
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 # Names the schema for editors; has no meaning here.
 _SCHEMA = "$schema"
-_KEYS = ("version", "mode", "namespaces", "limits", "protect", "rules")
+_KEYS = ("version", "mode", "engine", "namespaces", "limits", "protect", "rules")
 _REQUIRED = ("version", "limits", "rules")
 _POLICY = f"a mapping with the keys {', '.join(_KEYS)}"
 _NAMESPACES = "a list of network namespaces: current, all, pid:N, or names from `ip netns list`"
@@ -122,12 +123,14 @@ def parse_policy(
         parsed.rules,
         parsed.guard,
         (*root, "rules"),
+        engine=parsed.engine,
         names_unresolved=isinstance(names, AnyNames) and names.used,
     )
     if errors:
         raise PolicyErrors(errors)
     return Policy(
         mode=parsed.mode,
+        engine=parsed.engine,
         namespaces=parsed.namespaces,
         limits=_with_total(parsed.limits, rules),
         guard=parsed.guard,
@@ -180,6 +183,7 @@ class _Document(NamedTuple):
     """The parsed keys of a document. rules: each with its mapping as written."""
 
     mode: str
+    engine: str
     namespaces: tuple[str, ...]
     limits: Limits
     guard: Guard
@@ -203,6 +207,7 @@ class _Parser:
         self._key(written, "version", path, _version, None)
         return _Document(
             self._key(written, "mode", path, _mode, model.ENFORCE),
+            self._key(written, "engine", path, _engine, model.DEFAULT_ENGINE),
             self._key(written, "namespaces", path, self._namespaces, ("current",)),
             self._key(written, "limits", path, self._limits, Limits(1)),
             self._guard(written, path),
@@ -362,6 +367,10 @@ def _version(value: object, path: Path) -> None:
 
 def _mode(value: object, path: Path) -> str:
     return values.choice(value, path, model.MODES, "mode")
+
+
+def _engine(value: object, path: Path) -> str:
+    return values.choice(value, path, registry.NAMES, "engine")
 
 
 def _max_sockets(value: object, path: Path) -> int:

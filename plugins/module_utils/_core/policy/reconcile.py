@@ -118,7 +118,7 @@ def reconcile(
     With options.check it destroys nothing, and predicts the outcomes. Errors of a namespace are
     part of the result. Raises EngineUnavailable.
     """
-    engines_named(options.engine)
+    engines_named(options.engine or decider.policy.engine)
     # A pass allocates many objects; a caller that runs passes in a loop collects between them.
     with collector_paused():
         began_ms = monotonic_ms(host)
@@ -140,7 +140,7 @@ def reconcile_namespace(
     The state of the others in the decider stays as it is. The result is empty if `all` found the
     namespace and it has ceased to exist since. Raises EngineUnavailable.
     """
-    engines_named(options.engine)
+    engines_named(options.engine or decider.policy.engine)
     with collector_paused():
         began_ms = monotonic_ms(host)
         evaluation = evaluate_in(
@@ -207,7 +207,8 @@ def _destroy(
         if not violations:
             return settled
         plan = Plan(evaluation.namespace, [Target(each.socket) for each in violations])
-        destroy_options = DestroyOptions(policy.guard, options.engine, check=options.check)
+        engine = options.engine or policy.engine
+        destroy_options = DestroyOptions(policy.guard, engine, check=options.check)
         report = execute(host, [plan], destroy_options)
     except SocketsError as error:
         return settled + [_survived(each, error) for each in violations]

@@ -451,7 +451,7 @@ def policy_enforce(
     pillar_key
         The key of the policy in the pillar (default: ``linuxnet_sockets:policy``).
     engine
-        ``netlink`` (default), ``pidfd``, or ``auto``.
+        ``netlink``, ``pidfd``, or ``auto`` (default: the engine of the policy).
     limit
         The longest length of each list (default: 1000). Counts always cover all sockets.
     test

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linuxnet_sockets.destroy.engines.registry import NAMES
 from linuxnet_sockets.netlink import constants
 from linuxnet_sockets.policy.model import (
     ACTIONS,
@@ -134,6 +135,7 @@ def test_durations(path: tuple[Any, ...], data: st.DataObject) -> None:
 
 WORDS: list[tuple[tuple[Any, ...], Any]] = [
     (("mode",), MODES),
+    (("engine",), NAMES),
     (("limits", "on_excess"), ON_EXCESS),
     (("limits", "scope"), SCOPES),
     ((*HERE, "action"), ACTIONS),

@@ -16,6 +16,11 @@ AUTO = "auto"
 NAMES = (AUTO, NetlinkEngine.name, PidfdEngine.name)
 
 
+def indestructible(name: str) -> frozenset[str]:
+    """The protocols whose sockets an engine cannot destroy on any kernel."""
+    return NetlinkEngine.indestructible if name == NetlinkEngine.name else frozenset()
+
+
 def engines_named(name: str) -> tuple[Engine, ...]:
     """The engines to try in turn. `auto`: netlink, then pidfd if the kernel has it.
 

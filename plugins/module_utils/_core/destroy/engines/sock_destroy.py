@@ -45,6 +45,8 @@ class NetlinkEngine:
     """Destroys sockets with SOCK_DESTROY. Requires CAP_NET_ADMIN over the namespace."""
 
     name = "netlink"
+    # mptcp_diag has no destroy handler either (net/mptcp/mptcp_diag.c).
+    indestructible = frozenset({_WITHOUT_COOKIE, _WITHOUT_ABORT, "mptcp"})
 
     def declines(
         self, session: NamespaceSession, sockets: Sequence[Socket]

@@ -57,6 +57,11 @@ _MODES = {
     ENFORCE: "destroys violations of rules with action destroy",
     REPORT: "reports violations and destroys nothing",
 }
+_ENGINES = {
+    "netlink": "SOCK_DESTROY of the kernel",
+    "auto": "netlink, and pidfd for sockets that netlink cannot destroy",
+    "pidfd": "disconnects the socket through a process that holds it",
+}
 _ACTIONS = {
     DESTROY: "destroys violations",
     REPORT: "reports violations and destroys nothing",
@@ -290,6 +295,11 @@ SCHEMA: Schema = {
                     choice(_MODES),
                     "enforce: destroy violations. report: report them and destroy nothing.",
                     default="enforce",
+                ),
+                "engine": described(
+                    choice(_ENGINES),
+                    "The mechanism that destroys sockets. MPTCP connections need auto or pidfd.",
+                    default="netlink",
                 ),
                 "namespaces": described(
                     list_of(
