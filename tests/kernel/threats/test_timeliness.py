@@ -48,6 +48,23 @@ print("ready", flush=True)
 sys.stdin.read()
 """
 
+# Protected connections that match the rule, and new ones all the time, so that each pass is
+# expensive and the next hold expires soon. Arguments: the port and the number of connections.
+_PROTECTED_VIOLATIONS = """
+import resource, socket, sys, time
+port, count = map(int, sys.argv[1:])
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+def connection():
+    return socket.create_connection(("127.0.0.1", port)), listener.accept()[0]
+held = [connection() for _number in range(min(count, hard // 2 - 50))]
+print("ready", flush=True)
+for _number in range(100_000):
+    pair = connection()
+    time.sleep(0.05)
+"""
+
 # User and network namespaces. Arguments: their number, and how many of them set lo up and down
 # without a pause.
 _NAMESPACES = """
@@ -101,10 +118,13 @@ class Race:
         document["rules"][0]["match"].update(remote_port=ports)
         return document
 
-    def run(self, name: str, hold_s: float, *, rounds: int = _ROUNDS) -> None:
-        """Measure the time beyond the hold from the event to the end of each connection."""
+    def run(self, name: str, hold_s: float, *, rounds: int = _ROUNDS, first: int = 0) -> None:
+        """Measure the time beyond the hold from the event to the end of each connection.
+
+        first: the number of the first port.
+        """
         beyond = []
-        for number, listening in enumerate(self._listening[:rounds]):
+        for number, listening in enumerate(self._listening[first : first + rounds]):
             ip(self._vpn.host, f"link set {DEVICE} down")
             port = listening.getsockname()[1]
             process = self._user.start(PLAIN, self._vpn.server4, str(port))
@@ -188,6 +208,26 @@ def test_user_namespaces_of_a_user(
         assert process.stdin is not None
         process.stdin.close()
         process.wait(timeout=60)
+
+
+def test_worst_case(vpn: VpnHost, user: Adversary, race: Race) -> None:
+    """Expensive passes one after the other, many namespaces, and floods of events in some."""
+    with UnitAgent(vpn.host, race.policy("200ms")) as agent:
+        _ready(user.start(_PROTECTED_VIOLATIONS, str(_FIRST_PORT), "5000"))
+        namespaces = user.start(_NAMESPACES, "500", "8")
+        _ready(namespaces)
+        with _repeating("link set lo mtu 60000", "link set lo mtu 65536", vpn=vpn, pause_s=0.02):
+            until(
+                lambda: agent.status()["last_pass"]["namespaces"] > 500,
+                "namespaces found",
+                seconds=60,
+            )
+            # The CPU time for bursts is used up.
+            time.sleep(5)
+            race.run("worst case", 0.2, first=1)
+        assert namespaces.stdin is not None
+        namespaces.stdin.close()
+        namespaces.wait(timeout=60)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from linuxnet_sockets.agent.work_queue import (
     DEBOUNCE_S,
     LATE_S,
     MAX_TIMER_REST_S,
+    MAX_TIMER_WAIT_S,
     MAX_WAIT_S,
     REST_FACTOR,
     RESYNC_LEVEL_S,
@@ -224,6 +225,15 @@ def test_timers_are_not_delayed_by_a_flood_of_events() -> None:
     assert queue.until_s(now, _plenty) == pytest.approx(REST_FACTOR * 0.1)
     queue.add("host", now, Reason.TIMER)
     assert queue.until_s(now, _plenty) == pytest.approx(MAX_TIMER_REST_S)
+
+
+def test_hold_that_expires_waits_half_a_second_for_cpu_time() -> None:
+    queue: WorkQueue[str] = WorkQueue(_RESYNC_S)
+    queue.add("host", 10.0, Reason.EVENT)
+    queue.add("host", 10.2, Reason.TIMER)
+    assert queue.take(10.2 + MAX_TIMER_WAIT_S - 0.01, _none) is None
+    assert queue.until_s(10.2, _none) == pytest.approx(MAX_TIMER_WAIT_S)
+    assert queue.take(10.2 + MAX_TIMER_WAIT_S, _none) == "host"
 
 
 def test_late_keys_are_named_with_their_age() -> None:

@@ -22,13 +22,15 @@ from typing import Generic, NamedTuple, TypeVar
 
 # The delay after an event. An address change comes with several route changes.
 DEBOUNCE_S = 0.001
-# An urgent key of root waits at most this long for CPU time. So does one key of each other owner.
+# An urgent key of root waits at most this long for CPU time: after an event, and before something
+# that is due at a known time, such as a hold. So does one key of each other owner.
 MAX_WAIT_S = 2.0
+MAX_TIMER_WAIT_S = 0.5
 # A key is late if it waits this long after it should have been taken.
 LATE_S = 5.0
 # While events continue, a key rests up to this many times the CPU time of its last run.
 REST_FACTOR = 14
-# The longest rest before something that is due at a known time, such as a hold.
+# The longest rest before something that is due at a known time.
 MAX_TIMER_REST_S = 0.1
 # How much CPU time must be left to take a key: an urgent one of root, an urgent one of another
 # owner, one of the resync. The rest is reserved for the classes before.
@@ -62,11 +64,13 @@ class _Entry:
     """A key in the queue.
 
     urgent_at, resync_at: when it may be taken. since: when the first urgent reason came up.
-    urgent, resync: the numbers of its valid items in the heaps; 0: there is none.
+    deadline: when it is taken even without CPU time. urgent, resync: the numbers of its valid items
+    in the heaps; 0: there is none.
     """
 
     urgent_at: float = 0.0
     since: float = 0.0
+    deadline: float = 0.0
     resync_at: float = 0.0
     urgent: int = 0
     resync: int = 0
@@ -82,7 +86,7 @@ class _Pace(NamedTuple):
 
 @dataclass
 class _Turn(Generic[K]):
-    """The due keys of one owner: heaps of (due since, number, key).
+    """The due keys of one owner: heaps of (deadline, number, key) and (due since, number, key).
 
     served: the number of the last key taken. forced_at: when one was last taken without CPU time.
     """
@@ -117,15 +121,24 @@ class WorkQueue(Generic[K]):
         """Enqueue a key for a time. Of several times of one key, the earliest counts."""
         entry = self._entries.setdefault(key, _Entry())
         if reason is not Reason.RESYNC:
-            since = min(at, entry.since) if entry.urgent else at
-            self._add_urgent(key, entry, since, max(at, self._rested_at(key, reason)))
+            longest_s = MAX_TIMER_WAIT_S if reason is Reason.TIMER else MAX_WAIT_S
+            self._add_urgent(key, entry, at, at + longest_s, self._rested_at(key, reason))
         elif not entry.resync or at < entry.resync_at:
             entry.resync_at, entry.resync = at, self._schedule(at, key)
 
-    def _add_urgent(self, key: K, entry: _Entry, since: float, at: float) -> None:
-        entry.since = since
-        if not entry.urgent or at < entry.urgent_at:
-            entry.urgent_at, entry.urgent = at, self._schedule(at, key)
+    def _add_urgent(
+        self, key: K, entry: _Entry, since: float, deadline: float, rested_at: float
+    ) -> None:
+        at = max(since, rested_at)
+        if not entry.urgent:
+            entry.urgent_at, entry.since, entry.deadline = at, since, deadline
+        elif at >= entry.urgent_at and deadline >= entry.deadline:
+            return
+        else:
+            entry.urgent_at = min(at, entry.urgent_at)
+            entry.since = min(since, entry.since)
+            entry.deadline = min(deadline, entry.deadline)
+        entry.urgent = self._schedule(entry.urgent_at, key)
 
     def _schedule(self, at: float, key: K) -> int:
         number = next(self._numbers)
@@ -223,12 +236,12 @@ class WorkQueue(Generic[K]):
                 continue
             turn = self._turns.setdefault(self._owners.get(key, ROOT), _Turn())
             if number == entry.urgent:
-                heapq.heappush(turn.urgent, (entry.since, number, key))
+                heapq.heappush(turn.urgent, (entry.deadline, number, key))
             elif number == entry.resync and at == entry.resync_at:
                 heapq.heappush(turn.resync, (at, number, key))
                 heapq.heappush(self._future, (at + self._overdue_s, number, key))
             elif number == entry.resync:
-                self._add_urgent(key, entry, min(at, entry.since) if entry.urgent else at, at)
+                self._add_urgent(key, entry, at, at + MAX_WAIT_S, at)
 
     def _drop_idle_turns(self, now: float) -> None:
         self._turns = {
@@ -241,22 +254,22 @@ class WorkQueue(Generic[K]):
         self, owner: int, turn: _Turn[K], urgent: bool, now: float, cpu_wait_s: CpuWait
     ) -> float:
         """The seconds until the first due key of an owner may be taken; infinity: there is none."""
-        since = self._first_since(turn.urgent if urgent else turn.resync, urgent)
-        if since is None:
+        deadline = self._first(turn.urgent if urgent else turn.resync, urgent)
+        if deadline is None:
             return _NEVER
         if not urgent:
             return cpu_wait_s(RESYNC_LEVEL_S)
         if owner == ROOT:
-            return min(cpu_wait_s(ROOT_LEVEL_S), since + MAX_WAIT_S - now)
-        forced_at = max(since, turn.forced_at) + MAX_WAIT_S
-        return min(cpu_wait_s(OTHERS_LEVEL_S), forced_at - now)
+            return min(cpu_wait_s(ROOT_LEVEL_S), deadline - now)
+        deadline = max(deadline, turn.forced_at + MAX_WAIT_S)
+        return min(cpu_wait_s(OTHERS_LEVEL_S), deadline - now)
 
-    def _first_since(self, heap: list[tuple[float, int, K]], urgent: bool) -> float | None:
-        """Since when the first key of a heap is due; None: the heap has no valid item."""
+    def _first(self, heap: list[tuple[float, int, K]], urgent: bool) -> float | None:
+        """The time of the first valid item of a heap; None: there is none."""
         while heap:
-            since, number, key = heap[0]
+            at, number, key = heap[0]
             entry = self._entries.get(key)
             if entry is not None and number == (entry.urgent if urgent else entry.resync):
-                return since
+                return at
             heapq.heappop(heap)
         return None
