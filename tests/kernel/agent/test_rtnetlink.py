@@ -23,7 +23,7 @@ from linuxnet_sockets.agent import network_events
 from linuxnet_sockets.agent.mounts import MountMonitor
 from linuxnet_sockets.agent.network_events import OWN, EventBatch
 from linuxnet_sockets.agent.nsids import assign_nsid
-from linuxnet_sockets.agent.rtnetlink import RtnetlinkListener
+from linuxnet_sockets.agent.rtnetlink import _MAX_EVENTS, RtnetlinkListener
 from linuxnet_sockets.errors import LibraryFailed
 from linuxnet_sockets.host import namespaces
 from linuxnet_sockets.host.host import Host
@@ -151,7 +151,7 @@ def test_flood_in_another_namespace_loses_no_events_of_this_one(pair: Pair) -> N
             assert pair.client.run(partial(assign_nsid, Host(), namespace)) is not None
             _drain(listener)
             with other.route() as route:
-                for number in range(500):
+                for number in range(_MAX_EVENTS + 100):
                     route.addr("add", index=1, address=f"127.1.{number >> 8}.{number & 255}")
             _address(pair.client, "add", "lo", "127.9.9.8/32")
             batch = EventBatch()
@@ -161,6 +161,20 @@ def test_flood_in_another_namespace_loses_no_events_of_this_one(pair: Pair) -> N
             assert not batch.changes[OWN].lost
             assert batch.changes[OWN].addresses_added
             _address(pair.client, "del", "lo", "127.9.9.8/32")
+    finally:
+        listener.close()
+
+
+def test_burst_of_link_events_is_not_lost(pair: Pair) -> None:
+    """As when many containers start while a pass runs."""
+    listener = pair.client.run(RtnetlinkListener, {Need.LINKS})
+    try:
+        _drain(listener)
+        for number in range(20):
+            pair.client.output("ip", "link", "set", "lo", "mtu", str(61_000 + number))
+        batch = listener.drain()
+        assert batch.events >= 20
+        assert not batch.changes[OWN].lost
     finally:
         listener.close()
 

@@ -212,7 +212,11 @@ def test_user_namespaces_of_a_user(
 
 def test_worst_case(vpn: VpnHost, user: Adversary, race: Race) -> None:
     """Expensive passes one after the other, many namespaces, and floods of events in some."""
-    with UnitAgent(vpn.host, race.policy("200ms")) as agent:
+    document = race.policy("200ms")
+    # Without a condition, its holds expire one after the other all the time.
+    match = {"user": "1000-60000", "remote_port": _FIRST_PORT}
+    document["rules"].append({"name": "always", "match": match, "hold": "200ms"})
+    with UnitAgent(vpn.host, document) as agent:
         _ready(user.start(_PROTECTED_VIOLATIONS, str(_FIRST_PORT), "5000"))
         namespaces = user.start(_NAMESPACES, "500", "8")
         _ready(namespaces)

@@ -23,12 +23,17 @@ from .network_events import OWN, EventBatch, Nsid, parse_event
 # overflow does not drop events of the other facts.
 _FREQUENT = frozenset({Need.ROUTES})
 
-# Small, because an event mainly triggers a snapshot. An overflow (ENOBUFS) is an event too, and a
-# small backlog is quick to read.
-_SOCKET_BUFFER = 16 * 1024
+# Small, because an event of a frequent fact only triggers a snapshot. An overflow (ENOBUFS) is an
+# event too, and a small backlog is quick to read.
+_FREQUENT_BUFFER = 16 * 1024
+# A lost event of another fact restarts holds, and one pass may last longer than a burst of events,
+# as when many containers start.
+_RARE_BUFFER = 1024 * 1024
 _RECEIVE_BUFFER = 4 * 1024
 # How many events of a socket are read at once. Senders may be faster than the agent.
-_MAX_EVENTS = 512
+_MAX_EVENTS = 4_096
+# include/uapi/asm-generic/socket.h; the same on all architectures but parisc and sparc.
+_SO_RCVBUFFORCE = 33
 
 # include/linux/socket.h and include/uapi/linux/netlink.h: the control message with the nsid.
 _SOL_NETLINK = 270
@@ -154,7 +159,7 @@ class _MulticastSocket:
                 raise
         try:
             self.raw.setblocking(False)
-            self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
+            _set_buffer(self.raw, _FREQUENT_BUFFER if self.frequent else _RARE_BUFFER)
         except OSError:
             self.close()
             raise
@@ -178,3 +183,11 @@ class _MulticastSocket:
         # Nothing can be done about an error, and it must not hide an earlier one.
         with suppress(Exception):
             self._socket.close()
+
+
+def _set_buffer(sock: socket.socket, size: int) -> None:
+    """Set the receive buffer, beyond net.core.rmem_max if the process may."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
+    except OSError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
