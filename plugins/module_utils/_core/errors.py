@@ -20,6 +20,7 @@ Errors are exceptions. Each carries values; ``messages.describe`` turns them int
   + ProtectFileError: a file of the protect directory is invalid
   + UntrustedPath: others than the trusted users may change a file
   + EngineUnavailable: the requested engine does not work on this host
+  + NotExpressible: a packet filter cannot express a part of a policy
   + PackageMissing: a Python package of the agent cannot be imported
   + DirectoryUnusable: a directory of the agent does not exist, or cannot be written
   + LibraryFailed: a library raised an error of its own
@@ -220,6 +221,19 @@ class EngineUnavailable(SocketsError):
     def __init__(self, engine: str, reason: str) -> None:
         super().__init__(engine, reason)
         self.engine = engine
+        self.reason = reason
+
+
+class NotExpressible(SocketsError):
+    """A packet filter cannot express a part of a policy.
+
+    place: the rule, or the protection. key: what cannot be expressed. reason: why, as a clause.
+    """
+
+    def __init__(self, place: str, key: str, reason: str) -> None:
+        super().__init__(place, key, reason)
+        self.place = place
+        self.key = key
         self.reason = reason
 
 

@@ -138,6 +138,13 @@ def _plan(parsed: argparse.Namespace, out: TextIO) -> int:
     )
 
 
+def _firewall(parsed: argparse.Namespace, out: TextIO) -> int:
+    file, installed = parsed.file or parsed.policy, parsed.file is None
+    return commands.firewall(
+        Host(), file, out, sys.stderr, as_json=parsed.json, installed=installed
+    )
+
+
 def _status(parsed: argparse.Namespace, out: TextIO) -> int:
     return commands.status(parsed.runtime_directory, out, as_json=parsed.json)
 
@@ -258,6 +265,16 @@ def get_parser() -> _Parser:
         help=f"exit with {commands.VIOLATIONS} if the policy would destroy sockets",
     )
     plan.add_argument(
+        "file", metavar="FILE", nargs="?", help="policy in JSON (default: the file of --policy)"
+    )
+    firewall = command(
+        "firewall",
+        _firewall,
+        "Print nftables rules that reject new connections which would violate a policy.",
+        policy,
+        as_json,
+    )
+    firewall.add_argument(
         "file", metavar="FILE", nargs="?", help="policy in JSON (default: the file of --policy)"
     )
     command(

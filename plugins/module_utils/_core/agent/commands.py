@@ -16,6 +16,7 @@ from ..errors import OtherPolicyOnTrial
 from ..host.host import Host
 from ..messages import describe, listed_text, warning_text
 from ..messages.policy import plan_lines
+from ..policy.nftables_rules import rule_set
 from ..text import printable
 from . import requests
 from .paths import POLICY_FILE, SOCKET
@@ -85,6 +86,32 @@ def plan(
     if result.failures:
         return FAILURE
     return VIOLATIONS if detailed and result.destroys else SUCCESS
+
+
+def firewall(
+    host: Host, file: str, out: TextIO, err: TextIO, *, as_json: bool, installed: bool
+) -> int:
+    """Print the nftables rule set of a policy. Raises NotExpressible if there is none.
+
+    installed: as for plan. err: for the rules that it does not contain.
+    """
+    policy = load_policy(file, host, obeyed=installed)
+    if isinstance(policy, Rejected):
+        return _print_rejected(out, policy, as_json=as_json)
+    found = rule_set(policy)
+    left_out = [describe(error) for error in found.left_out]
+    result = {
+        "text": found.text,
+        "rules": list(found.rules),
+        "left_out": left_out,
+        "unconditional": list(found.unconditional),
+    }
+    if as_json:
+        _print(out, result, as_json, [])
+        return SUCCESS
+    out.write(found.text)
+    err.write("".join(f"socket-agent: left out: {text}\n" for text in left_out))
+    return SUCCESS
 
 
 def status(runtime: str, out: TextIO, *, as_json: bool) -> int:

@@ -235,6 +235,10 @@ def _capitalized(phrase: str) -> str:
     return f"{phrase[0].upper()}{phrase[1:]}"
 
 
+def _not_expressible(error: errors.NotExpressible) -> str:
+    return f"{error.place}: a packet filter cannot express {error.key}: {error.reason}."
+
+
 def _library(error: errors.LibraryFailed) -> str:
     return f"The Python package {error.library} failed to {error.operation}: {error.reason}."
 
@@ -282,6 +286,7 @@ _SENTENCES: dict[type[errors.SocketsError], Callable[[Any], str]] = {
     errors.ProtectFileError: _protect_file,
     errors.UntrustedPath: _untrusted,
     errors.EngineUnavailable: _engine,
+    errors.NotExpressible: _not_expressible,
     errors.PackageMissing: _package,
     errors.DirectoryUnusable: _directory,
     errors.LibraryFailed: _library,
