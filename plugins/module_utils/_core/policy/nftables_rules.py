@@ -34,7 +34,6 @@ from .model import DESTROY, ENFORCE, Policy, Rule
 
 FAMILY, TABLE = "inet", "linuxnet_sockets"
 
-_Network = typing.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 # Each is one line of a chain: matches that must all be true. Several are alternatives.
 Match = tuple[str, ...]
 
@@ -270,7 +269,7 @@ class _Translator:
     def _endpoint(self, leaf: EndpointIn) -> list[Match]:
         found: list[Match] = []
         side = "d" if leaf.remote else "s"
-        sets: dict[tuple[int, int | None], list[_Network]] = {}
+        sets: dict[tuple[int, int | None], list[typing.Any]] = {}
         for pattern in leaf.patterns:
             if pattern.interface is not None:
                 found.append(self._interface(leaf, pattern))
