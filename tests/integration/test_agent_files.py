@@ -203,6 +203,17 @@ def test_the_paths_are_the_same(files: ModuleType, of_role: dict[str, Any]) -> N
     ]
 
 
+def test_only_a_link_to_the_metrics_is_ours(files: ModuleType, tmp_path: Path) -> None:
+    """The state replaces and removes no other file."""
+    regular, other, ours = tmp_path / "regular", tmp_path / "other", tmp_path / "ours"
+    regular.write_text("other 1\n")
+    other.symlink_to(regular)
+    ours.symlink_to(files.METRICS)
+    found = [files.is_metrics_link(str(path)) for path in (regular, other, ours, tmp_path / "no")]
+    assert found == [False, False, True, False]
+    assert not files.is_metrics_link("")
+
+
 def test_the_program_is_installed_at_once(files: ModuleType, tmp_path: Path) -> None:
     core = files.core_files(CORE)
     target = tmp_path / f"core-{files.digest(core)}"

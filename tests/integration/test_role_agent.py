@@ -6,9 +6,13 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.integration.controller import ROOT, Controller
@@ -40,9 +44,9 @@ INVALID: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "two mistakes": (
         {"agent_policy": {**POLICY, "mod": "report", "limits": {"max_sockets": "many"}}},
         (
-            "nothing was sent:\n- policy.mod: ",
+            "nothing was sent. policy.mod: ",
             "did you mean mode",
-            "\n- policy.limits.max_sockets: ",
+            " policy.limits.max_sockets: ",
         ),
     ),
     **(
@@ -124,6 +128,60 @@ def test_invalid_variables_rejected_before_transfer(controller: Controller, tmp_
             assert "Python" not in messages
 
 
+def run_role(
+    controller: Controller, folder: Path, *arguments: str, check: bool = True, **role: Any
+) -> str:
+    """Run the role, or tasks_from, with `vars` on the controller itself. Returns the output."""
+    variables = role.pop("vars")
+    task = {
+        "ansible.builtin.include_role": {"name": "linuxnet.sockets.agent", **role},
+        "vars": variables,
+    }
+    playbook = folder / "play.yml"
+    playbook.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [task]}]))
+    inventory = str(ROOT / "tools" / "inventory.yml")
+    return controller.run(
+        "ansible-playbook", "-i", inventory, str(playbook), *arguments, check=check
+    )
+
+
+def test_pip_needs_the_hash_and_hides_its_arguments(controller: Controller, tmp_path: Path) -> None:
+    """A wheel with the right name and other content, and a password in the arguments."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    with zipfile.ZipFile(wheels / "pyroute2-0.9.7-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("pyroute2/__init__.py", "raise SystemExit\n")
+    (tmp_path / "lib").mkdir()
+    password = "hunter2"
+    variables = {
+        "agent__library": str(tmp_path / "lib"),
+        "agent_install": "pip",
+        "agent_python": sys.executable,
+        "agent_pip_wheels": str(wheels),
+        "agent_pip_arguments": f"--extra-index-url https://user:{password}@127.0.0.1:1/simple",
+    }
+    output = run_role(
+        controller, tmp_path, "-vvv", check=False, tasks_from="pip.yml", vars=variables
+    )
+    assert "pip could not install pyroute2==0.9.7" in output
+    assert "DO NOT MATCH THE HASHES" in " ".join(output.split())
+    assert password not in output
+
+
+@pytest.mark.parametrize("target", ["ours", "other", "file"])
+def test_only_our_metrics_link_is_removed(
+    controller: Controller, tmp_path: Path, target: str
+) -> None:
+    metrics, link = tmp_path / "metrics.prom", tmp_path / "agent.prom"
+    if target == "file":
+        link.write_text("other 1\n")
+    else:
+        link.symlink_to(metrics if target == "ours" else tmp_path / "other.prom")
+    variables = {"agent__metrics": str(metrics), "agent__metrics_link": str(link)}
+    run_role(controller, tmp_path, tasks_from="metrics_absent.yml", vars=variables)
+    assert os.path.lexists(link) == (target != "ours")
+
+
 def test_absent_after_incomplete_installation(controller: Controller, tmp_path: Path) -> None:
     """State of a host on which the policy was rejected: directories and protect files, no unit."""
     etc, library = tmp_path / "etc" / "linuxnet-sockets", tmp_path / "lib" / "linuxnet-sockets"
@@ -143,10 +201,7 @@ def test_absent_after_incomplete_installation(controller: Controller, tmp_path: 
         "agent__unit_file": str(tmp_path / "socket-agent.service"),
         "agent__fact_file": str(facts / "linuxnet_sockets.fact"),
     }
-    task = {"ansible.builtin.include_role": {"name": "linuxnet.sockets.agent"}, "vars": variables}
-    playbook = tmp_path / "play.yml"
-    playbook.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [task]}]))
-    controller.run("ansible-playbook", "-i", str(ROOT / "tools" / "inventory.yml"), str(playbook))
+    run_role(controller, tmp_path, vars=variables)
     remaining = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
     # The directory facts.d is shared with other software.
     assert remaining == {"play.yml", "etc", "lib", "ansible", "ansible/facts.d"}

@@ -130,6 +130,12 @@ class Deployment:
         directory = os.path.dirname(options.metrics_file)
         if options.metrics_file and not os.path.isdir(directory):
             raise CommandExecutionError(f"metrics_file: the directory {directory} does not exist.")
+        metrics = options.metrics_file
+        if metrics and os.path.lexists(metrics) and not files.is_metrics_link(metrics):
+            raise CommandExecutionError(
+                f"metrics_file: {metrics} exists and is not a link to {files.METRICS}. "
+                "Move it away, or choose another file."
+            )
         self._check_user()
         self.warnings += policy["warnings"]
         return {**policy, "reads_owners": reads_owners}
@@ -234,7 +240,7 @@ class Deployment:
             self._salt["service.systemctl_reload"]()
         if options.metrics_file:
             steps.run("file.symlink", options.metrics_file, target=files.METRICS, force=True)
-        if previous and previous != options.metrics_file:
+        if previous != options.metrics_file and files.is_metrics_link(previous):
             steps.run("file.absent", previous)
         if steps.test and new_unit:
             # The service may not exist yet.
@@ -285,7 +291,7 @@ def remove(user: str, steps: Steps, salt: Functions) -> str:
         previous = _previous_metrics_file()
         user = _previous_user() or user
         steps.run("service.dead", files.UNIT, enable=False)
-        if previous:
+        if files.is_metrics_link(previous):
             steps.run("file.absent", previous)
     for path in (
         files.UNIT_FILE,

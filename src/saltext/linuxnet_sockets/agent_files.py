@@ -116,6 +116,11 @@ def _render(template: Path, managed: str, **variables: Any) -> str:
     return environment.from_string(text).render(ansible_managed=managed, **variables)
 
 
+def is_metrics_link(path: str) -> bool:
+    """Whether a path is a link to the metrics. Other files are neither replaced nor removed."""
+    return os.path.islink(path) and os.readlink(path) == METRICS
+
+
 def core_files(core: Path) -> dict[str, bytes]:
     """The Python files of a core by relative path, in order."""
     return {
