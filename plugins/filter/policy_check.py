@@ -28,7 +28,7 @@ EXAMPLES = r"""
 - name: Stop before the deployment if the policy is invalid
   ansible.builtin.assert:
     that: checked.valid
-    fail_msg: "{{ checked.errors | join('\n') }}"
+    fail_msg: "{{ checked.errors | join(' ') }}"
   vars:
     checked: "{{ policy | linuxnet.sockets.policy_check }}"
     policy: "{{ lookup('ansible.builtin.file', 'vpn-policy.yml') | from_yaml }}"

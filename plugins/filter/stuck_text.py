@@ -47,7 +47,7 @@ EXAMPLES = r"""
 
 - name: Show them
   ansible.builtin.debug:
-    msg: "{{ found | linuxnet.sockets.stuck_text }}"
+    msg: "{{ (found | linuxnet.sockets.stuck_text).splitlines() }}"
 """
 
 RETURN = r"""

@@ -74,14 +74,16 @@ EXAMPLES = r"""
 
 - name: Show them as a table
   ansible.builtin.debug:
-    msg: "{{ stalled | linuxnet.sockets.table }}"
+    msg: "{{ (stalled | linuxnet.sockets.table).splitlines() }}"
 # STATE        LOCAL              REMOTE              SEND-Q  TIMER          IDLE  OWNER
 # ────────────────────────────────────────────────────────────────────────────────────────────
 # established  192.0.2.10:48134   10.20.3.4:443     18.0 KiB  retransmit x6  5m01s  php-fpm[912]
 
 - name: Show selected columns in 80 characters
   ansible.builtin.debug:
-    msg: "{{ stalled.sockets | linuxnet.sockets.table(['remote', 'cookie', 'mark'], width=80) }}"
+    msg: "{{ text.splitlines() }}"
+  vars:
+    text: "{{ stalled.sockets | linuxnet.sockets.table(['remote', 'cookie', 'mark'], width=80) }}"
 """
 
 RETURN = r"""

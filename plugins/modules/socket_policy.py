@@ -105,7 +105,7 @@ EXAMPLES = r"""
 
 - name: Show them as a table
   ansible.builtin.debug:
-    msg: "{{ bypassing.violations | linuxnet.sockets.table(width=140) }}"
+    msg: "{{ (bypassing.violations | linuxnet.sockets.table(width=140)).splitlines() }}"
 """
 
 RETURN = r"""

@@ -23,8 +23,8 @@ from tests.support.topologies.waiting import until
 PORT, PORT6 = 8080, 8081
 CHECKER = "192.0.2.9"  # source of the health checks of a load balancer
 RESET, END_OF_FILE = "ECONNRESET", "closed"
-# The first task of the play that changes hosts.
-FIRST_CHANGE = yaml.safe_load((ROOT / "playbooks" / "drain.yml").read_text())[1]["tasks"][0]["name"]
+# The play that changes hosts.
+FIRST_CHANGE = yaml.safe_load((ROOT / "playbooks" / "drain.yml").read_text())[1]["name"]
 HOOK_FAILURE = "The balancer rejected the request."  # message of the failing hook
 
 FINISHED = re.compile(
@@ -151,16 +151,34 @@ def drain(
     variables: dict[str, Any],
     *arguments: str,
     on_progress: Callable[[str], None] = lambda _host: None,
+    settings: dict[str, str] | None = None,
 ) -> Run:
-    """Run the playbook by its full name. on_progress: called at the first line of each host."""
+    """Run the playbook by its full name. on_progress: called at the first line of each host.
+
+    settings: further environment variables.
+    """
     extra_vars = yaml.safe_dump(variables, default_flow_style=True, width=10000).strip()
     return play(
-        site, "linuxnet.sockets.drain", "-e", extra_vars, *arguments, on_progress=on_progress
+        site,
+        "linuxnet.sockets.drain",
+        "-e",
+        extra_vars,
+        *arguments,
+        on_progress=on_progress,
+        settings=settings,
     )
 
 
+def headings(output: str) -> list[str]:
+    """The names of the tasks in the output, in order."""
+    return re.findall(r"^TASK \[(.*)\] \*+$", output, re.MULTILINE)
+
+
 def play(
-    site: Site, *arguments: str, on_progress: Callable[[str], None] = lambda _host: None
+    site: Site,
+    *arguments: str,
+    on_progress: Callable[[str], None] = lambda _host: None,
+    settings: dict[str, str] | None = None,
 ) -> Run:
     command = [str(BIN / "ansible-playbook"), "-i", str(site.inventory), *arguments]
     lines = []
@@ -168,7 +186,7 @@ def play(
     with subprocess.Popen(
         command,
         cwd=ROOT,
-        env=environment({"ANSIBLE_FORKS": "3"}),
+        env=environment({"ANSIBLE_FORKS": "3", **(settings or {})}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -332,6 +350,67 @@ def test_second_run_changes_nothing(site: Site, mixed: Mixed) -> None:
     )
 
 
+def test_output_shows_the_steps_that_matter(site: Site) -> None:
+    """With the settings of Ansible: its result format is JSON."""
+    connections = [site.hosts[name].connect(1) for name in ("one", "three")]
+    (first, second) = (made[0]["port"] for made in connections)
+    variables = {
+        "drain_hosts": "one,three",
+        "drain_match": {"remote_port": [first, second]},
+        "drain_grace": "100ms",
+    }
+
+    run = drain(site, variables, settings={"ANSIBLE_CALLBACK_RESULT_FORMAT": "json"})
+
+    assert run.status == 0, run.output
+    steps = [
+        "Take the host out of service",
+        "Log the call",
+        "Wait for connections to close, then destroy the rest",
+        "Check that no connection is left",
+        "Run the tasks for the time out of service",
+        "Log the call",
+        "Continue with the next batch",
+    ]
+    before = ["Check the variables", "Preview the drain", "Show warnings"]
+    assert headings(run.output) == [*before, *steps, *steps, "Show the table of all hosts"]
+    assert re.search(r'^ +"one    clean  +0  +1 ', run.output, re.MULTILINE), run.output
+    assert "\\n" not in run.output
+    assert site.take_log() == ["before one", "after one 0", "before three", "after three 0"]
+
+
+def test_limit(site: Site) -> None:
+    """--limit restricts the pattern; a pattern without hosts fails."""
+    variables = {"drain_hosts": "one,three", "drain_match": {"local_port": 9}}
+    limit = site.folder / "limit"
+    limit.write_text("three\n")
+    for arguments in (["--limit", "three"], ["--limit", f"@{limit}"]):
+        run = drain(site, variables, *arguments)
+        assert run.status == 0, run.output
+        assert site.take_log() == ["before three", "after three 0"]
+    run = drain(site, variables, "--limit", "two")
+    assert run.status == 2, run.output
+    assert "drain_hosts (one,three) matches no host that --limit (two) leaves" in run.output
+    assert f"PLAY [{FIRST_CHANGE}]" not in run.output
+
+
+def test_host_that_stops_answering_is_bounded(site: Site) -> None:
+    """Its Python never ends, as a connection to a host that lost its network."""
+    frozen = site.folder / "frozen"
+    frozen.write_text("#!/bin/sh\nexec sleep 20\n")
+    frozen.chmod(0o755)
+    inventory = site.folder / "frozen.yml"
+    variables = {"ansible_python_interpreter": str(frozen)}
+    inventory.write_text(yaml.safe_dump({"all": {"hosts": {"two": variables}}}))
+    chosen = {"drain_hosts": "two", "drain_timeout": 2}
+
+    run = drain(site, chosen, "-i", str(inventory))
+
+    assert run.status == 2, run.output
+    assert "Timed out after 2 second" in run.output or "timed out" in run.output.lower()
+    assert f"PLAY [{FIRST_CHANGE}]" not in run.output
+
+
 def test_failed_pre_tasks_finish_batch(
     site: Site, waiting: dict[str, list[dict[str, Any]]]
 ) -> None:
@@ -444,7 +523,8 @@ def test_result_kept_after_module_failure(site: Site) -> None:
         ({}, "drain_hosts is not set"),
         ({"drain_hosts": "all", "drain_match": {}}, "drain_match is empty"),
         ({"drain_hosts": "all", "drain_match": {"remote": ""}}, "match.remote"),
-        ({"drain_hosts": "all", "drain_protekt": {}}, "drain_protekt: "),
+        ({"drain_hosts": "gone"}, "drain_hosts (gone) matches no host of the inventory"),
+        ({"drain_hosts": "all", "drain_protekt": {}}, "did you mean drain_protect?"),
         ({"drain_hosts": "all", "drain_pre_tasks": "gone.yml"}, "gone.yml: "),
     ],
 )
@@ -458,7 +538,7 @@ def test_invalid_variables_change_nothing(
 
     assert run.status == 2, run.output
     assert reason in run.output
-    assert f"TASK [{FIRST_CHANGE}]" not in run.output
+    assert f"PLAY [{FIRST_CHANGE}]" not in run.output
     assert site.take_log() == []
     for host, connections in others(site, waiting):
         assert set(host.states(connections)) == {"open"}
@@ -473,5 +553,5 @@ def test_drain_hosts_in_inventory_rejected(site: Site) -> None:
 
     assert run.status == 2, run.output
     assert "drain_hosts is set in the inventory" in run.output
-    assert f"TASK [{FIRST_CHANGE}]" not in run.output
+    assert f"PLAY [{FIRST_CHANGE}]" not in run.output
     assert site.take_log() == []

@@ -156,7 +156,7 @@ def _played(output: dict[str, Any]) -> Played:
             diff = item.get("diff") or []
             diffs += [part.get("after") for part in (diff if isinstance(diff, list) else [diff])]
         if kinds.get(name) == "debug":
-            messages.append(str(result.get("msg", "")))
+            messages += result.get("msg", [])
     return Played(changed, failed, "\n".join(messages), "\n".join(map(str, diffs)))
 
 

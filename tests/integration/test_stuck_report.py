@@ -86,6 +86,42 @@ def test_unreachable_host_is_reported_and_fails_the_play(report: Report) -> None
     assert recap.count("changed=0") == 4
 
 
+def test_output_shows_the_steps_that_matter(site: Site) -> None:
+    report = site.report("steps.html", stuck_report_hosts="web-10,web-2")
+    assert re.findall(r"^TASK \[(.*)\] \*+$", report.output, re.MULTILINE) == [
+        "Check the variables",
+        "Find stuck connections",
+        "Count all connections",
+        "Write the page and the JSON document",
+        "Show the summary and the paths",
+        "Fail if the host could not be queried",
+    ]
+    assert report.status == 0, report.output
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"stuck_report_stukc": []}, "did you mean stuck_report_stuck?"),
+        ({"stuck_report_elephant": 1}, "known variables: stuck_report_become, "),
+        ({"stuck_report_hosts": "web-3"}, "stuck_report_hosts (web-3) matches no host"),
+    ],
+)
+def test_mistyped_variables_are_rejected(
+    site: Site, variables: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(AssertionError) as caught:
+        site.report("rejected.html", **variables)
+    assert message in " ".join(str(caught.value).split())
+    assert "Find stuck connections" not in str(caught.value)
+    assert site.report(
+        "allowed.html",
+        stuck_report_hosts="web-10",
+        stuck_report_elephant=1,
+        stuck_report_other_variables=["stuck_report_elephant"],
+    ).path.exists()
+
+
 def test_page_shows_headline_hosts_and_evidence(report: Report, shown: Page) -> None:
     shown.resize(1280)
 

@@ -26,7 +26,7 @@ from tests.support.topologies.topology import Lab
 PORT, PROTECTED_PORT = 8443, 8444
 MARK = 51820
 PLAYBOOKS = ROOT / "playbooks"
-# First task on the hosts, and first task of the play that changes them.
+# First task on the hosts, and first task that changes them.
 FIRST_QUERY = yaml.safe_load((PLAYBOOKS / "tasks" / "vpn_cutover_check.yml").read_text())[0]["name"]
 FIRST_CHANGE = yaml.safe_load((PLAYBOOKS / "vpn_cutover.yml").read_text())[1]["tasks"][1]["name"]
 # The agent requires systemd, which these hosts may lack.
@@ -165,9 +165,9 @@ def play(hosts: dict[str, Host], tmp_path_factory: pytest.TempPathFactory) -> Pl
     inventory = folder / "inventory.yml"
     inventory.write_text(yaml.safe_dump({"all": {"hosts": members, "vars": shared}}))
 
-    def run(variables: dict[str, Any], *arguments: str) -> Run:
+    def run(variables: dict[str, Any], *arguments: str, with_defaults: bool = True) -> Run:
         custom = variables.keys() & {"vpn_cutover_src", "vpn_cutover_policy"}
-        chosen = variables if custom else {**defaults, **variables}
+        chosen = {**defaults, **variables} if with_defaults and not custom else variables
         extra_vars = yaml.safe_dump(chosen, default_flow_style=True, width=10000).strip()
         done = subprocess.run(
             [
@@ -208,6 +208,45 @@ def test_preview(hosts: dict[str, Host], play: Play) -> None:
     assert run.row("total") == ["total", "2", "14", "2", "0"]
     (forwarding,) = [line for line in run.lines() if "forward packets" in line]
     assert forwarding.startswith("- two forward")
+
+
+def test_minimal_call(play: Play) -> None:
+    """Only the required variables: nothing is protected for the VPN or by the user."""
+    run = play({"vpn_cutover_hosts": "one", "vpn_cutover_stage": "preview"}, with_defaults=False)
+
+    assert run.status == (0 if HAS_SYSTEMD else 2), run.output
+    assert run.blocked("one") == []
+    assert run.row("one") == ["one", "up", "1", "8", "0", "0"]
+
+
+def test_full_call(play: Play) -> None:
+    """All variables of the generated policy, and those of the playbook that the preview uses."""
+    run = play(
+        {
+            "vpn_cutover_hosts": "one",
+            "vpn_cutover_stage": "preview",
+            "vpn_cutover_lan": [f"{Uplinks.eth4_gateway}/32", f"{Uplinks.eth6_gateway}/128"],
+            "vpn_cutover_users": [0, "1000-60000"],
+            "vpn_cutover_endpoints": "203.0.113.200",
+            "vpn_cutover_mark": MARK,
+            "vpn_cutover_max_sockets": 50,
+            "vpn_cutover_per": "2m",
+            "vpn_cutover_namespaces": ["current"],
+            "vpn_cutover_confirm": True,
+            "vpn_cutover_confirm_within": "5m",
+            "vpn_cutover_limit": 1,
+            "vpn_cutover_serial": ["50%"],
+            "vpn_cutover_timeout": 60,
+            "vpn_cutover_rollback_to": "report",
+            "vpn_cutover_other_variables": ["vpn_cutover_site"],
+            "vpn_cutover_site": "north",
+        }
+    )
+
+    assert run.status == (0 if HAS_SYSTEMD else 2), run.output
+    assert run.blocked("one") == []
+    # The listed connection, and how many more: the limit is one.
+    assert [line for line in run.lines() if re.match(r"and \d+ more$", line)]
 
 
 def test_preview_names_blockers(play: Play) -> None:
@@ -280,7 +319,8 @@ def test_paced_limits(play: Play) -> None:
     [
         ({}, "vpn_cutover_hosts is not set"),
         ({"vpn_cutover_stage": "go"}, "vpn_cutover_stage is go"),
-        ({"vpn_cutover_protekt": {}}, "vpn_cutover_protekt: "),
+        ({"vpn_cutover_hosts": "nowhere"}, "vpn_cutover_hosts (nowhere) matches no host"),
+        ({"vpn_cutover_protekt": {}}, "did you mean vpn_cutover_protect?"),
         ({"vpn_cutover_users": 1000}, "vpn_cutover_lan is not"),
         ({"vpn_cutover_lan": "ten"}, "nothing was sent. policy.rules"),
         ({"vpn_cutover_interface": ""}, "vpn_cutover_interface is not set"),
