@@ -268,6 +268,24 @@ def test_preview_names_blockers(play: Play) -> None:
     assert "Connection refused" in answer
 
 
+def test_host_that_stops_answering_is_bounded(play: Play, tmp_path: Path) -> None:
+    """Its Python never ends, as a connection to a host that lost its network."""
+    frozen = tmp_path / "frozen"
+    frozen.write_text("#!/bin/sh\nexec sleep 30\n")
+    frozen.chmod(0o755)
+    inventory = tmp_path / "frozen.yml"
+    variables = {"ansible_python_interpreter": str(frozen)}
+    inventory.write_text(yaml.safe_dump({"all": {"hosts": {"two": variables}}}))
+    chosen = {"vpn_cutover_hosts": "one,two", "vpn_cutover_timeout": 10}
+
+    run = play({**chosen, "vpn_cutover_stage": "preview"}, "-i", str(inventory))
+
+    assert run.status == 2, run.output
+    assert "timed out after 10 second" in run.output.lower()
+    assert run.row("one")[:2] == ["one", "up"]
+    assert run.row("two")[:2] == ["two", "unknown"]
+
+
 def test_custom_policy_with_unknown_interface(play: Play, tmp_path: Path) -> None:
     rules = [
         {"name": "typo", "match": {"local": "interface:tnu0"}},
