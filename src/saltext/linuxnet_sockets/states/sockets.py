@@ -271,8 +271,8 @@ def agent_running(
     python
         The Python that runs the agent. It needs pyroute2, and nothing of Salt.
     metrics_file
-        Link the metrics to this file, in the directory of Prometheus' node exporter. The state fails
-        if the file exists and is not such a link.
+        Link the metrics to this file, in the directory of Prometheus' node exporter. The state
+        fails if the file exists and is not such a link.
     resync
         The time between two passes without events.
     watchdog
