@@ -156,6 +156,10 @@ def _prepare(host: ManualHost) -> None:
     first = next(b for b, _d in of_kind("playbook") if b.page == f"{RST}guide_start.rst")
     host.write("find.yml", first.text)
     host.write("stuck-report.json", json.dumps({"findings": []}))
+    host.shell_ok(
+        "ansible-playbook linuxnet.sockets.stuck_report -i inventory.yml -e stuck_report_hosts=web"
+        " -e stuck_report_dest=./monday.html"
+    )
     host.shell_ok("echo '{\"selectors\": []}' >/etc/linuxnet-sockets/protect.d/FILE.json")
 
 

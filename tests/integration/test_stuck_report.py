@@ -105,6 +105,7 @@ def test_output_shows_the_steps_that_matter(site: Site) -> None:
         ({"stuck_report_stukc": []}, "did you mean stuck_report_stuck?"),
         ({"stuck_report_elephant": 1}, "known variables: stuck_report_become, "),
         ({"stuck_report_hosts": "web-3"}, "stuck_report_hosts (web-3) matches no host"),
+        ({"stuck_report_previous": "none.json"}, "stuck_report_previous: none.json: no such file"),
     ],
 )
 def test_mistyped_variables_are_rejected(
