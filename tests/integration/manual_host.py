@@ -138,11 +138,17 @@ class ManualHost:
         """Run a command on a terminal, and answer its question (script(1))."""
         return self.shell(f"echo {answer} | script -qec {shlex.quote(command)} /dev/null")
 
-    def events(self, command: str) -> str:
-        """Run a command that prints events until it is interrupted, while a policy is loaded."""
-        reload = f"sleep 1; kill -HUP {self._agent}; sleep 2"
-        done = self.shell(f"timeout 20 {command} & {reload}; kill $!; wait $!", seconds=30)
-        return done.stdout
+    def events(self, command: str, expected: str) -> str:
+        """Run a command that prints events until it is interrupted; return what it printed.
+
+        Policies are loaded until it has printed the expected text, for 20 seconds at most.
+        """
+        script = (
+            f"timeout 30 {command} >events & for each in $(seq 20); do kill -HUP {self._agent}; "
+            f"sleep 1; grep -qF {shlex.quote(expected)} events && break; done; "
+            "kill $!; wait $!; cat events"
+        )
+        return self.shell(script, seconds=60).stdout
 
     def write(self, name: str, content: object) -> None:
         """Write a file of the reader: a text, or a document as YAML."""
