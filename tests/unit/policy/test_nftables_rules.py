@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from linuxnet_sockets.errors import NotExpressible
 from linuxnet_sockets.messages import describe
-from linuxnet_sockets.policy.nftables_rules import rule_set
+from linuxnet_sockets.policy.nftables_rules import FAMILY, TABLE, rule_set
 from tests.support.policy_documents import policy, rule
 
+ROLE = Path(__file__).parents[3] / "roles" / "agent"
 VPN = {"interface": "wg0", "is": "up"}
 MATCH: dict[str, Any] = {
     "protocol": ["tcp", "udp"],
@@ -153,3 +156,9 @@ def test_name_of_an_interface_cannot_add_lines() -> None:
     match = {"user": 1000, "not": {"local": f"interface:{name}"}}
     with pytest.raises(NotExpressible, match="nft cannot name"):
         rule_set(policy(rule(match=match)))
+
+
+def test_unit_of_the_role_removes_this_table() -> None:
+    unit = ROLE / "templates" / "socket-agent-firewall.service.j2"
+    (stop,) = re.findall("^ExecStop=-(.*)$", unit.read_text(encoding="utf-8"), re.MULTILINE)
+    assert stop == f"/usr/sbin/nft delete table {FAMILY} {TABLE}"
