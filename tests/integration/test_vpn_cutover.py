@@ -340,6 +340,7 @@ def test_paced_limits(play: Play) -> None:
         ({"vpn_cutover_hosts": "nowhere"}, "vpn_cutover_hosts (nowhere) matches no host"),
         ({"vpn_cutover_protekt": {}}, "did you mean vpn_cutover_protect?"),
         ({"vpn_cutover_users": 1000}, "vpn_cutover_lan is not"),
+        ({"vpn_cutover_firewall": True}, "vpn_cutover_users is not set"),
         ({"vpn_cutover_lan": "ten"}, "nothing was sent. policy.rules"),
         ({"vpn_cutover_interface": ""}, "vpn_cutover_interface is not set"),
         ({"vpn_cutover_confirm_within": "soon"}, "vpn_cutover_confirm_within is soon"),
