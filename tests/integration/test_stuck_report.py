@@ -221,7 +221,8 @@ def test_page_fits_a_phone(shown: Page, scheme: str) -> None:
         assert wider == []
         small = shown.evaluate(
             "[...document.querySelectorAll('#bar input, #bar select, #bar button')]"
-            ".filter(element => element.getBoundingClientRect().height < 36).length"
+            ".filter(element => element.checkVisibility()"
+            " && element.getBoundingClientRect().height < 36).length"
         )
         assert small == 0
         dark = shown.evaluate("getComputedStyle(document.body).backgroundColor")
