@@ -32,16 +32,17 @@ from tests.support.topologies.waiting import until
 _OVERLAYS = ("/etc", "/usr/local", "/var/lib", "/run")
 _PROGRAMS = {"socketctl": "linuxnet_sockets.cli", "socket-agent": "linuxnet_sockets.agent.cli"}
 # The commands run as root. Ansible and the manual call sudo with options that do not matter then.
-_SUDO = """\
-#!/bin/sh
-while :; do
-    case $1 in
-        -u|-p|-g) shift 2;;
-        -*) shift;;
-        *) exec "$@";;
-    esac
-done
-"""
+_SUDO = "#!/bin/sh\n" + textwrap.dedent(
+    """\
+    while :; do
+        case $1 in
+            -u|-p|-g) shift 2;;
+            -*) shift;;
+            *) exec "$@";;
+        esac
+    done
+    """
+)
 _HOSTS = ("web", "proxies")
 
 
