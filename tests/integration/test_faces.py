@@ -30,7 +30,7 @@ from tests.support.topologies.topology import Pair
 
 # Ansible itself checks closed lists of values, and words its own error.
 CHECKED_BY_ANSIBLE = {
-    "destroy by a bad engine": ("engine", "magic", "auto, netlink, pidfd"),
+    "destroy by a bad engine": ("engine", "magic", "auto, netlink, bpf, pidfd"),
     "drain until a bad word": ("until", "gone", "closed, sent"),
 }
 

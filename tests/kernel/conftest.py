@@ -121,14 +121,23 @@ class Sockets:
 
 
 @pytest.fixture
-def diag() -> Iterator[Diag]:
+def engine() -> str:
+    """The engine that destroys sockets. Modules that test several replace this fixture."""
+    return "netlink"
+
+
+@pytest.fixture
+def diag(engine: str) -> Iterator[Diag]:
     """Open the sockets of a namespace of the lab."""
+    from tests.kernel.bpf_calls import BpfSockets
+
     opened: list[Connection] = []
 
     def open_sockets(where: LabNamespace) -> Sockets:
         (namespace,) = namespaces.resolve([where.name])
         opened.append(Connection(namespaces.open_netlink(namespace, NETLINK_SOCK_DIAG)))
-        return Sockets(opened[-1])
+        sockets = Sockets(opened[-1])
+        return sockets if engine == "netlink" else BpfSockets(namespace, sockets)
 
     yield open_sockets
     for connection in opened:

@@ -29,6 +29,10 @@ UNGUARDED = Guard(
 )
 
 
+# Modules that test several engines replace it.
+default_engine = "netlink"
+
+
 def run(
     where: LabNamespace | Sequence[LabNamespace],
     match: Any,
@@ -37,6 +41,7 @@ def run(
     **options: Any,
 ) -> Report:
     host = host or Host()
+    options.setdefault("engine", default_engine)
     spaces = [where] if isinstance(where, LabNamespace) else where
     return destroy(
         host,

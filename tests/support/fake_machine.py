@@ -18,6 +18,7 @@ from linuxnet_sockets.netlink import inet_diag
 from linuxnet_sockets.query.find import load
 from linuxnet_sockets.sockets.session import NamespaceSession
 from linuxnet_sockets.sockets.socket import Socket
+from tests.support.fake_bpf import FakeBpf
 from tests.support.fake_kernel import FakeKernel, FakeNetlinkSocket, FakeSocket
 
 LOCAL = "192.0.2.1"
@@ -37,6 +38,7 @@ class FakeMachine:
 
     def __init__(self, base: Path) -> None:
         self.kernel = FakeKernel()
+        self.bpf = FakeBpf(self.kernel)
         self.sockets = self.kernel.current
         self.sockets.link(2, "eth0", f"{LOCAL}/25", f"{LOCAL6}/64")
         self.sockets.link(3, "eth1", f"{SECOND_LOCAL}/25")
@@ -66,6 +68,8 @@ class FakeMachine:
             stat=self.stat,
             monotonic=lambda: self.now,
             sleep=self.sleep,
+            probe_bpf=self.bpf.probe,
+            destroy_by_bpf=self.bpf.destroy,
         )
 
     @property

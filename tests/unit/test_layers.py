@@ -66,9 +66,9 @@ CORE_LAYERS = {
         "destroy destroy.engines guard query selector verdicts sockets host netlink messages errors"
     ),
     "destroy": "destroy.engines guard query sockets host netlink messages errors",
-    "destroy.engines": "destroy guard query sockets host netlink errors",
+    "destroy.engines": "destroy guard query sockets host bpf netlink messages errors",
     "guard": "selector verdicts sockets host netlink messages values errors text",
-    "query": "selector verdicts sockets host netlink errors",
+    "query": "selector verdicts sockets host bpf netlink errors",
     "selector": (
         "selector.predicates selector.tree verdicts sockets host netlink values errors text"
     ),
@@ -76,7 +76,8 @@ CORE_LAYERS = {
     "selector.tree": "sockets netlink values errors",
     "verdicts": "sockets netlink errors",
     "sockets": "host netlink errors text",
-    "host": "netlink errors text",
+    "host": "bpf netlink errors text",
+    "bpf": "errors",
     "netlink": "errors text",
     "messages": "netlink errors text",
     "values": "errors",

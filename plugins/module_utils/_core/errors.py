@@ -12,6 +12,7 @@ Errors are exceptions. Each carries values; ``messages.describe`` turns them int
   + NetlinkError: the kernel returned an errno
   + NetlinkTimeout: the kernel did not reply in time
   + MalformedMessage: the kernel sent bytes that do not match its headers
+  + MalformedBtf: the kernel's description of its types is invalid
   + DumpInterrupted: every attempt at a dump was interrupted
   + HandlerMissing: the kernel has no diag handler for a protocol
   + BytecodeTooLong: a filter exceeds the size of a netlink attribute
@@ -120,6 +121,17 @@ class MalformedMessage(SocketsError):
     def __init__(self, message: str, detail: str) -> None:
         super().__init__(message, detail)
         self.message = message
+        self.detail = detail
+
+
+class MalformedBtf(SocketsError):
+    """The kernel's description of its types (BTF) is invalid. Raised when it is parsed.
+
+    detail: a phrase, such as `its sections end after the file`.
+    """
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
         self.detail = detail
 
 

@@ -180,14 +180,14 @@ def destroy(namespace: FakeNamespace, abilities: Abilities, payload: bytes) -> N
         raise RequestError(errno.EOPNOTSUPP)
     if sock.errno:
         raise RequestError(sock.errno)
-    if not abilities.destroys_time_wait and _is_time_wait(sock):
+    if not abilities.destroys_time_wait and is_time_wait(sock):
         raise RequestError(errno.EOPNOTSUPP)
     if sock.immortal:
         return
-    _abort(namespace, sock)
+    abort(namespace, sock)
 
 
-def _is_time_wait(sock: FakeSocket) -> bool:
+def is_time_wait(sock: FakeSocket) -> bool:
     """True also for FIN_WAIT_2 with the timer of TIME_WAIT (inet_twsk_diag_fill)."""
     return sock.state == model.TIME_WAIT or sock.timer == 3
 
@@ -226,7 +226,7 @@ def _find(namespace: FakeNamespace, request: Request, *, exact_dump: bool = Fals
     return found
 
 
-def _abort(namespace: FakeNamespace, sock: FakeSocket) -> None:
+def abort(namespace: FakeNamespace, sock: FakeSocket) -> None:
     """tcp_abort; udp_abort and raw_abort, which disconnect (__udp_disconnect)."""
     sock.errors.append(errno.ECONNABORTED)
     namespace.destroyed.append(sock.cookie)

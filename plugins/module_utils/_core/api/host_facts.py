@@ -20,7 +20,7 @@ from ..query.find import find_map
 from ..selector.parse import parse_selector
 from ..sockets.session import NamespaceSession, for_each_namespace
 from ..sockets.socket import Socket
-from .kernel_support import KernelSupport
+from .kernel_support import KernelSupport, bpf_support_by_protocol
 from .namespaces import namespaces_named
 from .options import DEFAULT_FACTS_LIMIT, checks_options
 from .summary import first
@@ -158,6 +158,7 @@ def facts(
         support=KernelSupport(
             kernel=host.release,
             protocols=protocols,
+            bpf=bpf_support_by_protocol(host),
             kernel_config=read_config(host.proc, host.root, host.release)._asdict(),
             may_destroy=permitted,
         ),

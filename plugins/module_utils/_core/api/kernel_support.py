@@ -13,7 +13,15 @@ from typing import Any
 from ..errors import Failure, ResultWarning
 from ..host.host import Host
 from ..host.kernel_config import read_config
-from ..query.capabilities import ProtocolSupport, may_destroy, support_for_caller
+from ..messages.engines import bpf_text
+from ..netlink.constants import PROTOCOLS
+from ..query.capabilities import (
+    BpfSupport,
+    ProtocolSupport,
+    bpf_support,
+    may_destroy,
+    support_for_caller,
+)
 from ..sockets.session import NamespaceSession
 from .namespaces import namespaces_named
 from .options import checks_options
@@ -28,6 +36,8 @@ class KernelSupport:
         kernel: the kernel release, as ``uname -r`` prints it.
         protocols: support for SOCK_DESTROY by protocol: ``verdict`` (``supported`` or why
             not), ``how`` (the answers that prove it), ``module``, ``module_available``, ``reason``.
+        bpf: support for engine bpf by protocol: ``verdict`` (``supported`` or why not),
+            ``reason`` (why it is not permitted), ``errno`` (of the system call that failed).
         kernel_config: the options of the kernel's build configuration that matter here, and where
             they were read.
         may_destroy: whether the caller has CAP_NET_ADMIN over the namespace.
@@ -37,6 +47,7 @@ class KernelSupport:
 
     kernel: str
     protocols: Mapping[str, ProtocolSupport]
+    bpf: Mapping[str, BpfSupport]
     kernel_config: Mapping[str, Any]
     may_destroy: bool
     warnings: tuple[ResultWarning, ...] = ()
@@ -48,9 +59,22 @@ class KernelSupport:
         return {
             "kernel": self.kernel,
             "support": {name: found._asdict() for name, found in self.protocols.items()},
+            "bpf": {
+                name: {
+                    "verdict": found.verdict,
+                    "reason": found.reason,
+                    "how": bpf_text(*found),
+                }
+                for name, found in self.bpf.items()
+            },
             "kernel_config": dict(self.kernel_config),
             "may_destroy": self.may_destroy,
         }
+
+
+def bpf_support_by_protocol(host: Host) -> dict[str, BpfSupport]:
+    """Support for engine bpf, which is the same in all network namespaces."""
+    return {protocol: bpf_support(host, protocol) for protocol in PROTOCOLS}
 
 
 @checks_options
@@ -79,6 +103,7 @@ def support(*, namespace: str = "current", host: Host | None = None) -> KernelSu
         return KernelSupport(
             kernel=host.release,
             protocols=support_for_caller(session),
+            bpf=bpf_support_by_protocol(host),
             kernel_config=read_config(host.proc, host.root, host.release)._asdict(),
             may_destroy=may_destroy(session),
         )

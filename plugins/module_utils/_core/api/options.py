@@ -139,7 +139,7 @@ GROUP_KEY_NAMES = (
     "stranded",
     "superseded",
 )
-_ENGINES = ("auto", "netlink", "pidfd")
+_ENGINES = ("auto", "netlink", "bpf", "pidfd")
 _STUCK = (
     "zero_window",
     "retransmitting",

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from .. import text
+from ..bpf import socket_destroy
 from ..netlink import destroy_events
 from ..netlink.connection import NetlinkSocket
 from . import namespaces
@@ -23,6 +24,14 @@ from .subuid import SUBUID, SubordinateUids
 
 def _open_destroy_events(namespace: namespaces.Namespace) -> destroy_events.DestroyEventListener:
     return namespaces.inside(namespace, destroy_events.subscribe)
+
+
+def _destroy_by_bpf(
+    namespace: namespaces.Namespace, protocol: str, cookies: Sequence[int]
+) -> dict[int, int]:
+    return socket_destroy.destroy(
+        protocol, cookies, lambda work: namespaces.inside(namespace, work)
+    )
 
 
 def read_boot_id(proc: str) -> str:
@@ -47,6 +56,8 @@ class Host:
     stat: file status, as in `os`; for the owner of a file.
     open_destroy_events(namespace): subscribe to destroy notifications there; raises OSError.
     wait_for_destroy_events(listeners, timeout_s): wait for one; returns False after the timeout.
+    probe_bpf(protocol): whether bpf_sock_destroy can be used.
+    destroy_by_bpf(namespace, protocol, cookies): use it; see bpf.socket_destroy.destroy.
     """
 
     proc: str = "/proc"
@@ -67,6 +78,10 @@ class Host:
     wait_for_destroy_events: Callable[
         [Sequence[destroy_events.DestroyEventListener], float], bool
     ] = destroy_events.wait
+    probe_bpf: Callable[[str], socket_destroy.Support] = socket_destroy.probe
+    destroy_by_bpf: Callable[[namespaces.Namespace, str, Sequence[int]], dict[int, int]] = (
+        _destroy_by_bpf
+    )
 
     def user_id(self, name: str) -> int | None:
         """The uid of a user; None if there is no such user."""

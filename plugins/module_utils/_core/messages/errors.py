@@ -140,6 +140,13 @@ def _malformed(error: errors.MalformedMessage) -> str:
     )
 
 
+def _malformed_btf(error: errors.MalformedBtf) -> str:
+    return (
+        f"Cannot read the kernel's types in /sys/kernel/btf/vmlinux: {error.detail}. "
+        "Use engine netlink or pidfd."
+    )
+
+
 def _interrupted(error: errors.DumpInterrupted) -> str:
     return (
         f"The kernel could not {error.operation} consistently in {error.attempts} attempts: its "
@@ -278,6 +285,7 @@ _SENTENCES: dict[type[errors.SocketsError], Callable[[Any], str]] = {
     errors.NetlinkError: _netlink,
     errors.NetlinkTimeout: _timeout,
     errors.MalformedMessage: _malformed,
+    errors.MalformedBtf: _malformed_btf,
     errors.DumpInterrupted: _interrupted,
     errors.HandlerMissing: _handler,
     errors.BytecodeTooLong: _too_long,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""What SOCK_DESTROY can do on this kernel for this caller, found by probing."""
+"""What SOCK_DESTROY and bpf_sock_destroy can do on this kernel for this caller, by probing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import errno
 import socket
 from typing import NamedTuple
 
+from ..bpf import socket_destroy
 from ..errors import HandlerMissing, NetlinkError
 from ..host.host import Host
 from ..host.kernel_config import module_available
@@ -27,8 +28,16 @@ NOT_PERMITTED = "not_permitted"
 # Reasons for NOT_PERMITTED.
 NO_CAPABILITY = "no_capability"
 FOREIGN_USER_NAMESPACE = "foreign_user_namespace"
+LOCKDOWN = "lockdown"
+SECURITY_POLICY = "security_policy"
 
-CAP_NET_ADMIN = 12  # include/uapi/linux/capability.h
+# include/uapi/linux/capability.h
+CAP_NET_ADMIN = 12
+CAP_SYS_ADMIN = 21
+CAP_PERFMON = 38
+CAP_BPF = 39
+
+_LOCKDOWN_FILE = "/sys/kernel/security/lockdown"
 
 # Their handler looks the socket up, but its proto has no diag_destroy (sock_diag_destroy,
 # net/ipv4/udplite.c). The probe finds no socket, so it never gets that EOPNOTSUPP.
@@ -146,6 +155,56 @@ def support_for_caller(session: NamespaceSession) -> dict[str, ProtocolSupport]:
         else verdict
         for protocol, verdict in found.items()
     }
+
+
+class BpfSupport(NamedTuple):
+    """What bpf_sock_destroy can do to the sockets of a protocol.
+
+    verdict: of bpf.socket_destroy.Support. reason: of not_permitted: no_capability,
+    foreign_user_namespace, lockdown or security_policy; None for other verdicts. errno: of the
+    system call that failed; 0: none.
+    """
+
+    verdict: str
+    reason: str | None = None
+    errno: int = 0
+
+
+def bpf_support(host: Host, protocol: str) -> BpfSupport:
+    """Load the program of engine bpf for a protocol and unload it. Changes nothing."""
+    found = host.probe_bpf(protocol)
+    if found.verdict != socket_destroy.NOT_PERMITTED:
+        return BpfSupport(found.verdict, None, found.errno)
+    held = {
+        number: has_capability(host, number) for number in (CAP_SYS_ADMIN, CAP_BPF, CAP_PERFMON)
+    }
+    if not held[CAP_SYS_ADMIN] and not (held[CAP_BPF] and held[CAP_PERFMON]):
+        reason = NO_CAPABILITY
+    elif not _in_first_user_namespace(host):
+        reason = FOREIGN_USER_NAMESPACE
+    elif _is_locked_down(host):
+        reason = LOCKDOWN
+    else:
+        reason = SECURITY_POLICY
+    return BpfSupport(found.verdict, reason, found.errno)
+
+
+def _in_first_user_namespace(host: Host) -> bool:
+    """Whether the user namespace maps all user ids to themselves, as only the first one does."""
+    try:
+        with open(f"{host.proc}/self/uid_map", encoding="ascii") as file:
+            return file.read().split() == ["0", "0", "4294967295"]
+    except (OSError, ValueError):
+        return True
+
+
+def _is_locked_down(host: Host) -> bool:
+    """Whether kernel_lockdown(7) is in its mode confidentiality."""
+    try:
+        with open(f"{host.root}{_LOCKDOWN_FILE}", encoding="ascii") as file:
+            return "[confidentiality]" in file.read()
+    except (OSError, ValueError):
+        return False
 
 
 def has_capability(host: Host, capability: int) -> bool | None:

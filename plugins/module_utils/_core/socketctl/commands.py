@@ -35,6 +35,7 @@ from ..messages import (
     rejected_text,
     warning_text,
 )
+from ..messages.engines import bpf_text
 from ..text import printable
 from . import exit_status, tables
 from .parser import PROG, Parser, given_options
@@ -188,7 +189,10 @@ def support(session: Session) -> int:
     found = api.support(**_given(session))
     content = found.to_dict()
     if not session.for_people:
-        lines = ({"protocol": name, **each} for name, each in content["support"].items())
+        lines = (
+            {"protocol": name, **each, "bpf": content["bpf"][name]}
+            for name, each in content["support"].items()
+        )
         session.data(content, lines)
         return exit_status.SUCCESS
     if session.header:
@@ -200,15 +204,20 @@ def support(session: Session) -> int:
         if each.verdict == "handler_missing":
             text = f"{text}; try modprobe {each.module}"
         style = GREEN if text == "yes" else ""
+        by_bpf = found.bpf[name].verdict == "supported"
         rows.append(
             [
                 Cell(name),
                 Cell("yes" if listed else "no", GREEN if listed else ""),
+                Cell("yes" if by_bpf else "no", GREEN if by_bpf else ""),
                 Cell(text, style),
             ]
         )
-    columns = [Column("PROTOCOL"), Column("LIST"), Column("DESTROY")]
+    columns = [Column("PROTOCOL"), Column("LIST"), Column("BPF"), Column("DESTROY")]
     session.out.table(columns, rows, header=session.header)
+    bpf = found.bpf["tcp"]
+    if bpf.verdict != "supported":
+        session.err.line(f"Engine bpf is not available: {bpf_text(*bpf)}.")
     return exit_status.SUCCESS
 
 

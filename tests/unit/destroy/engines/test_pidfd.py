@@ -454,7 +454,7 @@ def test_unknown_engine_raises() -> None:
     with pytest.raises(EngineUnavailable) as caught:
         registry.engines_named("magic")
     assert caught.value.engine == "magic"
-    assert "auto, netlink, pidfd" in caught.value.reason
+    assert "auto, netlink, bpf, pidfd" in caught.value.reason
 
 
 def test_engines_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -462,4 +462,9 @@ def test_engines_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     named = {
         name: [engine.name for engine in registry.engines_named(name)] for name in registry.NAMES
     }
-    assert named == {"auto": ["netlink", "pidfd"], "netlink": ["netlink"], "pidfd": ["pidfd"]}
+    assert named == {
+        "auto": ["netlink", "bpf", "pidfd"],
+        "netlink": ["netlink"],
+        "bpf": ["bpf"],
+        "pidfd": ["pidfd"],
+    }

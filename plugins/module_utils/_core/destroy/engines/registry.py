@@ -9,11 +9,12 @@ from __future__ import annotations
 from ...errors import EngineUnavailable
 from ...host.pidfd import available
 from .base import Engine
+from .bpf import BpfEngine
 from .pidfd import PidfdEngine
 from .sock_destroy import NetlinkEngine
 
 AUTO = "auto"
-NAMES = (AUTO, NetlinkEngine.name, PidfdEngine.name)
+NAMES = (AUTO, NetlinkEngine.name, BpfEngine.name, PidfdEngine.name)
 
 
 def indestructible(name: str) -> frozenset[str]:
@@ -22,12 +23,15 @@ def indestructible(name: str) -> frozenset[str]:
 
 
 def engines_named(name: str) -> tuple[Engine, ...]:
-    """The engines to try in turn. `auto`: netlink, then pidfd if the kernel has it.
+    """The engines to try in turn. `auto`: netlink, bpf, and pidfd if the kernel has it.
 
     Raises EngineUnavailable.
     """
     if name == NetlinkEngine.name:
         return (NetlinkEngine(),)
+    if name == BpfEngine.name:
+        # Where it is unavailable, it declines each socket with the reason.
+        return (BpfEngine(),)
     if name == PidfdEngine.name:
         if not available():
             raise EngineUnavailable(
@@ -35,5 +39,6 @@ def engines_named(name: str) -> tuple[Engine, ...]:
             )
         return (PidfdEngine(),)
     if name == AUTO:
-        return (NetlinkEngine(), PidfdEngine()) if available() else (NetlinkEngine(),)
+        first = (NetlinkEngine(), BpfEngine())
+        return (*first, PidfdEngine()) if available() else first
     raise EngineUnavailable(name, f"unknown engine; known engines: {', '.join(NAMES)}")

@@ -16,8 +16,10 @@ from ...query import capabilities, classify
 from ...sockets.session import NamespaceSession
 from ...sockets.socket import Socket
 from .. import outcomes
+from . import aborts
+from .aborts import is_time_wait
 from .base import Declined, EngineAnswer
-from .kernel_quirks import can_abort_time_wait, makes_orphans_immortal
+from .kernel_quirks import can_abort_time_wait
 
 # Sockets per call: lost answers leave only one batch uncertain.
 _CHUNK = BATCH
@@ -38,7 +40,6 @@ _FAILED = EngineAnswer(acknowledged=False, refusal=outcomes.SURVIVED)
 _WITHOUT_COOKIE = "raw"
 # Its handler looks the socket up, but udplite_prot has no diag_destroy.
 _WITHOUT_ABORT = "udplite"
-_CLOSING = frozenset({constants.FIN_WAIT_1, constants.CLOSING, constants.LAST_ACK})
 
 
 class NetlinkEngine:
@@ -51,33 +52,12 @@ class NetlinkEngine:
     def declines(
         self, session: NamespaceSession, sockets: Sequence[Socket]
     ) -> list[Declined | None]:
-        """For each socket: None if this engine handles it. It does not handle:
+        """For each socket: None if this engine handles it: see aborts.declines.
 
-        MPTCP subflows: destroying one does not end the connection. Raw sockets: the kernel does not
-        compare their cookies, so it may destroy another. Orphans that an old kernel would make
-        immortal. UDP sockets without a remote on a port that the application chose: an abort only
-        removes the remote (udp_abort, __udp_disconnect).
+        It does not handle raw sockets: the kernel does not compare their cookies, so it may destroy
+        another.
         """
-        orphans = makes_orphans_immortal(session.host.release)
-        subflows = classify.subflows(session, sockets)
-        if not orphans and not subflows and {sock.message.protocol for sock in sockets} == {"tcp"}:
-            return [None] * len(sockets)
-        bound = classify.udp_explicitly_bound(session, sockets)
-        found: list[Declined | None] = []
-        for sock in sockets:
-            message = sock.message
-            outcome: str | None = None
-            if message.protocol == "tcp":
-                if message.cookie in subflows:
-                    outcome = outcomes.UNSUPPORTED_PROTOCOL
-                elif orphans and message.state in _CLOSING and not message.inode and message.wqueue:
-                    outcome = outcomes.KERNEL_DEFECT
-            elif message.protocol == _WITHOUT_COOKIE:
-                outcome = outcomes.UNSUPPORTED_PROTOCOL
-            elif message.cookie in bound and message.state != constants.ESTABLISHED:
-                outcome = outcomes.ALREADY_GONE
-            found.append(None if outcome is None else Declined(outcome))
-        return found
+        return aborts.declines(session, sockets, (_WITHOUT_COOKIE,))
 
     def forecast(self, session: NamespaceSession, sockets: Sequence[Socket]) -> list[str]:
         supported = capabilities.support(session)
@@ -97,7 +77,7 @@ class NetlinkEngine:
                 outcome = outcomes.NOT_PERMITTED
             elif message.protocol == _WITHOUT_ABORT:
                 outcome = outcomes.UNSUPPORTED_PROTOCOL
-            elif _is_time_wait(sock) and not time_wait:
+            elif is_time_wait(sock) and not time_wait:
                 outcome = outcomes.KERNEL_WITHOUT_DESTROY
             elif message.cookie in bound:
                 outcome = outcomes.DISCONNECTED
@@ -143,15 +123,6 @@ def _unsupported(verdict: str, sock: Socket) -> str:
     """The outcome if the kernel cannot destroy a socket of this protocol and state."""
     if verdict == capabilities.BUILT_WITHOUT:
         return outcomes.KERNEL_WITHOUT_DESTROY
-    if verdict == capabilities.SUPPORTED and _is_time_wait(sock):
+    if verdict == capabilities.SUPPORTED and is_time_wait(sock):
         return outcomes.KERNEL_WITHOUT_DESTROY
     return outcomes.UNSUPPORTED_PROTOCOL
-
-
-def _is_time_wait(sock: Socket) -> bool:
-    """Whether the socket is a struct inet_timewait_sock.
-
-    A FIN_WAIT_2 socket that its application closed is one too. Its state still is FIN_WAIT_2; only
-    its timer shows it (inet_twsk_diag_fill).
-    """
-    return sock.message.state == constants.TIME_WAIT or sock.timer == "timewait"
