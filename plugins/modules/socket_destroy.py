@@ -62,20 +62,25 @@ options:
       - The mechanism that destroys sockets.
       - V(netlink) sends C(SOCK_DESTROY) requests to the kernel. It requires a kernel with
         C(CONFIG_INET_DIAG_DESTROY).
+      - V(bpf) runs a BPF program that calls C(bpf_sock_destroy). It works without
+        C(CONFIG_INET_DIAG_DESTROY), for TCP and UDP. It requires Linux 6.5 with
+        C(CONFIG_DEBUG_INFO_BTF), and C(CAP_BPF) and C(CAP_PERFMON), or C(CAP_SYS_ADMIN). It cannot
+        destroy connections in TIME_WAIT and half-open connections.
       - V(pidfd) duplicates the file descriptor of a process that holds the socket, and disconnects
         the socket through it (C(pidfd_getfd), Linux 5.6 or later). It works without
         C(CONFIG_INET_DIAG_DESTROY), and for MPTCP. It requires the right to trace the process
         (C(CAP_SYS_PTRACE)). It cannot destroy a socket that no process holds.
-      - V(auto) uses V(netlink), and V(pidfd) for each socket that V(netlink) cannot destroy.
+      - V(auto) uses V(netlink), or else V(bpf), or else V(pidfd), for each socket.
     type: str
     choices:
       - auto
       - netlink
+      - bpf
       - pidfd
     default: netlink
 requirements:
-  - Linux 5.4 or later, with C(CONFIG_INET_DIAG_DESTROY) or with O(engine=pidfd). Use
-    M(linuxnet.sockets.socket_diag_facts) to find out what a kernel supports.
+  - Linux 5.4 or later, with C(CONFIG_INET_DIAG_DESTROY), or with O(engine=bpf) or O(engine=pidfd).
+    Use M(linuxnet.sockets.socket_diag_facts) to find out what a kernel supports.
   - C(CAP_NET_ADMIN) in the user namespace that owns the network namespace
   - Python 3.9 or later
 notes:
@@ -83,8 +88,8 @@ notes:
     remote address, but stays bound and continues to receive datagrams. Its outcome is
     V(disconnected).
   - A subflow of an MPTCP connection is never destroyed alone, because the connection would continue
-    over its other subflows. The V(netlink) engine reports V(unsupported_protocol) for it. The
-    V(pidfd) engine ends the whole connection.
+    over its other subflows. The engines V(netlink) and V(bpf) report V(unsupported_protocol)
+    for it. The V(pidfd) engine ends the whole connection.
 seealso:
   - module: linuxnet.sockets.socket_diag_info
   - module: linuxnet.sockets.socket_diag_facts

@@ -135,6 +135,48 @@ ansible_facts:
                       does not own the network namespace. An example is a rootless container that
                       uses the network of the host."
                   type: str
+        bpf:
+          description: Whether the engine V(bpf) can destroy the sockets of each protocol.
+          type: dict
+          sample:
+            tcp:
+              verdict: not_permitted
+              reason: no_capability
+              how: "the kernel does not permit BPF programs: the caller lacks CAP_BPF and
+                CAP_PERFMON, or CAP_SYS_ADMIN"
+            raw:
+              verdict: no_iterator
+              reason: null
+              how: the kernel has no iterator for sockets of the protocol
+          contains:
+            tcp:
+              description: Support for TCP. The keys V(udp), V(udplite), V(raw) and V(mptcp) have
+                the same structure.
+              type: dict
+              contains:
+                verdict:
+                  description:
+                    - "V(supported): the program can be loaded."
+                    - "V(no_iterator): the kernel cannot run such programs for the protocol."
+                    - "V(no_btf): the kernel was built without C(CONFIG_DEBUG_INFO_BTF)."
+                    - "V(btf_unreadable): the types of the kernel cannot be read."
+                    - "V(kernel_too_old): the kernel is older than Linux 6.5."
+                    - "V(no_system_call): the kernel or the architecture has no system call C(bpf)."
+                    - "V(not_permitted): this user may not load the program."
+                    - "V(rejected): the kernel rejected the program."
+                  type: str
+                reason:
+                  description:
+                    - The reason for V(not_permitted). Null for other verdicts.
+                    - "V(no_capability): the module ran without C(CAP_BPF) and C(CAP_PERFMON), or
+                      C(CAP_SYS_ADMIN)."
+                    - "V(foreign_user_namespace): the module ran as root of a user namespace."
+                    - "V(lockdown): the kernel is locked down for confidentiality."
+                    - "V(security_policy): a seccomp filter or a security module forbids it."
+                  type: str
+                how:
+                  description: The verdict and the reason as text.
+                  type: str
         kernel_config:
           description: The build configuration of the kernel, if it can be read.
           type: dict

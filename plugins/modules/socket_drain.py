@@ -127,6 +127,7 @@ options:
     choices:
       - auto
       - netlink
+      - bpf
       - pidfd
     default: netlink
   step:
@@ -143,8 +144,8 @@ options:
         options.
     type: dict
 requirements:
-  - Linux 5.4 or later. To destroy, a kernel with C(CONFIG_INET_DIAG_DESTROY), or O(engine=pidfd).
-    Use M(linuxnet.sockets.socket_diag_facts) to find out what a kernel supports.
+  - Linux 5.4 or later. To destroy, a kernel with C(CONFIG_INET_DIAG_DESTROY), or O(engine=bpf) or
+    O(engine=pidfd). Use M(linuxnet.sockets.socket_diag_facts) to find out what a kernel supports.
   - C(CAP_NET_ADMIN) in the user namespace that owns the network namespace, to destroy
   - Python 3.9 or later
 notes:

@@ -74,9 +74,10 @@ options:
     choices:
       - auto
       - netlink
+      - bpf
       - pidfd
 requirements:
-  - Linux 5.4 or later, with C(CONFIG_INET_DIAG_DESTROY) or with O(engine=pidfd)
+  - Linux 5.4 or later, with C(CONFIG_INET_DIAG_DESTROY), or with O(engine=bpf) or O(engine=pidfd)
   - C(CAP_NET_ADMIN) in the user namespaces that own the network namespaces
   - Python 3.9 or later
 seealso:

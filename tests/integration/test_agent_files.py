@@ -34,6 +34,7 @@ NEEDS: list[tuple[bool, list[str], str]] = [
     (False, ["current"], "auto"),
     (True, ["current"], "netlink"),
     (True, ["current"], "pidfd"),
+    (True, ["current"], "bpf"),
     (False, ["current", "blue"], "netlink"),
     (False, ["all"], "netlink"),
     (False, ["pid:1"], "auto"),
@@ -153,7 +154,7 @@ def _allowed_calls(unit: str) -> set[str]:
 
 
 @pytest.mark.skipif(SYSTEMD_ANALYZE is None, reason="needs systemd-analyze")
-@pytest.mark.parametrize("engine", ["netlink", "auto", "pidfd"])
+@pytest.mark.parametrize("engine", ["netlink", "auto", "bpf", "pidfd"])
 def test_engine_has_the_rights_that_it_needs(files: ModuleType, engine: str) -> None:
     unit = files.unit(
         files.Settings(
@@ -170,9 +171,13 @@ def test_engine_has_the_rights_that_it_needs(files: ModuleType, engine: str) -> 
     allowed = _allowed_calls(unit)
     assert {"connect", "getsockopt", "getsockname"} <= allowed
     assert "ptrace" not in allowed
-    assert ("pidfd_getfd" in allowed) == (engine != "netlink")
-    assert engine == "netlink" or "pidfd_open" in allowed
-    assert ("CAP_SYS_PTRACE" in unit) == (engine != "netlink")
+    borrows = engine in ("auto", "pidfd")
+    assert ("pidfd_getfd" in allowed) == borrows
+    assert ("pidfd_open" in allowed) == borrows
+    assert ("CAP_SYS_PTRACE" in unit) == borrows
+    loads = engine in ("auto", "bpf")
+    assert ("bpf" in allowed) == loads
+    assert ("CAP_BPF CAP_PERFMON" in unit) == loads
 
 
 def test_the_command_is_the_same(files: ModuleType, of_role: dict[str, Any]) -> None:

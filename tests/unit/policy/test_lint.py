@@ -203,6 +203,8 @@ def test_many_protections_parse_fast() -> None:
         (["raw", "udplite"], "netlink", ["raw, udplite"]),
         (["tcp", "mptcp"], "auto", []),
         (["raw"], "pidfd", []),
+        (["tcp", "udp"], "bpf", []),
+        (["mptcp", "raw", "udplite"], "bpf", ["mptcp, raw, udplite"]),
     ],
 )
 def test_warns_about_protocols_that_the_engine_cannot_destroy(

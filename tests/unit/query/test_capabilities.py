@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
+from linuxnet_sockets.bpf import socket_destroy
+from linuxnet_sockets.bpf.socket_destroy import Support
 from linuxnet_sockets.host.host import Host
 from linuxnet_sockets.host.namespaces import Namespace
+from linuxnet_sockets.messages.engines import bpf_text
 from linuxnet_sockets.netlink import constants
 from linuxnet_sockets.query import capabilities
 from linuxnet_sockets.sockets.session import NamespaceSession
@@ -155,3 +159,65 @@ def test_privilege_is_known_without_any_handler() -> None:
         assert capabilities.may_destroy(session)
         found = {answer.verdict for answer in capabilities.support_for_caller(session).values()}
     assert found == {capabilities.HANDLER_MISSING}
+
+
+# Engine bpf.
+
+
+def bpf_host(tmp_path: Path, capabilities_held: int, uid_map: str, lockdown: str | None) -> Host:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/status").write_text(f"CapEff:\t{capabilities_held:016x}\n")
+    (tmp_path / "self/uid_map").write_text(uid_map)
+    if lockdown is not None:
+        file = tmp_path / "sys/kernel/security/lockdown"
+        file.parent.mkdir(parents=True)
+        file.write_text(lockdown)
+    return Host(
+        proc=str(tmp_path),
+        root=str(tmp_path),
+        probe_bpf=lambda _protocol: Support(socket_destroy.NOT_PERMITTED, errno.EPERM),
+    )
+
+
+ALL_IDS = "         0          0 4294967295\n"
+BPF, PERFMON, ADMIN = 1 << 39, 1 << 38, 1 << 21
+
+
+@pytest.mark.parametrize(
+    ("held", "uid_map", "lockdown", "reason"),
+    [
+        (0, ALL_IDS, None, "no_capability"),
+        (BPF, ALL_IDS, None, "no_capability"),
+        (PERFMON, ALL_IDS, None, "no_capability"),
+        (BPF | PERFMON, "0 1000 1\n", None, "foreign_user_namespace"),
+        (ADMIN, ALL_IDS, "none integrity [confidentiality]\n", "lockdown"),
+        (ADMIN, ALL_IDS, "none [integrity] confidentiality\n", "security_policy"),
+        (BPF | PERFMON, ALL_IDS, None, "security_policy"),
+    ],
+)
+def test_reason_why_bpf_is_not_permitted(
+    tmp_path: Path, held: int, uid_map: str, lockdown: str | None, reason: str
+) -> None:
+    host = bpf_host(tmp_path, held, uid_map, lockdown)
+    found = capabilities.bpf_support(host, "tcp")
+    assert found == ("not_permitted", reason, errno.EPERM)
+    assert bpf_text(*found).startswith("the kernel does not permit BPF programs: ")
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        socket_destroy.SUPPORTED,
+        socket_destroy.NO_BTF,
+        socket_destroy.BTF_UNREADABLE,
+        socket_destroy.KERNEL_TOO_OLD,
+        socket_destroy.NO_SYSTEM_CALL,
+        socket_destroy.REJECTED,
+        socket_destroy.NO_ITERATOR,
+    ],
+)
+def test_bpf_verdict_has_a_text(verdict: str) -> None:
+    host = Host(probe_bpf=lambda _protocol: Support(verdict, errno.EINVAL))
+    found = capabilities.bpf_support(host, "tcp")
+    assert found == (verdict, None, errno.EINVAL)
+    assert bpf_text(*found).endswith("Invalid argument")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from linuxnet_sockets import api
+from linuxnet_sockets.bpf.socket_destroy import SUPPORTED, Support
 from linuxnet_sockets.errors import InputError
 from linuxnet_sockets.socketctl import exit_status
 from tests.support.drain_timeline import Timeline
@@ -194,4 +195,11 @@ def test_support(machine: Timeline, socketctl: Shell) -> None:
     assert [line["protocol"] for line in lines] == list(found["support"])
     rows = {line.split()[0]: line for line in socketctl("support").out.splitlines()}
     assert set(found["support"]) <= set(rows)
-    assert rows["tcp"].split()[1:] == ["yes", "yes"]
+    assert rows["tcp"].split()[1:] == ["yes", "no", "yes"]
+    assert "bpf is not available: the kernel has no bpf_sock_destroy" in socketctl("support").err
+    machine.bpf.support = Support(SUPPORTED)
+    found = socketctl("support")
+    rows = {line.split()[0]: line for line in found.out.splitlines()}
+    assert rows["tcp"].split()[1:] == ["yes", "yes", "yes"]
+    assert rows["mptcp"].split()[1:3] == ["yes", "no"]
+    assert found.err == ""

@@ -107,7 +107,7 @@ def destroy(
         max_sockets: a number, or a share such as ``25%`` of the unprotected sockets. Where more
             match, nothing is destroyed.
         pace: the highest rate, such as ``100/s``; None for as fast as possible.
-        engine: ``netlink``, ``pidfd``, or ``auto``.
+        engine: ``netlink``, ``bpf``, ``pidfd``, or ``auto``.
         limit: the longest length of each list of the result.
         check: report the expected outcomes and change nothing.
         diff: fill ``diff``.

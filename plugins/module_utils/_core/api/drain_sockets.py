@@ -168,7 +168,7 @@ def drain(
         max_sockets: a number, or a share such as ``25%`` of the unprotected sockets. Where more
             would be destroyed, none is.
         pace: the highest rate, such as ``100/s``; None for as fast as possible.
-        engine: ``netlink``, ``pidfd``, or ``auto``.
+        engine: ``netlink``, ``bpf``, ``pidfd``, or ``auto``.
         until: ``closed`` waits for the end; ``sent`` also for quiescence: nothing in flight.
         settle: how long a connection must be without data to be quiescent, such as ``1s``. A bare
             number is seconds, here and below.

@@ -205,8 +205,8 @@ _PACE = Option(
 _ENGINE = Option(
     "engine",
     Kind.STR,
-    "How sockets are destroyed: netlink sends SOCK_DESTROY, pidfd disconnects the socket through "
-    "its process, and auto tries both.",
+    "How sockets are destroyed: netlink sends SOCK_DESTROY, bpf calls bpf_sock_destroy, pidfd "
+    "disconnects the socket through its process, and auto tries them in this order.",
     default="netlink",
     choices=_ENGINES,
 )

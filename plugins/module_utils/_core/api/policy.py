@@ -322,7 +322,7 @@ def enforce_policy(
 
     Args:
         policy: a policy document.
-        engine: ``netlink``, ``pidfd``, or ``auto``; None for that of the policy.
+        engine: ``netlink``, ``bpf``, ``pidfd``, or ``auto``; None for that of the policy.
         limit: the longest length of each list of the result.
         check: report the expected outcomes and change nothing.
         diff: fill ``diff``.

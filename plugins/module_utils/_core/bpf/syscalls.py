@@ -41,7 +41,7 @@ _GENERIC = ("aarch64", "riscv64", "loongarch64")
 _GENERIC_NUMBER = 280  # include/uapi/asm-generic/unistd.h
 
 
-def _number_of(machine: str, pointer_size: int) -> int | None:
+def number_of(machine: str, pointer_size: int) -> int | None:
     """The number of bpf(2); None: unknown. Only JITs of 64 bits can call kernel functions."""
     if pointer_size != struct.calcsize("=Q"):
         return None
@@ -54,7 +54,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def _call(command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
-    number = _number_of(os.uname().machine, struct.calcsize("P"))
+    number = number_of(os.uname().machine, struct.calcsize("P"))
     if number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     result: int = _libc().syscall(

@@ -35,7 +35,8 @@ ADVICE = {
     "busy": "the kernel keeps them while a thread waits on them: run it again",
     "not_permitted": (
         "engine netlink needs CAP_NET_ADMIN in the user namespace that owns the network namespace, "
-        "engine pidfd permission to trace the processes that hold them: run with become, or as root"
+        "engine bpf CAP_BPF and CAP_PERFMON, engine pidfd permission to trace the processes that "
+        "hold them: run with become, or as root"
     ),
 }
 

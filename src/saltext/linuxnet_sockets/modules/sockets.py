@@ -256,7 +256,7 @@ def destroy(
     pace
         The highest rate, such as ``100/s`` (default: no limit).
     engine
-        ``netlink`` (default), ``pidfd``, or ``auto``.
+        ``netlink`` (default), ``bpf``, ``pidfd``, or ``auto``.
     limit
         The longest length of each list (default: 1000). ``outcomes`` counts all.
     test

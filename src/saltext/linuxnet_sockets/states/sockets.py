@@ -74,7 +74,7 @@ def absent(
     pace
         The highest rate, such as ``100/s``.
     engine
-        ``netlink`` (default), ``pidfd`` or ``auto``.
+        ``netlink`` (default), ``bpf``, ``pidfd`` or ``auto``.
     limit
         How many sockets ``changes`` lists at most. The default is 1000.
 
@@ -204,7 +204,7 @@ def policy_enforced(
     pillar_key
         The key of the policy in the pillar. The default is ``linuxnet_sockets:policy``.
     engine
-        ``netlink`` (default), ``pidfd`` or ``auto``.
+        ``netlink`` (default), ``bpf``, ``pidfd`` or ``auto``.
     limit
         How many sockets ``changes`` lists at most. The default is 1000.
 

@@ -92,7 +92,7 @@ VALID = st.fixed_dictionaries(
     },
     optional={
         "mode": st.sampled_from(["enforce", "report", "Enforce"]),
-        "engine": st.sampled_from(["netlink", "auto", "pidfd", "Auto"]),
+        "engine": st.sampled_from(["netlink", "auto", "bpf", "pidfd", "Auto"]),
         "namespaces": st.lists(
             st.sampled_from(["current", "all", "blue", "pid:77"]), min_size=1, max_size=3
         ),

@@ -19,7 +19,8 @@ NAMES = (AUTO, NetlinkEngine.name, BpfEngine.name, PidfdEngine.name)
 
 def indestructible(name: str) -> frozenset[str]:
     """The protocols whose sockets an engine cannot destroy on any kernel."""
-    return NetlinkEngine.indestructible if name == NetlinkEngine.name else frozenset()
+    engines = {engine.name: engine.indestructible for engine in (NetlinkEngine, BpfEngine)}
+    return engines.get(name, frozenset())
 
 
 def engines_named(name: str) -> tuple[Engine, ...]:

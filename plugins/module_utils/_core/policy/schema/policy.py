@@ -59,7 +59,8 @@ _MODES = {
 }
 _ENGINES = {
     "netlink": "SOCK_DESTROY of the kernel",
-    "auto": "netlink, and pidfd for sockets that netlink cannot destroy",
+    "auto": "netlink, or else bpf, or else pidfd, for each socket",
+    "bpf": "a BPF program that calls bpf_sock_destroy",
     "pidfd": "disconnects the socket through a process that holds it",
 }
 _ACTIONS = {
