@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Destroy the connections to one prefix in a fresh process, as a module does.
 
-    destroying.py PREFIX SOCKETS PROTECT
+    destroying.py PREFIX SOCKETS PROTECT ENGINE
 
 Prints the CPU time and the elapsed time in seconds, from the selector to the dump that verifies the
 result. It is a separate process because the bench forks the processes that hold the connections:
@@ -33,17 +33,19 @@ from linuxnet_sockets.selector.parse import parse_selector
 from tests.bench import measure
 
 
-def destroy_time(prefix: str, sockets: int, protect: dict[str, bool]) -> measure.Time:
+def destroy_time(
+    prefix: str, sockets: int, protect: dict[str, bool], engine: str = "netlink"
+) -> measure.Time:
     """Time of the destruction in a separate process, without the start of Python."""
     program = str(Path(__file__).resolve())
-    command = (sys.executable, program, prefix, str(sockets), json.dumps(protect))
+    command = (sys.executable, program, prefix, str(sockets), json.dumps(protect), engine)
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return measure.Time(*map(float, output.split()))
 
 
 def main() -> int:
     gc.disable()
-    prefix, sockets, protect = sys.argv[1:]
+    prefix, sockets, protect, engine = sys.argv[1:]
     local_host = host.Host()
     outcomes: dict[str, int] = {}
 
@@ -52,7 +54,9 @@ def main() -> int:
             local_host,
             parse_selector({"remote": prefix}, names=local_host, role="destroy"),
             namespaces.resolve(["current"]),
-            DestroyOptions(parse_guard(json.loads(protect), names=local_host, files=None)),
+            DestroyOptions(
+                parse_guard(json.loads(protect), names=local_host, files=None), engine=engine
+            ),
         )
         outcomes.update(report.counts)
 

@@ -23,6 +23,7 @@ if __name__ == "__main__":
 import tests.conftest  # noqa: F401  # pylint: disable=unused-import
 
 # isort: split
+from linuxnet_sockets.bpf import socket_destroy
 from linuxnet_sockets.host import host, namespaces
 from linuxnet_sockets.query import find, record
 from linuxnet_sockets.selector.parse import parse_selector
@@ -194,6 +195,9 @@ def _destroy(far: population.FarEnd) -> list[measure.Comparison]:
         "bare": lambda: destroying.destroy_time(_OTHERS, _DESTROYED, _WITHOUT_OWNERS),
         "guarded": lambda: destroying.destroy_time(_OTHERS, _DESTROYED, {}),
     }
+    by_bpf = socket_destroy.probe("tcp").verdict == socket_destroy.SUPPORTED
+    if by_bpf:
+        ways["bpf"] = lambda: destroying.destroy_time(_OTHERS, _DESTROYED, _WITHOUT_OWNERS, "bpf")
     times: dict[str, list[measure.Time]] = {name: [] for name in ways}
     for _round in range(_ROUNDS):
         for name, way in ways.items():
@@ -205,7 +209,7 @@ def _destroy(far: population.FarEnd) -> list[measure.Comparison]:
         f"{(medians['guarded'].cpu - medians['bare'].cpu) * 1000:.0f} ms more, ratio to ss -K "
         f"{medians['guarded'].cpu / medians['ss'].cpu:.2f}"
     )
-    return [
+    found = [
         measure.Comparison(
             "find, destroy and verify 20,000",
             " ".join(ss),
@@ -214,6 +218,18 @@ def _destroy(far: population.FarEnd) -> list[measure.Comparison]:
             0.8,
         )
     ]
+    if by_bpf:
+        found.append(
+            measure.Comparison(
+                "find, destroy and verify 20,000 by bpf",
+                "engine netlink",
+                medians["bpf"],
+                medians["bare"],
+                1.5,
+                required=False,
+            )
+        )
+    return found
 
 
 def _expect(actual: object, expected: object) -> None:
