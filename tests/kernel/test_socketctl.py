@@ -273,7 +273,7 @@ def test_ordinary_user_lists_and_destroys_nothing(pair: Pair, socketctl: Socketc
     assert done.status == 0
     assert [record["cookie"] for record in done.json["sockets"]] == [f"{held.cookie:x}"]
     support = as_ordinary_user(socketctl, "support")
-    assert re.search(r"^tcp +yes +no: you need CAP_NET_ADMIN", support.out, re.MULTILINE)
+    assert re.search(r"^tcp +yes +no +no: you need CAP_NET_ADMIN", support.out, re.MULTILINE)
     switches = "control_connection,ssh_sessions,kernel"
     words = ("destroy", *words_of(held), "--no-protect", switches, "--yes")
     denied = as_ordinary_user(socketctl, *words)
