@@ -27,6 +27,7 @@ from ..policy.decide import Decider
 from ..policy.doubt import NO_CHANGES, NetworkChanges
 from ..policy.evaluate import monotonic_ms, resolve_namespaces
 from ..policy.reconcile import PassOptions, ReconcileResult, reconcile_namespace
+from .adaptive_resync import next_interval_s, violations_appeared
 from .clocks import Clocks
 from .faults import FaultTracker
 from .monitor import NetworkMonitor
@@ -74,6 +75,8 @@ class Controller:
         self._own: Identity | None = None
         self._namespaces: dict[Identity, Namespace] = {}
         self._without_events: set[Identity] = set()
+        # The intervals of the resync, where they are shorter than usual.
+        self._intervals_s: dict[Identity, float] = {}
         self._summaries: dict[Identity, PassSummary] = {}
         # Names that are no namespaces now, and why. When the namespaces were last searched for.
         self._unresolved: list[NotEvaluated] = []
@@ -183,6 +186,7 @@ class Controller:
         namespace = self._namespaces.pop(identity)
         self._summaries.pop(identity, None)
         self._without_events.discard(identity)
+        self._intervals_s.pop(identity, None)
         self._queue.forget(identity)
         decider.forget(identity)
         self._monitor.forget(identity)
@@ -202,7 +206,10 @@ class Controller:
         )
         now = self._host.monotonic()
         self._ran = True
-        self._scheduler.resync_later(identity, now, _USER_RESYNC_S if without_events else None)
+        resync_s = self._scheduler.resync_s
+        if without_events:
+            resync_s = min(resync_s, _USER_RESYNC_S)
+        self._scheduler.resync_later(identity, now, self._interval_s(identity, result, resync_s))
         if result is None:
             decider.mark_gap(identity)
             self._state.incomplete_passes += 1
@@ -212,6 +219,17 @@ class Controller:
             self._forget(decider, identity)
         else:
             self._record(identity, result)
+
+    def _interval_s(
+        self, identity: Identity, result: ReconcileResult | None, resync_s: float
+    ) -> float:
+        """Return the time until the next resync after a pass; None: it failed."""
+        before_s = self._intervals_s.pop(identity, resync_s)
+        appeared = result is not None and violations_appeared(result)
+        interval_s = next_interval_s(before_s, resync_s, appeared=appeared)
+        if interval_s < resync_s:
+            self._intervals_s[identity] = interval_s
+        return interval_s
 
     def _record(self, identity: Identity, result: ReconcileResult) -> None:
         next_ms = result.decision.next_pass_ms
