@@ -34,7 +34,7 @@ def next_interval_s(interval_s: float, resync_s: float, *, appeared: bool) -> fl
 
 def violations_appeared(result: ReconcileResult) -> bool:
     """Return whether sockets that may be destroyed violate a rule for the first time."""
-    return any(
+    return result.decision.inhibited_by is None and any(
         finding.since_ms >= result.began_ms and finding.status in _COUNTED
         for finding in result.decision.findings
     )
