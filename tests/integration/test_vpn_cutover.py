@@ -208,6 +208,7 @@ def test_preview(hosts: dict[str, Host], play: Play) -> None:
     assert run.row("total") == ["total", "2", "14", "2", "0"]
     (forwarding,) = [line for line in run.lines() if "forward packets" in line]
     assert forwarding.startswith("- two forward")
+    assert run.lines()[-1] == "Preview only: no host was changed."
 
 
 def test_minimal_call(play: Play) -> None:
@@ -262,6 +263,8 @@ def test_preview_names_blockers(play: Play) -> None:
     assert "limits.max_sockets" in limits
     assert "tun0 is down" in down
     assert "no interface tun0" in missing
+    assert re.search(r"Existing interfaces: .*\blo\b.*\.$", missing)
+    assert run.lines()[-1] == "Preview only: no host was changed."
     assert run.row("gone")[1] == "unknown"
     (answer,) = [line for line in run.lines() if line.startswith("gone: BLOCKED: ")]
     assert "No answer: " in answer
