@@ -205,3 +205,29 @@ def test_absent_after_incomplete_installation(controller: Controller, tmp_path: 
     remaining = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
     # The directory facts.d is shared with other software.
     assert remaining == {"play.yml", "etc", "lib", "ansible", "ansible/facts.d"}
+
+
+def test_absent_removes_the_directories_that_the_role_created(
+    controller: Controller, tmp_path: Path
+) -> None:
+    """Seven levels instead of two, so that a random order cannot pass by chance."""
+    library = tmp_path / "lib"
+    library.mkdir()
+    inner = tmp_path / "1/2/3/4/5/6/7"
+    inner.mkdir(parents=True)
+    directories = [str(path) for path in (inner, *list(inner.parents)[:6])]
+    (library / "created-directories").write_text("\n".join(reversed(directories)))
+    variables = {
+        "agent_state": "absent",
+        "agent_user": "nobody-of-that-name",
+        "agent__config_directory": str(tmp_path / "etc"),
+        "agent__library": str(library),
+        "agent__command": str(tmp_path / "socket-agent"),
+        "agent__socketctl": str(tmp_path / "socketctl"),
+        "agent__state_directory": str(tmp_path / "state"),
+        "agent__unit_file": str(tmp_path / "socket-agent.service"),
+        "agent__fact_file": str(inner / "linuxnet_sockets.fact"),
+        "agent__fact_directories": directories,
+    }
+    run_role(controller, tmp_path, vars=variables)
+    assert {path.name for path in tmp_path.iterdir()} == {"play.yml"}
