@@ -116,19 +116,53 @@ class Controller:
         check: bool = True,
     ) -> str:
         """Run a command of Ansible and return its output, standard error included."""
-        done = subprocess.run(
+        done = run_command(
             [*self.where.command(*prefix, str(BIN / command)), *arguments],
-            cwd=ROOT,
-            env=environment(variables),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=240,
-            check=False,
+            variables,
+            timeout_s=240,
         )
         assert done.returncode == 0 or not check, done.stdout
         return done.stdout
+
+
+def run_command(
+    command: Sequence[str],
+    variables: Mapping[str, str] | None = None,
+    *,
+    folder: Path = ROOT,
+    timeout_s: float = 120,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in the environment of the tests. Its stdout includes standard error."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def run_playbook(
+    name: str,
+    inventory: Path,
+    extra_variables: Mapping[str, Any],
+    *arguments: str,
+    variables: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
+) -> subprocess.CompletedProcess[str]:
+    """Run a playbook of this collection. extra_variables: as JSON, on the command line."""
+    return run_command(
+        [
+            *(str(BIN / "ansible-playbook"), f"linuxnet.sockets.{name}", "-i", str(inventory)),
+            *("-e", json.dumps(extra_variables), *arguments),
+        ],
+        variables,
+        folder=folder,
+    )
 
 
 def python_inside(where: LabNamespace, file: Path) -> str:

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from tests.integration.conftest import StartProcess
-from tests.integration.controller import BIN, environment, python_inside
+from tests.integration.controller import python_inside, run_playbook
 from tests.support import sample_results
 from tests.support.topologies.networks import ip
 from tests.support.topologies.topology import Lab, Pair
@@ -134,17 +133,12 @@ class Site:
     def run(self, **variables: Any) -> tuple[str, int]:
         """Run the playbook by its full name. Returns its output and exit status."""
         variables = {**VARIABLES, **variables}
-        command = [str(BIN / "ansible-playbook"), "linuxnet.sockets.stuck_report"]
-        done = subprocess.run(
-            [*command, "-i", str(self.inventory), "-e", json.dumps(variables)],
-            cwd=self.folder,
-            env=environment({"ANSIBLE_FORKS": "4"}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
+        done = run_playbook(
+            "stuck_report",
+            self.inventory,
+            variables,
+            variables={"ANSIBLE_FORKS": "4"},
+            folder=self.folder,
         )
         return done.stdout, done.returncode
 

@@ -13,18 +13,18 @@ import http.client
 import re
 import shutil
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
-from tests.integration.controller import BIN, ROOT, environment, python_inside
+from tests.integration.controller import ROOT, python_inside, run_playbook
 from tests.support.topologies.topology import Lab
 from tests.support.topologies.waiting import until
 
@@ -164,17 +164,8 @@ class Site:
             "drain_post_tasks": "join.yml",
             **variables,
         }
-        done = subprocess.run(
-            [str(BIN / "ansible-playbook"), "linuxnet.sockets.drain", "-i", str(self.inventory)]
-            + ["-e", yaml.safe_dump(given, default_flow_style=True, width=10000).strip()],
-            cwd=ROOT,
-            env=environment({"ANSIBLE_LOCALHOST_WARNING": "false"}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
+        done = run_playbook(
+            "drain", self.inventory, given, variables={"ANSIBLE_LOCALHOST_WARNING": "false"}
         )
         return done.returncode, done.stdout
 
@@ -273,12 +264,18 @@ def is_reset(client: http.client.HTTPConnection) -> bool:
 
 
 @contextlib.contextmanager
-def closes_later(client: http.client.HTTPConnection) -> Iterator[None]:
-    """Close a connection while the drain waits."""
-    timer = threading.Timer(4, client.close)
-    timer.start()
-    yield
-    timer.join()
+def closes_in_drain(site: Site, client: http.client.HTTPConnection) -> Iterator[None]:
+    """Close a connection some seconds after web1 went into maintenance, when the drain waits."""
+
+    def close() -> None:
+        until(lambda: site.status(LAYER_4.name, "web1").startswith("MAINT"), "MAINT", seconds=60)
+        time.sleep(6)
+        client.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        closed = pool.submit(close)
+        yield
+        closed.result()
 
 
 def warnings_of(output: str) -> list[str]:
@@ -289,8 +286,8 @@ def test_layer_4_server_in_maintenance(site: Site) -> None:
     """HAProxy stops its checks; the connections of clients stay until the drain ends them."""
     ended, *clients = on_web1(site, LAYER_4.frontend, 3)
 
-    with closes_later(ended):
-        status, output = site.drain(LAYER_4)
+    with closes_in_drain(site, ended):
+        status, output = site.drain(LAYER_4, drain_grace="15s")
 
     assert status == 0, output
     found = row(output)
@@ -305,7 +302,7 @@ def test_layer_7_server_in_maintenance(site: Site) -> None:
     """No request of a client fails: HAProxy ends its own idle connections."""
     with Load(site, LAYER_7.frontend) as load:
         until(lambda: "web1" in load.served, "a request on web1", seconds=10)
-        status, output = site.drain(LAYER_7, drain_grace="10s")
+        status, output = site.drain(LAYER_7, drain_grace="30s")
         load.served.clear()
         until(lambda: "web1" in load.served, "a request on web1 afterwards", seconds=10)
 
@@ -334,7 +331,7 @@ def test_layer_4_checks_on_their_own_port(site: Site) -> None:
 def test_layer_7_checks_on_their_own_port(site: Site) -> None:
     with Load(site, LAYER_7_OWN.frontend) as load:
         until(lambda: "web1" in load.served, "a request on web1", seconds=10)
-        status, output = site.drain(LAYER_7_OWN, drain_grace="15s", **KEEPS_CHECKS)
+        status, output = site.drain(LAYER_7_OWN, drain_grace="30s", **KEEPS_CHECKS)
         assert site.is_checked(LAYER_7_OWN)
     site.admin(f"set server {LAYER_7_OWN.name}/web1 state ready")
 

@@ -9,7 +9,6 @@ The hosts have no init system, so the cutover itself is tested by the molecule s
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ import pytest
 import yaml
 
 from tests.integration.conftest import StartProcess
-from tests.integration.controller import BIN, ROOT, environment
+from tests.integration.controller import ROOT, run_playbook
 from tests.support.topologies.networks import Uplinks, ip, tun
 from tests.support.topologies.topology import Lab
 
@@ -168,25 +167,8 @@ def play(hosts: dict[str, Host], tmp_path_factory: pytest.TempPathFactory) -> Pl
     def run(variables: dict[str, Any], *arguments: str, with_defaults: bool = True) -> Run:
         custom = variables.keys() & {"vpn_cutover_src", "vpn_cutover_policy"}
         chosen = {**defaults, **variables} if with_defaults and not custom else variables
-        extra_vars = yaml.safe_dump(chosen, default_flow_style=True, width=10000).strip()
-        done = subprocess.run(
-            [
-                str(BIN / "ansible-playbook"),
-                "-i",
-                str(inventory),
-                "linuxnet.sockets.vpn_cutover",
-                "-e",
-                extra_vars,
-                *arguments,
-            ],
-            cwd=ROOT,
-            env=environment({"ANSIBLE_FORKS": "4"}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
+        done = run_playbook(
+            "vpn_cutover", inventory, chosen, *arguments, variables={"ANSIBLE_FORKS": "4"}
         )
         assert f"TASK [{FIRST_CHANGE}]" not in done.stdout
         assert all(host.all_alive() for host in hosts.values())
