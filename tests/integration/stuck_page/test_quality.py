@@ -216,13 +216,13 @@ def test_nothing_shifts_while_the_page_loads(
 def test_bar_and_header_stay_in_view(large: Page) -> None:
     to_list(large)
     large.evaluate("scrollBy({top: 1000, behavior: 'instant'})")
-    bar, header = large.evaluate(
+    filter_bar, header = large.evaluate(
         "['#bar', 'thead th'].map(part => document.querySelector(part).getBoundingClientRect())"
         ".map(box => [box.top, box.bottom])"
     )
 
-    assert bar[0] == 0
-    assert header[0] == pytest.approx(bar[1], abs=1)
+    assert filter_bar[0] == 0
+    assert header[0] == pytest.approx(filter_bar[1], abs=1)
 
 
 def test_common_domain_is_folded(large: Page) -> None:

@@ -234,7 +234,7 @@ def test_clients_are_limited_per_user_and_root_gets_in(served: Served) -> None:
 
 def test_readers_of_events_count_as_clients(served: Served) -> None:
     served.be(MEMBER, GROUP)
-    clients = [served.connect(b'{"request": "events"}\n') for _ in range(MAX_CLIENTS_PER_USER)]
+    clients = [served.connect(b'{"request": "events"}\n') for _each in range(MAX_CLIENTS_PER_USER)]
     serve_waiting(served.server)
     assert [read(client) for client in clients] == [{"answer": {}}] * len(clients)
     assert name_of(served.ask({"request": "events"})) == "too_many_clients"

@@ -45,23 +45,23 @@ def test_rule_of_the_manual() -> None:
 table inet linuxnet_sockets
 delete table inet linuxnet_sockets
 table inet linuxnet_sockets {
-	chain output {
-		type filter hook output priority filter; policy accept;
-		oifname "lo" accept
-		meta mark & 0xffffffff == 0xca6c accept
-		ip daddr { 192.0.2.1/32 } th dport 51820 accept
-		jump rule_0
-	}
-	# Rule vpn
-	chain rule_0 {
-		oifname "wg0" return
-		ip daddr { 10.0.0.0/8 } return
-		ip6 daddr { 2001:db8::/32 } return
-		meta skuid { 1000-60000 } tcp flags & (syn | ack) == syn counter reject with tcp reset
-		meta skuid { 1000-60000 } meta l4proto udp counter reject with icmpx type admin-prohibited
-	}
+    chain output {
+        type filter hook output priority filter; policy accept;
+        oifname "lo" accept
+        meta mark & 0xffffffff == 0xca6c accept
+        ip daddr { 192.0.2.1/32 } th dport 51820 accept
+        jump rule_0
+    }
+    # Rule vpn
+    chain rule_0 {
+        oifname "wg0" return
+        ip daddr { 10.0.0.0/8 } return
+        ip6 daddr { 2001:db8::/32 } return
+        meta skuid { 1000-60000 } tcp flags & (syn | ack) == syn counter reject with tcp reset
+        meta skuid { 1000-60000 } meta l4proto udp counter reject with icmpx type admin-prohibited
+    }
 }
-"""
+""".replace("    ", "\t")
     )
 
 

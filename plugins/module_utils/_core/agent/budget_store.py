@@ -118,8 +118,8 @@ class BudgetFile:
         self.close()
         self.corrupt_reason = None
         try:
-            self._descriptor, self._size = _open_trusted(self._path)
-            return self._parse(self._last_record(), now_ms)
+            self._descriptor, self._size = descriptor, _size = _open_trusted(self._path)
+            return self._parse(self._last_record(descriptor), now_ms)
         except FileNotFoundError:
             return BudgetSnapshot()
         except OSError as error:
@@ -130,13 +130,12 @@ class BudgetFile:
         self.close()
         return BudgetSnapshot(unknown_until_ms=now_ms)
 
-    def _last_record(self) -> Any:
+    def _last_record(self, descriptor: int) -> Any:
         """The record that was written last. Raises ValueError if no record is complete."""
-        assert self._descriptor is not None
         found = []
         for number in range(2):
             try:
-                record = json.loads(os.pread(self._descriptor, self._size, number * self._size))
+                record = json.loads(os.pread(descriptor, self._size, number * self._size))
                 if _count(record["sequence"]) == record["end"]:
                     found.append(record)
             except _INVALID:

@@ -59,7 +59,7 @@ class RequestHandler:
             return controls.remove_pause(self._directory)
         if request.name == protocol.CONFIRM:
             return controls.confirm(self._directory, request.digest)
-        assert until is not None
-        assert request.digest is not None
+        if until is None or request.digest is None:
+            raise AssertionError(request)
         controls.start_trial(self._directory, request.digest, until)
         return True

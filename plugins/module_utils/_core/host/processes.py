@@ -234,7 +234,8 @@ class FdDirectory:
 
     def _listed(self, first: int, limit: int | None) -> list[int]:
         """The numbers of descriptors from the first one on, in ascending order (proc_readfd)."""
-        assert self._directory is not None
+        if self._directory is None:
+            return []
         if limit is None:
             return [int(name) for name in os.listdir(self._directory)]
         # The entries . and .. come first, and the offset of a descriptor is its number plus two.
