@@ -73,6 +73,19 @@ def test_short_connections_are_found_once_one_was(harness: Harness) -> None:
     assert harness.agent.state.passes - passes <= 600 / 30 + 1
 
 
+def test_no_more_passes_without_cpu_time_to_spare(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.write(AT_ONCE)
+    harness.run_for()
+    monkeypatch.setattr(harness.agent.scheduler, "idle_wait_s", lambda _now: 0.1)
+    passes = harness.agent.state.passes
+    for port in range(4):
+        harness.machine.add(connection(local_port=10_000 + port))
+        harness.run_for(30)
+    assert harness.agent.state.passes - passes <= 5
+
+
 @pytest.mark.parametrize("action", ["report", "protected"])
 def test_violations_that_stay_do_not_cost_more_passes(harness: Harness, action: str) -> None:
     if action == "report":

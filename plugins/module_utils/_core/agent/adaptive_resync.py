@@ -4,8 +4,8 @@
 # Private to linuxnet.sockets.
 """The interval between two passes of a namespace without events.
 
-No event reports a new connection. While new connections violate rules, the agent looks more often.
-The work queue limits the CPU time of these passes, as of every resync. Pure.
+No event reports a new connection. While new connections violate rules, the agent looks more often,
+with CPU time that is to spare. Pure.
 """
 
 from __future__ import annotations

@@ -223,8 +223,13 @@ class Controller:
     def _interval_s(
         self, identity: Identity, result: ReconcileResult | None, resync_s: float
     ) -> float:
-        """Return the time until the next resync after a pass; None: it failed."""
+        """Return the time until the next resync after a pass; None: it failed.
+
+        Shorter than resync_s only if there is CPU time to spare: other namespaces come first.
+        """
         before_s = self._intervals_s.pop(identity, resync_s)
+        if self._scheduler.idle_wait_s(self._host.monotonic()) > 0:
+            return resync_s
         appeared = result is not None and violations_appeared(result)
         interval_s = next_interval_s(before_s, resync_s, appeared=appeared)
         if interval_s < resync_s:
