@@ -43,8 +43,8 @@ def test_reconnecting_client_backs_off() -> None:
     one = policy(rule(hold=0), limits={"max_sockets": 10_000})
     decider = Decider(one)
     waits = reconnects(decider, 14)
-    assert waits[:8] == [0, 0, 0, 2_000, 4_000, 8_000, 16_000, 32_000]
-    assert max(waits) == backoff.MAX_DELAY_MS
+    # No connection lives longer because its user reconnects more often.
+    assert waits == [0, 0, 0, *[2_000] * 11]
     now = sum(waits)
     (target,) = decider.backing_off(now)
     assert target.remote_port == 443
@@ -86,7 +86,7 @@ def test_one_pass_counts_once_for_backoff() -> None:
 def test_backoff_resets_after_quiet_period() -> None:
     one = policy(rule(hold=0), limits={"max_sockets": 10_000})
     decider = Decider(one)
-    quiet = sum(reconnects(decider, 10)) + 2 * backoff.MAX_DELAY_MS
+    quiet = sum(reconnects(decider, 10, "not_permitted")) + 2 * backoff.MAX_DELAY_MS
     for cookie in (100, 101, 102):
         assert to_destroy(run_pass(decider, quiet, evaluation(one, quiet, [decoded(cookie)]))) == [
             cookie
@@ -95,13 +95,24 @@ def test_backoff_resets_after_quiet_period() -> None:
 
 def test_failed_destroy_backs_off_at_once() -> None:
     one = policy(rule(hold=0), limits={"max_sockets": 10_000})
-    assert reconnects(Decider(one), 4, "not_permitted") == [0, 2_000, 4_000, 8_000]
+    waits = reconnects(Decider(one), 14, "not_permitted")
+    assert waits[:4] == [0, 2_000, 4_000, 8_000]
+    assert max(waits) == backoff.MAX_DELAY_MS
+
+
+def test_user_who_reconnects_does_not_delay_others() -> None:
+    one = policy(rule(hold=0), limits={"max_sockets": 10_000})
+    decider = Decider(one)
+    now = sum(reconnects(decider, 10))
+    sockets = [decoded(50), decoded(51, uid=1501)]
+    decision = run_pass(decider, now, evaluation(one, now, sockets))
+    assert statuses(decision) == {50: "back_off", 51: "destroy"}
 
 
 def test_backoff_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff, "MAX_DESTINATIONS", 3)
     delays = backoff.Backoff()
-    destinations = [backoff.Destination((4, 1), "tcp", b"", b"", port) for port in range(5)]
+    destinations = [backoff.Destination((4, 1), "tcp", b"", b"", port, 1500) for port in range(5)]
     for now, destination in enumerate(destinations):
         delays.record(destination, now, failed=True)
     assert list(delays.active(5)) == destinations[2:]

@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to linuxnet.sockets.
-"""Exponential backoff per destination, for clients that reconnect after each destroy.
+"""Backoff per user and destination, for clients that reconnect after each destroy.
 
 A client that reconnects uses another local port each time, so the local port does not count. The
-third connection in a row is the last to be destroyed at once; then the delay doubles up to five
-minutes.
+third connection in a row is the last to be destroyed at once. Then each one lives for two seconds
+at least, and no longer: a user must not gain time by reconnecting. While attempts fail, the delay
+doubles up to five minutes.
 """
 
 from __future__ import annotations
@@ -25,13 +26,18 @@ MAX_DESTINATIONS = 4_096
 
 
 class Destination(NamedTuple):
-    """Endpoints of a connection without the local port. Addresses of 4 or 16 bytes."""
+    """Endpoints of a connection without the local port. Addresses of 4 or 16 bytes.
+
+    uid: of the socket's user, who must not delay the destruction of the sockets of others. None:
+    it has none.
+    """
 
     namespace: Identity
     protocol: str
     local: bytes
     remote: bytes
     remote_port: int
+    uid: int | None
 
 
 class Delay(NamedTuple):
@@ -76,7 +82,8 @@ class Backoff:
             attempts = max(attempts, FREE_ATTEMPTS)
         doublings = min(max(attempts - FREE_ATTEMPTS, 0), 32)
         delay_ms = 0 if attempts < FREE_ATTEMPTS else _FIRST_DELAY_MS << doublings
-        self._delays[destination] = Delay(attempts, now_ms, now_ms + min(delay_ms, MAX_DELAY_MS))
+        longest_ms = MAX_DELAY_MS if failed else _FIRST_DELAY_MS
+        self._delays[destination] = Delay(attempts, now_ms, now_ms + min(delay_ms, longest_ms))
         if len(self._delays) > MAX_DESTINATIONS:
             del self._delays[next(iter(self._delays))]
 

@@ -84,6 +84,7 @@ class Violation(NamedTuple):
             sock.local_address,
             sock.remote_address,
             sock.remote_port,
+            sock.uid,
         )
 
 
