@@ -84,6 +84,8 @@ options:
   settle:
     description:
       - How long a connection must have transferred no data, for O(until=sent).
+      - Set it longer than the slowest request. While a server works on a request, the connection
+        looks idle, and destroying it loses the answer.
     type: str
     default: 1s
   grace:
@@ -175,7 +177,7 @@ EXAMPLES = r"""
     match:
       remote_port: 5432
     until: sent
-    settle: 500ms
+    settle: 30s  # longer than the slowest query
     grace: 2m
 
 - name: Protect the replicas of a database, and destroy at most 500 connections

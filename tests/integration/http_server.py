@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A web server with keep-alive on several ports: `python http_server.py NAME PORT ...`.
 
-Answers with its name. The path /slow takes two seconds. The path /accepted answers with the number
-of connections that the port accepted.
+Answers with its name. The path /slow takes two seconds, /slow/8 takes eight. The path /accepted
+answers with the number of connections that the port accepted.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        if self.path == "/slow":
-            time.sleep(SLOW_S)
+        if self.path.startswith("/slow"):
+            time.sleep(float(self.path[len("/slow/") :] or SLOW_S))
         body = sys.argv[1].encode()
         if self.path == "/accepted":
             body = str(self.server.accepted).encode()  # type: ignore[attr-defined]

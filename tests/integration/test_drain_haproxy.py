@@ -312,6 +312,28 @@ def test_layer_7_server_in_maintenance(site: Site) -> None:
     assert (load.failed, warnings_of(output)) == ([], [])
 
 
+def test_settle_longer_than_a_request(site: Site) -> None:
+    """A server that works on a request looks idle. The connection ends after the answer."""
+    client = site.connect(LAYER_7.port, WEB["web1"])
+    client.sock.settimeout(20)
+
+    def request() -> tuple[int, str]:
+        until(lambda: site.status(LAYER_7.name, "web1") == "MAINT", "web1 is out", seconds=60)
+        return get(client, "/slow/6")
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(request)
+        status, output = site.drain(
+            LAYER_7, drain_grace="60s", drain_until="sent", drain_settle="8s"
+        )
+
+    assert answer.result() == (200, "web1")
+    assert status == 0, output
+    found = row(output)
+    assert (found["status"], found["destroyed"]) == ("clean", "1"), output
+    assert float(found["seconds"]) < 40
+
+
 def test_layer_4_checks_on_their_own_port(site: Site) -> None:
     """The state `drain` keeps the checks going; they do not match."""
     clients = on_web1(site, LAYER_4_OWN.frontend, 2)

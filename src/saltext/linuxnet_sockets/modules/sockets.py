@@ -322,6 +322,8 @@ def drain(
         is in flight.
     settle
         How long a connection must have transferred no data, for ``until=sent`` (default: 1s).
+        Set it longer than the slowest request: while a server works on one, the connection
+        looks idle.
     grace
         The longest time to wait (default: 60s).
     destroy

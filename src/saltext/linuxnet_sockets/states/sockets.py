@@ -129,7 +129,8 @@ def drained(
     until
         ``closed`` (default) waits for the end; ``sent`` also accepts that nothing is in flight.
     settle
-        How long a connection must have transferred no data, for ``until: sent``.
+        How long a connection must have transferred no data, for ``until: sent``. Set it longer than
+        the slowest request: while a server works on one, the connection looks idle.
     grace
         The longest time to wait. The default is ``60s``.
     destroy
