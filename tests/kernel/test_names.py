@@ -105,7 +105,7 @@ def call(where: LabNamespace, operation: str, *, locale: bool = False, **options
         ("платёжник".encode(), "платёжн\\xd0"),
         (b"  two ", "  two "),
         (b"caf\xe9", "caf\\xe9"),
-        (b"one\n", "one\n"),
+        (b"one\n", "one\\x0a"),
     ],
 )
 @pytest.mark.parametrize("locale", [False, True])
@@ -137,7 +137,7 @@ def test_process_names_are_compared_as_bytes(
 @pytest.mark.parametrize("locale", [False, True])
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [(b"caf\xe9", "caf\\xe9"), ("größe\u3000\r".encode(), "größe\u3000\r"), (b" a ", " a ")],
+    [(b"caf\xe9", "caf\\xe9"), ("größe\u3000\r".encode(), "größe\\u3000\\x0d"), (b" a ", " a ")],
 )
 def test_cgroup_names_are_shown_and_selected(
     lab: Lab, name: bytes, shown: str, locale: bool
