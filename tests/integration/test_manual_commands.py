@@ -37,6 +37,7 @@ ELSEWHERE = {
     r"pip download": "needs a package index; the scenario agent of molecule",
     r"ansible-galaxy collection install": "test_installed_tarball",
     r"(sudo )?(tools/(molecule|lab)|/run/linuxnet-sockets-lab)": "the scenarios of molecule",
+    r"sudo \.venv/bin/ansible ": "needs the hosts of the lab",
     r"git ls-files|python -m pytest": "development",
     r"cd plugins/module_utils|find \. -name '\*\.py'": "tests/unit/kernel_matrix",
     r"grep INET_DIAG_DESTROY /boot": "needs the kernel's package",
@@ -99,6 +100,8 @@ def kind_of(block: Block) -> Kind:
             return Kind(name, documents)
     if all(re.match(r"(drain|vpn_cutover|agent|stuck_report)_", key) for key in first):
         return Kind("variables", documents)
+    if all(isinstance(group, dict) and "hosts" in group for group in first.values()):
+        return Kind("inventory", documents)
     return Kind("unknown", documents)
 
 
@@ -197,6 +200,13 @@ def test_json_is_valid(block: Block) -> None:
 def test_policies_are_valid() -> None:
     for block, document in of_kind("policy"):
         assert not api.check_policy(document, resolve_names=False).errors, block.place
+
+
+def test_inventories_are_valid(host: ManualHost) -> None:
+    for number, (block, _document) in enumerate(of_kind("inventory")):
+        host.write(f"inventory-{number}.yml", block.text)
+        listed = host.shell_ok(f"ansible-inventory -i inventory-{number}.yml --list")
+        assert json.loads(listed)["_meta"]["hostvars"], block.place
 
 
 def test_parts_of_policies_are_valid() -> None:
