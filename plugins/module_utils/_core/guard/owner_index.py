@@ -16,6 +16,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from ..host.provenance import read_ancestry
 from ..host.user_ids import root_ids
 
 # Quotas of one search, in descriptors. Reading one takes the kernel one to two microseconds.
@@ -104,15 +105,9 @@ class Quota:
             return 0
 
     def real_user_is_root(self, pid: int) -> bool:
-        """Whether the real user of a process is root, or it has ended (proc_pid_status(5))."""
-        try:
-            with open(f"{self._proc}/{pid}/status", "rb") as lines:
-                for line in lines:
-                    if line.startswith(b"Uid:"):
-                        return int(line.split()[1]) in self._roots
-        except OSError:
-            pass
-        return True
+        """Whether the real user of a process is root, or it has ended."""
+        ancestry = read_ancestry(self._proc, pid)
+        return ancestry is None or ancestry.user in self._roots
 
     def room(self, user: int) -> int | None:
         """How many more descriptors of a user may be read; None: all."""
