@@ -229,6 +229,9 @@ def enter():
 thread = threading.Thread(target=enter)
 thread.start()
 thread.join()
+# The kernel removes the thread from /proc a moment after join() has returned.
+while len(os.listdir("/proc/self/task")) > 1:
+    pass
 say(opened[0], os.fstat(opened[0]).st_ino)
 sys.stdin.read()
 """
