@@ -277,8 +277,7 @@ _PROTECT: Schema = described(
 
 SCHEMA: Schema = {
     "$schema": "http://json-schema.org/draft-07/schema#",
-    "$comment": "SPDX-License-Identifier: GPL-3.0-or-later. Copyright: linuxnet.sockets "
-    "contributors",
+    "$comment": "Copyright: linuxnet.sockets contributors. License: GPL-3.0-or-later.",
     "title": "Policy of linuxnet.sockets",
     "definitions": {"selector": SELECTOR, "condition": _CONDITION, "rule": _RULE},
     **described(
