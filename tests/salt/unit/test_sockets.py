@@ -29,6 +29,7 @@ OPERATION: dict[str, tuple[str, frozenset[str]]] = {
     "support": ("support", frozenset()),
     "policy_check": ("check_policy", frozenset()),
     "policy_plan": ("plan_policy", frozenset()),
+    "policy_firewall": ("firewall_rules", frozenset()),
     "policy_enforce": ("enforce_policy", frozenset({"check", "diff"})),
 }
 # Arguments of functions that are not options of operations.

@@ -224,7 +224,7 @@ COMPLETIONS = {
     "socketctl list state=established,close-": ["established,close-wait"],
     "socketctl destroy protocol!=u": ["udp", "udplite"],
     "socketctl stuck stuck=cl": ["close_wait"],
-    "socketctl policy ": ["check", "enforce", "plan"],
+    "socketctl policy ": ["check", "enforce", "firewall", "plan"],
     "socketctl policy plan --d": ["--detailed-exitcode"],
     "socketctl drain --until ": ["closed", "sent"],
     "socketctl list -d info,pro": ["info,process"],

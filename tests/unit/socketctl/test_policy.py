@@ -173,3 +173,22 @@ def test_budget_of_a_policy_refuses(machine: Timeline, file: str, socketctl: She
     assert done.status == exit_status.LIMIT
     assert "Budget exceeded" in done.err
     assert socketctl("policy", "plan", file, "--detailed-exitcode").status == exit_status.VIOLATIONS
+
+
+def test_nftables_rules(tmp_path: Path, socketctl: Shell, machine: Timeline) -> None:
+    vpn = {"name": "vpn", "match": {"user": 1000, "not": {"local": "interface:wg0"}}}
+    document = {**POLICY, "rules": [vpn, *POLICY["rules"]]}
+    file = tmp_path / "policy.json"
+    file.write_text(json.dumps(document))
+    rules = api.firewall_rules(document, host=machine.host)
+    done = socketctl("policy", "firewall", str(file))
+    assert (done.status, done.out) == (0, rules.text)
+    assert "left out: rules.web: a packet filter cannot express match.user: " in done.err
+    as_json = socketctl("policy", "firewall", str(file), "--json")
+    assert json.loads(as_json.out) == rules.to_dict()
+
+
+def test_policy_without_nftables_rules_fails(file: str, socketctl: Shell) -> None:
+    done = socketctl("policy", "firewall", file)
+    assert (done.status, done.out) == (exit_status.FAILED, "")
+    assert "rules.web: a packet filter cannot express match.user: it is missing" in done.err

@@ -11,12 +11,12 @@ import os
 from collections.abc import Mapping, Sized
 from typing import Any, TextIO
 
+from ..api.firewall import rules_of_parsed
 from ..api.policy import plan_parsed
 from ..errors import OtherPolicyOnTrial
 from ..host.host import Host
 from ..messages import describe, listed_text, warning_text
 from ..messages.policy import plan_lines
-from ..policy.nftables_rules import rule_set
 from ..text import printable
 from . import requests
 from .paths import POLICY_FILE, SOCKET
@@ -98,19 +98,12 @@ def firewall(
     policy = load_policy(file, host, obeyed=installed)
     if isinstance(policy, Rejected):
         return _print_rejected(out, policy, as_json=as_json)
-    found = rule_set(policy)
-    left_out = [describe(error) for error in found.left_out]
-    result = {
-        "text": found.text,
-        "rules": list(found.rules),
-        "left_out": left_out,
-        "unconditional": list(found.unconditional),
-    }
+    content = rules_of_parsed(policy).to_dict()
     if as_json:
-        _print(out, result, as_json, [])
+        _print(out, content, as_json, [])
         return SUCCESS
-    out.write(found.text)
-    err.write("".join(f"socket-agent: left out: {text}\n" for text in left_out))
+    out.write(content["text"])
+    err.write("".join(f"socket-agent: left out: {text}\n" for text in content["left_out"]))
     return SUCCESS
 
 

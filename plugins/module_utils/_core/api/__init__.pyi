@@ -14,6 +14,8 @@ from .drain_sockets import DrainResult as DrainResult
 from .drain_sockets import drain as drain
 from .find_sockets import FoundSockets as FoundSockets
 from .find_sockets import find as find
+from .firewall import FirewallRules as FirewallRules
+from .firewall import firewall_rules as firewall_rules
 from .host_facts import HostFacts as HostFacts
 from .host_facts import facts as facts
 from .kernel_support import KernelSupport as KernelSupport

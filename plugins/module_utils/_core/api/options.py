@@ -356,6 +356,7 @@ OPERATIONS: Mapping[str, Mapping[str, Option]] = {
         ),
     ),
     "plan_policy": _table(_POLICY),
+    "firewall_rules": _table(_POLICY),
     "enforce_policy": _table(_POLICY, _ENGINE_OF_POLICY, _LIMIT, _CHECK, _DIFF),
     "stuck_report": _table(
         Option("match", Kind.SELECTOR, "A selector that the connections must match too."),

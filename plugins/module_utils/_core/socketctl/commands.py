@@ -397,6 +397,19 @@ def policy_plan(session: Session) -> int:
     return status
 
 
+def policy_firewall(session: Session) -> int:
+    rules = api.firewall_rules(_document(session), host=session.host)
+    content = rules.to_dict()
+    session.warn(rules.warnings)
+    if not session.for_people:
+        session.data(content, [content])
+        return session.finish(rules.failures)
+    session.out.raw(rules.text)
+    for text in content["left_out"]:
+        session.problem(f"left out: {text}")
+    return session.finish(rules.failures)
+
+
 def policy_enforce(session: Session) -> int:
     options = _given(session)
     document = _document(session)
@@ -458,6 +471,7 @@ COMMANDS = {
     "drain": drain,
     "policy check": policy_check,
     "policy plan": policy_plan,
+    "policy firewall": policy_firewall,
     "policy enforce": policy_enforce,
     "support": support,
     "completion": completion,

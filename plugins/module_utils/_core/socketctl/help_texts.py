@@ -33,7 +33,7 @@ DESCRIPTIONS = {
         begin to match while it waits are drained too; see --arrivals.""",
     ),
     "policy": (
-        "Check, plan or enforce a policy",
+        "Check, plan or enforce a policy, or print its nftables rules",
         """Work with a policy document: rules that say which sockets must not exist. The agent
         enforces a policy continuously; these commands work once.""",
     ),
@@ -46,6 +46,12 @@ DESCRIPTIONS = {
         "Show which sockets violate a policy now",
         """Show which sockets a policy would destroy now, for each rule. Holds are ignored. It
         changes nothing.""",
+    ),
+    "policy firewall": (
+        "Print nftables rules that reject what a policy forbids",
+        """Print nftables rules that reject new connections which would violate a policy, also those
+        that are too short for a policy. It loads nothing. Rules that a packet filter cannot express
+        are named on standard error.""",
     ),
     "policy enforce": (
         "Enforce a policy once",
@@ -115,6 +121,7 @@ EXAMPLES = {
         ("What would the policy destroy?", "socketctl policy plan policy.json"),
         ("In a script", "socketctl policy plan policy.json --detailed-exitcode"),
     ),
+    "policy firewall": (("For nft --file", "socketctl policy firewall policy.json"),),
     "policy enforce": (("Enforce it once", "socketctl policy enforce policy.json"),),
     "support": (("What can this kernel do?", "socketctl support"),),
     "completion": (

@@ -209,6 +209,9 @@ def _policies(policy: Parser) -> None:
         help=f"exit with {exit_status.VIOLATIONS} if the policy would destroy sockets",
     )
     _add_output(plan)
+    firewall = _command(commands, "firewall", "policy firewall")
+    _add_options(firewall, "firewall_rules")
+    _add_output(firewall)
     enforce = _command(commands, "enforce", "policy enforce")
     _add_options(enforce, "enforce_policy")
     _add_yes(enforce)

@@ -436,6 +436,27 @@ def policy_plan(policy: Any = None, pillar_key: str | None = None) -> dict[str, 
     return _call(api.plan_policy, policy=_policy(policy, pillar_key))
 
 
+def policy_firewall(policy: Any = None, pillar_key: str | None = None) -> dict[str, Any]:
+    """
+    Return nftables rules that reject new connections which would violate a policy. Load nothing.
+
+    .. versionadded:: 0.1.0
+
+    policy
+        A policy document, the path of a file with one, or a ``salt://`` URL (default: the pillar).
+    pillar_key
+        The key of the policy in the pillar (default: ``linuxnet_sockets:policy``).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' sockets.policy_firewall
+        salt '*' sockets.policy_firewall /etc/linuxnet-sockets/policy.json
+    """
+    return _call(api.firewall_rules, policy=_policy(policy, pillar_key))
+
+
 def policy_enforce(
     policy: Any = None,
     pillar_key: str | None = None,
