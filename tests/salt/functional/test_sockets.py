@@ -254,6 +254,24 @@ def test_invalid_policy(minion: Minion) -> None:
     assert all(error in str(caught.value) for error in checked["errors"])
 
 
+def test_nftables_rules(minion: Minion) -> None:
+    match = {"user": 1000, "not": {"local": "interface:wg0"}}
+    policy: dict[str, Any] = {
+        "version": 1,
+        "limits": {"max_sockets": 1, "per": "1m"},
+        "rules": [
+            {"name": "vpn", "match": match},
+            {"name": "port", "match": {"remote_port": 1}},
+        ],
+    }
+    rules = minion("sockets.policy_firewall", policy)
+    assert (rules["rules"], len(rules["left_out"]), minion.retcode) == (["vpn"], 1, 0)
+    assert '\toifname "wg0" return\n' in rules["text"]
+    policy["rules"] = policy["rules"][1:]
+    with pytest.raises(CommandExecutionError, match=r"cannot express match\.user"):
+        minion("sockets.policy_firewall", policy)
+
+
 @pytest.mark.parametrize("source", [None, "salt://none.yml", "/nowhere/policy.yml"])
 def test_missing_policy_is_an_execution_error(minion: Minion, source: str | None) -> None:
     with pytest.raises(CommandExecutionError):
