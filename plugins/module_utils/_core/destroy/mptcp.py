@@ -55,9 +55,8 @@ def protect_whole_connections(
     selected: all sockets that were selected; None: those of the targets. An MPTCP socket that was
     selected without any of its subflows stands for all of them.
     """
-    if not any(
-        protected_by is None and socket.message.protocol in constants.STREAMS
-        for socket, protected_by in targets
+    if not classify.may_have_subflows(
+        socket for socket, protected_by in targets if protected_by is None
     ):
         return list(targets)
     # Most namespaces have no MPTCP, and thousands of targets.

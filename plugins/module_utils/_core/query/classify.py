@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 
 from ..errors import HandlerMissing
@@ -61,6 +61,23 @@ def subflows(session: NamespaceSession, sockets: Sequence[Socket]) -> dict[int, 
         if b"mptcp" in message.attributes
     )
     return {sock.cookie: connection_key(sock) for sock in candidates if sock.ulp == "mptcp"}
+
+
+def may_have_subflows(sockets: Iterable[Socket]) -> bool:
+    """Whether any of these is an MPTCP socket, or may be a subflow. Asks the kernel nothing.
+
+    A socket that was dumped with struct tcp_info names its upper layer too (tcp_diag_get_aux), and
+    none becomes a subflow later: the layer is set before the socket is hashed.
+    """
+    return any(
+        sock.message.protocol in constants.STREAMS
+        and (
+            sock.message.protocol != "tcp"
+            or b"mptcp" in sock.message.attributes
+            or inet_diag.INFO not in sock.attributes
+        )
+        for sock in sockets
+    )
 
 
 def mptcp_sockets(session: NamespaceSession) -> dict[int, DiagMessage]:
