@@ -223,6 +223,31 @@ def test_user_namespaces_of_a_user(
         process.wait(timeout=60)
 
 
+@pytest.mark.parametrize(
+    ("processes", "connections"),
+    [
+        (1, 2_500),
+        pytest.param(1, 9_900, marks=_takes_minutes),
+        pytest.param(4, 9_900, marks=_takes_minutes),
+    ],
+)
+def test_loopback_connections_of_a_user(
+    vpn: VpnHost, user: Adversary, race: Race, processes: int, connections: int
+) -> None:
+    """Both ends match a rule. The guard protects them, so the agent does not even receive them."""
+    ports = [_FIRST_PORT + _MAX_ROUNDS + number for number in range(processes)]
+    document = race.policy("200ms")
+    ends = [{"remote_port": ports}, {"local_port": ports}]
+    match = {"user": "1000-60000", "any": ends}
+    document["rules"].append({"name": "always", "match": match, "hold": "200ms"})
+    for port in ports:
+        _ready(user.start(_PROTECTED_VIOLATIONS, str(port), str(connections)))
+    with UnitAgent(vpn.host, document) as agent:
+        race.run(f"{2 * processes * connections} loopback sockets", 0.2)
+        violations = {each["name"]: each["violations"] for each in agent.status()["rules"]}
+        assert violations["always"] == 0
+
+
 @_takes_minutes
 def test_worst_case(vpn: VpnHost, user: Adversary, race: Race) -> None:
     """Expensive passes one after the other, many namespaces, and floods of events in some."""

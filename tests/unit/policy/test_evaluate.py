@@ -8,16 +8,30 @@ from __future__ import annotations
 import errno
 from typing import Any
 
+import pytest
+
 from linuxnet_sockets.errors import HandlerMissing, NamespaceNotFound, NetlinkError, NotEvaluated
+from linuxnet_sockets.guard.reason import LOOPBACK
 from linuxnet_sockets.host.namespaces import Namespace
-from linuxnet_sockets.policy.evaluate import evaluate, evaluate_all
+from linuxnet_sockets.policy import loopback
+from linuxnet_sockets.policy.evaluate import PassOptions, evaluate, evaluate_all
 from linuxnet_sockets.policy.findings import Evaluation, Violation
 from linuxnet_sockets.policy.model import Policy
 from linuxnet_sockets.policy.parse import parse_policy
+from linuxnet_sockets.query import find
 from linuxnet_sockets.sockets.session import NamespaceSession
-from tests.support.fake_kernel import FakeRoute
-from tests.support.fake_kernel.model import TCP, UDP, FakeAddress
-from tests.support.fake_machine import LOCAL, SECOND_LOCAL, FakeMachine, connection
+from linuxnet_sockets.sockets.socket import Socket
+from tests.support.fake_kernel import FakeRoute, FakeSocket
+from tests.support.fake_kernel.model import CLOSE, TCP, UDP, FakeAddress
+from tests.support.fake_machine import (
+    LOCAL,
+    LOCAL6,
+    REMOTE,
+    REMOTE6,
+    SECOND_LOCAL,
+    FakeMachine,
+    connection,
+)
 from tests.support.policy_documents import document, rule
 
 UP = 0x11043
@@ -286,3 +300,100 @@ def test_only_routes_of_conditions_are_loaded(machine: FakeMachine) -> None:
         FakeRoute("11.0.0.0/8", ((eth0, "192.0.2.126"),)),
     ]
     assert evaluated(machine, policy).conditions == {"wide": False, "narrow": True}
+
+
+def omitting(machine: FakeMachine, policy: Policy) -> tuple[list[int], list[int]]:
+    """The cookies of the violations, and the ones that the omission leaves of them."""
+    omit = PassOptions(omit_loopback=True)
+    return tuple(
+        [each.socket.cookie for each in evaluated(machine, policy, options=options).violations]
+        for options in (PassOptions(), omit)
+    )  # type: ignore[return-value]
+
+
+def test_omitted_are_exactly_the_sockets_that_the_guard_protects_as_loopback(
+    machine: FakeMachine,
+) -> None:
+    machine.sockets.link(9, "eth2", "172.30.0.5/16", "2001:db8:5::1/64")
+    ends = [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.8.9.10", REMOTE),
+        (LOCAL, "127.0.0.53"),
+        (LOCAL, LOCAL),
+        (LOCAL, SECOND_LOCAL),
+        (LOCAL, REMOTE),
+        ("192.0.2.77", SECOND_LOCAL),
+        ("203.0.113.9", "203.0.113.9"),
+        ("128.0.0.1", "126.255.255.255"),
+        ("::1", "::1"),
+        ("::ffff:127.0.0.1", "::ffff:127.0.0.1"),
+        (f"::ffff:{LOCAL}", f"::ffff:{SECOND_LOCAL}"),
+        (f"::ffff:{LOCAL}", f"::ffff:{REMOTE}"),
+        (LOCAL6, "2001:db8:5::1"),
+        (LOCAL6, REMOTE6),
+        ("7f00::1", "7f00::2"),
+    ]
+    for number, (local, remote) in enumerate(ends):
+        machine.add(connection(local, 40_000 + number, remote))
+    machine.add(FakeSocket(UDP, LOCAL, 50_000, state=CLOSE))
+    every = {"protocol": ["tcp", "udp"], "state": "all", "any": [{"local_port": "1-65535"}]}
+    policy = of(machine, rule(match=every))
+    found = evaluated(machine, policy).violations
+    _all, kept = omitting(machine, policy)
+    protected = [each for each in found if each.protected_by and each.protected_by.rule == LOOPBACK]
+    assert len(found) == len(ends) + 1
+    # Equal ends that the host does not hold remain, and the guard protects them.
+    foreign = [
+        each for each in protected if each.socket.local_address == each.socket.remote_address
+    ]
+    foreign = [each for each in foreign if each.socket.local_address[0] == 203]
+    assert len(foreign) == 1
+    omitted = {each.socket.cookie for each in protected} - {foreign[0].socket.cookie}
+    assert len(omitted) == 9
+    assert kept == [each.socket.cookie for each in found if each.socket.cookie not in omitted]
+
+
+@pytest.mark.parametrize("number", [0, 500])
+def test_omitted_sockets_make_no_violation_and_are_not_received(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    made: list[Socket] = []
+
+    class Counted(Socket):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr(find, "Socket", Counted)
+    for port in range(1000, 1000 + number):
+        machine.add(connection("127.0.0.1", port, "127.0.0.1"))
+        machine.add(connection(LOCAL, port, SECOND_LOCAL))
+    violating = machine.add(connection())
+    policy = of(machine, rule(match={"remote_port": 443}))
+    found = evaluated(machine, policy, options=PassOptions(omit_loopback=True))
+    assert [each.socket.cookie for each in found.violations] == [violating.cookie]
+    assert len(made) == 1
+
+
+def test_sockets_are_not_omitted_if_the_rule_reports_or_the_guard_is_off(
+    machine: FakeMachine,
+) -> None:
+    only = machine.add(connection("127.0.0.1", remote="127.0.0.1"))
+    match = {"remote_port": 443}
+    destroying = of(machine, rule(match=match))
+    assert omitting(machine, destroying) == ([only.cookie], [])
+    reporting = of(machine, rule(match=match, action="report"))
+    assert omitting(machine, reporting) == ([only.cookie], [only.cookie])
+    unprotected = of(machine, rule(match=match), protect={"loopback": False})
+    assert omitting(machine, unprotected) == ([only.cookie], [only.cookie])
+
+
+def test_addresses_beyond_the_bound_are_left_to_the_guard(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 127.0.0.1 and LOCAL.
+    monkeypatch.setattr(loopback, "MAX_ADDRESSES", 2)
+    first = machine.add(connection(LOCAL, 1, LOCAL))
+    second = machine.add(connection(LOCAL, 2, SECOND_LOCAL))
+    policy = of(machine, rule(match={"remote_port": 443}))
+    assert omitting(machine, policy) == ([first.cookie, second.cookie], [second.cookie])

@@ -232,6 +232,33 @@ def test_violation_without_guard_check_is_not_destroyed() -> None:
     assert decision.next_pass_ms is not None
 
 
+def test_holds_of_one_user_do_not_displace_those_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(holds, "MAX_HOLDS", 4)
+    monkeypatch.setattr(holds, "MAX_HOLDS_PER_USER", 2)
+    one = policy(rule(hold="2s"))
+    decider = Decider(one)
+    greedy = [decoded(cookie, uid=1500) for cookie in range(10, 20)]
+    other, nobody = decoded(1, uid=1000), decoded(2, uid=None)
+    for now in (0, 2_000):
+        # The share counts in all namespaces.
+        decider.observe([evaluation(one, now, greedy[:1], THERE)], forget_others=False)
+        decider.decide(now)
+        here = [*greedy[1:], other, nobody]
+        decider.observe([evaluation(one, now, here)], forget_others=False)
+        decision = decider.decide(now)
+        assert decision.untracked == 8
+    assert sorted(to_destroy(decision)) == [1, 2, 11]
+    # Their places are free again when the violations end.
+    decider.forget(THERE.namespace.identity)
+    for now in (3_000, 5_000):
+        decider.observe([evaluation(one, now, greedy[7:9])], forget_others=False)
+        decision = decider.decide(now)
+        assert decision.untracked == 0
+    assert to_destroy(decision) == [17, 18]
+
+
 def test_untracked_violations_are_not_destroyed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holds, "MAX_HOLDS", 2)
     one = policy(rule(hold="2s"))

@@ -199,7 +199,9 @@ class Controller:
         without_events = identity in self._without_events
         if not without_events:
             self._monitor.track(namespace)
-        options = PassOptions(inhibited_by=inhibited_by, owner_index=self._owner_index)
+        options = PassOptions(
+            inhibited_by=inhibited_by, owner_index=self._owner_index, omit_loopback=True
+        )
         result = self._faults.run(
             _operation(namespace),
             lambda: reconcile_namespace(self._host, decider, namespace, options),

@@ -158,12 +158,15 @@ class Decider:
     def _observe(self, evaluation: Evaluation, names: Sequence[str]) -> None:
         identity = evaluation.namespace.identity
         pending = self._doubts.pending(identity)
-        # By rule and key, the local address.
-        keys: dict[str, dict[Key, bytes]] = {name: {} for name in names}
+        # By rule and key, the user, and the local address if it is needed.
+        keys: dict[str, dict[Key, int | None]] = {name: {} for name in names}
+        local: dict[Key, bytes] = {}
         for violation in evaluation.violations:
             if violation.rule.name not in evaluation.failed:
-                local = violation.socket.local_address if pending else b""
-                keys[violation.rule.name][violation.key] = local
+                key = violation.key
+                keys[violation.rule.name][key] = self._user(violation)
+                if pending:
+                    local[key] = violation.socket.local_address
                 self._violations.append(violation)
         for name in names:
             if name in evaluation.failed:
@@ -171,7 +174,7 @@ class Decider:
                 continue
 
             def doubted(key: Key, since_ms: int, rule: str = name) -> bool:
-                return self._doubts.doubted(identity, rule, keys[rule][key], since_ms)
+                return self._doubts.doubted(identity, rule, local[key], since_ms)
 
             self._untracked += self._holds.observe(
                 identity,
@@ -254,8 +257,12 @@ class Decider:
         )
 
     def _budget_key(self, violation: Violation) -> BudgetKey:
+        return BudgetKey(violation.rule.name, self._user(violation))
+
+    def _user(self, violation: Violation) -> int | None:
+        """The user for whom the limits count a socket; None: it has none."""
         uid = violation.socket.uid
-        return BudgetKey(violation.rule.name, None if uid is None else self._user_of(uid))
+        return None if uid is None else self._user_of(uid)
 
     def _classify(self, now_ms: int) -> tuple[list[Finding], list[int]]:
         """A finding for each violation, and the indexes of those that are due."""

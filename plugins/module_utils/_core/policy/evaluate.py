@@ -31,6 +31,7 @@ from ..verdicts.stranded import REROUTED
 from ..verdicts.superseded import PEERS
 from .conditions import Condition, NetworkState
 from .findings import Evaluation, Violation
+from .loopback import without_loopback
 from .model import DESTROY, Policy
 from .route_candidates import load_candidates
 
@@ -45,13 +46,15 @@ class PassOptions:
     inhibited_by: why nothing may be destroyed now; None: the policy decides. check: destroy
     nothing, and predict the outcomes. engine: a name from engines.registry; None: that of the
     policy. owner_index: look up one owner of each violating socket only, with the bounds of this
-    index; None: all.
+    index; None: all. omit_loopback: if the guard protects `loopback`, rules that destroy do not
+    list these sockets as protected; they are no violations.
     """
 
     inhibited_by: str | None = None
     check: bool = False
     engine: str | None = None
     owner_index: OwnerIndex | None = None
+    omit_loopback: bool = False
 
 
 DEFAULT_OPTIONS = PassOptions()
@@ -158,14 +161,15 @@ def evaluate(
     snapshot = session.snapshot()
     network = _network(snapshot, policy)
     conditions = _conditions(policy, network)
-    evaluation = _evaluate(session, policy, snapshot, network, began_ms)
+    omit_loopback = options.omit_loopback and policy.guard.loopback
+    evaluation = _evaluate(session, policy, snapshot, network, began_ms, omit_loopback)
     violations = apply_guard(snapshot, evaluation.violations)
     if violations and policy.needs:
         latest = session.snapshot()
         network = _network(latest, policy)
         interfaces_changed = _interfaces(latest) != _interfaces(snapshot)
         if interfaces_changed or conditions != _conditions(policy, network):
-            second = _evaluate(session, policy, latest, network, began_ms)
+            second = _evaluate(session, policy, latest, network, began_ms, omit_loopback)
             first = {(each.rule.name, each.key) for each in violations}
             in_both = [each for each in second.violations if (each.rule.name, each.key) in first]
             violations = apply_guard(latest, in_both)
@@ -179,6 +183,7 @@ def _evaluate(
     snapshot: Snapshot,
     network: NetworkState,
     began_ms: int,
+    omit_loopback: bool,
 ) -> Evaluation:
     """The evaluation without the guard."""
     violations: list[Violation] = []
@@ -190,7 +195,10 @@ def _evaluate(
         if True not in by_size.values():
             continue
         try:
-            sockets = find(session, rule.match, extensions=extensions, snapshot=snapshot)
+            selector = rule.match
+            if omit_loopback and rule.action == DESTROY:
+                selector = without_loopback(selector, snapshot)
+            sockets = find(session, selector, extensions=extensions, snapshot=snapshot)
         except (NamespaceNotFound, NamespaceDenied):
             raise
         except SocketsError as error:

@@ -11,7 +11,8 @@ neither ends nor advances. All times are milliseconds of CLOCK_MONOTONIC.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -26,6 +27,8 @@ Key = tuple[str, int, int, int, bytes]
 Doubted = Callable[[int], bool]
 
 MAX_HOLDS = 1 << 18
+# The share of one user, so that nobody takes the place of the holds of others.
+MAX_HOLDS_PER_USER = 1 << 16
 
 # Holds of violations that were first seen longer ago than this do not restart any more.
 RESTART_WINDOW_MS = 60_000
@@ -48,7 +51,7 @@ class _Series:
     """The last evaluation of one rule in one namespace, and its holds.
 
     gap: the time until the next evaluation does not count. restart: the next evaluation restarts
-    the holds, whatever happens before it.
+    the holds, whatever happens before it. by_user: the number of holds by user.
     """
 
     began_ms: int
@@ -56,6 +59,7 @@ class _Series:
     gap: bool = False
     restart: bool = False
     holds: dict[Key, Hold] = field(default_factory=dict)
+    by_user: Counter[int | None] = field(default_factory=Counter)
 
     def continues(self, began_ms: int, max_gap_ms: int | None) -> bool:
         """Whether the time up to an evaluation that begins at `began_ms` counts."""
@@ -75,7 +79,7 @@ class _Series:
 
 
 class Holds:
-    """Holds by namespace and rule. Does not track more than MAX_HOLDS; the rest never expire.
+    """Holds by namespace and rule. Tracks MAX_HOLDS and MAX_HOLDS_PER_USER; the rest never expire.
 
     max_gap_ms: if evaluations are further apart, the time between them does not count; None: it
     always counts.
@@ -84,8 +88,9 @@ class Holds:
     def __init__(self, max_gap_ms: int | None) -> None:
         self._max_gap_ms = max_gap_ms
         self._series: dict[tuple[Identity, str], _Series] = {}
-        # The number of holds in all series.
+        # The number of holds in all series, and by user.
         self._count = 0
+        self._by_user: Counter[int | None] = Counter()
 
     def observe(
         self,
@@ -93,22 +98,23 @@ class Holds:
         rule: str,
         began_ms: int,
         ended_ms: int,
-        keys: Collection[Key],
+        keys: Mapping[Key, int | None],
         doubted: Callable[[Key, int], bool] | None = None,
     ) -> int:
         """Record the sockets that violate a rule in an evaluation; other holds of the rule end.
 
-        doubted: for a key and the time at which it was first seen, whether its hold restarts.
-        Returns the number of sockets that exceed MAX_HOLDS.
+        keys: each with the user in whose share it counts; None: it has none. doubted: for a key and
+        the time at which it was first seen, whether its hold restarts.
+        Returns the number of sockets that exceed MAX_HOLDS or the share of their user.
         """
         name = namespace, rule
         last = self._series.get(name)
         series = self._series[name] = _Series(began_ms, ended_ms)
-        self._count -= 0 if last is None else len(last.holds)
+        self._release(last)
         free = MAX_HOLDS - self._count
         continues = last is not None and last.continues(began_ms, self._max_gap_ms)
         untracked = 0
-        for key in keys:
+        for key, user in keys.items():
             hold = None if last is None else last.holds.get(key)
             if hold is None or last is None:
                 hold = Hold(ended_ms, 0, ended_ms)
@@ -116,12 +122,25 @@ class Holds:
                 hold = Hold(hold.since_ms, 0, ended_ms)
             elif not continues:
                 hold = last.pause(hold, ended_ms)
-            if len(series.holds) < free:
+            used = self._by_user[user] + series.by_user[user]
+            if len(series.holds) < free and used < MAX_HOLDS_PER_USER:
                 series.holds[key] = hold
+                series.by_user[user] += 1
             else:
                 untracked += 1
         self._count += len(series.holds)
+        self._by_user.update(series.by_user)
         return untracked
+
+    def _release(self, series: _Series | None) -> None:
+        """Free the places of the holds of a series."""
+        if series is None:
+            return
+        self._count -= len(series.holds)
+        for user, number in series.by_user.items():
+            self._by_user[user] -= number
+            if not self._by_user[user]:
+                del self._by_user[user]
 
     def mark_gap(self, namespace: Identity, rule: str, *, restart: bool) -> None:
         """Record that an evaluation failed. restart: violations may have ceased before it."""
@@ -138,18 +157,14 @@ class Holds:
     def retain(self, namespaces: Iterable[Identity], rules: Iterable[str]) -> None:
         """Forget all other namespaces and rules."""
         identities, names = set(namespaces), set(rules)
-        self._series = {
-            key: series
-            for key, series in self._series.items()
-            if key[0] in identities and key[1] in names
-        }
-        self._count = sum(len(series.holds) for series in self._series.values())
+        for name in list(self._series):
+            if name[0] not in identities or name[1] not in names:
+                self._release(self._series.pop(name))
 
     def forget(self, namespace: Identity, rules: Iterable[str]) -> None:
         """Forget these rules in a namespace."""
         for rule in rules:
-            series = self._series.pop((namespace, rule), None)
-            self._count -= 0 if series is None else len(series.holds)
+            self._release(self._series.pop((namespace, rule), None))
 
     def retain_rules(self, rules: Iterable[str]) -> None:
         """Forget all other rules."""
