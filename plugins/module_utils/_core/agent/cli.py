@@ -25,6 +25,7 @@ from .daemon import Daemon, Options
 from .event_stream import EventStream
 from .follow import events
 from .journal import Log
+from .owner_indexer import OwnerIndexer
 from .paths import POLICY_FILE, RUNTIME_DIRECTORY, SOCKET, STATE_DIRECTORY
 from .reporter import Reporter
 from .request_server import RequestServer
@@ -118,7 +119,9 @@ def _run(parsed: argparse.Namespace, out: TextIO) -> int:
                 options.runtime, "its status and socket", "--runtime-directory", error.errno
             ) from error
         raise OSError(error.errno, error.strerror, path) from error
-    Daemon(host, options, Reporter(log, stream), systemd, server=server).run()
+    daemon = Daemon(host, options, Reporter(log, stream), systemd, server=server)
+    daemon.idle = OwnerIndexer(host.proc, daemon.controller.owner_index, host.monotonic)
+    daemon.run()
     return commands.SUCCESS
 
 

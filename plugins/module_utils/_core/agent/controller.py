@@ -50,6 +50,7 @@ class Controller:
     """The namespaces of the policy in force, and their passes.
 
     decider: None before the first policy. inhibited_by: why nothing may be destroyed now.
+    owner_index: of all passes. Other work may add holders between two passes.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Controller:
         self._queue = scheduler.queue
         self._clocks = clocks
         self.decider: Decider | None = None
-        self._owner_index = OwnerIndex()
+        self.owner_index = OwnerIndex()
         self._own: Identity | None = None
         self._namespaces: dict[Identity, Namespace] = {}
         self._without_events: set[Identity] = set()
@@ -200,7 +201,7 @@ class Controller:
         if not without_events:
             self._monitor.track(namespace)
         options = PassOptions(
-            inhibited_by=inhibited_by, owner_index=self._owner_index, omit_loopback=True
+            inhibited_by=inhibited_by, owner_index=self.owner_index, omit_loopback=True
         )
         result = self._faults.run(
             _operation(namespace),

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from ..host.processes import inode_of
 from ..host.provenance import read_ancestry
 from ..host.user_ids import root_ids
 
@@ -27,8 +28,15 @@ ALL_USERS_QUOTA = 4 * USER_QUOTA
 _PROCESS = 8
 THREAD = 8
 
-_MAX_HOLDERS = 1 << 16
+# About 160 bytes each.
+_MAX_HOLDERS = 1 << 17
 _MAX_USERS = 4_096
+
+
+_SOCKET = "socket:["
+# A holder is one integer, pid and descriptor: a tuple would take twice the memory.
+_NUMBER_BITS = 32
+_NUMBER_MASK = (1 << _NUMBER_BITS) - 1
 
 
 class _Descriptor(NamedTuple):
@@ -40,32 +48,44 @@ class OwnerIndex:
     """Remembers holders of sockets, and where each user's quota ended."""
 
     def __init__(self) -> None:
-        self._holders: OrderedDict[str, _Descriptor] = OrderedDict()
+        # By inode. The holders that were recorded last are at the end.
+        self._holders: OrderedDict[int, int] = OrderedDict()
         # By user: the pid to begin with, and the number of its first descriptor that is unread.
         self._next: OrderedDict[int, _Descriptor] = OrderedDict()
 
     def remember(self, link: str, pid: int, number: int) -> None:
-        """Record that a descriptor of a process has this link target."""
-        self._holders[link] = _Descriptor(pid, number)
-        self._holders.move_to_end(link)
-        if len(self._holders) > _MAX_HOLDERS:
-            self._holders.popitem(last=False)
+        """Record that a descriptor of a process has this link target. Only sockets are kept."""
+        self.remember_all(pid, (number,), (link,))
+
+    def remember_all(self, pid: int, numbers: Sequence[int], links: Sequence[str]) -> None:
+        """Record descriptors of a process and their link targets. Only sockets are kept."""
+        holders, process = self._holders, pid << _NUMBER_BITS
+        for number, link in zip(numbers, links):
+            if link.startswith(_SOCKET):
+                inode = inode_of(link)
+                holders[inode] = process | number
+                holders.move_to_end(inode)
+        while len(holders) > _MAX_HOLDERS:
+            holders.popitem(last=False)
 
     def holder(self, proc: str, link: str) -> int | None:
-        """The pid of a holder that still has the socket; None: none is known.
+        """The pid of a holder that has the socket now; None: none is known.
 
         The link target names the socket, so a new process with the same pid and descriptor counts
-        only if it holds that socket too.
+        only if it holds that socket too. This proves that the socket has a holder. It says nothing
+        about other holders, and None does not mean that there is none.
         """
-        found = self._holders.get(link)
+        inode = inode_of(link)
+        found = self._holders.get(inode)
         if found is None:
             return None
+        pid, number = found >> _NUMBER_BITS, found & _NUMBER_MASK
         try:
-            if os.readlink(f"{proc}/{found.pid}/fd/{found.number}") == link:
-                return found.pid
+            if os.readlink(f"{proc}/{pid}/fd/{number}") == link:
+                return pid
         except OSError:
             pass
-        del self._holders[link]
+        del self._holders[inode]
         return None
 
     def continue_at(self, user: int) -> _Descriptor:
