@@ -215,6 +215,7 @@ def test_full_call(play: Play) -> None:
             "vpn_cutover_max_sockets": 50,
             "vpn_cutover_per": "2m",
             "vpn_cutover_namespaces": ["current"],
+            "vpn_cutover_on_excess": "pace",
             "vpn_cutover_confirm": True,
             "vpn_cutover_confirm_within": "5m",
             "vpn_cutover_limit": 1,
@@ -291,6 +292,18 @@ def test_custom_policy_with_unknown_interface(play: Play, tmp_path: Path) -> Non
     assert "interface tnu0" in reason
 
 
+def test_generated_policy_paces_excess(play: Play) -> None:
+    """The limits that block the preview with the default only delay the destruction."""
+    variables = {"vpn_cutover_hosts": "one", "vpn_cutover_stage": "preview"}
+
+    run = play({**variables, "vpn_cutover_max_sockets": 3, "vpn_cutover_on_excess": "pace"})
+
+    assert run.status == (0 if HAS_SYSTEMD else 2), run.output
+    assert run.blocked("one") == []
+    # Seven sockets at three per minute.
+    assert "one: the limits of the policy pace the destruction over about 120 s" in run.output
+
+
 def test_paced_limits(play: Play) -> None:
     """Seven sockets at two per minute take three minutes."""
     rerouted = {"verdict": "rerouted", "to": ["tun0"]}
@@ -328,6 +341,7 @@ def test_paced_limits(play: Play) -> None:
         ({"vpn_cutover_firewall": True}, "vpn_cutover_users is not set"),
         ({"vpn_cutover_lan": "ten"}, "nothing was sent. policy.rules"),
         ({"vpn_cutover_interface": ""}, "vpn_cutover_interface is not set"),
+        ({"vpn_cutover_on_excess": "wait"}, "nothing was sent. policy.limits.on_excess"),
         ({"vpn_cutover_confirm_within": "soon"}, "vpn_cutover_confirm_within is soon"),
     ],
 )
