@@ -59,5 +59,6 @@ attributes:
       this module.
     support: full
     membership:
+      - linuxnet.sockets.all
       - linuxnet.sockets.sockets
 """
