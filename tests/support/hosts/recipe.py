@@ -17,6 +17,7 @@ PACKAGES = (
     "iproute2",
     "kmod",
     "libpam-systemd",
+    "nftables",
     "openssh-server",
     "procps",
     "python3",
