@@ -308,7 +308,7 @@ def _with_guard(
         load(session, snapshot, (Need.OWNERS,), sockets)
     targets = dict(zip(by_key, evaluate_guard(session, options, snapshot, sockets)))
     guarded = [
-        each._replace(guard_checked=True, protected_by=targets[key].protected_by)
+        Violation(each.rule, each.socket, each.evidence, True, targets[key].protected_by)
         for key, each in zip(keys, checked)
     ]
     if len(guarded) == len(violations):
