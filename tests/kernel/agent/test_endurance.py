@@ -40,10 +40,11 @@ def _batch(where: LabNamespace, folder: Path, lines: list[str]) -> None:
 
 
 def _cpu_s(agent: RunningAgent) -> float:
-    """Return the user and system time of the agent (proc_pid_stat(5))."""
+    """Return the CPU time of the agent (Documentation/scheduler/sched-stats.rst), in seconds."""
     assert agent.process is not None
-    fields = Path(f"/proc/{agent.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    # proc_pid_stat(5) counts in ticks of 0.01 s.
+    threads = Path(f"/proc/{agent.process.pid}/task").iterdir()
+    return sum(int((each / "schedstat").read_text().split()[0]) for each in threads) / 1e9
 
 
 def _resident_bytes(agent: RunningAgent) -> int:
@@ -84,7 +85,6 @@ def test_route_flood(uplinks: Uplinks, start_agent: StartAgent, tmp_path: Path) 
             deleted = True
     elapsed_s = time.monotonic() - began
     cpu_s = _cpu_s(agent) - before
-    # The resolution of /proc is 0.01 s.
     assert cpu_s <= 0.1 * elapsed_s + 0.05, f"{cpu_s:.2f} s of {elapsed_s:.2f} s"
     _assert_enforced(agent, kept, violating)
     assert _resident_bytes(agent) < 60e6
@@ -175,6 +175,12 @@ def test_idle(uplinks: Uplinks, start_agent: StartAgent) -> None:
     uplinks.tcp(uplinks.service4)
     agent = start_agent(uplinks.host, policy(_GONE))
     agent.wait_for_pass()
+    # The last events of the topology may cause more passes.
+    last, since = agent.passes(), time.monotonic()
+    while time.monotonic() - since < 1.0:
+        time.sleep(0.1)
+        if agent.passes() != last:
+            last, since = agent.passes(), time.monotonic()
     passes, before = agent.passes(), _cpu_s(agent)
     time.sleep(2)
     assert agent.passes() <= passes + 1
